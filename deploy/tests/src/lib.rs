@@ -1,0 +1,1 @@
+//! Places for end-to-end tests.

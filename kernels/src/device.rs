@@ -1,0 +1,320 @@
+//! The one trait behind which all silicon stands.
+//!
+//! A `Device` keeps vectors of scalars, sets of base points and sparse matrices, names them by
+//! ids, and turns a piece of `Work` into a `Plan`. Nothing runs when a plan is made: a plan is a
+//! chain of stages, a stage is a set of lanes, and a lane is a sequence of *quanta* that run in
+//! order. Lanes of one stage are independent of each other, so any number of threads may carry
+//! one stage forward at once; one lane is carried by one thread at a time. A quantum runs to
+//! completion and is sized to take at most [`DeviceInfo::quantum`]; between two quanta everything
+//! that matters is in state that the device keeps (buckets, partly transformed vectors), so a
+//! core or a GPU can change hands at any quantum boundary and no work is lost. Preemption is a
+//! return, not a callback.
+//!
+//! The trait is coarse on purpose (one call a stage, one call a quantum) and object-safe, because
+//! it has several real implementations: the prover never learns which one it is given.
+//!
+//! Byte layouts are those of snarkjs's files, so that a mapped key is used as it lies:
+//! scalars are little-endian; points are little-endian Montgomery coordinates, `x || y`, with
+//! `c0` before `c1` in G2, and infinity is all zero bytes; R = 2^(8 * size of a field element).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+/// A pairing-friendly curve whose scalar field and groups a device computes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum CurveId {
+    /// BN254, also called bn128 and alt_bn128: 32-byte base field, 32-byte scalar field.
+    Bn254,
+    /// BLS12-381: 48-byte base field, 32-byte scalar field.
+    Bls12_381,
+}
+
+/// Which of the two source groups of the pairing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Group {
+    /// Points over the base field.
+    G1,
+    /// Points over its quadratic extension.
+    G2,
+}
+
+impl CurveId {
+    /// Bytes of one scalar.
+    pub const fn scalar_bytes(self) -> usize {
+        32
+    }
+
+    /// Bytes of one coordinate in the base field.
+    pub const fn base_bytes(self) -> usize {
+        match self {
+            CurveId::Bn254 => 32,
+            CurveId::Bls12_381 => 48,
+        }
+    }
+
+    /// Bytes of one affine point of `group`.
+    pub const fn point_bytes(self, group: Group) -> usize {
+        match group {
+            Group::G1 => 2 * self.base_bytes(),
+            Group::G2 => 4 * self.base_bytes(),
+        }
+    }
+}
+
+/// Names a vector of scalars that lives on a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct VectorId(pub u64);
+
+/// Names a set of base points that a device can sum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct BasesId(pub u64);
+
+/// Names a pair of sparse matrices A and B.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct MatrixId(pub u64);
+
+/// What a device is and how finely it cuts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceInfo {
+    /// Kind of device: "cpu".
+    pub kind: &'static str,
+    /// The silicon's own name, for people: a CPU model, a GPU's product name.
+    pub name: String,
+    /// The longest that one quantum should hold a core or the device.
+    pub quantum: Duration,
+    /// How many lanes a stage is cut into at least, where its size allows: twice the number of
+    /// workers is a good figure.
+    pub lanes: usize,
+}
+
+/// How the 32 bytes of a scalar are to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// The plain integer, below the field's modulus: a witness.
+    Canonical,
+    /// Montgomery form, x * 2^256 mod r: all that devices compute themselves.
+    Montgomery,
+}
+
+/// A transform of a vector whose length is a power of two n; w is the primitive n-th root of
+/// unity that snarkjs uses, w = g^((r-1)/n), and v is that of order 2n.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Transform {
+    /// Coefficients to evaluations at w^i, both in natural order.
+    Forward,
+    /// Evaluations at w^i to coefficients, both in natural order, 1/n included.
+    Inverse,
+    /// Evaluations at w^i to evaluations of the same polynomial at v * w^i, both in natural
+    /// order: inverse, scale by v^i, forward; a device may fuse the three and skip the bit
+    /// reversals between them.
+    Shift,
+}
+
+/// One piece of work over vectors, bases and matrices that are already on the device.
+///
+/// What a plan reads and writes must stay alive and unused by other plans until it has run;
+/// contents are read when a stage runs, not when the plan is made.
+#[derive(Debug, Clone)]
+pub enum Work {
+    /// a = A w and b = B w. `w` is canonical, the results are in Montgomery form, and rows
+    /// beyond the matrix's are set to zero.
+    Product {
+        /// The matrices.
+        matrix: MatrixId,
+        /// The witness: as many elements as the matrix has columns.
+        witness: VectorId,
+        /// Receives A w.
+        a: VectorId,
+        /// Receives B w.
+        b: VectorId,
+    },
+    /// out_i = a_i b_i, all of one length, in Montgomery form.
+    Multiply {
+        /// First factor.
+        a: VectorId,
+        /// Second factor.
+        b: VectorId,
+        /// Receives the products.
+        out: VectorId,
+    },
+    /// a_i = a_i b_i - c_i in place, all of one length, in Montgomery form.
+    MultiplySubtract {
+        /// First factor; receives the result.
+        a: VectorId,
+        /// Second factor.
+        b: VectorId,
+        /// What is subtracted.
+        c: VectorId,
+    },
+    /// An in-place number-theoretic transform.
+    Ntt {
+        /// The vector; its length is a power of two of at least 2.
+        vector: VectorId,
+        /// Which transform.
+        transform: Transform,
+    },
+    /// sum_i scalars[offset + i] * bases[i] over all bases.
+    Msm {
+        /// The points.
+        bases: BasesId,
+        /// The vector that holds the scalars.
+        scalars: VectorId,
+        /// Index of the first scalar in it.
+        offset: usize,
+        /// How the scalars are to be read.
+        form: Form,
+    },
+}
+
+/// Whether a lane has more to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// The lane has further quanta: run it again, on any thread.
+    More,
+    /// The lane has reached its end and must not be run again.
+    Done,
+}
+
+/// Work that has been cut up and may be run.
+///
+/// The caller opens stage 0, runs every lane of it to [`Progress::Done`], opens stage 1, and so
+/// on; after the last stage a plan of an MSM has a [`Plan::point`]. Dropping a plan at any
+/// moment frees what the device kept for it.
+pub trait Plan: Send + Sync {
+    /// How many stages there are; at least one; fixed from the start.
+    fn stages(&self) -> usize;
+
+    /// A name for the kernel of a stage, for traces: "msm.accumulate", "ntt.inverse".
+    fn kernel(&self, stage: usize) -> &'static str;
+
+    /// Opens a stage and says how many lanes it has, at least one. Called exactly once for each
+    /// stage, in order, after every lane of the stage before has ended, by any thread. Cheap:
+    /// it plans, it does not compute.
+    fn open(&self, stage: usize) -> Result<usize, DeviceError>;
+
+    /// Runs one quantum of one lane of the open stage on the calling thread. Allocates nothing
+    /// and blocks on nothing on a CPU; waits for the device's fence on a GPU. Running a lane on
+    /// two threads at once, or after its end, is refused with [`DeviceError::Lane`].
+    fn run(&self, stage: usize, lane: usize) -> Result<Progress, DeviceError>;
+
+    /// The sum, once the last stage of an MSM has ended: an affine point in the layout at the
+    /// top of this file. `None` before that and for all other work.
+    fn point(&self) -> Option<Vec<u8>>;
+}
+
+/// Silicon that computes. See the top of this file.
+pub trait Device: Send + Sync {
+    /// What this device is.
+    fn info(&self) -> &DeviceInfo;
+
+    /// A new vector of `len` scalars, all zero.
+    fn vector(&self, curve: CurveId, len: usize) -> Result<VectorId, DeviceError>;
+
+    /// Copies whole scalars into a vector, from element `at` on. No check of their range.
+    fn vector_write(&self, id: VectorId, at: usize, scalars: &[u8]) -> Result<(), DeviceError>;
+
+    /// Copies whole scalars out of a vector, from element `at` on.
+    fn vector_read(&self, id: VectorId, at: usize, scalars: &mut [u8]) -> Result<(), DeviceError>;
+
+    /// Overwrites a vector with zeros and frees it. Freeing an unknown id does nothing. Plans
+    /// that use the vector keep it alive until they are dropped.
+    fn vector_free(&self, id: VectorId);
+
+    /// Makes points known to the device. A device whose memory is the host's keeps the bytes
+    /// themselves (no copy, any alignment); others copy. The points are not checked here.
+    fn bases(&self, curve: CurveId, group: Group, points: Bytes) -> Result<BasesId, DeviceError>;
+
+    /// Forgets bases. Plans that use them keep them alive until they are dropped.
+    fn bases_free(&self, id: BasesId);
+
+    /// Makes a pair of sparse matrices known to the device. `entries` are those of a zkey's
+    /// section 4 without its count, in any order: u32 matrix (0 = A, 1 = B), u32 row, u32
+    /// column, then the coefficient times R^2 mod r in 32 bytes, all little-endian; equal
+    /// positions add up. Kept as they are where possible, with an index of rows beside them.
+    fn matrix(
+        &self,
+        curve: CurveId,
+        rows: usize,
+        columns: usize,
+        entries: Bytes,
+    ) -> Result<MatrixId, DeviceError>;
+
+    /// Forgets matrices. Plans that use them keep them alive until they are dropped.
+    fn matrix_free(&self, id: MatrixId);
+
+    /// Cuts work into stages and quanta, and sets aside all memory that running it will need.
+    fn plan(&self, work: &Work) -> Result<Arc<dyn Plan>, DeviceError>;
+}
+
+/// Why a device refused or failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DeviceError {
+    /// An id that this device never gave out, or has freed.
+    #[error("no {what} with id {id} on this device")]
+    Unknown {
+        /// "vector", "bases" or "matrix".
+        what: &'static str,
+        /// The id.
+        id: u64,
+    },
+    /// A length that does not fit the work.
+    #[error("{what}: expected {expected}, got {got}")]
+    Length {
+        /// Which length.
+        what: &'static str,
+        /// What would fit.
+        expected: usize,
+        /// What was given.
+        got: usize,
+    },
+    /// A length that must be a power of two within the field's two-adicity.
+    #[error("transform of {got} elements: expected a power of two from 2 to 2^{max_log2}")]
+    Domain {
+        /// The length.
+        got: usize,
+        /// log2 of the largest domain.
+        max_log2: u32,
+    },
+    /// Things of two curves in one piece of work.
+    #[error("{what}: expected {expected:?}, got {got:?}")]
+    Curve {
+        /// What is of the wrong curve.
+        what: &'static str,
+        /// The curve of the work.
+        expected: CurveId,
+        /// Its own.
+        got: CurveId,
+    },
+    /// A matrix entry outside the matrix.
+    #[error("matrix entry {entry}: {what} {got} is outside 0..{expected}")]
+    Entry {
+        /// Index of the entry.
+        entry: usize,
+        /// "matrix", "row" or "column".
+        what: &'static str,
+        /// The exclusive bound.
+        expected: usize,
+        /// The value found.
+        got: usize,
+    },
+    /// A stage or lane that is not open, is running elsewhere, or has ended.
+    #[error("stage {stage}, lane {lane}: {why}")]
+    Lane {
+        /// The stage.
+        stage: usize,
+        /// The lane.
+        lane: usize,
+        /// Why it cannot run.
+        why: &'static str,
+    },
+    /// No room left for what was asked.
+    #[error("out of device memory: {bytes} bytes for {what}")]
+    Memory {
+        /// What it was for.
+        what: &'static str,
+        /// How much.
+        bytes: usize,
+    },
+}

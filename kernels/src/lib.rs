@@ -1,0 +1,11 @@
+//! Touches silicon: fields, curves, and the devices that compute with them.
+//!
+//! The public face is [`Device`]: everything that proves stands on it. What a proof is, and what
+//! time it is, is not known here.
+
+mod device;
+
+pub use device::{
+    BasesId, CurveId, Device, DeviceError, DeviceInfo, Form, Group, MatrixId, Plan, Progress,
+    Transform, VectorId, Work,
+};
