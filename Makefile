@@ -1,0 +1,86 @@
+# Each target does all of its own set-up on a fresh Debian 12 that has git, make, curl, a C
+# compiler and rustup's toolchain; see README.md.
+#
+#   make demo    a calderad, two tenants, real proofs, who owned which core (minutes)
+#   make test    every check, as continuous integration runs it
+#   make bench   measures, and appends lines to benches/results
+#   make soak    the checks that take long
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help build demo test bench soak interop \
+        check-fmt check-clippy check-doc check-deny test-fast test-interop test-loom test-fuzz test-bench
+
+INTEROP := deploy/tests/interop
+STAGE := .ci/stage
+DEPTH ?= 16
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+build:
+	cargo build --release --locked --bins
+
+# snarkjs, circom2 and the Semaphore ceremony keys, pinned by a lock file.
+interop: $(INTEROP)/node_modules/.package-lock.json
+$(INTEROP)/node_modules/.package-lock.json: $(INTEROP)/package.json $(INTEROP)/package-lock.json
+	.ci/tools node
+	cd $(INTEROP) && npm ci --no-fund --no-audit --loglevel=error
+
+demo: build
+	@if $(MAKE) --no-print-directory interop && \
+	    node $(INTEROP)/semaphore-witness.mjs $(DEPTH) target/demo-semaphore-$(DEPTH).wtns; then \
+	    target/release/caldera demo \
+	        --zkey $(INTEROP)/node_modules/@zk-kit/semaphore-artifacts/semaphore-$(DEPTH).zkey \
+	        --witness target/demo-semaphore-$(DEPTH).wtns; \
+	else \
+	    echo "demo: the npm registry could not be reached (or node is missing): running on a synthetic development key instead"; \
+	    target/release/caldera demo; \
+	fi
+
+test:
+	@rm -f target/stages.tsv
+	@$(STAGE) tools .ci/tools node deny
+	@$(STAGE) fmt $(MAKE) --no-print-directory check-fmt
+	@$(STAGE) build cargo build --locked --workspace --all-targets
+	@$(STAGE) clippy $(MAKE) --no-print-directory check-clippy
+	@$(STAGE) docs $(MAKE) --no-print-directory check-doc
+	@$(STAGE) deny $(MAKE) --no-print-directory check-deny
+	@$(STAGE) tests $(MAKE) --no-print-directory test-fast
+	@$(STAGE) interop $(MAKE) --no-print-directory test-interop
+	@$(STAGE) loom $(MAKE) --no-print-directory test-loom
+	@$(STAGE) fuzz $(MAKE) --no-print-directory test-fuzz
+	@$(STAGE) benches $(MAKE) --no-print-directory test-bench
+
+check-fmt:
+	cargo fmt --all --check
+
+check-clippy:
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+check-doc:
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
+
+check-deny:
+	target/tools/bin/cargo-deny --locked check licenses bans sources
+
+test-fast:
+	cargo test --locked --workspace --exclude caldera-tests
+
+test-interop: interop
+	cargo test --locked -p caldera-tests
+
+test-loom:
+	RUSTFLAGS="--cfg loom" cargo test --locked -p caldera-scheduler --test loom --target-dir target/loom
+
+test-fuzz:
+	.ci/fuzz $(or $(FUZZ_SECONDS),60)
+
+test-bench:
+	cargo run --locked -p caldera-benches -- once
+
+bench: build
+	target/release/caldera-bench all
+
+soak:
+	.ci/fuzz 1800
