@@ -3,7 +3,14 @@
 //! The public face is [`Device`]: everything that proves stands on it. What a proof is, and what
 //! time it is, is not known here.
 
+#![forbid(unsafe_code)]
+
+#[cfg(feature = "conformance")]
+pub mod conformance;
+pub mod cpu;
+pub mod curve;
 mod device;
+pub mod field;
 
 pub use device::{
     BasesId, CurveId, Device, DeviceError, DeviceInfo, Form, Group, MatrixId, Plan, Progress,

@@ -1,0 +1,400 @@
+//! The CPU device: all work as quanta that any thread of the caller's may run.
+//!
+//! The device has no threads of its own and takes no lock while a quantum runs: a lane's state is
+//! behind a mutex that is only ever tried, so that misuse is an error, and vectors are words that
+//! any thread may touch (`vector.rs`), so that misuse can spoil a result but not memory. There is
+//! no unsafe code here.
+//!
+//! Quanta are cut by counting, not by looking at a clock: when the device is made it measures for
+//! a few milliseconds what an addition, a butterfly and the like cost on this core
+//! (`calibration.rs`), and a quantum does as many as fit three quarters of its length. The state
+//! between two quanta is a position and partly filled batches, so cutting finely costs nothing
+//! but the calls.
+
+mod calibration;
+mod elementwise;
+mod msm;
+mod ntt;
+mod plan;
+mod spmv;
+mod vector;
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::curve::{Bls12_381, Bn254, Curve};
+use crate::device::{
+    BasesId, CurveId, Device, DeviceError, DeviceInfo, Group, MatrixId, Plan, Transform, VectorId,
+    Work,
+};
+use crate::field::PrimeField;
+
+use calibration::Rates;
+use elementwise::{Elementwise, Operation};
+use msm::Msm;
+use ntt::{Domain, Ntt};
+use plan::Staged;
+use spmv::{Matrix, Product};
+use vector::Vector;
+
+/// How the CPU device cuts work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CpuConfig {
+    /// The longest that one quantum should hold a core. `Duration::MAX` leaves lanes uncut.
+    pub quantum: Duration,
+    /// Into how many lanes a stage is cut where its size allows: twice the number of workers lets
+    /// them all end at about the same time. Zero counts as one.
+    pub lanes: usize,
+}
+
+/// The CPU as a [`Device`]. See the top of the module.
+pub struct CpuDevice {
+    info: DeviceInfo,
+    rates: Rates,
+    next_id: AtomicU64,
+    vectors: Registry<VectorId, Vector>,
+    bases: Registry<BasesId, Bases>,
+    matrices: Registry<MatrixId, Matrix>,
+    domains_bn254: Domains<<Bn254 as Curve>::Fr>,
+    domains_bls12_381: Domains<<Bls12_381 as Curve>::Fr>,
+}
+
+/// Points as they lie in a file.
+pub(crate) struct Bases {
+    curve: CurveId,
+    group: Group,
+    points: Bytes,
+}
+
+impl CpuDevice {
+    /// A device that cuts as `config` says. Takes a few milliseconds, in which it measures the
+    /// core that it runs on.
+    pub fn new(config: CpuConfig) -> Arc<Self> {
+        Arc::new(Self {
+            info: DeviceInfo {
+                kind: "cpu",
+                name: model_name(),
+                quantum: config.quantum,
+                lanes: config.lanes.max(1),
+            },
+            rates: Rates::measure(config.quantum),
+            next_id: AtomicU64::new(1),
+            vectors: Registry::new("vector"),
+            bases: Registry::new("bases"),
+            matrices: Registry::new("matrix"),
+            domains_bn254: Domains::default(),
+            domains_bls12_381: Domains::default(),
+        })
+    }
+
+    fn id(&self) -> u64 {
+        // Only uniqueness matters.
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn plan_elementwise(&self, work: &Work) -> Result<Arc<dyn Plan>, DeviceError> {
+        let (operation, a, b, out) = match *work {
+            Work::Multiply { a, b, out } => (Operation::Multiply, a, b, out),
+            Work::MultiplySubtract { a, b, c } => (Operation::MultiplySubtract, a, b, c),
+            _ => unreachable!("the caller has matched the work"),
+        };
+        let a = self.vectors.find(a, a.0)?;
+        let b = self.vectors.find(b, b.0)?;
+        let third = self.vectors.find(out, out.0)?;
+        for (what, other) in [("second vector", &b), ("third vector", &third)] {
+            same_curve(what, a.curve(), other.curve())?;
+            same_length(what, a.len(), other.len())?;
+        }
+        let lanes = self.info.lanes;
+        Ok(match a.curve() {
+            CurveId::Bn254 => Elementwise::<<Bn254 as Curve>::Fr>::plan(
+                operation, a, b, third, lanes, &self.rates.bn254,
+            ),
+            CurveId::Bls12_381 => Elementwise::<<Bls12_381 as Curve>::Fr>::plan(
+                operation, a, b, third, lanes, &self.rates.bls12_381,
+            ),
+        })
+    }
+
+    fn plan_product(
+        &self,
+        matrix: MatrixId,
+        witness: VectorId,
+        a: VectorId,
+        b: VectorId,
+    ) -> Result<Arc<dyn Plan>, DeviceError> {
+        let matrix = self.matrices.find(matrix, matrix.0)?;
+        let witness = self.vectors.find(witness, witness.0)?;
+        let a = self.vectors.find(a, a.0)?;
+        let b = self.vectors.find(b, b.0)?;
+        same_curve("witness", matrix.curve(), witness.curve())?;
+        same_curve("product A w", matrix.curve(), a.curve())?;
+        same_curve("product B w", matrix.curve(), b.curve())?;
+        same_length("witness", matrix.columns(), witness.len())?;
+        if a.len() < matrix.rows() {
+            return Err(DeviceError::Length {
+                what: "product A w",
+                expected: matrix.rows(),
+                got: a.len(),
+            });
+        }
+        same_length("product B w", a.len(), b.len())?;
+        let lanes = self.info.lanes;
+        Ok(match matrix.curve() {
+            CurveId::Bn254 => Product::<<Bn254 as Curve>::Fr>::plan(
+                matrix, witness, a, b, lanes, &self.rates.bn254,
+            ),
+            CurveId::Bls12_381 => Product::<<Bls12_381 as Curve>::Fr>::plan(
+                matrix, witness, a, b, lanes, &self.rates.bls12_381,
+            ),
+        })
+    }
+
+    fn plan_ntt(
+        &self,
+        vector: VectorId,
+        transform: Transform,
+    ) -> Result<Arc<dyn Plan>, DeviceError> {
+        let vector = self.vectors.find(vector, vector.0)?;
+        let lanes = self.info.lanes;
+        Ok(match vector.curve() {
+            CurveId::Bn254 => {
+                let domain = self.domains_bn254.find(vector.len(), transform)?;
+                Ntt::plan(domain, vector, transform, lanes, &self.rates.bn254)
+            }
+            CurveId::Bls12_381 => {
+                let domain = self.domains_bls12_381.find(vector.len(), transform)?;
+                Ntt::plan(domain, vector, transform, lanes, &self.rates.bls12_381)
+            }
+        })
+    }
+
+    fn plan_msm(
+        &self,
+        bases: BasesId,
+        scalars: VectorId,
+        offset: usize,
+        form: crate::device::Form,
+    ) -> Result<Arc<dyn Plan>, DeviceError> {
+        let bases = self.bases.find(bases, bases.0)?;
+        let scalars = self.vectors.find(scalars, scalars.0)?;
+        same_curve("scalars", bases.curve, scalars.curve())?;
+        let count = bases.points.len() / bases.curve.point_bytes(bases.group);
+        // The offset comes from outside: it may be anything.
+        let available = scalars.len().saturating_sub(offset);
+        if available < count {
+            return Err(DeviceError::Length {
+                what: "scalars from the offset on",
+                expected: count,
+                got: available,
+            });
+        }
+        let lanes = self.info.lanes;
+        match (bases.curve, bases.group) {
+            (CurveId::Bn254, Group::G1) => {
+                Msm::<<Bn254 as Curve>::Fr, <Bn254 as Curve>::Fq>::plan(
+                    bases.points.clone(), scalars, offset, form, lanes, &self.rates.bn254,
+                )
+            }
+            (CurveId::Bn254, Group::G2) => {
+                Msm::<<Bn254 as Curve>::Fr, <Bn254 as Curve>::Fq2>::plan(
+                    bases.points.clone(), scalars, offset, form, lanes, &self.rates.bn254,
+                )
+            }
+            (CurveId::Bls12_381, Group::G1) => {
+                Msm::<<Bls12_381 as Curve>::Fr, <Bls12_381 as Curve>::Fq>::plan(
+                    bases.points.clone(), scalars, offset, form, lanes, &self.rates.bls12_381,
+                )
+            }
+            (CurveId::Bls12_381, Group::G2) => {
+                Msm::<<Bls12_381 as Curve>::Fr, <Bls12_381 as Curve>::Fq2>::plan(
+                    bases.points.clone(), scalars, offset, form, lanes, &self.rates.bls12_381,
+                )
+            }
+        }
+    }
+}
+
+impl Device for CpuDevice {
+    fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    fn vector(&self, curve: CurveId, len: usize) -> Result<VectorId, DeviceError> {
+        let vector = Vector::new(curve, len)?;
+        let id = VectorId(self.id());
+        self.vectors.insert(id, vector);
+        Ok(id)
+    }
+
+    fn vector_write(&self, id: VectorId, at: usize, scalars: &[u8]) -> Result<(), DeviceError> {
+        self.vectors.find(id, id.0)?.write(at, scalars)
+    }
+
+    fn vector_read(&self, id: VectorId, at: usize, scalars: &mut [u8]) -> Result<(), DeviceError> {
+        self.vectors.find(id, id.0)?.read(at, scalars)
+    }
+
+    fn vector_free(&self, id: VectorId) {
+        self.vectors.remove(id);
+    }
+
+    fn bases(&self, curve: CurveId, group: Group, points: Bytes) -> Result<BasesId, DeviceError> {
+        let size = curve.point_bytes(group);
+        let count = points.len() / size;
+        same_length("bytes of points", count * size, points.len())?;
+        msm::check_count(count)?;
+        let id = BasesId(self.id());
+        self.bases.insert(
+            id,
+            Bases {
+                curve,
+                group,
+                points,
+            },
+        );
+        Ok(id)
+    }
+
+    fn bases_free(&self, id: BasesId) {
+        self.bases.remove(id);
+    }
+
+    fn matrix(
+        &self,
+        curve: CurveId,
+        rows: usize,
+        columns: usize,
+        entries: Bytes,
+    ) -> Result<MatrixId, DeviceError> {
+        let matrix = Matrix::new(curve, rows, columns, entries)?;
+        let id = MatrixId(self.id());
+        self.matrices.insert(id, matrix);
+        Ok(id)
+    }
+
+    fn matrix_free(&self, id: MatrixId) {
+        self.matrices.remove(id);
+    }
+
+    fn plan(&self, work: &Work) -> Result<Arc<dyn Plan>, DeviceError> {
+        match *work {
+            Work::Product {
+                matrix,
+                witness,
+                a,
+                b,
+            } => self.plan_product(matrix, witness, a, b),
+            Work::Multiply { .. } | Work::MultiplySubtract { .. } => self.plan_elementwise(work),
+            Work::Ntt { vector, transform } => self.plan_ntt(vector, transform),
+            Work::Msm {
+                bases,
+                scalars,
+                offset,
+                form,
+            } => self.plan_msm(bases, scalars, offset, form),
+        }
+    }
+}
+
+/// Things by id. Plans hold their own reference, so that freeing an id never waits for them.
+struct Registry<I, T> {
+    what: &'static str,
+    things: Mutex<HashMap<I, Arc<T>>>,
+}
+
+impl<I: Eq + Hash + Copy, T> Registry<I, T> {
+    fn new(what: &'static str) -> Self {
+        Self {
+            what,
+            things: Mutex::default(),
+        }
+    }
+
+    fn insert(&self, id: I, thing: T) {
+        self.lock().insert(id, Arc::new(thing));
+    }
+
+    fn find(&self, id: I, number: u64) -> Result<Arc<T>, DeviceError> {
+        let unknown = DeviceError::Unknown {
+            what: self.what,
+            id: number,
+        };
+        self.lock().get(&id).cloned().ok_or(unknown)
+    }
+
+    fn remove(&self, id: I) {
+        // Dropped after the lock is released: overwriting a large vector takes a while.
+        let removed = self.lock().remove(&id);
+        drop(removed);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<I, Arc<T>>> {
+        // Each critical section is one call of the map's, which leaves it whole.
+        self.things.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Twiddle factors, made once for each size.
+struct Domains<F>(Mutex<HashMap<u32, Arc<Domain<F>>>>);
+
+impl<F> Default for Domains<F> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<F: PrimeField<Words = [u64; 4]>> Domains<F> {
+    fn find(&self, len: usize, transform: Transform) -> Result<Arc<Domain<F>>, DeviceError> {
+        let log2 = ntt::domain_log2::<F>(len, transform)?;
+        let domain = {
+            let mut domains = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            domains.entry(log2).or_default().clone()
+        };
+        // Made outside the lock: others find their domains meanwhile, and two that want the same
+        // one wait for each other there.
+        domain.prepare(log2, transform);
+        Ok(domain)
+    }
+}
+
+fn same_curve(what: &'static str, expected: CurveId, got: CurveId) -> Result<(), DeviceError> {
+    if expected == got {
+        Ok(())
+    } else {
+        Err(DeviceError::Curve {
+            what,
+            expected,
+            got,
+        })
+    }
+}
+
+fn same_length(what: &'static str, expected: usize, got: usize) -> Result<(), DeviceError> {
+    if expected == got {
+        Ok(())
+    } else {
+        Err(DeviceError::Length {
+            what,
+            expected,
+            got,
+        })
+    }
+}
+
+/// The processor's name where Linux tells it, else the architecture's.
+fn model_name() -> String {
+    std::fs::read_to_string("/proc/cpuinfo")
+        .ok()
+        .and_then(|text| {
+            text.lines()
+                .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
+                .map(|(_, name)| name.trim().to_owned())
+        })
+        .unwrap_or_else(|| std::env::consts::ARCH.to_owned())
+}
