@@ -1,1 +1,10 @@
-//! prover
+//! Computes: Groth16 proofs and the file formats around them.
+//!
+//! Bytes come in, bytes go out. What a device is called, what time it is and who pays are not
+//! known here, and no socket or file is opened here: `deploy` maps files and hands in
+//! [`bytes::Bytes`], devices come from `caldera_kernels` behind its `Device` trait.
+
+#![forbid(unsafe_code)]
+
+pub mod format;
+pub mod groth16;

@@ -1,0 +1,657 @@
+//! One proof as a graph of nodes, each a chain of stages, each a set of lanes of quanta.
+//!
+//! ```text
+//! product ─ multiply ─┬ shift a ┬ multiply-subtract ─ msm H ─┐
+//!                     ├ shift b ┤                            │
+//!                     └ shift c ┘                            ├ assemble ─┬ pair ─ exponentiate
+//! msm A ── msm B1 ── msm B2 ── msm C ── mask ────────────────┘           │
+//! inputs ────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! (`msm A` to `mask` are five independent nodes.) The nodes on the left may start at once: the
+//! four sums over the witness run beside the transforms. A node's stages run one after another;
+//! the lanes of a stage run beside each other; the quanta of a lane run in order. What may be
+//! run next is a [`Task`], a token of one word; [`Job::run`] runs one quantum of it on the
+//! calling thread and never waits for another. There is no thread and no queue here: the caller
+//! keeps the tokens, in whatever order and on however many threads it likes, and the proof comes
+//! out the same.
+//!
+//! Two countdowns hold it together, both plain atomics. A stage counts its lanes down; the
+//! thread that takes it to zero opens the next stage. A node counts the nodes it waits for; the
+//! thread that takes it to zero opens the node. Both are `AcqRel`, so who opens sees all that
+//! was written by those who finished.
+//!
+//! A stage may have more lanes than anybody has threads. Only [`DeviceInfo::lanes`] of them are
+//! handed out at once; the lane that ends hands out the next. So the number of tokens is bounded
+//! ([`Job::tasks_max`]) and queues can be sized once.
+//!
+//! All memory that the computation needs is set aside by [`Job::new`]. After that a worker
+//! allocates only a few points: when the sums are assembled, and within `ark`'s pairing.
+//!
+//! The proof is made only to be checked: `pair` and `exponentiate` are the verifier of
+//! `ark-groth16`, and [`Job::proof`] is empty until it has agreed. A witness that does not
+//! satisfy the circuit ends here, with [`ProveError::SelfCheck`]; so does a broken key, a
+//! flipped bit in memory or a wrong kernel. None of them leaves the box as a proof.
+//!
+//! [`DeviceInfo::lanes`]: caldera_kernels::DeviceInfo::lanes
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use caldera_kernels::{CurveId, DeviceError, Form, Plan, Progress, Transform, Work};
+
+use super::assemble::{Assembly, Sums};
+use super::blinding::{Blinding, EntropyError};
+use super::key::{Holdings, ProvingKey};
+use super::verify::{Verification, VerifyError};
+use crate::format::json::{Proof, PublicInputs};
+use crate::format::{FormatError, Wtns};
+
+/// One proof under way. See the top of this file.
+///
+/// Holds a copy of the witness and three vectors of the domain's size on the device; they are
+/// overwritten and freed when the job is dropped, finished or not.
+pub struct Job {
+    nodes: [Node; NODES],
+    /// Only dropped, and after the plans, which keep vectors alive.
+    _holdings: Holdings,
+    key: Arc<ProvingKey>,
+    blinding: Blinding,
+    assembly: Box<dyn Assembly>,
+    verification: Box<dyn Verification>,
+    public: PublicInputs,
+    candidate: OnceLock<Proof>,
+    outcome: OnceLock<Result<Proof, ProveError>>,
+    started: AtomicBool,
+    stages: usize,
+    stages_done: AtomicUsize,
+    width: usize,
+}
+
+/// A token for one lane of one open stage: what [`Job::run`] can run next.
+///
+/// Whoever holds it may run it, once at a time. It fits a word, for queues of words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Task {
+    node: u8,
+    stage: u8,
+    lane: u32,
+}
+
+/// What running one quantum came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// The lane has more quanta: the same task must be run again, on any thread.
+    Again,
+    /// The lane has ended and its task is spent. Tasks that this opened were given to `ready`.
+    LaneEnded,
+    /// The proof is made and has passed the self-check: [`Job::proof`] has it.
+    Finished,
+}
+
+/// Why a witness was refused before any work began.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum JobError {
+    /// The witness is over another curve's scalar field.
+    #[error("witness: expected scalars of {expected:?}, got those of {got:?}")]
+    Curve {
+        /// The key's curve.
+        expected: CurveId,
+        /// The witness's.
+        got: CurveId,
+    },
+    /// The witness has another number of elements than the circuit has wires.
+    #[error("witness: expected {expected} elements, got {got}")]
+    Length {
+        /// The circuit's wires.
+        expected: usize,
+        /// The witness's elements.
+        got: usize,
+    },
+    /// An element is not a scalar.
+    #[error(transparent)]
+    Witness(#[from] FormatError),
+    /// The public part of the witness cannot be used by the verifier.
+    #[error("witness: {0}")]
+    Verifier(#[from] VerifyError),
+    /// The device had no room or refused the shape of the work.
+    #[error("device: {0}")]
+    Device(#[from] DeviceError),
+}
+
+/// Why a proof was not made. Once a job has failed it stays failed, with the first error.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProveError {
+    /// The witness was refused.
+    #[error(transparent)]
+    Job(#[from] JobError),
+    /// There was no randomness for the blinding.
+    #[error(transparent)]
+    Entropy(#[from] EntropyError),
+    /// The device failed in the middle of the work.
+    #[error("{kernel}: {error}")]
+    Device {
+        /// What was running.
+        kernel: &'static str,
+        /// What the device said.
+        error: DeviceError,
+    },
+    /// The device ended a sum and gave no point for it.
+    #[error("the device made no point of the sum over {sum}")]
+    Sum {
+        /// Which query was summed: "A", "B1", "B2", "C", "H".
+        sum: &'static str,
+    },
+    /// A proof was made and the verifier refused it: the witness does not satisfy the circuit,
+    /// or the key or this machine is broken.
+    #[error("self-check refused the proof ({0}): the witness does not satisfy the circuit")]
+    SelfCheck(VerifyError),
+    /// [`Job::cancel`] was called.
+    #[error("cancelled")]
+    Cancelled,
+    /// A task that this job never gave out, or that is spent, or a second start.
+    #[error("task {0:#x} is not open in this job")]
+    Task(u64),
+    /// The caller of `prove` asked for no threads.
+    #[error("no threads to prove with")]
+    Threads,
+}
+
+impl Job {
+    /// Checks the witness, copies it to the device and cuts the proof up. Nothing runs yet.
+    ///
+    /// This costs one pass over the witness and takes all memory that the proof will need; it
+    /// belongs on a thread that may take milliseconds.
+    pub fn new(
+        key: &Arc<ProvingKey>,
+        witness: Wtns,
+        blinding: Blinding,
+    ) -> Result<Arc<Job>, JobError> {
+        let curve = key.curve();
+        let scalars = checked_scalars(key, &witness)?;
+        let public = key.public_inputs(scalars);
+        let verification = key.verifier().begin(&public)?;
+
+        let device = key.device();
+        let mut holdings = Holdings::new(device);
+        let w = holdings.vector(curve, key.wires())?;
+        device.vector_write(w, 0, scalars)?;
+        let a = holdings.vector(curve, key.domain_size())?;
+        let b = holdings.vector(curve, key.domain_size())?;
+        let c = holdings.vector(curve, key.domain_size())?;
+
+        let over_witness = |bases, offset| {
+            Some(Work::Msm {
+                bases,
+                scalars: w,
+                offset,
+                form: Form::Canonical,
+            })
+        };
+        let shift = |vector| {
+            Some(Work::Ntt {
+                vector,
+                transform: Transform::Shift,
+            })
+        };
+        let work: [Option<Work>; NODES] = std::array::from_fn(|node| match node {
+            PRODUCT => Some(Work::Product {
+                matrix: key.matrix(),
+                witness: w,
+                a,
+                b,
+            }),
+            MULTIPLY => Some(Work::Multiply { a, b, out: c }),
+            SHIFT_A => shift(a),
+            SHIFT_B => shift(b),
+            SHIFT_C => shift(c),
+            QUOTIENT => Some(Work::MultiplySubtract { a, b, c }),
+            MSM_A => over_witness(key.bases().a, 0),
+            MSM_B1 => over_witness(key.bases().b1, 0),
+            MSM_B2 => over_witness(key.bases().b2, 0),
+            // The query of a circuit with no private wire is empty, and its sum is zero.
+            MSM_C => key
+                .bases()
+                .c
+                .and_then(|c| over_witness(c, 1 + key.public_count())),
+            MSM_H => Some(Work::Msm {
+                bases: key.bases().h,
+                scalars: a,
+                offset: 0,
+                form: Form::Montgomery,
+            }),
+            _ => None,
+        });
+        let mut nodes = Vec::with_capacity(NODES);
+        for (node, work) in work.iter().enumerate() {
+            let body = match (node, work) {
+                (_, Some(work)) => Body::Device(device.plan(work)?),
+                (MSM_C, None) => Body::Nothing,
+                (_, None) => Body::Host,
+            };
+            nodes.push(Node::new(node, body));
+        }
+        let Ok(nodes) = <[Node; NODES]>::try_from(nodes) else {
+            unreachable!("the loop above pushes one node for each of NODES pieces of work");
+        };
+
+        Ok(Arc::new(Job {
+            stages: nodes.iter().map(|node| node.body.stages()).sum(),
+            nodes,
+            _holdings: holdings,
+            key: Arc::clone(key),
+            blinding,
+            assembly: key.assembly(),
+            verification,
+            public,
+            candidate: OnceLock::new(),
+            outcome: OnceLock::new(),
+            started: AtomicBool::new(false),
+            stages_done: AtomicUsize::new(0),
+            width: device.info().lanes.max(1),
+        }))
+    }
+
+    /// Opens the nodes that wait for nothing and gives their tasks to `ready`, those of the
+    /// longest path first. Called once, before any [`Job::run`].
+    pub fn start(&self, ready: &mut dyn FnMut(Task)) -> Result<(), ProveError> {
+        if self.started.swap(true, Ordering::AcqRel) {
+            return Err(self.fail(ProveError::Task(0)));
+        }
+        for (node, edges) in GRAPH.iter().enumerate() {
+            if edges.after.is_empty() {
+                self.open(node, 0, ready)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs one quantum of `task` on the calling thread and gives every task that this opens to
+    /// `ready`. Any number of threads may run different tasks at once; one task is run by one
+    /// thread at a time.
+    ///
+    /// An error is final for the whole job: every later call returns the first one at once, and
+    /// all outstanding tasks may be thrown away.
+    pub fn run(&self, task: Task, ready: &mut dyn FnMut(Task)) -> Result<Step, ProveError> {
+        match self.outcome.get() {
+            Some(Err(first)) => return Err(first.clone()),
+            Some(Ok(_)) => return Err(ProveError::Task(task.to_bits())),
+            None => {}
+        }
+        let node = self.node(task)?;
+        let progress = match &node.body {
+            Body::Device(plan) => plan
+                .run(task.stage as usize, task.lane as usize)
+                .map_err(|error| self.device_failed(task, error))?,
+            Body::Host => {
+                // Pairs with the Release below: the next quantum sees what this one did.
+                if node.taken.swap(true, Ordering::Acquire) {
+                    return Err(self.fail(ProveError::Task(task.to_bits())));
+                }
+                let progress = self.run_host(task)?;
+                if progress == Progress::More {
+                    node.taken.store(false, Ordering::Release);
+                }
+                progress
+            }
+            Body::Nothing => return Err(self.fail(ProveError::Task(task.to_bits()))),
+        };
+        if progress == Progress::More {
+            return Ok(Step::Again);
+        }
+
+        // Hand out the next lane before counting this one down: whoever ends the last lane must
+        // find that all have been handed out.
+        let next = node.next.fetch_add(1, Ordering::Relaxed);
+        if next < node.lanes.load(Ordering::Relaxed) {
+            ready(Task {
+                lane: next as u32,
+                ..task
+            });
+        }
+        // The last to end sees what all lanes wrote: AcqRel here pairs with itself.
+        if node.left.fetch_sub(1, Ordering::AcqRel) == 1 {
+            return self.stage_ended(task.node as usize, task.stage as usize, ready);
+        }
+        Ok(Step::LaneEnded)
+    }
+
+    /// Gives the job up. Quanta that are running end as they would have; every later
+    /// [`Job::run`] returns [`ProveError::Cancelled`] at once. After the end it does nothing.
+    pub fn cancel(&self) {
+        let _ = self.outcome.set(Err(ProveError::Cancelled));
+    }
+
+    /// The proof and its public inputs, once [`Step::Finished`] has been returned. Nothing that
+    /// the verifier has not accepted is ever here.
+    pub fn proof(&self) -> Option<(Proof, PublicInputs)> {
+        match self.outcome.get() {
+            Some(Ok(proof)) => Some((proof.clone(), self.public.clone())),
+            _ => None,
+        }
+    }
+
+    /// Why the job failed, if it has.
+    pub fn error(&self) -> Option<&ProveError> {
+        self.outcome
+            .get()
+            .and_then(|outcome| outcome.as_ref().err())
+    }
+
+    /// The name of the kernel that a task runs, for traces.
+    pub fn kernel(&self, task: Task) -> &'static str {
+        match self.nodes.get(task.node as usize).map(|node| &node.body) {
+            Some(Body::Device(plan)) if (task.stage as usize) < plan.stages() => {
+                plan.kernel(task.stage as usize)
+            }
+            Some(Body::Host) => GRAPH[task.node as usize].name,
+            _ => "none",
+        }
+    }
+
+    /// The part of the proof that a task belongs to: "msm-a", "shift-c", "self-check".
+    pub fn part(&self, task: Task) -> &'static str {
+        GRAPH.get(task.node as usize).map_or("none", |n| n.name)
+    }
+
+    /// The most tasks that can be out at any one time, running ones included.
+    pub fn tasks_max(&self) -> usize {
+        NODES * self.width
+    }
+
+    /// How many stages the proof has, over all its parts.
+    pub fn nodes(&self) -> usize {
+        self.stages
+    }
+
+    /// How many of them have ended.
+    pub fn nodes_done(&self) -> usize {
+        self.stages_done.load(Ordering::Relaxed)
+    }
+
+    /// The key that this proof is made with.
+    pub fn key(&self) -> &Arc<ProvingKey> {
+        &self.key
+    }
+
+    /// The node that a task names, if that task is out.
+    fn node(&self, task: Task) -> Result<&Node, ProveError> {
+        self.nodes
+            .get(task.node as usize)
+            // Pairs with the Release in `open`.
+            .filter(|node| node.stage.load(Ordering::Acquire) == task.stage as usize)
+            .filter(|node| (task.lane as usize) < node.lanes.load(Ordering::Relaxed))
+            .ok_or_else(|| self.fail(ProveError::Task(task.to_bits())))
+    }
+
+    /// Opens a stage and hands out its first lanes. Called by one thread for each stage.
+    fn open(
+        &self,
+        index: usize,
+        stage: usize,
+        ready: &mut dyn FnMut(Task),
+    ) -> Result<Step, ProveError> {
+        let node = &self.nodes[index];
+        let task = |lane: usize| Task {
+            node: index as u8,
+            stage: stage as u8,
+            lane: lane as u32,
+        };
+        let lanes = match &node.body {
+            Body::Device(plan) => plan
+                .open(stage)
+                .map_err(|error| self.device_failed(task(0), error))?,
+            Body::Host => 1,
+            Body::Nothing => return self.stage_ended(index, stage, ready),
+        };
+        let width = lanes.min(self.width);
+        node.left.store(lanes, Ordering::Relaxed);
+        node.next.store(width, Ordering::Relaxed);
+        node.lanes.store(lanes, Ordering::Relaxed);
+        // Pairs with the Acquire in `node`: who sees the stage sees its counters.
+        node.stage.store(stage, Ordering::Release);
+        for lane in 0..width {
+            ready(task(lane));
+        }
+        Ok(Step::LaneEnded)
+    }
+
+    /// All lanes of a stage have ended: opens the next stage of the node, or the nodes that
+    /// waited for it, or ends the job.
+    fn stage_ended(
+        &self,
+        index: usize,
+        stage: usize,
+        ready: &mut dyn FnMut(Task),
+    ) -> Result<Step, ProveError> {
+        self.stages_done.fetch_add(1, Ordering::Relaxed);
+        if stage + 1 < self.nodes[index].body.stages() {
+            return self.open(index, stage + 1, ready);
+        }
+        if index == EXPONENTIATE {
+            let Some(proof) = self.candidate.get() else {
+                unreachable!("exponentiate comes after pair, which comes after assemble");
+            };
+            // A cancellation may have come first; then it stands.
+            return match self.outcome.set(Ok(proof.clone())) {
+                Ok(()) => Ok(Step::Finished),
+                Err(_) => Err(self.error().cloned().unwrap_or(ProveError::Cancelled)),
+            };
+        }
+        for (next, edges) in GRAPH.iter().enumerate() {
+            if edges.after.contains(&index)
+                // The last to arrive sees what all of them wrote: AcqRel pairs with itself.
+                && self.nodes[next].waits.fetch_sub(1, Ordering::AcqRel) == 1
+            {
+                self.open(next, 0, ready)?;
+            }
+        }
+        Ok(Step::LaneEnded)
+    }
+
+    /// One quantum of what runs on the host whatever the device is.
+    fn run_host(&self, task: Task) -> Result<Progress, ProveError> {
+        let refused = |error| self.fail(ProveError::SelfCheck(error));
+        let done = |()| Progress::Done;
+        match task.node as usize {
+            MASK => {
+                self.assembly.mask(&self.blinding);
+                Ok(Progress::Done)
+            }
+            ASSEMBLE => {
+                let proof = self
+                    .assembly
+                    .assemble(&self.sums(), &self.blinding)
+                    .map_err(|sum| self.fail(ProveError::Sum { sum }))?;
+                match self.candidate.set(proof) {
+                    Ok(()) => Ok(Progress::Done),
+                    Err(_) => Err(self.fail(ProveError::Task(task.to_bits()))),
+                }
+            }
+            INPUTS => self.verification.inputs().map_err(refused),
+            PAIR => {
+                let Some(proof) = self.candidate.get() else {
+                    unreachable!("pair comes after assemble");
+                };
+                self.verification.pair(proof).map_err(refused)
+            }
+            EXPONENTIATE => self.verification.exponentiate().map(done).map_err(refused),
+            _ => Err(self.fail(ProveError::Task(task.to_bits()))),
+        }
+    }
+
+    /// The five sums. All have ended: `assemble` waits for them.
+    fn sums(&self) -> Sums {
+        let sum = |node: usize| match &self.nodes[node].body {
+            Body::Device(plan) => plan.point(),
+            _ => None,
+        };
+        Sums {
+            a: sum(MSM_A),
+            b1: sum(MSM_B1),
+            b2: sum(MSM_B2),
+            c: sum(MSM_C),
+            h: sum(MSM_H),
+        }
+    }
+
+    fn device_failed(&self, task: Task, error: DeviceError) -> ProveError {
+        self.fail(ProveError::Device {
+            kernel: self.kernel(task),
+            error,
+        })
+    }
+
+    /// Fails the job with `error`, unless it has ended already, and says with what it ended.
+    fn fail(&self, error: ProveError) -> ProveError {
+        match self.outcome.get_or_init(|| Err(error.clone())) {
+            Err(first) => first.clone(),
+            Ok(_) => error,
+        }
+    }
+}
+
+impl std::fmt::Debug for Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Job")
+            .field("nodes", &self.nodes())
+            .field("nodes_done", &self.nodes_done())
+            .field("error", &self.error())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Task {
+    /// The token as a word.
+    pub fn to_bits(self) -> u64 {
+        u64::from(self.node) << 56 | u64::from(self.stage) << 48 | u64::from(self.lane)
+    }
+
+    /// The token that [`Task::to_bits`] made into `bits`.
+    pub fn from_bits(bits: u64) -> Task {
+        Task {
+            node: (bits >> 56) as u8,
+            stage: (bits >> 48) as u8,
+            lane: bits as u32,
+        }
+    }
+}
+
+/// One node of the graph.
+struct Node {
+    body: Body,
+    /// The open stage; [`CLOSED`] before the first.
+    stage: AtomicUsize,
+    /// Lanes of the open stage.
+    lanes: AtomicUsize,
+    /// The next lane to hand out.
+    next: AtomicUsize,
+    /// Lanes of the open stage that have not ended.
+    left: AtomicUsize,
+    /// Nodes that this one still waits for.
+    waits: AtomicUsize,
+    /// Whether the lane of a host node is running, or has ended. Devices keep this themselves.
+    taken: AtomicBool,
+}
+
+/// What a node runs.
+enum Body {
+    /// A plan of the device.
+    Device(Arc<dyn Plan>),
+    /// One stage of one lane on the host.
+    Host,
+    /// One stage that ends as it opens.
+    Nothing,
+}
+
+impl Node {
+    fn new(index: usize, body: Body) -> Node {
+        Node {
+            body,
+            stage: AtomicUsize::new(CLOSED),
+            lanes: AtomicUsize::new(0),
+            next: AtomicUsize::new(0),
+            left: AtomicUsize::new(0),
+            waits: AtomicUsize::new(GRAPH[index].after.len()),
+            taken: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Body {
+    fn stages(&self) -> usize {
+        match self {
+            Body::Device(plan) => plan.stages(),
+            Body::Host | Body::Nothing => 1,
+        }
+    }
+}
+
+/// The witness's bytes, if it fits the key and each element is a scalar.
+fn checked_scalars<'a>(key: &ProvingKey, witness: &'a Wtns) -> Result<&'a [u8], JobError> {
+    if witness.curve() != key.curve() {
+        return Err(JobError::Curve {
+            expected: key.curve(),
+            got: witness.curve(),
+        });
+    }
+    if witness.len() != key.wires() {
+        return Err(JobError::Length {
+            expected: key.wires(),
+            got: witness.len(),
+        });
+    }
+    witness.check(0..witness.len())?;
+    Ok(witness.elements())
+}
+
+const PRODUCT: usize = 0;
+const MULTIPLY: usize = 1;
+const SHIFT_A: usize = 2;
+const SHIFT_B: usize = 3;
+const SHIFT_C: usize = 4;
+const QUOTIENT: usize = 5;
+const MSM_H: usize = 6;
+const MSM_B2: usize = 7;
+const MSM_A: usize = 8;
+const MSM_B1: usize = 9;
+const MSM_C: usize = 10;
+const MASK: usize = 11;
+const INPUTS: usize = 12;
+const ASSEMBLE: usize = 13;
+const PAIR: usize = 14;
+const EXPONENTIATE: usize = 15;
+const NODES: usize = 16;
+
+/// A node's name and what it waits for.
+struct Edges {
+    name: &'static str,
+    after: &'static [usize],
+}
+
+/// The graph at the top of this file, indexed by the constants above.
+const GRAPH: [Edges; NODES] = [
+    edges("product", &[]),
+    edges("multiply", &[PRODUCT]),
+    edges("shift-a", &[MULTIPLY]),
+    edges("shift-b", &[MULTIPLY]),
+    edges("shift-c", &[MULTIPLY]),
+    edges("quotient", &[SHIFT_A, SHIFT_B, SHIFT_C]),
+    edges("msm-h", &[QUOTIENT]),
+    edges("msm-b2", &[]),
+    edges("msm-a", &[]),
+    edges("msm-b1", &[]),
+    edges("msm-c", &[]),
+    edges("mask", &[]),
+    edges("verify.inputs", &[]),
+    edges("assemble", &[MSM_H, MSM_B2, MSM_A, MSM_B1, MSM_C, MASK]),
+    edges("verify.pair", &[INPUTS, ASSEMBLE]),
+    edges("verify.exponentiate", &[PAIR]),
+];
+
+const fn edges(name: &'static str, after: &'static [usize]) -> Edges {
+    Edges { name, after }
+}
+
+/// No stage has this number: a task carries its stage in a byte.
+const CLOSED: usize = usize::MAX;

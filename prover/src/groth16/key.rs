@@ -1,0 +1,258 @@
+//! A proving key, laid out on a device.
+//!
+//! A key is large and a proof reads all of it, so nothing of it is copied here: each query is a
+//! slice of the file's bytes, mapped or not, and a device whose memory is the host's keeps the
+//! slice itself. What is computed when a key is loaded does not grow with it: the verification
+//! key, made ready for the self-check.
+//!
+//! Loading believes the key's points. Whether they are what they should be is asked once, by
+//! [`check`](super::check()), when a key is new; afterwards its digest stands for the answer.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use caldera_kernels::{BasesId, CurveId, Device, DeviceError, Group, MatrixId, VectorId};
+
+use super::assemble::{self, Assembly};
+use super::verify::{self, PointFault, Verifier, VerifyError};
+use crate::format::json::{PublicInputs, TargetElement, VerificationKey};
+use crate::format::{Part, Zkey, ZkeyHeader};
+
+/// A key on a device: what any number of proofs, one after another or at once, are made with.
+///
+/// Dropping the last reference frees what the device holds of it.
+pub struct ProvingKey {
+    holdings: Holdings,
+    header: ZkeyHeader,
+    bases: QueryBases,
+    matrix: MatrixId,
+    verification_key: VerificationKey,
+    verifier: Box<dyn Verifier>,
+}
+
+/// The five queries on the device.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct QueryBases {
+    pub(super) a: BasesId,
+    pub(super) b1: BasesId,
+    pub(super) b2: BasesId,
+    /// Absent for a circuit without private wires: there is nothing to sum.
+    pub(super) c: Option<BasesId>,
+    pub(super) h: BasesId,
+}
+
+/// Why a key cannot be proved with.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// A point of the verification key is not a point, so no proof could ever be checked.
+    #[error("verification key: {0}")]
+    VerificationKey(#[from] VerifyError),
+    /// The device had no room or refused the key's shape.
+    #[error("device: {0}")]
+    Device(#[from] DeviceError),
+}
+
+impl ProvingKey {
+    /// Makes a key known to a device and its verification key ready. Takes milliseconds and no
+    /// memory to speak of where the device's memory is the host's, a copy of the key elsewhere.
+    pub fn load(zkey: &Zkey, device: Arc<dyn Device>) -> Result<Arc<ProvingKey>, KeyError> {
+        let header = zkey.header().clone();
+        let curve = header.curve;
+        let (verification_key, verifier) = prepared(zkey)?;
+
+        let mut holdings = Holdings::new(&device);
+        let mut query = |part| {
+            let group = match part {
+                Part::B2 => Group::G2,
+                _ => Group::G1,
+            };
+            holdings.bases(curve, group, zkey.part(part).clone())
+        };
+        let bases = QueryBases {
+            a: query(Part::A)?,
+            b1: query(Part::B1)?,
+            b2: query(Part::B2)?,
+            c: match zkey.part(Part::C).is_empty() {
+                true => None,
+                false => Some(query(Part::C)?),
+            },
+            h: query(Part::H)?,
+        };
+        let matrix = holdings.matrix(
+            curve,
+            header.domain as usize,
+            header.wires as usize,
+            zkey.part(Part::Coefficients).clone(),
+        )?;
+        Ok(Arc::new(ProvingKey {
+            holdings,
+            header,
+            bases,
+            matrix,
+            verification_key,
+            verifier,
+        }))
+    }
+
+    /// The curve of the key.
+    pub fn curve(&self) -> CurveId {
+        self.header.curve
+    }
+
+    /// How many wires the circuit has, the constant included: the length of a witness.
+    pub fn wires(&self) -> usize {
+        self.header.wires as usize
+    }
+
+    /// How many of them are public, without the constant.
+    pub fn public_count(&self) -> usize {
+        self.header.public as usize
+    }
+
+    /// The size of the domain: a power of two above the number of constraints.
+    pub fn domain_size(&self) -> usize {
+        self.header.domain as usize
+    }
+
+    /// The key that judges this key's proofs.
+    pub fn verification_key(&self) -> &VerificationKey {
+        &self.verification_key
+    }
+
+    /// The device that holds the key.
+    pub fn device(&self) -> &Arc<dyn Device> {
+        &self.holdings.device
+    }
+
+    pub(super) fn bases(&self) -> &QueryBases {
+        &self.bases
+    }
+
+    pub(super) fn matrix(&self) -> MatrixId {
+        self.matrix
+    }
+
+    pub(super) fn verifier(&self) -> &dyn Verifier {
+        &*self.verifier
+    }
+
+    /// What turns five sums into a proof with this key.
+    pub(super) fn assembly(&self) -> Box<dyn Assembly> {
+        assemble::assembly(&self.header)
+    }
+
+    /// The public part of a witness whose elements have been checked: elements 1 to
+    /// `public_count`.
+    pub(super) fn public_inputs(&self, elements: &[u8]) -> PublicInputs {
+        let (elements, _) = elements.as_chunks::<32>();
+        let public = elements[1..=self.public_count()].to_vec();
+        PublicInputs::new(self.curve(), public).expect("the elements have been checked")
+    }
+}
+
+/// The verification key that belongs to a proving key, as `snarkjs zkey export verificationkey`
+/// makes it. All its points are checked.
+pub fn verification_key(zkey: &Zkey) -> Result<VerificationKey, VerifyError> {
+    prepared(zkey).map(|(key, _)| key)
+}
+
+fn prepared(zkey: &Zkey) -> Result<(VerificationKey, Box<dyn Verifier>), VerifyError> {
+    let header = zkey.header();
+    let curve = header.curve;
+    let point = |what, group, bytes: &[u8]| {
+        let fault = PointFault::Range;
+        assemble::canonical(curve, group, bytes).ok_or(VerifyError::Point { what, fault })
+    };
+    let ic = zkey.part(Part::Ic).chunks(curve.point_bytes(Group::G1));
+    let mut key = VerificationKey {
+        curve,
+        alpha_1: point("vk_alpha_1", Group::G1, &header.alpha_g1)?,
+        beta_2: point("vk_beta_2", Group::G2, &header.beta_g2)?,
+        gamma_2: point("vk_gamma_2", Group::G2, &header.gamma_g2)?,
+        delta_2: point("vk_delta_2", Group::G2, &header.delta_g2)?,
+        alpha_beta_12: None,
+        ic: ic
+            .map(|bytes| point("IC", Group::G1, bytes))
+            .collect::<Result<_, _>>()?,
+    };
+    // The verifier has no use for these two, the prover has.
+    point("vk_beta_1", Group::G1, &header.beta_g1)?;
+    point("vk_delta_1", Group::G1, &header.delta_g1)?;
+    let verifier = verify::prepare(&key)?;
+    key.alpha_beta_12 = TargetElement::from_bytes(curve, &verifier.alpha_beta());
+    Ok((key, verifier))
+}
+
+impl std::fmt::Debug for ProvingKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ProvingKey")
+            .field("curve", &self.curve())
+            .field("wires", &self.wires())
+            .field("public", &self.public_count())
+            .field("domain", &self.domain_size())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a device holds for somebody, freed when dropped: by the job or key that is done, and by
+/// one that failed half-way through being made.
+pub(super) struct Holdings {
+    device: Arc<dyn Device>,
+    vectors: Vec<VectorId>,
+    bases: Vec<BasesId>,
+    matrices: Vec<MatrixId>,
+}
+
+impl Holdings {
+    pub(super) fn new(device: &Arc<dyn Device>) -> Holdings {
+        Holdings {
+            device: Arc::clone(device),
+            vectors: Vec::new(),
+            bases: Vec::new(),
+            matrices: Vec::new(),
+        }
+    }
+
+    pub(super) fn vector(&mut self, curve: CurveId, len: usize) -> Result<VectorId, DeviceError> {
+        let id = self.device.vector(curve, len)?;
+        self.vectors.push(id);
+        Ok(id)
+    }
+
+    fn bases(
+        &mut self,
+        curve: CurveId,
+        group: Group,
+        points: Bytes,
+    ) -> Result<BasesId, DeviceError> {
+        let id = self.device.bases(curve, group, points)?;
+        self.bases.push(id);
+        Ok(id)
+    }
+
+    fn matrix(
+        &mut self,
+        curve: CurveId,
+        rows: usize,
+        columns: usize,
+        entries: Bytes,
+    ) -> Result<MatrixId, DeviceError> {
+        let id = self.device.matrix(curve, rows, columns, entries)?;
+        self.matrices.push(id);
+        Ok(id)
+    }
+}
+
+impl Drop for Holdings {
+    fn drop(&mut self) {
+        for id in &self.vectors {
+            self.device.vector_free(*id);
+        }
+        for id in &self.bases {
+            self.device.bases_free(*id);
+        }
+        for id in &self.matrices {
+            self.device.matrix_free(*id);
+        }
+    }
+}
