@@ -1,0 +1,1189 @@
+//! One box as one state machine: `handle(event, now) -> actions`.
+//!
+//! The arbiter knows the tenants, their unfinished jobs and the units, and after each event that
+//! could change anything it asks `matching` who should own what. The differences to the present
+//! become [`Action::Own`]. It never waits and never reads a clock: the node's arbiter thread
+//! feeds it and carries its actions out, a test feeds it invented time.
+//!
+//! ```text
+//! demand (t0) -> Submitted -> handle: detected ... decided -> Own -> worker: drained, first -> Entered -> Reallocated
+//! ```
+//!
+//! **Demand** is what the prepared and preparing jobs of a tenant can use at once, cut to its
+//! ceiling. A unit whose worker has found nothing to run for `idle_patience` is *lent*: while others
+//! want more than there is, its tenant counts as wanting only what it keeps busy, for one slice, or
+//! until a job of it becomes ready or a worker runs again. So a job whose witness is slow to load
+//! holds no core that another could use.
+//!
+//! **Turns.** While more is wanted than there is, each tenant's debt is carried from event to event
+//! (see `matching`), and [`Arbiter::wake_at`] asks for a tick eight times a slice to look whether
+//! somebody's turn has come. A debt is kept within 16 slices either way, so that no tenant can
+//! save up for a siege; what is owed to a tenant is forgotten when it wants nothing.
+//!
+//! **Ageing.** A tenant with a ready job and no unit since its class's bound goes before all
+//! guarantees, for one unit and one slice.
+//!
+//! **A hand-over** is complete when the worker answers with the epoch. One that is overtaken by a
+//! newer decision before that is counted and makes no record. A worker that does not answer within
+//! the overrun time is *fenced*: its unit counts for nobody until it answers, and what its owner was
+//! promised comes from elsewhere, with the time still running from the first t0; if there is no
+//! elsewhere, that is a missed reallocation, at once.
+//!
+//! **Bounds.** Units, tenants and jobs are bounded by the pool and the policy; all memory is set
+//! aside by [`Arbiter::new`] and when a tenant joins. Otherwise `handle` does not allocate, if
+//! `actions` has room for [`Arbiter::actions_max`].
+//!
+//! A clock that goes back counts as standing still.
+
+use thiserror::Error;
+
+use crate::mailbox::{Entry, Found, Ownership};
+use crate::matching::{Claim, Matcher, Rate, Seat};
+use crate::pool::{Holder, Pool};
+use crate::queue::{JobState, Queue, Refusal, Work};
+use crate::scenario::{CLASSES_MAX, Class, ClassId, PREPARED_MAX, Policy};
+use crate::{Epoch, JobId, Nanos, TenantId, UnitId};
+
+/// Something that happened outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// A tenant may submit from now on.
+    TenantJoined {
+        /// Who. Refused with [`Action::RefuseTenant`] if it is there already.
+        tenant: TenantId,
+        /// Its scenario class.
+        class: ClassId,
+    },
+    /// A tenant is gone; its unfinished jobs are dropped, each with [`Action::Drop`].
+    TenantLeft {
+        /// Who.
+        tenant: TenantId,
+    },
+    /// A job has been asked for. Answered at once by [`Action::Admit`] or [`Action::Refuse`].
+    Submitted {
+        /// The job.
+        job: JobId,
+        /// Whose.
+        tenant: TenantId,
+        /// What it is expected to cost.
+        work: Work,
+        /// When it should be finished; `None` lets the class's implied deadline order it.
+        deadline: Option<Nanos>,
+        /// When the demand reached the box (the kernel's receive stamp): where the time of a
+        /// reallocation begins.
+        received: Nanos,
+    },
+    /// A job that was to be prepared can run.
+    Ready {
+        /// The job.
+        job: JobId,
+    },
+    /// A job has ended, well or badly, from whatever state. Frees its place.
+    Finished {
+        /// The job.
+        job: JobId,
+        /// How.
+        outcome: Outcome,
+        /// When its last quantum ended.
+        at: Nanos,
+    },
+    /// A job is no longer wanted, from whatever state. Quanta of it that are under way end as
+    /// they will; the node starts no new ones.
+    Cancelled {
+        /// The job.
+        job: JobId,
+    },
+    /// The actions of the calls before this one are about to be carried out: `now` is the time
+    /// at which the decision was made. Send it after `handle` returns and before the owner words
+    /// are published; without it a decision is taken to cost no time.
+    Decided,
+    /// A worker has answered to a hand-over. [`crate::mailbox::ArbiterSide::poll`] makes these.
+    Entered {
+        /// Which unit.
+        unit: UnitId,
+        /// Its answer.
+        entry: Entry,
+    },
+    /// A worker that had something to run finds nothing more.
+    Idle {
+        /// Which unit.
+        unit: UnitId,
+        /// In which epoch.
+        epoch: Epoch,
+        /// Since when.
+        at: Nanos,
+    },
+    /// A worker that had found nothing runs again, in the same epoch.
+    Working {
+        /// Which unit.
+        unit: UnitId,
+        /// In which epoch.
+        epoch: Epoch,
+    },
+    /// Time has passed: see [`Arbiter::wake_at`].
+    Tick,
+}
+
+/// How a job ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// With a proof.
+    Proved,
+    /// With an error.
+    Failed,
+}
+
+/// Something to be done outside, in the order given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// The job has a place.
+    Admit {
+        /// The job.
+        job: JobId,
+    },
+    /// The job has no place; nothing is kept of it.
+    Refuse {
+        /// The job.
+        job: JobId,
+        /// Why.
+        reason: Refusal,
+        /// When it is worth trying again, from now; `None` when trying again cannot help.
+        retry_after: Option<Nanos>,
+    },
+    /// The tenant cannot join.
+    RefuseTenant {
+        /// Who.
+        tenant: TenantId,
+        /// Why.
+        reason: TenantRefusal,
+    },
+    /// A job of a tenant that left is gone.
+    Drop {
+        /// The job.
+        job: JobId,
+    },
+    /// Bring the job's witness into memory and answer with [`Event::Ready`], or with
+    /// [`Event::Finished`] if that fails.
+    Prepare {
+        /// The job.
+        job: JobId,
+    },
+    /// The order of a tenant's runnable jobs has changed: read [`Arbiter::run_order`]. A worker
+    /// takes its next quantum from the first job in it that has one.
+    RunOrder {
+        /// Whose.
+        tenant: TenantId,
+    },
+    /// Publish a new owner in the unit's mailbox and wake its worker.
+    Own {
+        /// Which unit.
+        unit: UnitId,
+        /// What to publish.
+        ownership: Ownership,
+    },
+    /// A reallocation is complete: for the record, nothing needs to be done.
+    Reallocated(Reallocation),
+    /// The unit's worker has not answered in time. The unit is fenced off: it counts for nobody
+    /// until it answers. An [`Action::Own`] without an owner goes with this.
+    Overrun {
+        /// Which unit.
+        unit: UnitId,
+        /// For how long it has not answered.
+        silent: Nanos,
+    },
+    /// The worker of a fenced unit has answered; the unit is back in the pool.
+    Returned {
+        /// Which unit.
+        unit: UnitId,
+    },
+}
+
+/// Why a tenant cannot join.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Error)]
+pub enum TenantRefusal {
+    /// The box has as many tenants as its policy allows.
+    #[error("the box has {max} tenants, which is the most it may have")]
+    BoxFull {
+        /// That many.
+        max: u32,
+    },
+    /// The tenant has joined before.
+    #[error("the tenant is here already")]
+    Joined,
+    /// The policy has no such class.
+    #[error("the policy has no such class")]
+    UnknownClass,
+    /// The id is the one that means "nobody".
+    #[error("the id is reserved")]
+    ReservedId,
+}
+
+/// Why a unit changed hands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Cause {
+    /// The new owner wants more than before.
+    Demand,
+    /// The unit came free: its owner finished, left, or found nothing to run.
+    Release,
+    /// The new owner's turn has come among tenants that want more than there is.
+    Turn,
+    /// The new owner had waited as long as its class may.
+    Ageing,
+    /// The new owner lost what it was promised on a unit that overran.
+    Overrun,
+}
+
+/// One hand-over, complete: the five stamps and what they belong to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reallocation {
+    /// Which unit.
+    pub unit: UnitId,
+    /// The hand-over.
+    pub epoch: Epoch,
+    /// Whose work the worker ran last; `None` if it ran nobody's.
+    pub from: Option<TenantId>,
+    /// Whose work it runs now.
+    pub to: TenantId,
+    /// Why.
+    pub cause: Cause,
+    /// The demand's receive stamp, or the moment at which whatever else caused this arose.
+    pub t0: Nanos,
+    /// The arbiter took the event in.
+    pub detected: Nanos,
+    /// The arbiter had decided.
+    pub decided: Nanos,
+    /// The worker's last quantum for the owner before had ended and it saw the new epoch.
+    pub drained: Nanos,
+    /// Just before the new owner's first instruction, or at the first look at its empty queue.
+    pub first: Nanos,
+    /// Whether there was anything to run at that moment.
+    pub found: Found,
+    /// Whether `first - t0` is over the policy's bound.
+    pub missed: bool,
+}
+
+impl Reallocation {
+    /// From the demand to the first instruction.
+    pub fn total(&self) -> Nanos {
+        self.first.since(self.t0)
+    }
+}
+
+/// What the arbiter has counted since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Jobs that got a place.
+    pub admitted: u64,
+    /// Jobs that got none.
+    pub refused: u64,
+    /// Jobs that ended with a proof.
+    pub proved: u64,
+    /// Jobs that ended with an error.
+    pub failed: u64,
+    /// Jobs that were cancelled, or whose tenant left.
+    pub cancelled: u64,
+    /// Reallocations completed.
+    pub reallocated: u64,
+    /// Reallocations that took longer than the bound, and promises that were broken by an
+    /// overrun and could not be kept on another unit.
+    pub missed: u64,
+    /// Hand-overs that were overtaken by another before the worker saw them.
+    pub superseded: u64,
+    /// Units fenced off.
+    pub overruns: u64,
+    /// Events that named a job, tenant, unit or epoch that is not (or no more) there. Some are
+    /// in order: a job may be cancelled while its last quantum runs.
+    pub stray: u64,
+}
+
+/// An answer to "when would it be finished?".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Estimate {
+    /// When, at the earliest, if nobody else's demand changes.
+    pub finish: Nanos,
+    /// How long it would run, from its first quantum to its last.
+    pub run: Nanos,
+    /// How many of the tenant's jobs stand before it.
+    pub ahead: u32,
+}
+
+/// A tenant as a report shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TenantView {
+    /// Who.
+    pub tenant: TenantId,
+    /// Its class.
+    pub class: ClassId,
+    /// Jobs that wait to be prepared.
+    pub queued: u32,
+    /// Jobs being prepared.
+    pub preparing: u32,
+    /// Jobs that can run or are running.
+    pub ready: u32,
+    /// Units that it wants now.
+    pub want: u32,
+    /// Units that it holds now.
+    pub held: u32,
+}
+
+/// A job as a report shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JobView {
+    /// Whose.
+    pub tenant: TenantId,
+    /// How far it has come.
+    pub state: JobState,
+    /// How many of its tenant's jobs stand before it.
+    pub ahead: u32,
+}
+
+/// One box.
+#[derive(Debug)]
+pub struct Arbiter {
+    pool: Pool,
+    policy: Policy,
+    queue: Queue,
+    /// By slot.
+    tenants: Vec<Option<Tenant>>,
+    /// By unit.
+    benches: Vec<Bench>,
+    matcher: Matcher,
+    claims: Vec<Claim>,
+    seats: Vec<Seat>,
+    /// More is wanted than there is, before anything is lent.
+    pressed: bool,
+    now: Nanos,
+    counters: Counters,
+}
+
+/// What the arbiter knows of a tenant.
+#[derive(Debug, Clone, Copy)]
+struct Tenant {
+    id: TenantId,
+    class: ClassId,
+    /// Units that it wants, by the last decision.
+    want: u32,
+    /// Units that it owns.
+    held: u32,
+    /// Its rate by the last decision.
+    rate: Rate,
+    /// See [`Claim::debt`].
+    debt: i64,
+    /// Since when it has had a ready job and no unit.
+    waits_since: Option<Nanos>,
+    /// The turn that it got by ageing.
+    aged_turn: Option<AgedTurn>,
+    /// What it keeps while the rest is lent.
+    lent: Option<Lent>,
+    /// Promises broken by overruns, until the next decision.
+    broken: Option<Broken>,
+    /// It wants more than at the decision before.
+    grew: bool,
+    /// Units of it that have been idle for longer than the policy's patience.
+    idle: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct AgedTurn {
+    bound: Nanos,
+    until: Nanos,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Lent {
+    keeps: u32,
+    until: Nanos,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Broken {
+    count: u32,
+    t0: Nanos,
+}
+
+/// What the arbiter knows of a unit beside who owns it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Bench {
+    /// What the worker's answer will complete.
+    promise: Option<Promise>,
+    /// It changed hands by turn and stays until then.
+    kept_until: Nanos,
+    /// Since when its worker finds nothing to run for its owner.
+    idle_since: Option<Nanos>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Promise {
+    cause: Cause,
+    t0: Nanos,
+    detected: Nanos,
+    decided: Option<Nanos>,
+}
+
+impl Arbiter {
+    /// A box with nobody on it.
+    pub fn new(pool: Pool, policy: Policy) -> Arbiter {
+        let units = pool.units().len();
+        let slots = policy.limits().tenants_max as usize;
+        Arbiter {
+            queue: Queue::new(slots, policy.limits().jobs_max),
+            tenants: vec![None; slots],
+            benches: vec![Bench::default(); units],
+            matcher: Matcher::new(slots, units),
+            claims: Vec::with_capacity(slots),
+            seats: Vec::with_capacity(units),
+            pressed: false,
+            now: Nanos::ZERO,
+            counters: Counters::default(),
+            pool,
+            policy,
+        }
+    }
+
+    /// Takes one event in and appends what is to be done to `actions`, which the caller empties.
+    pub fn handle(&mut self, event: Event, now: Nanos, actions: &mut Vec<Action>) {
+        let now = now.max(self.now);
+        self.account(now);
+        match event {
+            Event::TenantJoined { tenant, class } => match self.join(tenant, class) {
+                Ok(()) => {}
+                Err(reason) => actions.push(Action::RefuseTenant { tenant, reason }),
+            },
+            Event::TenantLeft { tenant } => self.leave(tenant, actions),
+            Event::Submitted {
+                job,
+                tenant,
+                work,
+                deadline,
+                received,
+            } => {
+                let received = received.min(now);
+                self.submit(
+                    Submission {
+                        job,
+                        tenant,
+                        work,
+                        deadline,
+                        received,
+                    },
+                    actions,
+                );
+            }
+            Event::Ready { job } => self.ready(job, actions),
+            Event::Finished { job, outcome, at } => {
+                if self.end(job, at.min(now), actions) {
+                    self.counters.proved += u64::from(outcome == Outcome::Proved);
+                    self.counters.failed += u64::from(outcome == Outcome::Failed);
+                }
+            }
+            Event::Cancelled { job } => {
+                if self.end(job, now, actions) {
+                    self.counters.cancelled += 1;
+                }
+            }
+            Event::Decided => self.stamp_decided(now),
+            Event::Entered { unit, entry } => self.entered(unit, entry, actions),
+            Event::Idle { unit, epoch, at } => self.idle(unit, epoch, at.min(now)),
+            Event::Working { unit, epoch } => self.working(unit, epoch, actions),
+            Event::Tick => {
+                self.fence(actions);
+                self.decide(now, actions);
+            }
+        }
+        debug_assert_eq!(self.check(), Ok(()));
+    }
+
+    /// When [`Event::Tick`] is wanted next; `None` while nothing can happen by time alone. Ask
+    /// after each batch of events. Extra ticks do no harm; a late one delays turns and the
+    /// discovery of overruns by as much.
+    pub fn wake_at(&self) -> Option<Nanos> {
+        let limits = self.policy.limits();
+        let turn = self
+            .pressed
+            .then(|| self.now.plus(Nanos(limits.slice.0 / TICKS_A_SLICE)));
+        let units = self.pool.units().iter().zip(&self.benches);
+        let overrun = units
+            .filter(|(unit, _)| !unit.is_answered() && !unit.is_fenced())
+            .map(|(unit, _)| unit.since().plus(limits.overrun()));
+        turn.into_iter().chain(overrun).min()
+    }
+
+    /// A tenant's runnable jobs, the most urgent first. Empty for an unknown tenant.
+    pub fn run_order(&self, tenant: TenantId) -> &[JobId] {
+        self.slot(tenant).map_or(&[], |slot| self.queue.order(slot))
+    }
+
+    /// When a job of this tenant would be finished if it were submitted now. `None` for an
+    /// unknown tenant. Takes the tenant's cores as a fluid at the rate that it would get if
+    /// nobody else's demand changed. Uses the arbiter's scratch memory, hence `&mut`; changes
+    /// nothing.
+    pub fn estimate(
+        &mut self,
+        tenant: TenantId,
+        work: Work,
+        deadline: Option<Nanos>,
+        now: Nanos,
+    ) -> Option<Estimate> {
+        let slot = self.slot(tenant)?;
+        let class = self.class_of(slot)?;
+        let due = deadline.unwrap_or(now.plus(class.deadline_implied));
+        let rate = self.rate_with(slot, work.parallelism);
+        let (backlog, ahead) = self.queue.backlog(slot, due);
+        let run = rate.min(Rate::whole(work.parallelism)).time_for(work.core);
+        let finish = now.plus(rate.time_for(backlog)).plus(run);
+        Some(Estimate { finish, run, ahead })
+    }
+
+    /// The units and who owns each.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// The policy.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// All tenants.
+    pub fn tenants(&self) -> impl Iterator<Item = TenantView> + '_ {
+        self.present().map(|(slot, tenant)| {
+            let lengths = self.queue.lengths(slot);
+            TenantView {
+                tenant: tenant.id,
+                class: tenant.class,
+                queued: lengths.queued,
+                preparing: lengths.preparing,
+                ready: lengths.ready,
+                want: tenant.want,
+                held: tenant.held,
+            }
+        })
+    }
+
+    /// An unfinished job; `None` if there is none of that id.
+    pub fn job(&self, job: JobId) -> Option<JobView> {
+        let (slot, state, ahead) = self.queue.job(job)?;
+        let tenant = self.tenants[slot].as_ref()?.id;
+        Some(JobView {
+            tenant,
+            state,
+            ahead,
+        })
+    }
+
+    /// The counts since the start.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// The most actions that one call of [`Arbiter::handle`] appends: a tenant leaves, all its
+    /// jobs are dropped and all units change hands; or all units overrun and come back.
+    pub fn actions_max(&self) -> usize {
+        let queue_max = self
+            .policy
+            .classes()
+            .iter()
+            .map(|class| class.queue_max)
+            .max();
+        let jobs = queue_max.unwrap_or(0) as usize + PREPARED_MAX as usize;
+        3 * self.pool.units().len() + jobs + 4
+    }
+
+    /// Checks every invariant; an error names one that is broken, which is a bug in this crate.
+    /// Debug builds call this after each event.
+    pub fn check(&self) -> Result<(), String> {
+        self.queue.check()?;
+        let (mut held, mut wanted) = (0, 0);
+        for (slot, tenant) in self.present() {
+            let owned = self
+                .pool
+                .units()
+                .iter()
+                .filter(|unit| unit.slot() == Some(slot))
+                .count();
+            if owned != tenant.held as usize {
+                return Err(format!(
+                    "{} owns {owned} units, counted {}",
+                    tenant.id, tenant.held
+                ));
+            }
+            if tenant.held > tenant.want {
+                return Err(format!(
+                    "{} owns {owned} units, wants {}",
+                    tenant.id, tenant.want
+                ));
+            }
+            held += tenant.held;
+            wanted += u64::from(tenant.want);
+        }
+        let open = self.pool.open();
+        if u64::from(held) != wanted.min(u64::from(open)) {
+            return Err(format!(
+                "{held} of {open} units are owned, {wanted} are wanted"
+            ));
+        }
+        for (unit, bench) in self.pool.units().iter().zip(&self.benches) {
+            let owner = unit
+                .slot()
+                .map(|slot| self.tenants[slot].map(|tenant| tenant.id));
+            if owner.is_some_and(|present| present != unit.owner()) {
+                return Err(format!(
+                    "{} is owned by somebody who is not here",
+                    unit.id()
+                ));
+            }
+            if unit.is_fenced() && (unit.owner().is_some() || unit.is_answered()) {
+                return Err(format!("{} is fenced and in use", unit.id()));
+            }
+            if bench.promise.is_some() && (unit.is_answered() || unit.owner().is_none()) {
+                return Err(format!("{} is promised to nobody", unit.id()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Carries debts, and what jobs have had of their work, forward to `now`.
+    fn account(&mut self, now: Nanos) {
+        let span = now.since(self.now);
+        self.now = now;
+        if span == Nanos::ZERO {
+            return;
+        }
+        let bound = i64::try_from(self.policy.limits().slice.0 * DEBT_SLICES).unwrap_or(i64::MAX);
+        for (slot, tenant) in self.tenants.iter_mut().enumerate() {
+            let Some(tenant) = tenant.as_mut().filter(|tenant| tenant.want > 0) else {
+                continue;
+            };
+            let had = Rate::whole(tenant.held).over(span);
+            let owed = tenant.rate.over(span).saturating_sub(had);
+            tenant.debt = tenant.debt.saturating_add(owed).clamp(-bound, bound);
+            self.queue.serve(slot, Nanos(had.unsigned_abs()));
+        }
+    }
+
+    fn join(&mut self, tenant: TenantId, class: ClassId) -> Result<(), TenantRefusal> {
+        if tenant.0 == u32::MAX {
+            return Err(TenantRefusal::ReservedId);
+        }
+        if self.slot(tenant).is_some() {
+            return Err(TenantRefusal::Joined);
+        }
+        let Some(bounds) = self.policy.class(class) else {
+            return Err(TenantRefusal::UnknownClass);
+        };
+        let Some(slot) = self.tenants.iter().position(Option::is_none) else {
+            return Err(TenantRefusal::BoxFull {
+                max: self.policy.limits().tenants_max,
+            });
+        };
+        self.queue.open(slot, bounds.queue_max, bounds.prepared_max);
+        self.tenants[slot] = Some(Tenant::new(tenant, class));
+        Ok(())
+    }
+
+    fn leave(&mut self, tenant: TenantId, actions: &mut Vec<Action>) {
+        let Some(slot) = self.slot(tenant) else {
+            self.counters.stray += 1;
+            return;
+        };
+        while let Some(job) = self.queue.remove_first(slot) {
+            self.counters.cancelled += 1;
+            actions.push(Action::Drop { job });
+        }
+        // It wants nothing now, so the decision takes all its units away.
+        self.decide(self.now, actions);
+        self.tenants[slot] = None;
+    }
+
+    fn submit(&mut self, submission: Submission, actions: &mut Vec<Action>) {
+        let Submission {
+            job,
+            tenant,
+            work,
+            deadline,
+            received,
+        } = submission;
+        let slot = self.slot(tenant);
+        let implied = slot
+            .and_then(|slot| self.class_of(slot))
+            .map(|class| class.deadline_implied);
+        let admitted = match slot.zip(implied) {
+            Some((slot, implied)) => {
+                let due = deadline.unwrap_or(received.plus(implied));
+                self.queue.admit(slot, job, work, due).map(|()| slot)
+            }
+            None => Err(Refusal::UnknownTenant),
+        };
+        match admitted {
+            Err(reason) => {
+                self.counters.refused += 1;
+                let retry_after = self.retry_after(slot, work, reason);
+                actions.push(Action::Refuse {
+                    job,
+                    reason,
+                    retry_after,
+                });
+            }
+            Ok(slot) => {
+                self.counters.admitted += 1;
+                actions.push(Action::Admit { job });
+                self.prepare(slot, actions);
+                self.decide(received, actions);
+            }
+        }
+    }
+
+    fn ready(&mut self, job: JobId, actions: &mut Vec<Action>) {
+        let Some(slot) = self.queue.ready(job) else {
+            self.counters.stray += 1;
+            return;
+        };
+        self.order_changed(slot, actions);
+        self.take_back_lent(slot);
+        self.decide(self.now, actions);
+    }
+
+    /// Frees a job's place; whether there was one.
+    fn end(&mut self, job: JobId, at: Nanos, actions: &mut Vec<Action>) -> bool {
+        let Some((slot, state)) = self.queue.remove(job) else {
+            self.counters.stray += 1;
+            return false;
+        };
+        if state == JobState::Ready {
+            self.order_changed(slot, actions);
+        }
+        self.prepare(slot, actions);
+        self.decide(at, actions);
+        true
+    }
+
+    fn prepare(&mut self, slot: usize, actions: &mut Vec<Action>) {
+        while let Some(job) = self.queue.prepare(slot) {
+            actions.push(Action::Prepare { job });
+            self.take_back_lent(slot);
+        }
+    }
+
+    fn stamp_decided(&mut self, now: Nanos) {
+        for promise in self
+            .benches
+            .iter_mut()
+            .filter_map(|bench| bench.promise.as_mut())
+        {
+            promise.decided.get_or_insert(now);
+        }
+    }
+
+    fn entered(&mut self, unit: UnitId, entry: Entry, actions: &mut Vec<Action>) {
+        let index = usize::from(unit.0);
+        let Some(answer) = self.pool.answer(index, entry.epoch) else {
+            self.counters.stray += 1;
+            return;
+        };
+        let bench = &mut self.benches[index];
+        bench.idle_since = (entry.found == Found::Nothing).then_some(self.now);
+        let to = self.pool.units()[index].owner();
+        if let Some((promise, to)) = bench.promise.take().zip(to) {
+            if answer.from == Some(to) {
+                // It went to somebody else and came back before the worker saw either.
+                self.counters.superseded += 1;
+            } else {
+                let mut record = Reallocation {
+                    unit,
+                    epoch: entry.epoch,
+                    from: answer.from,
+                    to,
+                    cause: promise.cause,
+                    t0: promise.t0,
+                    detected: promise.detected,
+                    decided: promise.decided.unwrap_or(promise.detected),
+                    drained: entry.drained,
+                    first: entry.first,
+                    found: entry.found,
+                    missed: false,
+                };
+                record.missed = record.total() > self.policy.limits().reallocation_max;
+                self.counters.reallocated += 1;
+                self.counters.missed += u64::from(record.missed);
+                actions.push(Action::Reallocated(record));
+            }
+        }
+        if answer.unfenced {
+            actions.push(Action::Returned { unit });
+            self.decide(self.now, actions);
+        }
+    }
+
+    fn idle(&mut self, unit: UnitId, epoch: Epoch, at: Nanos) {
+        match self.bench(unit, epoch) {
+            Some((bench, _)) => bench.idle_since = bench.idle_since.or(Some(at)),
+            None => self.counters.stray += 1,
+        }
+    }
+
+    fn working(&mut self, unit: UnitId, epoch: Epoch, actions: &mut Vec<Action>) {
+        let Some((bench, slot)) = self.bench(unit, epoch) else {
+            self.counters.stray += 1;
+            return;
+        };
+        bench.idle_since = None;
+        if slot.is_some_and(|slot| self.take_back_lent(slot)) {
+            self.decide(self.now, actions);
+        }
+    }
+
+    /// Takes units whose workers are silent for too long away from everybody.
+    fn fence(&mut self, actions: &mut Vec<Action>) {
+        for index in 0..self.benches.len() {
+            let unit = &self.pool.units()[index];
+            let silent = self.now.since(unit.since());
+            let overdue = silent >= self.policy.limits().overrun();
+            if unit.is_answered() || unit.is_fenced() || !overdue {
+                continue;
+            }
+            let (unit, slot) = (unit.id(), unit.slot());
+            let promise = std::mem::take(&mut self.benches[index]).promise;
+            if let Some(tenant) = slot.and_then(|slot| self.tenants[slot].as_mut()) {
+                tenant.held -= 1;
+                if let Some(promise) = promise {
+                    let broken = tenant.broken.get_or_insert(Broken {
+                        count: 0,
+                        t0: promise.t0,
+                    });
+                    broken.count += 1;
+                    broken.t0 = broken.t0.min(promise.t0);
+                }
+            }
+            self.counters.overruns += 1;
+            let ownership = self.pool.fence(index, self.now);
+            actions.push(Action::Overrun { unit, silent });
+            actions.push(Action::Own { unit, ownership });
+        }
+    }
+
+    /// Asks `matching` who should own what, and makes it so. `t0` is when the cause arose.
+    fn decide(&mut self, t0: Nanos, actions: &mut Vec<Action>) {
+        let changed = self.update_wants();
+        self.fill_claims();
+        self.seats.clear();
+        self.seats.extend(
+            self.pool
+                .units()
+                .iter()
+                .zip(&self.benches)
+                .map(|(unit, bench)| Seat {
+                    holder: unit.slot(),
+                    closed: unit.is_fenced(),
+                    kept: bench.kept_until > self.now,
+                    idle: bench.idle_since.is_some(),
+                }),
+        );
+        self.matcher
+            .decide(self.policy.limits().slice, &self.claims, &self.seats);
+
+        // Units are taken before any is given, so that no count goes above what is wanted.
+        for index in 0..self.benches.len() {
+            let (from, to) = (self.seats[index].holder, self.matcher.owners()[index]);
+            if let Some(tenant) = from
+                .filter(|_| from != to)
+                .and_then(|s| self.tenants[s].as_mut())
+            {
+                tenant.held -= 1;
+            }
+        }
+        for index in 0..self.benches.len() {
+            let to = self.matcher.owners()[index];
+            if to != self.seats[index].holder {
+                self.hand_over(index, to, t0, changed, actions);
+            }
+        }
+        self.settle();
+    }
+
+    /// Gives a unit to the tenant of a slot, or to nobody.
+    fn hand_over(
+        &mut self,
+        index: usize,
+        to: Option<usize>,
+        t0: Nanos,
+        changed: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        let now = self.now;
+        let kept = now.plus(self.policy.limits().slice);
+        let mut bench = Bench::default();
+        let mut holder = None;
+        if let Some((slot, tenant)) = to.and_then(|s| Some((s, self.tenants[s].as_mut()?))) {
+            let aged = self.claims[slot].aged.filter(|_| tenant.held == 0);
+            let (cause, t0) = if let Some(broken) = tenant.broken.as_mut().filter(|b| b.count > 0) {
+                broken.count -= 1;
+                (Cause::Overrun, broken.t0)
+            } else if let Some(bound) = aged {
+                tenant.aged_turn = Some(AgedTurn { bound, until: kept });
+                (Cause::Ageing, bound)
+            } else if tenant.grew {
+                (Cause::Demand, t0)
+            } else if changed || self.seats[index].holder.is_none() {
+                (Cause::Release, t0)
+            } else {
+                (Cause::Turn, now)
+            };
+            if matches!(cause, Cause::Ageing | Cause::Turn) {
+                bench.kept_until = kept;
+            }
+            bench.promise = Some(Promise {
+                cause,
+                t0,
+                detected: now,
+                decided: None,
+            });
+            tenant.held += 1;
+            holder = Some(Holder {
+                tenant: tenant.id,
+                slot,
+            });
+        }
+        if std::mem::replace(&mut self.benches[index], bench)
+            .promise
+            .is_some()
+        {
+            self.counters.superseded += 1;
+        }
+        let ownership = self.pool.assign(index, holder, now);
+        let unit = self.pool.units()[index].id();
+        actions.push(Action::Own { unit, ownership });
+    }
+
+    /// Works out what each tenant wants now; whether that is something else than before.
+    fn update_wants(&mut self) -> bool {
+        let Arbiter {
+            tenants,
+            queue,
+            policy,
+            pool,
+            benches,
+            ..
+        } = self;
+        let (now, limits) = (self.now, policy.limits());
+        let units = pool.units().len() as u32;
+        let demand = |slot, class: ClassId| {
+            let ceiling = policy
+                .class(class)
+                .map_or(0, |class| class.ceiling.of_whole(units));
+            queue.demand(slot).min(ceiling)
+        };
+        let raw = tenants.iter().enumerate().filter_map(|(slot, tenant)| {
+            tenant
+                .as_ref()
+                .map(|tenant| u64::from(demand(slot, tenant.class)))
+        });
+        self.pressed = raw.sum::<u64>() > u64::from(pool.open());
+
+        for (unit, bench) in pool.units().iter().zip(benches.iter()) {
+            let idle = bench
+                .idle_since
+                .is_some_and(|at| now.since(at) >= limits.idle_patience);
+            if let Some(tenant) = unit
+                .slot()
+                .filter(|_| idle)
+                .and_then(|s| tenants[s].as_mut())
+            {
+                tenant.idle += 1;
+            }
+        }
+
+        let mut changed = false;
+        for (slot, tenant) in tenants.iter_mut().enumerate() {
+            let Some(tenant) = tenant else {
+                continue;
+            };
+            let demand = demand(slot, tenant.class);
+            tenant.lent = tenant.lent.filter(|lent| lent.until > now && demand > 0);
+            let idle = std::mem::take(&mut tenant.idle);
+            if self.pressed && idle > 0 {
+                // A ready job always keeps one: the node may be about to give it a quantum.
+                let runnable = queue.lengths(slot).ready > 0;
+                let keeps = tenant.held.saturating_sub(idle).max(u32::from(runnable));
+                let until = if runnable {
+                    now.plus(limits.slice)
+                } else {
+                    Nanos::MAX
+                };
+                tenant.lent = Some(Lent { keeps, until });
+            }
+            let want = tenant.lent.map_or(demand, |lent| demand.min(lent.keeps));
+            changed |= want != tenant.want;
+            tenant.grew = want > tenant.want;
+            tenant.want = want;
+        }
+        changed
+    }
+
+    fn fill_claims(&mut self) {
+        let Arbiter {
+            tenants,
+            claims,
+            policy,
+            ..
+        } = self;
+        let (now, open) = (self.now, self.pool.open());
+        let mut sharers = [0u64; CLASSES_MAX];
+        for tenant in tenants.iter().flatten().filter(|tenant| tenant.want > 0) {
+            sharers[tenant.class.index()] += 1;
+        }
+        claims.clear();
+        claims.extend(tenants.iter().map(|tenant| {
+            let wanting = tenant.as_ref().filter(|tenant| tenant.want > 0);
+            let Some((tenant, class)) = wanting.and_then(|t| Some((t, policy.class(t.class)?)))
+            else {
+                return Claim::default();
+            };
+            Claim {
+                want: tenant.want,
+                guarantee: Rate(class.guarantee.of(open).0 / sharers[tenant.class.index()]),
+                value: class.value,
+                debt: tenant.debt,
+                aged: tenant.aged(class, now),
+            }
+        }));
+    }
+
+    /// Takes the matcher's rates over, and notes who waits.
+    fn settle(&mut self) {
+        for (slot, tenant) in self.tenants.iter_mut().enumerate() {
+            let Some(tenant) = tenant else {
+                continue;
+            };
+            tenant.rate = self.matcher.rates()[slot];
+            if let Some(broken) = tenant.broken.take() {
+                self.counters.missed += u64::from(broken.count);
+            }
+            if tenant.want == 0 {
+                tenant.debt = tenant.debt.min(0);
+                tenant.aged_turn = None;
+            }
+            let waits = tenant.held == 0 && self.queue.lengths(slot).ready > 0;
+            tenant.waits_since = waits.then(|| tenant.waits_since.unwrap_or(self.now));
+        }
+    }
+
+    /// The rate that a tenant would have if it could use so many cores more than nothing.
+    fn rate_with(&mut self, slot: usize, parallelism: u32) -> Rate {
+        let Some(mut tenant) = self.tenants[slot] else {
+            return Rate::ZERO;
+        };
+        let real = tenant;
+        let units = self.pool.units().len() as u32;
+        let ceiling = self
+            .class_of(slot)
+            .map_or(0, |class| class.ceiling.of_whole(units));
+        tenant.want = tenant.want.max(parallelism.min(ceiling));
+        self.tenants[slot] = Some(tenant);
+        self.fill_claims();
+        self.tenants[slot] = Some(real);
+        self.matcher.pour(self.pool.open(), &self.claims)[slot]
+    }
+
+    fn retry_after(&mut self, slot: Option<usize>, work: Work, reason: Refusal) -> Option<Nanos> {
+        match reason {
+            Refusal::TenantFull { .. } => {
+                let slot = slot?;
+                let rate = self.rate_with(slot, work.parallelism);
+                Some(self.queue.place_after(slot, rate))
+            }
+            Refusal::BoxFull { .. } => self
+                .present()
+                .filter(|(_, tenant)| tenant.rate > Rate::ZERO)
+                .map(|(slot, tenant)| self.queue.place_after(slot, tenant.rate))
+                .min(),
+            Refusal::UnknownTenant | Refusal::DuplicateJob | Refusal::NoParallelism => None,
+        }
+    }
+
+    fn order_changed(&self, slot: usize, actions: &mut Vec<Action>) {
+        if let Some(tenant) = &self.tenants[slot] {
+            actions.push(Action::RunOrder { tenant: tenant.id });
+        }
+    }
+
+    /// Lets a tenant want all that it can use again; whether it did not.
+    fn take_back_lent(&mut self, slot: usize) -> bool {
+        self.tenants[slot]
+            .as_mut()
+            .is_some_and(|tenant| tenant.lent.take().is_some())
+    }
+
+    /// A unit that has answered to this epoch, and its owner's slot.
+    fn bench(&mut self, unit: UnitId, epoch: Epoch) -> Option<(&mut Bench, Option<usize>)> {
+        let slot = self
+            .pool
+            .unit(unit)
+            .filter(|u| u.is_answered() && u.epoch() == epoch)?
+            .slot();
+        Some((&mut self.benches[usize::from(unit.0)], slot))
+    }
+
+    fn slot(&self, tenant: TenantId) -> Option<usize> {
+        self.present()
+            .find(|(_, present)| present.id == tenant)
+            .map(|(slot, _)| slot)
+    }
+
+    fn present(&self) -> impl Iterator<Item = (usize, &Tenant)> {
+        self.tenants
+            .iter()
+            .enumerate()
+            .filter_map(|(slot, t)| t.as_ref().map(|t| (slot, t)))
+    }
+
+    fn class_of(&self, slot: usize) -> Option<&Class> {
+        self.tenants[slot]
+            .as_ref()
+            .and_then(|tenant| self.policy.class(tenant.class))
+    }
+}
+
+impl Tenant {
+    fn new(id: TenantId, class: ClassId) -> Tenant {
+        Tenant {
+            id,
+            class,
+            want: 0,
+            held: 0,
+            rate: Rate::ZERO,
+            debt: 0,
+            waits_since: None,
+            aged_turn: None,
+            lent: None,
+            broken: None,
+            grew: false,
+            idle: 0,
+        }
+    }
+
+    /// When its wait reached its class's bound: of the turn that it has by that, or of the wait
+    /// that it is in.
+    fn aged(&self, class: &Class, now: Nanos) -> Option<Nanos> {
+        let turn = self
+            .aged_turn
+            .filter(|turn| turn.until > now)
+            .map(|turn| turn.bound);
+        let wait = self.waits_since.map(|since| since.plus(class.ageing_max));
+        turn.or(wait.filter(|&bound| bound <= now))
+    }
+}
+
+/// [`Event::Submitted`], taken apart.
+struct Submission {
+    job: JobId,
+    tenant: TenantId,
+    work: Work,
+    deadline: Option<Nanos>,
+    received: Nanos,
+}
+
+/// How often in a slice it is looked whether somebody's turn has come: turns are late by an
+/// eighth of a slice at most.
+const TICKS_A_SLICE: u64 = 8;
+/// How many slices of one core a tenant may be owed, or owe.
+const DEBT_SLICES: u64 = 16;

@@ -1,0 +1,504 @@
+//! Admission and order: which job has a place, which is prepared next, which runs first.
+//!
+//! A queue that is full refuses; it never drops what it has accepted. The bounds are per tenant
+//! (so that one cannot fill the box for the others) and for the box. Within a tenant the order is
+//! the earliest deadline first, then arrival; a job without a deadline has the one that its class
+//! implies, so a stream of urgent jobs cannot hold it back for ever. Between tenants there is no
+//! order here: which tenant runs is a matter of cores, and `matching` decides that.
+//!
+//! A job is `Queued` (a place and nothing more), then `Preparing` (its witness is on its way into
+//! memory), then `Ready`. The number of the last two is bounded for each tenant, because each
+//! holds a witness in memory. A job is prepared in the order above, but an urgent late-comer
+//! waits for a slot: what has been prepared is not thrown out for it.
+//!
+//! Estimates treat a tenant's cores as one fluid that serves its jobs in order, which is what the
+//! workers do (each takes its next quantum from the first job that has one).
+//!
+//! Memory is set aside when the queue is made and when a tenant joins; nothing allocates between.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, DefaultHasher};
+
+use thiserror::Error;
+
+use crate::matching::Rate;
+use crate::{JobId, Nanos};
+
+/// What a job is expected to cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Work {
+    /// Time on one core, all quanta together.
+    pub core: Nanos,
+    /// How many cores it can use at once; at least one.
+    pub parallelism: u32,
+}
+
+/// Why a job is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Error)]
+pub enum Refusal {
+    /// Its tenant has as many unfinished jobs as its class allows.
+    #[error("the tenant has {max} unfinished jobs, which is the most it may have")]
+    TenantFull {
+        /// That many.
+        max: u32,
+    },
+    /// The box has as many unfinished jobs as its policy allows.
+    #[error("the box has {max} unfinished jobs, which is the most it may have")]
+    BoxFull {
+        /// That many.
+        max: u32,
+    },
+    /// The tenant is unknown.
+    #[error("the tenant is unknown")]
+    UnknownTenant,
+    /// A job of that id is unfinished.
+    #[error("a job of that id is here already")]
+    DuplicateJob,
+    /// The job says that it can use no core at all.
+    #[error("expected a job that can use at least one core, got 0")]
+    NoParallelism,
+}
+
+/// How far a job has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum JobState {
+    /// It has a place.
+    Queued,
+    /// Its witness is being brought into memory.
+    Preparing,
+    /// It can run, or is running.
+    Ready,
+}
+
+/// The unfinished jobs of one box. Tenants are named by slots, which the arbiter hands out.
+#[derive(Debug)]
+pub struct Queue {
+    jobs_max: u32,
+    // SipHash with fixed keys: the same events give the same run, and job ids are ours.
+    index: HashMap<JobId, Place, BuildHasherDefault<DefaultHasher>>,
+    lines: Vec<Line>,
+    arrivals: u64,
+}
+
+/// One tenant's jobs.
+#[derive(Debug, Default)]
+struct Line {
+    /// Ascending by [`Rank`].
+    jobs: Vec<Job>,
+    /// Ids of those that are ready, in the same order.
+    ready: Vec<JobId>,
+    preparing: u32,
+    queue_max: u32,
+    prepared_max: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Job {
+    id: JobId,
+    rank: Rank,
+    state: JobState,
+    work: Work,
+    /// Core time that its tenant's units have given it, by the arbiter's reckoning.
+    served: Nanos,
+}
+
+/// Where a job is: enough to find it by binary search.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    slot: usize,
+    rank: Rank,
+}
+
+/// Earlier runs first; no two jobs have the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    due: Nanos,
+    arrival: u64,
+}
+
+impl Queue {
+    /// A queue for so many tenants and jobs.
+    pub fn new(tenants_max: usize, jobs_max: u32) -> Queue {
+        let mut lines = Vec::new();
+        lines.resize_with(tenants_max, Line::default);
+        Queue {
+            jobs_max,
+            // Twice the bound: a table that is at most half full clears out its tombstones in
+            // place and never grows.
+            index: HashMap::with_capacity_and_hasher(2 * jobs_max as usize, Default::default()),
+            lines,
+            arrivals: 0,
+        }
+    }
+
+    /// Lets the tenant of a slot submit, within these bounds. Allocates them.
+    pub fn open(&mut self, slot: usize, queue_max: u32, prepared_max: u32) {
+        self.lines[slot] = Line {
+            jobs: Vec::with_capacity(queue_max as usize),
+            ready: Vec::with_capacity(prepared_max as usize),
+            preparing: 0,
+            queue_max,
+            prepared_max,
+        };
+    }
+
+    /// Takes a job in. `due` is its deadline, or the implied one.
+    pub fn admit(&mut self, slot: usize, id: JobId, work: Work, due: Nanos) -> Result<(), Refusal> {
+        if work.parallelism == 0 {
+            return Err(Refusal::NoParallelism);
+        }
+        if self.index.contains_key(&id) {
+            return Err(Refusal::DuplicateJob);
+        }
+        let line = &mut self.lines[slot];
+        if line.jobs.len() >= line.queue_max as usize {
+            return Err(Refusal::TenantFull {
+                max: line.queue_max,
+            });
+        }
+        if self.index.len() >= self.jobs_max as usize {
+            return Err(Refusal::BoxFull { max: self.jobs_max });
+        }
+        let rank = Rank {
+            due,
+            arrival: self.arrivals,
+        };
+        self.arrivals += 1;
+        let at = line.before(rank);
+        let job = Job {
+            id,
+            rank,
+            state: JobState::Queued,
+            work,
+            served: Nanos::ZERO,
+        };
+        line.jobs.insert(at, job);
+        self.index.insert(id, Place { slot, rank });
+        Ok(())
+    }
+
+    /// The next job of a tenant whose witness should be brought into memory, now marked as being
+    /// prepared; `None` if none waits or all slots for witnesses are taken.
+    pub fn prepare(&mut self, slot: usize) -> Option<JobId> {
+        let line = &mut self.lines[slot];
+        if line.preparing as usize + line.ready.len() >= line.prepared_max as usize {
+            return None;
+        }
+        let job = line
+            .jobs
+            .iter_mut()
+            .find(|job| job.state == JobState::Queued)?;
+        job.state = JobState::Preparing;
+        line.preparing += 1;
+        Some(job.id)
+    }
+
+    /// Marks a job that was being prepared as ready; its tenant's slot. `None` if there is no
+    /// such job or it was not being prepared.
+    pub fn ready(&mut self, id: JobId) -> Option<usize> {
+        let place = *self.index.get(&id)?;
+        let line = &mut self.lines[place.slot];
+        let at = line.before(place.rank);
+        if line.jobs[at].state != JobState::Preparing {
+            return None;
+        }
+        line.jobs[at].state = JobState::Ready;
+        line.preparing -= 1;
+        let before = line.jobs[..at]
+            .iter()
+            .filter(|job| job.state == JobState::Ready)
+            .count();
+        line.ready.insert(before, id);
+        Some(place.slot)
+    }
+
+    /// Takes a job out, whatever its state; its tenant's slot and that state.
+    pub fn remove(&mut self, id: JobId) -> Option<(usize, JobState)> {
+        let place = self.index.remove(&id)?;
+        let line = &mut self.lines[place.slot];
+        let job = line.jobs.remove(line.before(place.rank));
+        match job.state {
+            JobState::Queued => {}
+            JobState::Preparing => line.preparing -= 1,
+            JobState::Ready => line.ready.retain(|&ready| ready != id),
+        }
+        Some((place.slot, job.state))
+    }
+
+    /// Takes out the first job of a tenant, whatever its state.
+    pub fn remove_first(&mut self, slot: usize) -> Option<JobId> {
+        let id = self.lines[slot].jobs.first()?.id;
+        self.remove(id)?;
+        Some(id)
+    }
+
+    /// Gives core time to the first ready job of a tenant, which is the one that its workers
+    /// serve first. Only estimates depend on it.
+    pub fn serve(&mut self, slot: usize, core: Nanos) {
+        let first = self.lines[slot]
+            .jobs
+            .iter_mut()
+            .find(|job| job.state == JobState::Ready);
+        if let Some(job) = first {
+            job.served = job.served.plus(core);
+        }
+    }
+
+    /// The ready jobs of a tenant, in order.
+    pub fn order(&self, slot: usize) -> &[JobId] {
+        &self.lines[slot].ready
+    }
+
+    /// How many jobs of a tenant are queued, preparing and ready.
+    pub fn lengths(&self, slot: usize) -> Lengths {
+        let line = &self.lines[slot];
+        let (all, ready) = (line.jobs.len() as u32, line.ready.len() as u32);
+        Lengths {
+            queued: all - ready - line.preparing,
+            preparing: line.preparing,
+            ready,
+        }
+    }
+
+    /// How many cores a tenant's prepared jobs could use together. Jobs that are still being
+    /// prepared count: their cores should be there when they are ready.
+    pub fn demand(&self, slot: usize) -> u32 {
+        let line = &self.lines[slot];
+        let mut prepared = line.preparing as usize + line.ready.len();
+        let mut demand = 0u32;
+        // Prepared jobs stand near the front, so this seldom walks far.
+        for job in &line.jobs {
+            if prepared == 0 {
+                break;
+            }
+            if job.state != JobState::Queued {
+                demand = demand.saturating_add(job.work.parallelism);
+                prepared -= 1;
+            }
+        }
+        demand
+    }
+
+    /// The job's state and its position in its tenant's order.
+    pub fn job(&self, id: JobId) -> Option<(usize, JobState, u32)> {
+        let place = self.index.get(&id)?;
+        let line = &self.lines[place.slot];
+        let at = line.before(place.rank);
+        Some((place.slot, line.jobs[at].state, at as u32))
+    }
+
+    /// The core time that a tenant's jobs due no later than `due` still need, and their number.
+    pub fn backlog(&self, slot: usize, due: Nanos) -> (Nanos, u32) {
+        let jobs = &self.lines[slot].jobs;
+        let ahead = jobs.partition_point(|job| job.rank.due <= due);
+        let core = jobs[..ahead]
+            .iter()
+            .fold(Nanos::ZERO, |sum, job| sum.plus(job.left()));
+        (core, ahead as u32)
+    }
+
+    /// When a tenant that is served at `rate` will have a place again: when its first job ends.
+    pub fn place_after(&self, slot: usize, rate: Rate) -> Nanos {
+        let first = self.lines[slot].jobs.first();
+        first
+            .map_or(Nanos::ZERO, |job| job.time_at(rate))
+            .clamp(RETRY_MIN, RETRY_MAX)
+    }
+
+    /// Checks what must always hold; the text says what does not.
+    pub fn check(&self) -> Result<(), String> {
+        let total: usize = self.lines.iter().map(|line| line.jobs.len()).sum();
+        if total != self.index.len() || total > self.jobs_max as usize {
+            let (indexed, max) = (self.index.len(), self.jobs_max);
+            return Err(format!(
+                "{total} jobs in line, {indexed} in the index, at most {max}"
+            ));
+        }
+        for (slot, line) in self.lines.iter().enumerate() {
+            line.check()
+                .map_err(|what| format!("slot {slot}: {what}"))?;
+            for job in &line.jobs {
+                let place = self.index.get(&job.id);
+                if place.is_none_or(|p| p.slot != slot || p.rank != job.rank) {
+                    return Err(format!("slot {slot}: {} is indexed at {place:?}", job.id));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How many jobs a tenant has in each state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lengths {
+    /// A place and nothing more.
+    pub queued: u32,
+    /// Being prepared.
+    pub preparing: u32,
+    /// Ready or running.
+    pub ready: u32,
+}
+
+impl Job {
+    /// The core time that it still needs. One that has had more than it was expected to cost is
+    /// taken to be nearly done.
+    fn left(&self) -> Nanos {
+        self.work.core.since(self.served)
+    }
+
+    fn time_at(&self, rate: Rate) -> Nanos {
+        rate.min(Rate::whole(self.work.parallelism))
+            .time_for(self.left())
+    }
+}
+
+impl Line {
+    /// How many jobs stand before this rank.
+    fn before(&self, rank: Rank) -> usize {
+        self.jobs.partition_point(|job| job.rank < rank)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if !self.jobs.is_sorted_by(|a, b| a.rank < b.rank) {
+            return Err("jobs are out of order".into());
+        }
+        let is_ready = |job: &&Job| job.state == JobState::Ready;
+        if !self
+            .jobs
+            .iter()
+            .filter(is_ready)
+            .map(|job| &job.id)
+            .eq(&self.ready)
+        {
+            return Err("the run order is not that of the ready jobs".into());
+        }
+        let preparing = self
+            .jobs
+            .iter()
+            .filter(|job| job.state == JobState::Preparing)
+            .count();
+        if preparing != self.preparing as usize {
+            return Err(format!(
+                "{preparing} jobs are preparing, {} counted",
+                self.preparing
+            ));
+        }
+        if preparing + self.ready.len() > self.prepared_max as usize {
+            return Err("more witnesses in memory than allowed".into());
+        }
+        if self.jobs.len() > self.queue_max as usize {
+            return Err("more jobs than allowed".into());
+        }
+        Ok(())
+    }
+}
+
+/// The shortest retry time that is given: asking more often only adds load.
+const RETRY_MIN: Nanos = Nanos::from_millis(10);
+/// The longest: by then the estimate is worth nothing.
+const RETRY_MAX: Nanos = Nanos::from_secs(600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WORK: Work = Work {
+        core: Nanos::from_millis(100),
+        parallelism: 2,
+    };
+
+    fn queue() -> Queue {
+        let mut queue = Queue::new(2, 5);
+        queue.open(0, 3, 2);
+        queue.open(1, 4, 1);
+        queue
+    }
+
+    fn admit(queue: &mut Queue, slot: usize, id: u64, due: u64) -> Result<(), Refusal> {
+        queue.admit(slot, JobId(id), WORK, Nanos(due))
+    }
+
+    #[test]
+    fn earliest_deadline_first_then_arrival() {
+        let mut queue = queue();
+        for (id, due) in [(1, 30), (2, 10), (3, 10)] {
+            admit(&mut queue, 0, id, due).expect("a place");
+        }
+        assert_eq!(queue.prepare(0), Some(JobId(2)));
+        assert_eq!(queue.prepare(0), Some(JobId(3)));
+        assert_eq!(queue.prepare(0), None, "two witnesses are the most");
+        assert_eq!(queue.ready(JobId(3)), Some(0));
+        assert_eq!(queue.ready(JobId(3)), None);
+        assert_eq!(queue.ready(JobId(2)), Some(0));
+        assert_eq!(queue.order(0), [JobId(2), JobId(3)]);
+        assert_eq!(queue.remove(JobId(2)), Some((0, JobState::Ready)));
+        assert_eq!(queue.remove(JobId(2)), None);
+        assert_eq!(queue.prepare(0), Some(JobId(1)));
+        assert_eq!(queue.order(0), [JobId(3)]);
+        queue.check().expect("in order");
+    }
+
+    #[test]
+    fn each_bound_refuses_with_its_reason() {
+        let mut queue = queue();
+        for id in 1..=3 {
+            admit(&mut queue, 0, id, 0).expect("a place");
+        }
+        assert_eq!(
+            admit(&mut queue, 0, 4, 0),
+            Err(Refusal::TenantFull { max: 3 })
+        );
+        admit(&mut queue, 1, 4, 0).expect("another tenant's place");
+        assert_eq!(admit(&mut queue, 1, 4, 0), Err(Refusal::DuplicateJob));
+        admit(&mut queue, 1, 5, 0).expect("the last place");
+        assert_eq!(admit(&mut queue, 1, 6, 0), Err(Refusal::BoxFull { max: 5 }));
+        let none = Work {
+            parallelism: 0,
+            ..WORK
+        };
+        assert_eq!(
+            queue.admit(1, JobId(6), none, Nanos(0)),
+            Err(Refusal::NoParallelism)
+        );
+        queue.check().expect("in order");
+    }
+
+    #[test]
+    fn demand_counts_what_is_prepared() {
+        let mut queue = queue();
+        for id in 1..=3 {
+            admit(&mut queue, 0, id, 0).expect("a place");
+        }
+        assert_eq!(queue.demand(0), 0);
+        queue.prepare(0);
+        assert_eq!(queue.demand(0), 2);
+        queue.ready(JobId(1));
+        queue.prepare(0);
+        assert_eq!(queue.demand(0), 4);
+        assert_eq!(
+            queue.lengths(0),
+            Lengths {
+                queued: 1,
+                preparing: 1,
+                ready: 1
+            }
+        );
+    }
+
+    #[test]
+    fn backlog_and_retry_follow_what_is_left() {
+        let mut queue = queue();
+        for (id, due) in [(1, 10), (2, 20), (3, 30)] {
+            admit(&mut queue, 0, id, due).expect("a place");
+        }
+        queue.prepare(0);
+        queue.ready(JobId(1));
+        queue.serve(0, Nanos::from_millis(40));
+        assert_eq!(queue.backlog(0, Nanos(20)), (Nanos::from_millis(160), 2));
+        assert_eq!(queue.place_after(0, Rate::ONE), Nanos::from_millis(60));
+        assert_eq!(queue.place_after(0, Rate::whole(9)), Nanos::from_millis(30));
+        assert_eq!(queue.place_after(0, Rate::ZERO), RETRY_MAX);
+        queue.serve(0, Nanos::from_millis(400));
+        assert_eq!(queue.place_after(0, Rate::ONE), RETRY_MIN);
+    }
+}
