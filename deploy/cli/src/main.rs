@@ -1,2 +1,120 @@
-//! bin
-fn main() {}
+//! `caldera`: the command line of Caldera.
+//!
+//! Some commands compute here and now (`prove`, `verify`, `inspect`, `setup`, `vkey`), some talk
+//! to a running `calderad` (`submit`, `status`, `pool`), and `demo` starts one of its own.
+//! Each command is a file with its arguments, one function that does the work, and a [`Report`]
+//! at the end: the same facts as a text for people and as JSON for programs.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `prove`, `verify`, `inspect`, `setup`, `vkey` | local commands |
+//! | `service` | commands that ask a running `calderad` |
+//! | `demo` | a service, two tenants and their proofs, from start to stop |
+//! | `client` | signed calls and uploads |
+//! | `files` | reading what a user names, writing all results or none |
+//! | `failure` | classes of failure and their exit codes |
+//! | `progress`, `table` | what people see |
+
+mod client;
+mod demo;
+mod failure;
+mod files;
+mod inspect;
+mod progress;
+mod prove;
+mod service;
+mod setup;
+mod table;
+mod verify;
+mod vkey;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use serde_json::Value;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let json = arguments.json;
+    let result = match arguments.command {
+        Command::Prove(arguments) => prove::run(&arguments),
+        Command::Verify(arguments) => verify::run(&arguments),
+        Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Setup(arguments) => setup::run(&arguments),
+        Command::Vkey(arguments) => vkey::run(&arguments),
+        Command::Submit(arguments) => service::submit(&arguments),
+        Command::Status(arguments) => service::status(&arguments),
+        Command::Pool(arguments) => service::pool(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments, json),
+    };
+    let (code, document) = match result {
+        Ok(report) => {
+            let text = if json {
+                pretty(&report.json)
+            } else {
+                report.text
+            };
+            (report.code, Some(text))
+        }
+        Err(error) => {
+            let class = failure::classify(&error);
+            eprintln!("caldera: error [{}]: {error:#}", class.name());
+            let document = json.then(|| pretty(&failure::document(&error)));
+            (class.code(), document)
+        }
+    };
+    if let Some(text) = document {
+        // A reader that went away (`caldera pool | head`) has seen what it wanted.
+        let _ = std::io::stdout().write_all(text.as_bytes());
+    }
+    ExitCode::from(code)
+}
+
+/// Proves Groth16 statements of circom and snarkjs, here or on a running calderad.
+#[derive(Parser)]
+#[command(name = "caldera", version, after_long_help = failure::help())]
+struct Arguments {
+    /// Print one JSON document on standard output instead of text, for failures too
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Prove(prove::Arguments),
+    Verify(verify::Arguments),
+    Inspect(inspect::Arguments),
+    Setup(setup::Arguments),
+    Vkey(vkey::Arguments),
+    Submit(service::SubmitArguments),
+    Status(service::StatusArguments),
+    Pool(service::PoolArguments),
+    Demo(demo::Arguments),
+}
+
+/// What a command came to.
+struct Report {
+    /// For people; whole lines.
+    text: String,
+    /// The same for programs.
+    json: Value,
+    /// The exit code: 0, or 1 where the answer is "no".
+    code: u8,
+}
+
+impl Report {
+    fn new(text: impl Into<String>, json: Value) -> Self {
+        Self {
+            text: text.into(),
+            json,
+            code: 0,
+        }
+    }
+}
+
+fn pretty(json: &Value) -> String {
+    format!("{json:#}\n")
+}

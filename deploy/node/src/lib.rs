@@ -1,1 +1,36 @@
-//! node
+//! The node: everything of a Caldera box that touches the world, as threads around machines that
+//! know none of it.
+//!
+//! | file | thread | what |
+//! |---|---|---|
+//! | `shell`, `service` | rpc | sockets; methods, tenants, circuits, jobs |
+//! | `arbiter_thread` | arbiter | who owns which core |
+//! | `worker`, `board` | one a core | quanta of proofs |
+//! | `preparer` | two | witnesses into memory |
+//! | `registrar` | one | new keys checked and laid out |
+//! | `clerk` | one | everything that is written to the store |
+//! | `reaper` | one | finished jobs freed |
+//! | `pin` | | cores and policies of all of them |
+//!
+//! [`Node::start`] puts them together. `calderad` is that with a configuration and signals.
+
+#![deny(unsafe_code)]
+
+pub mod arbiter_thread;
+pub mod board;
+pub mod clerk;
+pub mod clock;
+pub mod config;
+pub mod node;
+pub mod notify;
+pub mod pin;
+pub mod preparer;
+pub mod reaper;
+pub mod registrar;
+pub mod service;
+pub mod shell;
+pub mod telemetry;
+pub mod worker;
+
+pub use config::Config;
+pub use node::{Node, StartError};

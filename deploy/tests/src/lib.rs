@@ -1,1 +1,18 @@
-//! Places for end-to-end tests.
+//! What the end-to-end tests stand on: the built programs, the outside programs, a client made
+//! of nothing but HTTP, and a knife for binary files.
+//!
+//! The tests see Caldera as its users do: two executables, files, a socket. Nothing here links
+//! a crate of Caldera, so nothing here can share its mistakes; where a format is needed it is
+//! written down a second time, and where a proof is judged, snarkjs judges.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `programs` | finds `caldera` and `calderad`, runs them, and says what to do if they are missing or old |
+//! | `interop` | node, snarkjs, circom2, the Semaphore keys |
+//! | `binfile` | sections of zkey, wtns and r1cs files, to cut and to forge them |
+//! | `service` | a `calderad` of one's own, and the client |
+
+pub mod binfile;
+pub mod interop;
+pub mod programs;
+pub mod service;

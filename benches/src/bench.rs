@@ -1,0 +1,54 @@
+//! What every bench needs: how long to go on, on how many threads, and where results go.
+
+use anyhow::Result;
+
+use crate::duel::{Contender, Rounds, Runs, duel};
+use crate::record::{Case, Origin, Record, Results, records};
+
+/// A run of the program.
+pub(crate) struct Bench {
+    /// How often each contender runs.
+    pub(crate) rounds: Rounds,
+    /// The thread counts to measure at.
+    pub(crate) threads: Vec<usize>,
+    /// Machine, source and build.
+    pub(crate) origin: Origin,
+    /// Where lines go; nowhere for a trial.
+    pub(crate) results: Option<Results>,
+    /// Whether to say on stderr what is under way.
+    pub(crate) tell: bool,
+    /// All lines of this run.
+    pub(crate) records: Vec<Record>,
+}
+
+impl Bench {
+    /// Lets the contenders of one case take turns, and records how they did.
+    pub(crate) fn case(&mut self, case: &Case, contenders: Vec<Contender<'_>>) -> Result<Vec<Runs>> {
+        self.say(&format!(
+            "{} {}, size {}, {} thread(s): {}",
+            case.bench,
+            case.case,
+            case.size,
+            case.threads,
+            contenders.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", "),
+        ));
+        let runs = duel(contenders, self.rounds)?;
+        for record in records(case, &runs, &self.origin) {
+            if let Some(results) = &mut self.results {
+                results.append(&record)?;
+            }
+            self.records.push(record);
+        }
+        Ok(runs)
+    }
+
+    /// A line for whoever waits.
+    pub(crate) fn say(&self, line: &str) {
+        if self.tell {
+            eprintln!("{line}");
+        }
+    }
+}
+
+/// The name of ours in records.
+pub(crate) const OURS: &str = "caldera";

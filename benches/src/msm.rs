@@ -1,0 +1,185 @@
+//! Sums of multiples of points, the larger part of a proof.
+//!
+//! Two kinds of scalars: uniform ones, on which published figures are, and bits as a circuit of
+//! bitwise logic has them (58 in 100 are 0, the others 1, the shares of SHA-256).
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use ark_ec::short_weierstrass::{Affine, Projective, SWCurveConfig};
+use ark_ec::{CurveGroup, VariableBaseMSM};
+use ark_ff::{Field, PrimeField, UniformRand};
+use ark_std::rand::Rng;
+use bytes::Bytes;
+use caldera_kernels::cpu::{CpuConfig, CpuDevice};
+use caldera_kernels::{Device, Form, Group, Plan, Work};
+
+use crate::bench::{Bench, OURS};
+use crate::drive;
+use crate::duel::{Answer, Contender};
+use crate::peer::ark::{
+    Bls12_381, Bn254, Curve, Layout, build, canonical, on_threads, points, runs_on, seeded,
+};
+use crate::quanta::QUANTUM;
+use crate::record::{Case, Unit};
+
+/// Measures both groups of both curves at each size.
+pub(crate) fn msm(bench: &mut Bench, log2: &[u32]) -> Result<()> {
+    for &log2 in log2 {
+        group::<Bn254, ark_bn254::g1::Config>(bench, Group::G1, log2)?;
+        group::<Bn254, ark_bn254::g2::Config>(bench, Group::G2, log2)?;
+        group::<Bls12_381, ark_bls12_381::g1::Config>(bench, Group::G1, log2)?;
+        group::<Bls12_381, ark_bls12_381::g2::Config>(bench, Group::G2, log2)?;
+    }
+    Ok(())
+}
+
+fn group<C, P>(bench: &mut Bench, group: Group, log2: u32) -> Result<()>
+where
+    C: Curve,
+    P: SWCurveConfig<BaseField: Field<BasePrimeField = C::Fq>, ScalarField = C::Fr>,
+{
+    let count = 1usize << log2;
+    let layout = Layout::<C::Fq>::new();
+    let points = points::<P>(count);
+    let bytes = Bytes::from(layout.points_bytes(&points));
+    let mut random = seeded();
+    let uniform: Vec<C::Fr> = (0..count).map(|_| UniformRand::rand(&mut random)).collect();
+    let bits = (0..count).map(|_| C::Fr::from(random.gen_bool(0.42))).collect();
+    for (kind, scalars) in [("uniform", uniform), ("bits", bits)] {
+        for threads in bench.threads.clone() {
+            let case = Case {
+                bench: "msm",
+                case: format!("{} {} {kind}", C::NAME, format!("{group:?}").to_lowercase()),
+                size: count as u64,
+                threads,
+                unit: Unit::Milliseconds,
+            };
+            let mut contenders = vec![ours::<C>(group, &bytes, &scalars, threads)?];
+            if runs_on(threads) {
+                contenders.push(ark::<C, P>(&points, &scalars, threads));
+            }
+            #[cfg(feature = "halo2curves")]
+            halo2curves::join(&mut contenders, &points, &scalars, threads)?;
+            bench.case(&case, contenders)?;
+        }
+    }
+    Ok(())
+}
+
+fn ours<'a, C: Curve>(
+    group: Group,
+    points: &Bytes,
+    scalars: &[C::Fr],
+    threads: usize,
+) -> Result<Contender<'a>> {
+    let device = CpuDevice::new(CpuConfig { quantum: QUANTUM, lanes: 2 * threads });
+    let bases = device.bases(C::ID, group, points.clone()).context("bases")?;
+    let vector = device.vector(C::ID, scalars.len()).context("a vector of scalars")?;
+    let bytes: Vec<u8> = scalars.iter().flat_map(canonical).collect();
+    device.vector_write(vector, 0, &bytes).context("a vector of scalars")?;
+    let work = Work::Msm { bases, scalars: vector, offset: 0, form: Form::Canonical };
+    // A plan is made anew each time, as a proof does, and its making is part of the time.
+    Ok(Contender::ours(
+        OURS,
+        None,
+        move |state: &mut Option<Arc<dyn Plan>>| {
+            let plan = device.plan(&work).context("planning")?;
+            drive::plan(&*plan, threads).context("running")?;
+            *state = Some(plan);
+            Ok(())
+        },
+        |plan| {
+            let point = plan.as_ref().and_then(|plan| plan.point()).context("no sum came out")?;
+            Ok(Answer::Bytes(point))
+        },
+    ))
+}
+
+fn ark<'a, C, P>(points: &'a [Affine<P>], scalars: &[C::Fr], threads: usize) -> Contender<'a>
+where
+    C: Curve,
+    P: SWCurveConfig<BaseField: Field<BasePrimeField = C::Fq>, ScalarField = C::Fr>,
+{
+    // Plain integers, as it wants them and as a witness has them.
+    let scalars: Vec<_> = scalars.iter().map(|scalar| scalar.into_bigint()).collect();
+    Contender::peer(
+        "ark-ec",
+        build("ark-ec"),
+        Affine::<P>::identity(),
+        move |sum: &mut Affine<P>| {
+            let run = || Projective::<P>::msm_bigint(points, &scalars).into_affine();
+            *sum = on_threads(threads, run)?;
+            Ok(())
+        },
+        |sum| Ok(Answer::Bytes(Layout::<C::Fq>::new().point_bytes(sum))),
+    )
+}
+
+#[cfg(feature = "halo2curves")]
+mod halo2curves {
+    use std::any::Any;
+
+    use anyhow::{Context, Result};
+    use ark_ec::AffineRepr;
+    use ark_ec::short_weierstrass::{Affine, SWCurveConfig};
+    use halo2curves::bn256::{Fr, G1Affine, G2Affine};
+    use halo2curves::group::Group as _;
+    use halo2curves::msm::msm_best;
+
+    use super::{Answer, Contender};
+    use crate::peer::ark::Layout;
+    use crate::peer::halo2curves::{Group, build, coordinates, on_threads, point, scalar};
+
+    /// Adds halo2curves where it has the group.
+    pub(super) fn join<P: SWCurveConfig>(
+        contenders: &mut Vec<Contender<'_>>,
+        points: &Vec<Affine<P>>,
+        scalars: &Vec<P::ScalarField>,
+        threads: usize,
+    ) -> Result<()> {
+        let Some(scalars) = (scalars as &dyn Any).downcast_ref::<Vec<ark_bn254::Fr>>() else {
+            return Ok(());
+        };
+        let points = points as &dyn Any;
+        if let Some(points) = points.downcast_ref::<Vec<Affine<ark_bn254::g1::Config>>>() {
+            contenders.push(contender::<G1Affine, _>(points, scalars, threads)?);
+        } else if let Some(points) = points.downcast_ref::<Vec<Affine<ark_bn254::g2::Config>>>() {
+            contenders.push(contender::<G2Affine, _>(points, scalars, threads)?);
+        }
+        Ok(())
+    }
+
+    fn contender<'a, G, P>(
+        points: &[Affine<P>],
+        scalars: &[ark_bn254::Fr],
+        threads: usize,
+    ) -> Result<Contender<'a>>
+    where
+        G: Group<Ark = P::BaseField> + 'a,
+        P: SWCurveConfig,
+    {
+        let points: Vec<G> = points
+            .iter()
+            .map(|p| {
+                let (x, y) = p.xy().context("a point at infinity")?;
+                point(&x, &y)
+            })
+            .collect::<Result<_>>()?;
+        let scalars: Vec<Fr> = scalars.iter().map(scalar).collect::<Result<_>>()?;
+        Ok(Contender::peer(
+            "halo2curves",
+            build(),
+            G::CurveExt::identity(),
+            move |sum: &mut G::CurveExt| {
+                *sum = on_threads(threads, || msm_best(&scalars, &points))?;
+                Ok(())
+            },
+            |sum| {
+                let sum = coordinates::<G>(sum)?;
+                let sum = sum.map_or_else(Affine::identity, |(x, y)| Affine::<P>::new_unchecked(x, y));
+                Ok(Answer::Bytes(Layout::<ark_bn254::Fq>::new().point_bytes(&sum)))
+            },
+        ))
+    }
+}

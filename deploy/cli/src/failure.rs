@@ -1,0 +1,262 @@
+//! Classes of failure: the one place where a typed error from below becomes an exit code.
+//!
+//! Scripts branch on exit codes, so each class that a caller could act upon has its own, and a
+//! code keeps its meaning for ever. 2, 65 to 78 are those of `sysexits.h` where it has a fitting
+//! one; 80 to 95 say what is wrong with a key, a witness or a proof. Shells use 126 and above.
+
+use std::fmt::Write;
+
+use caldera_kernels::DeviceError;
+use caldera_kernels::curve::check::{Fault, PointsError};
+use caldera_prover::format::FormatError;
+use caldera_prover::groth16::{
+    CheckError, JobError, KeyError, PointFault, ProveError, SetupError, VerifyError,
+};
+use serde_json::{Value, json};
+
+use crate::client::ClientError;
+
+/// Declares the classes once: variant, exit code, name, meaning.
+macro_rules! classes {
+    ($($variant:ident = $code:literal $name:literal $meaning:literal,)*) => {
+        /// What kind of failure it was.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum Class {
+            $(#[doc = $meaning] $variant,)*
+        }
+
+        impl Class {
+            const ALL: &[Class] = &[$(Class::$variant),*];
+
+            /// The exit code.
+            pub(crate) const fn code(self) -> u8 {
+                match self { $(Class::$variant => $code),* }
+            }
+
+            /// The name on standard error and in JSON.
+            pub(crate) const fn name(self) -> &'static str {
+                match self { $(Class::$variant => $name),* }
+            }
+
+            const fn meaning(self) -> &'static str {
+                match self { $(Class::$variant => $meaning),* }
+            }
+        }
+    };
+}
+
+classes! {
+    Data = 65 "data" "an input holds something that its format does not allow",
+    Unavailable = 69 "unavailable" "no calderad answers there",
+    Internal = 70 "internal" "a fault of Caldera or of the machine: please report it",
+    Files = 74 "files" "a file cannot be read or written",
+    TryLater = 75 "try-later" "calderad has no room now; its answer says when to try again",
+    Protocol = 76 "protocol" "calderad answered with something that the protocol does not have",
+    Unauthorized = 77 "unauthorized" "calderad does not know the tenant or its secret",
+    Configuration = 78 "configuration" "a secret file or an address cannot be used",
+    Refused = 79 "refused" "calderad refused or failed the job; the reason is in the message",
+    Format = 80 "format" "not a file of the expected kind or version",
+    Truncated = 81 "truncated" "a file ends too early",
+    Trailing = 82 "trailing" "a file goes on after its end",
+    SectionMissing = 83 "section-missing" "a section is missing",
+    SectionTwice = 84 "section-twice" "a section occurs twice",
+    SectionLength = 85 "section-length" "a section is longer or shorter than its content",
+    Field = 86 "field" "a file is of another field or curve than what it is used with",
+    WitnessLength = 87 "witness-length" "the witness has another number of elements than the circuit has wires",
+    Range = 88 "range" "a number is not below the modulus of its field",
+    OffCurve = 89 "off-curve" "a point is not on its curve",
+    OutsideSubgroup = 90 "outside-subgroup" "a point is on its curve and outside the prime-order subgroup",
+    NoContribution = 91 "no-contribution" "the key has had no contribution: anybody can forge proofs for it",
+    DevelopmentKey = 92 "development-key" "a development key: whoever made it can forge proofs",
+    SelfCheck = 93 "self-check" "the proof failed its own check: the witness does not satisfy the circuit",
+}
+
+/// A configuration that cannot be used: what, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Misconfigured(pub(crate) String);
+
+/// The class of a failure, by the first error in its chain that has one.
+pub(crate) fn classify(error: &anyhow::Error) -> Class {
+    error
+        .chain()
+        .find_map(|cause| {
+            if let Some(error) = cause.downcast_ref::<FormatError>() {
+                Some(of_format(error))
+            } else if let Some(error) = cause.downcast_ref::<ProveError>() {
+                Some(of_prove(error))
+            } else if let Some(error) = cause.downcast_ref::<CheckError>() {
+                Some(of_check(error))
+            } else if let Some(error) = cause.downcast_ref::<KeyError>() {
+                Some(of_key(error))
+            } else if let Some(error) = cause.downcast_ref::<VerifyError>() {
+                Some(of_verify(error))
+            } else if let Some(error) = cause.downcast_ref::<SetupError>() {
+                of_setup(error)
+            } else if let Some(error) = cause.downcast_ref::<ClientError>() {
+                Some(of_client(error))
+            } else if cause.is::<Misconfigured>() {
+                Some(Class::Configuration)
+            } else if cause.is::<std::io::Error>() {
+                Some(Class::Files)
+            } else {
+                None
+            }
+        })
+        .unwrap_or(Class::Internal)
+}
+
+/// A failure as JSON.
+pub(crate) fn document(error: &anyhow::Error) -> Value {
+    let class = classify(error);
+    let mut document = json!({
+        "error": {
+            "class": class.name(),
+            "exitCode": class.code(),
+            "message": format!("{error:#}"),
+        }
+    });
+    let client = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<ClientError>());
+    if let Some(client) = client {
+        document["error"]["reason"] = client.reason().into();
+        document["error"]["retryAfterMs"] = client.retry_after_ms().into();
+    }
+    document
+}
+
+/// The list for `caldera --help`.
+pub(crate) fn help() -> String {
+    let mut text = "Exit codes:\n   0  done; verify: the proof is valid\n   1  verify: the proof is not valid\n   2  the command line cannot be understood\n".to_owned();
+    for class in Class::ALL {
+        let (code, name, meaning) = (class.code(), class.name(), class.meaning());
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "  {code}  {name}: {meaning}");
+    }
+    text
+}
+
+fn of_format(error: &FormatError) -> Class {
+    match error {
+        FormatError::Magic { .. }
+        | FormatError::Version { .. }
+        | FormatError::Protocol { .. }
+        | FormatError::CustomGates { .. }
+        | FormatError::Json { .. } => Class::Format,
+        FormatError::FileShort { .. } | FormatError::SectionBeyondEnd { .. } => Class::Truncated,
+        FormatError::TrailingBytes { .. } => Class::Trailing,
+        FormatError::SectionMissing { .. } => Class::SectionMissing,
+        FormatError::SectionTwice { .. } => Class::SectionTwice,
+        FormatError::SectionShort { .. } | FormatError::SectionLength { .. } => {
+            Class::SectionLength
+        }
+        FormatError::FieldSize { .. }
+        | FormatError::Prime { .. }
+        | FormatError::CurveName { .. }
+        | FormatError::Curve { .. } => Class::Field,
+        FormatError::CoefficientValue { .. }
+        | FormatError::WitnessElement { .. }
+        | FormatError::ConstraintValue { .. }
+        | FormatError::Modulus { .. } => Class::Range,
+        FormatError::SectionCount { .. }
+        | FormatError::Count { .. }
+        | FormatError::Domain { .. }
+        | FormatError::Coefficient { .. }
+        | FormatError::Contribution { .. }
+        | FormatError::DevelopmentMark { .. }
+        | FormatError::WitnessOne { .. }
+        | FormatError::ConstraintWire { .. }
+        | FormatError::JsonSize { .. }
+        | FormatError::JsonKeyTwice { .. }
+        | FormatError::JsonKeyMissing { .. }
+        | FormatError::JsonKind { .. }
+        | FormatError::JsonLength { .. }
+        | FormatError::Decimal { .. }
+        | FormatError::Point { .. } => Class::Data,
+    }
+}
+
+fn of_prove(error: &ProveError) -> Class {
+    match error {
+        ProveError::Job(JobError::Curve { .. }) => Class::Field,
+        ProveError::Job(JobError::Length { .. }) => Class::WitnessLength,
+        ProveError::Job(JobError::Witness(error)) => of_format(error),
+        ProveError::SelfCheck(_) => Class::SelfCheck,
+        _ => Class::Internal,
+    }
+}
+
+fn of_check(error: &CheckError) -> Class {
+    match error {
+        CheckError::Development => Class::DevelopmentKey,
+        CheckError::NoContribution => Class::NoContribution,
+        CheckError::Point { fault, .. }
+        | CheckError::HeaderPoint {
+            error: PointsError::Point { fault, .. },
+            ..
+        } => match fault {
+            Fault::NotReduced => Class::Range,
+            Fault::OffCurve => Class::OffCurve,
+            Fault::OutsideSubgroup => Class::OutsideSubgroup,
+        },
+        CheckError::HeaderPoint { .. } | CheckError::HeaderInfinity { .. } | CheckError::Gamma => {
+            Class::Data
+        }
+        CheckError::Coefficient(error) => of_format(error),
+        CheckError::Entropy(_) | CheckError::Threads => Class::Internal,
+    }
+}
+
+fn of_key(error: &KeyError) -> Class {
+    match error {
+        KeyError::VerificationKey(error) => of_verify(error),
+        KeyError::Device(DeviceError::Entry { .. }) => Class::Data,
+        KeyError::Device(_) => Class::Internal,
+    }
+}
+
+fn of_verify(error: &VerifyError) -> Class {
+    match error {
+        VerifyError::Point { fault, .. } => match fault {
+            PointFault::Range => Class::Range,
+            PointFault::Curve => Class::OffCurve,
+            PointFault::Subgroup => Class::OutsideSubgroup,
+            PointFault::Infinity => Class::Data,
+        },
+        VerifyError::Curve { .. } => Class::Field,
+        VerifyError::Inputs { .. } | VerifyError::Refused => Class::Data,
+    }
+}
+
+/// None where the cause lies deeper: a full disk is not the circuit's fault.
+fn of_setup(error: &SetupError) -> Option<Class> {
+    match error {
+        SetupError::Empty
+        | SetupError::TooLarge { .. }
+        | SetupError::Coefficients { .. }
+        | SetupError::Wires { .. }
+        | SetupError::TooSmall { .. }
+        | SetupError::Dense { .. } => Some(Class::Data),
+        SetupError::Threads => Some(Class::Internal),
+        SetupError::Write(_) => None,
+    }
+}
+
+fn of_client(error: &ClientError) -> Class {
+    match error {
+        ClientError::Unreachable { .. } => Class::Unavailable,
+        ClientError::Unauthorized { .. } => Class::Unauthorized,
+        ClientError::Refused { .. } if error.retry_after_ms().is_some() => Class::TryLater,
+        ClientError::Refused { .. } | ClientError::Failed { .. } => match error.reason() {
+            Some("selfCheckFailed") => Class::SelfCheck,
+            Some("developmentKey") => Class::DevelopmentKey,
+            _ => Class::Refused,
+        },
+        ClientError::Status { status: 507, .. } => Class::TryLater,
+        ClientError::Status {
+            status: 413 | 422, ..
+        } => Class::Refused,
+        ClientError::Status { .. } | ClientError::Answer { .. } => Class::Protocol,
+    }
+}

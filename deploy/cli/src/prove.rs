@@ -1,0 +1,165 @@
+//! `caldera prove`: one proof, here and now, in rapidsnark's order of arguments.
+//!
+//! By default the key is checked in full before it is used: every point on its curve and in its
+//! subgroup. rapidsnark and snarkjs check nothing of the kind. It costs a good part of a proof,
+//! so whoever has checked a key once may say `--check trusted` afterwards. Either way the proof
+//! is verified before it is written, so a bad key or witness yields an error and never a file.
+
+use std::num::NonZero;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use caldera_kernels::cpu::{CpuConfig, CpuDevice};
+use caldera_prover::format::{Wtns, Zkey};
+use caldera_prover::groth16::{self, CheckError, Checks, ProvingKey};
+use serde_json::json;
+
+use crate::files::{self, Outputs};
+use crate::progress::Bars;
+use crate::{Report, progress, table};
+
+/// Make a proof
+///
+/// The proof has been verified before it is written. On any failure neither output exists.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Proving key (.zkey)
+    #[arg(value_name = "ZKEY")]
+    zkey: PathBuf,
+    /// Witness (.wtns)
+    #[arg(value_name = "WTNS")]
+    witness: PathBuf,
+    /// Where to write the proof
+    #[arg(value_name = "PROOF")]
+    proof: PathBuf,
+    /// Where to write the public inputs
+    #[arg(value_name = "PUBLIC")]
+    public: PathBuf,
+    /// How much of the key to check first
+    #[arg(long, value_enum, default_value_t = Check::Full)]
+    check: Check,
+    /// Take keys whose proofs can be forged: development keys, keys without a contribution
+    #[arg(long)]
+    development: bool,
+    /// Threads to compute with [default: one a core]
+    #[arg(long, value_name = "COUNT", value_parser = threads_parser())]
+    threads: Option<u16>,
+}
+
+/// How much of a key is checked before it is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Check {
+    /// Every point: on the curve and in the subgroup
+    Full,
+    /// Lengths, counts and primes only: the key's points have been checked before
+    Trusted,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Report> {
+    for path in [&arguments.proof, &arguments.public] {
+        Outputs::check(path)?;
+    }
+    let threads = threads(arguments.threads);
+    let mut watch = Watch::new();
+
+    let key_name = || arguments.zkey.display().to_string();
+    let zkey = Zkey::parse(files::read(&arguments.zkey)?).with_context(key_name)?;
+    let witness_name = || arguments.witness.display().to_string();
+    let witness = Wtns::parse(files::read(&arguments.witness)?).with_context(witness_name)?;
+    let read = watch.lap();
+    check(&zkey, arguments, threads).with_context(key_name)?;
+    let checked = watch.lap();
+    // Twice as many lanes as threads let them all end at about the same time.
+    let device = CpuDevice::new(CpuConfig {
+        quantum: Duration::from_millis(2),
+        lanes: 2 * threads,
+    });
+    let key = ProvingKey::load(&zkey, device).with_context(key_name)?;
+    let loaded = watch.lap();
+
+    let bar = progress::bar("proving", 0);
+    let result = groth16::prove(&key, witness, threads, &mut |done, total| {
+        bar.set_length(total as u64);
+        bar.set_position(done as u64);
+    });
+    bar.finish_and_clear();
+    let (proof, public) = result.with_context(witness_name)?;
+    let proved = watch.lap();
+
+    let mut outputs = Outputs::default();
+    outputs.add(&arguments.proof, |out| {
+        Ok(out.write_all(proof.print().as_bytes())?)
+    })?;
+    outputs.add(&arguments.public, |out| {
+        Ok(out.write_all(public.print().as_bytes())?)
+    })?;
+    outputs.commit()?;
+
+    let ms = |time: Duration| time.as_secs_f64() * 1e3;
+    let shown = |time: Duration| table::milliseconds(time.as_secs_f64() * 1e6);
+    let text = format!(
+        "wrote {} and {}: read {}, checked {}, loaded {}, proved and verified {} on {threads} threads\n",
+        arguments.proof.display(),
+        arguments.public.display(),
+        shown(read),
+        shown(checked),
+        shown(loaded),
+        shown(proved),
+    );
+    let json = json!({
+        "proof": arguments.proof,
+        "public": arguments.public,
+        "threads": threads,
+        "readMs": ms(read),
+        "checkMs": ms(checked),
+        "loadMs": ms(loaded),
+        "proveMs": ms(proved),
+    });
+    Ok(Report::new(text, json))
+}
+
+fn check(zkey: &Zkey, arguments: &Arguments, threads: usize) -> Result<(), CheckError> {
+    let development = arguments.development;
+    match arguments.check {
+        Check::Full => {
+            let mut bars = Bars::new("checking");
+            let checks = Checks {
+                development,
+                threads,
+            };
+            groth16::check(zkey, &checks, &mut |progress| bars.tell(progress))
+        }
+        Check::Trusted if development => Ok(()),
+        Check::Trusted if zkey.development().is_some() => Err(CheckError::Development),
+        Check::Trusted if zkey.contribution_count() == 0 => Err(CheckError::NoContribution),
+        Check::Trusted => Ok(()),
+    }
+}
+
+/// As many threads as asked for, or one a core.
+pub(crate) fn threads(asked: Option<u16>) -> usize {
+    match asked {
+        Some(count) => count.into(),
+        None => std::thread::available_parallelism().map_or(1, NonZero::get),
+    }
+}
+
+pub(crate) fn threads_parser() -> clap::builder::RangedI64ValueParser<u16> {
+    clap::value_parser!(u16).range(1..=1024)
+}
+
+/// Times one step after another.
+struct Watch(Instant);
+
+impl Watch {
+    fn new() -> Self {
+        Self(Instant::now())
+    }
+
+    fn lap(&mut self) -> Duration {
+        let lap = self.0.elapsed();
+        self.0 = Instant::now();
+        lap
+    }
+}

@@ -1,0 +1,353 @@
+//! Commands that ask a running `calderad`: `submit`, `status`, `pool`.
+//!
+//! `submit` sends no byte twice: a key goes up only if its circuit is not registered, a witness
+//! only if the service says that it does not have it. The results are written here exactly as
+//! the local `prove` writes them.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use caldera_prover::format::json::{Proof, PublicInputs};
+use caldera_rpc::auth::Secret;
+use caldera_rpc::methods::{
+    CheckLevel, CircuitInfo, CircuitName, CircuitState, CurveName, Digest, IdempotencyKey, JobName,
+    JobQuery, JobResult, JobState, JobStatus, ListCircuits, Method, PoolQuery, PoolStatus,
+    RegisterCircuit, Submit,
+};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+use crate::client::{Client, ClientError};
+use crate::failure::Misconfigured;
+use crate::files::{self, Outputs};
+use crate::table::{self, Table};
+use crate::{Report, progress};
+
+/// Where the service is and who asks.
+#[derive(clap::Args)]
+pub(crate) struct Connection {
+    /// Address of calderad
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:7420")]
+    url: String,
+    /// Name of the tenant, or "operator"
+    #[arg(long, value_name = "NAME")]
+    tenant: String,
+    /// File with the tenant's secret, 64 hexadecimal digits
+    #[arg(long, value_name = "FILE")]
+    secret_file: PathBuf,
+}
+
+/// Have a calderad make a proof
+///
+/// Registers the circuit if the service does not have it, uploads what is missing, waits, and
+/// writes the proof and its public inputs. If the command is interrupted, the same command with
+/// the same --idempotency-key finds the same job again.
+#[derive(clap::Args)]
+pub(crate) struct SubmitArguments {
+    /// Proving key (.zkey)
+    #[arg(value_name = "ZKEY")]
+    zkey: PathBuf,
+    /// Witness (.wtns)
+    #[arg(value_name = "WTNS")]
+    witness: PathBuf,
+    /// Where to write the proof
+    #[arg(value_name = "PROOF")]
+    proof: PathBuf,
+    /// Where to write the public inputs
+    #[arg(value_name = "PUBLIC")]
+    public: PathBuf,
+    #[command(flatten)]
+    connection: Connection,
+    /// When the proof is needed, in milliseconds from now
+    #[arg(long, value_name = "MS")]
+    deadline_ms: Option<u64>,
+    /// A word that makes a repeated submission the same job
+    #[arg(long, value_name = "WORD")]
+    idempotency_key: Option<IdempotencyKey>,
+    /// Name to register the circuit under
+    #[arg(long, value_name = "NAME")]
+    name: Option<CircuitName>,
+}
+
+/// Show where a job of a calderad stands
+#[derive(clap::Args)]
+pub(crate) struct StatusArguments {
+    /// The job, as submit named it
+    #[arg(value_name = "JOB")]
+    job: JobName,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// Show who owns which core of a calderad
+#[derive(clap::Args)]
+pub(crate) struct PoolArguments {
+    #[command(flatten)]
+    connection: Connection,
+}
+
+pub(crate) fn submit(arguments: &SubmitArguments) -> anyhow::Result<Report> {
+    for path in [&arguments.proof, &arguments.public] {
+        Outputs::check(path)?;
+    }
+    let client = arguments.connection.client()?;
+    let info = ensure_circuit(&client, &arguments.zkey, arguments.name.clone())?;
+    let witness = digest(&arguments.witness)?;
+    let submission = Submit {
+        circuit: info.circuit,
+        witness,
+        deadline_ms: arguments.deadline_ms,
+        idempotency_key: arguments.idempotency_key.clone(),
+    };
+    let status: JobStatus = match client.call(Method::Submit, &submission) {
+        Err(error) if error.reason() == Some("blobUnknown") => {
+            client.upload("witness", &arguments.witness, witness)?;
+            client.call(Method::Submit, &submission)?
+        }
+        answer => answer?,
+    };
+    let result = wait(&client, &status)?;
+
+    let (proof, public) = parse_result(&result, info.curve)?;
+    let mut outputs = Outputs::default();
+    outputs.add(&arguments.proof, |out| {
+        Ok(out.write_all(proof.print().as_bytes())?)
+    })?;
+    outputs.add(&arguments.public, |out| {
+        Ok(out.write_all(public.print().as_bytes())?)
+    })?;
+    outputs.commit()?;
+
+    let mut text = format!("job {} is proved", result.job);
+    if result.late {
+        text.push_str(", after its deadline");
+    }
+    let t = &result.timings;
+    text.push_str(&format!(
+        ": queued {}, prepared {}, proved {}\n",
+        table::milliseconds(t.queued_ms * 1e3),
+        table::milliseconds(t.prepared_ms * 1e3),
+        table::milliseconds(t.proved_ms * 1e3),
+    ));
+    Ok(Report::new(text, serde_json::to_value(&result)?))
+}
+
+pub(crate) fn status(arguments: &StatusArguments) -> anyhow::Result<Report> {
+    let client = arguments.connection.client()?;
+    let query = JobQuery { job: arguments.job };
+    let status: JobStatus = client.call(Method::Status, &query)?;
+    let mut text = format!(
+        "job {} of circuit {} is {}, {:.0} % done\n",
+        status.job,
+        status.circuit,
+        status.state,
+        status.progress * 100.0
+    );
+    if let Some(error) = &status.error {
+        text.push_str(&format!("  {} ({})\n", error.message, error.reason));
+    }
+    Ok(Report::new(text, serde_json::to_value(&status)?))
+}
+
+pub(crate) fn pool(arguments: &PoolArguments) -> anyhow::Result<Report> {
+    let client = arguments.connection.client()?;
+    let pool: PoolStatus = client.call(Method::Pool, &PoolQuery {})?;
+    Ok(Report::new(show_pool(&pool), serde_json::to_value(&pool)?))
+}
+
+impl Connection {
+    pub(crate) fn client(&self) -> anyhow::Result<Client> {
+        if !self.url.starts_with("http://") {
+            return Err(Misconfigured(format!(
+                "--url: expected http://HOST:PORT, got {}",
+                self.url
+            ))
+            .into());
+        }
+        Ok(Client::new(
+            &self.url,
+            &self.tenant,
+            read_secret(&self.secret_file)?,
+        ))
+    }
+}
+
+fn read_secret(path: &Path) -> anyhow::Result<Secret> {
+    let text = std::fs::read_to_string(path)
+        .map(Zeroizing::new)
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    Secret::parse(&text)
+        .map_err(|error| Misconfigured(format!("{}: {error}", path.display())).into())
+}
+
+/// The circuit of a key, registered and ready.
+pub(crate) fn ensure_circuit(
+    client: &Client,
+    zkey: &Path,
+    name: Option<CircuitName>,
+) -> anyhow::Result<CircuitInfo> {
+    let digest = digest(zkey)?;
+    let find = || -> Result<Option<CircuitInfo>, ClientError> {
+        let circuits: Vec<CircuitInfo> = client.call(Method::ListCircuits, &ListCircuits {})?;
+        Ok(circuits.into_iter().find(|info| info.circuit == digest))
+    };
+    if find()?.is_none() {
+        client.upload("proving key", zkey, digest)?;
+        let registration = RegisterCircuit {
+            zkey: digest,
+            name,
+            check: CheckLevel::Full,
+        };
+        let _: CircuitInfo = client.call(Method::RegisterCircuit, &registration)?;
+    }
+    let mut pause = Pause::new();
+    loop {
+        let Some(info) = find()? else {
+            return Err(ClientError::Answer {
+                method: Method::ListCircuits.name(),
+                expected: "the circuit that was just registered",
+                got: "a list without it".to_owned(),
+            }
+            .into());
+        };
+        match (info.state, info.error) {
+            (CircuitState::Ready, _) => {
+                return Ok(CircuitInfo {
+                    error: None,
+                    ..info
+                });
+            }
+            (CircuitState::Failed, error) => {
+                return Err(ClientError::Failed {
+                    what: format!("circuit {digest}"),
+                    error,
+                }
+                .into());
+            }
+            (CircuitState::Checking, _) => pause.sleep(),
+        }
+    }
+}
+
+/// Waits for a job, with a bar, and fetches its result.
+fn wait(client: &Client, submitted: &JobStatus) -> anyhow::Result<JobResult> {
+    let query = JobQuery { job: submitted.job };
+    let bar = progress::bar("proving", BAR_STEPS);
+    bar.set_message(submitted.job.to_string());
+    let mut pause = Pause::new();
+    loop {
+        let status: JobStatus = client.call(Method::Status, &query)?;
+        bar.set_position((status.progress.clamp(0.0, 1.0) * BAR_STEPS as f64) as u64);
+        match status.state {
+            JobState::Proved => {
+                bar.finish_and_clear();
+                return Ok(client.call(Method::Result, &query)?);
+            }
+            JobState::Failed | JobState::Cancelled => {
+                return Err(ClientError::Failed {
+                    what: format!("job {} is {}", status.job, status.state),
+                    error: status.error,
+                }
+                .into());
+            }
+            JobState::Queued | JobState::Preparing | JobState::Running => pause.sleep(),
+        }
+    }
+}
+
+/// A proof and its inputs out of an answer; what is not well formed is not written to files.
+pub(crate) fn parse_result(
+    result: &JobResult,
+    curve: CurveName,
+) -> anyhow::Result<(Proof, PublicInputs)> {
+    let curve = match curve {
+        CurveName::Bn128 => caldera_kernels::CurveId::Bn254,
+        CurveName::Bls12381 => caldera_kernels::CurveId::Bls12_381,
+    };
+    let proof = Proof::parse(result.proof.to_string().as_bytes(), Some(curve))
+        .context("the proof in calderad's answer")?;
+    let public = PublicInputs::parse(json!(result.public_inputs).to_string().as_bytes(), curve)
+        .context("the public inputs in calderad's answer")?;
+    Ok((proof, public))
+}
+
+/// The SHA-256 digest of a file, which is its name on the service.
+pub(crate) fn digest(path: &Path) -> anyhow::Result<Digest> {
+    Ok(Digest(Sha256::digest(files::read(path)?).into()))
+}
+
+/// Who owns what, for people.
+pub(crate) fn show_pool(pool: &PoolStatus) -> String {
+    let name = |name: &Option<String>, foreign: bool| match name {
+        Some(name) => name.clone(),
+        None if foreign => "(another tenant)".to_owned(),
+        None => "-".to_owned(),
+    };
+    let mut units = Table::new(&[
+        ">unit",
+        ">core",
+        ">thread",
+        "owner",
+        ">epoch",
+        ">held for",
+        "job",
+        "policy",
+    ]);
+    for unit in &pool.units {
+        units.row([
+            unit.unit.to_string(),
+            unit.core.to_string(),
+            unit.thread_id.to_string(),
+            name(&unit.owner, unit.foreign),
+            unit.epoch.to_string(),
+            table::milliseconds(unit.since_ms * 1e3),
+            unit.job
+                .map_or_else(|| "-".to_owned(), |job| job.to_string()),
+            unit.policy.clone(),
+        ]);
+    }
+    let mut tenants = Table::new(&["tenant", "scenario", ">waiting", ">running", ">cores"]);
+    for tenant in &pool.tenants {
+        tenants.row([
+            name(&tenant.tenant, tenant.foreign),
+            tenant.scenario.clone().unwrap_or_else(|| "-".to_owned()),
+            tenant.queued.to_string(),
+            tenant.running.to_string(),
+            tenant.cores.to_string(),
+        ]);
+    }
+    let (moves, quanta) = (&pool.reallocations, &pool.quanta);
+    format!(
+        "{units}\n{tenants}\n  \
+         {} changes of owner: p50 {}, p99 {}, longest {}; {} over the limit\n  \
+         {} quanta: p50 {}, p99 {}, longest {}; {} over the limit\n",
+        moves.count,
+        table::milliseconds(moves.p50_us),
+        table::milliseconds(moves.p99_us),
+        table::milliseconds(moves.max_us),
+        moves.missed,
+        quanta.count,
+        table::milliseconds(quanta.p50_us),
+        table::milliseconds(quanta.p99_us),
+        table::milliseconds(quanta.max_us),
+        quanta.over_budget,
+    )
+}
+
+/// Asks at first often, then less so: short proofs are met soon, long ones not disturbed.
+pub(crate) struct Pause(Duration);
+
+impl Pause {
+    pub(crate) fn new() -> Self {
+        Self(Duration::from_millis(10))
+    }
+
+    pub(crate) fn sleep(&mut self) {
+        std::thread::sleep(self.0);
+        self.0 = (self.0 * 5 / 4).min(Duration::from_millis(500));
+    }
+}
+
+const BAR_STEPS: u64 = 1000;

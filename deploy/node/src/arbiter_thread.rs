@@ -1,0 +1,520 @@
+//! The thread that owns the pool: it feeds events to the scheduler's [`Arbiter`] and carries its
+//! actions out.
+//!
+//! All that is decided is decided in `caldera_scheduler`, which has no thread, no clock and no
+//! memory barrier. Here are the queues around it. Events come in through the [`Inbox`], from the
+//! RPC thread, the preparers and the workers; answers go out through the [`Outbox`], to the RPC
+//! thread. Both are bounded queues that were made at start, and pushing to them takes neither a
+//! lock nor memory, so nothing between a demand and an owner's word can wait for anybody.
+//!
+//! The thread sleeps in a futex until somebody pushes something or the arbiter's own time comes.
+//! While anybody holds a core it also looks every [`DRAIN_EVERY`] at the rings in which workers
+//! leave the records of their quanta, and passes them on.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::Thread;
+use std::time::Duration;
+
+use caldera_scheduler::arbiter::{Counters, Estimate, Outcome, TenantRefusal, TenantView};
+use caldera_scheduler::mailbox::ArbiterSide;
+use caldera_scheduler::pool::Unit;
+use caldera_scheduler::queue::{Refusal, Work};
+use caldera_scheduler::scenario::ClassId;
+use caldera_scheduler::{Action, Arbiter, Event, JobId, Nanos, TenantId, UnitId};
+use crossbeam::queue::ArrayQueue;
+
+use crate::board::{Board, RunningJob};
+use crate::clock::Clock;
+use crate::preparer::Preparations;
+use crate::service::Wake;
+use crate::telemetry::{Measurement, QuantumRecord};
+
+/// What the arbiter is told.
+pub enum Command {
+    /// A job was submitted. Answered by [`Notice::Admitted`] or [`Notice::Refused`].
+    Submitted {
+        /// The job.
+        job: JobId,
+        /// Whose.
+        tenant: TenantId,
+        /// What it is expected to cost.
+        work: Work,
+        /// When it is due.
+        deadline: Option<Nanos>,
+        /// When its last byte was read from the socket.
+        received: Nanos,
+    },
+    /// A job is laid out in memory and can run.
+    Ready(Arc<RunningJob>),
+    /// A job could not be laid out.
+    Unprepared(JobId),
+    /// A job is not wanted any more. Whoever sends this has ended it.
+    Cancel(JobId),
+    /// When would a job be finished? Answered by [`Notice::Estimated`].
+    Estimate {
+        /// Comes back with the answer.
+        ticket: u64,
+        /// Whose job.
+        tenant: TenantId,
+        /// What it would cost.
+        work: Work,
+    },
+    /// Who holds what? Answered by [`Notice::Seen`], with the same memory.
+    Look {
+        /// Comes back with the answer.
+        ticket: u64,
+        /// Is filled in. With room for all units and tenants it does not grow.
+        view: Box<PoolView>,
+    },
+}
+
+/// What the arbiter tells.
+pub enum Notice {
+    /// The job has a place.
+    Admitted(JobId),
+    /// The job has no place.
+    Refused {
+        /// The job.
+        job: JobId,
+        /// Why.
+        reason: Refusal,
+        /// When to try again, from now.
+        retry_after: Option<Nanos>,
+    },
+    /// The job's witness is being read.
+    Preparing(JobId),
+    /// Workers ended the job.
+    Ended {
+        /// The job, which is out of its slot. To be handed to the reaper.
+        job: Arc<RunningJob>,
+        /// How it ended.
+        outcome: Outcome,
+        /// When.
+        at: Nanos,
+    },
+    /// Answers [`Command::Estimate`].
+    Estimated {
+        /// Of the question.
+        ticket: u64,
+        /// The answer.
+        estimate: Option<Estimate>,
+        /// When it was given.
+        at: Nanos,
+    },
+    /// Answers [`Command::Look`].
+    Seen {
+        /// Of the question.
+        ticket: u64,
+        /// The answer.
+        view: Box<PoolView>,
+    },
+    /// A worker has not answered for so long and is fenced off.
+    Overrun(UnitId, Nanos),
+    /// A fenced worker has answered.
+    Returned(UnitId),
+}
+
+/// Who holds what, at one moment.
+#[derive(Debug, Default)]
+pub struct PoolView {
+    /// When.
+    pub at: Nanos,
+    /// All units.
+    pub units: Vec<Unit>,
+    /// All tenants.
+    pub tenants: Vec<TenantView>,
+    /// What the arbiter has counted.
+    pub counters: Counters,
+    /// Records of quanta that were lost.
+    pub records_lost: u64,
+}
+
+/// A job that a worker has ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Ended {
+    /// The job.
+    pub job: JobId,
+    /// How.
+    pub outcome: Outcome,
+    /// When its last quantum ended.
+    pub at: Nanos,
+}
+
+/// The way in.
+pub struct Inbox {
+    commands: ArrayQueue<Command>,
+    ended: ArrayQueue<Ended>,
+    thread: OnceLock<Thread>,
+}
+
+/// The way out.
+pub struct Outbox {
+    notices: ArrayQueue<Notice>,
+    wake: Wake,
+    /// Notices that found the queue full and wait in the arbiter's thread.
+    waiting: AtomicUsize,
+}
+
+/// The arbiter before its thread starts.
+pub struct ArbiterThread {
+    arbiter: Arbiter,
+    mailboxes: Vec<ArbiterSide<QuantumRecord>>,
+    board: Arc<Board>,
+    slots: Vec<Option<JobId>>,
+    inbox: Arc<Inbox>,
+    outbox: Arc<Outbox>,
+    preparations: Arc<Preparations>,
+    measurements: rtrb::Producer<Measurement>,
+    measurements_lost: u64,
+    backlog: VecDeque<Notice>,
+    actions: Vec<Action>,
+    clock: Clock,
+    told: bool,
+}
+
+/// What an arbiter's thread is made of.
+pub struct Parts {
+    /// The decider.
+    pub arbiter: Arbiter,
+    /// One for each unit, in order.
+    pub mailboxes: Vec<ArbiterSide<QuantumRecord>>,
+    /// Shared with the workers.
+    pub board: Arc<Board>,
+    /// Slots on the board.
+    pub slots: usize,
+    /// The way in.
+    pub inbox: Arc<Inbox>,
+    /// The way out.
+    pub outbox: Arc<Outbox>,
+    /// Jobs that are to be prepared.
+    pub preparations: Arc<Preparations>,
+    /// To the one who keeps the measurements.
+    pub measurements: rtrb::Producer<Measurement>,
+    /// The clock.
+    pub clock: Clock,
+}
+
+impl Inbox {
+    /// An inbox for so many jobs in slots.
+    pub fn new(slots: usize) -> Inbox {
+        Inbox {
+            commands: ArrayQueue::new(COMMANDS_MAX),
+            // Each job in a slot ends once, and leaves its slot only after that was read.
+            ended: ArrayQueue::new(slots),
+            thread: OnceLock::new(),
+        }
+    }
+
+    /// Leaves a command and wakes the arbiter; gives it back if there is no room.
+    pub fn send(&self, command: Command) -> Result<(), Command> {
+        self.commands.push(command)?;
+        self.wake();
+        Ok(())
+    }
+
+    /// As [`Inbox::send`], for threads that may wait until there is room.
+    pub fn send_waiting(&self, mut command: Command) {
+        while let Err(back) = self.send(command) {
+            command = back;
+            std::thread::yield_now();
+        }
+    }
+
+    /// Reports the end of a job that was in a slot.
+    pub fn end(&self, ended: Ended) {
+        let kept = self.ended.push(ended);
+        assert!(kept.is_ok(), "a job ends once and there is room for each slot");
+        self.wake();
+    }
+
+    /// Wakes the arbiter. A system call at most; never waits.
+    pub fn wake(&self) {
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+    }
+}
+
+impl Outbox {
+    /// An outbox whose reader is woken by `wake`, which must not block.
+    pub fn new(wake: Wake) -> Outbox {
+        Outbox {
+            notices: ArrayQueue::new(NOTICES_MAX),
+            wake,
+            waiting: AtomicUsize::new(0),
+        }
+    }
+
+    /// The oldest notice.
+    pub fn take(&self) -> Option<Notice> {
+        self.notices.pop()
+    }
+
+    /// Whether notices wait for room, so that the arbiter should be woken after taking some.
+    pub fn is_short(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+}
+
+impl ArbiterThread {
+    /// Lets the tenants join, in the order of their numbers.
+    pub fn new(parts: Parts, tenants: &[ClassId]) -> Result<ArbiterThread, TenantRefusal> {
+        let mut thread = ArbiterThread {
+            arbiter: parts.arbiter,
+            mailboxes: parts.mailboxes,
+            board: parts.board,
+            slots: vec![None; parts.slots],
+            inbox: parts.inbox,
+            outbox: parts.outbox,
+            preparations: parts.preparations,
+            measurements: parts.measurements,
+            measurements_lost: 0,
+            backlog: VecDeque::with_capacity(COMMANDS_MAX),
+            actions: Vec::with_capacity(COMMANDS_MAX),
+            clock: parts.clock,
+            told: false,
+        };
+        for (tenant, class) in (0..).map(TenantId).zip(tenants) {
+            let joined = Event::TenantJoined {
+                tenant,
+                class: *class,
+            };
+            thread.handle(joined);
+            for action in &thread.actions {
+                if let Action::RefuseTenant { reason, .. } = action {
+                    return Err(*reason);
+                }
+            }
+        }
+        Ok(thread)
+    }
+
+    /// Decides until the box stops. Called once, on the arbiter's own thread.
+    pub fn run(mut self) {
+        let first = self.inbox.thread.set(std::thread::current());
+        assert!(first.is_ok(), "an inbox belongs to one arbiter");
+        while !self.board.stopping() {
+            self.take_in();
+            self.carry_out();
+            self.pass_on();
+            if std::mem::take(&mut self.told) {
+                (self.outbox.wake)();
+            }
+            self.sleep();
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        let now = self.clock.now();
+        self.arbiter.handle(event, now, &mut self.actions);
+    }
+
+    fn take_in(&mut self) {
+        while let Some(Ended { job, outcome, at }) = self.inbox.ended.pop() {
+            self.handle(Event::Finished { job, outcome, at });
+            if let Some(job) = self.clear_slot(job) {
+                self.tell(Notice::Ended { job, outcome, at });
+            }
+        }
+        while let Some(command) = self.inbox.commands.pop() {
+            self.obey(command);
+        }
+        for unit in 0..self.mailboxes.len() {
+            let now = self.clock.now();
+            while let Some(event) = self.mailboxes[unit].poll(now) {
+                self.handle(event);
+            }
+        }
+        if self.arbiter.wake_at().is_some_and(|at| at <= self.clock.now()) {
+            self.handle(Event::Tick);
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Submitted {
+                job,
+                tenant,
+                work,
+                deadline,
+                received,
+            } => self.handle(Event::Submitted {
+                job,
+                tenant,
+                work,
+                deadline,
+                received,
+            }),
+            Command::Ready(job) => self.seat(job),
+            Command::Unprepared(job) => self.handle(Event::Finished {
+                job,
+                outcome: Outcome::Failed,
+                at: self.clock.now(),
+            }),
+            Command::Cancel(job) => {
+                self.handle(Event::Cancelled { job });
+                // The one who cancelled holds the job and hands it to the reaper.
+                drop(self.clear_slot(job));
+            }
+            Command::Estimate {
+                ticket,
+                tenant,
+                work,
+            } => {
+                let at = self.clock.now();
+                let estimate = self.arbiter.estimate(tenant, work, None, at);
+                self.tell(Notice::Estimated {
+                    ticket,
+                    estimate,
+                    at,
+                });
+            }
+            Command::Look { ticket, mut view } => {
+                self.look(&mut view);
+                self.tell(Notice::Seen { ticket, view });
+            }
+        }
+    }
+
+    /// Gives a prepared job a slot, unless it was cancelled meanwhile.
+    fn seat(&mut self, job: Arc<RunningJob>) {
+        if !job.wanted() {
+            return;
+        }
+        let id = job.id();
+        let Some(slot) = self.slots.iter().position(Option::is_none) else {
+            // There are twice as many slots as jobs that may be prepared; only jobs that were
+            // cancelled while they were prepared, and not yet cleared, can fill the rest.
+            if job.end() {
+                let (outcome, at) = (Outcome::Failed, self.clock.now());
+                self.handle(Event::Finished { job: id, outcome, at });
+                self.tell(Notice::Ended { job, outcome, at });
+            }
+            return;
+        };
+        self.slots[slot] = Some(id);
+        let before = self.board.fill(slot, Some(job));
+        assert!(before.is_none(), "a free slot is empty");
+        self.handle(Event::Ready { job: id });
+    }
+
+    fn clear_slot(&mut self, job: JobId) -> Option<Arc<RunningJob>> {
+        let slot = self.slots.iter().position(|held| *held == Some(job))?;
+        self.slots[slot] = None;
+        self.board.fill(slot, None)
+    }
+
+    fn look(&mut self, view: &mut PoolView) {
+        view.at = self.clock.now();
+        view.units.clear();
+        view.units.extend(self.arbiter.pool().units().iter().cloned());
+        view.tenants.clear();
+        view.tenants.extend(self.arbiter.tenants());
+        view.counters = self.arbiter.counters();
+        let lost: u64 = self.mailboxes.iter().map(ArbiterSide::lost).sum();
+        view.records_lost = lost + self.measurements_lost;
+    }
+
+    fn carry_out(&mut self) {
+        if self.actions.is_empty() {
+            return;
+        }
+        self.handle(Event::Decided);
+        let mut actions = std::mem::take(&mut self.actions);
+        for action in actions.drain(..) {
+            self.act(action);
+        }
+        self.actions = actions;
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Admit { job } => self.tell(Notice::Admitted(job)),
+            Action::Refuse {
+                job,
+                reason,
+                retry_after,
+            } => self.tell(Notice::Refused {
+                job,
+                reason,
+                retry_after,
+            }),
+            Action::Prepare { job } => {
+                self.preparations.order(job);
+                self.tell(Notice::Preparing(job));
+            }
+            Action::RunOrder { tenant } => {
+                let order = self.arbiter.run_order(tenant);
+                let slots = &self.slots;
+                let slot = |job: &JobId| slots.iter().position(|held| *held == Some(*job));
+                self.board.publish(tenant, order.iter().filter_map(slot));
+                self.board.wake(tenant, self.mailboxes.len());
+            }
+            Action::Own { unit, ownership } => {
+                let index = usize::from(unit.0);
+                self.mailboxes[index].publish(ownership);
+                self.board.reseat(index, ownership.owner);
+            }
+            Action::Reallocated(reallocation) => {
+                self.measure(Measurement::Reallocation(reallocation));
+            }
+            Action::Overrun { unit, silent } => self.tell(Notice::Overrun(unit, silent)),
+            Action::Returned { unit } => self.tell(Notice::Returned(unit)),
+            // Tenants join before the thread starts and never leave.
+            Action::RefuseTenant { .. } | Action::Drop { .. } => {}
+        }
+    }
+
+    /// Passes records of quanta on, and notices that found no room before.
+    fn pass_on(&mut self) {
+        for unit in 0..self.mailboxes.len() {
+            while let Some(record) = self.mailboxes[unit].record() {
+                self.measure(Measurement::Quantum(record));
+            }
+        }
+        while let Some(notice) = self.backlog.pop_front() {
+            if let Err(back) = self.outbox.notices.push(notice) {
+                self.backlog.push_front(back);
+                break;
+            }
+            self.told = true;
+        }
+        let waiting = self.backlog.len();
+        self.outbox.waiting.store(waiting, Ordering::Relaxed);
+    }
+
+    fn measure(&mut self, measurement: Measurement) {
+        self.measurements_lost += u64::from(self.measurements.push(measurement).is_err());
+    }
+
+    fn tell(&mut self, notice: Notice) {
+        self.told = true;
+        if !self.backlog.is_empty() {
+            self.backlog.push_back(notice);
+        } else if let Err(back) = self.outbox.notices.push(notice) {
+            self.backlog.push_back(back);
+        }
+    }
+
+    fn sleep(&self) {
+        let held = |unit: &Unit| unit.owner().is_some();
+        let drain = self.arbiter.pool().units().iter().any(held).then_some(DRAIN_EVERY);
+        let own = self
+            .arbiter
+            .wake_at()
+            .map(|at| Duration::from_nanos(at.since(self.clock.now()).0));
+        match (own, drain) {
+            (Some(own), Some(drain)) => std::thread::park_timeout(own.min(drain)),
+            (Some(span), None) | (None, Some(span)) => std::thread::park_timeout(span),
+            (None, None) => std::thread::park(),
+        }
+    }
+}
+
+/// A tenant may send as fast as it likes; what does not fit is refused as a full queue.
+const COMMANDS_MAX: usize = 8_192;
+const NOTICES_MAX: usize = 8_192;
+/// A worker's ring holds the quanta of this long many times over.
+const DRAIN_EVERY: Duration = Duration::from_millis(50);

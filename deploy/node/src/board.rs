@@ -1,0 +1,388 @@
+//! What workers look at between two quanta: running jobs, each tenant's order, and who rests.
+//!
+//! Everything here is made once, at start, or by a thread that may allocate (the preparer), so
+//! that the way from a demand to its first quantum neither allocates nor waits:
+//!
+//! - a *slot* holds one running job. The arbiter alone fills and empties slots. Workers read
+//!   them through `arc-swap`, whose readers never wait for its writers.
+//! - a *run order* lists the slots of one tenant, the job that is due first in front. The arbiter
+//!   alone writes it, one word after another. A worker that reads while it is written may miss a
+//!   job or see one twice; it sees the next state on its next look, because after each change the
+//!   arbiter wakes the resting workers of that tenant.
+//! - a *seat* belongs to one worker: whether it rests, and how to wake it.
+//!
+//! Resting and waking is the classic pair: a worker first says that it rests, then looks once
+//! more, then parks; who brings work first makes it visible, then looks who rests. Both put a
+//! sequentially consistent fence between their two steps, so at least one of the two sees the
+//! other, and no work is left while a worker that could run it sleeps.
+//!
+//! Who drops the last reference to a job frees hundreds of megabytes, which takes milliseconds.
+//! That is never a worker: the arbiter sends the reference that it takes out of a slot to the
+//! reaper, which keeps it until nobody else holds one.
+
+use std::sync::OnceLock;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
+use std::thread::Thread;
+
+use arc_swap::ArcSwapOption;
+use caldera_prover::groth16::{Job, ProveError, Task};
+use caldera_scheduler::{JobId, Nanos, TenantId};
+use crossbeam::queue::ArrayQueue;
+
+/// All that workers share. See the top of this file.
+pub struct Board {
+    slots: Box<[ArcSwapOption<RunningJob>]>,
+    orders: Box<[RunOrder]>,
+    seats: Box<[Seat]>,
+    stopping: AtomicBool,
+}
+
+/// A job that workers may run.
+pub struct RunningJob {
+    id: JobId,
+    tenant: TenantId,
+    job: Arc<Job>,
+    /// Tasks that nobody runs at the moment. Holds [`Job::tasks_max`], so it is never full.
+    ready: ArrayQueue<u64>,
+    ended: AtomicBool,
+    panicked: AtomicBool,
+    first_ns: AtomicU64,
+    last_ns: AtomicU64,
+    tallies: Box<[Tally]>,
+}
+
+/// What one worker did for one job. Only that worker writes it.
+pub struct Tally {
+    kernels: [KernelTally; KERNELS_MAX],
+}
+
+/// What one worker did for one job in one kernel.
+#[derive(Default)]
+pub struct KernelTally {
+    name: OnceLock<&'static str>,
+    quanta: AtomicU64,
+    ns: AtomicU64,
+    ns_max: AtomicU64,
+}
+
+/// A worker's place.
+struct Seat {
+    resting: AtomicBool,
+    thread: OnceLock<Thread>,
+    /// The job that its last quantum was of, [`NO_JOB`] while it has none.
+    job: AtomicU64,
+    /// A copy of the owner in its mailbox, for those who look for somebody to wake.
+    owner: AtomicU32,
+}
+
+/// The slots of one tenant's jobs, [`NO_SLOT`] after the last.
+struct RunOrder {
+    slots: Box<[AtomicU32]>,
+}
+
+impl Board {
+    /// A board for so many workers and tenants, with so many slots for running jobs.
+    pub fn new(workers: usize, tenants: usize, slots: usize) -> Board {
+        Board {
+            slots: (0..slots).map(|_| ArcSwapOption::empty()).collect(),
+            orders: (0..tenants)
+                .map(|_| RunOrder {
+                    slots: (0..slots).map(|_| AtomicU32::new(NO_SLOT)).collect(),
+                })
+                .collect(),
+            seats: (0..workers)
+                .map(|_| Seat {
+                    resting: AtomicBool::new(false),
+                    thread: OnceLock::new(),
+                    job: AtomicU64::new(NO_JOB),
+                    owner: AtomicU32::new(NOBODY),
+                })
+                .collect(),
+            stopping: AtomicBool::new(false),
+        }
+    }
+
+    /// Puts a job into an empty slot, or takes the one that is there out. Arbiter only. What
+    /// comes back must go to the reaper.
+    pub fn fill(&self, slot: usize, job: Option<Arc<RunningJob>>) -> Option<Arc<RunningJob>> {
+        self.slots[slot].swap(job)
+    }
+
+    /// Writes a tenant's run order. Arbiter only.
+    pub fn publish(&self, tenant: TenantId, order: impl Iterator<Item = usize>) {
+        let words = &self.orders[tenant.0 as usize].slots;
+        let mut order = order.map(|slot| slot as u32);
+        for word in words {
+            let slot = order.next().unwrap_or(NO_SLOT);
+            word.store(slot, Ordering::Release);
+            if slot == NO_SLOT {
+                break;
+            }
+        }
+    }
+
+    /// Calls `look` with the jobs of a tenant in their order, until it answers.
+    pub fn each_job<T>(
+        &self,
+        tenant: TenantId,
+        mut look: impl FnMut(&Arc<RunningJob>) -> Option<T>,
+    ) -> Option<T> {
+        for word in &self.orders.get(tenant.0 as usize)?.slots {
+            let slot = word.load(Ordering::Acquire);
+            if slot == NO_SLOT {
+                return None;
+            }
+            let held = self.slots[slot as usize].load();
+            // A slot may have passed to another tenant's job since the order was read.
+            if let Some(job) = held.as_ref().filter(|job| job.tenant == tenant)
+                && let Some(found) = look(job)
+            {
+                return Some(found);
+            }
+        }
+        None
+    }
+
+    /// Makes a worker known to those who wake it. Called by the worker, once.
+    pub fn sit(&self, worker: usize) {
+        let first = self.seats[worker].thread.set(std::thread::current());
+        assert!(first.is_ok(), "a seat belongs to one worker");
+        // The first use of arc-swap on a thread allocates; that must not happen with work in hand.
+        for slot in &self.slots {
+            drop(slot.load());
+        }
+    }
+
+    /// Parks the calling worker unless `look`, tried after it has said that it rests, finds a
+    /// reason not to.
+    pub fn rest(&self, worker: usize, look: impl FnOnce() -> bool) {
+        let seat = &self.seats[worker];
+        seat.job.store(NO_JOB, Ordering::Relaxed);
+        seat.resting.store(true, Ordering::SeqCst);
+        // Pairs with the fence in `wake`.
+        fence(Ordering::SeqCst);
+        if !look() && !self.stopping() {
+            std::thread::park();
+        }
+        seat.resting.store(false, Ordering::SeqCst);
+    }
+
+    /// Says who holds a worker now and wakes it. Arbiter only; called after the mailbox has the
+    /// new owner.
+    pub fn reseat(&self, worker: usize, owner: Option<TenantId>) {
+        let owner = owner.map_or(NOBODY, |tenant| tenant.0);
+        self.seats[worker].owner.store(owner, Ordering::Release);
+        // Pairs with the fence in `rest`.
+        fence(Ordering::SeqCst);
+        self.seats[worker].wake();
+    }
+
+    /// Wakes up to `count` resting workers of a tenant. Called after there is work for them.
+    pub fn wake(&self, tenant: TenantId, count: usize) {
+        // Pairs with the fence in `rest`.
+        fence(Ordering::SeqCst);
+        let mut left = count;
+        for seat in &self.seats {
+            if left == 0 {
+                return;
+            }
+            if seat.owner.load(Ordering::Acquire) == tenant.0 && seat.wake() {
+                left -= 1;
+            }
+        }
+    }
+
+    /// Notes which job a worker is busy with, for those who ask.
+    pub fn note(&self, worker: usize, job: JobId) {
+        self.seats[worker].job.store(job.0, Ordering::Relaxed);
+    }
+
+    /// The job that a worker was last seen busy with.
+    pub fn busy_with(&self, worker: usize) -> Option<JobId> {
+        let job = self.seats[worker].job.load(Ordering::Relaxed);
+        (job != NO_JOB).then_some(JobId(job))
+    }
+
+    /// Tells all workers to end after the quantum that they are in.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        for seat in &self.seats {
+            seat.wake();
+        }
+    }
+
+    /// Whether the box is stopping.
+    pub fn stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+}
+
+impl Seat {
+    /// Wakes its worker if that rests; true if it did.
+    fn wake(&self) -> bool {
+        if !self.resting.load(Ordering::SeqCst) || !self.resting.swap(false, Ordering::SeqCst) {
+            return false;
+        }
+        // A worker sits before it rests for the first time.
+        self.thread.get().inspect(|thread| thread.unpark()).is_some()
+    }
+}
+
+impl RunningJob {
+    /// Opens a job for workers: its first tasks are ready when this returns. Allocates; called by
+    /// the preparer.
+    pub fn new(
+        id: JobId,
+        tenant: TenantId,
+        job: Arc<Job>,
+        workers: usize,
+    ) -> Result<RunningJob, ProveError> {
+        let running = RunningJob {
+            id,
+            tenant,
+            ready: ArrayQueue::new(job.tasks_max()),
+            job,
+            ended: AtomicBool::new(false),
+            panicked: AtomicBool::new(false),
+            first_ns: AtomicU64::new(0),
+            last_ns: AtomicU64::new(0),
+            tallies: (0..workers).map(|_| Tally::new()).collect(),
+        };
+        running.job.start(&mut |task| running.offer(task))?;
+        Ok(running)
+    }
+
+    /// Its name.
+    pub fn id(&self) -> JobId {
+        self.id
+    }
+
+    /// Whose it is.
+    pub fn tenant(&self) -> TenantId {
+        self.tenant
+    }
+
+    /// The computation.
+    pub fn job(&self) -> &Arc<Job> {
+        &self.job
+    }
+
+    /// Leaves a task for whoever comes first.
+    pub fn offer(&self, task: Task) {
+        let kept = self.ready.push(task.to_bits());
+        assert!(kept.is_ok(), "the queue holds Job::tasks_max tasks");
+    }
+
+    /// Takes a task, if the job is still wanted.
+    pub fn take(&self) -> Option<Task> {
+        if !self.wanted() {
+            return None;
+        }
+        self.ready.pop().map(Task::from_bits)
+    }
+
+    /// Whether nobody has ended it yet.
+    pub fn wanted(&self) -> bool {
+        !self.ended.load(Ordering::Acquire)
+    }
+
+    /// Whether a task waits that could be taken.
+    pub fn has_ready(&self) -> bool {
+        self.wanted() && !self.ready.is_empty()
+    }
+
+    /// Marks the job as ended; true for the one caller who did it, and who reports it.
+    pub fn end(&self) -> bool {
+        !self.ended.swap(true, Ordering::AcqRel)
+    }
+
+    /// Marks that a quantum panicked.
+    pub fn mark_panicked(&self) {
+        self.panicked.store(true, Ordering::Release);
+    }
+
+    /// Whether a quantum panicked.
+    pub fn panicked(&self) -> bool {
+        self.panicked.load(Ordering::Acquire)
+    }
+
+    /// Counts a quantum of `worker`. Called by that worker only.
+    pub fn count(&self, worker: usize, kernel: &'static str, start: Nanos, end: Nanos) {
+        // Zero stands for never; the clock starts before the first thread, so it is past zero.
+        let _ = self.first_ns.compare_exchange(
+            0,
+            start.0,
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        );
+        self.last_ns.fetch_max(end.0, Ordering::Relaxed);
+        self.tallies[worker].count(kernel, end.since(start).0);
+    }
+
+    /// When a worker first touched it.
+    pub fn first_quantum(&self) -> Option<Nanos> {
+        let first = self.first_ns.load(Ordering::Relaxed);
+        (first != 0).then_some(Nanos(first))
+    }
+
+    /// When a worker last did.
+    pub fn last_quantum(&self) -> Nanos {
+        Nanos(self.last_ns.load(Ordering::Relaxed))
+    }
+
+    /// What each worker did for it.
+    pub fn tallies(&self) -> &[Tally] {
+        &self.tallies
+    }
+}
+
+impl Tally {
+    fn new() -> Tally {
+        Tally {
+            kernels: std::array::from_fn(|_| KernelTally::default()),
+        }
+    }
+
+    /// One writer, so a load and a store are enough where an atomic addition would be needed.
+    fn count(&self, kernel: &'static str, ns: u64) {
+        let last = self.kernels.len() - 1;
+        for (at, tally) in self.kernels.iter().enumerate() {
+            let name = if at == last { OTHER } else { kernel };
+            if *tally.name.get_or_init(|| name) != name {
+                continue;
+            }
+            let add = |word: &AtomicU64, more: u64| {
+                word.store(word.load(Ordering::Relaxed) + more, Ordering::Relaxed);
+            };
+            add(&tally.quanta, 1);
+            add(&tally.ns, ns);
+            if ns > tally.ns_max.load(Ordering::Relaxed) {
+                tally.ns_max.store(ns, Ordering::Relaxed);
+            }
+            return;
+        }
+    }
+
+    /// Kernel, quanta, nanoseconds, and the longest quantum in nanoseconds.
+    pub fn kernels(&self) -> impl Iterator<Item = (&'static str, u64, u64, u64)> {
+        self.kernels.iter().map_while(|tally| {
+            tally.name.get().map(|name| {
+                (
+                    *name,
+                    tally.quanta.load(Ordering::Relaxed),
+                    tally.ns.load(Ordering::Relaxed),
+                    tally.ns_max.load(Ordering::Relaxed),
+                )
+            })
+        })
+    }
+}
+
+const NO_SLOT: u32 = u32::MAX;
+const NO_JOB: u64 = u64::MAX;
+const NOBODY: u32 = u32::MAX;
+/// A proof on the CPU has 20 kernels or so; what would not fit is counted under [`OTHER`].
+const KERNELS_MAX: usize = 48;
+const OTHER: &str = "other";

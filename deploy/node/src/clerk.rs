@@ -1,0 +1,290 @@
+//! The clerk: the one thread that writes to the store.
+//!
+//! Syncing a file or a row blocks for as long as the disk likes, so it is done here and never on
+//! the thread that answers. The RPC thread hands over pieces of uploads as they come and is told
+//! how many bytes have been written; from that it knows when to stop reading from a client that
+//! is faster than the disk. Nothing that is acknowledged (a stored blob, a registered circuit)
+//! is acknowledged before it would survive a power cut.
+//!
+//! The clerk also reads the head of a key when it is registered: that costs a few page faults, is
+//! needed for the row, and tells at once of a file that is no key.
+
+use std::collections::HashMap;
+use std::sync::mpsc::Receiver;
+
+use bytes::Bytes;
+use caldera_kernels::CurveId;
+use caldera_prover::format::Zkey;
+use caldera_rpc::error::RpcError;
+use caldera_rpc::methods::{CheckLevel, CurveName, Digest, RegisterCircuit};
+use caldera_scheduler::TenantId;
+use caldera_store::TenantName;
+use caldera_store::blob::{BlobError, BlobStore, BlobWriter, Finished};
+use caldera_store::circuits::{Change, Check, CircuitRow, Circuits, CircuitsError, State};
+
+use crate::service::{Message, Post};
+
+/// What the clerk is asked to do.
+pub enum Task {
+    /// Begin to store a blob.
+    Begin {
+        /// Names the upload from here on.
+        upload: u64,
+        /// Whose.
+        tenant: TenantName,
+        /// What it is said to be.
+        digest: Digest,
+        /// Its length, if announced.
+        length: Option<u64>,
+    },
+    /// A piece of a blob.
+    Piece {
+        /// Of which upload.
+        upload: u64,
+        /// The piece.
+        bytes: Bytes,
+    },
+    /// The blob is complete.
+    Finish {
+        /// Which upload.
+        upload: u64,
+    },
+    /// The client has gone away.
+    Abandon {
+        /// Which upload.
+        upload: u64,
+    },
+    /// Remove a blob.
+    RemoveBlob {
+        /// Comes back with the answer.
+        exchange: u64,
+        /// Whose.
+        tenant: TenantName,
+        /// Which.
+        digest: Digest,
+    },
+    /// Add a circuit to the list.
+    Register {
+        /// Comes back with the answer.
+        ticket: u64,
+        /// Whose.
+        tenant: TenantId,
+        /// Its name in the store.
+        tenant_name: TenantName,
+        /// What was asked for.
+        request: RegisterCircuit,
+    },
+    /// Note where a circuit stands.
+    Note {
+        /// Whose.
+        tenant: TenantName,
+        /// Which.
+        circuit: Digest,
+        /// What is to be noted.
+        change: Change,
+    },
+    /// Take a circuit off the list.
+    Unregister {
+        /// Comes back with the answer.
+        ticket: u64,
+        /// Whose.
+        tenant: TenantName,
+        /// Which.
+        circuit: Digest,
+    },
+}
+
+/// The clerk before its thread starts.
+pub struct Clerk {
+    /// What is to be done.
+    pub tasks: Receiver<Task>,
+    /// The blobs.
+    pub blobs: BlobStore,
+    /// The list.
+    pub circuits: Circuits,
+    /// Whether development keys are taken.
+    pub development: bool,
+    /// Where answers go.
+    pub service: Post,
+}
+
+/// How an upload ended.
+#[derive(Debug)]
+pub enum Stored {
+    /// It is stored.
+    Done(Finished),
+    /// It is not.
+    Failed(BlobError),
+}
+
+impl Clerk {
+    /// Works until nobody is left who could ask. Called once, on the clerk's own thread.
+    pub fn run(mut self) {
+        let mut uploads: HashMap<u64, BlobWriter> = HashMap::new();
+        while let Ok(task) = self.tasks.recv() {
+            match task {
+                Task::Begin {
+                    upload,
+                    tenant,
+                    digest,
+                    length,
+                } => match self.blobs.begin(&tenant, digest.0, length) {
+                    Ok(writer) => drop(uploads.insert(upload, writer)),
+                    Err(error) => self.stored(upload, Stored::Failed(error)),
+                },
+                Task::Piece { upload, bytes } => {
+                    // A piece of an upload that has failed is thrown away.
+                    let written = uploads.get_mut(&upload).map(|to| to.write(&bytes));
+                    if let Some(Err(error)) = written {
+                        drop(uploads.remove(&upload));
+                        self.stored(upload, Stored::Failed(error));
+                    }
+                    self.service.send(Message::Written {
+                        upload,
+                        bytes: bytes.len(),
+                    });
+                }
+                Task::Finish { upload } => {
+                    if let Some(writer) = uploads.remove(&upload) {
+                        let stored = writer.finish().map_or_else(Stored::Failed, Stored::Done);
+                        self.stored(upload, stored);
+                    }
+                }
+                Task::Abandon { upload } => drop(uploads.remove(&upload)),
+                Task::RemoveBlob {
+                    exchange,
+                    tenant,
+                    digest,
+                } => {
+                    let removed = self.blobs.remove(&tenant, digest.0);
+                    self.service.send(Message::BlobRemoved { exchange, removed });
+                }
+                Task::Register {
+                    ticket,
+                    tenant,
+                    tenant_name,
+                    request,
+                } => {
+                    let registered = self.register(tenant_name, &request);
+                    self.service.send(Message::Registered {
+                        ticket,
+                        tenant,
+                        circuit: request.zkey,
+                        registered,
+                    });
+                }
+                Task::Note {
+                    tenant,
+                    circuit,
+                    change,
+                } => {
+                    if let Err(error) = self.circuits.set_state(&tenant, circuit.0, &change) {
+                        tracing::error!(%tenant, %circuit, %error, "noting a circuit's state");
+                    }
+                }
+                Task::Unregister {
+                    ticket,
+                    tenant,
+                    circuit,
+                } => {
+                    let removed = self.circuits.remove(&tenant, circuit.0).map_err(failed);
+                    self.service.send(Message::Unregistered { ticket, removed });
+                }
+            }
+        }
+    }
+
+    fn stored(&self, upload: u64, stored: Stored) {
+        self.service.send(Message::Stored { upload, stored });
+    }
+
+    fn register(
+        &mut self,
+        tenant: TenantName,
+        request: &RegisterCircuit,
+    ) -> Result<CircuitRow, RpcError> {
+        let zkey = open_key(&self.blobs, &tenant, request.zkey)?;
+        acceptable(&zkey, self.development)?;
+        let bytes = self
+            .blobs
+            .length(&tenant, request.zkey.0)
+            .map_err(|error| internal(&error))?
+            .unwrap_or(0);
+        let header = zkey.header();
+        let row = CircuitRow {
+            tenant,
+            digest: request.zkey.0,
+            name: request.name.as_ref().map(ToString::to_string),
+            curve: curve_name(header.curve).to_string(),
+            domain_size: u64::from(header.domain),
+            public_count: u64::from(header.public),
+            wires: u64::from(header.wires),
+            bytes,
+            development: zkey.development().is_some(),
+            check: match request.check {
+                CheckLevel::Full => Check::Full,
+                CheckLevel::Trusted => Check::Trusted,
+            },
+            checked_at: None,
+            state: State::Checking,
+            failure: None,
+        };
+        if self.circuits.insert(&row).map_err(failed)? {
+            return Ok(row);
+        }
+        // A row of a key that failed before: it is checked anew, as was asked.
+        self.circuits
+            .set_state(&row.tenant, row.digest, &Change::Checking)
+            .map_err(failed)?;
+        Ok(row)
+    }
+}
+
+/// Maps a key and reads its table of sections.
+pub fn open_key(blobs: &BlobStore, tenant: &TenantName, digest: Digest) -> Result<Zkey, RpcError> {
+    let blob = blobs
+        .open_blob(tenant, digest.0)
+        .map_err(|error| match error {
+            BlobError::Unknown => RpcError::BlobUnknown { digest },
+            error => internal(&error),
+        })?;
+    Zkey::parse(blob.into_bytes()).map_err(|error| RpcError::KeyRefused {
+        detail: error.to_string(),
+    })
+}
+
+/// Refuses keys with which anybody can forge proofs, unless this is a development box.
+pub fn acceptable(zkey: &Zkey, development: bool) -> Result<(), RpcError> {
+    if development {
+        return Ok(());
+    }
+    if zkey.development().is_some() {
+        return Err(RpcError::DevelopmentKey);
+    }
+    if zkey.contribution_count() == 0 {
+        return Err(RpcError::KeyRefused {
+            detail: "no contribution to its ceremony: anybody can forge proofs with it".into(),
+        });
+    }
+    Ok(())
+}
+
+/// A curve as the wire names it.
+pub fn curve_name(curve: CurveId) -> CurveName {
+    match curve {
+        CurveId::Bn254 => CurveName::Bn128,
+        CurveId::Bls12_381 => CurveName::Bls12381,
+    }
+}
+
+fn failed(error: CircuitsError) -> RpcError {
+    match error {
+        CircuitsError::NoSpace => RpcError::StorageFull,
+        error => internal(&error),
+    }
+}
+
+fn internal(error: &dyn std::error::Error) -> RpcError {
+    tracing::error!(error = %error, cause = ?error.source(), "store");
+    RpcError::Internal
+}

@@ -1,0 +1,546 @@
+//! What the operator decides: one TOML file, and a few flags that go over it.
+//!
+//! Everything has a default that works, so `calderad --development` starts with no file at all.
+//! What a file says is checked as a whole before anything is opened: an unknown field is an error
+//! (a misspelt limit that is silently ignored is found on the day it was needed), as are two
+//! tenants of one name. Every refusal is a [`ConfigError`], and the process ends with exit
+//! code 78.
+//!
+//! Relative paths in a file are relative to that file's folder; those on the command line to the
+//! working directory.
+//!
+//! Secrets are 32 bytes in 64 hexadecimal digits, as the Engine API keeps them. They stand in
+//! files of their own, never in the configuration, and are refused when anybody but their owner
+//! can read them. A secret whose file nobody named lives in `DATA/secrets` and is made there, from
+//! the operating system's generator, when it is missing.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use caldera_rpc::auth::{OPERATOR, Secret, SecretError};
+use caldera_scheduler::scenario::{ClassId, Limits as PoolLimits, PolicyError};
+use caldera_scheduler::{Nanos, Policy};
+use caldera_store::TenantName;
+use serde::Deserialize;
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+/// The configuration of one box, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Where to listen. Port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// The folder that holds everything the box keeps. Made if missing.
+    pub data: PathBuf,
+    /// Whether development keys, whose secrets somebody knows, are taken.
+    pub development: bool,
+    /// How many workers; `None` leaves it to the placement (see `pin`).
+    pub workers: Option<usize>,
+    /// What each class of tenant is worth and is promised; holds the length of a quantum.
+    pub policy: Policy,
+    /// The operator's secret; `None` is `DATA/secrets/operator.hex`.
+    pub operator_secret_file: Option<PathBuf>,
+    /// Bounds of everything that could grow.
+    pub limits: Limits,
+    /// At least one.
+    pub tenants: Vec<TenantConfig>,
+}
+
+/// Bounds of everything that could grow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Connections at once; further ones are closed as they come.
+    pub connections: usize,
+    /// The longest JSON body.
+    pub request_bytes: u64,
+    /// The longest blob: a key or a witness.
+    pub blob_bytes: u64,
+    /// Blobs of one tenant, summed.
+    pub tenant_blob_bytes: u64,
+    /// Ended jobs of one tenant whose results are kept; the oldest go first.
+    pub tenant_results: usize,
+    /// Circuits that one tenant may register.
+    pub tenant_circuits: usize,
+}
+
+/// One tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantConfig {
+    /// Its name, which is also the `kid` of its tokens and the name of its folder.
+    pub name: TenantName,
+    /// Its scenario class in the policy.
+    pub class: ClassId,
+    /// Its secret; `None` is `DATA/secrets/NAME.hex`.
+    pub secret_file: Option<PathBuf>,
+}
+
+/// What the command line may say over the file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// `--data`
+    pub data: Option<PathBuf>,
+    /// `--listen`
+    pub listen: Option<SocketAddr>,
+    /// `--development`
+    pub development: bool,
+    /// `--workers`
+    pub workers: Option<usize>,
+}
+
+/// Why a configuration was refused.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// A file could not be read or made.
+    #[error("{what} {}: {source}", path.display())]
+    File {
+        /// What was being done.
+        what: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file is not TOML, or says something that no configuration says.
+    #[error("{}: {source}", path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Where and what.
+        source: Box<toml::de::Error>,
+    },
+    /// A field holds what it may not.
+    #[error("{field}: expected {expected}, got {got}")]
+    Field {
+        /// Which field.
+        field: String,
+        /// What it may hold.
+        expected: String,
+        /// What it holds.
+        got: String,
+    },
+    /// No tenant, and not in development mode.
+    #[error("no [[tenant]]: add one, or start with --development, which makes one")]
+    NoTenant,
+    /// Two tenants of one name.
+    #[error("tenant {name} is named twice")]
+    TenantTwice {
+        /// The name.
+        name: String,
+    },
+    /// Others than its owner can read a secret.
+    #[error("secret {}: mode {mode:03o} lets others read it; expected 600 (chmod 600 it)", path.display())]
+    SecretExposed {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// A secret is not 32 bytes in hexadecimal.
+    #[error("secret {}: {source}", path.display())]
+    SecretForm {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: SecretError,
+    },
+    /// The figures do not make a policy.
+    #[error("policy: {0}")]
+    Policy(#[from] PolicyError),
+    /// The operating system gave no randomness for a new secret.
+    #[error("no randomness from the operating system: {0}")]
+    Entropy(getrandom::Error),
+}
+
+impl Config {
+    /// Reads `file` if there is one, puts `over` on top and checks the whole.
+    pub fn load(file: Option<&Path>, over: &Overrides) -> Result<Config, ConfigError> {
+        let raw = match file {
+            Some(path) => {
+                let text = fs::read_to_string(path).map_err(|source| ConfigError::File {
+                    what: "reading",
+                    path: path.to_owned(),
+                    source,
+                })?;
+                let raw = toml::from_str(&text).map_err(|source| ConfigError::Syntax {
+                    path: path.to_owned(),
+                    source: Box::new(source),
+                })?;
+                rooted(raw, path.parent().unwrap_or(Path::new("")))
+            }
+            None => Raw::default(),
+        };
+        check(raw, over)
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            connections: 256,
+            request_bytes: 1 << 20,
+            blob_bytes: 8 << 30,
+            tenant_blob_bytes: 32 << 30,
+            tenant_results: 1024,
+            tenant_circuits: 256,
+        }
+    }
+}
+
+/// The secret in `file`, or in `DATA/secrets/NAME.hex` if no file was named. That one is made,
+/// readable by its owner only, if it is missing; a named one must be there.
+pub fn open_secret(file: Option<&Path>, data: &Path, name: &str) -> Result<Secret, ConfigError> {
+    if let Some(path) = file {
+        return read_secret(path);
+    }
+    let folder = data.join("secrets");
+    let path = folder.join(format!("{name}.hex"));
+    match read_secret(&path) {
+        Err(ConfigError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+        answer => return answer,
+    }
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&folder)
+        .map_err(|source| ConfigError::File {
+            what: "making folder",
+            path: folder.clone(),
+            source,
+        })?;
+    make_secret(&path)
+}
+
+/// A secret that nobody else knows.
+pub fn draw_secret() -> Result<Secret, ConfigError> {
+    let mut bytes = Zeroizing::new([0; 32]);
+    getrandom::fill(bytes.as_mut()).map_err(ConfigError::Entropy)?;
+    Ok(Secret::from_bytes(*bytes))
+}
+
+fn read_secret(path: &Path) -> Result<Secret, ConfigError> {
+    let failed = |source| ConfigError::File {
+        what: "reading secret",
+        path: path.to_owned(),
+        source,
+    };
+    let file = fs::File::open(path).map_err(failed)?;
+    // The mode of the open file, not of the name: what was checked is what is read.
+    let mode = file.metadata().map_err(failed)?.mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(ConfigError::SecretExposed {
+            path: path.to_owned(),
+            mode,
+        });
+    }
+    // Sized once, so that no copy of a part is left behind by a growing buffer.
+    let mut text = Zeroizing::new(String::with_capacity(SECRET_FILE_BYTES_MAX));
+    file.take(SECRET_FILE_BYTES_MAX as u64)
+        .read_to_string(&mut text)
+        .map_err(failed)?;
+    Secret::parse(&text).map_err(|source| ConfigError::SecretForm {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn make_secret(path: &Path) -> Result<Secret, ConfigError> {
+    let secret = draw_secret()?;
+    fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|mut file| {
+            file.write_all(secret.to_file_text().as_bytes())?;
+            file.sync_all()
+        })
+        .map_err(|source| ConfigError::File {
+            what: "making secret",
+            path: path.to_owned(),
+            source,
+        })?;
+    Ok(secret)
+}
+
+/// The file as it is written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Raw {
+    listen: Option<String>,
+    data: Option<PathBuf>,
+    development: bool,
+    workers: Option<usize>,
+    quantum_us: Option<u64>,
+    operator_secret_file: Option<PathBuf>,
+    limits: Limits,
+    tenant: Vec<RawTenant>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTenant {
+    name: String,
+    scenario: String,
+    secret_file: Option<PathBuf>,
+}
+
+/// Makes the paths of a file relative to its folder.
+fn rooted(mut raw: Raw, folder: &Path) -> Raw {
+    let root = |path: &mut PathBuf| *path = folder.join(&*path);
+    raw.data.as_mut().map(root);
+    raw.operator_secret_file.as_mut().map(root);
+    for tenant in &mut raw.tenant {
+        tenant.secret_file.as_mut().map(root);
+    }
+    raw
+}
+
+fn check(raw: Raw, over: &Overrides) -> Result<Config, ConfigError> {
+    let listen = match (over.listen, &raw.listen) {
+        (Some(listen), _) => listen,
+        (None, Some(text)) => text.parse().map_err(|_| ConfigError::Field {
+            field: "listen".into(),
+            expected: "an address and a port such as 127.0.0.1:7420".into(),
+            got: format!("{text:?}"),
+        })?,
+        (None, None) => SocketAddr::from(([127, 0, 0, 1], PORT)),
+    };
+    let policy = policy(raw.quantum_us)?;
+    let development = raw.development || over.development;
+    let mut tenants = Vec::with_capacity(raw.tenant.len());
+    let mut names = HashSet::new();
+    for tenant in raw.tenant {
+        let tenant = check_tenant(tenant, &policy)?;
+        if !names.insert(tenant.name.clone()) {
+            return Err(ConfigError::TenantTwice { name: tenant.name.to_string() });
+        }
+        tenants.push(tenant);
+    }
+    if tenants.is_empty() {
+        if !development {
+            return Err(ConfigError::NoTenant);
+        }
+        tenants.push(TenantConfig {
+            name: "development".parse().map_err(|_| ConfigError::NoTenant)?,
+            class: policy
+                .find(&policy.classes()[0].name)
+                .ok_or(ConfigError::NoTenant)?,
+            secret_file: None,
+        });
+    }
+    let tenants_max = policy.limits().tenants_max as usize;
+    if tenants.len() > tenants_max {
+        return Err(ConfigError::Field {
+            field: "tenant".into(),
+            expected: format!("at most {tenants_max} of them"),
+            got: tenants.len().to_string(),
+        });
+    }
+    check_limits(&raw.limits)?;
+    Ok(Config {
+        listen,
+        data: over
+            .data
+            .clone()
+            .or(raw.data)
+            .unwrap_or_else(|| PathBuf::from(DATA)),
+        development,
+        workers: over.workers.or(raw.workers),
+        policy,
+        operator_secret_file: raw.operator_secret_file,
+        limits: raw.limits,
+        tenants,
+    })
+}
+
+fn check_tenant(raw: RawTenant, policy: &Policy) -> Result<TenantConfig, ConfigError> {
+    let field = |expected: String| ConfigError::Field {
+        field: "tenant.name".into(),
+        expected,
+        got: format!("{:?}", raw.name),
+    };
+    if raw.name == OPERATOR {
+        return Err(field(format!("a name that is not {OPERATOR:?}")));
+    }
+    let name = raw
+        .name
+        .parse()
+        .map_err(|_| field("1 to 64 of a-z, 0-9, '_' and '-'".into()))?;
+    let class = policy
+        .find(&raw.scenario)
+        .ok_or_else(|| ConfigError::Field {
+            field: format!("scenario of tenant {}", raw.name),
+            expected: policy
+                .classes()
+                .iter()
+                .map(|class| class.name.as_str())
+                .collect::<Vec<_>>()
+                .join(", "),
+            got: format!("{:?}", raw.scenario),
+        })?;
+    Ok(TenantConfig {
+        name,
+        class,
+        secret_file: raw.secret_file,
+    })
+}
+
+/// The standard policy, with another quantum if one was given.
+fn policy(quantum_us: Option<u64>) -> Result<Policy, ConfigError> {
+    let standard = Policy::standard();
+    let Some(quantum_us) = quantum_us else {
+        return Ok(standard);
+    };
+    let limits = PoolLimits {
+        quantum: Nanos::from_micros(quantum_us),
+        ..*standard.limits()
+    };
+    Ok(Policy::new(standard.classes().to_vec(), limits)?)
+}
+
+fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
+    let at_least_one = [
+        ("connections", limits.connections),
+        ("tenant_results", limits.tenant_results),
+        ("tenant_circuits", limits.tenant_circuits),
+    ];
+    for (field, value) in at_least_one {
+        if !(1..=COUNT_MAX).contains(&value) {
+            return Err(ConfigError::Field {
+                field: format!("limits.{field}"),
+                expected: format!("1 to {COUNT_MAX}"),
+                got: value.to_string(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Where the data of an installed box live.
+const DATA: &str = "/var/lib/caldera";
+const PORT: u16 = 7420;
+/// Room for the digits, a prefix and white space; more is not a secret.
+const SECRET_FILE_BYTES_MAX: usize = 128;
+/// Counts size arrays at the start; this is more than any box needs and less than hurts.
+const COUNT_MAX: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn from_text(text: &str) -> Result<Config, ConfigError> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("calderad.toml");
+        fs::write(&path, text).expect("written");
+        Config::load(Some(&path), &Overrides::default())
+    }
+
+    fn tenant(name: &str) -> String {
+        let scenario = "financial";
+        format!("[[tenant]]\nname = {name:?}\nscenario = {scenario:?}\n")
+    }
+
+    #[test]
+    fn without_a_file_only_development_starts() {
+        let bare = Config::load(None, &Overrides::default());
+        assert!(matches!(bare, Err(ConfigError::NoTenant)));
+        let over = Overrides {
+            development: true,
+            ..Overrides::default()
+        };
+        let config = Config::load(None, &over).expect("development needs nothing");
+        assert_eq!(config.tenants.len(), 1);
+        assert_eq!(config.listen.port(), PORT);
+    }
+
+    #[test]
+    fn flags_go_over_the_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("calderad.toml");
+        let text = format!("listen = '127.0.0.1:1'\ndata = 'box'\n{}", tenant("a"));
+        fs::write(&path, text).expect("written");
+        let plain = Config::load(Some(&path), &Overrides::default()).expect("valid");
+        assert_eq!(plain.data, folder.path().join("box"));
+        assert_eq!(plain.listen.port(), 1);
+        let over = Overrides {
+            listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+            data: Some("elsewhere".into()),
+            workers: Some(3),
+            development: true,
+        };
+        let config = Config::load(Some(&path), &over).expect("valid");
+        assert_eq!(config.listen.port(), 0);
+        assert_eq!(config.data, Path::new("elsewhere"));
+        assert_eq!(config.workers, Some(3));
+        assert!(config.development);
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_by_name() {
+        let field_of = |text: &str| match from_text(text) {
+            Err(ConfigError::Field { field, .. }) => field,
+            other => panic!("expected a refused field, got {other:?}"),
+        };
+        assert_eq!(field_of("listen = 'here'"), "listen");
+        assert!(matches!(
+            from_text("quantum_us = 1000000"),
+            Err(ConfigError::Policy(_))
+        ));
+        assert_eq!(field_of(&tenant("operator")), "tenant.name");
+        assert_eq!(field_of(&tenant("../up")), "tenant.name");
+        assert_eq!(
+            field_of("[[tenant]]\nname = 'a'\nscenario = 'no such'"),
+            "scenario of tenant a"
+        );
+        let limits = format!("{}[limits]\nconnections = 0", tenant("a"));
+        assert_eq!(field_of(&limits), "limits.connections");
+        assert!(matches!(
+            from_text(&(tenant("a") + &tenant("a"))),
+            Err(ConfigError::TenantTwice { name }) if name == "a"
+        ));
+        assert!(matches!(
+            from_text("lisen = '127.0.0.1:1'"),
+            Err(ConfigError::Syntax { .. })
+        ));
+    }
+
+    #[test]
+    fn a_secret_is_made_once_and_kept_private() {
+        let data = tempfile::tempdir().expect("a folder");
+        let first = open_secret(None, data.path(), "a").expect("made");
+        let again = open_secret(None, data.path(), "a").expect("read");
+        assert_eq!(*first.to_file_text(), *again.to_file_text());
+        let other = open_secret(None, data.path(), "b").expect("made");
+        assert_ne!(*first.to_file_text(), *other.to_file_text());
+        let path = data.path().join("secrets/a.hex");
+        let mode = fs::metadata(&path).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("changed");
+        assert!(matches!(
+            open_secret(None, data.path(), "a"),
+            Err(ConfigError::SecretExposed { mode: 0o640, .. })
+        ));
+    }
+
+    #[test]
+    fn a_named_secret_must_exist_and_be_one() {
+        let data = tempfile::tempdir().expect("a folder");
+        let path = data.path().join("mine.hex");
+        assert!(matches!(
+            open_secret(Some(&path), data.path(), "a"),
+            Err(ConfigError::File { .. })
+        ));
+        fs::write(&path, "0x12").expect("written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("changed");
+        assert!(matches!(
+            open_secret(Some(&path), data.path(), "a"),
+            Err(ConfigError::SecretForm { .. })
+        ));
+    }
+}

@@ -1,0 +1,101 @@
+//! `calderad`: a configuration, a [`Node`], and signals.
+//!
+//! One line on stdout says where it listens, once it does; everything else goes to stderr, one
+//! line an event. SIGTERM and SIGINT stop it. Exit codes: 0 stopped, 2 usage, 69 the machine does
+//! not give what is needed, 70 an internal failure, 75 another process has the data folder or the
+//! address, 78 configuration. A broken pipe is an error like any other: Rust ignores SIGPIPE.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use caldera_node::config::{Config, Overrides};
+use caldera_node::notify::notify;
+use caldera_node::{Node, StartError};
+use clap::Parser;
+use nix::sys::signal::{SigSet, Signal};
+use tracing_subscriber::EnvFilter;
+
+/// The Caldera service: proves on pinned cores for several tenants at once.
+#[derive(Debug, Parser)]
+#[command(name = "calderad", version)]
+struct Options {
+    /// Configuration file (TOML)
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Folder for keys, witnesses and secrets
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Address and port to listen on; port 0 takes a free one
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+    /// Take development keys, for which anybody can forge proofs
+    #[arg(long)]
+    development: bool,
+    /// Number of workers, one a core
+    #[arg(long, value_name = "N")]
+    workers: Option<usize>,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let filter = EnvFilter::try_from_env("CALDERA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
+
+    // Blocked before any thread starts, so that all inherit it and only this one waits for them.
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGTERM);
+    signals.add(Signal::SIGINT);
+    if let Err(error) = signals.thread_block() {
+        tracing::error!(%error, "blocking signals");
+        return ExitCode::from(INTERNAL);
+    }
+
+    let node = match start(options) {
+        Ok(node) => node,
+        Err(error) => {
+            eprintln!("calderad: {error}");
+            return ExitCode::from(error.exit_code());
+        }
+    };
+    // Whoever reads this line may be gone; the service is not for them alone.
+    let mut stdout = std::io::stdout();
+    let _ = writeln!(stdout, "calderad listening on {}", node.address());
+    let _ = stdout.flush();
+    notify("READY=1");
+
+    match signals.wait() {
+        Ok(signal) => tracing::info!(%signal, "stopping"),
+        Err(error) => tracing::error!(%error, "waiting for signals"),
+    }
+    notify("STOPPING=1");
+    match node.stop() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "stopping");
+            ExitCode::from(INTERNAL)
+        }
+    }
+}
+
+fn start(options: Options) -> Result<Node, StartError> {
+    let over = Overrides {
+        data: options.data,
+        listen: options.listen,
+        development: options.development,
+        workers: options.workers,
+    };
+    let config = Config::load(options.config.as_deref(), &over)?;
+    if config.development {
+        tracing::warn!("development mode: keys are taken for which anybody can forge proofs");
+    }
+    Node::start(config)
+}
+
+/// EX_SOFTWARE of `sysexits.h`.
+const INTERNAL: u8 = 70;

@@ -1,0 +1,465 @@
+//! A running box: all threads, put together and taken apart.
+//!
+//! Starting goes from what can fail for the operator's reasons (secrets, the store, the address)
+//! to what cannot, so a box that does not start has changed nothing but its own folder. Every
+//! thread settles on its cores before it does anything else and says what it got; the address is
+//! given out only when all of them stand.
+//!
+//! Stopping: the shell is told, stops listening, gives answers that are on their way two seconds,
+//! and ends; then workers end after the quantum that they are in. Jobs end with the process; what
+//! the store holds is synced as it is written, so there is nothing to flush.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use caldera_kernels::Device;
+use caldera_kernels::cpu::{CpuConfig, CpuDevice};
+use caldera_rpc::auth::{Keyring, OPERATOR};
+use caldera_scheduler::arbiter::TenantRefusal;
+use caldera_scheduler::mailbox::mailbox;
+use caldera_scheduler::pool::PoolError;
+use caldera_scheduler::{Arbiter, Pool, UnitId};
+use caldera_store::blob::{BlobError, BlobLimits, BlobStore};
+use caldera_store::circuits::{Circuits, CircuitsError};
+use thiserror::Error;
+
+use crate::arbiter_thread::{self, ArbiterThread, Inbox, Outbox};
+use crate::board::Board;
+use crate::clerk::Clerk;
+use crate::clock::Clock;
+use crate::config::{Config, ConfigError, draw_secret, open_secret};
+use crate::pin::{self, ARBITER_PRIORITY, PinError, Placement, Standing, WORKER_PRIORITY};
+use crate::preparer::{PREPARERS, Preparations, Preparer};
+use crate::reaper::reaper;
+use crate::registrar::Registrar;
+use crate::service::{Parts, Post, Service, Wake};
+use crate::shell::{Bell, Listener, Shell};
+use crate::worker::Worker;
+
+/// A box that runs.
+pub struct Node {
+    address: SocketAddr,
+    stop: Arc<AtomicBool>,
+    wake: Wake,
+    board: Arc<Board>,
+    inbox: Arc<Inbox>,
+    preparations: Arc<Preparations>,
+    shell: Option<JoinHandle<io::Result<()>>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// Why a box did not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The configuration does not fit this machine, or a secret cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Workers cannot be placed.
+    #[error(transparent)]
+    Placement(#[from] PinError),
+    /// The pool was refused.
+    #[error("pool: {0}")]
+    Pool(#[from] PoolError),
+    /// A tenant was refused.
+    #[error("tenants: {0}")]
+    Tenant(#[from] TenantRefusal),
+    /// The data folder cannot be made.
+    #[error("making {}: {source}", path.display())]
+    Data {
+        /// The folder.
+        path: std::path::PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The store of blobs cannot be opened.
+    #[error("blob store: {0}")]
+    Blobs(#[from] BlobError),
+    /// The list of circuits cannot be opened.
+    #[error("list of circuits: {0}")]
+    Circuits(#[from] CircuitsError),
+    /// The address cannot be listened on.
+    #[error("listening on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The system gave no thread or no poll.
+    #[error("{what}: {source}")]
+    System {
+        /// What was asked for.
+        what: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+impl StartError {
+    /// The exit code that fits, from `sysexits.h`: 78 for what the operator wrote, 75 for what
+    /// another process holds and may give back, 69 for what the machine does not give.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            StartError::Config(_)
+            | StartError::Placement(PinError::Workers { .. })
+            | StartError::Pool(_)
+            | StartError::Tenant(_) => 78,
+            StartError::Blobs(BlobError::Locked { .. }) => 75,
+            StartError::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => 75,
+            _ => 69,
+        }
+    }
+}
+
+impl Node {
+    /// Starts a box. When this returns it answers at [`Node::address`].
+    pub fn start(config: Config) -> Result<Node, StartError> {
+        let clock = Clock::start();
+        let config = Arc::new(config);
+        make_data_folder(&config)?;
+        let keyring = keyring(&config)?;
+        let placement = Placement::plan(&pin::allowed_cores()?, config.workers)?;
+        let workers = placement.workers.len();
+        let blobs = BlobStore::open(
+            &config.data.join("blobs"),
+            BlobLimits {
+                blob_bytes_max: config.limits.blob_bytes,
+                tenant_bytes_max: config.limits.tenant_blob_bytes,
+            },
+        )?;
+        let circuits = Circuits::open(&config.data.join("circuits.sqlite"))?;
+        let rows = circuits.all()?;
+        let listener = Listener::bind(config.listen).map_err(|source| StartError::Listen {
+            address: config.listen,
+            source,
+        })?;
+        let address = listener.address();
+        let system = |what| move |source| StartError::System { what, source };
+        let bell = Bell::new().map_err(system("a poll"))?;
+        let wake = bell.wake();
+        let quantum = config.policy.limits().quantum;
+        let device: Arc<dyn Device> = CpuDevice::new(CpuConfig {
+            quantum: Duration::from_nanos(quantum.0),
+            // Twice the number of workers lets them all end at about the same time.
+            lanes: 2 * workers,
+        });
+
+        let slots = slots(&config);
+        let board = Arc::new(Board::new(workers, config.tenants.len(), slots));
+        let inbox = Arc::new(Inbox::new(slots));
+        let outbox = Arc::new(Outbox::new(Arc::clone(&wake)));
+        let jobs_max = config.policy.limits().jobs_max as usize;
+        let preparations = Arc::new(Preparations::new(jobs_max));
+        let (sender, messages) = channel();
+        let post = Post::new(sender, Arc::clone(&wake));
+        let (measured, measurements) = rtrb::RingBuffer::new(MEASUREMENTS_MAX);
+        let cores: Vec<u32> = placement
+            .workers
+            .iter()
+            .map(|core| u32::try_from(*core).unwrap_or(u32::MAX))
+            .collect();
+        let mut arbiter_sides = Vec::with_capacity(workers);
+        let mut crew = Crew::new();
+
+        // Workers beside threads that they depend on stay normal: see `pin`.
+        let fifo = (!placement.shared).then_some(WORKER_PRIORITY);
+        for (number, core) in (0..).zip(&placement.workers) {
+            let unit = UnitId(number);
+            let (arbiter_side, worker_side) = mailbox(unit, RECORDS_MAX);
+            arbiter_sides.push(arbiter_side);
+            let worker = Worker::new(
+                unit,
+                Arc::clone(&board),
+                worker_side,
+                Arc::clone(&inbox),
+                clock,
+            );
+            let name = format!("worker-{number}");
+            crew.hire(name, vec![*core], fifo, move || worker.run())?;
+        }
+        let arbiter = Arbiter::new(Pool::new(&cores)?, config.policy.clone());
+        let classes: Vec<_> = config.tenants.iter().map(|tenant| tenant.class).collect();
+        let arbiter = ArbiterThread::new(
+            arbiter_thread::Parts {
+                arbiter,
+                mailboxes: arbiter_sides,
+                board: Arc::clone(&board),
+                slots,
+                inbox: Arc::clone(&inbox),
+                outbox: Arc::clone(&outbox),
+                preparations: Arc::clone(&preparations),
+                measurements: measured,
+                clock,
+            },
+            &classes,
+        );
+        let arbiter = match arbiter {
+            Ok(arbiter) => arbiter,
+            Err(refusal) => {
+                board.stop();
+                return Err(refusal.into());
+            }
+        };
+        let fifo = Some(ARBITER_PRIORITY);
+        crew.hire("arbiter".into(), vec![placement.arbiter], fifo, move || {
+            arbiter.run();
+        })?;
+        let background = &placement.background;
+        let (grave, reaper) = reaper();
+        crew.hire("reaper".into(), background.clone(), None, move || {
+            reaper.run();
+        })?;
+        for number in 0..PREPARERS {
+            let preparer = Preparer {
+                number,
+                preparations: Arc::clone(&preparations),
+                blobs: blobs.clone(),
+                arbiter: Arc::clone(&inbox),
+                service: post.clone(),
+                board: Arc::clone(&board),
+                workers,
+                clock,
+            };
+            let name = format!("preparer-{number}");
+            crew.hire(name, background.clone(), None, move || preparer.run())?;
+        }
+        let (registrar_sender, examinations) = channel();
+        let registrar = Registrar {
+            examinations,
+            blobs: blobs.clone(),
+            device,
+            development: config.development,
+            threads: background.len(),
+            service: post.clone(),
+        };
+        crew.hire("registrar".into(), background.clone(), None, move || {
+            registrar.run();
+        })?;
+        let (clerk_sender, tasks) = channel();
+        let clerk = Clerk {
+            tasks,
+            blobs: blobs.clone(),
+            circuits,
+            development: config.development,
+            service: post,
+        };
+        crew.hire("clerk".into(), background.clone(), None, move || clerk.run())?;
+
+        let mut refused = crew.refused();
+        if let Err(text) = pin::lock_memory() {
+            refused.push(text);
+        }
+        if placement.shared {
+            tracing::info!("workers share their cores with the other threads and stay at normal priority");
+        }
+        for text in &refused {
+            tracing::warn!("this system refused {text}");
+        }
+        let stands: Vec<Standing> = crew.standings(workers);
+        let units = placement.workers.iter().copied().zip(stands).collect();
+        let service = Service::new(Parts {
+            config: Arc::clone(&config),
+            clock,
+            keyring,
+            units,
+            vitals: crew.vitals.clone(),
+            refused,
+            inbox: Arc::clone(&inbox),
+            outbox,
+            preparations: Arc::clone(&preparations),
+            grave,
+            clerk: clerk_sender,
+            registrar: registrar_sender,
+            blobs,
+            board: Arc::clone(&board),
+            messages,
+            measurements,
+            circuits: rows,
+        });
+        let stop = Arc::new(AtomicBool::new(false));
+        let shell = Shell::new(
+            bell,
+            listener,
+            service,
+            config.limits,
+            clock,
+            Arc::clone(&stop),
+        )
+        .map_err(system("a poll"))?;
+        let rpc_cores = background.clone();
+        let shell = std::thread::Builder::new()
+            .name("rpc".into())
+            .spawn(move || {
+                pin::settle(&rpc_cores, None);
+                shell.run()
+            })
+            .map_err(system("a thread"))?;
+        Ok(Node {
+            address,
+            stop,
+            wake,
+            board,
+            inbox,
+            preparations,
+            shell: Some(shell),
+            threads: crew.threads,
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops the box and waits for all its threads. An error is that of a shell that failed.
+    pub fn stop(mut self) -> io::Result<()> {
+        self.halt()
+    }
+
+    fn halt(&mut self) -> io::Result<()> {
+        self.stop.store(true, Ordering::Release);
+        (self.wake)();
+        let served = match self.shell.take().map(JoinHandle::join) {
+            None | Some(Ok(Ok(()))) => Ok(()),
+            Some(Ok(Err(error))) => Err(error),
+            Some(Err(_)) => Err(io::Error::other("the rpc thread panicked")),
+        };
+        self.board.stop();
+        self.inbox.wake();
+        self.preparations.wake();
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has said so on stderr.
+            let _ = thread.join();
+        }
+        served
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if self.shell.is_some() {
+            let _ = self.halt();
+        }
+    }
+}
+
+/// Threads as they start.
+struct Crew {
+    threads: Vec<JoinHandle<()>>,
+    vitals: Vec<(String, Arc<AtomicBool>)>,
+    standings: Arc<Mutex<Vec<(String, Standing)>>>,
+}
+
+impl Crew {
+    fn new() -> Crew {
+        Crew {
+            threads: Vec::new(),
+            vitals: Vec::new(),
+            standings: Arc::default(),
+        }
+    }
+
+    /// Starts a thread on its cores and waits until it stands there.
+    fn hire(
+        &mut self,
+        name: String,
+        cores: Vec<usize>,
+        fifo: Option<i32>,
+        work: impl FnOnce() + Send + 'static,
+    ) -> Result<(), StartError> {
+        let alive = Arc::new(AtomicBool::new(true));
+        let vital = Vital(Arc::clone(&alive));
+        let (said, standing) = channel();
+        let thread = std::thread::Builder::new()
+            .name(name.clone())
+            .spawn(move || {
+                let _vital = vital;
+                // The one who hires waits for this.
+                let _ = said.send(pin::settle(&cores, fifo));
+                work();
+            })
+            .map_err(|source| StartError::System {
+                what: "a thread",
+                source,
+            })?;
+        let standing = standing.recv().map_err(|_| StartError::System {
+            what: "a thread",
+            source: io::Error::other("it ended before it began"),
+        })?;
+        tracing::debug!(name, thread = standing.thread, policy = standing.policy, "thread");
+        self.threads.push(thread);
+        self.vitals.push((name.clone(), alive));
+        if let Ok(mut standings) = self.standings.lock() {
+            standings.push((name, standing));
+        }
+        Ok(())
+    }
+
+    /// What the first `count` threads got.
+    fn standings(&self, count: usize) -> Vec<Standing> {
+        let all = self.standings.lock().map(|all| all.clone());
+        let all = all.unwrap_or_default().into_iter();
+        all.take(count).map(|(_, standing)| standing).collect()
+    }
+
+    /// What was refused, in words.
+    fn refused(&self) -> Vec<String> {
+        let all = self.standings.lock().map(|all| all.clone());
+        let words = |(name, standing): (String, Standing)| {
+            let refused = standing.refused.into_iter();
+            refused.map(move |text| format!("{text} ({name})")).collect::<Vec<_>>()
+        };
+        all.unwrap_or_default().into_iter().flat_map(words).collect()
+    }
+}
+
+/// Says that a thread has ended, however it did.
+struct Vital(Arc<AtomicBool>);
+
+impl Drop for Vital {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+fn make_data_folder(config: &Config) -> Result<(), StartError> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&config.data)
+        .map_err(|source| StartError::Data {
+            path: config.data.clone(),
+            source,
+        })
+}
+
+fn keyring(config: &Config) -> Result<Keyring, ConfigError> {
+    let mut keyring = Keyring::new(draw_secret()?);
+    let operator = open_secret(config.operator_secret_file.as_deref(), &config.data, OPERATOR)?;
+    keyring.insert(OPERATOR, operator);
+    for tenant in &config.tenants {
+        let name = tenant.name.as_str();
+        let secret = open_secret(tenant.secret_file.as_deref(), &config.data, name)?;
+        keyring.insert(name, secret);
+    }
+    Ok(keyring)
+}
+
+/// Room for twice the jobs that may be prepared at once: see `ArbiterThread`.
+fn slots(config: &Config) -> usize {
+    let prepared = |tenant: &crate::config::TenantConfig| {
+        config.policy.class(tenant.class).map_or(0, |class| class.prepared_max as usize)
+    };
+    2 * config.tenants.iter().map(prepared).sum::<usize>() + PREPARERS
+}
+
+/// Quanta of half a minute at 2 ms each: a ring of less than a MiB that the arbiter empties
+/// twenty times a second.
+const RECORDS_MAX: usize = 16_384;
+const MEASUREMENTS_MAX: usize = 65_536;

@@ -1,0 +1,173 @@
+//! Preparers: threads that lay a job out in memory before workers may touch it.
+//!
+//! Mapping a witness, checking that each element is below the modulus, copying it to the device
+//! and planning the work takes milliseconds for a large circuit and allocates all that the proof
+//! will need. It happens here so that it happens nowhere else. The arbiter says when (a tenant
+//! has only so many jobs in memory at a time), through a queue of plain numbers; what is to be
+//! done was left before in a table by the RPC thread.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::Thread;
+
+use caldera_prover::format::Wtns;
+use caldera_prover::groth16::{Blinding, Job, JobError, ProvingKey};
+use caldera_rpc::error::RpcError;
+use caldera_rpc::methods::Digest;
+use caldera_scheduler::{JobId, TenantId};
+use caldera_store::TenantName;
+use caldera_store::blob::{BlobError, BlobStore};
+use crossbeam::queue::ArrayQueue;
+
+use crate::arbiter_thread::{Command, Inbox};
+use crate::board::{Board, RunningJob};
+use crate::clock::Clock;
+use crate::service::{Message, Post};
+
+/// What has to be known to prepare one job.
+pub struct Preparation {
+    /// Whose job.
+    pub tenant: TenantId,
+    /// Its name in the store.
+    pub tenant_name: TenantName,
+    /// The key to prove with.
+    pub key: Arc<ProvingKey>,
+    /// The witness.
+    pub witness: Digest,
+}
+
+/// Jobs that are or will be to be prepared.
+pub struct Preparations {
+    waiting: Mutex<HashMap<JobId, Preparation>>,
+    ordered: ArrayQueue<JobId>,
+    threads: [OnceLock<Thread>; PREPARERS],
+}
+
+/// One preparer before its thread starts.
+pub struct Preparer {
+    /// Which of [`PREPARERS`].
+    pub number: usize,
+    /// What is to be done.
+    pub preparations: Arc<Preparations>,
+    /// Where witnesses are.
+    pub blobs: BlobStore,
+    /// Where prepared jobs go.
+    pub arbiter: Arc<Inbox>,
+    /// Where those who ask look.
+    pub service: Post,
+    /// Tells when to stop.
+    pub board: Arc<Board>,
+    /// How many workers will tally.
+    pub workers: usize,
+    /// The clock.
+    pub clock: Clock,
+}
+
+impl Preparations {
+    /// A table for so many unfinished jobs.
+    pub fn new(jobs_max: usize) -> Preparations {
+        Preparations {
+            waiting: Mutex::new(HashMap::new()),
+            // The arbiter orders each job once, so what was ordered and not begun is unfinished
+            // or was cancelled since; twice the number leaves room for those.
+            ordered: ArrayQueue::new(2 * jobs_max),
+            threads: [const { OnceLock::new() }; PREPARERS],
+        }
+    }
+
+    /// Leaves what a job will need. Called before the arbiter hears of it.
+    pub fn leave(&self, job: JobId, preparation: Preparation) {
+        self.waiting().insert(job, preparation);
+    }
+
+    /// Takes it back; `None` if a preparer has begun.
+    pub fn withdraw(&self, job: JobId) -> Option<Preparation> {
+        self.waiting().remove(&job)
+    }
+
+    /// Orders a job to be prepared. Neither waits nor allocates: called by the arbiter.
+    pub fn order(&self, job: JobId) {
+        // A full queue drops the oldest order, which can only be that of a cancelled job: see
+        // `new`.
+        self.ordered.force_push(job);
+        self.wake();
+    }
+
+    /// Wakes all preparers.
+    pub fn wake(&self) {
+        for thread in self.threads.iter().filter_map(OnceLock::get) {
+            thread.unpark();
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashMap<JobId, Preparation>> {
+        // Single insertions and removals leave the table whole even if a holder panicked.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Preparer {
+    /// Prepares jobs until the box stops. Called once, on the preparer's own thread.
+    pub fn run(self) {
+        let first = self.preparations.threads[self.number].set(std::thread::current());
+        assert!(first.is_ok(), "each preparer has its number");
+        while !self.board.stopping() {
+            match self.preparations.ordered.pop() {
+                Some(job) => self.prepare(job),
+                None => std::thread::park(),
+            }
+        }
+    }
+
+    fn prepare(&self, id: JobId) {
+        // A cancelled job has been withdrawn.
+        let Some(preparation) = self.preparations.withdraw(id) else {
+            return;
+        };
+        let began = self.clock.now();
+        let laid_out = catch_unwind(AssertUnwindSafe(|| self.lay_out(id, preparation)))
+            .unwrap_or(Err(RpcError::Internal));
+        match laid_out {
+            Ok(job) => {
+                let job = Arc::new(job);
+                let span = self.clock.now().since(began);
+                self.service.send(Message::Prepared {
+                    job: Arc::clone(&job),
+                    span,
+                });
+                self.arbiter.send_waiting(Command::Ready(job));
+            }
+            Err(error) => {
+                self.service.send(Message::Unprepared { job: id, error });
+                self.arbiter.send_waiting(Command::Unprepared(id));
+            }
+        }
+    }
+
+    fn lay_out(&self, id: JobId, it: Preparation) -> Result<RunningJob, RpcError> {
+        let witness = self
+            .blobs
+            .open_blob(&it.tenant_name, it.witness.0)
+            .map_err(|error| match error {
+                BlobError::Unknown => RpcError::BlobUnknown { digest: it.witness },
+                error => internal(id, &error),
+            })?;
+        let refused = |detail: String| RpcError::WitnessRefused { detail };
+        let witness = Wtns::parse(witness.into_bytes()).map_err(|e| refused(e.to_string()))?;
+        let blinding = Blinding::random(it.key.curve()).map_err(|e| internal(id, &e))?;
+        let job = Job::new(&it.key, witness, blinding).map_err(|error| match error {
+            JobError::Device(error) => internal(id, &error),
+            error => refused(error.to_string()),
+        })?;
+        RunningJob::new(id, it.tenant, job, self.workers).map_err(|error| internal(id, &error))
+    }
+}
+
+fn internal(job: JobId, error: &dyn std::error::Error) -> RpcError {
+    tracing::error!(%job, error = %error, "preparing failed");
+    RpcError::Internal
+}
+
+/// Two, so that a small witness need not wait behind a large one of another tenant.
+pub const PREPARERS: usize = 2;

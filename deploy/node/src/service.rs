@@ -1,0 +1,827 @@
+//! The service: what each method does, and all that is known of tenants, circuits and jobs.
+//!
+//! Everything here belongs to the RPC thread, so there are no locks. Other threads send
+//! [`Message`]s (the clerk, the registrar, the preparers) or notices (the arbiter); [`pump`]
+//! takes them in. What takes longer than a look-up is handed to one of them, and the call waits
+//! as an entry in a table until the answer comes; the shell learns of finished answers through
+//! [`Service::outgoing`]. There is no socket here: a request is bytes, a caller and the time at
+//! which the last of the bytes was read.
+//!
+//! Tenants. A caller sees its own circuits, blobs and jobs; for those of others every answer is
+//! the one that would be given if they did not exist. The operator sees who holds which core and
+//! owns nothing.
+//!
+//! Jobs live in memory and end with the process; keys, circuits and witnesses are in the store.
+//!
+//! [`pump`]: Service::pump
+
+mod circuits;
+mod jobs;
+mod pool;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender};
+
+use bytes::Bytes;
+use caldera_prover::groth16::ProvingKey;
+use caldera_rpc::auth::{Keyring, OPERATOR};
+use caldera_rpc::error::RpcError;
+use caldera_rpc::jsonrpc::{self, Id, Params, Request, Response};
+use caldera_rpc::methods::{Digest, IdempotencyKey, Method, PoolQuery};
+use caldera_scheduler::{JobId, Nanos, TenantId};
+use caldera_store::TenantName;
+use caldera_store::blob::{BlobError, BlobStore, Finished};
+use caldera_store::circuits::CircuitRow;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::arbiter_thread::{Command, Inbox, Notice, Outbox, PoolView};
+use crate::board::{Board, RunningJob};
+use crate::clerk::{Stored, Task};
+use crate::clock::{Clock, unix_time};
+use crate::config::Config;
+use crate::pin::Standing;
+use crate::preparer::Preparations;
+use crate::reaper::Grave;
+use crate::registrar::Examination;
+use crate::telemetry::{Gauges, Measurement, Telemetry};
+
+use circuits::Circuit;
+use jobs::Entry;
+
+/// Wakes the RPC thread. Neither waits nor allocates.
+pub type Wake = Arc<dyn Fn() + Send + Sync>;
+
+/// The way in for threads that may allocate.
+#[derive(Clone)]
+pub struct Post {
+    sender: Sender<Message>,
+    wake: Wake,
+}
+
+/// What other threads tell the service.
+pub enum Message {
+    /// A job is laid out. To be handed to the reaper when it has ended.
+    Prepared {
+        /// The job.
+        job: Arc<RunningJob>,
+        /// How long that took.
+        span: Nanos,
+    },
+    /// A job could not be laid out.
+    Unprepared {
+        /// The job.
+        job: JobId,
+        /// Why.
+        error: RpcError,
+    },
+    /// So many bytes of an upload are off our hands.
+    Written {
+        /// The upload.
+        upload: u64,
+        /// How many.
+        bytes: usize,
+    },
+    /// An upload has ended.
+    Stored {
+        /// The upload.
+        upload: u64,
+        /// How.
+        stored: Stored,
+    },
+    /// A blob was to be removed.
+    BlobRemoved {
+        /// Whose answer it is.
+        exchange: u64,
+        /// Whether it was there.
+        removed: Result<bool, BlobError>,
+    },
+    /// A circuit is on the list, or is not.
+    Registered {
+        /// Of the question.
+        ticket: u64,
+        /// Whose circuit.
+        tenant: TenantId,
+        /// The digest of its key.
+        circuit: Digest,
+        /// Its row.
+        registered: Result<CircuitRow, RpcError>,
+    },
+    /// A circuit is off the list.
+    Unregistered {
+        /// Of the question.
+        ticket: u64,
+        /// Whether it was on it.
+        removed: Result<bool, RpcError>,
+    },
+    /// A key was checked and laid out.
+    Examined {
+        /// Whose.
+        tenant: TenantId,
+        /// Its digest.
+        circuit: Digest,
+        /// Whether its points were checked.
+        checked: bool,
+        /// The key, ready for proofs.
+        result: Result<Arc<ProvingKey>, RpcError>,
+    },
+}
+
+/// What the shell is to do.
+#[derive(Debug)]
+pub enum Outgoing {
+    /// Answer a request.
+    Answer {
+        /// Which request.
+        exchange: u64,
+        /// The answer.
+        answer: Answer,
+    },
+    /// So many more bytes of an upload may be read.
+    Written {
+        /// Which upload; it has the number of its request.
+        upload: u64,
+        /// How many.
+        bytes: usize,
+    },
+}
+
+/// An answer over HTTP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// What the body is; empty for no body.
+    pub content_type: &'static str,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// Who sent a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Caller {
+    /// Who runs the box.
+    Operator,
+    /// A tenant, by its number.
+    Tenant(TenantId),
+}
+
+/// Everything that a service stands on.
+pub struct Parts {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The clock.
+    pub clock: Clock,
+    /// The secrets of all callers.
+    pub keyring: Keyring,
+    /// The core and the standing of each unit's thread.
+    pub units: Vec<(usize, Standing)>,
+    /// Each thread's name and whether it still runs.
+    pub vitals: Vec<(String, Arc<AtomicBool>)>,
+    /// What the system refused of what was asked for, in words.
+    pub refused: Vec<String>,
+    /// To the arbiter.
+    pub inbox: Arc<Inbox>,
+    /// From the arbiter.
+    pub outbox: Arc<Outbox>,
+    /// To the preparers.
+    pub preparations: Arc<Preparations>,
+    /// To the reaper.
+    pub grave: Grave,
+    /// To the clerk.
+    pub clerk: Sender<Task>,
+    /// To the registrar.
+    pub registrar: Sender<Examination>,
+    /// To look for blobs.
+    pub blobs: BlobStore,
+    /// To see who works on what.
+    pub board: Arc<Board>,
+    /// From all threads that may allocate.
+    pub messages: Receiver<Message>,
+    /// From the arbiter's thread.
+    pub measurements: rtrb::Consumer<Measurement>,
+    /// The list of circuits as the store has it.
+    pub circuits: Vec<CircuitRow>,
+}
+
+/// See the top of this file.
+pub struct Service {
+    parts: Parts,
+    tenants: Vec<Tenant>,
+    circuits: HashMap<(TenantId, Digest), Circuit>,
+    jobs: HashMap<JobId, Entry>,
+    /// Jobs by the keys under which they were submitted.
+    keys: HashMap<(TenantId, IdempotencyKey), JobId>,
+    next_job: u64,
+    exchanges: HashMap<u64, Exchange>,
+    waiting: HashMap<u64, Waiting>,
+    next_ticket: u64,
+    outgoing: Vec<Outgoing>,
+    telemetry: Telemetry,
+    over_budget: Muffler,
+    stopping: bool,
+}
+
+struct Tenant {
+    name: TenantName,
+    /// Its ended jobs, oldest first.
+    ended: VecDeque<JobId>,
+}
+
+/// A request over HTTP whose answers are being collected.
+struct Exchange {
+    batch: bool,
+    answers: Vec<Option<Response>>,
+    left: usize,
+}
+
+/// A call that waits for another thread.
+struct Waiting {
+    place: Option<Place>,
+    caller: Caller,
+    question: Question,
+}
+
+/// Where the answer to a call goes.
+struct Place {
+    exchange: u64,
+    index: usize,
+    id: Id,
+}
+
+/// What a call waits for, where the answer alone does not say what to do with it.
+enum Question {
+    /// A value that becomes the call's result.
+    Call,
+    /// A view of the pool that becomes the text of `/metrics`.
+    Metrics { exchange: u64, connections: usize },
+}
+
+/// What becomes of a call.
+enum Flow {
+    Done(Value),
+    /// It waits under this ticket.
+    Wait(u64),
+}
+
+impl Post {
+    /// A way in that wakes the RPC thread by `wake`.
+    pub fn new(sender: Sender<Message>, wake: Wake) -> Post {
+        Post { sender, wake }
+    }
+
+    /// Sends, and wakes. A service that is gone needs no messages.
+    pub fn send(&self, message: Message) {
+        if self.sender.send(message).is_ok() {
+            (self.wake)();
+        }
+    }
+}
+
+impl Service {
+    /// A service that knows the circuits of the store and begins to load them.
+    pub fn new(mut parts: Parts) -> Service {
+        let tenants = parts
+            .config
+            .tenants
+            .iter()
+            .map(|tenant| Tenant {
+                name: tenant.name.clone(),
+                ended: VecDeque::new(),
+            })
+            .collect();
+        let limits = parts.config.policy.limits();
+        let telemetry = Telemetry::new(limits.quantum);
+        let rows = std::mem::take(&mut parts.circuits);
+        let mut service = Service {
+            parts,
+            tenants,
+            circuits: HashMap::new(),
+            jobs: HashMap::new(),
+            keys: HashMap::new(),
+            // Numbers go on upwards after a restart, so an old name cannot mean a new job.
+            next_job: (unix_time().as_secs() << 32) | 1,
+            exchanges: HashMap::new(),
+            waiting: HashMap::new(),
+            next_ticket: 0,
+            outgoing: Vec::new(),
+            telemetry,
+            over_budget: Muffler::default(),
+            stopping: false,
+        };
+        service.restore(rows);
+        service
+    }
+
+    /// Who signed a request; `None` if nobody whom this box knows did.
+    pub fn caller(&mut self, authorization: Option<&str>) -> Option<Caller> {
+        let now = unix_time().as_secs();
+        let named = self.parts.keyring.verify(authorization, now);
+        match named {
+            Ok(OPERATOR) => Some(Caller::Operator),
+            Ok(name) => {
+                let at = self.tenants.iter().position(|t| t.name.as_str() == name)?;
+                u32::try_from(at).ok().map(|at| Caller::Tenant(TenantId(at)))
+            }
+            Err(error) => {
+                self.telemetry.refused_tokens += 1;
+                tracing::debug!(%error, "token refused");
+                None
+            }
+        }
+    }
+
+    /// Takes the body of a `POST /`. Answers through [`Service::outgoing`].
+    pub fn call(&mut self, exchange: u64, caller: Caller, body: &[u8], received: Nanos) {
+        let message = match jsonrpc::parse(body) {
+            Ok(message) => message,
+            Err(error) => {
+                let response = Response::error(Id::Null, &error);
+                self.answer_calls(exchange, false, &[response]);
+                return;
+            }
+        };
+        let mut collected = Exchange {
+            batch: message.batch,
+            answers: Vec::with_capacity(message.entries.len()),
+            left: 0,
+        };
+        for entry in message.entries {
+            match entry {
+                Err(refusal) => collected.answers.push(Some(refusal.into_response())),
+                Ok(request) => self.begin(exchange, &mut collected, caller, request, received),
+            }
+        }
+        if collected.left == 0 {
+            self.answer_exchange(exchange, collected);
+        } else {
+            self.exchanges.insert(exchange, collected);
+        }
+    }
+
+    /// Takes a `GET /metrics`. Answers through [`Service::outgoing`].
+    pub fn metrics(&mut self, exchange: u64, connections: usize) {
+        let ticket = self.ticket();
+        let view = self.empty_view();
+        if self.parts.inbox.send(Command::Look { ticket, view }).is_err() {
+            self.answer(exchange, Answer::text(503, "the arbiter's queue is full\n".into()));
+            return;
+        }
+        let question = Question::Metrics {
+            exchange,
+            connections,
+        };
+        self.waiting.insert(
+            ticket,
+            Waiting {
+                place: None,
+                caller: Caller::Operator,
+                question,
+            },
+        );
+    }
+
+    /// The answer to `GET /readyz`: whether work can be taken, and what the box lacks.
+    pub fn ready(&self) -> Answer {
+        let mut faults = Vec::new();
+        for (name, alive) in &self.parts.vitals {
+            if !alive.load(Ordering::Acquire) {
+                faults.push(format!("{name} has ended"));
+            }
+        }
+        if self.stopping {
+            faults.push("stopping".into());
+        }
+        let mut text = if faults.is_empty() {
+            String::from("ready\n")
+        } else {
+            format!("not ready: {}\n", faults.join("; "))
+        };
+        for (unit, (core, standing)) in self.parts.units.iter().enumerate() {
+            text += &format!("worker {unit}: core {core}, policy {}\n", standing.policy);
+        }
+        for refused in &self.parts.refused {
+            text += &format!("refused by this system: {refused}\n");
+        }
+        Answer::text(if faults.is_empty() { 200 } else { 503 }, text)
+    }
+
+    /// Begins an upload, which has the number of its request. `Some` is the answer that is
+    /// already known: the body need not be kept.
+    pub fn begin_upload(
+        &mut self,
+        upload: u64,
+        tenant: TenantId,
+        digest: Digest,
+        length: Option<u64>,
+    ) -> Option<Answer> {
+        if self.stopping {
+            return Some(Answer::error(503, &RpcError::Stopping));
+        }
+        let tenant = self.tenant(tenant).name.clone();
+        match self.parts.blobs.length(&tenant, digest.0) {
+            Ok(Some(_)) => return Some(stored_answer(Stored::Done(Finished::AlreadyThere))),
+            Ok(None) => {}
+            Err(error) => return Some(stored_answer(Stored::Failed(error))),
+        }
+        self.tell_clerk(Task::Begin {
+            upload,
+            tenant,
+            digest,
+            length,
+        });
+        None
+    }
+
+    /// A piece of an upload.
+    pub fn upload(&mut self, upload: u64, bytes: Bytes) {
+        self.telemetry.blob_bytes += bytes.len() as u64;
+        self.tell_clerk(Task::Piece { upload, bytes });
+    }
+
+    /// The upload is complete. Answers through [`Service::outgoing`].
+    pub fn finish_upload(&mut self, upload: u64) {
+        self.tell_clerk(Task::Finish { upload });
+    }
+
+    /// The client of an upload has gone.
+    pub fn abandon_upload(&mut self, upload: u64) {
+        self.tell_clerk(Task::Abandon { upload });
+    }
+
+    /// Takes a `DELETE` of a blob. Answers through [`Service::outgoing`].
+    pub fn remove_blob(&mut self, exchange: u64, tenant: TenantId, digest: Digest) {
+        if self.circuits.contains_key(&(tenant, digest)) {
+            let error = RpcError::CircuitInUse {
+                circuit: digest,
+                jobs: self.unfinished(tenant, digest),
+            };
+            self.answer(exchange, Answer::error(409, &error));
+            return;
+        }
+        let tenant = self.tenant(tenant).name.clone();
+        self.tell_clerk(Task::RemoveBlob {
+            exchange,
+            tenant,
+            digest,
+        });
+    }
+
+    /// Takes in what other threads have sent.
+    pub fn pump(&mut self) {
+        while let Ok(message) = self.parts.messages.try_recv() {
+            self.take_message(message);
+        }
+        while let Some(notice) = self.parts.outbox.take() {
+            self.take_notice(notice);
+        }
+        if self.parts.outbox.is_short() {
+            self.parts.inbox.wake();
+        }
+        self.take_measurements();
+    }
+
+    /// What the shell is to do since it last asked.
+    pub fn outgoing(&mut self) -> Vec<Outgoing> {
+        std::mem::take(&mut self.outgoing)
+    }
+
+    /// Counts an answered request.
+    pub fn count_request(&mut self) {
+        self.telemetry.requests += 1;
+    }
+
+    /// Takes no new work from now on.
+    pub fn stop(&mut self) {
+        self.stopping = true;
+    }
+
+    fn begin(
+        &mut self,
+        exchange: u64,
+        collected: &mut Exchange,
+        caller: Caller,
+        request: Request,
+        received: Nanos,
+    ) {
+        let place = request.id.clone().map(|id| {
+            collected.answers.push(None);
+            let index = collected.answers.len() - 1;
+            Place {
+                exchange,
+                index,
+                id,
+            }
+        });
+        match self.dispatch(caller, request, received) {
+            Ok(Flow::Wait(ticket)) => {
+                collected.left += usize::from(place.is_some());
+                let waiting = Waiting {
+                    place,
+                    caller,
+                    question: Question::Call,
+                };
+                self.waiting.insert(ticket, waiting);
+            }
+            Ok(Flow::Done(value)) => {
+                if let Some(place) = place {
+                    let outcome = Ok(value);
+                    collected.answers[place.index] = Some(Response {
+                        id: place.id,
+                        outcome,
+                    });
+                }
+            }
+            Err(error) => {
+                if let Some(place) = place {
+                    collected.answers[place.index] = Some(Response::error(place.id, &error));
+                }
+            }
+        }
+    }
+
+    fn dispatch(
+        &mut self,
+        caller: Caller,
+        request: Request,
+        received: Nanos,
+    ) -> Result<Flow, RpcError> {
+        let method = Method::from_name(&request.method).ok_or(RpcError::MethodNotFound)?;
+        let params: Params = request.params;
+        if method == Method::Pool {
+            let PoolQuery {} = params.decode()?;
+            return self.look_at_pool();
+        }
+        let Caller::Tenant(tenant) = caller else {
+            return Err(RpcError::InvalidRequest {
+                detail: "the operator owns no circuits and no jobs; call as a tenant".into(),
+            });
+        };
+        match method {
+            Method::RegisterCircuit => self.register(tenant, params.decode()?),
+            Method::ListCircuits => self.list_circuits(tenant, params.decode()?),
+            Method::UnregisterCircuit => self.unregister(tenant, params.decode()?),
+            Method::Estimate => self.estimate(tenant, params.decode()?),
+            Method::Submit => self.submit(tenant, params.decode()?, received),
+            Method::Status => self.status(tenant, params.decode()?),
+            Method::Result => self.result(tenant, params.decode()?),
+            Method::Cancel => self.cancel(tenant, params.decode()?),
+            Method::Pool => Err(RpcError::MethodNotFound),
+        }
+    }
+
+    fn take_message(&mut self, message: Message) {
+        match message {
+            Message::Prepared { job, span } => self.prepared(job, span),
+            Message::Unprepared { job, error } => self.unprepared(job, error),
+            Message::Written { upload, bytes } => {
+                self.outgoing.push(Outgoing::Written { upload, bytes });
+            }
+            Message::Stored { upload, stored } => self.answer(upload, stored_answer(stored)),
+            Message::BlobRemoved { exchange, removed } => {
+                let answer = match removed {
+                    Ok(true) => Answer::json(200, &json!({ "removed": true })),
+                    Ok(false) => stored_answer(Stored::Failed(BlobError::Unknown)),
+                    Err(error) => stored_answer(Stored::Failed(error)),
+                };
+                self.answer(exchange, answer);
+            }
+            Message::Registered {
+                ticket,
+                tenant,
+                circuit,
+                registered,
+            } => self.registered(ticket, tenant, circuit, registered),
+            Message::Unregistered { ticket, removed } => self.unregistered(ticket, removed),
+            Message::Examined {
+                tenant,
+                circuit,
+                checked,
+                result,
+            } => self.examined(tenant, circuit, checked, result),
+        }
+    }
+
+    fn take_notice(&mut self, notice: Notice) {
+        match notice {
+            Notice::Admitted(job) => self.admitted(job),
+            Notice::Refused {
+                job,
+                reason,
+                retry_after,
+            } => self.refused(job, reason, retry_after),
+            Notice::Preparing(job) => self.preparing(job),
+            Notice::Ended { job, outcome, at } => self.ended(job, outcome, at),
+            Notice::Estimated {
+                ticket,
+                estimate,
+                at,
+            } => self.estimated(ticket, estimate, at),
+            Notice::Seen { ticket, view } => self.seen(ticket, &view),
+            Notice::Overrun(unit, silent) => {
+                tracing::warn!(%unit, %silent, "a worker does not answer and is fenced off");
+            }
+            Notice::Returned(unit) => tracing::info!(%unit, "a fenced worker has answered"),
+        }
+    }
+
+    fn take_measurements(&mut self) {
+        while let Ok(measurement) = self.parts.measurements.pop() {
+            match measurement {
+                Measurement::Quantum(record) => {
+                    if self.telemetry.quantum(&record)
+                        && let Some(muffled) = self.over_budget.speak(self.parts.clock.now())
+                    {
+                        tracing::warn!(
+                            unit = record.unit.0,
+                            kernel = record.kernel,
+                            us = record.span.as_micros(),
+                            muffled,
+                            "a quantum took longer than it may"
+                        );
+                    }
+                }
+                Measurement::Reallocation(it) => {
+                    if it.missed {
+                        tracing::warn!(
+                            unit = it.unit.0,
+                            cause = crate::telemetry::cause_name(it.cause),
+                            us = it.total().as_micros(),
+                            "a reallocation was missed"
+                        );
+                    }
+                    self.telemetry.reallocation(it);
+                }
+            }
+        }
+    }
+
+    /// Gives a call its answer.
+    fn settle(&mut self, waiting: Waiting, outcome: Result<Value, RpcError>) {
+        let Some(place) = waiting.place else {
+            return;
+        };
+        // The client may have gone meanwhile.
+        let Some(exchange) = self.exchanges.get_mut(&place.exchange) else {
+            return;
+        };
+        exchange.answers[place.index] = Some(match outcome {
+            Ok(value) => Response {
+                id: place.id,
+                outcome: Ok(value),
+            },
+            Err(error) => Response::error(place.id, &error),
+        });
+        exchange.left -= 1;
+        if exchange.left == 0
+            && let Some(complete) = self.exchanges.remove(&place.exchange)
+        {
+            self.answer_exchange(place.exchange, complete);
+        }
+    }
+
+    /// The client of a request has gone: what is still to come for it is thrown away.
+    pub fn forget(&mut self, exchange: u64) {
+        self.exchanges.remove(&exchange);
+    }
+
+    fn answer_exchange(&mut self, number: u64, exchange: Exchange) {
+        let responses: Vec<Response> = exchange.answers.into_iter().flatten().collect();
+        self.answer_calls(number, exchange.batch, &responses);
+    }
+
+    fn answer_calls(&mut self, exchange: u64, batch: bool, responses: &[Response]) {
+        let answer = match jsonrpc::encode(batch, responses) {
+            Some(body) => Answer {
+                status: 200,
+                content_type: JSON,
+                body,
+            },
+            None => Answer {
+                status: 204,
+                content_type: "",
+                body: Vec::new(),
+            },
+        };
+        self.answer(exchange, answer);
+    }
+
+    fn answer(&mut self, exchange: u64, answer: Answer) {
+        self.outgoing.push(Outgoing::Answer { exchange, answer });
+    }
+
+    fn ticket(&mut self) -> u64 {
+        self.next_ticket += 1;
+        self.next_ticket
+    }
+
+    fn tenant(&self, tenant: TenantId) -> &Tenant {
+        &self.tenants[tenant.0 as usize]
+    }
+
+    fn tell_clerk(&self, task: Task) {
+        if self.parts.clerk.send(task).is_err() {
+            tracing::error!("the clerk has ended");
+        }
+    }
+
+    fn command(&self, command: Command) -> Result<(), RpcError> {
+        self.parts.inbox.send(command).map_err(|_| RpcError::QueueFull {
+            full: caldera_rpc::error::Full::Box,
+            retry_after_ms: RETRY_MS,
+        })
+    }
+}
+
+impl Answer {
+    /// Plain text.
+    pub fn text(status: u16, text: String) -> Answer {
+        Answer {
+            status,
+            content_type: TEXT,
+            body: text.into_bytes(),
+        }
+    }
+
+    /// JSON.
+    pub fn json(status: u16, value: &Value) -> Answer {
+        Answer {
+            status,
+            content_type: JSON,
+            body: value.to_string().into_bytes(),
+        }
+    }
+
+    /// An error outside of a call, as `{code, message, data}`.
+    pub fn error(status: u16, error: &RpcError) -> Answer {
+        let wire = serde_json::to_value(error.to_wire()).unwrap_or(Value::Null);
+        Answer::json(status, &json!({ "error": wire }))
+    }
+}
+
+/// Lets one of many equal complaints through in each second, and counts the others.
+#[derive(Debug, Default)]
+struct Muffler {
+    next: Nanos,
+    muffled: u64,
+}
+
+impl Muffler {
+    /// How many were held back since the last that was let through; `None` if this one is held
+    /// back too.
+    fn speak(&mut self, now: Nanos) -> Option<u64> {
+        if now < self.next {
+            self.muffled += 1;
+            return None;
+        }
+        self.next = now.plus(Nanos::from_secs(1));
+        Some(std::mem::take(&mut self.muffled))
+    }
+}
+
+fn stored_answer(stored: Stored) -> Answer {
+    let refuse = |status: u16, reason: &str, message: String| {
+        Answer::json(
+            status,
+            &json!({ "error": { "message": message, "data": { "reason": reason } } }),
+        )
+    };
+    let error = match stored {
+        Stored::Done(Finished::Created) => return Answer::json(201, &json!({ "created": true })),
+        Stored::Done(Finished::AlreadyThere) => {
+            return Answer::json(200, &json!({ "created": false }));
+        }
+        Stored::Failed(error) => error,
+    };
+    match &error {
+        BlobError::TooLong { .. } => refuse(413, "blobTooLong", error.to_string()),
+        BlobError::Quota { .. } => refuse(507, "quotaExceeded", error.to_string()),
+        BlobError::NoSpace { .. } => Answer::error(507, &RpcError::StorageFull),
+        BlobError::Digest { .. } => refuse(422, "digestMismatch", error.to_string()),
+        BlobError::Length { .. } => refuse(422, "lengthMismatch", error.to_string()),
+        BlobError::Unknown => refuse(404, "blobUnknown", error.to_string()),
+        BlobError::Locked { .. } | BlobError::Foreign { .. } | BlobError::Io { .. } => {
+            tracing::error!(%error, cause = ?std::error::Error::source(&error), "blob");
+            Answer::error(500, &RpcError::Internal)
+        }
+    }
+}
+
+/// A result as JSON. What JSON cannot hold is a fault of ours.
+fn value(result: &impl Serialize) -> Result<Value, RpcError> {
+    serde_json::to_value(result).map_err(|error| {
+        tracing::error!(%error, "a result that JSON cannot hold");
+        RpcError::Internal
+    })
+}
+
+fn ms(span: Nanos) -> f64 {
+    span.0 as f64 / 1e6
+}
+
+const JSON: &str = "application/json";
+const TEXT: &str = "text/plain; charset=utf-8";
+/// When to come back after the arbiter's inbox was full: it is emptied within microseconds.
+const RETRY_MS: u64 = 100;

@@ -1,0 +1,338 @@
+//! Circuits: registering, listing, taking off the list, and what a proof of one costs.
+
+use std::sync::Arc;
+
+use caldera_prover::groth16::ProvingKey;
+use caldera_rpc::error::RpcError;
+use caldera_rpc::methods::{
+    CircuitInfo, CircuitState, CurveName, Digest, Estimate, EstimateProof, JobError, ListCircuits,
+    RegisterCircuit, UnregisterCircuit, Unregistered,
+};
+use caldera_scheduler::arbiter;
+use caldera_scheduler::queue::Work;
+use caldera_scheduler::{Nanos, TenantId};
+use caldera_store::circuits::{Change, Check, CircuitRow, State};
+use serde_json::Value;
+
+use super::{Flow, Service, value};
+use crate::arbiter_thread::Command;
+use crate::clerk::Task;
+use crate::clock::unix_time;
+use crate::registrar::Examination;
+
+/// A circuit of one tenant.
+pub(super) struct Circuit {
+    pub(super) row: CircuitRow,
+    /// There when it is ready.
+    pub(super) key: Option<Arc<ProvingKey>>,
+    failure: Option<JobError>,
+    /// Core time of a proof: guessed from the size, then learnt from each proof.
+    core: Nanos,
+}
+
+impl Service {
+    /// Takes the list of the store over and begins to load what was ready.
+    pub(super) fn restore(&mut self, rows: Vec<CircuitRow>) {
+        for row in rows {
+            let named = self.tenants.iter().position(|t| t.name == row.tenant);
+            let Some(tenant) = named.and_then(|at| u32::try_from(at).ok()).map(TenantId) else {
+                tracing::warn!(tenant = %row.tenant, "a circuit of a tenant that is not configured");
+                continue;
+            };
+            match row.state {
+                State::Failed => {
+                    let failure = row.failure.clone().map(refused_before);
+                    self.circuits
+                        .insert((tenant, Digest(row.digest)), Circuit::new(row, failure));
+                }
+                State::Ready | State::Checking => {
+                    let full = row.state == State::Checking && row.check == Check::Full;
+                    self.examine(tenant, row, full);
+                }
+            }
+        }
+    }
+
+    pub(super) fn register(
+        &mut self,
+        tenant: TenantId,
+        request: RegisterCircuit,
+    ) -> Result<Flow, RpcError> {
+        if self.stopping {
+            return Err(RpcError::Stopping);
+        }
+        if let Some(circuit) = self.circuits.get(&(tenant, request.zkey))
+            && circuit.failure.is_none()
+        {
+            return Ok(Flow::Done(value(&circuit.info()?)?));
+        }
+        let max = self.parts.config.limits.tenant_circuits;
+        let count = self.circuits.keys().filter(|(of, _)| *of == tenant).count();
+        if count >= max {
+            return Err(RpcError::QuotaExceeded {
+                detail: format!("a tenant may register {max} circuits"),
+            });
+        }
+        let ticket = self.ticket();
+        self.tell_clerk(Task::Register {
+            ticket,
+            tenant,
+            tenant_name: self.tenant(tenant).name.clone(),
+            request,
+        });
+        Ok(Flow::Wait(ticket))
+    }
+
+    pub(super) fn registered(
+        &mut self,
+        ticket: u64,
+        tenant: TenantId,
+        circuit: Digest,
+        registered: Result<CircuitRow, RpcError>,
+    ) {
+        let key = (tenant, circuit);
+        let outcome = registered.and_then(|row| {
+            // Another call may have registered it while this one waited.
+            let begun = self.circuits.get(&key).is_some_and(|it| it.failure.is_none());
+            if !begun {
+                let full = row.check == Check::Full;
+                self.examine(tenant, row, full);
+            }
+            match self.circuits.get(&key) {
+                Some(circuit) => value(&circuit.info()?),
+                None => Err(RpcError::Internal),
+            }
+        });
+        if let Some(waiting) = self.waiting.remove(&ticket) {
+            self.settle(waiting, outcome);
+        }
+    }
+
+    fn examine(&mut self, tenant: TenantId, row: CircuitRow, full: bool) {
+        let examination = Examination {
+            tenant,
+            tenant_name: row.tenant.clone(),
+            circuit: Digest(row.digest),
+            full,
+        };
+        let failure = match self.parts.registrar.send(examination) {
+            Ok(()) => None,
+            Err(_) => Some(job_error(&RpcError::Internal)),
+        };
+        self.circuits
+            .insert((tenant, Digest(row.digest)), Circuit::new(row, failure));
+    }
+
+    pub(super) fn examined(
+        &mut self,
+        tenant: TenantId,
+        circuit: Digest,
+        checked: bool,
+        result: Result<Arc<ProvingKey>, RpcError>,
+    ) {
+        let Some(it) = self.circuits.get_mut(&(tenant, circuit)) else {
+            // It was taken off the list meanwhile.
+            return;
+        };
+        let change = match result {
+            Ok(key) => {
+                it.key = Some(key);
+                it.row.state = State::Ready;
+                Change::Ready {
+                    checked_at: checked.then(|| unix_time().as_secs()),
+                }
+            }
+            Err(error) => {
+                tracing::warn!(tenant = %it.row.tenant, %circuit, %error, "key refused");
+                it.row.state = State::Failed;
+                it.failure = Some(job_error(&error));
+                Change::Failed {
+                    failure: error.to_string(),
+                }
+            }
+        };
+        let tenant = it.row.tenant.clone();
+        self.tell_clerk(Task::Note {
+            tenant,
+            circuit,
+            change,
+        });
+    }
+
+    pub(super) fn list_circuits(
+        &mut self,
+        tenant: TenantId,
+        _: ListCircuits,
+    ) -> Result<Flow, RpcError> {
+        let mut infos = Vec::new();
+        for ((of, _), circuit) in &self.circuits {
+            if *of == tenant {
+                infos.push(circuit.info()?);
+            }
+        }
+        infos.sort_by_key(|info| info.circuit);
+        Ok(Flow::Done(value(&infos)?))
+    }
+
+    pub(super) fn unregister(
+        &mut self,
+        tenant: TenantId,
+        request: UnregisterCircuit,
+    ) -> Result<Flow, RpcError> {
+        let circuit = request.circuit;
+        let jobs = self.unfinished(tenant, circuit);
+        if jobs > 0 {
+            return Err(RpcError::CircuitInUse { circuit, jobs });
+        }
+        if self.circuits.remove(&(tenant, circuit)).is_none() {
+            return Ok(Flow::Done(value(&Unregistered { removed: false })?));
+        }
+        let ticket = self.ticket();
+        self.tell_clerk(Task::Unregister {
+            ticket,
+            tenant: self.tenant(tenant).name.clone(),
+            circuit,
+        });
+        Ok(Flow::Wait(ticket))
+    }
+
+    pub(super) fn unregistered(&mut self, ticket: u64, removed: Result<bool, RpcError>) {
+        let outcome = removed.and_then(|removed| value(&Unregistered { removed }));
+        if let Some(waiting) = self.waiting.remove(&ticket) {
+            self.settle(waiting, outcome);
+        }
+    }
+
+    pub(super) fn estimate(
+        &mut self,
+        tenant: TenantId,
+        request: EstimateProof,
+    ) -> Result<Flow, RpcError> {
+        let (_, work) = self.ready_circuit(tenant, request.circuit)?;
+        let ticket = self.ticket();
+        self.command(Command::Estimate {
+            ticket,
+            tenant,
+            work,
+        })?;
+        Ok(Flow::Wait(ticket))
+    }
+
+    pub(super) fn estimated(
+        &mut self,
+        ticket: u64,
+        estimate: Option<arbiter::Estimate>,
+        at: Nanos,
+    ) {
+        let outcome = estimate.ok_or(RpcError::Internal).and_then(|it| {
+            value(&Estimate {
+                proof_ms: super::ms(it.run),
+                earliest_finish_ms: super::ms(it.finish.since(at)),
+                queue_length: u64::from(it.ahead),
+            })
+        });
+        if let Some(waiting) = self.waiting.remove(&ticket) {
+            self.settle(waiting, outcome);
+        }
+    }
+
+    /// The key of a circuit that can be proved with, and what a proof is expected to cost.
+    pub(super) fn ready_circuit(
+        &self,
+        tenant: TenantId,
+        circuit: Digest,
+    ) -> Result<(Arc<ProvingKey>, Work), RpcError> {
+        let it = self
+            .circuits
+            .get(&(tenant, circuit))
+            .ok_or(RpcError::CircuitUnknown { circuit })?;
+        let key = it.key.as_ref().ok_or(RpcError::CircuitNotReady {
+            circuit,
+            state: it.state(),
+        })?;
+        let work = Work {
+            core: it.core,
+            parallelism: u32::try_from(self.parts.units.len()).unwrap_or(u32::MAX),
+        };
+        Ok((Arc::clone(key), work))
+    }
+
+    /// Learns from a proof what one costs.
+    pub(super) fn learn_cost(&mut self, tenant: TenantId, circuit: Digest, core: Nanos) {
+        if let Some(it) = self.circuits.get_mut(&(tenant, circuit)) {
+            // Proofs of one circuit differ little; a quarter of the newest follows a change
+            // within a few proofs and does not jump at one outlier.
+            it.core = Nanos(it.core.0 / 4 * 3 + core.0 / 4);
+        }
+    }
+}
+
+impl Circuit {
+    fn new(row: CircuitRow, failure: Option<JobError>) -> Circuit {
+        Circuit {
+            core: Nanos(row.domain_size.saturating_mul(NS_A_POINT)),
+            row,
+            key: None,
+            failure,
+        }
+    }
+
+    pub(super) fn state(&self) -> CircuitState {
+        match (&self.key, &self.failure) {
+            (Some(_), _) => CircuitState::Ready,
+            (None, None) => CircuitState::Checking,
+            (None, Some(_)) => CircuitState::Failed,
+        }
+    }
+
+    pub(super) fn info(&self) -> Result<CircuitInfo, RpcError> {
+        let verification_key = match &self.key {
+            Some(key) => Some(
+                serde_json::from_str::<Value>(&key.verification_key().print())
+                    .map_err(|_| RpcError::Internal)?,
+            ),
+            None => None,
+        };
+        let curve = [CurveName::Bn128, CurveName::Bls12381]
+            .into_iter()
+            .find(|curve| curve.to_string() == self.row.curve)
+            .ok_or(RpcError::Internal)?;
+        Ok(CircuitInfo {
+            circuit: Digest(self.row.digest),
+            name: self.row.name.as_ref().and_then(|name| name.parse().ok()),
+            curve,
+            domain_size: self.row.domain_size,
+            public_count: self.row.public_count,
+            wires: self.row.wires,
+            bytes: self.row.bytes,
+            state: self.state(),
+            error: self.failure.clone(),
+            development: self.row.development,
+            verification_key,
+        })
+    }
+}
+
+/// An error as a status shows it.
+pub(super) fn job_error(error: &RpcError) -> JobError {
+    JobError {
+        code: error.code(),
+        reason: error.reason().to_owned(),
+        message: error.to_string(),
+    }
+}
+
+/// The error of a key that was refused before this process began: the store has its text.
+fn refused_before(message: String) -> JobError {
+    let kind = RpcError::KeyRefused {
+        detail: String::new(),
+    };
+    JobError {
+        message,
+        ..job_error(&kind)
+    }
+}
+
+/// A first guess for one point of the domain: a proof of a circuit of 2^14 takes about 0.6 s of a
+/// core (measured on Zen 3).
+const NS_A_POINT: u64 = 36_000;

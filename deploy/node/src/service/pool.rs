@@ -1,0 +1,154 @@
+//! The pool as `pool_statusV1` and `/metrics` show it.
+
+use caldera_rpc::error::RpcError;
+use caldera_rpc::methods::{
+    CircuitState, JobName, PoolStatus, TenantStatus, UnitStatus,
+};
+use caldera_scheduler::TenantId;
+use serde_json::Value;
+
+use super::{Answer, Caller, Flow, Gauges, PoolView, Question, Service, ms, value};
+use crate::arbiter_thread::Command;
+use crate::telemetry::show_reallocation;
+
+impl Service {
+    pub(super) fn look_at_pool(&mut self) -> Result<Flow, RpcError> {
+        let ticket = self.ticket();
+        let view = self.empty_view();
+        self.command(Command::Look { ticket, view })?;
+        Ok(Flow::Wait(ticket))
+    }
+
+    /// Memory for an answer, so that the arbiter need not allocate it.
+    pub(super) fn empty_view(&self) -> Box<PoolView> {
+        Box::new(PoolView {
+            units: Vec::with_capacity(self.parts.units.len()),
+            tenants: Vec::with_capacity(self.tenants.len()),
+            ..PoolView::default()
+        })
+    }
+
+    pub(super) fn seen(&mut self, ticket: u64, view: &PoolView) {
+        self.take_measurements();
+        self.telemetry.records_lost = view.records_lost;
+        let Some(waiting) = self.waiting.remove(&ticket) else {
+            return;
+        };
+        if let Question::Metrics {
+            exchange,
+            connections,
+        } = waiting.question
+        {
+            let text = self.telemetry.metrics(&self.gauges(view, connections));
+            let answer = Answer {
+                status: 200,
+                content_type: METRICS,
+                body: text.into_bytes(),
+            };
+            self.answer(exchange, answer);
+            return;
+        }
+        let outcome = self.pool_status(waiting.caller, view);
+        self.settle(waiting, outcome);
+    }
+
+    fn pool_status(&self, caller: Caller, view: &PoolView) -> Result<Value, RpcError> {
+        let units = view
+            .units
+            .iter()
+            .zip(&self.parts.units)
+            .map(|(unit, (core, standing))| {
+                let (owner, foreign) = self.shown(caller, unit.owner());
+                let job = self
+                    .parts
+                    .board
+                    .busy_with(usize::from(unit.id().0))
+                    .filter(|_| owner.is_some())
+                    .filter(|job| self.may_see(caller, *job));
+                UnitStatus {
+                    unit: unit.id().0,
+                    core: u32::try_from(*core).unwrap_or(u32::MAX),
+                    thread_id: i64::from(standing.thread),
+                    owner,
+                    foreign,
+                    epoch: u64::from(unit.epoch().0),
+                    job: job.map(|job| JobName(job.0)),
+                    since_ms: ms(view.at.since(unit.since())),
+                    policy: standing.policy.clone(),
+                }
+            })
+            .collect();
+        let tenants = view
+            .tenants
+            .iter()
+            .map(|it| {
+                let (tenant, foreign) = self.shown(caller, Some(it.tenant));
+                let class = self.parts.config.policy.class(it.class);
+                TenantStatus {
+                    scenario: class.filter(|_| !foreign).map(|class| class.name.clone()),
+                    tenant,
+                    foreign,
+                    queued: u64::from(it.queued + it.preparing),
+                    running: u64::from(it.ready),
+                    cores: u64::from(it.held),
+                }
+            })
+            .collect();
+        value(&PoolStatus {
+            units,
+            tenants,
+            reallocations: self.telemetry.reallocations(|it| {
+                let (from, from_foreign) = self.shown(caller, it.from);
+                let (to, to_foreign) = self.shown(caller, Some(it.to));
+                show_reallocation(it, from, to, from_foreign | to_foreign)
+            }),
+            quanta: self.telemetry.quanta(),
+        })
+    }
+
+    /// A tenant's name, if the caller may see it, and whether it is one that it may not.
+    fn shown(&self, caller: Caller, tenant: Option<TenantId>) -> (Option<String>, bool) {
+        let Some(tenant) = tenant else {
+            return (None, false);
+        };
+        if caller == Caller::Operator || caller == Caller::Tenant(tenant) {
+            (Some(self.tenant(tenant).name.to_string()), false)
+        } else {
+            (None, true)
+        }
+    }
+
+    fn gauges(&self, view: &PoolView, connections: usize) -> Gauges {
+        let name = |tenant| self.tenant(tenant).name.to_string();
+        let mut circuits = [0; 3];
+        for circuit in self.circuits.values() {
+            circuits[match circuit.state() {
+                CircuitState::Checking => 0,
+                CircuitState::Ready => 1,
+                CircuitState::Failed => 2,
+            }] += 1;
+        }
+        Gauges {
+            tenants: view
+                .tenants
+                .iter()
+                .map(|it| {
+                    let counts = [it.queued, it.preparing, it.ready].map(u64::from);
+                    (name(it.tenant), counts, u64::from(it.held))
+                })
+                .collect(),
+            units: view
+                .units
+                .iter()
+                .zip(&self.parts.units)
+                .map(|(unit, (core, _))| (unit.id().0, *core, unit.owner().map(name)))
+                .collect(),
+            circuits,
+            connections: connections as u64,
+            uptime_s: self.parts.clock.elapsed().as_secs_f64(),
+        }
+    }
+}
+
+/// The type that Prometheus asks for.
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";

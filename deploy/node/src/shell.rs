@@ -1,0 +1,594 @@
+//! The shell: sockets around machines that know none. The only file that names mio.
+//!
+//! One thread, one poll. HTTP is read and written by `caldera_rpc::http`, which takes bytes and
+//! the time and gives events and bytes; calls go to the [`Service`], whose answers come back in
+//! its own time and find their connection by the number of the request. Other threads wake the
+//! poll through an eventfd ([`waker`]).
+//!
+//! Bounds. A connection holds one request at a time; while its answer is awaited nothing more is
+//! read from it. One turn reads at most [`READS_A_TURN`] buffers from a connection, so a client
+//! that sends a key as fast as loopback allows leaves room for the others; and an upload that is
+//! further ahead of the disk than [`UNWRITTEN_MAX`] is not read at all until the clerk has caught
+//! up. So memory is bounded by the number of connections, which is bounded.
+//!
+//! The time at which a demand begins is taken right after the `read` that brought its last byte.
+
+use std::collections::HashMap;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use caldera_rpc::http::{
+    BodyKind, Connection, Disposition, Event, Head, Limits as HttpLimits, Method, Response,
+};
+use caldera_rpc::methods::Digest;
+use caldera_scheduler::Nanos;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token, Waker};
+
+use crate::clock::Clock;
+use crate::config::Limits;
+use crate::service::{Answer, Caller, Outgoing, Service, Wake};
+
+/// A poll and a way to wake it.
+pub struct Bell {
+    poll: Poll,
+    wake: Wake,
+}
+
+/// A socket that listens, before the shell runs.
+pub struct Listener {
+    socket: TcpListener,
+    address: SocketAddr,
+}
+
+/// The sockets and what stands behind them.
+pub struct Shell {
+    poll: Poll,
+    listener: Option<TcpListener>,
+    peers: HashMap<Token, Peer>,
+    /// The connection of each request that awaits its answer.
+    requests: HashMap<u64, Token>,
+    next_token: usize,
+    next_request: u64,
+    service: Service,
+    limits: Limits,
+    clock: Clock,
+    stop: Arc<AtomicBool>,
+    buffer: Box<[u8]>,
+}
+
+/// One connection.
+struct Peer {
+    stream: TcpStream,
+    http: Connection,
+    local: bool,
+    request: Request,
+    /// Whether the socket may have more to read than was read.
+    readable: bool,
+    /// Whether the sending side was shut down.
+    shut: bool,
+    /// Whether the socket has failed.
+    broken: bool,
+    /// Bytes of an upload that the clerk has not written.
+    unwritten: usize,
+}
+
+/// What a connection's request has come to.
+enum Request {
+    /// There is none.
+    None,
+    /// A call whose body is coming.
+    Call { caller: Caller, body: Vec<u8> },
+    /// An upload whose body is coming.
+    Upload(u64),
+    /// A body that is thrown away, and the answer that follows it.
+    Discard(Answer),
+    /// The answer comes from elsewhere.
+    Awaited(u64),
+    /// An upload is complete, or failed, and the clerk has not answered.
+    Stored(u64),
+}
+
+impl Bell {
+    /// Makes a poll.
+    pub fn new() -> io::Result<Bell> {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), WAKER)?;
+        let wake: Wake = Arc::new(move || {
+            // An eventfd that cannot be written to is one whose poll is about to return.
+            let _ = waker.wake();
+        });
+        Ok(Bell { poll, wake })
+    }
+
+    /// What wakes the shell.
+    pub fn wake(&self) -> Wake {
+        Arc::clone(&self.wake)
+    }
+}
+
+impl Listener {
+    /// Listens on an address.
+    pub fn bind(address: SocketAddr) -> io::Result<Listener> {
+        let socket = TcpListener::bind(address)?;
+        let address = socket.local_addr()?;
+        Ok(Listener { socket, address })
+    }
+
+    /// Where it listens, with the port that the system chose.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Shell {
+    /// Puts a service behind a socket. `stop` is looked at whenever the bell rings.
+    pub fn new(
+        bell: Bell,
+        mut listener: Listener,
+        service: Service,
+        limits: Limits,
+        clock: Clock,
+        stop: Arc<AtomicBool>,
+    ) -> io::Result<Shell> {
+        let registry = bell.poll.registry();
+        registry.register(&mut listener.socket, LISTENER, Interest::READABLE)?;
+        Ok(Shell {
+            poll: bell.poll,
+            listener: Some(listener.socket),
+            peers: HashMap::new(),
+            requests: HashMap::new(),
+            next_token: FIRST_PEER,
+            next_request: 0,
+            service,
+            limits,
+            clock,
+            stop,
+            buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
+        })
+    }
+
+    /// Serves until it is told to stop, and then for as long as answers are on their way, at most
+    /// [`FAREWELL_MAX`]. Called once, on the RPC thread.
+    pub fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS_A_TURN);
+        let mut stop_by = None;
+        loop {
+            let wait = self.wait(stop_by);
+            match self.poll.poll(&mut events, Some(wait)) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                polled => polled?,
+            }
+            for event in &events {
+                match event.token() {
+                    LISTENER => self.accept(),
+                    WAKER => {}
+                    token => {
+                        if let Some(peer) = self.peers.get_mut(&token) {
+                            peer.readable |= event.is_readable() || event.is_read_closed();
+                        }
+                        self.turn(token);
+                    }
+                }
+            }
+            self.again();
+            self.service.pump();
+            self.deliver();
+            self.expire();
+            if self.stop.load(Ordering::Acquire) && stop_by.is_none() {
+                self.listener = None;
+                self.service.stop();
+                stop_by = Some(self.clock.elapsed() + FAREWELL_MAX);
+            }
+            let idle = self.requests.is_empty();
+            if stop_by.is_some_and(|by| idle || self.clock.elapsed() >= by) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// How long to sleep if nothing happens.
+    fn wait(&self, stop_by: Option<Duration>) -> Duration {
+        if self.peers.values().any(Peer::wants_turn) {
+            return Duration::ZERO;
+        }
+        let deadlines = self.peers.values().filter_map(|peer| peer.http.deadline());
+        let next = deadlines.chain(stop_by).min();
+        let left = next.map_or(TICK, |at| at.saturating_sub(self.clock.elapsed()));
+        // A poll counts in milliseconds and rounds up, so it does not return before its time.
+        left.min(TICK)
+    }
+
+    fn accept(&mut self) {
+        while let Some(listener) = &self.listener {
+            let (stream, address) = match listener.accept() {
+                Ok(accepted) => accepted,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => {
+                    // Out of descriptors, or a client that has gone before it was met.
+                    tracing::warn!(%error, "accepting a connection");
+                    return;
+                }
+            };
+            if self.peers.len() >= self.limits.connections {
+                tracing::warn!(%address, max = self.limits.connections, "too many connections");
+                continue;
+            }
+            let token = Token(self.next_token);
+            self.next_token += 1;
+            self.admit(token, stream, address);
+        }
+    }
+
+    fn admit(&mut self, token: Token, mut stream: TcpStream, address: SocketAddr) {
+        // Answers are written whole; waiting for more to send would only delay them.
+        let _ = stream.set_nodelay(true);
+        let both = Interest::READABLE | Interest::WRITABLE;
+        if let Err(error) = self.poll.registry().register(&mut stream, token, both) {
+            tracing::warn!(%error, "registering a connection");
+            return;
+        }
+        let limits = HttpLimits {
+            json_bytes_max: self.limits.request_bytes,
+            ..HttpLimits::default()
+        };
+        let peer = Peer {
+            stream,
+            http: Connection::new(limits, self.clock.elapsed()),
+            local: address.ip().is_loopback(),
+            request: Request::None,
+            readable: true,
+            shut: false,
+            broken: false,
+            unwritten: 0,
+        };
+        self.peers.insert(token, peer);
+        self.turn(token);
+    }
+
+    /// Goes on with connections that had more to read than one turn allows.
+    fn again(&mut self) {
+        let tokens: Vec<Token> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.wants_turn())
+            .map(|(token, _)| *token)
+            .collect();
+        for token in tokens {
+            self.turn(token);
+        }
+    }
+
+    /// Reads, acts and writes for one connection.
+    fn turn(&mut self, token: Token) {
+        // Taken out, so that what is read can be handed to the rest of the shell.
+        let Some(mut peer) = self.peers.remove(&token) else {
+            return;
+        };
+        for _ in 0..READS_A_TURN {
+            let read = peer.read(&mut self.buffer, self.clock);
+            let received = self.clock.now();
+            self.act(token, &mut peer, received);
+            // A request that was pipelined is looked at once the answer before it has left.
+            let wrote = peer.write(self.clock);
+            if !read && !wrote {
+                break;
+            }
+        }
+        if peer.stays() {
+            self.peers.insert(token, peer);
+        } else {
+            self.drop_request(peer.request);
+        }
+    }
+
+    /// Acts on what a connection has read.
+    fn act(&mut self, token: Token, peer: &mut Peer, received: Nanos) {
+        loop {
+            let event = match peer.http.poll(self.clock.elapsed()) {
+                Ok(Some(event)) => event,
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::debug!(%error, "request refused");
+                    self.service.count_request();
+                    self.drop_request(peer.request.take());
+                    return;
+                }
+            };
+            match event {
+                Event::Head(head) => self.head(token, peer, &head),
+                Event::Body(bytes) => match &mut peer.request {
+                    Request::Call { body, .. } => body.extend_from_slice(&bytes),
+                    Request::Upload(upload) => {
+                        peer.unwritten += bytes.len();
+                        self.service.upload(*upload, bytes);
+                        if peer.unwritten >= UNWRITTEN_MAX {
+                            return;
+                        }
+                    }
+                    _ => {}
+                },
+                Event::End => self.end(token, peer, received),
+            }
+        }
+    }
+
+    fn head(&mut self, token: Token, peer: &mut Peer, head: &Head) {
+        match self.route(token, peer, head) {
+            Ok(request) => peer.request = request,
+            // A body that nobody wants is not read: the connection closes after the answer.
+            Err(answer) => self.respond(peer, &answer),
+        }
+    }
+
+    /// What a request asks for, before its body is read.
+    fn route(&mut self, token: Token, peer: &mut Peer, head: &Head) -> Result<Request, Answer> {
+        let now = self.clock.elapsed();
+        let blob = head.path.strip_prefix(BLOBS);
+        match (head.method, head.path.as_str()) {
+            (Method::Get | Method::Head, "/livez") => {
+                Ok(Request::Discard(Answer::text(200, "alive\n".into())))
+            }
+            (Method::Get | Method::Head, "/readyz") => Ok(Request::Discard(self.service.ready())),
+            (Method::Get | Method::Head, "/metrics") => {
+                if !peer.local {
+                    match self.service.caller(head.authorization.as_deref()) {
+                        Some(Caller::Operator) => {}
+                        _ => return Err(unauthorised()),
+                    }
+                }
+                let request = self.request(token);
+                self.service.metrics(request, self.peers.len() + 1);
+                Ok(Request::Awaited(request))
+            }
+            (Method::Post, "/") => {
+                let caller = self.authorised(head)?;
+                if head.body != BodyKind::None {
+                    // A length above the limit is refused by the machine itself.
+                    let _ = peer.http.accept_body(self.limits.request_bytes, now);
+                }
+                let body = Vec::new();
+                Ok(Request::Call { caller, body })
+            }
+            (Method::Put | Method::Delete, _) if blob.is_some() => {
+                let Caller::Tenant(tenant) = self.authorised(head)? else {
+                    return Err(Answer::text(403, "the operator stores nothing\n".into()));
+                };
+                let digest: Digest = blob
+                    .unwrap_or_default()
+                    .parse()
+                    .map_err(|error| Answer::text(400, format!("{error}\n")))?;
+                let request = self.request(token);
+                if head.method == Method::Delete {
+                    self.service.remove_blob(request, tenant, digest);
+                    return Ok(Request::Awaited(request));
+                }
+                let length = match head.body {
+                    BodyKind::Length(length) => Some(length),
+                    BodyKind::None => Some(0),
+                    BodyKind::Chunked => None,
+                };
+                if peer.http.accept_body(self.limits.blob_bytes, now).is_err() {
+                    self.requests.remove(&request);
+                    return Ok(Request::None);
+                }
+                match self.service.begin_upload(request, tenant, digest, length) {
+                    Some(answer) => {
+                        self.requests.remove(&request);
+                        Ok(Request::Discard(answer))
+                    }
+                    None => Ok(Request::Upload(request)),
+                }
+            }
+            (_, "/livez" | "/readyz" | "/metrics" | "/") => {
+                Err(Answer::text(405, "no such method here\n".into()))
+            }
+            _ if blob.is_some() => Err(Answer::text(405, "no such method here\n".into())),
+            _ => Err(Answer::text(404, "nothing here\n".into())),
+        }
+    }
+
+    fn authorised(&mut self, head: &Head) -> Result<Caller, Answer> {
+        self.service
+            .caller(head.authorization.as_deref())
+            .ok_or_else(unauthorised)
+    }
+
+    /// A request is complete.
+    fn end(&mut self, token: Token, peer: &mut Peer, received: Nanos) {
+        match peer.request.take() {
+            Request::Call { caller, body } => {
+                let request = self.request(token);
+                peer.request = Request::Awaited(request);
+                self.service.call(request, caller, &body, received);
+            }
+            Request::Upload(upload) => {
+                peer.request = Request::Stored(upload);
+                self.service.finish_upload(upload);
+            }
+            Request::Discard(answer) => self.respond(peer, &answer),
+            other => peer.request = other,
+        }
+    }
+
+    fn request(&mut self, token: Token) -> u64 {
+        self.next_request += 1;
+        self.requests.insert(self.next_request, token);
+        self.next_request
+    }
+
+    /// Carries out what the service has to tell its clients.
+    fn deliver(&mut self) {
+        for outgoing in self.service.outgoing() {
+            match outgoing {
+                Outgoing::Answer { exchange, answer } => {
+                    let Some(token) = self.requests.remove(&exchange) else {
+                        continue;
+                    };
+                    if let Some(mut peer) = self.peers.remove(&token) {
+                        peer.request = Request::None;
+                        peer.unwritten = 0;
+                        self.respond(&mut peer, &answer);
+                        self.peers.insert(token, peer);
+                    }
+                    self.turn(token);
+                }
+                Outgoing::Written { upload, bytes } => {
+                    let Some(token) = self.requests.get(&upload).copied() else {
+                        continue;
+                    };
+                    if let Some(peer) = self.peers.get_mut(&token) {
+                        peer.unwritten = peer.unwritten.saturating_sub(bytes);
+                    }
+                    self.turn(token);
+                }
+            }
+        }
+    }
+
+    fn respond(&mut self, peer: &mut Peer, answer: &Answer) {
+        self.service.count_request();
+        let bearer = [("WWW-Authenticate", "Bearer")];
+        let response = Response {
+            content_type: (!answer.content_type.is_empty()).then_some(answer.content_type),
+            fields: if answer.status == 401 { &bearer } else { &[] },
+            body: &answer.body,
+            ..Response::new(answer.status)
+        };
+        // A connection that was refused or timed out meanwhile has had its answer.
+        let _ = peer.http.respond(&response, self.clock.elapsed());
+    }
+
+    fn expire(&mut self) {
+        let now = self.clock.elapsed();
+        let late: Vec<Token> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.http.deadline().is_some_and(|at| at <= now))
+            .map(|(token, _)| *token)
+            .collect();
+        for token in late {
+            if let Some(peer) = self.peers.get_mut(&token)
+                && let Err(error) = peer.http.expire(now)
+            {
+                tracing::debug!(%error, "connection timed out");
+                let request = peer.request.take();
+                self.drop_request(request);
+            }
+            self.turn(token);
+        }
+    }
+
+    /// The client of a request has gone, or will never complete it.
+    fn drop_request(&mut self, request: Request) {
+        match request {
+            Request::Upload(number) | Request::Stored(number) => {
+                self.requests.remove(&number);
+                self.service.abandon_upload(number);
+            }
+            Request::Awaited(number) => {
+                self.requests.remove(&number);
+                self.service.forget(number);
+            }
+            Request::None | Request::Call { .. } | Request::Discard(_) => {}
+        }
+    }
+}
+
+impl Request {
+    fn take(&mut self) -> Request {
+        std::mem::replace(self, Request::None)
+    }
+}
+
+impl Peer {
+    /// Whether there is something to read and room for it.
+    fn wants_turn(&self) -> bool {
+        self.readable && self.unwritten < UNWRITTEN_MAX && self.http.room() > 0
+    }
+
+    /// Reads once; whether something came.
+    fn read(&mut self, buffer: &mut [u8], clock: Clock) -> bool {
+        if !self.wants_turn() {
+            return false;
+        }
+        let room = buffer.len().min(self.http.room());
+        match self.stream.read(&mut buffer[..room]) {
+            Ok(0) => {
+                self.readable = false;
+                self.http.end_of_stream();
+                false
+            }
+            Ok(count) => {
+                self.http.receive(&buffer[..count], clock.elapsed());
+                true
+            }
+            Err(error) => {
+                match error.kind() {
+                    io::ErrorKind::WouldBlock => self.readable = false,
+                    io::ErrorKind::Interrupted => {}
+                    _ => self.broken = true,
+                }
+                false
+            }
+        }
+    }
+
+    /// Writes what there is to write; whether something went.
+    fn write(&mut self, clock: Clock) -> bool {
+        let mut wrote = false;
+        while !self.broken && !self.http.output().is_empty() {
+            match self.stream.write(self.http.output()) {
+                Ok(count) => {
+                    wrote |= count > 0;
+                    self.http.sent(count, clock.elapsed());
+                }
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock => break,
+                    io::ErrorKind::Interrupted => {}
+                    _ => self.broken = true,
+                },
+            }
+        }
+        wrote
+    }
+
+    /// Does what the machine asks of the socket; whether the connection stays.
+    fn stays(&mut self) -> bool {
+        if self.broken {
+            return false;
+        }
+        match self.http.disposition() {
+            Disposition::Open => true,
+            Disposition::Close => false,
+            Disposition::Linger => {
+                if !self.shut {
+                    self.shut = true;
+                    return self.stream.shutdown(Shutdown::Write).is_ok();
+                }
+                true
+            }
+        }
+    }
+}
+
+fn unauthorised() -> Answer {
+    Answer::text(401, "a bearer token of a tenant of this box is needed\n".into())
+}
+
+const LISTENER: Token = Token(0);
+const WAKER: Token = Token(1);
+const FIRST_PEER: usize = 2;
+const BLOBS: &str = "/v1/blobs/";
+const BUFFER_BYTES: usize = 64 * 1024;
+/// One MiB a turn: a millisecond or two of copying.
+const READS_A_TURN: usize = 16;
+const UNWRITTEN_MAX: usize = 4 * 1024 * 1024;
+const EVENTS_A_TURN: usize = 256;
+/// How often measurements are taken in while nothing else happens.
+const TICK: Duration = Duration::from_millis(500);
+/// How long answers that are on their way are waited for at the end.
+const FAREWELL_MAX: Duration = Duration::from_secs(2);

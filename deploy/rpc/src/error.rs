@@ -1,0 +1,278 @@
+//! The one list of what can be answered instead of a result.
+//!
+//! Inner layers know nothing of wire codes: the prover says that a witness is too short, the
+//! store says that a disk is full, and the node translates here, at the edge. What the peer reads
+//! ([`WireError`]) and what the log reads are two things: a detail that could tell one tenant
+//! about another, or anybody about the machine, stays out of the wire form.
+//!
+//! Codes. -32700 and -32600 to -32603 are JSON-RPC 2.0's own. -32005 is what rollup hosts already
+//! know as "limit exceeded" from Ethereum nodes: back off and send again. -32010 and below are
+//! ours. A program should look at `data.reason`, a stable name; codes and reasons are never
+//! given a second meaning, and the message is for people and may change.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::methods::{CircuitState, Digest, JobName, JobState};
+
+/// Why a demand for work was not taken, though nothing is wrong with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Full {
+    /// The queue of this tenant holds as many jobs as it may.
+    Tenant,
+    /// The queue of the whole box holds as many jobs as it may.
+    Box,
+    /// No memory is left for another witness or key.
+    Memory,
+}
+
+/// An answer that is not a result.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum RpcError {
+    /// The body is not JSON, or JSON that two readers could take differently.
+    #[error("not JSON: {detail}")]
+    Parse {
+        /// What was met, and where.
+        detail: String,
+    },
+    /// The body is JSON and not a JSON-RPC 2.0 request.
+    #[error("not a JSON-RPC 2.0 request: {detail}")]
+    InvalidRequest {
+        /// What was expected and what was there.
+        detail: String,
+    },
+    /// Nobody here answers to that name.
+    #[error("no such method")]
+    MethodNotFound,
+    /// The parameters do not fit the method.
+    #[error("parameters do not fit: {detail}")]
+    InvalidParams {
+        /// The field and what was expected of it.
+        detail: String,
+    },
+    /// A fault of ours; the log has the rest.
+    #[error("internal error")]
+    Internal,
+    /// A bounded queue is full; the same request may succeed later.
+    #[error("queue is full: {}", .full.reason())]
+    QueueFull {
+        /// Which queue.
+        full: Full,
+        /// When to try again, in milliseconds from now.
+        retry_after_ms: u64,
+    },
+    /// This tenant has registered no such circuit.
+    #[error("circuit {circuit} is not registered")]
+    CircuitUnknown {
+        /// The digest that was asked for.
+        circuit: Digest,
+    },
+    /// The circuit is registered and cannot be proved with now.
+    #[error("circuit {circuit} is {state}, not ready")]
+    CircuitNotReady {
+        /// The digest that was asked for.
+        circuit: Digest,
+        /// The state that it is in.
+        state: CircuitState,
+    },
+    /// The key is damaged, unsafe, or of a kind that is not read here.
+    #[error("key refused: {detail}")]
+    KeyRefused {
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The key is a development key and this box does not run in development mode.
+    #[error("this is a development key: anybody who made it can forge proofs")]
+    DevelopmentKey,
+    /// The circuit still has jobs that wait or run.
+    #[error("circuit {circuit} has {jobs} jobs that are not finished")]
+    CircuitInUse {
+        /// The digest that was asked for.
+        circuit: Digest,
+        /// How many jobs hold it.
+        jobs: u64,
+    },
+    /// This tenant has uploaded no such blob.
+    #[error("blob {digest} was not uploaded")]
+    BlobUnknown {
+        /// The digest that was asked for.
+        digest: Digest,
+    },
+    /// The witness is damaged, or belongs to another circuit or field.
+    #[error("witness refused: {detail}")]
+    WitnessRefused {
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The witness does not satisfy the circuit: the proof made from it failed its own check.
+    #[error("the proof failed its self-check: the witness does not satisfy the circuit")]
+    SelfCheckFailed,
+    /// This tenant has no such job.
+    #[error("job {job} is not known")]
+    JobUnknown {
+        /// The job that was asked for.
+        job: JobName,
+    },
+    /// There is no result yet.
+    #[error("job {job} is {state}, not proved")]
+    JobNotFinished {
+        /// The job that was asked for.
+        job: JobName,
+        /// The state that it is in.
+        state: JobState,
+    },
+    /// The job ended without a proof because it was cancelled.
+    #[error("job {job} was cancelled")]
+    JobCancelled {
+        /// The job that was asked for.
+        job: JobName,
+    },
+    /// Even if all went well, the proof would come after its deadline.
+    #[error(
+        "the deadline of {deadline_ms} ms cannot be met; the earliest finish is in {earliest_finish_ms} ms"
+    )]
+    DeadlineUnreachable {
+        /// The deadline that was asked for, in milliseconds from receipt.
+        deadline_ms: u64,
+        /// The earliest finish, in milliseconds from receipt.
+        earliest_finish_ms: u64,
+    },
+    /// The idempotency key was used before with another submission.
+    #[error("this idempotency key belongs to another submission, job {job}")]
+    IdempotencyConflict {
+        /// The job that holds the key.
+        job: JobName,
+    },
+    /// The tenant has stored, or registered, as much as it may.
+    #[error("quota reached: {detail}")]
+    QuotaExceeded {
+        /// What is limited and to how much.
+        detail: String,
+    },
+    /// The disk of the box is full.
+    #[error("no space left in the box's storage")]
+    StorageFull,
+    /// The box is stopping and takes nothing new.
+    #[error("the box is stopping")]
+    Stopping,
+    /// The caller is known and may not do this.
+    #[error("only the operator may do this")]
+    Forbidden,
+}
+
+impl Full {
+    /// The stable name for `data.reason`.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Full::Tenant => "tenantQueueFull",
+            Full::Box => "boxQueueFull",
+            Full::Memory => "memoryFull",
+        }
+    }
+}
+
+impl RpcError {
+    /// The JSON-RPC error code.
+    pub const fn code(&self) -> i32 {
+        match self {
+            RpcError::Parse { .. } => -32700,
+            RpcError::InvalidRequest { .. } => -32600,
+            RpcError::MethodNotFound => -32601,
+            RpcError::InvalidParams { .. } => -32602,
+            RpcError::Internal => -32603,
+            RpcError::QueueFull { .. } => -32005,
+            RpcError::CircuitUnknown { .. } => -32010,
+            RpcError::CircuitNotReady { .. } => -32011,
+            RpcError::KeyRefused { .. } => -32012,
+            RpcError::DevelopmentKey => -32013,
+            RpcError::CircuitInUse { .. } => -32014,
+            RpcError::BlobUnknown { .. } => -32015,
+            RpcError::WitnessRefused { .. } => -32016,
+            RpcError::SelfCheckFailed => -32017,
+            RpcError::JobUnknown { .. } => -32018,
+            RpcError::JobNotFinished { .. } => -32019,
+            RpcError::JobCancelled { .. } => -32020,
+            RpcError::DeadlineUnreachable { .. } => -32021,
+            RpcError::IdempotencyConflict { .. } => -32022,
+            RpcError::QuotaExceeded { .. } => -32023,
+            RpcError::StorageFull => -32024,
+            RpcError::Stopping => -32025,
+            RpcError::Forbidden => -32026,
+        }
+    }
+
+    /// The stable name that programs match on, sent as `data.reason`.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            RpcError::Parse { .. } => "parse",
+            RpcError::InvalidRequest { .. } => "invalidRequest",
+            RpcError::MethodNotFound => "methodNotFound",
+            RpcError::InvalidParams { .. } => "invalidParams",
+            RpcError::Internal => "internal",
+            RpcError::QueueFull { full, .. } => full.reason(),
+            RpcError::CircuitUnknown { .. } => "circuitUnknown",
+            RpcError::CircuitNotReady { .. } => "circuitNotReady",
+            RpcError::KeyRefused { .. } => "keyRefused",
+            RpcError::DevelopmentKey => "developmentKey",
+            RpcError::CircuitInUse { .. } => "circuitInUse",
+            RpcError::BlobUnknown { .. } => "blobUnknown",
+            RpcError::WitnessRefused { .. } => "witnessRefused",
+            RpcError::SelfCheckFailed => "selfCheckFailed",
+            RpcError::JobUnknown { .. } => "jobUnknown",
+            RpcError::JobNotFinished { .. } => "jobNotFinished",
+            RpcError::JobCancelled { .. } => "jobCancelled",
+            RpcError::DeadlineUnreachable { .. } => "deadlineUnreachable",
+            RpcError::IdempotencyConflict { .. } => "idempotencyConflict",
+            RpcError::QuotaExceeded { .. } => "quotaExceeded",
+            RpcError::StorageFull => "storageFull",
+            RpcError::Stopping => "stopping",
+            RpcError::Forbidden => "forbidden",
+        }
+    }
+
+    /// What goes over the wire.
+    pub fn to_wire(&self) -> WireError {
+        let (retry_after_ms, earliest_finish_ms) = match *self {
+            RpcError::QueueFull { retry_after_ms, .. } => (Some(retry_after_ms), None),
+            RpcError::DeadlineUnreachable {
+                earliest_finish_ms, ..
+            } => (None, Some(earliest_finish_ms)),
+            _ => (None, None),
+        };
+        WireError {
+            code: self.code(),
+            message: self.to_string(),
+            data: Some(ErrorData {
+                reason: self.reason().to_owned(),
+                retry_after_ms,
+                earliest_finish_ms,
+            }),
+        }
+    }
+}
+
+/// The `error` member of a JSON-RPC response.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WireError {
+    /// See [`RpcError::code`].
+    pub code: i32,
+    /// For people.
+    pub message: String,
+    /// For programs. Always sent by this crate; absent from some other servers' answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<ErrorData>,
+}
+
+/// The `data` member of an error.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ErrorData {
+    /// See [`RpcError::reason`].
+    pub reason: String,
+    /// When to try again, in milliseconds from the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
+    /// When a proof could be ready at the earliest, in milliseconds from receipt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub earliest_finish_ms: Option<u64>,
+}

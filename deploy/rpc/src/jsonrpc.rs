@@ -1,0 +1,628 @@
+//! JSON-RPC 2.0: a body of bytes becomes requests, and answers become a body.
+//!
+//! The reader is stricter than the specification asks, wherever being generous would mean that two
+//! readers of one request (a gateway that checks it and the box that runs it) may disagree:
+//!
+//! - an object with the same key twice is refused, at any depth;
+//! - members beside `jsonrpc`, `method`, `params` and `id` are refused;
+//! - nesting deeper than [`DEPTH_MAX`] and bytes after the value are refused;
+//! - an `id` is a string, an integer or null.
+//!
+//! Parameters go by name, in an object. Because many client libraries can only send an array, an
+//! array that holds that one object, and an empty array where a method takes nothing, are read
+//! too. A batch holds at most [`BATCH_MAX`] requests; its answers come in one array, in order,
+//! with nothing in it for notifications.
+
+use std::fmt;
+
+use serde::de::{DeserializeOwned, DeserializeSeed, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
+use thiserror::Error;
+
+use crate::error::{RpcError, WireError};
+
+/// Requests in one batch. A host that proves a rollup asks after tens of jobs at once; the whole
+/// body is bounded at one MiB beside this.
+pub const BATCH_MAX: usize = 64;
+
+/// Objects and arrays inside each other. Our deepest request has four: batch, request, `params`
+/// array, object. The rest is room for what a method refuses by name.
+pub const DEPTH_MAX: usize = 16;
+
+/// A body that was read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Message {
+    /// Whether it was an array, so that the answer is one too.
+    pub batch: bool,
+    /// Each request, or why it is not one; exactly one if this is no batch, at least one if it is.
+    pub entries: Vec<Result<Request, Refusal>>,
+}
+
+/// One request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// What the answer is matched by; `None` is a notification, which is run and not answered.
+    pub id: Option<Id>,
+    /// The name of the method, not yet looked up.
+    pub method: String,
+    /// Its parameters.
+    pub params: Params,
+}
+
+/// Parameters by name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Params(Map<String, Value>);
+
+/// Something in the place of a request that is none.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refusal {
+    /// Its id where one could be read, or else null.
+    pub id: Id,
+    /// What is wrong.
+    pub error: RpcError,
+}
+
+/// What the client matches an answer by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Id {
+    /// An integer of 64 bits.
+    Unsigned(u64),
+    /// A negative integer.
+    Signed(i64),
+    /// A string.
+    Text(String),
+    /// `null`.
+    Null,
+}
+
+/// One answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Response {
+    /// The id of the request.
+    pub id: Id,
+    /// The result or the error.
+    pub outcome: Result<Value, WireError>,
+}
+
+/// Why bytes are not a JSON-RPC 2.0 response.
+#[derive(Debug, Error)]
+pub enum ResponseError {
+    /// Not JSON, or not the members that a response has.
+    #[error("not a JSON-RPC response: {0}")]
+    Json(#[from] serde_json::Error),
+    /// Both or neither of `result` and `error`.
+    #[error("a response holds either a result or an error; this one holds {0}")]
+    Outcome(&'static str),
+    /// Another version of the protocol.
+    #[error("expected jsonrpc 2.0, got {0}")]
+    Version(String),
+}
+
+/// Reads a body. An error here is about the whole body and is answered with a null id.
+pub fn parse(body: &[u8]) -> Result<Message, RpcError> {
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let value = Strict { depth: 0 }
+        .deserialize(&mut reader)
+        .and_then(|value| reader.end().map(|()| value))
+        .map_err(|error| RpcError::Parse {
+            detail: bounded(&error),
+        })?;
+    match value {
+        Value::Array(items) if items.is_empty() => Err(RpcError::InvalidRequest {
+            detail: "a batch holds at least one request".to_owned(),
+        }),
+        Value::Array(items) if items.len() > BATCH_MAX => Err(RpcError::InvalidRequest {
+            detail: format!(
+                "a batch holds at most {BATCH_MAX} requests, got {}",
+                items.len()
+            ),
+        }),
+        Value::Array(items) => Ok(Message {
+            batch: true,
+            entries: items.into_iter().map(read_request).collect(),
+        }),
+        single => Ok(Message {
+            batch: false,
+            entries: vec![read_request(single)],
+        }),
+    }
+}
+
+/// Writes the answers of one body; `None` if there is nothing to answer, which over HTTP is
+/// status 204.
+///
+/// # Panics
+///
+/// If a body that was no batch has more than one answer.
+pub fn encode(batch: bool, responses: &[Response]) -> Option<Vec<u8>> {
+    assert!(batch || responses.len() <= 1);
+    let mut body = Vec::with_capacity(256 * responses.len());
+    for response in responses {
+        body.push(if body.is_empty() { b'[' } else { b',' });
+        body.extend_from_slice(response.to_json().to_string().as_bytes());
+    }
+    if body.is_empty() {
+        return None;
+    }
+    if !batch {
+        return Some(body.split_off(1));
+    }
+    body.push(b']');
+    Some(body)
+}
+
+impl Request {
+    /// Writes a request, as a client does.
+    pub fn to_json(&self) -> Value {
+        let mut members = Map::new();
+        members.insert("jsonrpc".to_owned(), "2.0".into());
+        if let Some(id) = &self.id {
+            members.insert("id".to_owned(), id.to_json());
+        }
+        members.insert("method".to_owned(), self.method.clone().into());
+        members.insert("params".to_owned(), Value::Object(self.params.0.clone()));
+        Value::Object(members)
+    }
+}
+
+impl Params {
+    /// The parameters that a client sends; `None` if the value is not an object in JSON.
+    pub fn from_value(value: &impl Serialize) -> Option<Params> {
+        match serde_json::to_value(value) {
+            Ok(Value::Object(members)) => Some(Params(members)),
+            _ => None,
+        }
+    }
+
+    /// Reads them as what a method takes.
+    pub fn decode<T: DeserializeOwned>(self) -> Result<T, RpcError> {
+        T::deserialize(Value::Object(self.0)).map_err(|error| RpcError::InvalidParams {
+            detail: bounded(&error),
+        })
+    }
+}
+
+impl Refusal {
+    /// Its answer.
+    pub fn into_response(self) -> Response {
+        Response::error(self.id, &self.error)
+    }
+}
+
+impl Id {
+    fn to_json(&self) -> Value {
+        match self {
+            Id::Unsigned(number) => (*number).into(),
+            Id::Signed(number) => (*number).into(),
+            Id::Text(text) => text.clone().into(),
+            Id::Null => Value::Null,
+        }
+    }
+}
+
+impl Response {
+    /// A result. A value that JSON cannot hold is a fault of ours and answers as one.
+    pub fn result(id: Id, result: &impl Serialize) -> Response {
+        let outcome = serde_json::to_value(result).map_err(|_| RpcError::Internal.to_wire());
+        Response { id, outcome }
+    }
+
+    /// An error.
+    pub fn error(id: Id, error: &RpcError) -> Response {
+        Response {
+            id,
+            outcome: Err(error.to_wire()),
+        }
+    }
+
+    /// Reads one response, as a client does.
+    pub fn parse(body: &[u8]) -> Result<Response, ResponseError> {
+        #[derive(Deserialize)]
+        struct Members {
+            jsonrpc: String,
+            id: Id,
+            #[serde(default, deserialize_with = "present")]
+            result: Option<Value>,
+            error: Option<WireError>,
+        }
+        /// Tells `"result": null` from no result.
+        fn present<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<Value>, D::Error> {
+            Value::deserialize(reader).map(Some)
+        }
+
+        let members: Members = serde_json::from_slice(body)?;
+        if members.jsonrpc != "2.0" {
+            return Err(ResponseError::Version(members.jsonrpc));
+        }
+        let outcome = match (members.result, members.error) {
+            (Some(result), None) => Ok(result),
+            (None, Some(error)) => Err(error),
+            (Some(_), Some(_)) => return Err(ResponseError::Outcome("both")),
+            (None, None) => return Err(ResponseError::Outcome("neither")),
+        };
+        Ok(Response {
+            id: members.id,
+            outcome,
+        })
+    }
+
+    /// Writes it.
+    pub fn to_json(&self) -> Value {
+        let mut members = Map::new();
+        members.insert("jsonrpc".to_owned(), "2.0".into());
+        members.insert("id".to_owned(), self.id.to_json());
+        match &self.outcome {
+            Ok(result) => members.insert("result".to_owned(), result.clone()),
+            // A struct of numbers and strings always has a JSON form.
+            Err(error) => members.insert(
+                "error".to_owned(),
+                serde_json::to_value(error).unwrap_or(Value::Null),
+            ),
+        };
+        Value::Object(members)
+    }
+}
+
+fn read_request(value: Value) -> Result<Request, Refusal> {
+    let refuse = |id: &Option<Id>, detail: String| Refusal {
+        id: id.clone().unwrap_or(Id::Null),
+        error: RpcError::InvalidRequest { detail },
+    };
+    let Value::Object(mut members) = value else {
+        return Err(refuse(&None, "expected an object".to_owned()));
+    };
+    let id = match members.remove("id") {
+        None => None,
+        Some(value) => match read_id(value) {
+            Some(id) => Some(id),
+            None => {
+                let detail = "expected id to be a string, an integer or null";
+                return Err(refuse(&None, detail.to_owned()));
+            }
+        },
+    };
+    if members.remove("jsonrpc") != Some(Value::from("2.0")) {
+        return Err(refuse(&id, "expected jsonrpc to be \"2.0\"".to_owned()));
+    }
+    let Some(Value::String(method)) = members.remove("method") else {
+        return Err(refuse(&id, "expected method to be a string".to_owned()));
+    };
+    let params = members.remove("params");
+    if let Some(name) = members.keys().next() {
+        return Err(refuse(&id, bounded(&format_args!("unknown member {name}"))));
+    }
+    let params = match params {
+        None => Params(Map::new()),
+        Some(Value::Object(params)) => Params(params),
+        Some(Value::Array(mut items)) => match (items.pop(), items.is_empty()) {
+            (None, _) => Params(Map::new()),
+            (Some(Value::Object(params)), true) => Params(params),
+            _ => {
+                return Err(Refusal {
+                    id: id.unwrap_or(Id::Null),
+                    error: RpcError::InvalidParams {
+                        detail: "expected an object, or an array that holds one object".to_owned(),
+                    },
+                });
+            }
+        },
+        Some(_) => {
+            let detail = "expected params to be an object or an array";
+            return Err(refuse(&id, detail.to_owned()));
+        }
+    };
+    Ok(Request { id, method, params })
+}
+
+fn read_id(value: Value) -> Option<Id> {
+    match value {
+        Value::Null => Some(Id::Null),
+        Value::String(text) => Some(Id::Text(text)),
+        Value::Number(number) => number
+            .as_u64()
+            .map(Id::Unsigned)
+            .or_else(|| number.as_i64().map(Id::Signed)),
+        _ => None,
+    }
+}
+
+/// The text of an error, cut so that a peer's own long input is not sent back to it whole.
+fn bounded(error: &dyn fmt::Display) -> String {
+    let mut text = error.to_string();
+    if let Some((end, _)) = text.char_indices().nth(DETAIL_CHARS_MAX) {
+        text.truncate(end);
+        text.push_str("...");
+    }
+    text
+}
+
+/// Reads any JSON value, and refuses what `serde_json::Value` would quietly settle: of two equal
+/// keys it keeps the last.
+struct Strict {
+    depth: usize,
+}
+
+impl Strict {
+    fn deeper<E: serde::de::Error>(&self) -> Result<usize, E> {
+        if self.depth == DEPTH_MAX {
+            return Err(E::custom(format_args!(
+                "nested deeper than {DEPTH_MAX} levels"
+            )));
+        }
+        Ok(self.depth + 1)
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Strict {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Value, D::Error> {
+        reader.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict {
+    type Value = Value;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let depth = self.deeper()?;
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element_seed(Strict { depth })? {
+            list.push(item);
+        }
+        Ok(Value::Array(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
+        let depth = self.deeper()?;
+        let mut map = Map::new();
+        while let Some(key) = members.next_key::<String>()? {
+            if map.contains_key(&key) {
+                return Err(serde::de::Error::custom(format_args!(
+                    "the key {key} stands twice in one object"
+                )));
+            }
+            let value = members.next_value_seed(Strict { depth })?;
+            map.insert(key, value);
+        }
+        Ok(Value::Object(map))
+    }
+}
+
+const DETAIL_CHARS_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::methods::{JobName, JobQuery, ListCircuits};
+
+    fn only(body: &str) -> Result<Request, Refusal> {
+        let message = parse(body.as_bytes()).expect("a body");
+        assert!(!message.batch);
+        assert_eq!(message.entries.len(), 1);
+        message.entries.into_iter().next().expect("one")
+    }
+
+    fn code(body: &str) -> i32 {
+        match parse(body.as_bytes()) {
+            Err(error) => error.code(),
+            Ok(_) => only(body).expect_err("a refusal").error.code(),
+        }
+    }
+
+    #[test]
+    fn requests_and_notifications() {
+        let request = only(r#"{"jsonrpc":"2.0","id":7,"method":"m","params":{"a":1}}"#).unwrap();
+        assert_eq!(request.id, Some(Id::Unsigned(7)));
+        assert_eq!(request.method, "m");
+        assert_eq!(only(r#"{"jsonrpc":"2.0","method":"m"}"#).unwrap().id, None);
+        for (text, id) in [
+            ("null", Id::Null),
+            ("-3", Id::Signed(-3)),
+            ("18446744073709551615", Id::Unsigned(u64::MAX)),
+            (r#""x""#, Id::Text("x".to_owned())),
+        ] {
+            let body = format!(r#"{{"jsonrpc":"2.0","id":{text},"method":"m"}}"#);
+            assert_eq!(only(&body).unwrap().id, Some(id));
+        }
+    }
+
+    #[test]
+    fn parameters_by_name_or_as_one_object_in_an_array() {
+        let expected = JobQuery { job: JobName(255) };
+        for params in [
+            r#"{"job":"0x00000000000000ff"}"#,
+            r#"[{"job":"0x00000000000000ff"}]"#,
+        ] {
+            let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"m","params":{params}}}"#);
+            let params = only(&body).unwrap().params;
+            assert_eq!(params.decode::<JobQuery>().unwrap(), expected);
+        }
+        for params in [
+            "",
+            r#","params":[]"#,
+            r#","params":{}"#,
+            r#","params":[{}]"#,
+        ] {
+            let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"m"{params}}}"#);
+            only(&body)
+                .unwrap()
+                .params
+                .decode::<ListCircuits>()
+                .unwrap();
+        }
+        for params in [
+            r#"["0x00000000000000ff"]"#,
+            r#"[[]]"#,
+            r#"[{"job":"0x00000000000000ff"},{}]"#,
+            r#"[{},{"job":"0x00000000000000ff"}]"#,
+        ] {
+            let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"m","params":{params}}}"#);
+            let refusal = only(&body).unwrap_err();
+            assert_eq!(refusal.error.code(), -32602);
+            assert_eq!(refusal.id, Id::Unsigned(1));
+        }
+    }
+
+    #[test]
+    fn unknown_and_misspelt_parameters_are_refused() {
+        for params in [
+            r#"{"job":"0x00000000000000ff","more":1}"#,
+            r#"{}"#,
+            r#"{"job":"0x00000000000000FF"}"#,
+            r#"{"job":"0xff"}"#,
+            r#"{"job":255}"#,
+        ] {
+            let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"m","params":{params}}}"#);
+            let error = only(&body).unwrap().params.decode::<JobQuery>();
+            assert_eq!(error.unwrap_err().code(), -32602, "{params}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_request_is_refused() {
+        for body in [
+            "",
+            "{",
+            "nul",
+            r#"{"jsonrpc":"2.0","id":1,"method":"m"} x"#,
+            r#"{"jsonrpc":"2.0","id":1,"id":1,"method":"m"}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"a":1,"a":1}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"a":[{"b":1,"\u0062":2}]}}"#,
+            "\u{feff}{}",
+        ] {
+            assert_eq!(code(body), -32700, "{body}");
+        }
+        for body in [
+            "1",
+            "null",
+            "[]",
+            "{}",
+            r#"{"jsonrpc":"1.0","id":1,"method":"m"}"#,
+            r#"{"jsonrpc":2.0,"id":1,"method":"m"}"#,
+            r#"{"id":1,"method":"m"}"#,
+            r#"{"jsonrpc":"2.0","id":1}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":1}"#,
+            r#"{"jsonrpc":"2.0","id":1.5,"method":"m"}"#,
+            r#"{"jsonrpc":"2.0","id":[],"method":"m"}"#,
+            r#"{"jsonrpc":"2.0","id":true,"method":"m"}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"m","params":1}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"m","params":null}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"m","more":1}"#,
+        ] {
+            assert_eq!(code(body), -32600, "{body}");
+        }
+    }
+
+    #[test]
+    fn nesting_is_bounded() {
+        let nested = |levels: usize| {
+            let inside = format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+            format!(r#"{{"jsonrpc":"2.0","id":1,"method":"m","params":{{"a":{inside}}}}}"#)
+        };
+        assert!(only(&nested(DEPTH_MAX - 2)).is_ok());
+        assert_eq!(code(&nested(DEPTH_MAX - 1)), -32700);
+        assert_eq!(code(&nested(400_000)), -32700);
+    }
+
+    #[test]
+    fn a_batch_keeps_its_order_and_is_bounded() {
+        let good = r#"{"jsonrpc":"2.0","id":1,"method":"m"}"#;
+        let message = parse(format!("[{good},3,{good},[{good}]]").as_bytes()).unwrap();
+        assert!(message.batch);
+        let fine: Vec<bool> = message.entries.iter().map(Result::is_ok).collect();
+        assert_eq!(fine, [true, false, true, false]);
+
+        let most = format!("[{}]", vec![good; BATCH_MAX].join(","));
+        assert_eq!(parse(most.as_bytes()).unwrap().entries.len(), BATCH_MAX);
+        let more = format!("[{}]", vec![good; BATCH_MAX + 1].join(","));
+        assert_eq!(parse(more.as_bytes()).unwrap_err().code(), -32600);
+    }
+
+    #[test]
+    fn answers_are_read_back() {
+        let good = Response::result(Id::Unsigned(1), &5);
+        let bad = Response::error(Id::Text("x".to_owned()), &RpcError::MethodNotFound);
+        let single = encode(false, std::slice::from_ref(&good)).unwrap();
+        assert_eq!(single, br#"{"id":1,"jsonrpc":"2.0","result":5}"#);
+        assert_eq!(Response::parse(&single).unwrap(), good);
+        assert_eq!(
+            Response::parse(bad.to_json().to_string().as_bytes()).unwrap(),
+            bad
+        );
+
+        let both = encode(true, &[good.clone(), bad]).unwrap();
+        let list: Vec<Value> = serde_json::from_slice(&both).unwrap();
+        assert_eq!(list.len(), 2);
+        assert_eq!(encode(true, &[]), None);
+        assert_eq!(encode(false, &[]), None);
+        assert!(encode(true, &[good]).unwrap().starts_with(b"[{"));
+    }
+
+    #[test]
+    fn a_response_is_a_result_or_an_error() {
+        assert!(Response::parse(br#"{"jsonrpc":"2.0","id":1,"result":null}"#).is_ok());
+        for body in [
+            r#"{"jsonrpc":"2.0","id":1}"#,
+            r#"{"jsonrpc":"2.0","id":1,"result":1,"error":{"code":1,"message":""}}"#,
+            r#"{"jsonrpc":"1.0","id":1,"result":1}"#,
+            r#"[]"#,
+        ] {
+            assert!(Response::parse(body.as_bytes()).is_err(), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_long_detail_is_cut() {
+        let body = format!(
+            r#"{{"jsonrpc":"2.0","id":1,"method":"m","{}":1}}"#,
+            "é".repeat(100_000)
+        );
+        let refusal = only(&body).unwrap_err();
+        assert!(refusal.error.to_string().chars().count() < 2 * DETAIL_CHARS_MAX);
+    }
+
+    #[test]
+    fn a_client_writes_what_the_box_reads() {
+        let request = Request {
+            id: Some(Id::Unsigned(1)),
+            method: "prover_statusV1".to_owned(),
+            params: Params::from_value(&JobQuery { job: JobName(1) }).unwrap(),
+        };
+        assert_eq!(only(&request.to_json().to_string()).unwrap(), request);
+    }
+}

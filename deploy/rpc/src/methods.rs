@@ -1,0 +1,704 @@
+//! The methods: their names, and the types of their parameters and results.
+//!
+//! One definition serves the node, the command line and the tests, so that no field can be
+//! spelled in two ways. Names carry a version (`V1`) as in Ethereum's Engine API: a method that
+//! must change gets a new name, and the old one stays as it was. JSON names are camelCase with the
+//! unit last. Parameters refuse fields that they do not know, because a misspelt `deadlineMs` that
+//! is silently dropped costs its sender a deadline; results do not, so that an old client can read
+//! a newer box.
+//!
+//! Times. `submittedMs` of a job is Unix time in milliseconds. Every other `...Ms` is a duration:
+//! of a submission and its job, counted from receipt; of an estimate, from the answer.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use thiserror::Error;
+
+use crate::error::RpcError;
+
+/// A method that a box answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Method {
+    /// [`RegisterCircuit`] -> [`CircuitInfo`].
+    RegisterCircuit,
+    /// [`ListCircuits`] -> `Vec<CircuitInfo>`.
+    ListCircuits,
+    /// [`UnregisterCircuit`] -> [`Unregistered`].
+    UnregisterCircuit,
+    /// [`EstimateProof`] -> [`Estimate`].
+    Estimate,
+    /// [`Submit`] -> [`JobStatus`].
+    Submit,
+    /// [`JobQuery`] -> [`JobStatus`].
+    Status,
+    /// [`JobQuery`] -> [`JobResult`].
+    Result,
+    /// [`JobQuery`] -> [`JobStatus`].
+    Cancel,
+    /// [`PoolQuery`] -> [`PoolStatus`].
+    Pool,
+}
+
+impl Method {
+    /// Every method.
+    pub const ALL: [Method; 9] = [
+        Method::RegisterCircuit,
+        Method::ListCircuits,
+        Method::UnregisterCircuit,
+        Method::Estimate,
+        Method::Submit,
+        Method::Status,
+        Method::Result,
+        Method::Cancel,
+        Method::Pool,
+    ];
+
+    /// The name on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Method::RegisterCircuit => "prover_registerCircuitV1",
+            Method::ListCircuits => "prover_listCircuitsV1",
+            Method::UnregisterCircuit => "prover_unregisterCircuitV1",
+            Method::Estimate => "prover_estimateV1",
+            Method::Submit => "prover_submitV1",
+            Method::Status => "prover_statusV1",
+            Method::Result => "prover_resultV1",
+            Method::Cancel => "prover_cancelV1",
+            Method::Pool => "pool_statusV1",
+        }
+    }
+
+    /// The method of that name, if there is one.
+    pub fn from_name(name: &str) -> Option<Method> {
+        Method::ALL
+            .into_iter()
+            .find(|method| method.name() == name)
+    }
+}
+
+/// The SHA-256 digest that names a blob; 64 lower-case hexadecimal digits on the wire.
+///
+/// Only that one spelling is read, so that one blob has one name.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Digest(pub [u8; 32]);
+
+/// The number of a job; `0x` and 16 lower-case hexadecimal digits on the wire, because JSON
+/// numbers lose precision above 2^53 in JavaScript.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct JobName(pub u64);
+
+/// A name that a tenant gives to a circuit: 1 to 64 characters, none of them a control character.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct CircuitName(String);
+
+/// A word by which a tenant recognises its own submission: 1 to 128 visible ASCII characters.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct IdempotencyKey(String);
+
+/// A string that is not what its field holds.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum NameError {
+    /// Not a digest.
+    #[error("expected 64 lower-case hexadecimal digits, got {got} characters that are not")]
+    Digest {
+        /// Characters that were there.
+        got: usize,
+    },
+    /// Not a job.
+    #[error("expected 0x and 16 lower-case hexadecimal digits, got {got} characters that are not")]
+    Job {
+        /// Characters that were there.
+        got: usize,
+    },
+    /// Not a name for a circuit.
+    #[error("expected 1 to 64 characters without control characters, got {got} characters")]
+    Circuit {
+        /// Characters that were there.
+        got: usize,
+    },
+    /// Not an idempotency key.
+    #[error("expected 1 to 128 visible ASCII characters, got {got} characters")]
+    Idempotency {
+        /// Characters that were there.
+        got: usize,
+    },
+}
+
+/// How much of a key is checked before it is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum CheckLevel {
+    /// Every point is shown to be on its curve and in its subgroup.
+    #[default]
+    Full,
+    /// The points are taken as they are: the caller vouches for the digest.
+    Trusted,
+}
+
+/// A curve, by the name that snarkjs writes into its files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum CurveName {
+    /// BN254.
+    #[serde(rename = "bn128")]
+    Bn128,
+    /// BLS12-381.
+    #[serde(rename = "bls12381")]
+    Bls12381,
+}
+
+/// Where a registered circuit stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum CircuitState {
+    /// Its points are being checked and prepared.
+    Checking,
+    /// Proofs can be made with it.
+    Ready,
+    /// The check found it unfit.
+    Failed,
+}
+
+/// Where a job stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum JobState {
+    /// Admitted; no core has touched it.
+    Queued,
+    /// Its witness is being read.
+    Preparing,
+    /// Cores work on it.
+    Running,
+    /// The proof is made and has passed its self-check.
+    Proved,
+    /// It ended without a proof.
+    Failed,
+    /// It was cancelled before it ended.
+    Cancelled,
+}
+
+impl JobState {
+    /// Whether nothing will change any more.
+    pub const fn is_final(self) -> bool {
+        matches!(
+            self,
+            JobState::Proved | JobState::Failed | JobState::Cancelled
+        )
+    }
+}
+
+/// Parameters of `prover_registerCircuitV1`. Registering again what is registered is no error and
+/// answers with what is there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RegisterCircuit {
+    /// The blob that holds the proving key, uploaded before.
+    pub zkey: Digest,
+    /// A name for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<CircuitName>,
+    /// How much to check; everything by default.
+    #[serde(default)]
+    pub check: CheckLevel,
+}
+
+/// Parameters of `prover_listCircuitsV1`: none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListCircuits {}
+
+/// Parameters of `prover_unregisterCircuitV1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UnregisterCircuit {
+    /// The digest of its proving key.
+    pub circuit: Digest,
+}
+
+/// Parameters of `prover_estimateV1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EstimateProof {
+    /// The digest of its proving key.
+    pub circuit: Digest,
+}
+
+/// Parameters of `prover_submitV1`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Submit {
+    /// The digest of the circuit's proving key.
+    pub circuit: Digest,
+    /// The blob that holds the witness, uploaded before.
+    pub witness: Digest,
+    /// When the proof is needed, in milliseconds from receipt. A proof that comes after it is
+    /// kept and marked late.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<u64>,
+    /// Sending the same submission again with the same key answers with the same job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<IdempotencyKey>,
+}
+
+/// Parameters of `prover_statusV1`, `prover_resultV1` and `prover_cancelV1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct JobQuery {
+    /// The job, as `prover_submitV1` named it.
+    pub job: JobName,
+}
+
+/// Parameters of `pool_statusV1`: none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PoolQuery {}
+
+/// A registered circuit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CircuitInfo {
+    /// The digest of its proving key, which is its name everywhere.
+    pub circuit: Digest,
+    /// The name that its tenant gave it.
+    pub name: Option<CircuitName>,
+    /// The curve of its key.
+    pub curve: CurveName,
+    /// Points of the evaluation domain, a power of two.
+    pub domain_size: u64,
+    /// Public inputs, the constant one not counted.
+    pub public_count: u64,
+    /// Wires, the constant one counted: the length of a witness.
+    pub wires: u64,
+    /// Size of the key.
+    pub bytes: u64,
+    /// Where it stands.
+    pub state: CircuitState,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<JobError>,
+    /// Whether the key is a development key, with which proofs can be forged.
+    pub development: bool,
+    /// The verification key as snarkjs writes it; present when the circuit is ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification_key: Option<Value>,
+}
+
+/// Result of `prover_unregisterCircuitV1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Unregistered {
+    /// Whether it had been registered.
+    pub removed: bool,
+}
+
+/// Result of `prover_estimateV1`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Estimate {
+    /// How long one proof takes on the cores that the tenant would get.
+    pub proof_ms: f64,
+    /// When a proof that is submitted now would be ready at the earliest, from now.
+    pub earliest_finish_ms: f64,
+    /// Jobs of this tenant that wait.
+    pub queue_length: u64,
+}
+
+/// A job and where it stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobStatus {
+    /// Its name.
+    pub job: JobName,
+    /// The circuit that it proves.
+    pub circuit: Digest,
+    /// Where it stands.
+    pub state: JobState,
+    /// The part of its work that is done, from 0 to 1.
+    pub progress: f64,
+    /// When it was received: Unix time in milliseconds.
+    pub submitted_ms: u64,
+    /// The deadline that was asked for, from receipt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<u64>,
+    /// When a core first worked on it, from receipt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_ms: Option<f64>,
+    /// When it ended, from receipt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_ms: Option<f64>,
+    /// Whether it ended after its deadline; absent until it has ended and where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late: Option<bool>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<JobError>,
+}
+
+/// Why a circuit or a job failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobError {
+    /// The code that the same error has as an answer.
+    pub code: i32,
+    /// The stable name that programs match on.
+    pub reason: String,
+    /// For people.
+    pub message: String,
+}
+
+/// Result of `prover_resultV1`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobResult {
+    /// The job.
+    pub job: JobName,
+    /// The proof as snarkjs writes it.
+    pub proof: Value,
+    /// The public inputs as decimal strings, as snarkjs writes them.
+    pub public_inputs: Vec<String>,
+    /// Arguments for a Solidity verifier, as `snarkjs zkey export soliditycalldata` prints them.
+    pub calldata: String,
+    /// Where the time went.
+    pub timings: Timings,
+    /// Whether it came after its deadline.
+    pub late: bool,
+}
+
+/// Where the time of a job went.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Timings {
+    /// From receipt to the first touch.
+    pub queued_ms: f64,
+    /// Reading the witness and laying out the work.
+    pub prepared_ms: f64,
+    /// From the first quantum to the checked proof.
+    pub proved_ms: f64,
+    /// What each kernel cost.
+    pub stages: Vec<StageTiming>,
+    /// Which cores worked.
+    pub cores: Vec<CoreShare>,
+}
+
+/// What one kernel of a proof cost.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StageTiming {
+    /// The kernel.
+    pub kernel: String,
+    /// Quanta that it was cut into.
+    pub quanta: u64,
+    /// Their time on cores, summed.
+    pub cpu_ms: f64,
+    /// The longest of them.
+    pub max_quantum_us: f64,
+}
+
+/// What one core did for a proof.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CoreShare {
+    /// The core, by the kernel's number.
+    pub core: u32,
+    /// Quanta that it ran.
+    pub quanta: u64,
+    /// Their time, summed.
+    pub cpu_ms: f64,
+}
+
+/// Result of `pool_statusV1`. A tenant reads its own name, and `null` beside `foreign: true` in
+/// the place of any other's; the operator reads all names.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PoolStatus {
+    /// One a worker.
+    pub units: Vec<UnitStatus>,
+    /// One a tenant.
+    pub tenants: Vec<TenantStatus>,
+    /// How cores changed hands.
+    pub reallocations: Reallocations,
+    /// How long quanta took.
+    pub quanta: Quanta,
+}
+
+/// One unit of the pool: a pinned worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UnitStatus {
+    /// Its number in the pool.
+    pub unit: u16,
+    /// The core that it is pinned to.
+    pub core: u32,
+    /// The kernel's number of its thread, to be found under `/proc/self/task`.
+    pub thread_id: i64,
+    /// Who holds it; `null` for nobody and for a tenant that the caller may not see.
+    pub owner: Option<String>,
+    /// Whether a tenant holds it that the caller may not see.
+    #[serde(default)]
+    pub foreign: bool,
+    /// Counts the changes of its owner.
+    pub epoch: u64,
+    /// The job that it works on, if the caller may see it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobName>,
+    /// How long this owner has held it.
+    pub since_ms: f64,
+    /// The scheduling policy of its thread.
+    pub policy: String,
+}
+
+/// One tenant of the pool.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TenantStatus {
+    /// Its name; `null` for a tenant that the caller may not see.
+    pub tenant: Option<String>,
+    /// Whether it is one that the caller may not see.
+    #[serde(default)]
+    pub foreign: bool,
+    /// Its scenario class; `null` for a tenant that the caller may not see.
+    pub scenario: Option<String>,
+    /// Jobs that wait.
+    pub queued: u64,
+    /// Jobs that run.
+    pub running: u64,
+    /// Cores that it holds.
+    pub cores: u64,
+}
+
+/// How cores changed hands since the start of the box.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reallocations {
+    /// How many.
+    pub count: u64,
+    /// How many took longer than their limit.
+    pub missed: u64,
+    /// Half of them took at most so long.
+    pub p50_us: f64,
+    /// 99 in 100 took at most so long.
+    pub p99_us: f64,
+    /// The longest.
+    pub max_us: f64,
+    /// The newest, last one last.
+    pub recent: Vec<Reallocation>,
+}
+
+/// One core that changed hands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reallocation {
+    /// The unit.
+    pub unit: u16,
+    /// Who held it; `null` for nobody and for a tenant that the caller may not see.
+    pub from: Option<String>,
+    /// Who holds it now; `null` as in `from`.
+    pub to: Option<String>,
+    /// Whether one of the two is a tenant that the caller may not see.
+    #[serde(default)]
+    pub foreign: bool,
+    /// What caused it.
+    pub cause: String,
+    /// From the demand to the arbiter's knowledge of it.
+    pub detect_us: f64,
+    /// From there to the decision.
+    pub decide_us: f64,
+    /// From there to the end of the quantum that was running.
+    pub drain_us: f64,
+    /// From there to the new owner's first instruction.
+    pub first_us: f64,
+    /// All of it.
+    pub total_us: f64,
+}
+
+/// How long quanta took since the start of the box.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Quanta {
+    /// How many.
+    pub count: u64,
+    /// Half of them took at most so long.
+    pub p50_us: f64,
+    /// 99 in 100 took at most so long.
+    pub p99_us: f64,
+    /// The longest.
+    pub max_us: f64,
+    /// How many took longer than they may.
+    pub over_budget: u64,
+}
+
+impl From<&RpcError> for JobError {
+    fn from(error: &RpcError) -> JobError {
+        JobError {
+            code: error.code(),
+            reason: error.reason().to_owned(),
+            message: error.to_string(),
+        }
+    }
+}
+
+impl CircuitName {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl IdempotencyKey {
+    /// The key.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Digest {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Digest, NameError> {
+        lower_hex::<32>(text).map(Digest).ok_or(NameError::Digest {
+            got: text.chars().count(),
+        })
+    }
+}
+
+impl FromStr for JobName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<JobName, NameError> {
+        text.strip_prefix("0x")
+            .and_then(lower_hex::<8>)
+            .map(|bytes| JobName(u64::from_be_bytes(bytes)))
+            .ok_or(NameError::Job {
+                got: text.chars().count(),
+            })
+    }
+}
+
+impl FromStr for CircuitName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<CircuitName, NameError> {
+        let got = text.chars().count();
+        if (1..=64).contains(&got) && !text.chars().any(char::is_control) {
+            Ok(CircuitName(text.to_owned()))
+        } else {
+            Err(NameError::Circuit { got })
+        }
+    }
+}
+
+impl FromStr for IdempotencyKey {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<IdempotencyKey, NameError> {
+        if (1..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            Ok(IdempotencyKey(text.to_owned()))
+        } else {
+            Err(NameError::Idempotency {
+                got: text.chars().count(),
+            })
+        }
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Display for JobName {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{:#018x}", self.0)
+    }
+}
+
+impl fmt::Display for CircuitName {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for IdempotencyKey {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Digest({self})")
+    }
+}
+
+impl fmt::Debug for JobName {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "JobName({self})")
+    }
+}
+
+impl fmt::Display for CircuitState {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            CircuitState::Checking => "checking",
+            CircuitState::Ready => "ready",
+            CircuitState::Failed => "failed",
+        })
+    }
+}
+
+impl fmt::Display for JobState {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            JobState::Queued => "queued",
+            JobState::Preparing => "preparing",
+            JobState::Running => "running",
+            JobState::Proved => "proved",
+            JobState::Failed => "failed",
+            JobState::Cancelled => "cancelled",
+        })
+    }
+}
+
+impl fmt::Display for CurveName {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            CurveName::Bn128 => "bn128",
+            CurveName::Bls12381 => "bls12381",
+        })
+    }
+}
+
+macro_rules! strings {
+    ($($name:ident),*) => {$(
+        impl TryFrom<String> for $name {
+            type Error = NameError;
+
+            fn try_from(text: String) -> Result<$name, NameError> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(value: $name) -> String {
+                value.to_string()
+            }
+        }
+    )*};
+}
+strings!(Digest, JobName, CircuitName, IdempotencyKey);
+
+fn lower_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return None;
+    }
+    let mut bytes = [0; N];
+    hex::decode_to_slice(text, &mut bytes).ok()?;
+    Some(bytes)
+}

@@ -1,0 +1,565 @@
+//! Keys and witnesses as files, each named by its tenant and the SHA-256 digest of its content.
+//!
+//! ```text
+//! <folder>/lock                      held while a store is open; a second one is refused
+//! <folder>/incoming/<number>         being written; swept when a store is opened
+//! <folder>/tenants/<tenant>/<digest> complete, mode 0400, never changed again
+//! ```
+//!
+//! A blob is written into `incoming`, hashed as it comes, and gets its name only when its digest is
+//! the one that was announced, it has been synced, and it can no longer be written: so a file under
+//! a digest always holds what the digest says, through kills and power cuts. Losing a race is
+//! harmless, since both writers hold the same bytes. The tenant is a folder and not a tag, so
+//! nothing that one tenant can name leads to the files of another, and the same content stored by
+//! two tenants is stored twice: sharing it would tell each that the other has it.
+//!
+//! Readers map. A mapped file that is truncated kills the process with SIGBUS, and one that is
+//! changed breaks Rust's rules; hence the folder of mode 0700, the lock, and the mode 0400: only
+//! somebody with this user's or root's rights, who could as well write into the memory of the
+//! process, is able to do either.
+//!
+//! A tenant may store so many bytes and no more. What is being written counts from the moment that
+//! its length is announced, or else from the moment that it is written, so parallel uploads cannot
+//! pass the limit together.
+
+use std::collections::HashMap;
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::ops::Deref;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use memmap2::Mmap;
+use sha2::{Digest as _, Sha256};
+use thiserror::Error;
+
+use crate::TenantName;
+
+/// How much is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlobLimits {
+    /// Bytes of one blob.
+    pub blob_bytes_max: u64,
+    /// Bytes of all blobs of one tenant, those being written included.
+    pub tenant_bytes_max: u64,
+}
+
+/// All blobs of one box. Clones are handles to the same store.
+#[derive(Debug, Clone)]
+pub struct BlobStore {
+    shared: Arc<Shared>,
+}
+
+/// A blob that is being written. Dropping it without [`BlobWriter::finish`] leaves nothing behind.
+#[derive(Debug)]
+pub struct BlobWriter {
+    shared: Arc<Shared>,
+    tenant: TenantName,
+    digest: [u8; 32],
+    expected: Option<u64>,
+    written: u64,
+    /// What this writer has taken of the tenant's quota.
+    reserved: u64,
+    hasher: Sha256,
+    file: File,
+    path: PathBuf,
+}
+
+/// A complete blob in memory, as the kernel maps it. It stays readable after its removal.
+#[derive(Debug)]
+pub struct MappedBlob {
+    map: Mmap,
+}
+
+/// How a blob came to be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finished {
+    /// It was not there before.
+    Created,
+    /// The tenant had it already.
+    AlreadyThere,
+}
+
+/// Why a blob was not stored or found.
+#[derive(Debug, Error)]
+pub enum BlobError {
+    /// Another process has the folder.
+    #[error("{} is in use by another process", .path.display())]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// Something in the place of a folder or file of ours.
+    #[error("{} is not what this store made: expected {expected}", .path.display())]
+    Foreign {
+        /// What it is about.
+        path: PathBuf,
+        /// What should be there.
+        expected: &'static str,
+    },
+    /// This tenant has no such blob.
+    #[error("no such blob")]
+    Unknown,
+    /// One blob may not be so long.
+    #[error("a blob has at most {max} bytes, got {got} or more")]
+    TooLong {
+        /// The limit.
+        max: u64,
+        /// What was announced or has come.
+        got: u64,
+    },
+    /// The tenant may not store so much.
+    #[error("a tenant may store {max} bytes; {used} are used and {wanted} more were asked for")]
+    Quota {
+        /// The limit.
+        max: u64,
+        /// What is stored and being written.
+        used: u64,
+        /// What would come on top.
+        wanted: u64,
+    },
+    /// Another length than was announced.
+    #[error("expected {expected} bytes, got {got}")]
+    Length {
+        /// What was announced.
+        expected: u64,
+        /// What came; one more than announced stands for any longer one.
+        got: u64,
+    },
+    /// Another content than was announced.
+    #[error("expected a blob of digest {}, got {}", hex::encode(.expected), hex::encode(.got))]
+    Digest {
+        /// What was announced.
+        expected: [u8; 32],
+        /// What came.
+        got: [u8; 32],
+    },
+    /// The disk, or the user's share of it, is full.
+    #[error("no space left in {}", .path.display())]
+    NoSpace {
+        /// What was being written.
+        path: PathBuf,
+    },
+    /// The operating system refused something else.
+    #[error("cannot {action} {}", .path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+#[derive(Debug)]
+struct Shared {
+    limits: BlobLimits,
+    incoming: PathBuf,
+    tenants: PathBuf,
+    next: AtomicU64,
+    /// Bytes in use by tenant: stored, and reserved by writers. Also held while a name is given or
+    /// taken away, so that the sum and the folder agree.
+    usage: Mutex<HashMap<TenantName, u64>>,
+    /// Dropping it frees the lock.
+    _lock: File,
+}
+
+impl BlobStore {
+    /// Opens the store in `folder`, which is made if it is not there. What an earlier process left
+    /// half written is removed.
+    pub fn open(folder: &Path, limits: BlobLimits) -> Result<BlobStore, BlobError> {
+        make_folder(folder)?;
+        let lock = lock(&folder.join("lock"))?;
+        let incoming = folder.join("incoming");
+        make_folder(&incoming)?;
+        sweep(&incoming)?;
+        let tenants = folder.join("tenants");
+        make_folder(&tenants)?;
+        let usage = measure(&tenants)?;
+        sync_folder(folder)?;
+        Ok(BlobStore {
+            shared: Arc::new(Shared {
+                limits,
+                incoming,
+                tenants,
+                next: AtomicU64::new(0),
+                usage: Mutex::new(usage),
+                _lock: lock,
+            }),
+        })
+    }
+
+    /// Begins to write the blob of that digest. Where the length is known it is held against the
+    /// limits now, and not when half of it has come.
+    pub fn begin(
+        &self,
+        tenant: &TenantName,
+        digest: [u8; 32],
+        expected: Option<u64>,
+    ) -> Result<BlobWriter, BlobError> {
+        let number = self.shared.next.fetch_add(1, Ordering::Relaxed);
+        let path = self.shared.incoming.join(number.to_string());
+        let announced = expected.unwrap_or(0);
+        self.shared.check_length(announced)?;
+        self.shared.reserve(tenant, announced)?;
+        let opened = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(&path);
+        let file = match opened {
+            Ok(file) => file,
+            Err(error) => {
+                self.shared.release(tenant, announced);
+                return Err(failed("make", &path)(error));
+            }
+        };
+        Ok(BlobWriter {
+            shared: Arc::clone(&self.shared),
+            tenant: tenant.clone(),
+            digest,
+            expected,
+            written: 0,
+            reserved: announced,
+            hasher: Sha256::new(),
+            file,
+            path,
+        })
+    }
+
+    /// The length of a complete blob, if this tenant has it.
+    pub fn length(&self, tenant: &TenantName, digest: [u8; 32]) -> Result<Option<u64>, BlobError> {
+        match self.shared.open(tenant, digest) {
+            Ok((_, length)) => Ok(Some(length)),
+            Err(BlobError::Unknown) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Maps a complete blob.
+    pub fn open_blob(
+        &self,
+        tenant: &TenantName,
+        digest: [u8; 32],
+    ) -> Result<MappedBlob, BlobError> {
+        let (file, _) = self.shared.open(tenant, digest)?;
+        MappedBlob::map(&file).map_err(failed("map", &self.shared.path(tenant, digest)))
+    }
+
+    /// Removes a blob; `false` if this tenant has none of that digest. What is mapped stays so.
+    pub fn remove(&self, tenant: &TenantName, digest: [u8; 32]) -> Result<bool, BlobError> {
+        let mut usage = self.shared.usage();
+        let length = match self.shared.open(tenant, digest) {
+            Ok((_, length)) => length,
+            Err(BlobError::Unknown) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let path = self.shared.path(tenant, digest);
+        fs::remove_file(&path).map_err(failed("remove", &path))?;
+        if let Some(used) = usage.get_mut(tenant) {
+            *used = used.saturating_sub(length);
+        }
+        drop(usage);
+        sync_folder(&self.shared.folder(tenant))?;
+        Ok(true)
+    }
+
+    /// Bytes that count against this tenant's quota: stored, and being written.
+    pub fn usage(&self, tenant: &TenantName) -> u64 {
+        self.shared.usage().get(tenant).copied().unwrap_or(0)
+    }
+}
+
+impl BlobWriter {
+    /// Adds bytes. After an error the writer is of no use any more and should be dropped.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), BlobError> {
+        let length = self.written + bytes.len() as u64;
+        if let Some(expected) = self.expected
+            && length > expected
+        {
+            let got = expected.saturating_add(1);
+            return Err(BlobError::Length { expected, got });
+        }
+        self.shared.check_length(length)?;
+        if length > self.reserved {
+            self.shared.reserve(&self.tenant, length - self.reserved)?;
+            self.reserved = length;
+        }
+        self.file
+            .write_all(bytes)
+            .map_err(failed("write", &self.path))?;
+        self.hasher.update(bytes);
+        self.written = length;
+        Ok(())
+    }
+
+    /// Gives the blob its name, if it is what was announced. When this returns it survives a power
+    /// cut. Blocks for as long as the disk takes to sync.
+    pub fn finish(mut self) -> Result<Finished, BlobError> {
+        if let Some(expected) = self.expected
+            && self.written != expected
+        {
+            return Err(BlobError::Length {
+                expected,
+                got: self.written,
+            });
+        }
+        let got: [u8; 32] = self.hasher.finalize_reset().into();
+        if got != self.digest {
+            return Err(BlobError::Digest {
+                expected: self.digest,
+                got,
+            });
+        }
+        self.file
+            .set_permissions(Permissions::from_mode(0o400))
+            .map_err(failed("protect", &self.path))?;
+        self.file.sync_all().map_err(failed("sync", &self.path))?;
+
+        let folder = self.shared.folder(&self.tenant);
+        make_folder(&folder)?;
+        let usage = self.shared.usage();
+        match self.shared.open(&self.tenant, self.digest) {
+            Ok(_) => {
+                drop(usage);
+                // The one who gave it its name may not have synced the folder yet.
+                sync_folder(&folder)?;
+                return Ok(Finished::AlreadyThere);
+            }
+            Err(BlobError::Unknown) => {}
+            Err(error) => return Err(error),
+        }
+        let path = self.shared.path(&self.tenant, self.digest);
+        fs::rename(&self.path, &path).map_err(failed("name", &path))?;
+        // From here on the bytes belong to the stored blob and not to this writer.
+        self.reserved = 0;
+        drop(usage);
+        sync_folder(&folder)?;
+        sync_folder(&self.shared.tenants)?;
+        Ok(Finished::Created)
+    }
+}
+
+impl Drop for BlobWriter {
+    fn drop(&mut self) {
+        // After a rename there is nothing under the old name; a failure otherwise leaves a file
+        // that the next start sweeps.
+        let _ = fs::remove_file(&self.path);
+        self.shared.release(&self.tenant, self.reserved);
+    }
+}
+
+impl MappedBlob {
+    #[allow(unsafe_code)]
+    fn map(file: &File) -> io::Result<MappedBlob> {
+        // SAFETY: the file was synced and closed for writing (mode 0400) before it got the name
+        // under which it was opened; this store never writes to it again, removal only takes the
+        // name away, and the lock and mode 0700 of the folder keep other processes out.
+        let map = unsafe { Mmap::map(file)? };
+        Ok(MappedBlob { map })
+    }
+
+    /// The blob as shared bytes; it is unmapped when the last of them is dropped.
+    pub fn into_bytes(self) -> Bytes {
+        Bytes::from_owner(self.map)
+    }
+}
+
+impl Deref for MappedBlob {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.map
+    }
+}
+
+impl Shared {
+    fn usage(&self) -> MutexGuard<'_, HashMap<TenantName, u64>> {
+        // The map is changed by single assignments, so it is whole even if a holder panicked.
+        self.usage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn folder(&self, tenant: &TenantName) -> PathBuf {
+        self.tenants.join(tenant.as_str())
+    }
+
+    fn path(&self, tenant: &TenantName, digest: [u8; 32]) -> PathBuf {
+        self.folder(tenant).join(hex::encode(digest))
+    }
+
+    /// Opens a complete blob, and nothing that somebody put in its place: no link, no other kind of
+    /// file, no folder that is a link.
+    fn open(&self, tenant: &TenantName, digest: [u8; 32]) -> Result<(File, u64), BlobError> {
+        let folder = self.folder(tenant);
+        match fs::symlink_metadata(&folder) {
+            Ok(metadata) if metadata.is_dir() => {}
+            Ok(_) => return Err(foreign(&folder, "a folder")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(BlobError::Unknown);
+            }
+            Err(error) => return Err(failed("look at", &folder)(error)),
+        }
+        let path = self.path(tenant, digest);
+        let opened = OpenOptions::new()
+            .read(true)
+            // A FIFO would otherwise hold the caller until somebody writes to it.
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+            .open(&path);
+        let file = match opened {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(BlobError::Unknown);
+            }
+            Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
+                return Err(foreign(&path, "a regular file"));
+            }
+            Err(error) => return Err(failed("open", &path)(error)),
+        };
+        let metadata = file.metadata().map_err(failed("look at", &path))?;
+        if !metadata.is_file() {
+            return Err(foreign(&path, "a regular file"));
+        }
+        Ok((file, metadata.len()))
+    }
+
+    fn check_length(&self, got: u64) -> Result<(), BlobError> {
+        let max = self.limits.blob_bytes_max;
+        if got > max {
+            return Err(BlobError::TooLong { max, got });
+        }
+        Ok(())
+    }
+
+    fn reserve(&self, tenant: &TenantName, wanted: u64) -> Result<(), BlobError> {
+        let max = self.limits.tenant_bytes_max;
+        let mut usage = self.usage();
+        let used = usage.entry(tenant.clone()).or_default();
+        match used.checked_add(wanted) {
+            Some(sum) if sum <= max => {
+                *used = sum;
+                Ok(())
+            }
+            _ => Err(BlobError::Quota {
+                max,
+                used: *used,
+                wanted,
+            }),
+        }
+    }
+
+    fn release(&self, tenant: &TenantName, bytes: u64) {
+        if let Some(used) = self.usage().get_mut(tenant) {
+            *used = used.saturating_sub(bytes);
+        }
+    }
+}
+
+fn lock(path: &Path) -> Result<File, BlobError> {
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(path)
+        .map_err(failed("open", path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(BlobError::Locked {
+            path: path.to_owned(),
+        }),
+        Err(fs::TryLockError::Error(error)) => Err(failed("lock", path)(error)),
+    }
+}
+
+/// Makes a folder that only this user may enter, or finds it there.
+fn make_folder(path: &Path) -> Result<(), BlobError> {
+    let made = DirBuilder::new().mode(0o700).create(path);
+    match made {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let metadata = fs::symlink_metadata(path).map_err(failed("look at", path))?;
+            if !metadata.is_dir() {
+                return Err(foreign(path, "a folder"));
+            }
+            if metadata.permissions().mode() & 0o077 != 0 {
+                fs::set_permissions(path, Permissions::from_mode(0o700))
+                    .map_err(failed("protect", path))?;
+            }
+            Ok(())
+        }
+        Err(error) => Err(failed("make", path)(error)),
+    }
+}
+
+fn sweep(incoming: &Path) -> Result<(), BlobError> {
+    for entry in fs::read_dir(incoming).map_err(failed("read", incoming))? {
+        let path = entry.map_err(failed("read", incoming))?.path();
+        fs::remove_file(&path).map_err(failed("remove", &path))?;
+    }
+    Ok(())
+}
+
+/// Sums up what each tenant has stored.
+fn measure(tenants: &Path) -> Result<HashMap<TenantName, u64>, BlobError> {
+    let mut usage = HashMap::new();
+    for entry in fs::read_dir(tenants).map_err(failed("read", tenants))? {
+        let entry = entry.map_err(failed("read", tenants))?;
+        let folder = entry.path();
+        let tenant = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<TenantName>().ok())
+            .ok_or_else(|| foreign(&folder, "the name of a tenant"))?;
+        if !entry
+            .file_type()
+            .map_err(failed("look at", &folder))?
+            .is_dir()
+        {
+            return Err(foreign(&folder, "a folder"));
+        }
+        let mut sum = 0_u64;
+        for blob in fs::read_dir(&folder).map_err(failed("read", &folder))? {
+            let blob = blob.map_err(failed("read", &folder))?;
+            let path = blob.path();
+            // This does not follow links.
+            let metadata = blob.metadata().map_err(failed("look at", &path))?;
+            if !metadata.is_file() {
+                return Err(foreign(&path, "a regular file"));
+            }
+            sum = sum.saturating_add(metadata.len());
+        }
+        usage.insert(tenant, sum);
+    }
+    Ok(usage)
+}
+
+fn sync_folder(path: &Path) -> Result<(), BlobError> {
+    File::open(path)
+        .and_then(|folder| folder.sync_all())
+        .map_err(failed("sync", path))
+}
+
+fn foreign(path: &Path, expected: &'static str) -> BlobError {
+    BlobError::Foreign {
+        path: path.to_owned(),
+        expected,
+    }
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BlobError {
+    let path = path.to_owned();
+    move |source| match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => BlobError::NoSpace { path },
+        _ => BlobError::Io {
+            action,
+            path,
+            source,
+        },
+    }
+}

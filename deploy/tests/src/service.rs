@@ -1,0 +1,320 @@
+//! A `calderad` of one's own, on a free port, with its own data and its own tenants; and a
+//! client that is made of an HTTP library, HMAC and JSON: what a rollup's engineer would write
+//! on the first morning.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit, Mac};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+
+use crate::programs;
+
+/// A running `calderad`; killed when dropped.
+pub struct Service {
+    child: Child,
+    address: String,
+    folder: TempDir,
+    accounts: Vec<Account>,
+}
+
+/// Somebody whom the service knows: a tenant, or the operator.
+#[derive(Clone)]
+pub struct Account {
+    /// The name in a token's `kid`.
+    pub name: String,
+    /// The shared secret.
+    pub secret: [u8; 32],
+}
+
+impl Service {
+    /// Starts a service with these tenants, each a name and a scenario, and an operator. `extra`
+    /// is further configuration at the top level.
+    pub fn start(tenants: &[(&str, &str)], extra: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut accounts = Vec::new();
+        let mut account = |name: &str| -> PathBuf {
+            let secret: [u8; 32] = Sha256::digest(format!("secret of {name}")).into();
+            let path = folder.path().join(format!("{name}.secret"));
+            write_private(&path, &hex::encode(secret));
+            accounts.push(Account {
+                name: name.to_owned(),
+                secret,
+            });
+            path
+        };
+        let mut config = format!(
+            "listen = \"127.0.0.1:0\"\ndata = {:?}\noperator_secret_file = {:?}\n{extra}\n",
+            folder.path().join("data"),
+            account("operator"),
+        );
+        for (name, scenario) in tenants {
+            config.push_str(&format!(
+                "[[tenant]]\nname = {name:?}\nscenario = {scenario:?}\nsecret_file = {:?}\n",
+                account(name),
+            ));
+        }
+        let config_path = folder.path().join("calderad.toml");
+        std::fs::write(&config_path, config).expect("the configuration can be written");
+
+        let log = std::fs::File::create(folder.path().join("log")).expect("a log file");
+        let mut child = Command::new(programs::calderad())
+            .arg("--config")
+            .arg(&config_path)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .expect("calderad can be started");
+        let stdout = child.stdout.take().expect("standard output is a pipe");
+        let mut line = String::new();
+        BufReader::new(stdout)
+            .read_line(&mut line)
+            .expect("calderad says where it listens");
+        let Some(address) = line.trim().strip_prefix("calderad listening on ") else {
+            let _ = child.wait();
+            let log = std::fs::read_to_string(folder.path().join("log")).unwrap_or_default();
+            panic!("calderad did not start; it said {line:?} and logged:\n{log}");
+        };
+        Self {
+            child,
+            address: address.to_owned(),
+            folder,
+            accounts,
+        }
+    }
+
+    /// A client that speaks for one of the tenants, or for `operator`.
+    pub fn client(&self, name: &str) -> Client {
+        let account = self.accounts.iter().find(|account| account.name == name);
+        Client::new(
+            &self.address,
+            account.expect("the account was made at the start").clone(),
+        )
+    }
+
+    /// HOST:PORT of the service.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The service's process.
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// A folder for the test's own files, gone when the service is.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// All that the service has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// Asks the service to stop (SIGTERM) and waits for its exit code.
+    pub fn stop(mut self) -> Option<i32> {
+        let status = Command::new("kill")
+            .args(["-TERM", &self.child.id().to_string()])
+            .status()
+            .expect("kill can be run");
+        assert!(status.success());
+        self.child.wait().expect("calderad ends").code()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- log of calderad\n{}", self.log());
+        }
+    }
+}
+
+/// One account's way to the service.
+#[derive(Clone)]
+pub struct Client {
+    agent: ureq::Agent,
+    address: String,
+    account: Account,
+}
+
+/// An HTTP answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// The body, as text.
+    pub body: String,
+}
+
+impl Client {
+    /// A client for a service at HOST:PORT.
+    pub fn new(address: &str, account: Account) -> Self {
+        let agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .proxy(None)
+            .timeout_global(Some(Duration::from_secs(60)))
+            .build()
+            .new_agent();
+        Self {
+            agent,
+            address: address.to_owned(),
+            account,
+        }
+    }
+
+    /// A token as the Engine API has them, plus the `kid` that names the account.
+    pub fn token(&self) -> String {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .expect("after 1970");
+        token(
+            &json!({"alg": "HS256", "typ": "JWT", "kid": self.account.name}),
+            &json!({"iat": now.as_secs()}),
+            &self.account.secret,
+        )
+    }
+
+    /// Calls a method and gives its result; panics if the service answers with an error.
+    pub fn call(&self, method: &str, parameters: Value) -> Value {
+        match self.try_call(method, parameters) {
+            Ok(result) => result,
+            Err(error) => panic!("{method}: {error}"),
+        }
+    }
+
+    /// Calls a method: its result, or the `error` object of the answer.
+    pub fn try_call(&self, method: &str, parameters: Value) -> Result<Value, Value> {
+        let request = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": parameters});
+        let answer = self.post(&self.token(), &request.to_string());
+        assert_eq!(answer.status, 200, "{method}: {answer:?}");
+        let mut body: Value = serde_json::from_str(&answer.body).expect("the answer is JSON");
+        assert_eq!(body["id"], 1, "{body}");
+        match body.get_mut("error") {
+            Some(error) => Err(error.take()),
+            None => Ok(body["result"].take()),
+        }
+    }
+
+    /// Posts a body with a token, whatever they are.
+    pub fn post(&self, token: &str, body: &str) -> Answer {
+        let request = self
+            .agent
+            .post(format!("http://{}/", self.address))
+            .header("Authorization", format!("Bearer {token}"))
+            .header("Content-Type", "application/json");
+        answer(request.send(body))
+    }
+
+    /// Gets a path, without a token.
+    pub fn get(&self, path: &str) -> Answer {
+        answer(
+            self.agent
+                .get(format!("http://{}{path}", self.address))
+                .call(),
+        )
+    }
+
+    /// Uploads a blob under its own digest; gives the digest. Panics unless it is taken.
+    pub fn upload(&self, bytes: &[u8]) -> String {
+        let digest = hex::encode(Sha256::digest(bytes));
+        let answer = self.put(&digest, bytes);
+        assert!(matches!(answer.status, 200 | 201), "{answer:?}");
+        digest
+    }
+
+    /// Uploads bytes under whatever digest.
+    pub fn put(&self, digest: &str, bytes: &[u8]) -> Answer {
+        let request = self
+            .agent
+            .put(format!("http://{}/v1/blobs/{digest}", self.address))
+            .header("Authorization", format!("Bearer {}", self.token()));
+        answer(request.send(bytes))
+    }
+
+    /// Asks for something again and again until it is as wanted; panics after two minutes,
+    /// which is far beyond all that these tests wait for.
+    pub fn wait(
+        &self,
+        method: &str,
+        parameters: Value,
+        mut done: impl FnMut(&Value) -> bool,
+    ) -> Value {
+        let begin = Instant::now();
+        loop {
+            let result = self.call(method, parameters.clone());
+            if done(&result) {
+                return result;
+            }
+            assert!(
+                begin.elapsed() < Duration::from_secs(120),
+                "{method} {parameters} still answers {result}"
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Uploads a key, registers it, and waits until it may be used; gives the circuit's name.
+    pub fn register(&self, zkey: &[u8], check: &str) -> String {
+        let digest = self.upload(zkey);
+        let info = self.call(
+            "prover_registerCircuitV1",
+            json!({"zkey": digest, "check": check}),
+        );
+        let circuit = info["circuit"].as_str().expect("a circuit").to_owned();
+        self.wait("prover_listCircuitsV1", json!({}), |circuits| {
+            let circuits = circuits.as_array().expect("a list of circuits");
+            let found = circuits.iter().find(|info| info["circuit"] == circuit);
+            let found = found.expect("the circuit that was registered");
+            assert_ne!(found["state"], "failed", "{found}");
+            found["state"] == "ready"
+        });
+        circuit
+    }
+}
+
+/// A JWT of any header and claims.
+pub fn token(header: &Value, claims: &Value, secret: &[u8]) -> String {
+    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let signed = format!("{}.{}", part(header), part(claims));
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes any key");
+    mac.update(signed.as_bytes());
+    let signature = URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes());
+    format!("{signed}.{signature}")
+}
+
+fn answer(result: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Answer {
+    let mut response = result.expect("the service answers");
+    let mut body = String::new();
+    response
+        .body_mut()
+        .as_reader()
+        .read_to_string(&mut body)
+        .expect("the body is text");
+    Answer {
+        status: response.status().as_u16(),
+        body,
+    }
+}
+
+fn write_private(path: &Path, text: &str) {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .expect("a new file");
+    file.write_all(text.as_bytes()).expect("room for 64 bytes");
+}

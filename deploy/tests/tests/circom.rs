@@ -1,0 +1,209 @@
+//! A circuit of our own through every tool in turn: compiled by circom2, given keys by us and
+//! by snarkjs, proven by us and by snarkjs, and judged by the other.
+
+use std::path::{Path, PathBuf};
+
+use caldera_tests::interop::{self, circom2, json, node, snarkjs};
+use caldera_tests::programs::run_caldera;
+
+/// Our prover with a key that snarkjs made in a little ceremony.
+#[test]
+fn a_key_made_by_snarkjs_is_proven_by_us() {
+    for curve in ["bn128", "bls12381"] {
+        let circuit = Circuit::compile(curve);
+        circuit.ceremony(curve);
+        circuit.prove("final.zkey", &[]).expect_success();
+        circuit.judged_by_snarkjs("final.vk.json");
+        circuit.judged_by_us("final.vk.json");
+    }
+}
+
+/// A key that has been through no contribution: anybody can forge proofs for it.
+#[test]
+fn a_key_without_contribution_is_refused() {
+    let circuit = Circuit::compile("bn128");
+    circuit.ceremony("bn128");
+    let run = circuit.prove("fresh.zkey", &[]).expect_code(91);
+    assert!(run.stderr.contains("[no-contribution]"), "{run}");
+    assert!(!circuit.file("proof.json").exists());
+    assert!(!circuit.file("public.json").exists());
+    circuit
+        .prove("fresh.zkey", &["--development"])
+        .expect_success();
+}
+
+/// Our development key: proven by us and by snarkjs, judged by snarkjs each time.
+#[test]
+fn a_development_key_works_everywhere() {
+    for curve in ["bn128", "bls12381"] {
+        let circuit = Circuit::compile(curve);
+        run_caldera([
+            "setup".as_ref(),
+            &*circuit.file("polynomial.r1cs"),
+            "-o".as_ref(),
+            &*circuit.file("dev.zkey"),
+            "--vk".as_ref(),
+            &*circuit.file("dev.vk.json"),
+        ])
+        .expect_success();
+
+        let run = circuit.prove("dev.zkey", &[]).expect_code(92);
+        assert!(run.stderr.contains("[development-key]"), "{run}");
+        circuit
+            .prove("dev.zkey", &["--development"])
+            .expect_success();
+        circuit.judged_by_snarkjs("dev.vk.json");
+
+        // The verification key is what snarkjs itself reads out of our file.
+        let exported = circuit.file("exported.vk.json");
+        snarkjs([
+            "zkey".as_ref(),
+            "export".as_ref(),
+            "verificationkey".as_ref(),
+            &*circuit.file("dev.zkey"),
+            &*exported,
+        ])
+        .expect_success();
+        assert_eq!(json(&exported), json(&circuit.file("dev.vk.json")));
+
+        snarkjs([
+            "groth16".as_ref(),
+            "prove".as_ref(),
+            &*circuit.file("dev.zkey"),
+            &*circuit.file("witness.wtns"),
+            &*circuit.file("proof.json"),
+            &*circuit.file("public.json"),
+        ])
+        .expect_success();
+        circuit.judged_by_snarkjs("dev.vk.json");
+        circuit.judged_by_us("dev.vk.json");
+    }
+}
+
+/// The circuit of `setup --synthetic`, which has no circom source: snarkjs proves it too.
+#[test]
+fn a_synthetic_key_is_proven_by_snarkjs() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name);
+    let (zkey, vk) = (file("s.zkey"), file("vk.json"));
+    let made = run_caldera([
+        "setup".as_ref(),
+        "--synthetic".as_ref(),
+        "2^8".as_ref(),
+        "--dense".as_ref(),
+        "0.5".as_ref(),
+        "-o".as_ref(),
+        zkey.as_os_str(),
+        "--vk".as_ref(),
+        vk.as_os_str(),
+    ]);
+    made.expect_success();
+    let (proof, public) = (file("proof.json"), file("public.json"));
+    snarkjs([
+        "groth16".as_ref(),
+        "prove".as_ref(),
+        &*zkey,
+        &*file("s.wtns"),
+        &*proof,
+        &*public,
+    ])
+    .expect_success();
+    let said = run_caldera(["verify".as_ref(), &*vk, &*public, &*proof]).expect_success();
+    assert_eq!(said, "OK!\n");
+
+    // A proof of another statement is not a proof of this one.
+    let mut other = json(&public);
+    other[0] = "1".into();
+    let lie = file("lie.json");
+    std::fs::write(&lie, other.to_string()).unwrap();
+    let run = run_caldera(["verify".as_ref(), &*vk, &*lie, &*proof]).expect_code(1);
+    assert!(run.stdout.starts_with("Invalid proof"), "{run}");
+}
+
+/// The little circuit in `interop/circuits`, with a witness.
+struct Circuit {
+    folder: tempfile::TempDir,
+}
+
+impl Circuit {
+    fn compile(curve: &str) -> Self {
+        let circuit = Self {
+            folder: tempfile::tempdir().unwrap(),
+        };
+        let name = "polynomial.circom";
+        let source = interop::folder().join("circuits").join(name);
+        std::fs::copy(source, circuit.file(name)).unwrap();
+        circom2(
+            circuit.folder.path(),
+            [name, "--r1cs", "--wasm", "-p", curve],
+        )
+        .expect_success();
+        let input = circuit.file("input.json");
+        std::fs::write(
+            &input,
+            r#"{"x": "12345678901234567890", "a": "7", "y": "99"}"#,
+        )
+        .unwrap();
+        snarkjs([
+            "wtns".as_ref(),
+            "calculate".as_ref(),
+            &*circuit.file("polynomial_js/polynomial.wasm"),
+            &*input,
+            &*circuit.file("witness.wtns"),
+        ])
+        .expect_success();
+        circuit
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Keys of a ceremony by snarkjs alone; see `interop/ceremony.mjs`.
+    fn ceremony(&self, curve: &str) {
+        node(
+            "ceremony.mjs",
+            [
+                Path::new(curve),
+                &*self.file("polynomial.r1cs"),
+                self.folder.path(),
+            ],
+        )
+        .expect_success();
+    }
+
+    fn prove(&self, zkey: &str, options: &[&str]) -> caldera_tests::programs::Run {
+        let files = [
+            self.file(zkey),
+            self.file("witness.wtns"),
+            self.file("proof.json"),
+            self.file("public.json"),
+        ];
+        let mut arguments = vec!["prove".into()];
+        arguments.extend(files.map(PathBuf::into_os_string));
+        arguments.extend(options.iter().map(Into::into));
+        run_caldera::<std::ffi::OsString>(arguments)
+    }
+
+    fn judged_by_snarkjs(&self, verification_key: &str) {
+        let said = snarkjs([
+            "groth16".as_ref(),
+            "verify".as_ref(),
+            &*self.file(verification_key),
+            &*self.file("public.json"),
+            &*self.file("proof.json"),
+        ])
+        .expect_success();
+        assert!(said.contains("OK!"), "{said}");
+    }
+
+    fn judged_by_us(&self, verification_key: &str) {
+        run_caldera([
+            "verify".as_ref(),
+            &*self.file(verification_key),
+            &*self.file("public.json"),
+            &*self.file("proof.json"),
+        ])
+        .expect_success();
+    }
+}
