@@ -23,14 +23,22 @@ pub(crate) struct Bench {
 
 impl Bench {
     /// Lets the contenders of one case take turns, and records how they did.
-    pub(crate) fn case(&mut self, case: &Case, contenders: Vec<Contender<'_>>) -> Result<Vec<Runs>> {
+    pub(crate) fn case(
+        &mut self,
+        case: &Case,
+        contenders: Vec<Contender<'_>>,
+    ) -> Result<Vec<Runs>> {
         self.say(&format!(
             "{} {}, size {}, {} thread(s): {}",
             case.bench,
             case.case,
             case.size,
             case.threads,
-            contenders.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", "),
+            contenders
+                .iter()
+                .map(|c| c.name.as_str())
+                .collect::<Vec<_>>()
+                .join(", "),
         ));
         let runs = duel(contenders, self.rounds)?;
         for record in records(case, &runs, &self.origin) {

@@ -54,7 +54,9 @@ impl Sub for Times {
 }
 
 fn clock(id: ClockId) -> Result<Duration> {
-    clock_gettime(id).map(Duration::from).context("reading a clock")
+    clock_gettime(id)
+        .map(Duration::from)
+        .context("reading a clock")
 }
 
 #[cfg(test)]
@@ -72,9 +74,21 @@ mod tests {
 
     #[test]
     fn differences_do_not_wrap() {
-        let early = Times { wall: Duration::from_secs(1), cpu: Duration::from_secs(2) };
-        let later = Times { wall: Duration::from_secs(3), cpu: Duration::from_secs(5) };
-        assert_eq!(later - early, Times { wall: Duration::from_secs(2), cpu: Duration::from_secs(3) });
+        let early = Times {
+            wall: Duration::from_secs(1),
+            cpu: Duration::from_secs(2),
+        };
+        let later = Times {
+            wall: Duration::from_secs(3),
+            cpu: Duration::from_secs(5),
+        };
+        assert_eq!(
+            later - early,
+            Times {
+                wall: Duration::from_secs(2),
+                cpu: Duration::from_secs(3)
+            }
+        );
         assert_eq!(early - later, Times::default());
     }
 }

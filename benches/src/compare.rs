@@ -58,7 +58,13 @@ pub(crate) fn compare(old: &[Record], new: &[Record]) -> Vec<Comparison> {
         .filter_map(|(key, old, new)| match (old.ratio, new.ratio) {
             (Some(a), Some(b)) => {
                 let side = [(a.cpu, a.spread), (b.cpu, b.spread)];
-                Some(comparison(new, Some(key.who.to_owned()), side, "ratio", true))
+                Some(comparison(
+                    new,
+                    Some(key.who.to_owned()),
+                    side,
+                    "ratio",
+                    true,
+                ))
             }
             // Ours, where no peer tells more.
             (None, None) if new.ours && !has_ratio.contains(&key.case()) => {
@@ -82,7 +88,9 @@ pub(crate) fn of_comparisons(comparisons: &[Comparison]) -> String {
                 c.case.clone(),
                 size(c.size),
                 c.threads.to_string(),
-                c.peer.as_ref().map_or_else(|| c.unit.clone(), |peer| format!("ours/{peer}")),
+                c.peer
+                    .as_ref()
+                    .map_or_else(|| c.unit.clone(), |peer| format!("ours/{peer}")),
                 figure(c.old),
                 quartiles(c.old_spread),
                 figure(c.new),
@@ -93,7 +101,16 @@ pub(crate) fn of_comparisons(comparisons: &[Comparison]) -> String {
         })
         .collect();
     let head = [
-        "bench", "case", "size", "threads", "of", "old", "quartiles", "new", "quartiles", "median",
+        "bench",
+        "case",
+        "size",
+        "threads",
+        "of",
+        "old",
+        "quartiles",
+        "new",
+        "quartiles",
+        "median",
         "change",
     ];
     table(&head, &rows)
@@ -189,8 +206,17 @@ mod tests {
     }
 
     fn peer(ratio: f64, spread: [f64; 2]) -> Record {
-        let ratio = Some(Ratio { cpu: ratio, spread, wall: ratio });
-        Record { who: "peer".to_owned(), ours: false, ratio, ..ours(1.0, [1.0, 1.0]) }
+        let ratio = Some(Ratio {
+            cpu: ratio,
+            spread,
+            wall: ratio,
+        });
+        Record {
+            who: "peer".to_owned(),
+            ours: false,
+            ratio,
+            ..ours(1.0, [1.0, 1.0])
+        }
     }
 
     fn change(old: Record, new: Record) -> Change {
@@ -201,9 +227,18 @@ mod tests {
 
     #[test]
     fn only_quartiles_that_do_not_overlap_are_a_change() {
-        assert_eq!(change(ours(10.0, [9.0, 11.0]), ours(8.0, [7.0, 8.9])), Change::Faster);
-        assert_eq!(change(ours(10.0, [9.0, 11.0]), ours(8.0, [7.0, 9.1])), Change::Same);
-        assert_eq!(change(ours(10.0, [9.0, 11.0]), ours(12.0, [11.1, 13.0])), Change::Slower);
+        assert_eq!(
+            change(ours(10.0, [9.0, 11.0]), ours(8.0, [7.0, 8.9])),
+            Change::Faster
+        );
+        assert_eq!(
+            change(ours(10.0, [9.0, 11.0]), ours(8.0, [7.0, 9.1])),
+            Change::Same
+        );
+        assert_eq!(
+            change(ours(10.0, [9.0, 11.0]), ours(12.0, [11.1, 13.0])),
+            Change::Slower
+        );
     }
 
     #[test]
@@ -233,6 +268,9 @@ mod tests {
     #[test]
     fn the_last_line_of_a_case_counts() {
         let old = [ours(99.0, [99.0, 99.0]), ours(10.0, [9.0, 11.0])];
-        assert_eq!(compare(&old, &[ours(10.0, [9.0, 11.0])])[0].change, Change::Same);
+        assert_eq!(
+            compare(&old, &[ours(10.0, [9.0, 11.0])])[0].change,
+            Change::Same
+        );
     }
 }

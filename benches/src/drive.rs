@@ -5,6 +5,7 @@
 //! tenant that waits for the core sees, and in the thread's CPU time, which is what the kernel's
 //! cutting is answerable for; on a shared machine the two differ by what the neighbours took.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Barrier, Condvar, Mutex, OnceLock, PoisonError};
@@ -54,12 +55,19 @@ struct PlanCrew<'a> {
 
 impl PlanCrew<'_> {
     fn work(&self) {
+        // A kernel that panics would leave the others at the gate for ever.
+        let _guard = AbortOnPanic;
         for stage in 0..self.plan.stages() {
             // All have left the stage before; one of them opens this one, then all go on. The
             // barrier orders what is stored here before what is read behind it.
             if self.gate.wait().is_leader() {
-                let lanes = if self.failed.get().is_some() { Ok(0) } else { self.plan.open(stage) };
-                self.lanes.store(self.keep(lanes).unwrap_or(0), Ordering::Relaxed);
+                let lanes = if self.failed.get().is_some() {
+                    Ok(0)
+                } else {
+                    self.plan.open(stage)
+                };
+                self.lanes
+                    .store(self.keep(lanes).unwrap_or(0), Ordering::Relaxed);
                 self.next.store(0, Ordering::Relaxed);
             }
             self.gate.wait();
@@ -78,27 +86,43 @@ impl PlanCrew<'_> {
     }
 }
 
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
+    }
+}
+
 /// Carries a new job to its end on `threads` threads, the calling one among them. Tasks that a
 /// lane opens go to the front of the queue, so that the longest path is never behind.
 pub(crate) fn job(job: &Job, threads: usize) -> Result<Trace> {
     let mut queue = VecDeque::with_capacity(job.tasks_max());
-    job.start(&mut |task| queue.push_back(task)).context("starting a proof")?;
+    job.start(&mut |task| queue.push_back(task))
+        .context("starting a proof")?;
     let crew = JobCrew {
         job,
-        queue: Mutex::new(Queue { tasks: queue, ended: false }),
+        queue: Mutex::new(Queue {
+            tasks: queue,
+            ended: false,
+        }),
         news: Condvar::new(),
     };
     let traces: Vec<Result<Trace>> = std::thread::scope(|scope| {
         let others: Vec<_> = (1..threads).map(|_| scope.spawn(|| crew.work())).collect();
         let mut traces = vec![crew.work()];
         traces.extend(others.into_iter().map(|thread| {
-            thread.join().unwrap_or_else(|_| Err(anyhow!("a proving thread panicked")))
+            thread
+                .join()
+                .unwrap_or_else(|_| Err(anyhow!("a proving thread panicked")))
         }));
         traces
     });
     let mut all = Trace::default();
     for trace in traces {
-        all.add(trace?)?;
+        all.add(&trace?)?;
     }
     Ok(all)
 }
@@ -157,7 +181,10 @@ impl JobCrew<'_> {
             if let Some(task) = queue.tasks.pop_front() {
                 return Some(task);
             }
-            queue = self.news.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue = self
+                .news
+                .wait(queue)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -187,44 +214,61 @@ pub(crate) struct Quanta {
 impl Quanta {
     fn new() -> Result<Quanta> {
         let histogram = || Histogram::new(3).context("a histogram of quanta");
-        Ok(Quanta { cpu: Duration::ZERO, wall_ns: histogram()?, cpu_ns: histogram()? })
+        Ok(Quanta {
+            cpu: Duration::ZERO,
+            wall_ns: histogram()?,
+            cpu_ns: histogram()?,
+        })
     }
 
     fn add(&mut self, other: &Quanta) -> Result<()> {
         self.cpu += other.cpu;
-        self.wall_ns.add(&other.wall_ns).context("adding histograms of quanta")?;
-        self.cpu_ns.add(&other.cpu_ns).context("adding histograms of quanta")
+        self.wall_ns
+            .add(&other.wall_ns)
+            .context("adding histograms of quanta")?;
+        self.cpu_ns
+            .add(&other.cpu_ns)
+            .context("adding histograms of quanta")
     }
 }
 
 impl Trace {
     fn record(&mut self, kernel: &'static str, took: clock::Times) -> Result<()> {
-        let quanta = match self.kernels.entry(kernel) {
-            std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::btree_map::Entry::Vacant(entry) => entry.insert(Quanta::new()?),
-        };
+        let quanta = self.quanta(kernel)?;
         let ns = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         quanta.cpu += took.cpu;
-        quanta.wall_ns.record(ns(took.wall)).context("recording a quantum")?;
-        quanta.cpu_ns.record(ns(took.cpu)).context("recording a quantum")
+        quanta
+            .wall_ns
+            .record(ns(took.wall))
+            .context("recording a quantum")?;
+        quanta
+            .cpu_ns
+            .record(ns(took.cpu))
+            .context("recording a quantum")
+    }
+
+    fn quanta(&mut self, kernel: &'static str) -> Result<&mut Quanta> {
+        Ok(match self.kernels.entry(kernel) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert(Quanta::new()?),
+        })
     }
 
     /// Adds the quanta of another account to this one.
-    pub(crate) fn add(&mut self, other: Trace) -> Result<()> {
-        for (kernel, quanta) in other.kernels {
-            match self.kernels.get_mut(kernel) {
-                Some(mine) => mine.add(&quanta)?,
-                None => {
-                    self.kernels.insert(kernel, quanta);
-                }
-            }
-        }
-        Ok(())
+    pub(crate) fn add(&mut self, other: &Trace) -> Result<()> {
+        other
+            .kernels
+            .iter()
+            .try_for_each(|(kernel, quanta)| self.quanta(kernel)?.add(quanta))
     }
 
     /// Each kernel's quanta, the one that took the most time first.
     pub(crate) fn by_kernel(&self) -> Vec<(&'static str, &Quanta)> {
-        let mut kernels: Vec<_> = self.kernels.iter().map(|(&name, quanta)| (name, quanta)).collect();
+        let mut kernels: Vec<_> = self
+            .kernels
+            .iter()
+            .map(|(&name, quanta)| (name, quanta))
+            .collect();
         kernels.sort_by_key(|(_, quanta)| std::cmp::Reverse(quanta.cpu));
         kernels
     }
@@ -244,7 +288,10 @@ mod tests {
     use super::*;
 
     fn took(us: u64) -> clock::Times {
-        clock::Times { wall: Duration::from_micros(2 * us), cpu: Duration::from_micros(us) }
+        clock::Times {
+            wall: Duration::from_micros(2 * us),
+            cpu: Duration::from_micros(us),
+        }
     }
 
     #[test]
@@ -253,9 +300,12 @@ mod tests {
         first.record("ntt", took(100)).expect("small");
         second.record("ntt", took(300)).expect("small");
         second.record("msm", took(5000)).expect("small");
-        first.add(second).expect("equal histograms");
+        first.add(&second).expect("equal histograms");
         let kernels = first.by_kernel();
-        assert_eq!(kernels.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["msm", "ntt"]);
+        assert_eq!(
+            kernels.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
+            ["msm", "ntt"]
+        );
         assert_eq!(kernels[1].1.cpu, Duration::from_micros(400));
         let total = first.total().expect("equal histograms");
         assert_eq!((total.cpu_ns.len(), total.wall_ns.len()), (3, 3));
@@ -273,8 +323,15 @@ mod tests {
     impl Steps {
         fn new(shape: &[&[usize]], fail_at: Option<(usize, usize)>) -> Steps {
             let lane = |&quanta: &usize| AtomicUsize::new(quanta);
-            let left = shape.iter().map(|stage| stage.iter().map(lane).collect()).collect();
-            Steps { left, opened: AtomicUsize::new(0), fail_at }
+            let left = shape
+                .iter()
+                .map(|stage| stage.iter().map(lane).collect())
+                .collect();
+            Steps {
+                left,
+                opened: AtomicUsize::new(0),
+                fail_at,
+            }
         }
     }
 
@@ -290,18 +347,30 @@ mod tests {
         fn open(&self, stage: usize) -> Result<usize, DeviceError> {
             assert_eq!(self.opened.fetch_add(1, Ordering::SeqCst), stage);
             for earlier in self.left[..stage].iter().flatten() {
-                assert_eq!(earlier.load(Ordering::SeqCst), 0, "a stage opened too early");
+                assert_eq!(
+                    earlier.load(Ordering::SeqCst),
+                    0,
+                    "a stage opened too early"
+                );
             }
             Ok(self.left[stage].len())
         }
 
         fn run(&self, stage: usize, lane: usize) -> Result<Progress, DeviceError> {
             if self.fail_at == Some((stage, lane)) {
-                return Err(DeviceError::Lane { stage, lane, why: "as the test asked" });
+                return Err(DeviceError::Lane {
+                    stage,
+                    lane,
+                    why: "as the test asked",
+                });
             }
             let before = self.left[stage][lane].fetch_sub(1, Ordering::SeqCst);
             assert_ne!(before, 0, "a lane ran beyond its end");
-            Ok(if before == 1 { Progress::Done } else { Progress::More })
+            Ok(if before == 1 {
+                Progress::Done
+            } else {
+                Progress::More
+            })
         }
 
         fn point(&self) -> Option<Vec<u8>> {
@@ -314,7 +383,13 @@ mod tests {
         for threads in [1, 2, 5] {
             let steps = Steps::new(&[&[3, 1, 4], &[1], &[5, 9]], None);
             plan(&steps, threads).expect("no stage fails");
-            assert!(steps.left.iter().flatten().all(|left| left.load(Ordering::SeqCst) == 0));
+            assert!(
+                steps
+                    .left
+                    .iter()
+                    .flatten()
+                    .all(|left| left.load(Ordering::SeqCst) == 0)
+            );
         }
     }
 
@@ -323,8 +398,19 @@ mod tests {
         for threads in [1, 2, 5] {
             let steps = Steps::new(&[&[3, 1], &[1, 1], &[1]], Some((1, 0)));
             let error = plan(&steps, threads).expect_err("a lane of stage 1 fails");
-            assert!(matches!(error, DeviceError::Lane { stage: 1, lane: 0, .. }));
-            assert_eq!(steps.left[2][0].load(Ordering::SeqCst), 1, "stage 2 must not run");
+            assert!(matches!(
+                error,
+                DeviceError::Lane {
+                    stage: 1,
+                    lane: 0,
+                    ..
+                }
+            ));
+            assert_eq!(
+                steps.left[2][0].load(Ordering::SeqCst),
+                1,
+                "stage 2 must not run"
+            );
         }
     }
 }

@@ -31,7 +31,11 @@ impl<'a> Contender<'a> {
         run: impl FnMut(&mut S) -> Result<()> + 'a,
         answer: impl FnMut(&S) -> Result<Answer> + 'a,
     ) -> Contender<'a> {
-        Contender { name: name.into(), build: None, body: Box::new(Parts { state, run, answer }) }
+        Contender {
+            name: name.into(),
+            build: None,
+            body: Box::new(Parts { state, run, answer }),
+        }
     }
 
     /// The same of a peer, whose version and flags are `build`.
@@ -42,7 +46,10 @@ impl<'a> Contender<'a> {
         run: impl FnMut(&mut S) -> Result<()> + 'a,
         answer: impl FnMut(&S) -> Result<Answer> + 'a,
     ) -> Contender<'a> {
-        Contender { build: Some(build), ..Contender::ours(name, state, run, answer) }
+        Contender {
+            build: Some(build),
+            ..Contender::ours(name, state, run, answer)
+        }
     }
 }
 
@@ -104,7 +111,11 @@ pub(crate) struct Runs {
 pub(crate) fn duel(mut contenders: Vec<Contender<'_>>, rounds: Rounds) -> Result<Vec<Runs>> {
     let mut runs: Vec<Runs> = contenders
         .iter()
-        .map(|c| Runs { name: c.name.clone(), build: c.build.clone(), times: vec![] })
+        .map(|c| Runs {
+            name: c.name.clone(),
+            build: c.build.clone(),
+            times: vec![],
+        })
         .collect();
     let mut start = Instant::now();
     for round in 0..=rounds.max.max(rounds.min) {
@@ -174,13 +185,20 @@ impl Runs {
     }
 
     fn ratio(&self, other: &Runs, of: impl Fn(&Times) -> f64) -> Spread {
-        Spread::of(self.times.iter().zip(&other.times).map(|(a, b)| of(a) / of(b).max(1e-12)))
+        Spread::of(
+            self.times
+                .iter()
+                .zip(&other.times)
+                .map(|(a, b)| of(a) / of(b).max(1e-12)),
+        )
     }
 }
 
 /// Linear between the two nearest of sorted values.
 fn quantile(sorted: &[f64], q: f64) -> f64 {
-    let Some(last) = sorted.len().checked_sub(1) else { return 0.0 };
+    let Some(last) = sorted.len().checked_sub(1) else {
+        return 0.0;
+    };
     let at = q * last as f64;
     let (below, share) = (at.floor() as usize, at.fract());
     sorted[below] + (sorted[(below + 1).min(last)] - sorted[below]) * share
@@ -209,16 +227,25 @@ mod tests {
         )
     }
 
-    const THREE: Rounds = Rounds { min: 3, max: 3, budget: Duration::ZERO };
+    const THREE: Rounds = Rounds {
+        min: 3,
+        max: 3,
+        budget: Duration::ZERO,
+    };
 
     #[test]
     fn they_take_turns_after_one_round_that_does_not_count() {
         let order = RefCell::new(String::new());
-        let runs =
-            duel(vec![contender("a", &order, |_| 1), contender("b", &order, |_| 1)], THREE)
-                .expect("they agree");
+        let runs = duel(
+            vec![contender("a", &order, |_| 1), contender("b", &order, |_| 1)],
+            THREE,
+        )
+        .expect("they agree");
         assert_eq!(*order.borrow(), "abababab");
-        assert_eq!(runs.iter().map(|r| r.times.len()).collect::<Vec<_>>(), [3, 3]);
+        assert_eq!(
+            runs.iter().map(|r| r.times.len()).collect::<Vec<_>>(),
+            [3, 3]
+        );
     }
 
     #[test]
@@ -243,7 +270,11 @@ mod tests {
     #[test]
     fn the_budget_ends_the_rounds_but_not_before_the_least() {
         let order = RefCell::new(String::new());
-        let rounds = Rounds { min: 2, max: 1000, budget: Duration::ZERO };
+        let rounds = Rounds {
+            min: 2,
+            max: 1000,
+            budget: Duration::ZERO,
+        };
         let runs = duel(vec![contender("a", &order, |_| 1)], rounds).expect("alone");
         assert_eq!(runs[0].times.len(), 2);
     }
@@ -251,10 +282,38 @@ mod tests {
     #[test]
     fn medians_and_quartiles() {
         let spread = Spread::of([5.0, 1.0, 3.0, 2.0, 4.0]);
-        assert_eq!(spread, Spread { low: 2.0, median: 3.0, high: 4.0 });
-        assert_eq!(Spread::of([1.0, 2.0]), Spread { low: 1.25, median: 1.5, high: 1.75 });
-        assert_eq!(Spread::of([7.0]), Spread { low: 7.0, median: 7.0, high: 7.0 });
-        assert_eq!(Spread::of([]), Spread { low: 0.0, median: 0.0, high: 0.0 });
+        assert_eq!(
+            spread,
+            Spread {
+                low: 2.0,
+                median: 3.0,
+                high: 4.0
+            }
+        );
+        assert_eq!(
+            Spread::of([1.0, 2.0]),
+            Spread {
+                low: 1.25,
+                median: 1.5,
+                high: 1.75
+            }
+        );
+        assert_eq!(
+            Spread::of([7.0]),
+            Spread {
+                low: 7.0,
+                median: 7.0,
+                high: 7.0
+            }
+        );
+        assert_eq!(
+            Spread::of([]),
+            Spread {
+                low: 0.0,
+                median: 0.0,
+                high: 0.0
+            }
+        );
     }
 
     #[test]
@@ -263,7 +322,10 @@ mod tests {
             name: String::new(),
             build: None,
             times: cpu
-                .map(|ms| Times { cpu: Duration::from_millis(ms), wall: Duration::from_millis(1) })
+                .map(|ms| Times {
+                    cpu: Duration::from_millis(ms),
+                    wall: Duration::from_millis(1),
+                })
                 .to_vec(),
         };
         // A machine that slows down tenfold in the middle: each round still says one half.

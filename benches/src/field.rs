@@ -5,9 +5,7 @@ use std::ops::Mul;
 
 use anyhow::Result;
 use ark_ff::PrimeField as ArkField;
-use caldera_kernels::field::{
-    Field, FqBls12_381, FqBn254, FrBls12_381, FrBn254, PrimeField,
-};
+use caldera_kernels::field::{Field, FqBls12_381, FqBn254, FrBls12_381, FrBn254, PrimeField};
 
 use crate::bench::{Bench, OURS};
 use crate::duel::{Answer, Contender};
@@ -34,8 +32,11 @@ enum Operation {
 }
 
 impl Operation {
-    const ALL: [Operation; 3] =
-        [Operation::Multiply, Operation::MultiplyChained, Operation::Square];
+    const ALL: [Operation; 3] = [
+        Operation::Multiply,
+        Operation::MultiplyChained,
+        Operation::Square,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -84,16 +85,15 @@ struct Pair<F> {
     b: Vec<F>,
 }
 
-fn prime<O: PrimeField, A: ArkField>(
-    bench: &mut Bench,
-    name: &str,
-    operations: u64,
-) -> Result<()> {
+fn prime<O: PrimeField, A: ArkField>(bench: &mut Bench, name: &str, operations: u64) -> Result<()> {
     let mut random = seeded();
     let mut draw = || -> Vec<A> { (0..ELEMENTS).map(|_| A::rand(&mut random)).collect() };
     let (a, b) = (draw(), draw());
     let ours = |elements: &[A]| -> Vec<O> {
-        elements.iter().map(|x| O::from_le_bytes_reduced(&canonical(x))).collect()
+        elements
+            .iter()
+            .map(|x| O::from_le_bytes_reduced(&canonical(x)))
+            .collect()
     };
     for operation in Operation::ALL {
         let case = Case {
@@ -107,7 +107,10 @@ fn prime<O: PrimeField, A: ArkField>(
         };
         let mut contenders = vec![Contender::ours(
             OURS,
-            Pair { a: ours(&a), b: ours(&b) },
+            Pair {
+                a: ours(&a),
+                b: ours(&b),
+            },
             move |pair: &mut Pair<O>| {
                 operation.run(pair, operations, Field::square);
                 Ok(())
@@ -126,7 +129,10 @@ fn prime<O: PrimeField, A: ArkField>(
             contenders.push(Contender::peer(
                 "ark-ff",
                 build("ark-ff"),
-                Pair { a: a.clone(), b: b.clone() },
+                Pair {
+                    a: a.clone(),
+                    b: b.clone(),
+                },
                 move |pair: &mut Pair<A>| {
                     operation.run(pair, operations, ark_ff::Field::square);
                     Ok(())
@@ -180,7 +186,10 @@ mod halo2curves {
         Ok(Contender::peer(
             "halo2curves",
             build(),
-            Pair { a: theirs(a)?, b: theirs(b)? },
+            Pair {
+                a: theirs(a)?,
+                b: theirs(b)?,
+            },
             move |pair: &mut Pair<H>| {
                 operation.run(pair, operations, Field::square);
                 Ok(())

@@ -45,7 +45,9 @@ where
     let bytes = Bytes::from(layout.points_bytes(&points));
     let mut random = seeded();
     let uniform: Vec<C::Fr> = (0..count).map(|_| UniformRand::rand(&mut random)).collect();
-    let bits = (0..count).map(|_| C::Fr::from(random.gen_bool(0.42))).collect();
+    let bits = (0..count)
+        .map(|_| C::Fr::from(random.gen_bool(0.42)))
+        .collect();
     for (kind, scalars) in [("uniform", uniform), ("bits", bits)] {
         for threads in bench.threads.clone() {
             let case = Case {
@@ -73,12 +75,26 @@ fn ours<'a, C: Curve>(
     scalars: &[C::Fr],
     threads: usize,
 ) -> Result<Contender<'a>> {
-    let device = CpuDevice::new(CpuConfig { quantum: QUANTUM, lanes: 2 * threads });
-    let bases = device.bases(C::ID, group, points.clone()).context("bases")?;
-    let vector = device.vector(C::ID, scalars.len()).context("a vector of scalars")?;
+    let device = CpuDevice::new(CpuConfig {
+        quantum: QUANTUM,
+        lanes: 2 * threads,
+    });
+    let bases = device
+        .bases(C::ID, group, points.clone())
+        .context("bases")?;
+    let vector = device
+        .vector(C::ID, scalars.len())
+        .context("a vector of scalars")?;
     let bytes: Vec<u8> = scalars.iter().flat_map(canonical).collect();
-    device.vector_write(vector, 0, &bytes).context("a vector of scalars")?;
-    let work = Work::Msm { bases, scalars: vector, offset: 0, form: Form::Canonical };
+    device
+        .vector_write(vector, 0, &bytes)
+        .context("a vector of scalars")?;
+    let work = Work::Msm {
+        bases,
+        scalars: vector,
+        offset: 0,
+        form: Form::Canonical,
+    };
     // A plan is made anew each time, as a proof does, and its making is part of the time.
     Ok(Contender::ours(
         OURS,
@@ -90,7 +106,10 @@ fn ours<'a, C: Curve>(
             Ok(())
         },
         |plan| {
-            let point = plan.as_ref().and_then(|plan| plan.point()).context("no sum came out")?;
+            let point = plan
+                .as_ref()
+                .and_then(|plan| plan.point())
+                .context("no sum came out")?;
             Ok(Answer::Bytes(point))
         },
     ))
@@ -132,16 +151,16 @@ mod halo2curves {
     use crate::peer::halo2curves::{Group, build, coordinates, on_threads, point, scalar};
 
     /// Adds halo2curves where it has the group.
-    pub(super) fn join<P: SWCurveConfig>(
+    /// `points` and `scalars` are vectors in arkworks' types.
+    pub(super) fn join(
         contenders: &mut Vec<Contender<'_>>,
-        points: &Vec<Affine<P>>,
-        scalars: &Vec<P::ScalarField>,
+        points: &dyn Any,
+        scalars: &dyn Any,
         threads: usize,
     ) -> Result<()> {
-        let Some(scalars) = (scalars as &dyn Any).downcast_ref::<Vec<ark_bn254::Fr>>() else {
+        let Some(scalars) = scalars.downcast_ref::<Vec<ark_bn254::Fr>>() else {
             return Ok(());
         };
-        let points = points as &dyn Any;
         if let Some(points) = points.downcast_ref::<Vec<Affine<ark_bn254::g1::Config>>>() {
             contenders.push(contender::<G1Affine, _>(points, scalars, threads)?);
         } else if let Some(points) = points.downcast_ref::<Vec<Affine<ark_bn254::g2::Config>>>() {
@@ -156,8 +175,8 @@ mod halo2curves {
         threads: usize,
     ) -> Result<Contender<'a>>
     where
-        G: Group<Ark = P::BaseField> + 'a,
-        P: SWCurveConfig,
+        G: Group + 'a,
+        P: SWCurveConfig<BaseField = G::Ark>,
     {
         let points: Vec<G> = points
             .iter()
@@ -177,8 +196,11 @@ mod halo2curves {
             },
             |sum| {
                 let sum = coordinates::<G>(sum)?;
-                let sum = sum.map_or_else(Affine::identity, |(x, y)| Affine::<P>::new_unchecked(x, y));
-                Ok(Answer::Bytes(Layout::<ark_bn254::Fq>::new().point_bytes(&sum)))
+                let sum =
+                    sum.map_or_else(Affine::identity, |(x, y)| Affine::<P>::new_unchecked(x, y));
+                Ok(Answer::Bytes(
+                    Layout::<ark_bn254::Fq>::new().point_bytes(&sum),
+                ))
             },
         ))
     }

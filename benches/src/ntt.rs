@@ -27,7 +27,9 @@ pub(crate) fn ntt(bench: &mut Bench, log2: &[u32]) -> Result<()> {
 
 fn field<C: Curve>(bench: &mut Bench, log2: u32) -> Result<()> {
     let mut random = seeded();
-    let input: Vec<C::Fr> = (0..1usize << log2).map(|_| UniformRand::rand(&mut random)).collect();
+    let input: Vec<C::Fr> = (0..1usize << log2)
+        .map(|_| UniformRand::rand(&mut random))
+        .collect();
     let transforms = [
         ("forward", Transform::Forward),
         ("inverse", Transform::Inverse),
@@ -48,7 +50,7 @@ fn field<C: Curve>(bench: &mut Bench, log2: u32) -> Result<()> {
             }
             #[cfg(feature = "halo2curves")]
             if transform == Transform::Forward {
-                halo2curves::join::<C>(&mut contenders, &input, threads)?;
+                halo2curves::join(&mut contenders, &input, threads)?;
             }
             bench.case(&case, contenders)?;
         }
@@ -61,7 +63,10 @@ fn ours<'a, C: Curve>(
     transform: Transform,
     threads: usize,
 ) -> Result<Contender<'a>> {
-    let device = CpuDevice::new(CpuConfig { quantum: QUANTUM, lanes: 2 * threads });
+    let device = CpuDevice::new(CpuConfig {
+        quantum: QUANTUM,
+        lanes: 2 * threads,
+    });
     let vector = device.vector(C::ID, input.len()).context("a vector")?;
     let bytes = Layout::<C::Fr>::new().elements_bytes(input);
     device.vector_write(vector, 0, &bytes).context("a vector")?;
@@ -75,7 +80,9 @@ fn ours<'a, C: Curve>(
         },
         move |(device, len)| {
             let mut bytes = vec![0; *len];
-            device.vector_read(vector, 0, &mut bytes).context("the result")?;
+            device
+                .vector_read(vector, 0, &mut bytes)
+                .context("the result")?;
             Ok(Answer::Bytes(bytes))
         },
     ))
@@ -89,7 +96,9 @@ fn ark<'a, C: Curve>(
     let log2 = input.len().ilog2();
     let domain = domain::<C::Fr>(log2)?;
     // The shift is asked for at sizes that have a root of twice the order.
-    let odd = domain.get_coset(root_of_unity(log2 + 1)?).context("the odd coset")?;
+    let odd = domain
+        .get_coset(root_of_unity(log2 + 1)?)
+        .context("the odd coset")?;
     Ok(Contender::peer(
         "ark-poly",
         build("ark-poly"),
@@ -104,7 +113,11 @@ fn ark<'a, C: Curve>(
                 }
             })
         },
-        |elements| Ok(Answer::Bytes(Layout::<C::Fr>::new().elements_bytes(elements))),
+        |elements| {
+            Ok(Answer::Bytes(
+                Layout::<C::Fr>::new().elements_bytes(elements),
+            ))
+        },
     ))
 }
 
@@ -116,16 +129,17 @@ mod halo2curves {
     use halo2curves::bn256::Fr;
     use halo2curves::fft::best_fft;
 
-    use super::{Answer, Contender, Curve, Layout, root_of_unity};
+    use super::{Answer, Contender, Layout, root_of_unity};
     use crate::peer::halo2curves::{ark_scalar, build, on_threads, scalar};
 
     /// Adds halo2curves where it has the field.
-    pub(super) fn join<C: Curve>(
+    /// `input` is a vector of arkworks' elements.
+    pub(super) fn join(
         contenders: &mut Vec<Contender<'_>>,
-        input: &Vec<C::Fr>,
+        input: &dyn Any,
         threads: usize,
     ) -> Result<()> {
-        let Some(input) = (input as &dyn Any).downcast_ref::<Vec<ark_bn254::Fr>>() else {
+        let Some(input) = input.downcast_ref::<Vec<ark_bn254::Fr>>() else {
             return Ok(());
         };
         let log2 = input.len().ilog2();
@@ -140,7 +154,9 @@ mod halo2curves {
             },
             |elements| {
                 let elements: Vec<_> = elements.iter().map(ark_scalar).collect::<Result<_>>()?;
-                Ok(Answer::Bytes(Layout::<ark_bn254::Fr>::new().elements_bytes(&elements)))
+                Ok(Answer::Bytes(
+                    Layout::<ark_bn254::Fr>::new().elements_bytes(&elements),
+                ))
             },
         ));
         Ok(())

@@ -108,7 +108,9 @@ pub(crate) enum Unit {
 impl Origin {
     /// This machine, now. What cannot be found out is "unknown": a bench without git is a bench.
     pub(crate) fn here() -> Origin {
-        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        let seconds = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |d| d.as_secs());
         Origin {
             cpu: cpu_model(&std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default()),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
@@ -180,7 +182,10 @@ impl Results {
             .append(true)
             .open(path)
             .with_context(|| format!("opening {}", path.display()))?;
-        Ok(Results { file, path: path.to_owned() })
+        Ok(Results {
+            file,
+            path: path.to_owned(),
+        })
     }
 
     /// Appends one line, in one write.
@@ -194,8 +199,8 @@ impl Results {
 
     /// All lines of a file.
     pub(crate) fn read(path: &Path) -> Result<Vec<Record>> {
-        let text = std::fs::read_to_string(path)
-            .with_context(|| format!("reading {}", path.display()))?;
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
         text.lines()
             .enumerate()
             .filter(|(_, line)| !line.trim().is_empty())
@@ -212,7 +217,9 @@ impl Results {
 pub(crate) fn default_path(origin: &Origin) -> PathBuf {
     let day = origin.date.split('T').next().unwrap_or_default();
     let name = format!("{day}-{}.jsonl", slug(&origin.cpu));
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("results").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("results")
+        .join(name)
 }
 
 /// The version of a crate that this program was built with, from the workspace's lock file.
@@ -225,7 +232,10 @@ fn locked_version<'a>(lock: &'a str, name: &str) -> Option<&'a str> {
     let wanted = format!("name = \"{name}\"");
     let mut lines = lock.lines();
     lines.find(|line| *line == wanted)?;
-    lines.next()?.strip_prefix("version = \"")?.strip_suffix('"')
+    lines
+        .next()?
+        .strip_prefix("version = \"")?
+        .strip_suffix('"')
 }
 
 fn cpu_model(cpuinfo: &str) -> String {
@@ -233,7 +243,10 @@ fn cpu_model(cpuinfo: &str) -> String {
         .lines()
         .filter_map(|line| line.split_once(':'))
         .find(|(key, _)| key.trim() == "model name")
-        .map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, model)| model.trim().to_owned())
+        .map_or_else(
+            || std::env::consts::ARCH.to_owned(),
+            |(_, model)| model.trim().to_owned(),
+        )
 }
 
 /// Lower case, and a dash for each run of anything that is neither letter nor digit.
@@ -250,7 +263,13 @@ fn slug(text: &str) -> String {
 fn commit() -> Option<String> {
     let output = Command::new("git")
         .args(["-C", env!("CARGO_MANIFEST_DIR")])
-        .args(["describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"])
+        .args([
+            "describe",
+            "--always",
+            "--dirty",
+            "--abbrev=12",
+            "--exclude=*",
+        ])
         .output()
         .ok()
         .filter(|output| output.status.success())?;
@@ -260,8 +279,14 @@ fn commit() -> Option<String> {
 fn command_line() -> String {
     let mut arguments = std::env::args();
     let program = arguments.next().unwrap_or_default();
-    let program = Path::new(&program).file_name().unwrap_or_default().to_string_lossy();
-    std::iter::once(program.into_owned()).chain(arguments).collect::<Vec<_>>().join(" ")
+    let program = Path::new(&program)
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy();
+    std::iter::once(program.into_owned())
+        .chain(arguments)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// RFC 3339 of seconds since 1970. The days are turned into a date as Howard Hinnant's
@@ -275,7 +300,11 @@ fn utc(seconds: u64) -> String {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    };
     let year = year_of_era + era * 400 + u64::from(month <= 2);
     let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
@@ -321,9 +350,15 @@ pub(crate) mod tests {
             threads: 1,
             unit: Unit::Milliseconds,
         };
-        let both = [runs("caldera", true, [10, 12, 11]), runs("peer", false, [20, 24, 22])];
+        let both = [
+            runs("caldera", true, [10, 12, 11]),
+            runs("peer", false, [20, 24, 22]),
+        ];
         let lines = records(&case, &both, &origin());
-        assert_eq!((lines[0].value, lines[0].rounds, lines[0].ratio), (11.0, 3, None));
+        assert_eq!(
+            (lines[0].value, lines[0].rounds, lines[0].ratio),
+            (11.0, 3, None)
+        );
         assert_eq!(lines[0].peer_build, None);
         let ratio = lines[1].ratio.expect("a peer has one");
         assert_eq!((ratio.cpu, ratio.wall), (0.5, 0.5));
@@ -332,7 +367,10 @@ pub(crate) mod tests {
 
         let unit = Unit::NanosecondsPerOperation { operations: 1000 };
         let lines = records(&Case { unit, ..case }, &both, &origin());
-        assert_eq!((lines[0].value, lines[0].unit.as_str()), (11_000.0, "ns/op"));
+        assert_eq!(
+            (lines[0].value, lines[0].unit.as_str()),
+            (11_000.0, "ns/op")
+        );
     }
 
     #[test]
@@ -346,11 +384,17 @@ pub(crate) mod tests {
             threads: 2,
             unit: Unit::Milliseconds,
         };
-        let both = [runs("caldera", true, [1, 2, 3]), runs("peer", false, [4, 5, 6])];
+        let both = [
+            runs("caldera", true, [1, 2, 3]),
+            runs("peer", false, [4, 5, 6]),
+        ];
         let lines = records(&case, &both, &origin());
         for line in &lines {
             // Opened anew each time: a second run of the program adds to the first.
-            Results::open(&path).expect("our folder").append(line).expect("our file");
+            Results::open(&path)
+                .expect("our folder")
+                .append(line)
+                .expect("our file");
         }
         assert_eq!(Results::read(&path).expect("our file"), lines);
         std::fs::write(&path, "{\"bench\": 5}\n").expect("our file");
@@ -368,10 +412,16 @@ pub(crate) mod tests {
 
     #[test]
     fn names_of_files_and_machines() {
-        assert_eq!(cpu_model("processor\t: 0\nmodel name\t: AMD EPYC\n"), "AMD EPYC");
+        assert_eq!(
+            cpu_model("processor\t: 0\nmodel name\t: AMD EPYC\n"),
+            "AMD EPYC"
+        );
         assert_eq!(slug("Some CPU (R) 3.0"), "some-cpu-r-3-0");
         let path = default_path(&origin());
-        assert!(path.ends_with("results/2026-11-23-some-cpu-r-3-0.jsonl"), "{path:?}");
+        assert!(
+            path.ends_with("results/2026-11-23-some-cpu-r-3-0.jsonl"),
+            "{path:?}"
+        );
     }
 
     #[test]
@@ -380,6 +430,10 @@ pub(crate) mod tests {
                     [[package]]\nname = \"ark-ec\"\nversion = \"0.6.0\"\n";
         assert_eq!(locked_version(lock, "ark-ec"), Some("0.6.0"));
         assert_eq!(locked_version(lock, "ark"), None);
-        assert!(version("ark-ec").starts_with("0.6"), "{}", version("ark-ec"));
+        assert!(
+            version("ark-ec").starts_with("0.6"),
+            "{}",
+            version("ark-ec")
+        );
     }
 }

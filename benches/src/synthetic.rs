@@ -14,9 +14,17 @@ pub(crate) fn synthetic(
     dense: f64,
     threads: usize,
 ) -> Result<(Zkey, Wtns)> {
-    let circuit = Synthetic { curve, domain_log2: log2, dense, seed: [0xca; 32] };
+    let circuit = Synthetic {
+        curve,
+        domain_log2: log2,
+        dense,
+        seed: [0xca; 32],
+    };
     let mut file = Vec::new();
     let witness = setup_synthetic(&circuit, threads, &mut file, &mut |_| ())
         .with_context(|| format!("a synthetic key of 2^{log2}"))?;
-    Ok((Zkey::parse(Bytes::from(file)).context("our own key")?, witness))
+    Ok((
+        Zkey::parse(Bytes::from(file)).context("our own key")?,
+        witness,
+    ))
 }

@@ -46,12 +46,25 @@ pub(crate) fn of_records(records: &[Record]) -> String {
                 format!("{}..{}", figure(r.spread[0]), figure(r.spread[1])),
                 figure(r.wall_s * 1e3),
                 r.ratio.map_or_else(String::new, |ratio| {
-                    format!("{:.3} ({:.3}..{:.3})", ratio.cpu, ratio.spread[0], ratio.spread[1])
+                    format!(
+                        "{:.3} ({:.3}..{:.3})",
+                        ratio.cpu, ratio.spread[0], ratio.spread[1]
+                    )
                 }),
             ]
         })
         .collect();
-    let head = ["case", "size", "threads", "who", "cpu", "unit", "quartiles", "wall ms", "ours/it"];
+    let head = [
+        "case",
+        "size",
+        "threads",
+        "who",
+        "cpu",
+        "unit",
+        "quartiles",
+        "wall ms",
+        "ours/it",
+    ];
     table(&head, &rows)
 }
 
@@ -67,7 +80,11 @@ pub(crate) fn figure(value: f64) -> String {
 
 /// 65536 as 2^16.
 pub(crate) fn size(size: u64) -> String {
-    if size.is_power_of_two() { format!("2^{}", size.ilog2()) } else { size.to_string() }
+    if size.is_power_of_two() {
+        format!("2^{}", size.ilog2())
+    } else {
+        size.to_string()
+    }
 }
 
 #[cfg(test)]
@@ -76,8 +93,14 @@ mod tests {
 
     #[test]
     fn words_to_the_left_numbers_to_the_right() {
-        let rows = [vec!["a".to_owned(), "1.5".to_owned()], vec!["long".to_owned(), "10.25".to_owned()]];
-        assert_eq!(table(&["who", "ms"], &rows), "who   ms\n----  -----\na       1.5\nlong  10.25\n");
+        let rows = [
+            vec!["a".to_owned(), "1.5".to_owned()],
+            vec!["long".to_owned(), "10.25".to_owned()],
+        ];
+        assert_eq!(
+            table(&["who", "ms"], &rows),
+            "who   ms\n----  -----\na       1.5\nlong  10.25\n"
+        );
     }
 
     #[test]

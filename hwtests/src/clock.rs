@@ -70,7 +70,9 @@ pub(crate) fn monotonic(cpus: &[usize], readings: u64) -> Result<Finding> {
     } else {
         Finding::pass(reason)
     };
-    Ok(finding.figure("resolution_ns", resolution).figure("reading_ns", slowest))
+    Ok(finding
+        .figure("resolution_ns", resolution)
+        .figure("reading_ns", slowest))
 }
 
 /// The wall clock: that something keeps it right. A token is refused when it is a minute off.
@@ -115,21 +117,32 @@ mod tests {
 
     fn with_source(source: &str, flags: &str) -> Verdict {
         let root = tempfile::tempdir().expect("a folder of our own");
-        let folder = root.path().join("sys/devices/system/clocksource/clocksource0");
+        let folder = root
+            .path()
+            .join("sys/devices/system/clocksource/clocksource0");
         std::fs::create_dir_all(&folder).expect("inside it");
         std::fs::create_dir_all(root.path().join("proc")).expect("inside it");
         std::fs::write(folder.join("current_clocksource"), source).expect("inside it");
-        std::fs::write(root.path().join("proc/cpuinfo"), format!("flags\t: {flags}\n"))
-            .expect("inside it");
+        std::fs::write(
+            root.path().join("proc/cpuinfo"),
+            format!("flags\t: {flags}\n"),
+        )
+        .expect("inside it");
         super::source(&Host::at(root.path())).verdict
     }
 
     #[test]
     fn sources() {
-        assert_eq!(with_source("tsc\n", "fpu constant_tsc nonstop_tsc"), Verdict::Pass);
+        assert_eq!(
+            with_source("tsc\n", "fpu constant_tsc nonstop_tsc"),
+            Verdict::Pass
+        );
         assert_eq!(with_source("tsc\n", "fpu constant_tsc"), Verdict::Warn);
         assert_eq!(with_source("kvm-clock\n", ""), Verdict::Pass);
-        assert_eq!(with_source("hpet\n", "constant_tsc nonstop_tsc"), Verdict::Warn);
+        assert_eq!(
+            with_source("hpet\n", "constant_tsc nonstop_tsc"),
+            Verdict::Warn
+        );
     }
 
     #[test]

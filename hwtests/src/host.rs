@@ -22,7 +22,9 @@ impl Host {
     /// The text of a file, without the white space around it.
     pub(crate) fn text(&self, path: &str) -> Option<String> {
         let path = self.root.join(path.trim_start_matches('/'));
-        std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
+        std::fs::read_to_string(path)
+            .ok()
+            .map(|text| text.trim().to_owned())
     }
 
     /// A file that holds one number.
@@ -51,7 +53,9 @@ impl Host {
 
     /// The first processor's entry of /proc/cpuinfo: all processors of a box are of one kind.
     pub(crate) fn cpuinfo(&self) -> BTreeMap<String, String> {
-        self.text("/proc/cpuinfo").map(|text| first_block(&text)).unwrap_or_default()
+        self.text("/proc/cpuinfo")
+            .map(|text| first_block(&text))
+            .unwrap_or_default()
     }
 
     /// A line of /proc/meminfo in bytes.
@@ -79,7 +83,11 @@ impl Ticks {
     pub(crate) fn stolen_share(self, before: Ticks) -> f64 {
         let total = self.total.saturating_sub(before.total);
         let stolen = self.stolen.saturating_sub(before.stolen);
-        if total == 0 { 0.0 } else { stolen as f64 / total as f64 }
+        if total == 0 {
+            0.0
+        } else {
+            stolen as f64 / total as f64
+        }
     }
 }
 
@@ -113,7 +121,9 @@ fn first_block(text: &str) -> BTreeMap<String, String> {
 }
 
 fn meminfo_bytes(text: &str, name: &str) -> Option<u64> {
-    let line = text.lines().find(|line| line.split(':').next() == Some(name))?;
+    let line = text
+        .lines()
+        .find(|line| line.split(':').next() == Some(name))?;
     let mut words = line.split_once(':')?.1.split_whitespace();
     let count: u64 = words.next()?.parse().ok()?;
     match words.next() {
@@ -123,11 +133,17 @@ fn meminfo_bytes(text: &str, name: &str) -> Option<u64> {
 }
 
 fn ticks(text: &str) -> Option<Ticks> {
-    let words = text.lines().next()?.strip_prefix("cpu ")?.split_whitespace();
+    let words = text
+        .lines()
+        .next()?
+        .strip_prefix("cpu ")?
+        .split_whitespace();
     // user nice system idle iowait irq softirq steal guest guest_nice; user holds guest already.
     let fields: Vec<u64> = words.map_while(|word| word.parse().ok()).take(8).collect();
-    (fields.len() == 8)
-        .then(|| Ticks { total: fields.iter().sum(), stolen: fields[7] })
+    (fields.len() == 8).then(|| Ticks {
+        total: fields.iter().sum(),
+        stolen: fields[7],
+    })
 }
 
 /// More processors than Linux can be built for: a longer list is not a list.
@@ -182,8 +198,17 @@ mod tests {
     #[test]
     fn stolen_time() {
         let before = ticks(STAT).expect("a captured line");
-        assert_eq!(before, Ticks { total: 190_185, stolen: 264 });
-        let after = Ticks { total: before.total + 400, stolen: before.stolen + 4 };
+        assert_eq!(
+            before,
+            Ticks {
+                total: 190_185,
+                stolen: 264
+            }
+        );
+        let after = Ticks {
+            total: before.total + 400,
+            stolen: before.stolen + 4,
+        };
         assert_eq!(after.stolen_share(before), 0.01);
         assert_eq!(before.stolen_share(before), 0.0);
         assert_eq!(ticks("cpu  1 2 3\n"), None);
@@ -200,7 +225,10 @@ mod tests {
         let host = Host::at(root.path());
         assert_eq!(host.online(), vec![0, 1]);
         assert_eq!(host.number("/sys/devices/system/cpu/number"), Some(-1));
-        assert_eq!(host.names("/sys/devices/system/cpu"), vec!["number", "online"]);
+        assert_eq!(
+            host.names("/sys/devices/system/cpu"),
+            vec!["number", "online"]
+        );
         assert_eq!(host.text("/proc/cpuinfo"), None);
         assert!(host.names("/nowhere").is_empty());
     }

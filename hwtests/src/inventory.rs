@@ -18,7 +18,11 @@ pub(crate) fn system(host: &Host) -> Finding {
         .unwrap_or("no preemption in the build string");
     let cpuinfo = host.cpuinfo();
     let virtual_machine = flags(&cpuinfo).any(|flag| flag == "hypervisor");
-    let place = if virtual_machine { "in a virtual machine" } else { "on bare metal" };
+    let place = if virtual_machine {
+        "in a virtual machine"
+    } else {
+        "on bare metal"
+    };
     Finding::pass(format!("Linux {release}, {preemption}, {place}"))
         .figure("release", release)
         .figure("preemption", preemption)
@@ -28,12 +32,20 @@ pub(crate) fn system(host: &Host) -> Finding {
 /// Model, and how many of the processors that are online this process may use.
 pub(crate) fn cores(host: &Host, allowed: &[usize]) -> Finding {
     let online = host.online();
-    let model = host.cpuinfo().get("model name").cloned().unwrap_or_else(|| "unknown".to_owned());
+    let model = host
+        .cpuinfo()
+        .get("model name")
+        .cloned()
+        .unwrap_or_else(|| "unknown".to_owned());
     let (got, all) = (allowed.len(), online.len().max(allowed.len()));
     let finding = if got < all {
-        Finding::warn(format!("{model}: only {got} of {all} processors may be used (affinity)"))
+        Finding::warn(format!(
+            "{model}: only {got} of {all} processors may be used (affinity)"
+        ))
     } else if got < 2 {
-        Finding::warn(format!("{model}: one processor, which arbiter and worker must share"))
+        Finding::warn(format!(
+            "{model}: one processor, which arbiter and worker must share"
+        ))
     } else {
         Finding::pass(format!("{model}: {got} processors"))
     };
@@ -63,11 +75,17 @@ pub(crate) fn features(host: &Host) -> Finding {
     }
     let has = |name: &str| flags(&cpuinfo).any(|flag| flag == name);
     let present: Vec<&str> = FEATURES.iter().copied().filter(|name| has(name)).collect();
-    let missing: Vec<&str> = ["bmi2", "adx"].into_iter().filter(|name| !has(name)).collect();
+    let missing: Vec<&str> = ["bmi2", "adx"]
+        .into_iter()
+        .filter(|name| !has(name))
+        .collect();
     let finding = if missing.is_empty() {
         Finding::pass(present.join(" "))
     } else {
-        Finding::warn(format!("without {}: multiplications take longer", missing.join(", ")))
+        Finding::warn(format!(
+            "without {}: multiplications take longer",
+            missing.join(", ")
+        ))
     };
     finding.figure("present", present)
 }
@@ -78,7 +96,9 @@ pub(crate) fn governor(host: &Host) -> Finding {
         .online()
         .iter()
         .filter_map(|cpu| {
-            host.text(&format!("/sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_governor"))
+            host.text(&format!(
+                "/sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_governor"
+            ))
         })
         .collect();
     governors.sort();
@@ -105,8 +125,10 @@ pub(crate) fn throttle(host: &Host) -> Finding {
     if counts.is_empty() {
         Finding::skip("no thermal counters on this machine")
     } else if total > 0 {
-        Finding::warn(format!("slowed down by heat {total} times since it started"))
-            .figure("count", total)
+        Finding::warn(format!(
+            "slowed down by heat {total} times since it started"
+        ))
+        .figure("count", total)
     } else {
         Finding::pass("never slowed down by heat since it started").figure("count", 0)
     }
@@ -125,7 +147,10 @@ pub(crate) fn numa(host: &Host) -> Finding {
         .iter()
         .map(|node| {
             let list = host.text(&format!("/sys/devices/system/node/node{node}/cpulist"));
-            format!("node {node}: {}", list.unwrap_or_else(|| "no processors".to_owned()))
+            format!(
+                "node {node}: {}",
+                list.unwrap_or_else(|| "no processors".to_owned())
+            )
         })
         .collect();
     Finding::pass(map.join("; ")).figure("nodes", nodes.len())
@@ -138,13 +163,21 @@ pub(crate) fn memory(host: &Host) -> Finding {
     };
     let available = host.memory_bytes("MemAvailable").unwrap_or(0);
     let swap = host.memory_bytes("SwapTotal").unwrap_or(0);
-    let sizes = format!("{:.1} GiB, {:.1} available", gibibytes(total), gibibytes(available));
+    let sizes = format!(
+        "{:.1} GiB, {:.1} available",
+        gibibytes(total),
+        gibibytes(available)
+    );
     let finding = if total < MEMORY_MIN {
         Finding::fail(format!("{sizes}: less than {} GiB", MEMORY_MIN >> 30))
     } else if total < MEMORY_GOOD {
-        Finding::warn(format!("{sizes}: keys of 2^20 constraints and above will not fit"))
+        Finding::warn(format!(
+            "{sizes}: keys of 2^20 constraints and above will not fit"
+        ))
     } else if swap > 0 {
-        Finding::warn(format!("{sizes}; swap is on, so a witness could reach a disk"))
+        Finding::warn(format!(
+            "{sizes}; swap is on, so a witness could reach a disk"
+        ))
     } else {
         Finding::pass(format!("{sizes}, no swap"))
     };
@@ -193,7 +226,9 @@ pub(crate) fn hugepages(host: &Host) -> Finding {
     } else {
         Finding::pass(format!("transparent: {setting}; reserved: {reserved}"))
     };
-    finding.figure("transparent", setting).figure("reserved", reserved)
+    finding
+        .figure("transparent", setting)
+        .figure("reserved", reserved)
 }
 
 /// Whether real-time threads may keep a core: the kernel's throttle and its fair server both take
@@ -202,9 +237,9 @@ pub(crate) fn realtime(host: &Host, fifo: Result<(), String>) -> Finding {
     let runtime = host.number("/proc/sys/kernel/sched_rt_runtime_us");
     let fair = host.number("/sys/kernel/debug/sched/fair_server/cpu0/runtime");
     let finding = match (fifo, runtime) {
-        (Err(why), _) => {
-            Finding::warn(format!("SCHED_FIFO is refused ({why}): workers run at normal priority"))
-        }
+        (Err(why), _) => Finding::warn(format!(
+            "SCHED_FIFO is refused ({why}): workers run at normal priority"
+        )),
         (Ok(()), Some(us)) if us >= 0 => Finding::warn(format!(
             "SCHED_FIFO is allowed, throttled to {us} us of each period"
         )),
@@ -215,12 +250,22 @@ pub(crate) fn realtime(host: &Host, fifo: Result<(), String>) -> Finding {
         (Ok(()), Some(_)) => Finding::pass("SCHED_FIFO is allowed and not throttled"),
     };
     finding
-        .figure("runtime_us", runtime.map_or(serde_json::Value::Null, Into::into))
-        .figure("fair_server_ns", fair.map_or(serde_json::Value::Null, Into::into))
+        .figure(
+            "runtime_us",
+            runtime.map_or(serde_json::Value::Null, Into::into),
+        )
+        .figure(
+            "fair_server_ns",
+            fair.map_or(serde_json::Value::Null, Into::into),
+        )
 }
 
 fn flags(cpuinfo: &std::collections::BTreeMap<String, String>) -> impl Iterator<Item = &str> {
-    cpuinfo.get("flags").map(String::as_str).unwrap_or_default().split_whitespace()
+    cpuinfo
+        .get("flags")
+        .map(String::as_str)
+        .unwrap_or_default()
+        .split_whitespace()
 }
 
 fn gibibytes(bytes: u64) -> f64 {
@@ -228,7 +273,15 @@ fn gibibytes(bytes: u64) -> f64 {
 }
 
 /// What multiplication and hashing look for, in the kernel's spelling.
-const FEATURES: [&str; 7] = ["bmi2", "adx", "avx2", "fma", "avx512f", "avx512ifma", "sha_ni"];
+const FEATURES: [&str; 7] = [
+    "bmi2",
+    "adx",
+    "avx2",
+    "fma",
+    "avx512f",
+    "avx512ifma",
+    "sha_ni",
+];
 
 /// A 2^16 key takes about 40 MiB, its working vectors less; below this not even the service and a
 /// store fit with a margin.
@@ -289,16 +342,25 @@ mod tests {
         let machine = Machine::with(&[
             ("/proc/sys/kernel/osrelease", "6.1.0-rt\n"),
             ("/proc/sys/kernel/version", "#1 SMP PREEMPT_RT Debian\n"),
-            ("/proc/cpuinfo", "model name\t: X\nflags\t: fpu hypervisor\n"),
+            (
+                "/proc/cpuinfo",
+                "model name\t: X\nflags\t: fpu hypervisor\n",
+            ),
         ]);
         let finding = system(&machine.host());
-        assert_eq!(finding.reason, "Linux 6.1.0-rt, PREEMPT_RT, in a virtual machine");
+        assert_eq!(
+            finding.reason,
+            "Linux 6.1.0-rt, PREEMPT_RT, in a virtual machine"
+        );
     }
 
     #[test]
     fn processors_that_may_not_be_used_are_a_warning() {
         let machine = Machine::with(&[("/sys/devices/system/cpu/online", "0-3\n")]);
-        assert_eq!(verdict(&cores(&machine.host(), &[0, 1, 2, 3])), Verdict::Pass);
+        assert_eq!(
+            verdict(&cores(&machine.host(), &[0, 1, 2, 3])),
+            Verdict::Pass
+        );
         assert_eq!(verdict(&cores(&machine.host(), &[0, 1])), Verdict::Warn);
         let single = Machine::with(&[("/sys/devices/system/cpu/online", "0\n")]);
         assert_eq!(verdict(&cores(&single.host(), &[0])), Verdict::Warn);
@@ -307,8 +369,14 @@ mod tests {
     #[test]
     fn hardware_threads() {
         let path = "/sys/devices/system/cpu/smt/active";
-        assert_eq!(verdict(&smt(&Machine::with(&[(path, "0\n")]).host())), Verdict::Pass);
-        assert_eq!(verdict(&smt(&Machine::with(&[(path, "1\n")]).host())), Verdict::Warn);
+        assert_eq!(
+            verdict(&smt(&Machine::with(&[(path, "0\n")]).host())),
+            Verdict::Pass
+        );
+        assert_eq!(
+            verdict(&smt(&Machine::with(&[(path, "1\n")]).host())),
+            Verdict::Warn
+        );
     }
 
     #[test]
@@ -326,8 +394,14 @@ mod tests {
         let of = |first: &str, second: &str| {
             let machine = Machine::with(&[
                 ("/sys/devices/system/cpu/online", "0-1\n"),
-                ("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", first),
-                ("/sys/devices/system/cpu/cpu1/cpufreq/scaling_governor", second),
+                (
+                    "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor",
+                    first,
+                ),
+                (
+                    "/sys/devices/system/cpu/cpu1/cpufreq/scaling_governor",
+                    second,
+                ),
             ]);
             verdict(&governor(&machine.host()))
         };
@@ -340,7 +414,10 @@ mod tests {
         let of = |count: &str| {
             let machine = Machine::with(&[
                 ("/sys/devices/system/cpu/online", "0\n"),
-                ("/sys/devices/system/cpu/cpu0/thermal_throttle/core_throttle_count", count),
+                (
+                    "/sys/devices/system/cpu/cpu0/thermal_throttle/core_throttle_count",
+                    count,
+                ),
             ]);
             verdict(&throttle(&machine.host()))
         };
@@ -392,9 +469,18 @@ mod tests {
             let machine = Machine::with(&[(path, setting), ("/proc/meminfo", reserved)]);
             verdict(&hugepages(&machine.host()))
         };
-        assert_eq!(of("always [madvise] never\n", "HugePages_Total: 0\n"), Verdict::Pass);
-        assert_eq!(of("always madvise [never]\n", "HugePages_Total: 0\n"), Verdict::Warn);
-        assert_eq!(of("always madvise [never]\n", "HugePages_Total: 64\n"), Verdict::Pass);
+        assert_eq!(
+            of("always [madvise] never\n", "HugePages_Total: 0\n"),
+            Verdict::Pass
+        );
+        assert_eq!(
+            of("always madvise [never]\n", "HugePages_Total: 0\n"),
+            Verdict::Warn
+        );
+        assert_eq!(
+            of("always madvise [never]\n", "HugePages_Total: 64\n"),
+            Verdict::Pass
+        );
     }
 
     #[test]
@@ -403,7 +489,10 @@ mod tests {
         let server = "/sys/kernel/debug/sched/fair_server/cpu0/runtime";
         let free = Machine::with(&[(throttle, "-1\n"), (server, "0\n")]);
         assert_eq!(verdict(&realtime(&free.host(), Ok(()))), Verdict::Pass);
-        assert_eq!(verdict(&realtime(&free.host(), Err("EPERM".to_owned()))), Verdict::Warn);
+        assert_eq!(
+            verdict(&realtime(&free.host(), Err("EPERM".to_owned()))),
+            Verdict::Warn
+        );
         let throttled = Machine::with(&[(throttle, "950000\n")]);
         assert_eq!(verdict(&realtime(&throttled.host(), Ok(()))), Verdict::Warn);
         let served = Machine::with(&[(throttle, "-1\n"), (server, "50000000\n")]);

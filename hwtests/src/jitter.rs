@@ -37,7 +37,9 @@ pub(crate) fn jitter(
         all.add(one).context("adding the processors up")?;
     }
     let worst: Vec<u64> = late.iter().map(Histogram::max).collect();
-    Ok(judge(policy, &all, stolen).figure("max_us_by_cpu", worst).figure("seconds", lasting.as_secs_f64()))
+    Ok(judge(policy, &all, stolen)
+        .figure("max_us_by_cpu", worst)
+        .figure("seconds", lasting.as_secs_f64()))
 }
 
 /// Wake-ups of the calling thread, in microseconds late.
@@ -46,9 +48,11 @@ fn lateness(lasting: Duration) -> Result<Histogram<u64>> {
     while let Some(wake) = grid.next_ns() {
         let at = TimeSpec::new((wake / 1_000_000_000) as i64, (wake % 1_000_000_000) as i64);
         // The time to wake is absolute: after a signal the same call sleeps on.
-        while let Err(errno) =
-            clock_nanosleep(ClockId::CLOCK_MONOTONIC, ClockNanosleepFlags::TIMER_ABSTIME, &at)
-        {
+        while let Err(errno) = clock_nanosleep(
+            ClockId::CLOCK_MONOTONIC,
+            ClockNanosleepFlags::TIMER_ABSTIME,
+            &at,
+        ) {
             if errno != Errno::EINTR {
                 return Err(errno).context("sleeping until a time");
             }
@@ -69,7 +73,11 @@ impl Grid {
     fn new(start_ns: u64, lasting: Duration) -> Result<Grid> {
         let late = Histogram::new(3).context("a histogram of wake-ups")?;
         let end_ns = start_ns + lasting.as_nanos() as u64;
-        Ok(Grid { last_ns: start_ns, end_ns, late })
+        Ok(Grid {
+            last_ns: start_ns,
+            end_ns,
+            late,
+        })
     }
 
     /// When to wake next; `None` at the end.
@@ -82,7 +90,9 @@ impl Grid {
     /// of their own: a thread that is away for a second has missed a thousand of them.
     fn woke(&mut self, now_ns: u64) -> Result<()> {
         while let Some(next) = self.next_ns().filter(|&next| next <= now_ns) {
-            self.late.record((now_ns - next) / 1000).context("recording a wake-up")?;
+            self.late
+                .record((now_ns - next) / 1000)
+                .context("recording a wake-up")?;
             self.last_ns = next;
         }
         Ok(())
@@ -96,8 +106,10 @@ fn judge(policy: Policy, late: &Histogram<u64>, stolen: f64) -> Finding {
         late.value_at_quantile(0.999),
     );
     let max = late.max();
-    let mut reason =
-        format!("{} wake-ups, us late: p50 {p50}, p99 {p99}, p99.9 {p999}, max {max}", late.len());
+    let mut reason = format!(
+        "{} wake-ups, us late: p50 {p50}, p99 {p99}, p99.9 {p999}, max {max}",
+        late.len()
+    );
     if stolen > STOLEN_SHARE_MAX {
         reason += &format!("; {:.1} % of the time went to other guests", stolen * 100.0);
     }
@@ -157,10 +169,10 @@ mod tests {
         assert_eq!(grid.next_ns(), Some(6_000_000));
         grid.woke(6_100_000).expect("in range");
         assert_eq!((grid.late.len(), grid.late.max()), (1, 100));
-        // Woken at 9.5 ms: the grid's 7, 8 and 9 ms are 2.5, 1.5 and 0.5 ms late.
-        grid.woke(9_500_000).expect("in range");
-        assert_eq!((grid.late.len(), grid.late.max()), (4, 2500));
-        assert_eq!(grid.next_ns(), Some(10_000_000));
+        // Woken at 8.9 ms: the grid's 7 and 8 ms are 1.9 and 0.9 ms late.
+        grid.woke(8_900_000).expect("in range");
+        assert_eq!((grid.late.len(), grid.late.max()), (3, 1900));
+        assert_eq!(grid.next_ns(), Some(9_000_000));
         // Nothing beyond the end is counted.
         grid.woke(99_000_000).expect("in range");
         assert_eq!(grid.late.len(), 10);

@@ -19,7 +19,11 @@ pub(crate) fn pattern(cpus: &[usize], bytes: u64) -> Result<Finding> {
     for (cpu, result) in cpus.iter().zip(results) {
         match result {
             Ok(bytes_per_second) => rate += bytes_per_second,
-            Err(Mismatch { word, expected, got }) => {
+            Err(Mismatch {
+                word,
+                expected,
+                got,
+            }) => {
                 return Ok(Finding::fail(format!(
                     "processor {cpu}, word {word}: expected {expected:#018x}, got {got:#018x}"
                 )));
@@ -27,9 +31,12 @@ pub(crate) fn pattern(cpus: &[usize], bytes: u64) -> Result<Finding> {
         }
     }
     let mebibytes = bytes >> 20;
-    Ok(Finding::pass(format!("{mebibytes} MiB hold a pattern; {:.1} GB/s in all", rate / 1e9))
-        .figure("bytes", bytes)
-        .figure("bytes_per_second", rate))
+    Ok(Finding::pass(format!(
+        "{mebibytes} MiB hold a pattern; {:.1} GB/s in all",
+        rate / 1e9
+    ))
+    .figure("bytes", bytes)
+    .figure("bytes_per_second", rate))
 }
 
 /// A word that did not hold what was written.
@@ -64,7 +71,11 @@ fn compare(memory: &[u64], seed: u64, flip: u64) -> Result<(), Mismatch> {
     for (word, &got) in memory.iter().enumerate() {
         let expected = expected(word, seed) ^ flip;
         if got != expected {
-            return Err(Mismatch { word, expected, got });
+            return Err(Mismatch {
+                word,
+                expected,
+                got,
+            });
         }
     }
     Ok(())
@@ -82,8 +93,11 @@ mod tests {
 
     #[test]
     fn good_memory_passes() {
-        let finding = pattern(&crate::thread::allowed().expect("our own affinity"), 1 << 20)
-            .expect("a small piece of memory");
+        let finding = pattern(
+            &crate::thread::allowed().expect("our own affinity"),
+            1 << 20,
+        )
+        .expect("a small piece of memory");
         assert_eq!(finding.verdict, Verdict::Pass);
     }
 
@@ -93,7 +107,11 @@ mod tests {
         assert_eq!(compare(&memory, 3, 0), Ok(()));
         memory[77] ^= 1 << 13;
         let got = memory[77];
-        let mismatch = Mismatch { word: 77, expected: expected(77, 3), got };
+        let mismatch = Mismatch {
+            word: 77,
+            expected: expected(77, 3),
+            got,
+        };
         assert_eq!(compare(&memory, 3, 0), Err(mismatch));
     }
 }

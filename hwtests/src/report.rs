@@ -63,7 +63,11 @@ impl Finding {
     }
 
     pub(crate) fn new(verdict: Verdict, reason: impl Into<String>) -> Finding {
-        Finding { verdict, reason: reason.into(), figures: BTreeMap::new() }
+        Finding {
+            verdict,
+            reason: reason.into(),
+            figures: BTreeMap::new(),
+        }
     }
 
     /// The same finding with one more figure.
@@ -103,7 +107,11 @@ impl Report {
 
     pub(crate) fn add(&mut self, name: &'static str, finding: Finding, took: Duration) -> &Check {
         self.verdict = self.verdict.max(finding.verdict);
-        self.checks.push(Check { name, finding, seconds: took.as_secs_f64() });
+        self.checks.push(Check {
+            name,
+            finding,
+            seconds: took.as_secs_f64(),
+        });
         &self.checks[self.checks.len() - 1]
     }
 
@@ -121,7 +129,11 @@ impl Report {
     pub(crate) fn summary(&self) -> String {
         let mut line = format!("level {}:", self.level);
         for verdict in [Verdict::Pass, Verdict::Warn, Verdict::Fail, Verdict::Skip] {
-            let count = self.checks.iter().filter(|c| c.finding.verdict == verdict).count();
+            let count = self
+                .checks
+                .iter()
+                .filter(|c| c.finding.verdict == verdict)
+                .count();
             // Writing to a String cannot fail.
             let _ = write!(line, " {count} {}", verdict.word());
         }
@@ -144,9 +156,15 @@ impl Check {
             Verdict::Fail => "31",
             Verdict::Skip => "90",
         };
-        let word =
-            if colour { format!("\x1b[{paint}m{word}\x1b[0m") } else { word.to_owned() };
-        format!("{word}  {:<20} {:>7.2}s  {}", self.name, self.seconds, self.finding.reason)
+        let word = if colour {
+            format!("\x1b[{paint}m{word}\x1b[0m")
+        } else {
+            word.to_owned()
+        };
+        format!(
+            "{word}  {:<20} {:>7.2}s  {}",
+            self.name, self.seconds, self.finding.reason
+        )
     }
 }
 
@@ -157,7 +175,11 @@ mod tests {
     fn report(verdicts: &[Verdict]) -> Report {
         let mut report = Report::new(1);
         for &verdict in verdicts {
-            report.add("some.check", Finding::new(verdict, "because"), Duration::ZERO);
+            report.add(
+                "some.check",
+                Finding::new(verdict, "because"),
+                Duration::ZERO,
+            );
         }
         report
     }

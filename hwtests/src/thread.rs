@@ -19,13 +19,16 @@ pub(crate) enum Policy {
 /// The processors that this process may use.
 pub(crate) fn allowed() -> Result<Vec<usize>> {
     let set = sched_getaffinity(Pid::from_raw(0)).context("affinity of this process")?;
-    Ok((0..CpuSet::count()).filter(|&cpu| set.is_set(cpu).unwrap_or(false)).collect())
+    Ok((0..CpuSet::count())
+        .filter(|&cpu| set.is_set(cpu).unwrap_or(false))
+        .collect())
 }
 
 /// Moves the calling thread to one processor.
 pub(crate) fn pin(cpu: usize) -> Result<()> {
     let mut set = CpuSet::new();
-    set.set(cpu).with_context(|| format!("processor {cpu} in an affinity mask"))?;
+    set.set(cpu)
+        .with_context(|| format!("processor {cpu} in an affinity mask"))?;
     sched_setaffinity(Pid::from_raw(0), &set)
         .with_context(|| format!("moving a thread to processor {cpu}"))
 }
@@ -36,7 +39,9 @@ pub(crate) fn schedule(policy: Policy) -> Result<(), nix::Error> {
         Policy::Normal => (libc::SCHED_OTHER, 0),
         Policy::Fifo => (libc::SCHED_FIFO, FIFO_PRIORITY),
     };
-    let parameters = libc::sched_param { sched_priority: priority };
+    let parameters = libc::sched_param {
+        sched_priority: priority,
+    };
     // SAFETY: 0 names the calling thread, and the pointer is to a live sched_param that the call
     // only reads.
     let answer = unsafe { libc::sched_setscheduler(0, number, &parameters) };
@@ -75,7 +80,9 @@ pub(crate) fn on_each<T: Send>(
         threads
             .into_iter()
             .map(|thread| {
-                thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a thread panicked")))
+                thread
+                    .join()
+                    .unwrap_or_else(|_| Err(anyhow::anyhow!("a thread panicked")))
             })
             .collect()
     })
@@ -93,7 +100,10 @@ mod tests {
         let cpus = allowed().expect("our own affinity");
         assert!(!cpus.is_empty());
         let seen = on_each(&cpus, Policy::Normal, |cpu| {
-            Ok((cpu, nix::sched::sched_getcpu().context("asking where we are")?))
+            Ok((
+                cpu,
+                nix::sched::sched_getcpu().context("asking where we are")?,
+            ))
         })
         .expect("pinning to processors that are allowed");
         assert_eq!(seen.len(), cpus.len());

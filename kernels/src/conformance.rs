@@ -64,14 +64,10 @@ pub enum Failure {
 /// The first failure.
 pub fn run(device: &dyn Device, curve: CurveId, effort: Effort, seed: u64) -> Result<(), Failure> {
     match curve {
-        CurveId::Bn254 => {
-            Suite::<ark_bn254::Fr>::new(device, curve, effort, seed)
-                .all::<ark_bn254::G1Projective, ark_bn254::G2Projective>()
-        }
-        CurveId::Bls12_381 => {
-            Suite::<ark_bls12_381::Fr>::new(device, curve, effort, seed)
-                .all::<ark_bls12_381::G1Projective, ark_bls12_381::G2Projective>()
-        }
+        CurveId::Bn254 => Suite::<ark_bn254::Fr>::new(device, curve, effort, seed)
+            .all::<ark_bn254::G1Projective, ark_bn254::G2Projective>(),
+        CurveId::Bls12_381 => Suite::<ark_bls12_381::Fr>::new(device, curve, effort, seed)
+            .all::<ark_bls12_381::G1Projective, ark_bls12_381::G2Projective>(),
     }
 }
 
@@ -247,8 +243,9 @@ impl<'a, S: PrimeField> Suite<'a, S> {
             entries[index] = entry;
             let bytes = Bytes::from(entry_bytes(&entries));
             match self.device.matrix(self.curve, 5, 7, bytes) {
-                Err(DeviceError::Entry { entry, what: named, .. })
-                    if entry == index && named == what => {}
+                Err(DeviceError::Entry {
+                    entry, what: named, ..
+                }) if entry == index && named == what => {}
                 other => return wrong("entry outside the matrix", &(index, what), &other),
             }
         }
@@ -328,15 +325,15 @@ impl<'a, S: PrimeField> Suite<'a, S> {
             ],
         };
         for &n in sizes {
-            let logs = self.values(n);
+            let points = Multiples::<G>::of(self.values(n));
             let scalars = self.values(n);
-            self.sum::<G>(group, "random values", &logs, &scalars)?;
+            self.sum::<G>(group, "random values", &points, &scalars)?;
         }
         let n = match self.effort {
-            Effort::Quick => 700,
-            Effort::Full => 3000,
+            Effort::Quick => 500,
+            Effort::Full => 2500,
         };
-        let random = self.values(n);
+        let random = Multiples::<G>::of(self.values(n));
         let other = self.values(n);
         let (zero, one) = (S::zero(), S::one());
         let half = -(one + one).inverse().unwrap_or(one);
@@ -354,9 +351,7 @@ impl<'a, S: PrimeField> Suite<'a, S> {
             self.sum::<G>(group, name, &random, &vec![value; n])?;
         }
         let small: Vec<S> = (0..n).map(|_| S::from(self.random.next() & 0xff)).collect();
-        self.sum::<G>(group, "small scalars", &random, &small)?;
         let negative: Vec<S> = small.iter().map(|x| -*x).collect();
-        self.sum::<G>(group, "small negative scalars", &random, &negative)?;
         let mixed: Vec<S> = (0..n)
             .map(|i| match i % 7 {
                 0 => other[i],
@@ -366,14 +361,21 @@ impl<'a, S: PrimeField> Suite<'a, S> {
                 _ => zero,
             })
             .collect();
-        self.sum::<G>(group, "a witness's mixture", &random, &mixed)?;
         let powers: Vec<S> = (0..n)
             .map(|i| S::from(2u64).pow([i as u64 % 253]))
             .collect();
-        self.sum::<G>(group, "powers of two", &random, &powers)?;
         let bounds: Vec<S> = powers.iter().map(|x| *x - one).collect();
-        self.sum::<G>(group, "powers of two less one", &random, &bounds)?;
+        for (name, scalars) in [
+            ("small scalars", &small),
+            ("small negative scalars", &negative),
+            ("a witness's mixture", &mixed),
+            ("powers of two", &powers),
+            ("powers of two less one", &bounds),
+        ] {
+            self.sum::<G>(group, name, &random, scalars)?;
+        }
 
+        let n = n / 2;
         let alternating = |value: S| -> Vec<S> {
             (0..n)
                 .map(|i| if i % 2 == 0 { value } else { -value })
@@ -385,69 +387,87 @@ impl<'a, S: PrimeField> Suite<'a, S> {
             ("all points infinity", vec![zero; n]),
             (
                 "infinity among points",
-                (0..n).map(|i| if i % 3 == 0 { zero } else { random[i] }).collect(),
+                (0..n)
+                    .map(|i| if i % 3 == 0 { zero } else { random.logs[i] })
+                    .collect(),
             ),
             ("successive multiples", (0..n as u64).map(S::from).collect()),
         ] {
-            self.sum::<G>(group, name, &logs, &other)?;
-            self.sum::<G>(group, name, &logs, &vec![other[3]; n])?;
-            self.sum::<G>(group, name, &logs, &vec![one; n])?;
-            self.sum::<G>(group, name, &logs, &small)?;
-            self.sum::<G>(group, name, &logs, &mixed)?;
+            let points = Multiples::<G>::of(logs);
+            for scalars in [
+                &other[..n],
+                &vec![other[3]; n],
+                &vec![one; n],
+                &small[..n],
+                &mixed[..n],
+                &alternating(other[5]),
+            ] {
+                self.sum::<G>(group, name, &points, scalars)?;
+            }
         }
-        self.sum::<G>(group, "opposite scalars", &vec![other[4]; n], &alternating(other[5]))?;
 
         // And against arkworks' own sum.
         let case = format!("{group:?}, arkworks' own");
-        let bases: Vec<G::Affine> = (0..200)
-            .map(|_| (G::generator() * self.value()).into_affine())
-            .collect();
+        let points = Multiples::<G>::of(self.values(200));
         let scalars = self.values(200);
-        let expected = G::msm(&bases, &scalars).map_err(|_| ()).unwrap_or_default();
-        let got = self.sum_of(&case, group, &bases, &scalars, Form::Canonical, 0, Order::Threads)?;
+        let expected = G::msm(&points.affine, &scalars).unwrap_or_default();
+        let got = self.sum_of(
+            &case,
+            group,
+            &points,
+            &scalars,
+            Form::Canonical,
+            0,
+            Order::Threads,
+        )?;
         same(&case, &point_bytes::<G>(&[expected.into_affine()]), &got)
     }
 
     /// One sum in both forms, with the scalars at some offset.
-    fn sum<G>(&mut self, group: Group, name: &str, logs: &[S], scalars: &[S]) -> Result<(), Failure>
+    fn sum<G>(
+        &mut self,
+        group: Group,
+        name: &str,
+        points: &Multiples<G>,
+        scalars: &[S],
+    ) -> Result<(), Failure>
     where
-        G: CurveGroup<ScalarField = S> + ScalarMul<MulBase = G::Affine>,
+        G: CurveGroup<ScalarField = S>,
     {
-        let case = format!("sum of {} {group:?} points, {name}", logs.len());
-        let bases = G::generator().batch_mul(logs);
-        let total: S = logs.iter().zip(scalars).map(|(k, s)| *k * s).sum();
+        let case = format!("sum of {} {group:?} points, {name}", scalars.len());
+        let total: S = points.logs.iter().zip(scalars).map(|(k, s)| *k * s).sum();
         let expected = point_bytes::<G>(&[(G::generator() * total).into_affine()]);
         for (form, offset, order) in [
             (Form::Canonical, 0, Order::Sequential),
             (Form::Montgomery, 5, Order::Shuffled),
             (Form::Canonical, 1, Order::Threads),
         ] {
-            let got = self.sum_of(&case, group, &bases, scalars, form, offset, order)?;
+            let got = self.sum_of(&case, group, points, scalars, form, offset, order)?;
             same(&format!("{case}, {form:?}, {order:?}"), &expected, &got)?;
         }
         Ok(())
     }
 
     #[allow(clippy::too_many_arguments)]
-    fn sum_of<A>(
+    fn sum_of<G>(
         &mut self,
         case: &str,
         group: Group,
-        bases: &[A],
+        points: &Multiples<G>,
         scalars: &[S],
         form: Form,
         offset: usize,
         order: Order,
     ) -> Result<Vec<u8>, Failure>
     where
-        A: AffineRepr<ScalarField = S>,
+        G: CurveGroup<ScalarField = S>,
     {
         // What stands before and behind the scalars must not matter.
         let mut padded = self.values(offset);
         padded.extend_from_slice(scalars);
         padded.push(self.value());
         let vector = self.vector(case, &padded, form)?;
-        let bytes = Bytes::from(point_bytes::<A::Group>(bases));
+        let bytes = points.bytes.clone();
         let ids = self.check(case, self.device.bases(self.curve, group, bytes))?;
         let plan = self.run(
             case,
@@ -472,8 +492,8 @@ impl<'a, S: PrimeField> Suite<'a, S> {
     fn refusals(&mut self) -> Result<(), Failure> {
         let device = self.device;
         let case = "refusals";
-        let short = self.vector(case, &vec![S::one(); 4], Form::Montgomery)?;
-        let long = self.vector(case, &vec![S::one(); 5], Form::Montgomery)?;
+        let short = self.vector(case, &[S::one(); 4], Form::Montgomery)?;
+        let long = self.vector(case, &[S::one(); 5], Form::Montgomery)?;
         let size = self.curve.point_bytes(Group::G1);
         let points = Bytes::from(vec![0; 5 * size]);
         let refused = device.bases(self.curve, Group::G1, points.slice(1..));
@@ -559,7 +579,7 @@ impl<'a, S: PrimeField> Suite<'a, S> {
         self.is_unknown("transform of a freed vector", device.plan(&transform))?;
         device.bases_free(bases);
         device.bases_free(bases);
-        let again = self.vector(case, &vec![S::one(); 5], Form::Montgomery)?;
+        let again = self.vector(case, &[S::one(); 5], Form::Montgomery)?;
         self.is_unknown("sum of freed bases", device.plan(&msm(again, 0)))?;
         device.vector_free(again);
         device.matrix_free(matrix);
@@ -736,7 +756,9 @@ impl<'a, S: PrimeField> Suite<'a, S> {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 fn same<T: PartialEq + std::fmt::Debug + ?Sized>(
@@ -778,7 +800,10 @@ fn domain<S: PrimeField>(log2: u32) -> Radix2EvaluationDomain<S> {
     let mut domain =
         Radix2EvaluationDomain::<S>::new(1 << log2).expect("sizes are within the two-adicity");
     domain.group_gen = root(log2);
-    domain.group_gen_inv = domain.group_gen.inverse().expect("a root of unity is not zero");
+    domain.group_gen_inv = domain
+        .group_gen
+        .inverse()
+        .expect("a root of unity is not zero");
     domain
 }
 
@@ -823,7 +848,8 @@ fn scalar_bytes<S: PrimeField>(values: &[S], form: Form) -> Vec<u8> {
 }
 
 fn point_bytes<G: CurveGroup>(points: &[G::Affine]) -> Vec<u8> {
-    let bits = 64 * <<G::BaseField as Field>::BasePrimeField as PrimeField>::MODULUS_BIT_SIZE.div_ceil(64);
+    let bits =
+        64 * <<G::BaseField as Field>::BasePrimeField as PrimeField>::MODULUS_BIT_SIZE.div_ceil(64);
     let r = <G::BaseField as Field>::BasePrimeField::from(2u64).pow([u64::from(bits)]);
     let mut bytes = Vec::new();
     for point in points {
@@ -848,6 +874,24 @@ fn entry_bytes<S: PrimeField>(entries: &[(u32, u32, u32, S)]) -> Vec<u8> {
         bytes.extend((*value * factor).into_bigint().to_bytes_le());
     }
     bytes
+}
+
+/// Known multiples of the generator, so that sums of their multiples are known too.
+struct Multiples<G: CurveGroup> {
+    logs: Vec<G::ScalarField>,
+    affine: Vec<G::Affine>,
+    bytes: Bytes,
+}
+
+impl<G: CurveGroup + ScalarMul<MulBase = <G as CurveGroup>::Affine>> Multiples<G> {
+    fn of(logs: Vec<G::ScalarField>) -> Self {
+        let affine = G::generator().batch_mul(&logs);
+        Self {
+            bytes: Bytes::from(point_bytes::<G>(&affine)),
+            logs,
+            affine,
+        }
+    }
 }
 
 /// SplitMix64: a seed is a test.

@@ -113,10 +113,20 @@ impl CpuDevice {
         let lanes = self.info.lanes;
         Ok(match a.curve() {
             CurveId::Bn254 => Elementwise::<<Bn254 as Curve>::Fr>::plan(
-                operation, a, b, third, lanes, &self.rates.bn254,
+                operation,
+                a,
+                b,
+                third,
+                lanes,
+                &self.rates.bn254,
             ),
             CurveId::Bls12_381 => Elementwise::<<Bls12_381 as Curve>::Fr>::plan(
-                operation, a, b, third, lanes, &self.rates.bls12_381,
+                operation,
+                a,
+                b,
+                third,
+                lanes,
+                &self.rates.bls12_381,
             ),
         })
     }
@@ -147,10 +157,20 @@ impl CpuDevice {
         let lanes = self.info.lanes;
         Ok(match matrix.curve() {
             CurveId::Bn254 => Product::<<Bn254 as Curve>::Fr>::plan(
-                matrix, witness, a, b, lanes, &self.rates.bn254,
+                matrix,
+                witness,
+                a,
+                b,
+                lanes,
+                &self.rates.bn254,
             ),
             CurveId::Bls12_381 => Product::<<Bls12_381 as Curve>::Fr>::plan(
-                matrix, witness, a, b, lanes, &self.rates.bls12_381,
+                matrix,
+                witness,
+                a,
+                b,
+                lanes,
+                &self.rates.bls12_381,
             ),
         })
     }
@@ -196,24 +216,42 @@ impl CpuDevice {
         }
         let lanes = self.info.lanes;
         match (bases.curve, bases.group) {
-            (CurveId::Bn254, Group::G1) => {
-                Msm::<<Bn254 as Curve>::Fr, <Bn254 as Curve>::Fq>::plan(
-                    bases.points.clone(), scalars, offset, form, lanes, &self.rates.bn254,
-                )
-            }
+            (CurveId::Bn254, Group::G1) => Msm::<<Bn254 as Curve>::Fr, <Bn254 as Curve>::Fq>::plan(
+                bases.points.clone(),
+                scalars,
+                offset,
+                form,
+                lanes,
+                &self.rates.bn254,
+            ),
             (CurveId::Bn254, Group::G2) => {
                 Msm::<<Bn254 as Curve>::Fr, <Bn254 as Curve>::Fq2>::plan(
-                    bases.points.clone(), scalars, offset, form, lanes, &self.rates.bn254,
+                    bases.points.clone(),
+                    scalars,
+                    offset,
+                    form,
+                    lanes,
+                    &self.rates.bn254,
                 )
             }
             (CurveId::Bls12_381, Group::G1) => {
                 Msm::<<Bls12_381 as Curve>::Fr, <Bls12_381 as Curve>::Fq>::plan(
-                    bases.points.clone(), scalars, offset, form, lanes, &self.rates.bls12_381,
+                    bases.points.clone(),
+                    scalars,
+                    offset,
+                    form,
+                    lanes,
+                    &self.rates.bls12_381,
                 )
             }
             (CurveId::Bls12_381, Group::G2) => {
                 Msm::<<Bls12_381 as Curve>::Fr, <Bls12_381 as Curve>::Fq2>::plan(
-                    bases.points.clone(), scalars, offset, form, lanes, &self.rates.bls12_381,
+                    bases.points.clone(),
+                    scalars,
+                    offset,
+                    form,
+                    lanes,
+                    &self.rates.bls12_381,
                 )
             }
         }

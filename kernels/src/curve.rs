@@ -194,7 +194,11 @@ impl<F: Coordinate> Projective<F> {
         let h = u - self.x;
         let r = (s - self.y).double();
         if h.is_zero() {
-            return if r.is_zero() { self.double() } else { Self::INFINITY };
+            return if r.is_zero() {
+                self.double()
+            } else {
+                Self::INFINITY
+            };
         }
         let hh = h.square();
         let i = hh.double().double();
@@ -271,8 +275,7 @@ impl<F: Coordinate> PartialEq for Projective<F> {
             return self.is_infinity() == other.is_infinity();
         }
         let (zz, other_zz) = (self.z.square(), other.z.square());
-        self.x * other_zz == other.x * zz
-            && self.y * other_zz * other.z == other.y * zz * self.z
+        self.x * other_zz == other.x * zz && self.y * other_zz * other.z == other.y * zz * self.z
     }
 }
 
@@ -296,7 +299,11 @@ impl<F: Coordinate> Add for Projective<F> {
         let h = u2 - u1;
         let r = (s2 - s1).double();
         if h.is_zero() {
-            return if r.is_zero() { self.double() } else { Self::INFINITY };
+            return if r.is_zero() {
+                self.double()
+            } else {
+                Self::INFINITY
+            };
         }
         let i = h.double().square();
         let j = h * i;
@@ -334,10 +341,7 @@ impl<F: Coordinate> Neg for Projective<F> {
     type Output = Self;
 
     fn neg(self) -> Self {
-        Self {
-            y: -self.y,
-            ..self
-        }
+        Self { y: -self.y, ..self }
     }
 }
 
@@ -399,6 +403,31 @@ mod tests {
         }
         let off = Affine { x: g.y, y: g.x };
         assert!(!off.is_on_curve());
+    }
+
+    /// Twice BN254's generator as in the tests of Ethereum's precompile at address 6.
+    #[test]
+    fn published_double_agrees() {
+        let words = |hex: [u64; 4]| {
+            let mut words = hex;
+            words.reverse();
+            <Bn254 as Curve>::Fq::from_canonical(words)
+        };
+        let published = Affine {
+            x: words([
+                0x030644e72e131a02,
+                0x9b85045b68181585,
+                0xd97816a916871ca8,
+                0xd3c208c16d87cfd3,
+            ]),
+            y: words([
+                0x15ed738c0e0a7c92,
+                0xe7845f96b2ae9c0a,
+                0x68a6a449e3538fc7,
+                0xff3ebf7a5a18a2c4,
+            ]),
+        };
+        assert_eq!(Bn254::g1().mul_canonical(&[2]).to_affine(), published);
     }
 
     #[test]

@@ -155,7 +155,7 @@ pub enum Work {
         /// Which transform.
         transform: Transform,
     },
-    /// sum_i scalars[offset + i] * bases[i] over all bases.
+    /// The sum of `scalars[offset + i] * bases[i]` over all bases.
     Msm {
         /// The points.
         bases: BasesId,

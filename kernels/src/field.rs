@@ -419,7 +419,10 @@ impl<M: Modulus<N>, const N: usize> fmt::Debug for Fp<M, N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("0x")?;
         let plain = montgomery::reduce_wide(self.0, [0; N], &M::MODULUS, Self::INVERSE);
-        plain.iter().rev().try_for_each(|word| write!(f, "{word:016x}"))
+        plain
+            .iter()
+            .rev()
+            .try_for_each(|word| write!(f, "{word:016x}"))
     }
 }
 
@@ -451,7 +454,9 @@ mod tests {
     fn roots_are_those_of_snarkjs() {
         assert_eq!(
             FrBn254::ROOT_OF_UNITY,
-            decimal("19103219067921713944291392827692070036145651957329286315305642004821462161904")
+            decimal(
+                "19103219067921713944291392827692070036145651957329286315305642004821462161904"
+            )
         );
         assert_eq!(
             FrBls12_381::ROOT_OF_UNITY,

@@ -25,10 +25,7 @@ fn wide() -> impl Strategy<Value = Vec<u8>> {
         .prop_map(|words| words.iter().flat_map(|word| word.to_le_bytes()).collect())
 }
 
-fn prime_field<F: PrimeField, A: ArkPrimeField>(
-    x: &[u8],
-    y: &[u8],
-) -> Result<(), TestCaseError> {
+fn prime_field<F: PrimeField, A: ArkPrimeField>(x: &[u8], y: &[u8]) -> Result<(), TestCaseError> {
     let (a, b) = (A::from_le_bytes_mod_order(x), A::from_le_bytes_mod_order(y));
     let (x, y) = (F::from_le_bytes_reduced(x), F::from_le_bytes_reduced(y));
     prop_assert_eq!(x, ours(a));
@@ -167,7 +164,10 @@ where
         assert_eq!(moved.is_in_subgroup(), rest.is_infinity());
     }
     if (F::CURVE, F::GROUP) != (caldera_kernels::CurveId::Bn254, caldera_kernels::Group::G1) {
-        assert!(outside > 20, "{outside} points outside the subgroup are too few");
+        assert!(
+            outside > 20,
+            "{outside} points outside the subgroup are too few"
+        );
     }
 }
 

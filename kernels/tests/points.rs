@@ -68,7 +68,11 @@ fn gate<C: Curve, F: Coordinate>(outside: Option<Affine<F>>) {
         let coordinate = bytes.len() - F::BYTES / 2;
         bytes[coordinate..].fill(0xff);
         match check_bytes::<F>(&bytes) {
-            Err(PointsError::Point { index, fault: Fault::NotReduced, .. }) => {
+            Err(PointsError::Point {
+                index,
+                fault: Fault::NotReduced,
+                ..
+            }) => {
                 assert_eq!(index, last);
             }
             other => panic!("a coordinate of all ones: {other:?}"),
@@ -95,7 +99,9 @@ fn outsider<F: Coordinate, A: ark_ec::AffineRepr>(at: impl Fn(u64) -> Option<A>)
             });
             let bytes: Vec<u8> = parts
                 .flat_map(|part| {
-                    let bits = 64 * <A::BaseField as ark_ff::Field>::BasePrimeField::MODULUS_BIT_SIZE.div_ceil(64);
+                    let bits = 64
+                        * <A::BaseField as ark_ff::Field>::BasePrimeField::MODULUS_BIT_SIZE
+                            .div_ceil(64);
                     let r = <A::BaseField as ark_ff::Field>::BasePrimeField::from(2u64)
                         .pow([u64::from(bits)]);
                     (part * r).into_bigint().to_bytes_le()

@@ -35,7 +35,7 @@ pub use section::{Section, sections};
 pub use wtns::Wtns;
 pub use zkey::{
     Contribution, ContributionKind, Contributions, DEVELOPMENT_SECTION, Part, Zkey, ZkeyHeader,
-    ZkeyWriter, ZkeyWriteError,
+    ZkeyWriteError, ZkeyWriter,
 };
 
 /// A kind of file that is read here.
@@ -93,7 +93,11 @@ impl fmt::Display for File {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {
     /// The first bytes are not those of the format.
-    #[error("{file}: expected the file to begin with {:?}, got {}", ascii(expected), ascii(got))]
+    #[error(
+        "{file}: expected the file to begin with {:?}, got {}",
+        ascii(expected),
+        ascii(got)
+    )]
     Magic {
         /// The format that was asked for.
         file: File,
@@ -223,7 +227,9 @@ pub enum FormatError {
         got: String,
     },
     /// A field's size in bytes that no known curve has.
-    #[error("{file}: section {section} at {offset}: expected a field {field} of {expected} bytes, got {got}")]
+    #[error(
+        "{file}: section {section} at {offset}: expected a field {field} of {expected} bytes, got {got}"
+    )]
     FieldSize {
         /// The format.
         file: File,
@@ -331,7 +337,9 @@ pub enum FormatError {
         offset: u64,
     },
     /// A term of a constraint on a wire that does not exist.
-    #[error("r1cs: constraint {constraint} at {offset}: expected a wire below {expected}, got {got}")]
+    #[error(
+        "r1cs: constraint {constraint} at {offset}: expected a wire below {expected}, got {got}"
+    )]
     ConstraintWire {
         /// Which constraint.
         constraint: u32,

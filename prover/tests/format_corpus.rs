@@ -76,8 +76,11 @@ fn public_json_corpus() {
     });
 }
 
+/// A seed's name and content.
+type Seed = (&'static str, Vec<u8>);
+
 /// Runs `body` on each file of a target's corpus, and on each prefix of each seed.
-fn replay(target: &str, body: fn(&[u8]), seeds: fn(Curve) -> Vec<(&'static str, Vec<u8>)>) {
+fn replay(target: &str, body: fn(&[u8]), seeds: fn(Curve) -> Vec<Seed>) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("fuzz/corpus")
         .join(target);

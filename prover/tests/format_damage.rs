@@ -22,6 +22,9 @@ use format_builder::{CURVES, Curve, Parts};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
+/// What a reader is put through, from `fuzz/bodies`.
+type Body = fn(&[u8]);
+
 /// One thing that can happen to the bytes of a file.
 #[derive(Debug, Clone)]
 enum Damage {
@@ -111,7 +114,7 @@ fn curve() -> impl Strategy<Value = Curve> {
 }
 
 /// Runs `body` on a binary file that has been disturbed, and then struck.
-fn survives(mut parts: Parts, disorders: &[Disorder], damages: &[Damage], body: impl Fn(&[u8])) {
+fn survives(mut parts: Parts, disorders: &[Disorder], damages: &[Damage], body: Body) {
     for disorder in disorders {
         disturb(&mut parts, disorder);
     }
@@ -155,7 +158,7 @@ proptest! {
 
     #[test]
     fn texts(curve in curve(), damages in prop::collection::vec(damage(), 0..6)) {
-        let texts: [(String, fn(&[u8])); 3] = [
+        let texts: [(String, Body); 3] = [
             (format_builder::verification_key(curve), vk_json::run),
             (format_builder::proof(curve), proof_json::run),
             (format_builder::public(curve), public_json::run),

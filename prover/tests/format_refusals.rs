@@ -44,6 +44,9 @@ fn r1cs_error(parts: &Parts) -> FormatError {
     R1cs::parse(Bytes::from(parts.bytes())).expect_err("the constraints must be refused")
 }
 
+/// Reads a file that must be refused.
+type Refuse = fn(&Parts) -> FormatError;
+
 // ---- the container ----
 
 #[test]
@@ -268,7 +271,7 @@ fn each_section_is_needed() {
 
 #[test]
 fn headers_end_with_their_last_field() {
-    let cases: [(File, Parts, fn(&Parts) -> FormatError, u64); 3] = [
+    let cases: [(File, Parts, Refuse, u64); 3] = [
         (File::Zkey, zkey(BN254), zkey_error, 4),
         (File::Wtns, wtns(BN254), wtns_error, 40),
         (File::R1cs, r1cs(BN254), r1cs_error, 64),

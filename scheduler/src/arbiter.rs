@@ -515,8 +515,8 @@ impl Arbiter {
 
     /// When a job of this tenant would be finished if it were submitted now. `None` for an
     /// unknown tenant. Takes the tenant's cores as a fluid at the rate that it would get if
-    /// nobody else's demand changed. Uses the arbiter's scratch memory, hence `&mut`; changes
-    /// nothing.
+    /// nobody else's demand changed. `&mut` because it uses the arbiter's scratch memory and
+    /// carries its accounts forward to `now`; it decides nothing.
     pub fn estimate(
         &mut self,
         tenant: TenantId,
@@ -524,6 +524,8 @@ impl Arbiter {
         deadline: Option<Nanos>,
         now: Nanos,
     ) -> Option<Estimate> {
+        let now = now.max(self.now);
+        self.account(now);
         let slot = self.slot(tenant)?;
         let class = self.class_of(slot)?;
         let due = deadline.unwrap_or(now.plus(class.deadline_implied));

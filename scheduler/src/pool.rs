@@ -128,10 +128,11 @@ impl Pool {
         ownership
     }
 
-    /// Takes the worker's answer to an epoch. `None` if that is not the newest, or answered
-    /// already; otherwise whose work it ran before, and whether this ends a fence.
+    /// Takes the worker's answer to an epoch. `None` if there is no such unit, or that epoch is
+    /// not its newest, or answered already; otherwise whose work it ran before, and whether this
+    /// ends a fence.
     pub(crate) fn answer(&mut self, index: usize, epoch: Epoch) -> Option<Answer> {
-        let unit = &mut self.units[index];
+        let unit = self.units.get_mut(index)?;
         if unit.answered || unit.epoch != epoch {
             return None;
         }

@@ -18,10 +18,24 @@ struct Case {
 
 /// Up to three tenants on up to four seats: debts of up to two slices, guarantees within the box.
 fn cases() -> impl Strategy<Value = Case> {
-    let claim = (0u32..=5, 0u64..=33, 1u32..=8, -2i64..=2, prop::option::weighted(0.2, 0u64..3));
-    let seat = (prop::option::of(0usize..3), 0u8..8, any::<bool>(), any::<bool>());
-    (prop::collection::vec(claim, 1..=3), prop::collection::vec(seat, 1..=4)).prop_map(
-        |(claims, seats)| {
+    let claim = (
+        0u32..=5,
+        0u64..=33,
+        1u32..=8,
+        -2i64..=2,
+        prop::option::weighted(0.2, 0u64..3),
+    );
+    let seat = (
+        prop::option::of(0usize..3),
+        0u8..8,
+        any::<bool>(),
+        any::<bool>(),
+    );
+    (
+        prop::collection::vec(claim, 1..=3),
+        prop::collection::vec(seat, 1..=4),
+    )
+        .prop_map(|(claims, seats)| {
             let open = seats.iter().filter(|seat| seat.1 > 0).count() as u64;
             let seats: Vec<Seat> = seats
                 .into_iter()
@@ -43,8 +57,7 @@ fn cases() -> impl Strategy<Value = Case> {
                 })
                 .collect();
             Case { claims, seats }
-        },
-    )
+        })
 }
 
 fn open(seats: &[Seat]) -> usize {
@@ -57,7 +70,11 @@ fn seats_of(owners: &[Option<usize>], claim: usize) -> u32 {
 
 /// Seats that change hands: a seat given to a claim that did not hold it.
 fn moved(owners: &[Option<usize>], seats: &[Seat]) -> usize {
-    owners.iter().zip(seats).filter(|(owner, seat)| owner.is_some() && **owner != seat.holder).count()
+    owners
+        .iter()
+        .zip(seats)
+        .filter(|(owner, seat)| owner.is_some() && **owner != seat.holder)
+        .count()
 }
 
 /// Every way to give open seats to claims or to nobody.
@@ -85,17 +102,21 @@ fn oracle(case: &Case, rates: &[Rate]) -> (Vec<u32>, usize) {
     let wanted: u32 = claims.iter().map(|claim| claim.want).sum();
     let due = wanted.min(open(seats) as u32);
     let held = |i: usize, kept: bool| {
-        let mine = seats.iter().filter(|s| !s.closed && s.holder == Some(i) && (s.kept || !kept));
+        let mine = seats
+            .iter()
+            .filter(|s| !s.closed && s.holder == Some(i) && (s.kept || !kept));
         mine.count() as u32
     };
-    let lawful = all_assignments(claims.len(), seats).into_iter().filter(|owners| {
-        let counts: Vec<u32> = (0..claims.len()).map(|i| seats_of(owners, i)).collect();
-        counts.iter().sum::<u32>() == due
-            && (0..claims.len()).all(|i| {
-                let floor = rates[i].floor();
-                counts[i] >= floor && counts[i] <= claims[i].want && counts[i] <= floor + 1
-            })
-    });
+    let lawful = all_assignments(claims.len(), seats)
+        .into_iter()
+        .filter(|owners| {
+            let counts: Vec<u32> = (0..claims.len()).map(|i| seats_of(owners, i)).collect();
+            counts.iter().sum::<u32>() == due
+                && (0..claims.len()).all(|i| {
+                    let floor = rates[i].floor();
+                    counts[i] >= floor && counts[i] <= claims[i].want && counts[i] <= floor + 1
+                })
+        });
     // The extra seats as a list of merits, the best first: the best list is the one that no
     // other list beats at the first place where they differ.
     let merit = |owners: &Vec<Option<usize>>| {
@@ -127,7 +148,13 @@ fn oracle(case: &Case, rates: &[Rate]) -> (Vec<u32>, usize) {
     }
     let first = best.first().expect("some assignment obeys the rules");
     let counts = (0..claims.len()).map(|i| seats_of(first, i)).collect();
-    (counts, best.iter().map(|owners| moved(owners, seats)).min().expect("as above"))
+    (
+        counts,
+        best.iter()
+            .map(|owners| moved(owners, seats))
+            .min()
+            .expect("as above"),
+    )
 }
 
 proptest! {
@@ -237,8 +264,14 @@ fn a_full_box_is_shared_out_whole() {
     let owners = matcher.decide(SLICE, &claims, &[Seat::default(); 1_024]);
     assert!(owners.iter().all(Option::is_some));
     for class in 0..4 {
-        let counts: Vec<u32> = (class..256).step_by(4).map(|i| matcher.counts()[i]).collect();
+        let counts: Vec<u32> = (class..256)
+            .step_by(4)
+            .map(|i| matcher.counts()[i])
+            .collect();
         let (min, max) = (counts.iter().min(), counts.iter().max());
-        assert!(max.zip(min).is_some_and(|(max, min)| max - min <= 1), "class {class}: {counts:?}");
+        assert!(
+            max.zip(min).is_some_and(|(max, min)| max - min <= 1),
+            "class {class}: {counts:?}"
+        );
     }
 }

@@ -9,7 +9,7 @@ use ark_ec::pairing::Pairing;
 use ark_ec::scalar_mul::ScalarMul;
 use ark_ec::short_weierstrass::{Affine, Projective, SWCurveConfig};
 use ark_ec::{AffineRepr, PrimeGroup};
-use ark_ff::{BigInteger, FftField, Field, LegendreSymbol, PrimeField};
+use ark_ff::{BigInteger, Field, LegendreSymbol, PrimeField};
 use ark_poly::{EvaluationDomain, Radix2EvaluationDomain};
 use ark_std::rand::SeedableRng;
 use ark_std::rand::rngs::StdRng;
@@ -68,7 +68,11 @@ impl Curve for Bls12_381 {
 
 /// What stands in a record beside a figure of an arkworks crate.
 pub(crate) fn build(name: &str) -> String {
-    let parallel = if cfg!(feature = "parallel") { "parallel" } else { "no parallel" };
+    let parallel = if cfg!(feature = "parallel") {
+        "parallel"
+    } else {
+        "no parallel"
+    };
     // The crates of 0.6 declare a feature "asm" whose list is empty: there is nothing to turn on.
     format!("{name} {}, {parallel}", version(name))
 }
@@ -82,8 +86,7 @@ pub(crate) fn runs_on(threads: usize) -> bool {
 pub(crate) fn on_threads<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> Result<T> {
     #[cfg(feature = "parallel")]
     {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-        Ok(pool.context("threads for arkworks")?.install(work))
+        super::on_pool(threads, work)
     }
     #[cfg(not(feature = "parallel"))]
     {
@@ -109,7 +112,10 @@ impl<B: PrimeField> Layout<B> {
     pub(crate) fn new() -> Layout<B> {
         let r = B::from(2u64).pow([64 * limbs::<B>() as u64]);
         // A power of two is not zero in a field of another characteristic.
-        Layout { r, r_inverse: r.inverse().unwrap_or_default() }
+        Layout {
+            r,
+            r_inverse: r.inverse().unwrap_or_default(),
+        }
     }
 
     /// x || y; infinity is all zero.
@@ -132,7 +138,10 @@ impl<B: PrimeField> Layout<B> {
     where
         P: SWCurveConfig<BaseField: Field<BasePrimeField = B>>,
     {
-        points.iter().flat_map(|point| self.point_bytes(point)).collect()
+        points
+            .iter()
+            .flat_map(|point| self.point_bytes(point))
+            .collect()
     }
 
     /// Reads what [`Layout::points_bytes`] writes. Whether points are on the curve is not looked
@@ -142,7 +151,11 @@ impl<B: PrimeField> Layout<B> {
         P: SWCurveConfig<BaseField: Field<BasePrimeField = B>>,
     {
         let coordinate = 8 * limbs::<B>() * P::BaseField::extension_degree() as usize;
-        ensure!(bytes.len() % (2 * coordinate) == 0, "{} bytes are no whole points", bytes.len());
+        ensure!(
+            bytes.len().is_multiple_of(2 * coordinate),
+            "{} bytes are no whole points",
+            bytes.len()
+        );
         bytes
             .chunks_exact(2 * coordinate)
             .map(|point| {
@@ -150,14 +163,20 @@ impl<B: PrimeField> Layout<B> {
                     return Ok(Affine::identity());
                 }
                 let (x, y) = point.split_at(coordinate);
-                Ok(Affine::new_unchecked(self.coordinate(x)?, self.coordinate(y)?))
+                Ok(Affine::new_unchecked(
+                    self.coordinate(x)?,
+                    self.coordinate(y)?,
+                ))
             })
             .collect()
     }
 
     /// Elements in Montgomery form, one after another.
     pub(crate) fn elements_bytes(&self, elements: &[B]) -> Vec<u8> {
-        elements.iter().flat_map(|element| canonical(&(*element * self.r))).collect()
+        elements
+            .iter()
+            .flat_map(|element| canonical(&(*element * self.r)))
+            .collect()
     }
 
     /// An element of the prime field from its Montgomery form.
@@ -182,7 +201,11 @@ pub(crate) fn canonical<F: PrimeField>(element: &F) -> Vec<u8> {
 /// The element of a plain little-endian integer below the modulus.
 pub(crate) fn from_canonical<F: PrimeField>(bytes: &[u8]) -> Result<F> {
     let mut integer = F::BigInt::default();
-    ensure!(bytes.len() == 8 * limbs::<F>(), "{} bytes are no field element", bytes.len());
+    ensure!(
+        bytes.len() == 8 * limbs::<F>(),
+        "{} bytes are no field element",
+        bytes.len()
+    );
     for (limb, bytes) in integer.as_mut().iter_mut().zip(bytes.as_chunks::<8>().0) {
         *limb = u64::from_le_bytes(*bytes);
     }
@@ -192,29 +215,37 @@ pub(crate) fn from_canonical<F: PrimeField>(bytes: &[u8]) -> Result<F> {
 /// Random multiples of a group's generator, all different.
 pub(crate) fn points<P: SWCurveConfig>(count: usize) -> Vec<Affine<P>> {
     let mut random = seeded();
-    let scalars: Vec<P::ScalarField> =
-        (0..count).map(|_| ark_std::UniformRand::rand(&mut random)).collect();
+    let scalars: Vec<P::ScalarField> = (0..count)
+        .map(|_| ark_std::UniformRand::rand(&mut random))
+        .collect();
     Projective::<P>::generator().batch_mul(&scalars)
 }
 
 /// The domain of 2^log2 elements with the root of unity that snarkjs uses, the smallest
 /// non-residue to the power of (r - 1) / 2^s. arkworks' own root for BLS12-381 is another one.
 pub(crate) fn domain<F: PrimeField>(log2: u32) -> Result<Radix2EvaluationDomain<F>> {
-    let mut domain = Radix2EvaluationDomain::new(1 << log2).context("a domain of this size")?;
+    let mut domain =
+        Radix2EvaluationDomain::<F>::new(1 << log2).context("a domain of this size")?;
     domain.group_gen = root_of_unity(log2)?;
-    domain.group_gen_inv = domain.group_gen.inverse().context("a root of unity is not zero")?;
+    domain.group_gen_inv = domain
+        .group_gen
+        .inverse()
+        .context("a root of unity is not zero")?;
     Ok(domain)
 }
 
 /// snarkjs's primitive root of unity of order 2^log2.
 pub(crate) fn root_of_unity<F: PrimeField>(log2: u32) -> Result<F> {
-    ensure!(log2 <= F::TWO_ADICITY, "the field has no root of unity of order 2^{log2}");
+    ensure!(
+        log2 <= F::TWO_ADICITY,
+        "the field has no root of unity of order 2^{log2}"
+    );
     let mut non_residue = F::from(2u64);
     while non_residue.legendre() != LegendreSymbol::QuadraticNonResidue {
         non_residue += F::one();
     }
     let root = non_residue.pow(F::TRACE);
-    Ok((log2..<F as FftField>::TWO_ADICITY).fold(root, |root, _| root.square()))
+    Ok((log2..F::TWO_ADICITY).fold(root, |root, _| root.square()))
 }
 
 fn limbs<F: PrimeField>() -> usize {
@@ -230,11 +261,17 @@ mod tests {
         let mut g1 = points::<C::G1>(5);
         g1.push(Affine::identity());
         let bytes = layout.points_bytes(&g1);
-        assert_eq!(bytes.len(), 6 * C::ID.point_bytes(caldera_kernels::Group::G1));
+        assert_eq!(
+            bytes.len(),
+            6 * C::ID.point_bytes(caldera_kernels::Group::G1)
+        );
         assert_eq!(layout.points::<C::G1>(&bytes).expect("our own bytes"), g1);
         let g2 = points::<C::G2>(3);
         let bytes = layout.points_bytes(&g2);
-        assert_eq!(bytes.len(), 3 * C::ID.point_bytes(caldera_kernels::Group::G2));
+        assert_eq!(
+            bytes.len(),
+            3 * C::ID.point_bytes(caldera_kernels::Group::G2)
+        );
         assert_eq!(layout.points::<C::G2>(&bytes).expect("our own bytes"), g2);
         assert!(layout.points::<C::G2>(&bytes[1..]).is_err());
         assert!(layout.points::<C::G1>(&vec![0xff; bytes.len()]).is_err());
@@ -249,7 +286,8 @@ mod tests {
     #[test]
     fn the_generator_lies_as_in_a_file_of_snarkjs() {
         // 1 and 2 times R = 2^256 mod q.
-        let bytes = Layout::<ark_bn254::Fq>::new().points_bytes(&[Affine::<ark_bn254::g1::Config>::generator()]);
+        let bytes = Layout::<ark_bn254::Fq>::new()
+            .points_bytes(&[Affine::<ark_bn254::g1::Config>::generator()]);
         let r = ark_bn254::Fq::from(2u64).pow([256]);
         assert_eq!(bytes[..32], canonical(&r)[..]);
         assert_eq!(bytes[32..], canonical(&(r + r))[..]);
@@ -260,10 +298,14 @@ mod tests {
         use caldera_kernels::field::{FrBls12_381, FrBn254, PrimeField as _};
         for log2 in [0, 1, 5, 20] {
             let mut bytes = [0; 32];
-            FrBn254::root_of_unity(log2).expect("within the field").to_canonical_le(&mut bytes);
+            FrBn254::root_of_unity(log2)
+                .expect("within the field")
+                .to_canonical_le(&mut bytes);
             let root = root_of_unity::<ark_bn254::Fr>(log2).expect("within the field");
             assert_eq!(canonical(&root)[..], bytes[..]);
-            FrBls12_381::root_of_unity(log2).expect("within the field").to_canonical_le(&mut bytes);
+            FrBls12_381::root_of_unity(log2)
+                .expect("within the field")
+                .to_canonical_le(&mut bytes);
             let root = root_of_unity::<ark_bls12_381::Fr>(log2).expect("within the field");
             assert_eq!(canonical(&root)[..], bytes[..]);
         }

@@ -45,12 +45,24 @@ impl<C: Curve> Prover<C> {
         ensure!(header.curve == C::ID, "the key is of another curve");
         let layout = Layout::<C::Fq>::new();
         let one_g1 = |bytes: &Bytes| {
-            layout.points::<C::G1>(bytes)?.first().copied().context("a point of the key's header")
+            layout
+                .points::<C::G1>(bytes)?
+                .first()
+                .copied()
+                .context("a point of the key's header")
         };
         let one_g2 = |bytes: &Bytes| {
-            layout.points::<C::G2>(bytes)?.first().copied().context("a point of the key's header")
+            layout
+                .points::<C::G2>(bytes)?
+                .first()
+                .copied()
+                .context("a point of the key's header")
         };
-        let g1 = |part| layout.points::<C::G1>(zkey.part(part)).with_context(|| format!("{part}"));
+        let g1 = |part| {
+            layout
+                .points::<C::G1>(zkey.part(part))
+                .with_context(|| format!("{part}"))
+        };
         let key = ProvingKey {
             vk: VerifyingKey {
                 alpha_g1: one_g1(&header.alpha_g1)?,
@@ -68,12 +80,15 @@ impl<C: Curve> Prover<C> {
             l_query: g1(Part::C)?,
         };
         let assignment = witness
-            .scalars()
+            .elements()
             .chunks_exact(32)
             .map(from_canonical)
             .collect::<Result<Vec<C::Fr>>>()
             .context("the witness")?;
-        ensure!(assignment.len() == header.wires as usize, "the witness is of another circuit");
+        ensure!(
+            assignment.len() == header.wires as usize,
+            "the witness is of another circuit"
+        );
         Ok(Prover {
             verifying: prepare_verifying_key(&key.vk),
             key,
@@ -116,13 +131,17 @@ impl<C: Curve> Prover<C> {
 
 /// The entries of section 4 as rows of A and B. Values are stored times R^2 with R = 2^256.
 fn matrices<F: PrimeField>(entries: &[u8], rows: usize) -> Result<[Matrix<F>; 2]> {
-    let r_inverse = F::from(2u64).pow([256]).inverse().context("a power of two is not zero")?;
+    let r_inverse = F::from(2u64)
+        .pow([256])
+        .inverse()
+        .context("a power of two is not zero")?;
     let factor = r_inverse.square();
     let mut matrices = [vec![Vec::new(); rows], vec![Vec::new(); rows]];
     for entry in entries.chunks_exact(44) {
         let (place, value) = entry.split_at(12);
-        let number =
-            |at: usize| u32::from_le_bytes([place[at], place[at + 1], place[at + 2], place[at + 3]]);
+        let number = |at: usize| {
+            u32::from_le_bytes([place[at], place[at + 1], place[at + 2], place[at + 3]])
+        };
         let row = matrices
             .get_mut(number(0) as usize)
             .and_then(|matrix| matrix.get_mut(number(4) as usize))
@@ -143,20 +162,29 @@ impl R1CSToQAP for OddCoset {
         assignment: &[F],
     ) -> R1csResult<Vec<F>> {
         let too_large = |_| SynthesisError::PolynomialDegreeTooLarge;
-        let [a, b] = matrices else { return Err(SynthesisError::Unsatisfiable) };
+        let [a, b] = matrices else {
+            return Err(SynthesisError::Unsatisfiable);
+        };
         let rows_times = |matrix: &Matrix<F>| -> Vec<F> {
-            cfg_iter!(matrix).map(|row| evaluate_constraint(row, assignment)).collect()
+            cfg_iter!(matrix)
+                .map(|row| evaluate_constraint(row, assignment))
+                .collect()
         };
         let (mut a, mut b) = (rows_times(a), rows_times(b));
         let mut c: Vec<F> = cfg_iter!(a).zip(&b).map(|(a, b)| *a * b).collect();
         let domain = domain::<F>(rows.ilog2()).map_err(too_large)?;
         let shift = root_of_unity(rows.ilog2() + 1).map_err(too_large)?;
-        let odd = domain.get_coset(shift).ok_or(SynthesisError::PolynomialDegreeTooLarge)?;
+        let odd = domain
+            .get_coset(shift)
+            .ok_or(SynthesisError::PolynomialDegreeTooLarge)?;
         for side in [&mut a, &mut b, &mut c] {
             domain.ifft_in_place(side);
             odd.fft_in_place(side);
         }
-        cfg_iter_mut!(a).zip(&b).zip(&c).for_each(|((a, b), c)| *a = *a * b - c);
+        cfg_iter_mut!(a)
+            .zip(&b)
+            .zip(&c)
+            .for_each(|((a, b), c)| *a = *a * b - c);
         Ok(a)
     }
 
@@ -188,10 +216,14 @@ mod tests {
         let (zkey, witness) = synthetic(C::ID, 6, 0.5, 1).expect("a small key");
         let mut prover = Prover::<C>::new(&zkey, &witness).expect("a key of our own");
         let threads = if cfg!(feature = "parallel") { 2 } else { 1 };
-        let proof = on_threads(threads, || prover.prove()).expect("threads").expect("a proof");
+        let proof = on_threads(threads, || prover.prove())
+            .expect("threads")
+            .expect("a proof");
         assert!(prover.verify(&proof).expect("well-formed inputs"));
         prover.spoil();
-        let proof = on_threads(threads, || prover.prove()).expect("threads").expect("a proof");
+        let proof = on_threads(threads, || prover.prove())
+            .expect("threads")
+            .expect("a proof");
         assert!(!prover.verify(&proof).expect("well-formed inputs"));
     }
 

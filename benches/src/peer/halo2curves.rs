@@ -17,8 +17,7 @@ pub(crate) fn build() -> String {
 
 /// Runs its code on so many threads.
 pub(crate) fn on_threads<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> Result<T> {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-    Ok(pool.context("threads for halo2curves")?.install(work))
+    super::on_pool(threads, work)
 }
 
 /// One of its groups, beside arkworks' of the same name.
@@ -47,7 +46,10 @@ impl Group for G2Affine {
     type Ark = ark_bn254::Fq2;
 
     fn coordinate(from: &ark_bn254::Fq2) -> Result<Fq2> {
-        Ok(Fq2::new(prime(&canonical(&from.c0))?, prime(&canonical(&from.c1))?))
+        Ok(Fq2::new(
+            prime(&canonical(&from.c0))?,
+            prime(&canonical(&from.c1))?,
+        ))
     }
 
     fn ark(from: &Fq2) -> Result<ark_bn254::Fq2> {
@@ -81,7 +83,8 @@ pub(crate) fn point<G: Group>(x: &G::Ark, y: &G::Ark) -> Result<G> {
 
 /// A sum of multiples, in arkworks' coordinates; `None` for infinity.
 pub(crate) fn coordinates<G: Group>(sum: &G::CurveExt) -> Result<Option<(G::Ark, G::Ark)>> {
-    let Some(coordinates) = Option::<halo2curves::Coordinates<G>>::from(sum.to_affine().coordinates())
+    let Some(coordinates) =
+        Option::<halo2curves::Coordinates<G>>::from(sum.to_affine().coordinates())
     else {
         return Ok(None);
     };

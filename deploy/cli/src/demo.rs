@@ -252,11 +252,8 @@ impl Film {
                 if until > end + slice {
                     break;
                 }
-                let frames = self
-                    .frames
-                    .iter()
-                    .filter(|(at, _)| *at > until - slice && *at <= until);
-                if let Some((_, owners)) = frames.last() {
+                let seen = |at: &Duration| *at > until - slice && *at <= until;
+                if let Some((_, owners)) = self.frames.iter().rfind(|(at, _)| seen(at)) {
                     last = match owners.get(unit).and_then(Option::as_deref) {
                         Some(name) if name == SOCIAL.name => SOCIAL.letter,
                         Some(name) if name == FINANCIAL.name => FINANCIAL.letter,
@@ -413,6 +410,7 @@ fn stages_table(results: &[Proven]) -> Table {
         sum.cpu_ms += stage.cpu_ms;
         sum.max_quantum_us = sum.max_quantum_us.max(stage.max_quantum_us);
     }
+    sums.sort_by(|a, b| b.cpu_ms.total_cmp(&a.cpu_ms));
     let all: f64 = sums.iter().map(|sum| sum.cpu_ms).sum();
     let proofs = results.len().max(1) as f64;
     let mut table = Table::new(&[

@@ -172,23 +172,6 @@ impl Facts {
             let _ = writeln!(text, "{name:<width$}  {shown}");
             json.insert(name.to_owned(), value);
         }
-        if !self.contributions.is_empty() {
-            let list: Vec<Value> = self
-                .contributions
-                .iter()
-                .map(|(kind, name)| json!({ "kind": kind, "name": name }))
-                .collect();
-            json.insert("contributionList".to_owned(), list.into());
-            let mut contributions = Table::new(&[">", "kind", "name"]);
-            for (index, (kind, name)) in self.contributions.into_iter().enumerate() {
-                contributions.row([
-                    (index + 1).to_string(),
-                    kind.to_owned(),
-                    name.unwrap_or_default(),
-                ]);
-            }
-            let _ = write!(text, "\n{contributions}");
-        }
         if !self.sections.is_empty() {
             let mut list = Vec::new();
             let mut sections = Table::new(&[">section", "holds", ">offset", ">bytes", ">"]);
@@ -204,6 +187,33 @@ impl Facts {
             }
             json.insert("sections".to_owned(), list.into());
             let _ = write!(text, "\n{sections}");
+        }
+        if !self.contributions.is_empty() {
+            let list: Vec<Value> = self
+                .contributions
+                .iter()
+                .map(|(kind, name)| json!({ "kind": kind, "name": name }))
+                .collect();
+            json.insert("contributionList".to_owned(), list.into());
+            let mut contributions = Table::new(&[">", "kind", "name"]);
+            let count = self.contributions.len();
+            for (index, (kind, name)) in self.contributions.into_iter().enumerate() {
+                if index >= CONTRIBUTIONS_SHOWN && index + 1 < count {
+                    continue;
+                }
+                contributions.row([
+                    (index + 1).to_string(),
+                    kind.to_owned(),
+                    name.unwrap_or_default(),
+                ]);
+            }
+            let _ = write!(text, "\n{contributions}");
+            if count > CONTRIBUTIONS_SHOWN + 1 {
+                let _ = writeln!(
+                    text,
+                    "  the first ones and the last; --json has all {count}"
+                );
+            }
         }
         Report::new(text, json.into())
     }
@@ -252,3 +262,6 @@ fn hex(bytes: &[u8]) -> String {
         text
     })
 }
+
+/// A ceremony can have thousands of contributors, and the rest is to be seen beside them.
+const CONTRIBUTIONS_SHOWN: usize = 3;

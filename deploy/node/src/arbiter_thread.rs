@@ -8,7 +8,7 @@
 //! lock nor memory, so nothing between a demand and an owner's word can wait for anybody.
 //!
 //! The thread sleeps in a futex until somebody pushes something or the arbiter's own time comes.
-//! While anybody holds a core it also looks every [`DRAIN_EVERY`] at the rings in which workers
+//! While anybody holds a core it also looks every `DRAIN_EVERY` at the rings in which workers
 //! leave the records of their quanta, and passes them on.
 
 use std::collections::VecDeque;
@@ -225,8 +225,16 @@ impl Inbox {
     /// Reports the end of a job that was in a slot.
     pub fn end(&self, ended: Ended) {
         let kept = self.ended.push(ended);
-        assert!(kept.is_ok(), "a job ends once and there is room for each slot");
+        assert!(
+            kept.is_ok(),
+            "a job ends once and there is room for each slot"
+        );
         self.wake();
+    }
+
+    /// The oldest report of an ended job.
+    pub fn take_ended(&self) -> Option<Ended> {
+        self.ended.pop()
     }
 
     /// Wakes the arbiter. A system call at most; never waits.
@@ -312,7 +320,7 @@ impl ArbiterThread {
     }
 
     fn take_in(&mut self) {
-        while let Some(Ended { job, outcome, at }) = self.inbox.ended.pop() {
+        while let Some(Ended { job, outcome, at }) = self.inbox.take_ended() {
             self.handle(Event::Finished { job, outcome, at });
             if let Some(job) = self.clear_slot(job) {
                 self.tell(Notice::Ended { job, outcome, at });
@@ -327,7 +335,11 @@ impl ArbiterThread {
                 self.handle(event);
             }
         }
-        if self.arbiter.wake_at().is_some_and(|at| at <= self.clock.now()) {
+        if self
+            .arbiter
+            .wake_at()
+            .is_some_and(|at| at <= self.clock.now())
+        {
             self.handle(Event::Tick);
         }
     }
@@ -389,7 +401,11 @@ impl ArbiterThread {
             // cancelled while they were prepared, and not yet cleared, can fill the rest.
             if job.end() {
                 let (outcome, at) = (Outcome::Failed, self.clock.now());
-                self.handle(Event::Finished { job: id, outcome, at });
+                self.handle(Event::Finished {
+                    job: id,
+                    outcome,
+                    at,
+                });
                 self.tell(Notice::Ended { job, outcome, at });
             }
             return;
@@ -409,7 +425,8 @@ impl ArbiterThread {
     fn look(&mut self, view: &mut PoolView) {
         view.at = self.clock.now();
         view.units.clear();
-        view.units.extend(self.arbiter.pool().units().iter().cloned());
+        view.units
+            .extend(self.arbiter.pool().units().iter().cloned());
         view.tenants.clear();
         view.tenants.extend(self.arbiter.tenants());
         view.counters = self.arbiter.counters();
@@ -500,7 +517,13 @@ impl ArbiterThread {
 
     fn sleep(&self) {
         let held = |unit: &Unit| unit.owner().is_some();
-        let drain = self.arbiter.pool().units().iter().any(held).then_some(DRAIN_EVERY);
+        let drain = self
+            .arbiter
+            .pool()
+            .units()
+            .iter()
+            .any(held)
+            .then_some(DRAIN_EVERY);
         let own = self
             .arbiter
             .wake_at()

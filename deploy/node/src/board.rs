@@ -20,8 +20,8 @@
 //! That is never a worker: the arbiter sends the reference that it takes out of a slot to the
 //! reaper, which keeps it until nobody else holds one.
 
-use std::sync::OnceLock;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use std::thread::Thread;
 
@@ -226,7 +226,10 @@ impl Seat {
             return false;
         }
         // A worker sits before it rests for the first time.
-        self.thread.get().inspect(|thread| thread.unpark()).is_some()
+        self.thread
+            .get()
+            .inspect(|thread| thread.unpark())
+            .is_some()
     }
 }
 
@@ -311,12 +314,9 @@ impl RunningJob {
     /// Counts a quantum of `worker`. Called by that worker only.
     pub fn count(&self, worker: usize, kernel: &'static str, start: Nanos, end: Nanos) {
         // Zero stands for never; the clock starts before the first thread, so it is past zero.
-        let _ = self.first_ns.compare_exchange(
-            0,
-            start.0,
-            Ordering::Relaxed,
-            Ordering::Relaxed,
-        );
+        let _ = self
+            .first_ns
+            .compare_exchange(0, start.0, Ordering::Relaxed, Ordering::Relaxed);
         self.last_ns.fetch_max(end.0, Ordering::Relaxed);
         self.tallies[worker].count(kernel, end.since(start).0);
     }

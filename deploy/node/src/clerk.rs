@@ -157,7 +157,8 @@ impl Clerk {
                     digest,
                 } => {
                     let removed = self.blobs.remove(&tenant, digest.0);
-                    self.service.send(Message::BlobRemoved { exchange, removed });
+                    self.service
+                        .send(Message::BlobRemoved { exchange, removed });
                 }
                 Task::Register {
                     ticket,

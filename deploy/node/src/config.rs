@@ -317,7 +317,9 @@ fn check(raw: Raw, over: &Overrides) -> Result<Config, ConfigError> {
     for tenant in raw.tenant {
         let tenant = check_tenant(tenant, &policy)?;
         if !names.insert(tenant.name.clone()) {
-            return Err(ConfigError::TenantTwice { name: tenant.name.to_string() });
+            return Err(ConfigError::TenantTwice {
+                name: tenant.name.to_string(),
+            });
         }
         tenants.push(tenant);
     }

@@ -74,13 +74,8 @@ fn main() -> ExitCode {
         Err(error) => tracing::error!(%error, "waiting for signals"),
     }
     notify("STOPPING=1");
-    match node.stop() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!(%error, "stopping");
-            ExitCode::from(INTERNAL)
-        }
-    }
+    node.stop();
+    ExitCode::SUCCESS
 }
 
 fn start(options: Options) -> Result<Node, StartError> {

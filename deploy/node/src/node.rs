@@ -5,6 +5,11 @@
 //! thread settles on its cores before it does anything else and says what it got; the address is
 //! given out only when all of them stand.
 //!
+//! A thread that panics takes the process with it. Kernels and readers of strangers' files are
+//! caught where they are called; what is left is a broken invariant of ours, and a box that has
+//! lost its arbiter, its clerk or a worker looks alive and is not. Whoever supervises the process
+//! starts it again, and the store is made for that.
+//!
 //! Stopping: the shell is told, stops listening, gives answers that are on their way two seconds,
 //! and ends; then workers end after the quantum that they are in. Jobs end with the process; what
 //! the store holds is synced as it is written, so there is nothing to flush.
@@ -49,7 +54,7 @@ pub struct Node {
     board: Arc<Board>,
     inbox: Arc<Inbox>,
     preparations: Arc<Preparations>,
-    shell: Option<JoinHandle<io::Result<()>>>,
+    shell: Option<JoinHandle<()>>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -248,14 +253,18 @@ impl Node {
             development: config.development,
             service: post,
         };
-        crew.hire("clerk".into(), background.clone(), None, move || clerk.run())?;
+        crew.hire("clerk".into(), background.clone(), None, move || {
+            clerk.run()
+        })?;
 
         let mut refused = crew.refused();
         if let Err(text) = pin::lock_memory() {
             refused.push(text);
         }
         if placement.shared {
-            tracing::info!("workers share their cores with the other threads and stay at normal priority");
+            tracing::info!(
+                "workers share their cores with the other threads and stay at normal priority"
+            );
         }
         for text in &refused {
             tracing::warn!("this system refused {text}");
@@ -267,7 +276,6 @@ impl Node {
             clock,
             keyring,
             units,
-            vitals: crew.vitals.clone(),
             refused,
             inbox: Arc::clone(&inbox),
             outbox,
@@ -295,8 +303,13 @@ impl Node {
         let shell = std::thread::Builder::new()
             .name("rpc".into())
             .spawn(move || {
+                let _vital = Vital;
                 pin::settle(&rpc_cores, None);
-                shell.run()
+                if let Err(error) = shell.run() {
+                    // A box that cannot poll its sockets serves nobody: as after a panic.
+                    tracing::error!(%error, "polling");
+                    std::process::abort();
+                }
             })
             .map_err(system("a thread"))?;
         Ok(Node {
@@ -316,42 +329,37 @@ impl Node {
         self.address
     }
 
-    /// Stops the box and waits for all its threads. An error is that of a shell that failed.
-    pub fn stop(mut self) -> io::Result<()> {
-        self.halt()
+    /// Stops the box and waits for all its threads.
+    pub fn stop(mut self) {
+        self.halt();
     }
 
-    fn halt(&mut self) -> io::Result<()> {
+    fn halt(&mut self) {
+        let Some(shell) = self.shell.take() else {
+            return;
+        };
         self.stop.store(true, Ordering::Release);
         (self.wake)();
-        let served = match self.shell.take().map(JoinHandle::join) {
-            None | Some(Ok(Ok(()))) => Ok(()),
-            Some(Ok(Err(error))) => Err(error),
-            Some(Err(_)) => Err(io::Error::other("the rpc thread panicked")),
-        };
+        // Threads that panic take the process with them, so these joins cannot fail.
+        let _ = shell.join();
         self.board.stop();
         self.inbox.wake();
         self.preparations.wake();
         for thread in self.threads.drain(..) {
-            // A thread that panicked has said so on stderr.
             let _ = thread.join();
         }
-        served
     }
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
-        if self.shell.is_some() {
-            let _ = self.halt();
-        }
+        self.halt();
     }
 }
 
 /// Threads as they start.
 struct Crew {
     threads: Vec<JoinHandle<()>>,
-    vitals: Vec<(String, Arc<AtomicBool>)>,
     standings: Arc<Mutex<Vec<(String, Standing)>>>,
 }
 
@@ -359,7 +367,6 @@ impl Crew {
     fn new() -> Crew {
         Crew {
             threads: Vec::new(),
-            vitals: Vec::new(),
             standings: Arc::default(),
         }
     }
@@ -372,13 +379,11 @@ impl Crew {
         fifo: Option<i32>,
         work: impl FnOnce() + Send + 'static,
     ) -> Result<(), StartError> {
-        let alive = Arc::new(AtomicBool::new(true));
-        let vital = Vital(Arc::clone(&alive));
         let (said, standing) = channel();
         let thread = std::thread::Builder::new()
             .name(name.clone())
             .spawn(move || {
-                let _vital = vital;
+                let _vital = Vital;
                 // The one who hires waits for this.
                 let _ = said.send(pin::settle(&cores, fifo));
                 work();
@@ -391,9 +396,13 @@ impl Crew {
             what: "a thread",
             source: io::Error::other("it ended before it began"),
         })?;
-        tracing::debug!(name, thread = standing.thread, policy = standing.policy, "thread");
+        tracing::debug!(
+            name,
+            thread = standing.thread,
+            policy = standing.policy,
+            "thread"
+        );
         self.threads.push(thread);
-        self.vitals.push((name.clone(), alive));
         if let Ok(mut standings) = self.standings.lock() {
             standings.push((name, standing));
         }
@@ -412,18 +421,26 @@ impl Crew {
         let all = self.standings.lock().map(|all| all.clone());
         let words = |(name, standing): (String, Standing)| {
             let refused = standing.refused.into_iter();
-            refused.map(move |text| format!("{text} ({name})")).collect::<Vec<_>>()
+            refused
+                .map(move |text| format!("{text} ({name})"))
+                .collect::<Vec<_>>()
         };
-        all.unwrap_or_default().into_iter().flat_map(words).collect()
+        all.unwrap_or_default()
+            .into_iter()
+            .flat_map(words)
+            .collect()
     }
 }
 
-/// Says that a thread has ended, however it did.
-struct Vital(Arc<AtomicBool>);
+/// Ends the process if its thread panics.
+struct Vital;
 
 impl Drop for Vital {
     fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
+        if std::thread::panicking() {
+            // The panic itself has been printed by now.
+            std::process::abort();
+        }
     }
 }
 
@@ -441,7 +458,11 @@ fn make_data_folder(config: &Config) -> Result<(), StartError> {
 
 fn keyring(config: &Config) -> Result<Keyring, ConfigError> {
     let mut keyring = Keyring::new(draw_secret()?);
-    let operator = open_secret(config.operator_secret_file.as_deref(), &config.data, OPERATOR)?;
+    let operator = open_secret(
+        config.operator_secret_file.as_deref(),
+        &config.data,
+        OPERATOR,
+    )?;
     keyring.insert(OPERATOR, operator);
     for tenant in &config.tenants {
         let name = tenant.name.as_str();
@@ -454,7 +475,10 @@ fn keyring(config: &Config) -> Result<Keyring, ConfigError> {
 /// Room for twice the jobs that may be prepared at once: see `ArbiterThread`.
 fn slots(config: &Config) -> usize {
     let prepared = |tenant: &crate::config::TenantConfig| {
-        config.policy.class(tenant.class).map_or(0, |class| class.prepared_max as usize)
+        config
+            .policy
+            .class(tenant.class)
+            .map_or(0, |class| class.prepared_max as usize)
     };
     2 * config.tenants.iter().map(prepared).sum::<usize>() + PREPARERS
 }

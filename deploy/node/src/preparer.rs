@@ -14,7 +14,7 @@ use std::thread::Thread;
 use caldera_prover::format::Wtns;
 use caldera_prover::groth16::{Blinding, Job, JobError, ProvingKey};
 use caldera_rpc::error::RpcError;
-use caldera_rpc::methods::Digest;
+use caldera_rpc::methods::{Digest, JobName};
 use caldera_scheduler::{JobId, TenantId};
 use caldera_store::TenantName;
 use caldera_store::blob::{BlobError, BlobStore};
@@ -165,7 +165,7 @@ impl Preparer {
 }
 
 fn internal(job: JobId, error: &dyn std::error::Error) -> RpcError {
-    tracing::error!(%job, error = %error, "preparing failed");
+    tracing::error!(job = %JobName(job.0), error = %error, "preparing failed");
     RpcError::Internal
 }
 

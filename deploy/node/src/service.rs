@@ -21,7 +21,6 @@ mod pool;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 
 use bytes::Bytes;
@@ -178,8 +177,6 @@ pub struct Parts {
     pub keyring: Keyring,
     /// The core and the standing of each unit's thread.
     pub units: Vec<(usize, Standing)>,
-    /// Each thread's name and whether it still runs.
-    pub vitals: Vec<(String, Arc<AtomicBool>)>,
     /// What the system refused of what was asked for, in words.
     pub refused: Vec<String>,
     /// To the arbiter.
@@ -301,8 +298,9 @@ impl Service {
             circuits: HashMap::new(),
             jobs: HashMap::new(),
             keys: HashMap::new(),
-            // Numbers go on upwards after a restart, so an old name cannot mean a new job.
-            next_job: (unix_time().as_secs() << 32) | 1,
+            // Numbers go on upwards after a restart, so an old name cannot mean a new job: a
+            // million for each millisecond that passes.
+            next_job: (unix_time().as_millis() as u64) << 20,
             exchanges: HashMap::new(),
             waiting: HashMap::new(),
             next_ticket: 0,
@@ -323,7 +321,9 @@ impl Service {
             Ok(OPERATOR) => Some(Caller::Operator),
             Ok(name) => {
                 let at = self.tenants.iter().position(|t| t.name.as_str() == name)?;
-                u32::try_from(at).ok().map(|at| Caller::Tenant(TenantId(at)))
+                u32::try_from(at)
+                    .ok()
+                    .map(|at| Caller::Tenant(TenantId(at)))
             }
             Err(error) => {
                 self.telemetry.refused_tokens += 1;
@@ -365,8 +365,16 @@ impl Service {
     pub fn metrics(&mut self, exchange: u64, connections: usize) {
         let ticket = self.ticket();
         let view = self.empty_view();
-        if self.parts.inbox.send(Command::Look { ticket, view }).is_err() {
-            self.answer(exchange, Answer::text(503, "the arbiter's queue is full\n".into()));
+        if self
+            .parts
+            .inbox
+            .send(Command::Look { ticket, view })
+            .is_err()
+        {
+            self.answer(
+                exchange,
+                Answer::text(503, "the arbiter's queue is full\n".into()),
+            );
             return;
         }
         let question = Question::Metrics {
@@ -386,10 +394,10 @@ impl Service {
     /// The answer to `GET /readyz`: whether work can be taken, and what the box lacks.
     pub fn ready(&self) -> Answer {
         let mut faults = Vec::new();
-        for (name, alive) in &self.parts.vitals {
-            if !alive.load(Ordering::Acquire) {
-                faults.push(format!("{name} has ended"));
-            }
+        let restoring = self.circuits.values().filter(|it| it.is_restoring());
+        match restoring.count() {
+            0 => {}
+            count => faults.push(format!("{count} circuits of before are being loaded")),
         }
         if self.stopping {
             faults.push("stopping".into());
@@ -728,10 +736,13 @@ impl Service {
     }
 
     fn command(&self, command: Command) -> Result<(), RpcError> {
-        self.parts.inbox.send(command).map_err(|_| RpcError::QueueFull {
-            full: caldera_rpc::error::Full::Box,
-            retry_after_ms: RETRY_MS,
-        })
+        self.parts
+            .inbox
+            .send(command)
+            .map_err(|_| RpcError::QueueFull {
+                full: caldera_rpc::error::Full::Box,
+                retry_after_ms: RETRY_MS,
+            })
     }
 }
 

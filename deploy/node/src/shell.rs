@@ -3,12 +3,12 @@
 //! One thread, one poll. HTTP is read and written by `caldera_rpc::http`, which takes bytes and
 //! the time and gives events and bytes; calls go to the [`Service`], whose answers come back in
 //! its own time and find their connection by the number of the request. Other threads wake the
-//! poll through an eventfd ([`waker`]).
+//! poll through an eventfd ([`Bell`]).
 //!
 //! Bounds. A connection holds one request at a time; while its answer is awaited nothing more is
-//! read from it. One turn reads at most [`READS_A_TURN`] buffers from a connection, so a client
+//! read from it. One turn reads at most `READS_A_TURN` buffers from a connection, so a client
 //! that sends a key as fast as loopback allows leaves room for the others; and an upload that is
-//! further ahead of the disk than [`UNWRITTEN_MAX`] is not read at all until the clerk has caught
+//! further ahead of the disk than `UNWRITTEN_MAX` is not read at all until the clerk has caught
 //! up. So memory is bounded by the number of connections, which is bounded.
 //!
 //! The time at which a demand begins is taken right after the `read` that brought its last byte.
@@ -152,7 +152,7 @@ impl Shell {
     }
 
     /// Serves until it is told to stop, and then for as long as answers are on their way, at most
-    /// [`FAREWELL_MAX`]. Called once, on the RPC thread.
+    /// `FAREWELL_MAX`. Called once, on the RPC thread.
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_A_TURN);
         let mut stop_by = None;
@@ -576,7 +576,10 @@ impl Peer {
 }
 
 fn unauthorised() -> Answer {
-    Answer::text(401, "a bearer token of a tenant of this box is needed\n".into())
+    Answer::text(
+        401,
+        "a bearer token of a tenant of this box is needed\n".into(),
+    )
 }
 
 const LISTENER: Token = Token(0);

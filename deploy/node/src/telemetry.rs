@@ -166,12 +166,20 @@ impl Telemetry {
             let labels = [("outcome", *outcome)];
             text.sample("caldera_jobs_ended_total", &labels, count as f64);
         }
-        text.counter("caldera_proofs_late_total", "Proofs after their deadline.", self.late);
+        text.counter(
+            "caldera_proofs_late_total",
+            "Proofs after their deadline.",
+            self.late,
+        );
         text.family("caldera_circuits", "gauge", "Registered circuits.");
         for (state, count) in ["checking", "ready", "failed"].iter().zip(now.circuits) {
             text.sample("caldera_circuits", &[("state", state)], count as f64);
         }
-        text.family("caldera_tenant_cores", "gauge", "Cores that a tenant holds.");
+        text.family(
+            "caldera_tenant_cores",
+            "gauge",
+            "Cores that a tenant holds.",
+        );
         for (tenant, _, cores) in &now.tenants {
             text.sample("caldera_tenant_cores", &[("tenant", tenant)], *cores as f64);
         }
@@ -186,7 +194,11 @@ impl Telemetry {
             let labels = [("unit", unit.as_str()), ("core", &core), ("tenant", owner)];
             text.sample("caldera_unit_owner", &labels, 1.0);
         }
-        text.family("caldera_quantum_seconds", "histogram", "How long quanta took.");
+        text.family(
+            "caldera_quantum_seconds",
+            "histogram",
+            "How long quanta took.",
+        );
         text.histogram("caldera_quantum_seconds", &self.quanta, self.quanta_ns);
         text.counter(
             "caldera_quanta_over_budget_total",
@@ -203,7 +215,11 @@ impl Telemetry {
             "histogram",
             "From a demand to the new owner's first quantum on a core.",
         );
-        text.histogram("caldera_reallocation_seconds", &self.handovers, self.handovers_ns);
+        text.histogram(
+            "caldera_reallocation_seconds",
+            &self.handovers,
+            self.handovers_ns,
+        );
         text.counter(
             "caldera_reallocations_missed_total",
             "Reallocations that took longer than their bound.",
@@ -211,13 +227,21 @@ impl Telemetry {
         );
         text.family("caldera_connections", "gauge", "Open connections.");
         text.sample("caldera_connections", &[], now.connections as f64);
-        text.counter("caldera_http_requests_total", "Requests answered.", self.requests);
+        text.counter(
+            "caldera_http_requests_total",
+            "Requests answered.",
+            self.requests,
+        );
         text.counter(
             "caldera_http_tokens_refused_total",
             "Requests refused for their token.",
             self.refused_tokens,
         );
-        text.counter("caldera_blob_received_bytes_total", "Blob bytes received.", self.blob_bytes);
+        text.counter(
+            "caldera_blob_received_bytes_total",
+            "Blob bytes received.",
+            self.blob_bytes,
+        );
         text.0
     }
 }
@@ -401,7 +425,10 @@ mod tests {
             "caldera_reallocation_seconds_sum 0.044",
             "# TYPE caldera_reallocation_seconds histogram",
         ] {
-            assert!(text.lines().any(|l| l == line), "no line {line:?} in\n{text}");
+            assert!(
+                text.lines().any(|l| l == line),
+                "no line {line:?} in\n{text}"
+            );
         }
     }
 }

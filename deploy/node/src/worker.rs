@@ -64,9 +64,7 @@ impl Worker {
         while !self.board.stopping() {
             let owner = self.mailbox.owner().owner;
             let drained = self.clock.now();
-            let next = self
-                .keep(held.take(), owner)
-                .or_else(|| self.take(owner?));
+            let next = self.keep(held.take(), owner).or_else(|| self.take(owner?));
             match next {
                 Some((job, task)) => held = self.quantum(job, task, drained),
                 None => self.rest(owner, drained),

@@ -22,8 +22,6 @@ pub enum Full {
     Tenant,
     /// The queue of the whole box holds as many jobs as it may.
     Box,
-    /// No memory is left for another witness or key.
-    Memory,
 }
 
 /// An answer that is not a result.
@@ -84,8 +82,8 @@ pub enum RpcError {
     /// The key is a development key and this box does not run in development mode.
     #[error("this is a development key: anybody who made it can forge proofs")]
     DevelopmentKey,
-    /// The circuit still has jobs that wait or run.
-    #[error("circuit {circuit} has {jobs} jobs that are not finished")]
+    /// The circuit has jobs that wait or run, or it is registered and its key was to be deleted.
+    #[error("circuit {circuit} is in use by its registration and {jobs} unfinished jobs")]
     CircuitInUse {
         /// The digest that was asked for.
         circuit: Digest,
@@ -127,16 +125,6 @@ pub enum RpcError {
         /// The job that was asked for.
         job: JobName,
     },
-    /// Even if all went well, the proof would come after its deadline.
-    #[error(
-        "the deadline of {deadline_ms} ms cannot be met; the earliest finish is in {earliest_finish_ms} ms"
-    )]
-    DeadlineUnreachable {
-        /// The deadline that was asked for, in milliseconds from receipt.
-        deadline_ms: u64,
-        /// The earliest finish, in milliseconds from receipt.
-        earliest_finish_ms: u64,
-    },
     /// The idempotency key was used before with another submission.
     #[error("this idempotency key belongs to another submission, job {job}")]
     IdempotencyConflict {
@@ -155,9 +143,6 @@ pub enum RpcError {
     /// The box is stopping and takes nothing new.
     #[error("the box is stopping")]
     Stopping,
-    /// The caller is known and may not do this.
-    #[error("only the operator may do this")]
-    Forbidden,
 }
 
 impl Full {
@@ -166,7 +151,6 @@ impl Full {
         match self {
             Full::Tenant => "tenantQueueFull",
             Full::Box => "boxQueueFull",
-            Full::Memory => "memoryFull",
         }
     }
 }
@@ -192,12 +176,10 @@ impl RpcError {
             RpcError::JobUnknown { .. } => -32018,
             RpcError::JobNotFinished { .. } => -32019,
             RpcError::JobCancelled { .. } => -32020,
-            RpcError::DeadlineUnreachable { .. } => -32021,
-            RpcError::IdempotencyConflict { .. } => -32022,
-            RpcError::QuotaExceeded { .. } => -32023,
-            RpcError::StorageFull => -32024,
-            RpcError::Stopping => -32025,
-            RpcError::Forbidden => -32026,
+            RpcError::IdempotencyConflict { .. } => -32021,
+            RpcError::QuotaExceeded { .. } => -32022,
+            RpcError::StorageFull => -32023,
+            RpcError::Stopping => -32024,
         }
     }
 
@@ -221,23 +203,18 @@ impl RpcError {
             RpcError::JobUnknown { .. } => "jobUnknown",
             RpcError::JobNotFinished { .. } => "jobNotFinished",
             RpcError::JobCancelled { .. } => "jobCancelled",
-            RpcError::DeadlineUnreachable { .. } => "deadlineUnreachable",
             RpcError::IdempotencyConflict { .. } => "idempotencyConflict",
             RpcError::QuotaExceeded { .. } => "quotaExceeded",
             RpcError::StorageFull => "storageFull",
             RpcError::Stopping => "stopping",
-            RpcError::Forbidden => "forbidden",
         }
     }
 
     /// What goes over the wire.
     pub fn to_wire(&self) -> WireError {
-        let (retry_after_ms, earliest_finish_ms) = match *self {
-            RpcError::QueueFull { retry_after_ms, .. } => (Some(retry_after_ms), None),
-            RpcError::DeadlineUnreachable {
-                earliest_finish_ms, ..
-            } => (None, Some(earliest_finish_ms)),
-            _ => (None, None),
+        let retry_after_ms = match *self {
+            RpcError::QueueFull { retry_after_ms, .. } => Some(retry_after_ms),
+            _ => None,
         };
         WireError {
             code: self.code(),
@@ -245,7 +222,6 @@ impl RpcError {
             data: Some(ErrorData {
                 reason: self.reason().to_owned(),
                 retry_after_ms,
-                earliest_finish_ms,
             }),
         }
     }
@@ -272,7 +248,4 @@ pub struct ErrorData {
     /// When to try again, in milliseconds from the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
-    /// When a proof could be ready at the earliest, in milliseconds from receipt.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub earliest_finish_ms: Option<u64>,
 }

@@ -30,7 +30,7 @@
 //!
 //! **Time.** A peer that opens a connection and sends one byte a minute costs a slot. There is a
 //! limit for an idle connection, for a whole head, for the gap between two pieces of a body, for
-//! the mean rate of a body, for the mean rate at which the peer takes an answer, and for the
+//! the mean rate of a body (counting only the time in which it is waited for), for the mean rate at which the peer takes an answer, and for the
 //! time that a closing connection is listened to.
 //!
 //! **Closing.** Closing a socket with unread input makes the kernel send a reset, which can destroy
@@ -41,6 +41,7 @@ mod chunked;
 mod head;
 mod response;
 
+use std::fmt;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -80,7 +81,6 @@ pub struct Limits {
 }
 
 /// One connection.
-#[derive(Debug)]
 pub struct Connection {
     limits: Limits,
     input: BytesMut,
@@ -283,8 +283,11 @@ struct Body {
     framing: BodyFraming,
     max: u64,
     taken: u64,
-    began: Duration,
-    last: Duration,
+    /// Since when the peer is waited for. While the caller has not yet taken what has come, nobody
+    /// waits for the peer, and a slow disk is not held against it.
+    waiting: Option<Duration>,
+    /// How long it was waited for before that.
+    waited: Duration,
 }
 
 #[derive(Debug)]
@@ -299,6 +302,18 @@ struct Exchange {
     keep_alive: bool,
     expects_continue: bool,
     head_only: bool,
+}
+
+impl fmt::Debug for Connection {
+    /// Shows where it stands and not what it holds: tokens and witnesses pass through it.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Connection")
+            .field("state", &self.state)
+            .field("input_bytes", &self.input.len())
+            .field("output_bytes", &self.output.len())
+            .field("peer_ended", &self.peer_ended)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Connection {
@@ -331,7 +346,7 @@ impl Connection {
     pub fn receive(&mut self, bytes: &[u8], now: Duration) -> usize {
         match &mut self.state {
             State::Closing { .. } | State::Closed => return bytes.len(),
-            State::Body(body) => body.last = now,
+            State::Body(body) => body.arrived(now),
             _ => {}
         }
         let taken = bytes.len().min(self.room());
@@ -348,7 +363,7 @@ impl Connection {
     /// What has been read, one event a call; `None` when more bytes, or the caller's answer, are
     /// needed first. An error comes once; its answer is in the output and nothing follows.
     pub fn poll(&mut self, now: Duration) -> Result<Option<Event>, HttpError> {
-        self.step().inspect_err(|error| self.refuse(error, now))
+        self.step(now).inspect_err(|error| self.refuse(error, now))
     }
 
     /// Lets the body come in, of at most `max` bytes. Call it after `Head` if its body is not
@@ -371,8 +386,8 @@ impl Connection {
             framing,
             max,
             taken: 0,
-            began: now,
-            last: now,
+            waiting: None,
+            waited: Duration::ZERO,
         });
         if self.exchange.expects_continue {
             self.output.extend_from_slice(CONTINUE);
@@ -439,7 +454,7 @@ impl Connection {
                 since: Some(since), ..
             } => Some(*since + self.limits.head_max),
             State::Head { idle, .. } => Some(*idle + self.limits.idle_max),
-            State::Body(body) => Some(body.deadline(&self.limits)),
+            State::Body(body) => body.deadline(&self.limits),
             State::Closing { by } => *by,
             State::Offered(_) | State::Complete | State::Answer => None,
             State::Closed => return None,
@@ -484,7 +499,7 @@ impl Connection {
         }
     }
 
-    fn step(&mut self) -> Result<Option<Event>, HttpError> {
+    fn step(&mut self, now: Duration) -> Result<Option<Event>, HttpError> {
         match &mut self.state {
             State::Head { .. } if !self.output.is_empty() => Ok(None),
             State::Head { scan, .. } => match scan.find_end(&self.input, &self.limits)? {
@@ -500,10 +515,13 @@ impl Connection {
                 Piece::Data(bytes) => Ok(Some(Event::Body(bytes))),
                 Piece::End => {
                     self.state = State::Complete;
-                    self.step()
+                    self.step(now)
                 }
                 Piece::None if self.peer_ended => Err(HttpError::CutShort),
-                Piece::None => Ok(None),
+                Piece::None => {
+                    body.waiting.get_or_insert(now);
+                    Ok(None)
+                }
             },
             State::Complete => {
                 self.state = State::Answer;
@@ -605,10 +623,16 @@ impl Body {
         Ok(piece)
     }
 
-    fn deadline(&self, limits: &Limits) -> Duration {
-        let by_gap = self.last + limits.body_gap_max;
-        let by_rate = self.began + limits.time_for(self.taken);
-        by_gap.min(by_rate)
+    fn arrived(&mut self, now: Duration) {
+        if let Some(since) = self.waiting.take() {
+            self.waited += now.saturating_sub(since);
+        }
+    }
+
+    fn deadline(&self, limits: &Limits) -> Option<Duration> {
+        let left = limits.time_for(self.taken).saturating_sub(self.waited);
+        self.waiting
+            .map(|since| since + left.min(limits.body_gap_max))
     }
 }
 
@@ -617,3 +641,317 @@ impl Body {
 const BUFFER_BYTES: usize = 64 * 1024;
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GET: &[u8] = b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n";
+    const PUT: &[u8] = b"PUT /b HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\n";
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn open() -> Connection {
+        Connection::new(Limits::default(), at(0))
+    }
+
+    /// Takes all of the output.
+    fn written(connection: &mut Connection, now: Duration) -> String {
+        let text = String::from_utf8(connection.output().to_vec()).expect("ASCII");
+        connection.sent(text.len(), now);
+        text
+    }
+
+    fn expect_head(connection: &mut Connection, now: Duration) -> Head {
+        match connection.poll(now) {
+            Ok(Some(Event::Head(head))) => head,
+            other => panic!("expected a head, got {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_request_and_the_next() {
+        let mut connection = open();
+        for second in 1..4 {
+            assert_eq!(connection.receive(GET, at(second)), GET.len());
+            let head = expect_head(&mut connection, at(second));
+            assert_eq!((head.method, head.path.as_str()), (Method::Get, "/livez"));
+            assert_eq!(connection.poll(at(second)), Ok(Some(Event::End)));
+            assert_eq!(connection.poll(at(second)), Ok(None));
+            assert_eq!(connection.deadline(), None);
+            assert!(connection.respond(&Response::text(200, "ok"), at(second)));
+            assert_eq!(
+                written(&mut connection, at(second)),
+                "HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\n\
+                 X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n\
+                 Content-Length: 2\r\n\r\nok"
+            );
+            assert_eq!(connection.disposition(), Disposition::Open);
+        }
+    }
+
+    #[test]
+    fn the_next_request_waits_for_the_answer_to_leave() {
+        let mut connection = open();
+        connection.receive(&GET.repeat(2), at(0));
+        expect_head(&mut connection, at(0));
+        assert_eq!(connection.poll(at(0)), Ok(Some(Event::End)));
+        assert_eq!(connection.poll(at(0)), Ok(None));
+        connection.respond(&Response::new(204), at(0));
+        assert_eq!(connection.poll(at(0)), Ok(None));
+        written(&mut connection, at(0));
+        expect_head(&mut connection, at(0));
+    }
+
+    #[test]
+    fn what_waits_is_bounded() {
+        let mut connection = open();
+        let mut taken = 0;
+        while connection.room() > 0 {
+            taken += connection.receive(GET, at(0));
+            let _ = connection.poll(at(0));
+        }
+        assert_eq!(connection.receive(GET, at(0)), 0);
+        assert!(taken <= BUFFER_BYTES + GET.len());
+    }
+
+    #[test]
+    fn a_body_is_offered_before_it_is_read() {
+        let mut connection = open();
+        let request = b"PUT /b HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\
+                        Expect: 100-continue\r\n\r\n";
+        connection.receive(request, at(0));
+        assert_eq!(
+            expect_head(&mut connection, at(0)).body,
+            BodyKind::Length(3)
+        );
+        connection.receive(b"ab", at(0));
+        assert_eq!(connection.poll(at(0)), Ok(None));
+        assert_eq!(connection.output(), b"");
+        connection.accept_body(3, at(0)).expect("short enough");
+        assert_eq!(written(&mut connection, at(0)).as_bytes(), CONTINUE);
+        let piece = Bytes::from_static(b"ab");
+        assert_eq!(connection.poll(at(0)), Ok(Some(Event::Body(piece))));
+        assert_eq!(connection.poll(at(0)), Ok(None));
+        connection.receive(b"c", at(0));
+        let piece = Bytes::from_static(b"c");
+        assert_eq!(connection.poll(at(0)), Ok(Some(Event::Body(piece))));
+        assert_eq!(connection.poll(at(0)), Ok(Some(Event::End)));
+        connection.respond(&Response::new(201), at(0));
+        written(&mut connection, at(0));
+        assert_eq!(connection.disposition(), Disposition::Open);
+    }
+
+    #[test]
+    fn an_answer_before_the_end_of_the_body_closes() {
+        for accepted in [false, true] {
+            let mut connection = open();
+            connection.receive(PUT, at(0));
+            expect_head(&mut connection, at(0));
+            if accepted {
+                connection
+                    .accept_body(u64::MAX, at(0))
+                    .expect("short enough");
+                connection.receive(b"x", at(0));
+                assert!(matches!(connection.poll(at(0)), Ok(Some(Event::Body(_)))));
+            }
+            connection.respond(&Response::new(401), at(0));
+            assert!(written(&mut connection, at(0)).contains("\r\nConnection: close\r\n"));
+            assert_eq!(connection.disposition(), Disposition::Linger);
+            // The rest of the body is no request.
+            connection.receive(GET, at(0));
+            assert_eq!(connection.poll(at(0)), Ok(None));
+            assert_eq!(connection.deadline(), Some(at(2)));
+            assert_eq!(connection.expire(at(2)), Ok(()));
+            assert_eq!(connection.disposition(), Disposition::Close);
+        }
+    }
+
+    #[test]
+    fn the_client_or_its_version_or_the_caller_asks_to_close() {
+        let old: &[u8] = b"GET / HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n";
+        let asks: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: x, Close\r\n\r\n";
+        for (request, close) in [(old, false), (asks, false), (GET, true)] {
+            let mut connection = open();
+            connection.receive(request, at(0));
+            expect_head(&mut connection, at(0));
+            let response = Response {
+                close,
+                ..Response::new(204)
+            };
+            connection.respond(&response, at(0));
+            assert_eq!(
+                written(&mut connection, at(0)),
+                "HTTP/1.1 204 No Content\r\nCache-Control: no-store\r\n\
+                 Connection: close\r\n\r\n"
+            );
+            assert_eq!(connection.disposition(), Disposition::Linger);
+        }
+    }
+
+    #[test]
+    fn head_gets_the_length_and_no_body() {
+        let mut connection = open();
+        connection.receive(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", at(0));
+        expect_head(&mut connection, at(0));
+        connection.respond(&Response::text(200, "hello"), at(0));
+        let text = written(&mut connection, at(0));
+        assert!(text.ends_with("Content-Length: 5\r\n\r\n"), "{text}");
+        // The next request is not a HEAD, and its refusal has a body.
+        connection.receive(b"\n", at(0));
+        assert_eq!(connection.poll(at(0)), Err(HttpError::BareLineFeed));
+        assert!(written(&mut connection, at(0)).ends_with("line feed\n"));
+    }
+
+    #[test]
+    fn an_answer_that_nobody_waits_for_goes_nowhere() {
+        let mut connection = open();
+        assert!(!connection.respond(&Response::new(200), at(0)));
+        connection.receive(GET, at(0));
+        expect_head(&mut connection, at(0));
+        assert!(connection.respond(&Response::new(200), at(0)));
+        assert!(!connection.respond(&Response::new(200), at(0)));
+    }
+
+    /// One byte a second never ends a head, and each byte would push back a naive deadline.
+    #[test]
+    fn a_slow_head_is_cut_off() {
+        let mut connection = open();
+        assert_eq!(connection.deadline(), Some(at(60)));
+        for (second, byte) in (5..15).zip(GET) {
+            connection.receive(&[*byte], at(second));
+            assert_eq!(connection.poll(at(second)), Ok(None));
+            assert_eq!(connection.deadline(), Some(at(15)));
+            assert_eq!(connection.expire(at(second)), Ok(()));
+        }
+        let late = HttpError::TimedOut("a head");
+        assert_eq!(connection.expire(at(15)), Err(late));
+        assert!(written(&mut connection, at(15)).starts_with("HTTP/1.1 408 "));
+        assert_eq!(connection.disposition(), Disposition::Linger);
+    }
+
+    #[test]
+    fn an_idle_connection_is_closed_without_a_word() {
+        let mut connection = open();
+        connection.receive(GET, at(0));
+        expect_head(&mut connection, at(0));
+        connection.respond(&Response::new(204), at(30));
+        assert_eq!(connection.deadline(), Some(at(40)));
+        written(&mut connection, at(31));
+        assert_eq!(connection.deadline(), Some(at(91)));
+        assert_eq!(connection.expire(at(90)), Ok(()));
+        assert_eq!(connection.disposition(), Disposition::Open);
+        assert_eq!(connection.expire(at(91)), Ok(()));
+        assert_eq!(connection.output(), b"");
+        assert_eq!(connection.disposition(), Disposition::Close);
+    }
+
+    #[test]
+    fn a_body_that_stops_or_drips_is_cut_off() {
+        let begin = || {
+            let mut connection = open();
+            connection.receive(PUT, at(0));
+            expect_head(&mut connection, at(0));
+            // The caller may think as long as it likes before it accepts.
+            assert_eq!(connection.deadline(), None);
+            connection
+                .accept_body(u64::MAX, at(100))
+                .expect("short enough");
+            assert_eq!(connection.poll(at(100)), Ok(None));
+            assert_eq!(connection.deadline(), Some(at(110)));
+            connection
+        };
+        let late = Err(HttpError::TimedOut("a body"));
+        let mut stops = begin();
+        assert_eq!(stops.expire(at(110)), late);
+        assert!(stops.output().starts_with(b"HTTP/1.1 408 "));
+
+        // A byte every second keeps the gap small, and the mean rate is held against it.
+        let mut drips = begin();
+        for second in 101..110 {
+            drips.receive(b"x", at(second));
+            assert!(matches!(drips.poll(at(second)), Ok(Some(Event::Body(_)))));
+            assert_eq!(drips.poll(at(second)), Ok(None));
+            assert_eq!(drips.expire(at(second)), Ok(()));
+        }
+        assert_eq!(drips.expire(at(111)), late);
+
+        // 64 KiB buy one more second.
+        let mut goes = begin();
+        goes.receive(&[0; 65536], at(109));
+        assert!(matches!(goes.poll(at(109)), Ok(Some(Event::Body(_)))));
+        // As long as the caller has not asked for more, the peer is not late.
+        assert_eq!(goes.deadline(), None);
+        assert_eq!(goes.poll(at(200)), Ok(None));
+        assert_eq!(goes.deadline(), Some(at(202)));
+    }
+
+    #[test]
+    fn an_answer_that_is_not_taken_is_given_up() {
+        let mut connection = open();
+        connection.receive(GET, at(0));
+        expect_head(&mut connection, at(0));
+        connection.respond(&Response::new(204), at(0));
+        connection.sent(1, at(9));
+        assert_eq!(connection.deadline(), Some(at(10)));
+        let late = HttpError::TimedOut("taking the answer");
+        assert_eq!(connection.expire(at(10)), Err(late));
+        assert_eq!(connection.disposition(), Disposition::Close);
+    }
+
+    #[test]
+    fn the_end_of_the_stream() {
+        // Between requests it is the end; what was sent before it is served first.
+        let mut connection = open();
+        connection.receive(&GET.repeat(2), at(0));
+        connection.end_of_stream();
+        for _ in 0..2 {
+            assert_eq!(connection.disposition(), Disposition::Open);
+            expect_head(&mut connection, at(0));
+            connection.respond(&Response::new(204), at(0));
+            written(&mut connection, at(0));
+        }
+        assert_eq!(connection.disposition(), Disposition::Close);
+        // Within one it is an error, which a client that only shut down its sending side reads.
+        for sent in [&GET[..9], PUT] {
+            let mut connection = open();
+            connection.receive(sent, at(0));
+            if sent == PUT {
+                expect_head(&mut connection, at(0));
+                connection
+                    .accept_body(u64::MAX, at(0))
+                    .expect("short enough");
+            }
+            connection.end_of_stream();
+            assert_eq!(connection.poll(at(0)), Err(HttpError::CutShort));
+            assert!(written(&mut connection, at(0)).starts_with("HTTP/1.1 400 "));
+            assert_eq!(connection.disposition(), Disposition::Close);
+        }
+    }
+
+    #[test]
+    fn a_token_is_not_printed() {
+        let mut connection = open();
+        let request = b"GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer abc.def.ghi\r\n\r\n";
+        connection.receive(request, at(0));
+        let head = expect_head(&mut connection, at(0));
+        assert_eq!(head.authorization.as_deref(), Some("Bearer abc.def.ghi"));
+        assert!(!format!("{head:?}").contains("abc"));
+    }
+
+    #[test]
+    #[should_panic(expected = "field name")]
+    fn a_field_cannot_split_an_answer() {
+        let mut connection = open();
+        connection.receive(GET, at(0));
+        expect_head(&mut connection, at(0));
+        let fields = [("A\r\nB", "c")];
+        let response = Response {
+            fields: &fields,
+            ..Response::new(200)
+        };
+        connection.respond(&response, at(0));
+    }
+}

@@ -12,6 +12,8 @@
 //! 3. [`jsonrpc`] reads the body as JSON-RPC 2.0;
 //! 4. [`methods`] gives the parameters and results of each method their types;
 //! 5. [`error`] is the one list of what can be answered instead of a result.
+//!
+//! [`openrpc`] describes 4 and 5 to programs.
 
 #![forbid(unsafe_code)]
 
@@ -20,3 +22,4 @@ pub mod error;
 pub mod http;
 pub mod jsonrpc;
 pub mod methods;
+pub mod openrpc;

@@ -17,8 +17,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;
 
-use crate::error::RpcError;
-
 /// A method that a box answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Method {
@@ -73,9 +71,7 @@ impl Method {
 
     /// The method of that name, if there is one.
     pub fn from_name(name: &str) -> Option<Method> {
-        Method::ALL
-            .into_iter()
-            .find(|method| method.name() == name)
+        Method::ALL.into_iter().find(|method| method.name() == name)
     }
 }
 
@@ -531,16 +527,6 @@ pub struct Quanta {
     pub max_us: f64,
     /// How many took longer than they may.
     pub over_budget: u64,
-}
-
-impl From<&RpcError> for JobError {
-    fn from(error: &RpcError) -> JobError {
-        JobError {
-            code: error.code(),
-            reason: error.reason().to_owned(),
-            message: error.to_string(),
-        }
-    }
 }
 
 impl CircuitName {

@@ -563,3 +563,29 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BlobEr
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `/dev/full` is a disk without space: every write to it fails as on one.
+    #[test]
+    fn a_full_disk_has_its_own_error() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let limits = BlobLimits {
+            blob_bytes_max: 1000,
+            tenant_bytes_max: 1000,
+        };
+        let store = BlobStore::open(folder.path(), limits).expect("a store");
+        let tenant = "alice".parse().expect("a name");
+        let mut writer = store.begin(&tenant, [0; 32], None).expect("a writer");
+        writer.file = OpenOptions::new()
+            .write(true)
+            .open("/dev/full")
+            .expect("a device");
+        let error = writer.write(b"x").expect_err("no space");
+        assert!(matches!(error, BlobError::NoSpace { .. }), "{error}");
+        drop(writer);
+        assert_eq!(store.usage(&tenant), 0);
+    }
+}

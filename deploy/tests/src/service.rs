@@ -178,11 +178,15 @@ impl Client {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .expect("after 1970");
-        token(
+        self.sign(
             &json!({"alg": "HS256", "typ": "JWT", "kid": self.account.name}),
             &json!({"iat": now.as_secs()}),
-            &self.account.secret,
         )
+    }
+
+    /// A token of any header and claims, signed with the account's secret.
+    pub fn sign(&self, header: &Value, claims: &Value) -> String {
+        token(header, claims, &self.account.secret)
     }
 
     /// Calls a method and gives its result; panics if the service answers with an error.

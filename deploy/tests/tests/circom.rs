@@ -6,30 +6,25 @@ use std::path::{Path, PathBuf};
 use caldera_tests::interop::{self, circom2, json, node, snarkjs};
 use caldera_tests::programs::run_caldera;
 
-/// Our prover with a key that snarkjs made in a little ceremony.
+/// Our prover with the keys of a little ceremony by snarkjs. The one that has been through no
+/// contribution is refused: anybody can forge proofs for it.
 #[test]
 fn a_key_made_by_snarkjs_is_proven_by_us() {
     for curve in ["bn128", "bls12381"] {
         let circuit = Circuit::compile(curve);
         circuit.ceremony(curve);
+        let run = circuit.prove("fresh.zkey", &[]).expect_code(91);
+        assert!(run.stderr.contains("[no-contribution]"), "{run}");
+        assert!(!circuit.file("proof.json").exists());
+        assert!(!circuit.file("public.json").exists());
+        circuit
+            .prove("fresh.zkey", &["--development"])
+            .expect_success();
+
         circuit.prove("final.zkey", &[]).expect_success();
         circuit.judged_by_snarkjs("final.vk.json");
         circuit.judged_by_us("final.vk.json");
     }
-}
-
-/// A key that has been through no contribution: anybody can forge proofs for it.
-#[test]
-fn a_key_without_contribution_is_refused() {
-    let circuit = Circuit::compile("bn128");
-    circuit.ceremony("bn128");
-    let run = circuit.prove("fresh.zkey", &[]).expect_code(91);
-    assert!(run.stderr.contains("[no-contribution]"), "{run}");
-    assert!(!circuit.file("proof.json").exists());
-    assert!(!circuit.file("public.json").exists());
-    circuit
-        .prove("fresh.zkey", &["--development"])
-        .expect_success();
 }
 
 /// Our development key: proven by us and by snarkjs, judged by snarkjs each time.
@@ -77,6 +72,7 @@ fn a_development_key_works_everywhere() {
         .expect_success();
         circuit.judged_by_snarkjs("dev.vk.json");
         circuit.judged_by_us("dev.vk.json");
+        circuit.inspected(curve);
     }
 }
 
@@ -183,6 +179,31 @@ impl Circuit {
         arguments.extend(files.map(PathBuf::into_os_string));
         arguments.extend(options.iter().map(Into::into));
         run_caldera::<std::ffi::OsString>(arguments)
+    }
+
+    /// `caldera inspect` knows each of the files by its content.
+    fn inspected(&self, curve: &str) {
+        for (name, format, fact, value) in [
+            ("dev.zkey", "zkey", "wires", 29),
+            ("polynomial.r1cs", "r1cs", "constraints", 25),
+            ("witness.wtns", "wtns", "elements", 29),
+            ("dev.vk.json", "verification key", "publicInputs", 3),
+            ("proof.json", "proof", "protocol", 0),
+            ("public.json", "public inputs", "publicInputs", 3),
+        ] {
+            let said = run_caldera(["--json".as_ref(), "inspect".as_ref(), &*self.file(name)])
+                .expect_success();
+            let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+            assert_eq!(said["format"], format, "{said}");
+            if name == "proof.json" {
+                assert_eq!(said[fact], "groth16", "{said}");
+            } else {
+                assert_eq!(said[fact], value, "{said}");
+            }
+            if name != "public.json" {
+                assert_eq!(said["curve"], curve, "{said}");
+            }
+        }
     }
 
     fn judged_by_snarkjs(&self, verification_key: &str) {

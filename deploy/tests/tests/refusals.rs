@@ -304,6 +304,23 @@ fn the_content_of_a_key() {
     }
 }
 
+/// A key whose points somebody vouched for wrongly still gives no proof: the self-check stands.
+#[test]
+fn trusted_points() {
+    for kind in [3, 5, 6, 7, 8, 9] {
+        let mut file = Binfile::parse(&KEY);
+        let payload = file.section(kind);
+        for byte in payload.iter_mut().skip(64).step_by(128) {
+            *byte ^= 1;
+        }
+        let outcome = Attempt::new(&file.bytes(), &WITNESS, &["--check", "trusted"]);
+        // IC is part of the verification key, which is always checked.
+        let expected = if kind == 3 { 89 } else { 93 };
+        assert_eq!(outcome.run.code, Some(expected), "{kind}: {}", outcome.run);
+        outcome.left_nothing("a key that is trusted wrongly");
+    }
+}
+
 /// Whatever byte is changed: no panic, and what still proves still proves the same.
 #[test]
 fn flipped_bytes() {
@@ -377,6 +394,7 @@ fn files_that_cannot_be_used() {
             .expect_code(74);
         assert!(run.stderr.contains("[files]"), "{run}");
         assert!(!public.exists());
+        assert!(!proof.is_file());
     }
     run_caldera(["prove"]).expect_code(2);
 }

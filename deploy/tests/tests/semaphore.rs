@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use caldera_tests::binfile::Binfile;
 use caldera_tests::interop::{
-    self, json, semaphore_verification_key, semaphore_witnesses, semaphore_zkey, snarkjs,
+    json, semaphore_verification_key, semaphore_witnesses, semaphore_zkey, snarkjs,
 };
 use caldera_tests::programs::run_caldera;
 
@@ -43,7 +43,7 @@ fn proves(depth: u32) {
     ])
     .expect_success();
     assert!(said.contains("OK!"), "{said}");
-    // Our own verifier agrees, and so does a second proof of the same statement with another.
+    // Our own verifier agrees.
     let said = run_caldera(["verify".as_ref(), &*published, &*public, &*proof]).expect_success();
     assert_eq!(said, "OK!\n");
     assert_eq!(
@@ -55,18 +55,6 @@ fn proves(depth: u32) {
     let derived = file("vk.json");
     run_caldera(["vkey".as_ref(), &*zkey, "-o".as_ref(), &*derived]).expect_success();
     assert_eq!(json(&derived), json(&published));
-
-    // Call data, as snarkjs prints it.
-    let told = snarkjs([
-        "zkey".as_ref(),
-        "export".as_ref(),
-        "soliditycalldata".as_ref(),
-        &*public,
-        &*proof,
-    ])
-    .expect_success();
-    let scripted = interop::snarkjs_calldata(&json(&public), &json(&proof));
-    assert_eq!(told.trim(), scripted.trim());
 }
 
 #[test]

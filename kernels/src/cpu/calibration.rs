@@ -2,9 +2,9 @@
 //!
 //! Each kernel's inner operation is run a few hundred times on data in the first-level cache and
 //! the fastest of several runs is taken, since whatever else the machine does can only slow one
-//! down. To that comes a sum for memory, which the quick run does not see: the figures are for
-//! a line or two fetched from the third-level cache at some 15 ns, partly hidden by the work on
-//! other elements.
+//! down. To that comes what the quick run does not see, mostly memory: the figures stand for a line
+//! or two fetched from the third-level cache at some 15 ns each, partly hidden by the work on
+//! other elements. With them the median quantum of a sum of 2^16 points took 1.5 ms of 2.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -60,8 +60,8 @@ impl CurveRates {
             entry_ns: multiplication_ns + ENTRY_MEMORY_NS,
             butterfly_ns: butterfly_ns::<C::Fr>(),
             look_ns: LOOK_NS,
-            addition_g1_ns: addition_ns::<C::Fq>() + ADDITION_MEMORY_NS,
-            addition_g2_ns: addition_ns::<C::Fq2>() + ADDITION_MEMORY_NS,
+            addition_g1_ns: addition_ns::<C::Fq>() * ADDITION_FACTOR + ADDITION_MEMORY_NS,
+            addition_g2_ns: addition_ns::<C::Fq2>() * ADDITION_FACTOR + ADDITION_MEMORY_NS,
         }
     }
 
@@ -153,5 +153,9 @@ const COUNT: usize = 256;
 
 const ELEMENT_MEMORY_NS: f64 = 8.0;
 const ENTRY_MEMORY_NS: f64 = 20.0;
-const ADDITION_MEMORY_NS: f64 = 15.0;
+const ADDITION_MEMORY_NS: f64 = 25.0;
+
+/// Scheduling, conflicts and part-filled batches, against the quick run's full ones.
+const ADDITION_FACTOR: f64 = 1.15;
+
 const LOOK_NS: f64 = 4.0;

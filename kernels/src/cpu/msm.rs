@@ -143,8 +143,13 @@ impl<S: PrimeField<Words = [u64; 4]>, F: Coordinate> Msm<S, F> {
             .map(|window| windows::<S>(window) * slices::<S>(window, lanes, count))
             .max()
             .unwrap_or(1)
-            + lanes;
-        let lanes = lanes.min(tasks_max).max(parts);
+            + lanes.min(count.div_ceil(ONES_TASK_MIN));
+        // A lane without a task, or with next to nothing in it, needs no buckets.
+        let additions = count.saturating_mul(windows::<S>(window_max));
+        let lanes = lanes
+            .min(tasks_max)
+            .min(additions.div_ceil(LANE_MIN))
+            .max(parts);
         let addition_ns = rates.addition_ns(F::GROUP);
         let kernel = Self {
             points,
@@ -166,9 +171,10 @@ impl<S: PrimeField<Words = [u64; 4]>, F: Coordinate> Msm<S, F> {
             sum: OnceLock::new(),
             field: std::marker::PhantomData,
         };
-        // Small sums have fewer tasks than lanes; a lane without one needs no buckets.
-        let states = (0..lanes).map(|_| Lane::new(window_max)).collect::<Vec<_>>();
-        Ok(Staged::new(kernel, states))
+        Ok(Staged::new(
+            kernel,
+            (0..lanes).map(|_| Lane::new(window_max)),
+        ))
     }
 
     fn layout(&self) -> &Layout {
@@ -179,7 +185,11 @@ impl<S: PrimeField<Words = [u64; 4]>, F: Coordinate> Msm<S, F> {
     fn load(&self, source: Source) -> Affine<F> {
         let at = (source & !NEGATIVE) as usize * Affine::<F>::BYTES;
         let point = Affine::from_bytes_unchecked(&self.points[at..at + Affine::<F>::BYTES]);
-        if source & NEGATIVE != 0 { -point } else { point }
+        if source & NEGATIVE != 0 {
+            -point
+        } else {
+            point
+        }
     }
 
     /// Counts what stage 0 has found and settles how stage 1 does its work.
@@ -235,7 +245,10 @@ impl<S: PrimeField<Words = [u64; 4]>, F: Coordinate> Msm<S, F> {
                 continue;
             }
             let at = base * Affine::<F>::BYTES;
-            if self.points[at..at + Affine::<F>::BYTES].iter().all(|&byte| byte == 0) {
+            if self.points[at..at + Affine::<F>::BYTES]
+                .iter()
+                .all(|&byte| byte == 0)
+            {
                 continue;
             }
             let source = base as u32 | if negative { NEGATIVE } else { 0 };
@@ -338,15 +351,12 @@ impl<S: PrimeField<Words = [u64; 4]>, F: Coordinate> Msm<S, F> {
                 lane.cursor = Cursor::default();
             }
             let part = share(total, layout.slices, slice);
-            loop {
-                let Some(position) = self.find(&mut lane.cursor, kind, part.clone())? else {
-                    break;
-                };
+            while let Some(position) = self.find(&mut lane.cursor, kind, part.clone())? {
                 let segment = self.segments[position.segment]
                     .try_read()
                     .map_err(|_| POISONED)?;
-                let chunk = position.places.start
-                    ..position.places.end.min(position.places.start + CHUNK);
+                let chunk =
+                    position.places.start..position.places.end.min(position.places.start + CHUNK);
                 let before = lane.accumulator.additions();
                 let entries = segment.magnitudes[chunk.clone()]
                     .iter()
@@ -755,6 +765,9 @@ const SLICE_MIN: usize = 4096;
 
 /// Scalars below which another lane of recoding is not worth its opening.
 const SEGMENT_MIN: usize = 1024;
+
+/// Additions below which another lane is not worth its buckets: about 0.3 ms in G1.
+const LANE_MIN: usize = 2048;
 
 /// Points with scalar one below which another task is not worth its buckets.
 const ONES_TASK_MIN: usize = 8192;

@@ -103,7 +103,9 @@ fn twiddles<F: PrimeField>(log2: u32) -> Vec<F> {
 fn scales<F: PrimeField>(log2: u32) -> Vec<F> {
     let n = 1usize << log2;
     let mut scales = vec![F::ONE; n];
-    let n_inverse = F::from(n as u64).inverse().expect("a power of two is not zero");
+    let n_inverse = F::from(n as u64)
+        .inverse()
+        .expect("a power of two is not zero");
     scales[0] = n_inverse;
     // Place j + 2^k has, in reverse, the bit log2 - 1 - k more than place j.
     let mut step: F = root(log2 + 1);
@@ -317,7 +319,9 @@ impl<F: PrimeField<Words = [u64; 4]>> Ntt<F> {
         let n = self.vector.len();
         let shift = usize::BITS - n.ilog2();
         let n_inverse = if inverse {
-            F::from(n as u64).inverse().expect("a power of two is not zero")
+            F::from(n as u64)
+                .inverse()
+                .expect("a power of two is not zero")
         } else {
             F::ONE
         };
@@ -378,12 +382,7 @@ impl<F: PrimeField<Words = [u64; 4]>> Kernel for Ntt<F> {
         state.left = share(self.units(self.passes[stage]), self.open(stage), lane);
     }
 
-    fn run(
-        &self,
-        stage: usize,
-        _: usize,
-        state: &mut Units<F>,
-    ) -> Result<Progress, &'static str> {
+    fn run(&self, stage: usize, _: usize, state: &mut Units<F>) -> Result<Progress, &'static str> {
         let pass = self.passes[stage];
         let units = ((self.budget_ns / self.unit_ns(pass)) as usize).max(1);
         let end = state.left.end.min(state.left.start.saturating_add(units));

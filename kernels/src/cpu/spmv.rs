@@ -211,7 +211,9 @@ impl<F: PrimeField<Words = [u64; 4]>> Product<F> {
         lanes: usize,
         rates: &CurveRates,
     ) -> Arc<dyn Plan> {
-        let lanes = lanes.min((a.len() + matrix.count()).div_ceil(LANE_MIN)).max(1);
+        let lanes = lanes
+            .min((a.len() + matrix.count()).div_ceil(LANE_MIN))
+            .max(1);
         let kernel = Self {
             matrix,
             witness,

@@ -69,7 +69,10 @@ impl Vector {
     }
 
     pub(crate) fn write(&self, at: usize, scalars: &[u8]) -> Result<(), DeviceError> {
-        for (index, bytes) in self.range(at, scalars.len())?.zip(scalars.as_chunks::<32>().0) {
+        for (index, bytes) in self
+            .range(at, scalars.len())?
+            .zip(scalars.as_chunks::<32>().0)
+        {
             let mut words = [0; 4];
             for (word, bytes) in words.iter_mut().zip(bytes.as_chunks::<8>().0) {
                 *word = u64::from_le_bytes(*bytes);

@@ -329,11 +329,7 @@ impl<F: Coordinate> Accumulator<F> {
         self.collapse(buckets, load);
     }
 
-    fn flush<B: Buckets<F> + ?Sized>(
-        &mut self,
-        buckets: &mut B,
-        load: &impl Fn(u32) -> Affine<F>,
-    ) {
+    fn flush<B: Buckets<F> + ?Sized>(&mut self, buckets: &mut B, load: &impl Fn(u32) -> Affine<F>) {
         self.adder.flush(buckets, &|_, source| load(source));
         self.batch += 1;
     }
@@ -399,8 +395,7 @@ impl<F: Coordinate> Accumulator<F> {
             self.adder.push(bucket, slot);
         }
         let spare = &self.spare;
-        self.adder
-            .flush(buckets, &|_, slot| spare[slot as usize]);
+        self.adder.flush(buckets, &|_, slot| spare[slot as usize]);
         self.queue.clear();
     }
 }
@@ -490,7 +485,10 @@ pub(crate) fn fold<F: Coordinate, B: Buckets<F> + ?Sized>(
 }
 
 /// U_i of a folding that has ended: the sum of the buckets whose index has bit i.
-pub(crate) fn folded_bit<F: Coordinate, B: Buckets<F> + ?Sized>(buckets: &B, bit: u32) -> Affine<F> {
+pub(crate) fn folded_bit<F: Coordinate, B: Buckets<F> + ?Sized>(
+    buckets: &B,
+    bit: u32,
+) -> Affine<F> {
     folded_at(buckets, 1 << bit)
 }
 
@@ -554,7 +552,9 @@ mod tests {
             }
             assert_eq!(folded_bit(&buckets, bit), sum.to_affine());
         }
-        let all = expected.into_iter().fold(Projective::INFINITY, |a, b| a + b);
+        let all = expected
+            .into_iter()
+            .fold(Projective::INFINITY, |a, b| a + b);
         assert_eq!(folded_all(&buckets), all.to_affine());
     }
 
@@ -564,9 +564,11 @@ mod tests {
         for capacity in [1, 2, 7, 64, 1000] {
             for log2 in [0, 1, 3, 6] {
                 let mask = (1 << log2) - 1;
-                check(&points, log2, capacity, |i| i as u32 * 37 & mask);
+                check(&points, log2, capacity, |i| (i as u32 * 37) & mask);
                 check(&points, log2, capacity, |_| mask);
-                check(&points, log2, capacity, |i| if i < 250 { 0 } else { i as u32 & mask });
+                check(&points, log2, capacity, |i| {
+                    if i < 250 { 0 } else { i as u32 & mask }
+                });
             }
         }
     }
@@ -574,7 +576,18 @@ mod tests {
     #[test]
     fn equal_opposite_and_infinite_points_add_up() {
         let p = FqBn254::GENERATOR;
-        let mut points = vec![p, p, -p, Affine::INFINITY, p, -p, -p, p, p, Affine::INFINITY];
+        let mut points = vec![
+            p,
+            p,
+            -p,
+            Affine::INFINITY,
+            p,
+            -p,
+            -p,
+            p,
+            p,
+            Affine::INFINITY,
+        ];
         points.extend(vec![p; 50]);
         points.extend(vec![-p; 61]);
         for capacity in [1, 3, 16, 200] {

@@ -40,7 +40,7 @@ impl Coordinate for FqBls12_381 {
         ]),
     };
 
-    /// phi(P) = -[x^2] P holds exactly in the subgroup, phi being (beta x, y): Scott, "A note on
+    /// `phi(P) = -x^2 P` holds exactly in the subgroup, phi being (beta x, y): Scott, "A note on
     /// group membership tests for G1, G2 and GT on BLS pairing-friendly curves" (eprint
     /// 2021/1130).
     fn in_subgroup(point: &Affine<Self>) -> bool {
@@ -98,7 +98,7 @@ impl Coordinate for Fq2<ModulusFqBls12_381, 6> {
         ),
     };
 
-    /// psi(P) = [x] P holds exactly in the subgroup: the same note.
+    /// `psi(P) = x P` holds exactly in the subgroup: the same note.
     fn in_subgroup(point: &Affine<Self>) -> bool {
         let psi = Affine {
             x: point.x.conjugate() * PSI_X,

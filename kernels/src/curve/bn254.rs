@@ -79,7 +79,7 @@ impl Coordinate for Fq2<ModulusFqBn254, 4> {
         ),
     };
 
-    /// [x + 1] P + psi([x] P) + psi^2([x] P) = psi^3([2 x] P) holds exactly in the subgroup: El
+    /// `(x + 1) P + psi(x P) + psi^2(x P) = psi^3(2 x P)` holds exactly in the subgroup: El
     /// Housni, Guillevic and Piellard, "Co-factor clearing and subgroup membership testing on
     /// pairing-friendly curves" (eprint 2022/348).
     fn in_subgroup(point: &Affine<Self>) -> bool {

@@ -9,7 +9,7 @@
 //! outside the subgroup, then sum b_i P_i is outside with probability at least 1/2: whatever the
 //! other bits are, of the two sums with b_i = 0 and b_i = 1 at most one is inside. This holds for
 //! any cofactor, however small its factors (BLS12-381's G1 has a factor 3, BN254's twist one of
-//! 10069). So [`ROUNDS`] = 128 such sums that are all inside leave a chance of 2^-128 for a key
+//! 10069). So 128 such sums that are all inside leave a chance of 2^-128 for a key
 //! that is bad anyway, over the random bits alone, which the maker of the key cannot know.
 //!
 //! k sums are made together: each point goes into one of 2^k buckets that its k bits name, and
@@ -126,9 +126,8 @@ fn check<F: Coordinate>(
     if whole_curve {
         return Ok(());
     }
-    let point = |index: usize| {
-        Affine::<F>::from_bytes_unchecked(&bytes[index * Affine::<F>::BYTES..])
-    };
+    let point =
+        |index: usize| Affine::<F>::from_bytes_unchecked(&bytes[index * Affine::<F>::BYTES..]);
     if count >= FEW && sums_in_subgroup(count, &point, random) {
         return Ok(());
     }

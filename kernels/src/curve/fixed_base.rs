@@ -77,7 +77,8 @@ impl<F: Coordinate> FixedBase<F> {
         let mut carries = vec![0u64; scalars.len()];
         for j in 0..self.windows {
             for (i, words) in plain.iter().enumerate() {
-                let digit = bits(words.as_ref(), j * self.window as usize, self.window) + carries[i];
+                let digit =
+                    bits(words.as_ref(), j * self.window as usize, self.window) + carries[i];
                 // A digit above half becomes negative and lends to the next window.
                 let negative = digit > half;
                 carries[i] = u64::from(negative);

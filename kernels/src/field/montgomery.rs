@@ -117,7 +117,11 @@ const fn reduce_once<const N: usize>(a: [u64; N], modulus: &[u64; N]) -> [u64; N
 
 /// a + b mod the modulus.
 #[inline(always)]
-pub(crate) const fn add<const N: usize>(a: &[u64; N], b: &[u64; N], modulus: &[u64; N]) -> [u64; N] {
+pub(crate) const fn add<const N: usize>(
+    a: &[u64; N],
+    b: &[u64; N],
+    modulus: &[u64; N],
+) -> [u64; N] {
     reduce_once(add_words(a, b), modulus)
 }
 
@@ -393,7 +397,10 @@ fn division_steps(eta: &mut i64, f: u64, g: u64) -> Steps {
             (v, r) = (r, v.wrapping_neg());
             let limit = (*eta + 1).min(i64::from(left)) as u32;
             let mask = (u64::MAX >> (64 - limit)) & 63;
-            w = f.wrapping_mul(g).wrapping_mul(f.wrapping_mul(f).wrapping_sub(2)) & mask;
+            w = f
+                .wrapping_mul(g)
+                .wrapping_mul(f.wrapping_mul(f).wrapping_sub(2))
+                & mask;
         } else {
             let limit = (*eta + 1).min(i64::from(left)) as u32;
             let mask = (u64::MAX >> (64 - limit)) & 15;

@@ -63,7 +63,8 @@ impl<M: Modulus<N>, const N: usize> Field for Fq2<M, N> {
 
     fn inverse(&self) -> Option<Self> {
         let norm = self.c0.square() + self.c1.square();
-        norm.inverse().map(|inverse| self.conjugate().scale(inverse))
+        norm.inverse()
+            .map(|inverse| self.conjugate().scale(inverse))
     }
 
     #[inline(always)]

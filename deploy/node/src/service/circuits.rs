@@ -26,6 +26,8 @@ pub(super) struct Circuit {
     /// There when it is ready.
     pub(super) key: Option<Arc<ProvingKey>>,
     failure: Option<JobError>,
+    /// Whether it was registered before this process began.
+    restored: bool,
     /// Core time of a proof: guessed from the size, then learnt from each proof.
     core: Nanos,
 }
@@ -47,7 +49,11 @@ impl Service {
                 }
                 State::Ready | State::Checking => {
                     let full = row.state == State::Checking && row.check == Check::Full;
+                    let key = (tenant, Digest(row.digest));
                     self.examine(tenant, row, full);
+                    if let Some(circuit) = self.circuits.get_mut(&key) {
+                        circuit.restored = true;
+                    }
                 }
             }
         }
@@ -93,7 +99,10 @@ impl Service {
         let key = (tenant, circuit);
         let outcome = registered.and_then(|row| {
             // Another call may have registered it while this one waited.
-            let begun = self.circuits.get(&key).is_some_and(|it| it.failure.is_none());
+            let begun = self
+                .circuits
+                .get(&key)
+                .is_some_and(|it| it.failure.is_none());
             if !begun {
                 let full = row.check == Check::Full;
                 self.examine(tenant, row, full);
@@ -274,6 +283,7 @@ impl Circuit {
             row,
             key: None,
             failure,
+            restored: false,
         }
     }
 
@@ -283,6 +293,11 @@ impl Circuit {
             (None, None) => CircuitState::Checking,
             (None, Some(_)) => CircuitState::Failed,
         }
+    }
+
+    /// Whether it was there before a restart and cannot be used yet.
+    pub(super) fn is_restoring(&self) -> bool {
+        self.restored && self.state() == CircuitState::Checking
     }
 
     pub(super) fn info(&self) -> Result<CircuitInfo, RpcError> {

@@ -15,8 +15,8 @@ use std::sync::Arc;
 use caldera_prover::groth16::{ProveError, solidity};
 use caldera_rpc::error::{Full, RpcError};
 use caldera_rpc::methods::{
-    CoreShare, Digest, JobName, JobQuery, JobResult, JobState, JobStatus,
-    StageTiming, Submit, Timings,
+    CoreShare, Digest, JobName, JobQuery, JobResult, JobState, JobStatus, StageTiming, Submit,
+    Timings,
 };
 use caldera_scheduler::arbiter::Outcome;
 use caldera_scheduler::queue::Refusal;
@@ -169,7 +169,6 @@ impl Service {
         }
         let status = value(&entry.status(job));
         let waiting = std::mem::take(&mut entry.waiting);
-        tracing::debug!(%job, "admitted");
         self.settle_all(waiting, &status);
     }
 
@@ -189,7 +188,7 @@ impl Service {
             Refusal::TenantFull { .. } => full(Full::Tenant),
             Refusal::BoxFull { .. } => full(Full::Box),
             reason => {
-                tracing::error!(%job, %reason, "the arbiter refused what it should know");
+                tracing::error!(job = %JobName(job.0), %reason, "the arbiter refused what it should know");
                 RpcError::Internal
             }
         };
@@ -222,7 +221,8 @@ impl Service {
             entry.running = Some(job);
             return;
         }
-        // It was cancelled while it was prepared; the arbiter may have given it a slot since.
+        // It was cancelled while it was prepared, and the arbiter may have given it a slot since;
+        // or it has ended so soon that this message comes second.
         job.end();
         job.job().cancel();
         self.parts.inbox.send_waiting(Command::Cancel(id));
@@ -239,6 +239,11 @@ impl Service {
     /// Workers have ended a job.
     pub(super) fn ended(&mut self, job: Arc<RunningJob>, outcome: Outcome, at: Nanos) {
         let id = job.id();
+        if self.jobs.get(&id).is_none_or(|it| it.state().is_final()) {
+            // It was cancelled before this thread knew that it was prepared.
+            self.bury(job);
+            return;
+        }
         let proof = match outcome {
             Outcome::Proved => job.job().proof(),
             Outcome::Failed => None,
@@ -318,9 +323,7 @@ impl Service {
     /// How many jobs of a circuit have not ended.
     pub(super) fn unfinished(&self, tenant: TenantId, circuit: Digest) -> u64 {
         let of_it = |entry: &&Entry| {
-            entry.tenant == tenant
-                && entry.request.circuit == circuit
-                && !entry.state().is_final()
+            entry.tenant == tenant && entry.request.circuit == circuit && !entry.state().is_final()
         };
         self.jobs.values().filter(of_it).count() as u64
     }
@@ -368,7 +371,8 @@ impl Service {
             Phase::Failed(error) => error.reason(),
             _ => "",
         };
-        tracing::info!(tenant = %self.tenant(tenant).name, %job, %state, ms, late, error, "job ended");
+        let (name, job_name) = (&self.tenant(tenant).name, JobName(job.0));
+        tracing::info!(tenant = %name, job = %job_name, %state, ms, late, error, "job ended");
         self.settle_all(waiting, &status);
         if let Some(running) = running {
             self.bury(running);
@@ -488,7 +492,8 @@ impl Entry {
         }
         Ok(Done {
             proof: value(proof)?,
-            public_inputs: serde_json::from_value(value(public)?).map_err(|_| RpcError::Internal)?,
+            public_inputs: serde_json::from_value(value(public)?)
+                .map_err(|_| RpcError::Internal)?,
             calldata: solidity::calldata(proof, public),
             timings: Timings {
                 queued_ms: ms(waited.since(self.prepared_span)),
@@ -503,7 +508,7 @@ impl Entry {
 
 /// Why a job that workers ended has no proof.
 fn why(job: &RunningJob) -> RpcError {
-    let id = job.id();
+    let id = JobName(job.id().0);
     if job.panicked() {
         tracing::error!(job = %id, "a quantum panicked");
         return RpcError::Internal;

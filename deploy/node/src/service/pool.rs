@@ -1,9 +1,7 @@
 //! The pool as `pool_statusV1` and `/metrics` show it.
 
 use caldera_rpc::error::RpcError;
-use caldera_rpc::methods::{
-    CircuitState, JobName, PoolStatus, TenantStatus, UnitStatus,
-};
+use caldera_rpc::methods::{CircuitState, JobName, PoolStatus, TenantStatus, UnitStatus};
 use caldera_scheduler::TenantId;
 use serde_json::Value;
 

@@ -143,7 +143,7 @@ pub(super) fn parse(bytes: &[u8], limits: &Limits) -> Result<Parsed, HttpError> 
                 max: limits.headers_max,
             });
         }
-        Err(httparse::Error::Version) => return Err(HttpError::Version),
+        Err(httparse::Error::Version) if names_a_version(bytes) => return Err(HttpError::Version),
         Err(error) => return Err(HttpError::Malformed(error)),
     }
     // A complete parse fills all three.
@@ -266,6 +266,19 @@ impl Fields {
             (None, true) if minor == 0 => Err(HttpError::TransferEncodingInOldVersion),
             (None, true) => Ok(BodyKind::Chunked),
         }
+    }
+}
+
+/// Whether the request line has three parts, of which the last is `HTTP/` and two digits: another
+/// version, and not a line that is no request.
+fn names_a_version(head: &[u8]) -> bool {
+    let line = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
+    let mut parts = line.split(|&byte| byte == b' ').skip(2);
+    match (parts.next(), parts.next()) {
+        (Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor]), None) => {
+            major.is_ascii_digit() && minor.is_ascii_digit()
+        }
+        _ => false,
     }
 }
 

@@ -1,0 +1,126 @@
+//! `calderad` as its supervisor sees it: a line, a datagram, signals, exit codes.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+fn calderad(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_calderad"));
+    command
+        .args(arguments)
+        .env_remove("NOTIFY_SOCKET")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// Ends a child that a failed assertion would leave behind.
+struct Guard(Child);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn on_data(folder: &Path) -> Vec<String> {
+    let data = folder.join("data").display().to_string();
+    let all = ["--development", "--listen", "127.0.0.1:0", "--data", &data];
+    all.map(String::from).to_vec()
+}
+
+#[test]
+fn it_says_where_it_listens_and_stops_when_told() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("notify");
+        let supervisor = UnixDatagram::bind(&path).expect("bound");
+        let arguments = on_data(folder.path());
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let mut command = calderad(&arguments);
+        let mut child = Guard(
+            command
+                .env("NOTIFY_SOCKET", &path)
+                .spawn()
+                .expect("started"),
+        );
+        let stdout = child.0.stdout.take().expect("a pipe");
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line).expect("a line");
+        let address = line
+            .strip_prefix("calderad listening on ")
+            .expect("the line");
+        std::net::TcpStream::connect(address.trim()).expect("it listens there");
+        let mut state = [0; 64];
+        let count = supervisor.recv(&mut state).expect("a datagram");
+        assert_eq!(&state[..count], b"READY=1");
+
+        let pid = i32::try_from(child.0.id()).expect("a process");
+        kill(Pid::from_raw(pid), signal).expect("sent");
+        let status = child.0.wait().expect("it ends");
+        assert_eq!(status.code(), Some(0), "{signal}");
+        let count = supervisor.recv(&mut state).expect("a datagram");
+        assert_eq!(&state[..count], b"STOPPING=1");
+    }
+}
+
+#[test]
+fn what_is_wrong_has_its_exit_code() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data").display().to_string();
+    let ends = |arguments: &[&str], code: i32, says: &str| {
+        let output = calderad(arguments).output().expect("it ran");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
+        assert!(text.contains(says), "{text:?} does not say {says:?}");
+        assert!(output.stdout.is_empty(), "nothing listens");
+    };
+    ends(&["--no-such-flag"], 2, "no-such-flag");
+    ends(&["--data", &data], 78, "no [[tenant]]");
+    ends(&["--config", "/no/such/file"], 78, "/no/such/file");
+    let many = ["--development", "--data", &data, "--workers", "100000"];
+    ends(&many, 78, "100000 workers");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+    let address = taken.local_addr().expect("an address").to_string();
+    let second = ["--development", "--data", &data, "--listen", &address];
+    ends(&second, 75, "listening on");
+
+    let secret = Path::new(&data).join("secrets/operator.hex");
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).expect("changed");
+    let exposed = ["--development", "--data", &data, "--listen", "127.0.0.1:0"];
+    ends(&exposed, 78, "lets others read it");
+}
+
+#[test]
+fn a_reader_of_its_output_that_is_gone_does_not_end_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("notify");
+    let supervisor = UnixDatagram::bind(&path).expect("bound");
+    let arguments = on_data(folder.path());
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let mut command = calderad(&arguments);
+    let mut child = Guard(
+        command
+            .env("NOTIFY_SOCKET", &path)
+            .spawn()
+            .expect("started"),
+    );
+    drop(child.0.stdout.take());
+    let mut state = [0; 64];
+    let count = supervisor.recv(&mut state).expect("a datagram");
+    assert_eq!(&state[..count], b"READY=1");
+    let pid = i32::try_from(child.0.id()).expect("a process");
+    kill(Pid::from_raw(pid), Signal::SIGTERM).expect("sent");
+    assert_eq!(child.0.wait().expect("it ends").code(), Some(0));
+    let mut text = String::new();
+    let mut stderr = child.0.stderr.take().expect("a pipe");
+    stderr.read_to_string(&mut text).expect("text");
+    assert!(text.contains("stopping"), "{text}");
+}

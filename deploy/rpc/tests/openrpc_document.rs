@@ -1,0 +1,397 @@
+//! `docs/openrpc.json` says what the code does: the same methods, the same fields, required where
+//! the code requires them, the same errors, and examples that are read and written back unchanged.
+
+use std::collections::BTreeSet;
+
+use caldera_rpc::error::{Full, RpcError};
+use caldera_rpc::methods::{
+    CheckLevel, CircuitInfo, CircuitName, CircuitState, CoreShare, CurveName, Digest, Estimate,
+    EstimateProof, IdempotencyKey, JobError, JobName, JobQuery, JobResult, JobState, JobStatus,
+    ListCircuits, Method, PoolQuery, PoolStatus, Quanta, Reallocation, Reallocations,
+    RegisterCircuit, StageTiming, Submit, TenantStatus, Timings, UnitStatus, UnregisterCircuit,
+    Unregistered,
+};
+use caldera_rpc::openrpc::DOCUMENT;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+fn document() -> Value {
+    serde_json::from_str(DOCUMENT).expect("the document is JSON")
+}
+
+/// Reads a value as a `T` and writes it back.
+fn through<T: Serialize + DeserializeOwned>(value: Value) -> Result<Value, String> {
+    let read: T = serde_json::from_value(value).map_err(|error| error.to_string())?;
+    serde_json::to_value(read).map_err(|error| error.to_string())
+}
+
+type Through = fn(Value) -> Result<Value, String>;
+
+fn params_of(method: Method) -> Through {
+    match method {
+        Method::RegisterCircuit => through::<RegisterCircuit>,
+        Method::ListCircuits => through::<ListCircuits>,
+        Method::UnregisterCircuit => through::<UnregisterCircuit>,
+        Method::Estimate => through::<EstimateProof>,
+        Method::Submit => through::<Submit>,
+        Method::Status | Method::Result | Method::Cancel => through::<JobQuery>,
+        Method::Pool => through::<PoolQuery>,
+    }
+}
+
+fn result_of(method: Method) -> Through {
+    match method {
+        Method::RegisterCircuit => through::<CircuitInfo>,
+        Method::ListCircuits => through::<Vec<CircuitInfo>>,
+        Method::UnregisterCircuit => through::<Unregistered>,
+        Method::Estimate => through::<Estimate>,
+        Method::Submit | Method::Status | Method::Cancel => through::<JobStatus>,
+        Method::Result => through::<JobResult>,
+        Method::Pool => through::<PoolStatus>,
+    }
+}
+
+const SCHEMAS: [(&str, Through); 23] = [
+    ("Digest", through::<Digest>),
+    ("JobName", through::<JobName>),
+    ("CircuitName", through::<CircuitName>),
+    ("IdempotencyKey", through::<IdempotencyKey>),
+    ("CheckLevel", through::<CheckLevel>),
+    ("CurveName", through::<CurveName>),
+    ("CircuitState", through::<CircuitState>),
+    ("JobState", through::<JobState>),
+    ("JobError", through::<JobError>),
+    ("CircuitInfo", through::<CircuitInfo>),
+    ("Unregistered", through::<Unregistered>),
+    ("Estimate", through::<Estimate>),
+    ("JobStatus", through::<JobStatus>),
+    ("StageTiming", through::<StageTiming>),
+    ("CoreShare", through::<CoreShare>),
+    ("Timings", through::<Timings>),
+    ("JobResult", through::<JobResult>),
+    ("UnitStatus", through::<UnitStatus>),
+    ("TenantStatus", through::<TenantStatus>),
+    ("Reallocation", through::<Reallocation>),
+    ("Reallocations", through::<Reallocations>),
+    ("Quanta", through::<Quanta>),
+    ("PoolStatus", through::<PoolStatus>),
+];
+
+/// The keys of an object, and those of them that are always written: without which it is not
+/// read, or is read and written back with them.
+fn fields(example: &Map<String, Value>, through: Through) -> (BTreeSet<String>, BTreeSet<String>) {
+    let without = |key: &String| {
+        let mut less = example.clone();
+        less.remove(key);
+        through(Value::Object(less))
+    };
+    let required = example.keys().filter(|key| match without(key) {
+        Err(_) => true,
+        Ok(written) => written.get(key).is_some(),
+    });
+    (
+        example.keys().cloned().collect(),
+        required.cloned().collect(),
+    )
+}
+
+fn strings(list: &Value) -> BTreeSet<String> {
+    let list = list.as_array().expect("a list");
+    let text = |item: &Value| item.as_str().expect("a string").to_owned();
+    list.iter().map(text).collect()
+}
+
+#[test]
+fn every_method_and_its_parameters() {
+    let document = document();
+    let methods = document["methods"].as_array().expect("a list");
+    let names: Vec<&str> = methods
+        .iter()
+        .filter_map(|it| it["name"].as_str())
+        .collect();
+    assert_eq!(names, Method::ALL.map(Method::name));
+
+    for (method, written) in Method::ALL.into_iter().zip(methods) {
+        let name = method.name();
+        let params = params_of(method);
+        // The example gives every parameter.
+        let mut example = Map::new();
+        for param in written["examples"][0]["params"].as_array().expect("a list") {
+            let key = param["name"].as_str().expect("a name").to_owned();
+            example.insert(key, param["value"].clone());
+        }
+        let back = params(Value::Object(example.clone()));
+        assert_eq!(back, Ok(Value::Object(example.clone())), "{name}");
+        // A required one cannot be left out, and the others can.
+        for param in written["params"].as_array().expect("a list") {
+            let key = param["name"].as_str().expect("a name");
+            let mut less = example.clone();
+            assert!(less.remove(key).is_some(), "{name}: {key} has no example");
+            let required = params(Value::Object(less)).is_err();
+            assert_eq!(param["required"], required, "{name}: {key}");
+        }
+        assert_eq!(
+            written["params"].as_array().map(Vec::len),
+            Some(example.len()),
+            "{name}"
+        );
+        // There are no others that the code would take: it refuses what it does not know.
+        example.insert("unknown".to_owned(), Value::Null);
+        assert!(params(Value::Object(example)).is_err(), "{name}");
+
+        let result = &written["examples"][0]["result"]["value"];
+        assert_eq!(
+            result_of(method)(result.clone()).as_ref(),
+            Ok(result),
+            "{name}"
+        );
+    }
+}
+
+/// The other direction: a parameter that the code takes and the document leaves out.
+#[test]
+fn no_parameter_is_left_out() {
+    let digest = Digest([0; 32]);
+    let full = [
+        serde_json::to_value(RegisterCircuit {
+            zkey: digest,
+            name: "x".parse().ok(),
+            check: CheckLevel::Full,
+        }),
+        serde_json::to_value(ListCircuits {}),
+        serde_json::to_value(UnregisterCircuit { circuit: digest }),
+        serde_json::to_value(EstimateProof { circuit: digest }),
+        serde_json::to_value(Submit {
+            circuit: digest,
+            witness: digest,
+            deadline_ms: Some(1),
+            idempotency_key: "x".parse().ok(),
+        }),
+        serde_json::to_value(JobQuery { job: JobName(0) }),
+        serde_json::to_value(JobQuery { job: JobName(0) }),
+        serde_json::to_value(JobQuery { job: JobName(0) }),
+        serde_json::to_value(PoolQuery {}),
+    ];
+    let document = document();
+    for (full, written) in full
+        .into_iter()
+        .zip(document["methods"].as_array().unwrap())
+    {
+        let full = full.expect("JSON");
+        let taken: BTreeSet<&str> = full
+            .as_object()
+            .expect("an object")
+            .keys()
+            .map(String::as_str)
+            .collect();
+        let params = written["params"].as_array().expect("a list");
+        let named = params.iter().filter_map(|it| it["name"].as_str()).collect();
+        assert_eq!(taken, named, "{}", written["name"]);
+    }
+}
+
+#[test]
+fn every_schema_is_a_type() {
+    let document = document();
+    let schemas = document["components"]["schemas"].as_object().unwrap();
+    let known: BTreeSet<&str> = SCHEMAS.iter().map(|(name, _)| *name).collect();
+    let written: BTreeSet<&str> = schemas.keys().map(String::as_str).collect();
+    assert_eq!(written, known);
+
+    for (name, through) in SCHEMAS {
+        let schema = &schemas[name];
+        let example = &schema["examples"][0];
+        assert_eq!(through(example.clone()).as_ref(), Ok(example), "{name}");
+        if let Some(object) = example.as_object() {
+            // `example` survives being read and written, so it has no field that the code lacks;
+            // `every_field_has_an_example` holds the other direction.
+            let (keys, required) = fields(object, through);
+            let properties = schema["properties"].as_object().expect("properties");
+            assert_eq!(properties.keys().cloned().collect::<BTreeSet<_>>(), keys);
+            assert_eq!(strings(&schema["required"]), required, "{name}");
+        }
+        for variant in schema["enum"].as_array().into_iter().flatten() {
+            assert_eq!(through(variant.clone()).as_ref(), Ok(variant), "{name}");
+        }
+    }
+}
+
+/// Fields that the code may leave out are the ones that a document can forget. This counts them:
+/// who adds one has to add it here and to the example.
+#[test]
+fn every_field_has_an_example() {
+    let document = document();
+    let schemas = &document["components"]["schemas"];
+    let status = JobStatus {
+        job: JobName(0),
+        circuit: Digest([0; 32]),
+        state: JobState::Failed,
+        progress: 0.0,
+        submitted_ms: 0,
+        deadline_ms: Some(0),
+        started_ms: Some(0.0),
+        finished_ms: Some(0.0),
+        late: Some(false),
+        error: Some(failure()),
+    };
+    let circuit = CircuitInfo {
+        circuit: Digest([0; 32]),
+        name: None,
+        curve: CurveName::Bn128,
+        domain_size: 0,
+        public_count: 0,
+        wires: 0,
+        bytes: 0,
+        state: CircuitState::Failed,
+        error: Some(failure()),
+        development: false,
+        verification_key: Some(Value::Null),
+    };
+    let unit = UnitStatus {
+        unit: 0,
+        core: 0,
+        thread_id: 0,
+        owner: None,
+        foreign: false,
+        epoch: 0,
+        job: Some(JobName(0)),
+        since_ms: 0.0,
+        policy: String::new(),
+    };
+    for (name, full) in [
+        ("JobStatus", serde_json::to_value(status)),
+        ("CircuitInfo", serde_json::to_value(circuit)),
+        ("UnitStatus", serde_json::to_value(unit)),
+    ] {
+        let full = full.expect("JSON");
+        let written = schemas[name]["properties"].as_object().unwrap();
+        assert!(
+            full.as_object().unwrap().keys().eq(written.keys()),
+            "{name}"
+        );
+    }
+}
+
+fn failure() -> JobError {
+    JobError {
+        code: 0,
+        reason: String::new(),
+        message: String::new(),
+    }
+}
+
+/// One of each; the match makes a new one fail to compile here.
+fn errors() -> Vec<RpcError> {
+    let detail = String::new;
+    let (circuit, job) = (Digest([0; 32]), JobName(0));
+    let queue_full = |full| RpcError::QueueFull {
+        full,
+        retry_after_ms: 1,
+    };
+    let all = vec![
+        RpcError::Parse { detail: detail() },
+        RpcError::InvalidRequest { detail: detail() },
+        RpcError::MethodNotFound,
+        RpcError::InvalidParams { detail: detail() },
+        RpcError::Internal,
+        queue_full(Full::Tenant),
+        queue_full(Full::Box),
+        RpcError::CircuitUnknown { circuit },
+        RpcError::CircuitNotReady {
+            circuit,
+            state: CircuitState::Checking,
+        },
+        RpcError::KeyRefused { detail: detail() },
+        RpcError::DevelopmentKey,
+        RpcError::CircuitInUse { circuit, jobs: 1 },
+        RpcError::BlobUnknown { digest: circuit },
+        RpcError::WitnessRefused { detail: detail() },
+        RpcError::SelfCheckFailed,
+        RpcError::JobUnknown { job },
+        RpcError::JobNotFinished {
+            job,
+            state: JobState::Running,
+        },
+        RpcError::JobCancelled { job },
+        RpcError::IdempotencyConflict { job },
+        RpcError::QuotaExceeded { detail: detail() },
+        RpcError::StorageFull,
+        RpcError::Stopping,
+    ];
+    for error in &all {
+        match error {
+            RpcError::Parse { .. }
+            | RpcError::InvalidRequest { .. }
+            | RpcError::MethodNotFound
+            | RpcError::InvalidParams { .. }
+            | RpcError::Internal
+            | RpcError::QueueFull { .. }
+            | RpcError::CircuitUnknown { .. }
+            | RpcError::CircuitNotReady { .. }
+            | RpcError::KeyRefused { .. }
+            | RpcError::DevelopmentKey
+            | RpcError::CircuitInUse { .. }
+            | RpcError::BlobUnknown { .. }
+            | RpcError::WitnessRefused { .. }
+            | RpcError::SelfCheckFailed
+            | RpcError::JobUnknown { .. }
+            | RpcError::JobNotFinished { .. }
+            | RpcError::JobCancelled { .. }
+            | RpcError::IdempotencyConflict { .. }
+            | RpcError::QuotaExceeded { .. }
+            | RpcError::StorageFull
+            | RpcError::Stopping => {}
+        }
+    }
+    all
+}
+
+#[test]
+fn every_error() {
+    let document = document();
+    let written = document["components"]["errors"].as_object().unwrap();
+    let known: BTreeSet<&str> = errors().iter().map(RpcError::reason).collect();
+    assert_eq!(
+        written.keys().map(String::as_str).collect::<BTreeSet<_>>(),
+        known
+    );
+    let mut codes = BTreeSet::new();
+    for error in errors() {
+        let wire = error.to_wire();
+        let entry = &written[error.reason()];
+        assert_eq!(entry["code"], wire.code, "{error}");
+        let data = wire.data.expect("data");
+        assert_eq!(entry["data"]["reason"], data.reason.as_str());
+        assert_eq!(
+            entry["data"]["retryAfterMs"].is_number(),
+            data.retry_after_ms.is_some()
+        );
+        codes.insert(wire.code);
+    }
+    // Only the two queues share a code.
+    assert_eq!(codes.len(), errors().len() - 1);
+}
+
+/// A `$ref` that leads nowhere breaks every generator.
+#[test]
+fn references_lead_somewhere() {
+    fn walk(value: &Value, root: &Value, seen: &mut usize) {
+        match value {
+            Value::Object(members) => {
+                if let Some(target) = members.get("$ref").and_then(Value::as_str) {
+                    let pointer = target.strip_prefix('#').expect("a local reference");
+                    assert!(root.pointer(pointer).is_some(), "{target}");
+                    *seen += 1;
+                }
+                members.values().for_each(|value| walk(value, root, seen));
+            }
+            Value::Array(items) => items.iter().for_each(|value| walk(value, root, seen)),
+            _ => {}
+        }
+    }
+    let document = document();
+    let mut seen = 0;
+    walk(&document, &document, &mut seen);
+    assert!(seen > 50);
+}

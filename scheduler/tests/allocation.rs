@@ -1,0 +1,132 @@
+//! `Arbiter::handle` does not allocate once tenants have joined: it stands on the path from a demand
+//! to a new owner's first instruction, and an allocator may take a lock or fault a page.
+//!
+//! The allocator of this program counts what the thread of the test asks for.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use caldera_scheduler::arbiter::Outcome;
+use caldera_scheduler::mailbox::{Entry, Found};
+use caldera_scheduler::queue::Work;
+use caldera_scheduler::{Action, Arbiter, Event, JobId, Nanos, Policy, Pool, TenantId, UnitId};
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: every call is passed on to `System` unchanged; counting does not allocate, because the
+// cell is made at compile time and needs no destructor.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller's promises are those that `System` asks for.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the pointer came from `System` by way of `alloc` above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const UNITS: u16 = 8;
+const TENANTS: u32 = 6;
+
+/// Jobs come faster than they go for a while, until queues refuse; then they go faster than they
+/// come, until units fall free. Units are entered at once, but for one that answers seldom.
+#[test]
+fn handling_events_allocates_nothing() {
+    let cores: Vec<u32> = (0..u32::from(UNITS)).collect();
+    let mut arbiter = Arbiter::new(Pool::new(&cores).expect("a pool"), Policy::standard());
+    let mut actions = Vec::with_capacity(arbiter.actions_max());
+    for tenant in 0..TENANTS {
+        let class = ["financial", "retail", "social"][tenant as usize % 3];
+        let class = arbiter.policy().find(class).expect("standard");
+        let tenant = TenantId(tenant);
+        let joined = Event::TenantJoined { tenant, class };
+        arbiter.handle(joined, Nanos::ZERO, &mut actions);
+    }
+    assert!(actions.is_empty());
+
+    let mut now = Nanos::ZERO;
+    let mut next = Vec::with_capacity(4 * arbiter.actions_max());
+    let mut live = Vec::with_capacity(4_096);
+    let mut dice = 1u64;
+    let before = ALLOCATIONS.with(Cell::get);
+    for round in 0..32_000u64 {
+        now = now.plus(Nanos::from_millis(1));
+        // Knuth's multiplier for 64-bit linear congruence: the high bits are random enough.
+        dice = dice
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let roll = dice >> 33;
+        let growing = round / 4_000 % 2 == 0;
+        next.clear();
+        next.push(Event::Tick);
+        if growing || roll % 4 == 0 {
+            next.push(Event::Submitted {
+                job: JobId(round),
+                tenant: TenantId(roll as u32 % TENANTS),
+                work: Work {
+                    core: Nanos::from_millis(20),
+                    parallelism: 3,
+                },
+                deadline: None,
+                received: now,
+            });
+        }
+        for ended in 0..if growing { roll % 2 } else { 2 } {
+            if !live.is_empty() {
+                let job = live.swap_remove((roll as usize + ended as usize) % live.len());
+                let outcome = Outcome::Proved;
+                next.push(match roll % 5 {
+                    0 => Event::Cancelled { job },
+                    _ => Event::Finished {
+                        job,
+                        outcome,
+                        at: now,
+                    },
+                });
+            }
+        }
+        let mut done = 0;
+        while done < next.len() {
+            actions.clear();
+            arbiter.handle(next[done], now, &mut actions);
+            done += 1;
+            for &action in &actions {
+                match action {
+                    Action::Admit { job } => live.push(job),
+                    Action::Prepare { job } => next.push(Event::Ready { job }),
+                    Action::Own { unit, ownership } if unit != UnitId(3) || roll % 50 == 0 => {
+                        let epoch = ownership.epoch;
+                        let found = Found::Nothing;
+                        let entry = Entry {
+                            epoch,
+                            drained: now,
+                            first: now,
+                            found,
+                        };
+                        next.push(Event::Entered { unit, entry });
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+    let allocated = ALLOCATIONS.with(Cell::get) - before;
+    let counters = arbiter.counters();
+    assert!(counters.proved > 5_000, "{counters:?}");
+    assert!(
+        counters.refused > 0 && counters.overruns > 0,
+        "{counters:?}"
+    );
+    assert!(counters.reallocated > 1_000, "{counters:?}");
+    assert_eq!(allocated, 0);
+}
