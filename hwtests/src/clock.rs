@@ -84,7 +84,7 @@ pub(crate) fn wall() -> Finding {
     if answer < 0 {
         return Finding::skip(format!("adjtimex: {}", nix::errno::Errno::last()));
     }
-    let error_us = i64::from(state.maxerror);
+    let error_us = state.maxerror;
     let finding = if state.status & libc::STA_UNSYNC != 0 {
         Finding::warn("nothing keeps the wall clock right; tokens off by a minute are refused")
     } else {

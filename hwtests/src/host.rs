@@ -105,7 +105,7 @@ pub(crate) fn cpu_list(text: &str) -> Option<Vec<usize>> {
     Some(cpus)
 }
 
-/// The word in brackets of a choice such as "always [madvise] never".
+/// The word in brackets of a choice such as `always [madvise] never`.
 pub(crate) fn chosen(text: &str) -> Option<&str> {
     let (_, rest) = text.split_once('[')?;
     Some(rest.split_once(']')?.0)

@@ -69,7 +69,7 @@ fn handling_events_allocates_nothing() {
         let growing = round / 4_000 % 2 == 0;
         next.clear();
         next.push(Event::Tick);
-        if growing || roll % 4 == 0 {
+        if growing || roll.is_multiple_of(4) {
             next.push(Event::Submitted {
                 job: JobId(round),
                 tenant: TenantId(roll as u32 % TENANTS),
@@ -104,7 +104,7 @@ fn handling_events_allocates_nothing() {
                 match action {
                     Action::Admit { job } => live.push(job),
                     Action::Prepare { job } => next.push(Event::Ready { job }),
-                    Action::Own { unit, ownership } if unit != UnitId(3) || roll % 50 == 0 => {
+                    Action::Own { unit, ownership } if unit != UnitId(3) || roll.is_multiple_of(50) => {
                         let epoch = ownership.epoch;
                         let found = Found::Nothing;
                         let entry = Entry {

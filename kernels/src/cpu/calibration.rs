@@ -156,6 +156,6 @@ const ENTRY_MEMORY_NS: f64 = 20.0;
 const ADDITION_MEMORY_NS: f64 = 25.0;
 
 /// Scheduling, conflicts and part-filled batches, against the quick run's full ones.
-const ADDITION_FACTOR: f64 = 1.15;
+const ADDITION_FACTOR: f64 = 1.4;
 
 const LOOK_NS: f64 = 4.0;
