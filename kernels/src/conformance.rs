@@ -613,6 +613,9 @@ impl<'a, S: PrimeField> Suite<'a, S> {
         }
         let lanes = self.check(case, plan.open(0))?;
         self.is_lane("a stage opened twice", plan.open(0))?;
+        if plan.stages() > 1 {
+            self.is_lane("a stage while the one before runs", plan.open(1))?;
+        }
         self.is_lane("a lane too many", plan.run(0, lanes))?;
         if plan.point().is_some() {
             return wrong(case, &"no point before the end", &"one");
