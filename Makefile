@@ -49,7 +49,6 @@ test:
 	@$(STAGE) deny $(MAKE) --no-print-directory check-deny
 	@$(STAGE) tests $(MAKE) --no-print-directory test-fast
 	@$(STAGE) interop $(MAKE) --no-print-directory test-interop
-	@$(STAGE) loom $(MAKE) --no-print-directory test-loom
 	@$(STAGE) benches $(MAKE) --no-print-directory test-bench
 
 check-fmt:
