@@ -104,7 +104,9 @@ fn handling_events_allocates_nothing() {
                 match action {
                     Action::Admit { job } => live.push(job),
                     Action::Prepare { job } => next.push(Event::Ready { job }),
-                    Action::Own { unit, ownership } if unit != UnitId(3) || roll.is_multiple_of(50) => {
+                    Action::Own { unit, ownership }
+                        if unit != UnitId(3) || roll.is_multiple_of(50) =>
+                    {
                         let epoch = ownership.epoch;
                         let found = Found::Nothing;
                         let entry = Entry {
