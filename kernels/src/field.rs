@@ -20,6 +20,7 @@ use zeroize::Zeroize;
 
 pub use bls12_381::{FqBls12_381, FrBls12_381, ModulusFqBls12_381, ModulusFrBls12_381};
 pub use bn254::{FqBn254, FrBn254, ModulusFqBn254, ModulusFrBn254};
+pub(crate) use montgomery::{add_words, negated_inverse, power_of_two, subtract_words};
 pub use quadratic::Fq2;
 
 /// What curves and transforms need of a field, prime or quadratic.
@@ -206,6 +207,21 @@ impl<M: Modulus<N>, const N: usize> Fp<M, N> {
     #[inline(always)]
     const fn new(words: [u64; N]) -> Self {
         Self(words, PhantomData)
+    }
+
+    /// 2^-exponent, at compile time.
+    pub(crate) const fn power_of_half(exponent: usize) -> Self {
+        let mut words = Self::R;
+        let mut i = 0;
+        while i < exponent {
+            if words[0] & 1 == 1 {
+                // The modulus is odd and has a bit to spare.
+                words = montgomery::add_words(&words, &M::MODULUS);
+            }
+            words = montgomery::shift_right(&words, 1);
+            i += 1;
+        }
+        Self::new(words)
     }
 
     /// The element of a plain integer below the modulus, at compile time.

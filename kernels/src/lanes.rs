@@ -1,0 +1,584 @@
+//! Engines: the ways to compute with several field elements at once.
+//!
+//! A sum of points spends its time in batches of independent additions, and a transform in rows
+//! of independent butterflies. Both are the same few operations on many elements, so they are
+//! written once over [`Lanes`] and run on whatever the processor has:
+//!
+//! | engine | elements | needs |
+//! |---|---|---|
+//! | [`Radix52`] over `words::Avx512` | 8 | AVX-512 with IFMA |
+//! | [`Radix52`] over `words::Portable` | 8 | nothing: the twin that the first is tested against |
+//!
+//! Where there is none of them, the scalar code of `field` and `curve` does the work.
+//!
+//! An engine's value is a token: it exists only where the processor can run it. The operations are
+//! inlined into an entry function that has the processor's features enabled, one for each engine.
+
+mod radix52;
+pub(crate) mod words;
+
+use crate::field::{Field, Fp, Fq2, Modulus, PrimeField};
+
+use radix52::Radix;
+use words::Words;
+
+/// The most elements that any engine has side by side.
+pub(crate) const WIDTH_MAX: usize = 8;
+
+/// An engine for a field: [`Lanes::WIDTH`] elements side by side.
+///
+/// Values are known up to a multiple of the modulus p; [c] stands for a value below c p. Memory
+/// holds elements in "file form", x R with R = 2^(64 N) and below p, or in "engine form", in which
+/// the engine itself stores them: as many words, any multiple of p that fits. All zero words mean
+/// zero in both.
+///
+/// The bounds that a caller keeps to: factors of [`Lanes::mul`] are what these functions give, a
+/// difference multiplied by no other difference.
+pub(crate) trait Lanes<F: Field>: Copy + Send + Sync + 'static {
+    /// How many elements; at most [`WIDTH_MAX`].
+    const WIDTH: usize;
+    /// That many elements.
+    type Vector: Copy;
+
+    /// Loads elements, one from each of the first `WIDTH` rows, and says which are all zero
+    /// words. `FILE` tells the form.
+    ///
+    /// # Safety
+    /// The first `WIDTH` pointers are valid for reads of [`Field::BYTES`] bytes.
+    unsafe fn gather<const FILE: bool>(self, rows: &[*const u64; WIDTH_MAX]) -> (Self::Vector, u8);
+
+    /// Stores elements in engine form; they come from [`Lanes::square_less`] or
+    /// [`Lanes::chord`].
+    ///
+    /// # Safety
+    /// The first `WIDTH` pointers are valid for writes of [`Field::BYTES`] bytes.
+    unsafe fn scatter(self, rows: &[*mut u64; WIDTH_MAX], x: Self::Vector);
+
+    /// One in every lane.
+    fn one(self) -> Self::Vector;
+
+    /// a b.
+    fn mul(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+
+    /// a - b, both as loaded, b in engine form.
+    fn difference(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+
+    /// (-1)^(bit of the mask) a - b, both as loaded, b in engine form.
+    fn signed_difference(self, negative: u8, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+
+    /// s^2 - 2 x - d: the new x of a chord of slope s through (x, y), d being what
+    /// [`Lanes::difference`] gave for the other point.
+    fn square_less(self, s: Self::Vector, x: Self::Vector, d: Self::Vector) -> Self::Vector;
+
+    /// s (x - x3) - y: the new y of the chord, x3 being what [`Lanes::square_less`] gave.
+    fn chord(
+        self,
+        s: Self::Vector,
+        x: Self::Vector,
+        x3: Self::Vector,
+        y: Self::Vector,
+    ) -> Self::Vector;
+
+    /// The elements of the first `WIDTH` places. The others stay as they are.
+    fn to_elements(self, x: Self::Vector, elements: &mut [F; WIDTH_MAX]);
+
+    /// The other way.
+    fn from_elements(self, elements: &[F; WIDTH_MAX]) -> Self::Vector;
+
+    /// Engine form of an element, kept in the bytes of one.
+    fn store(x: &F) -> F;
+
+    /// The element of an engine form.
+    fn load(stored: &F) -> F;
+}
+
+/// The engine of `radix52.rs`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Radix52<W>(pub(crate) W);
+
+/// What a prime field's vector and the pair of a quadratic extension share.
+macro_rules! prime_lanes {
+    ($words:literal, $limbs:literal) => {
+        impl<W: Words, M: Modulus<$words>> Lanes<Fp<M, $words>> for Radix52<W> {
+            const WIDTH: usize = 8;
+            type Vector = [W::V; $limbs];
+
+            #[inline(always)]
+            unsafe fn gather<const FILE: bool>(
+                self,
+                rows: &[*const u64; WIDTH_MAX],
+            ) -> (Self::Vector, u8) {
+                // SAFETY: the caller vouches for the words of an element at each pointer.
+                let words = unsafe { gather_words::<W, $words>(self.0, rows) };
+                let mut any = words[0];
+                for &word in &words[1..] {
+                    any = self.0.or(any, word);
+                }
+                let shift = if FILE {
+                    Radix::<M, $words, $limbs>::SHIFT
+                } else {
+                    0
+                };
+                (
+                    Radix::<M, $words, $limbs>::cut(self.0, &words, shift),
+                    self.0.zeros(any),
+                )
+            }
+
+            #[inline(always)]
+            unsafe fn scatter(self, rows: &[*mut u64; WIDTH_MAX], x: Self::Vector) {
+                let words = Radix::<M, $words, $limbs>::join(self.0, &x);
+                // SAFETY: the caller vouches for the words of an element at each pointer.
+                unsafe { scatter_words::<W, $words>(self.0, rows, &words) }
+            }
+
+            #[inline(always)]
+            fn one(self) -> Self::Vector {
+                Radix::<M, $words, $limbs>::ONE.map(|limb| self.0.splat(limb))
+            }
+
+            /// [a], [b] with a b p <= R' -> [2].
+            #[inline(always)]
+            fn mul(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+                let (low, high) = Radix::<M, $words, $limbs>::product(self.0, &a, &b);
+                let columns = Radix::<M, $words, $limbs>::reduce(self.0, low, high);
+                Radix::<M, $words, $limbs>::carry(self.0, columns)
+            }
+
+            /// [2^S], [2] -> [2^S + 2], S being SHIFT.
+            #[inline(always)]
+            fn difference(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+                let constant = const { Radix::<M, $words, $limbs>::multiple(2) };
+                let columns = Radix::<M, $words, $limbs>::sub_add(self.0, &a, &b, &constant);
+                Radix::<M, $words, $limbs>::carry(self.0, columns)
+            }
+
+            /// [2^S], [2] -> [2 2^S + 2].
+            #[inline(always)]
+            fn signed_difference(
+                self,
+                negative: u8,
+                a: Self::Vector,
+                b: Self::Vector,
+            ) -> Self::Vector {
+                let constant = const {
+                    let shift = Radix::<M, $words, $limbs>::SHIFT;
+                    Radix::<M, $words, $limbs>::multiple((1 << shift) + 2)
+                };
+                let a = Radix::<M, $words, $limbs>::negate_where(self.0, negative, &a);
+                let columns = Radix::<M, $words, $limbs>::sub_add(self.0, &a, &b, &constant);
+                Radix::<M, $words, $limbs>::carry(self.0, columns)
+            }
+
+            /// s [5], x [2], d [2^S + 2] -> [1 + 2^-12].
+            #[inline(always)]
+            fn square_less(
+                self,
+                s: Self::Vector,
+                x: Self::Vector,
+                d: Self::Vector,
+            ) -> Self::Vector {
+                let (low, high) = Radix::<M, $words, $limbs>::square(self.0, &s);
+                let columns = Radix::<M, $words, $limbs>::reduce(self.0, low, high);
+                less::<W, M, $words, $limbs>(self.0, columns, &x, &d)
+            }
+
+            /// s [2], x [2], x3 [2], y [2] -> [1 + 2^-12].
+            #[inline(always)]
+            fn chord(
+                self,
+                s: Self::Vector,
+                x: Self::Vector,
+                x3: Self::Vector,
+                y: Self::Vector,
+            ) -> Self::Vector {
+                let across = Lanes::<Fp<M, $words>>::difference(self, x, x3);
+                let (low, high) = Radix::<M, $words, $limbs>::product(self.0, &s, &across);
+                let columns = Radix::<M, $words, $limbs>::reduce(self.0, low, high);
+                let constant = const { Radix::<M, $words, $limbs>::multiple(3) };
+                let columns = Radix::<M, $words, $limbs>::sub_add(self.0, &columns, &y, &constant);
+                Radix::<M, $words, $limbs>::carry_reduced(self.0, columns)
+            }
+
+            #[inline(always)]
+            fn to_elements(self, x: Self::Vector, elements: &mut [Fp<M, $words>; WIDTH_MAX]) {
+                let words = Radix::<M, $words, $limbs>::join(self.0, &x);
+                let words = words.map(|word| self.0.to_array(word));
+                for (lane, element) in elements.iter_mut().enumerate() {
+                    let stored = Fp::from_montgomery_words(words.map(|word| word[lane]));
+                    *element = <Self as Lanes<Fp<M, $words>>>::load(&stored);
+                }
+            }
+
+            #[inline(always)]
+            fn from_elements(self, elements: &[Fp<M, $words>; WIDTH_MAX]) -> Self::Vector {
+                let stored = elements.map(|element| {
+                    <Self as Lanes<Fp<M, $words>>>::store(&element).montgomery_words()
+                });
+                let words: [W::V; $words] =
+                    std::array::from_fn(|j| self.0.from_array(stored.map(|words| words[j])));
+                Radix::<M, $words, $limbs>::cut(self.0, &words, 0)
+            }
+
+            fn store(x: &Fp<M, $words>) -> Fp<M, $words> {
+                *x * Fp::from(1u64 << Radix::<M, $words, $limbs>::SHIFT)
+            }
+
+            fn load(stored: &Fp<M, $words>) -> Fp<M, $words> {
+                // Stored values may be a few times p.
+                let mut words = stored.montgomery_words();
+                loop {
+                    let (difference, borrow) = crate::field::subtract_words(&words, &M::MODULUS);
+                    if borrow {
+                        break;
+                    }
+                    words = difference;
+                }
+                Fp::from_montgomery_words(words) * Radix::<M, $words, $limbs>::UNSHIFT
+            }
+        }
+
+        impl<W: Words, M: Modulus<$words>> Lanes<Fq2<M, $words>> for Radix52<W> {
+            const WIDTH: usize = 8;
+            type Vector = [[W::V; $limbs]; 2];
+
+            #[inline(always)]
+            unsafe fn gather<const FILE: bool>(
+                self,
+                rows: &[*const u64; WIDTH_MAX],
+            ) -> (Self::Vector, u8) {
+                let second = rows.map(|row| row.wrapping_add($words));
+                // SAFETY: the caller vouches for the words of two elements at each pointer.
+                let ((c0, zero0), (c1, zero1)) = unsafe {
+                    (
+                        Lanes::<Fp<M, $words>>::gather::<FILE>(self, rows),
+                        Lanes::<Fp<M, $words>>::gather::<FILE>(self, &second),
+                    )
+                };
+                ([c0, c1], zero0 & zero1)
+            }
+
+            #[inline(always)]
+            unsafe fn scatter(self, rows: &[*mut u64; WIDTH_MAX], x: Self::Vector) {
+                let second = rows.map(|row| row.wrapping_add($words));
+                // SAFETY: the caller vouches for the words of two elements at each pointer.
+                unsafe {
+                    Lanes::<Fp<M, $words>>::scatter(self, rows, x[0]);
+                    Lanes::<Fp<M, $words>>::scatter(self, &second, x[1]);
+                }
+            }
+
+            #[inline(always)]
+            fn one(self) -> Self::Vector {
+                [Lanes::<Fp<M, $words>>::one(self), [self.0.splat(0); $limbs]]
+            }
+
+            /// [a], [b] with a b p <= 1.6 R' -> [4.6]; with a b p <= 0.8 R' -> [3.8], so that
+            /// products of products and one difference stay there.
+            #[inline(always)]
+            fn mul(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+                let columns = quadratic_product::<W, M, $words, $limbs>(self.0, &a, &b);
+                columns.map(|columns| Radix::<M, $words, $limbs>::carry(self.0, columns))
+            }
+
+            #[inline(always)]
+            fn difference(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+                std::array::from_fn(|i| Lanes::<Fp<M, $words>>::difference(self, a[i], b[i]))
+            }
+
+            #[inline(always)]
+            fn signed_difference(
+                self,
+                negative: u8,
+                a: Self::Vector,
+                b: Self::Vector,
+            ) -> Self::Vector {
+                std::array::from_fn(|i| {
+                    Lanes::<Fp<M, $words>>::signed_difference(self, negative, a[i], b[i])
+                })
+            }
+
+            #[inline(always)]
+            fn square_less(
+                self,
+                s: Self::Vector,
+                x: Self::Vector,
+                d: Self::Vector,
+            ) -> Self::Vector {
+                // (s0 + s1)(s0 - s1) + 2 s0 s1 u; s is [4.6].
+                let w = self.0;
+                let constant = const { Radix::<M, $words, $limbs>::multiple(5) };
+                let sum = Radix::<M, $words, $limbs>::add(w, &s[0], &s[1]);
+                let sum = Radix::<M, $words, $limbs>::carry(w, sum);
+                let difference = Radix::<M, $words, $limbs>::sub_add(w, &s[0], &s[1], &constant);
+                let difference = Radix::<M, $words, $limbs>::carry(w, difference);
+                let (low, high) = Radix::<M, $words, $limbs>::product(w, &sum, &difference);
+                let c0 = Radix::<M, $words, $limbs>::reduce(w, low, high);
+                let twice = Radix::<M, $words, $limbs>::add(w, &s[0], &s[0]);
+                let twice = Radix::<M, $words, $limbs>::carry(w, twice);
+                let (low, high) = Radix::<M, $words, $limbs>::product(w, &twice, &s[1]);
+                let c1 = Radix::<M, $words, $limbs>::reduce(w, low, high);
+                [
+                    less::<W, M, $words, $limbs>(w, c0, &x[0], &d[0]),
+                    less::<W, M, $words, $limbs>(w, c1, &x[1], &d[1]),
+                ]
+            }
+
+            #[inline(always)]
+            fn chord(
+                self,
+                s: Self::Vector,
+                x: Self::Vector,
+                x3: Self::Vector,
+                y: Self::Vector,
+            ) -> Self::Vector {
+                let across = Lanes::<Fq2<M, $words>>::difference(self, x, x3);
+                let columns = quadratic_product::<W, M, $words, $limbs>(self.0, &s, &across);
+                // The product brought 2 p with it, so 1 p more makes it at least p.
+                let constant = const { Radix::<M, $words, $limbs>::multiple(3) };
+                std::array::from_fn(|i| {
+                    let columns =
+                        Radix::<M, $words, $limbs>::sub_add(self.0, &columns[i], &y[i], &constant);
+                    Radix::<M, $words, $limbs>::carry_reduced(self.0, columns)
+                })
+            }
+
+            #[inline(always)]
+            fn to_elements(self, x: Self::Vector, elements: &mut [Fq2<M, $words>; WIDTH_MAX]) {
+                let mut parts = [[Fp::ZERO; WIDTH_MAX]; 2];
+                self.to_elements(x[0], &mut parts[0]);
+                self.to_elements(x[1], &mut parts[1]);
+                for (lane, element) in elements.iter_mut().enumerate() {
+                    *element = Fq2::new(parts[0][lane], parts[1][lane]);
+                }
+            }
+
+            #[inline(always)]
+            fn from_elements(self, elements: &[Fq2<M, $words>; WIDTH_MAX]) -> Self::Vector {
+                [
+                    self.from_elements(&elements.map(|element| element.c0)),
+                    self.from_elements(&elements.map(|element| element.c1)),
+                ]
+            }
+
+            fn store(x: &Fq2<M, $words>) -> Fq2<M, $words> {
+                Fq2::new(
+                    <Self as Lanes<Fp<M, $words>>>::store(&x.c0),
+                    <Self as Lanes<Fp<M, $words>>>::store(&x.c1),
+                )
+            }
+
+            fn load(stored: &Fq2<M, $words>) -> Fq2<M, $words> {
+                Fq2::new(
+                    <Self as Lanes<Fp<M, $words>>>::load(&stored.c0),
+                    <Self as Lanes<Fp<M, $words>>>::load(&stored.c1),
+                )
+            }
+        }
+    };
+}
+
+prime_lanes!(4, 5);
+prime_lanes!(6, 8);
+
+/// Columns [3] less 2 x and d, x [2] and d [2^S + 2], reduced.
+#[inline(always)]
+fn less<W: Words, M: Modulus<N>, const N: usize, const K: usize>(
+    w: W,
+    columns: [W::V; K],
+    x: &[W::V; K],
+    d: &[W::V; K],
+) -> [W::V; K] {
+    let constant = const { Radix::<M, N, K>::multiple((1 << Radix::<M, N, K>::SHIFT) + 7) };
+    let columns = Radix::<M, N, K>::sub(w, &columns, x);
+    let columns = Radix::<M, N, K>::sub(w, &columns, x);
+    let columns = Radix::<M, N, K>::sub_add(w, &columns, d, &constant);
+    Radix::<M, N, K>::carry_reduced(w, columns)
+}
+
+/// The product in the quadratic extension plus 2 p, in columns: Karatsuba's three products and two
+/// reductions. c0 is a0 b0 - a1 b1, which may be negative by as much as a b p^2, hence the 2 p.
+#[inline(always)]
+fn quadratic_product<W: Words, M: Modulus<N>, const N: usize, const K: usize>(
+    w: W,
+    a: &[[W::V; K]; 2],
+    b: &[[W::V; K]; 2],
+) -> [[W::V; K]; 2] {
+    let (low0, high0) = Radix::<M, N, K>::product(w, &a[0], &b[0]);
+    let (low1, high1) = Radix::<M, N, K>::product(w, &a[1], &b[1]);
+    let sum =
+        |x: &[[W::V; K]; 2]| Radix::<M, N, K>::carry(w, Radix::<M, N, K>::add(w, &x[0], &x[1]));
+    let (low, high) = Radix::<M, N, K>::product(w, &sum(a), &sum(b));
+    let low = Radix::<M, N, K>::sub(w, &Radix::<M, N, K>::sub(w, &low, &low0), &low1);
+    let high = Radix::<M, N, K>::sub(w, &Radix::<M, N, K>::sub(w, &high, &high0), &high1);
+    let c1 = Radix::<M, N, K>::reduce(w, low, high);
+    let low = Radix::<M, N, K>::sub(w, &low0, &low1);
+    let constant = const { Radix::<M, N, K>::multiple(2) };
+    let high = Radix::<M, N, K>::sub_add(w, &high0, &high1, &constant);
+    let c0 = Radix::<M, N, K>::reduce(w, low, high);
+    [c0, c1]
+}
+
+/// # Safety
+/// The pointers are valid for reads of N words.
+#[inline(always)]
+unsafe fn gather_words<W: Words, const N: usize>(
+    w: W,
+    rows: &[*const u64; WIDTH_MAX],
+) -> [W::V; N] {
+    const { assert!(N >= 4) }
+    // SAFETY: four words from the start, and four up to the end, are within N.
+    let (first, last) = unsafe {
+        (
+            w.gather(rows),
+            w.gather(&rows.map(|row| row.wrapping_add(N - 4))),
+        )
+    };
+    std::array::from_fn(|i| if i < 4 { first[i] } else { last[i + 4 - N] })
+}
+
+/// # Safety
+/// The pointers are valid for writes of N words.
+#[inline(always)]
+unsafe fn scatter_words<W: Words, const N: usize>(
+    w: W,
+    rows: &[*mut u64; WIDTH_MAX],
+    words: &[W::V; N],
+) {
+    const { assert!(N >= 4) }
+    // SAFETY: four words up to the end, and four from the start, are within N.
+    unsafe {
+        if N > 4 {
+            let last = std::array::from_fn(|i| words[N - 4 + i]);
+            w.scatter(&rows.map(|row| row.wrapping_add(N - 4)), last);
+        }
+        w.scatter(rows, std::array::from_fn(|i| words[i]));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::words::Portable;
+    use super::*;
+    use crate::field::{FqBls12_381, FqBn254, FrBls12_381, FrBn254};
+
+    /// A generator of test values: x -> x^2 + 1 and so on, with edge values in between.
+    fn values<F: Field>(count: usize) -> Vec<F> {
+        let mut x = F::ONE.double().double() + F::ONE;
+        (0..count)
+            .map(|i| {
+                x = x.square() + F::ONE;
+                match i % 11 {
+                    3 => F::ZERO,
+                    5 => F::ONE,
+                    7 => -F::ONE,
+                    _ => x,
+                }
+            })
+            .collect()
+    }
+
+    /// Every operation on memory in both forms against the scalar field.
+    fn agrees<F: Field, L: Lanes<F>>(lanes: L) {
+        let words = F::BYTES / 8;
+        let width = L::WIDTH;
+        let v = values::<F>(64 * width);
+        for chunk in v.chunks_exact(4 * width) {
+            let part = |i: usize| -> [F; WIDTH_MAX] {
+                std::array::from_fn(|lane| chunk[i * width + lane.min(width - 1)])
+            };
+            let (a, b, c, d) = (part(0), part(1), part(2), part(3));
+            let mut stored = [[F::ZERO; WIDTH_MAX]; 4];
+            let rows = |x: &[F; WIDTH_MAX]| -> [*const u64; WIDTH_MAX] {
+                std::array::from_fn(|lane| (&raw const x[lane]).cast())
+            };
+            let check = |what: &str, x: L::Vector, expected: &dyn Fn(usize) -> F| {
+                let mut got = [F::ZERO; WIDTH_MAX];
+                lanes.to_elements(x, &mut got);
+                for lane in 0..width {
+                    assert_eq!(
+                        got[lane],
+                        expected(lane),
+                        "{what}, lane {lane} of {words} words"
+                    );
+                }
+            };
+            // SAFETY: the rows are elements in arrays that live on.
+            let (file_a, zeros) = unsafe { lanes.gather::<true>(&rows(&a)) };
+            for lane in 0..width {
+                assert_eq!(zeros >> lane & 1 == 1, a[lane].is_zero());
+            }
+            for (stored, x) in stored.iter_mut().zip([&a, &b, &c, &d]) {
+                *stored = x.map(|x| L::store(&x));
+                for lane in 0..width {
+                    assert_eq!(L::load(&stored[lane]), x[lane]);
+                }
+            }
+            // SAFETY: as above.
+            let [a_, b_, c_, d_] =
+                std::array::from_fn(|i| unsafe { lanes.gather::<false>(&rows(&stored[i])).0 });
+            check("gather", a_, &|i| a[i]);
+            check("from elements", lanes.from_elements(&c), &|i| c[i]);
+            check("one", lanes.one(), &|_| F::ONE);
+            let difference = lanes.difference(file_a, b_);
+            check("product of a difference", lanes.mul(difference, c_), &|i| {
+                (a[i] - b[i]) * c[i]
+            });
+            let product = lanes.mul(lanes.mul(difference, c_), d_);
+            check(
+                "product of products",
+                lanes.mul(product, difference),
+                &|i| (a[i] - b[i]) * c[i] * d[i] * (a[i] - b[i]),
+            );
+            let slope = lanes.mul(product, lanes.signed_difference(0b10101010, file_a, d_));
+            let slope_of = |i: usize| {
+                let a_signed = if i % 2 == 1 { -a[i] } else { a[i] };
+                (a[i] - b[i]) * c[i] * d[i] * (a_signed - d[i])
+            };
+            check("slope", slope, &slope_of);
+            let x3 = lanes.square_less(slope, b_, difference);
+            let x3_of = |i: usize| slope_of(i).square() - b[i] - b[i] - (a[i] - b[i]);
+            check("new x", x3, &x3_of);
+            let y3 = lanes.chord(slope, b_, x3, d_);
+            let y3_of = |i: usize| slope_of(i) * (b[i] - x3_of(i)) - d[i];
+            check("new y", y3, &y3_of);
+            let mut out = [F::ZERO; WIDTH_MAX];
+            let targets = std::array::from_fn(|lane| (&raw mut out[lane]).cast());
+            // SAFETY: the rows are elements of an array that lives on.
+            unsafe { lanes.scatter(&targets, y3) };
+            for lane in 0..width {
+                assert_eq!(L::load(&out[lane]), y3_of(lane));
+            }
+        }
+    }
+
+    fn agrees_everywhere<L>(lanes: L)
+    where
+        L: Lanes<FqBn254>
+            + Lanes<FrBn254>
+            + Lanes<FqBls12_381>
+            + Lanes<FrBls12_381>
+            + Lanes<crate::field::Fq2<crate::field::ModulusFqBn254, 4>>
+            + Lanes<crate::field::Fq2<crate::field::ModulusFqBls12_381, 6>>,
+    {
+        agrees::<FqBn254, L>(lanes);
+        agrees::<FrBn254, L>(lanes);
+        agrees::<FqBls12_381, L>(lanes);
+        agrees::<FrBls12_381, L>(lanes);
+        agrees::<crate::field::Fq2<crate::field::ModulusFqBn254, 4>, L>(lanes);
+        agrees::<crate::field::Fq2<crate::field::ModulusFqBls12_381, 6>, L>(lanes);
+    }
+
+    #[test]
+    fn portable_words_agree_with_the_scalar_field() {
+        agrees_everywhere(Radix52(Portable));
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn avx512_words_agree_with_the_scalar_field_where_there_are_any() {
+        if let Some(words) = words::Avx512::detect() {
+            agrees_everywhere(Radix52(words));
+        }
+    }
+}
