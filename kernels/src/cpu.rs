@@ -33,6 +33,7 @@ use crate::device::{
     Work,
 };
 use crate::field::PrimeField;
+use crate::lanes::Engine;
 
 use calibration::Rates;
 use elementwise::{Elementwise, Operation};
@@ -55,6 +56,7 @@ pub struct CpuConfig {
 /// The CPU as a [`Device`]. See the top of the module.
 pub struct CpuDevice {
     info: DeviceInfo,
+    engine: Option<Engine>,
     rates: Rates,
     next_id: AtomicU64,
     vectors: Registry<VectorId, Vector>,
@@ -75,6 +77,16 @@ impl CpuDevice {
     /// A device that cuts as `config` says. Takes a few milliseconds, in which it measures the
     /// core that it runs on.
     pub fn new(config: CpuConfig) -> Arc<Self> {
+        Self::on(config, Engine::best())
+    }
+
+    /// The same without vector instructions, whatever the processor has: what runs where there are
+    /// none, to be tested and measured everywhere.
+    pub fn scalar(config: CpuConfig) -> Arc<Self> {
+        Self::on(config, None)
+    }
+
+    fn on(config: CpuConfig, engine: Option<Engine>) -> Arc<Self> {
         Arc::new(Self {
             info: DeviceInfo {
                 kind: "cpu",
@@ -82,7 +94,8 @@ impl CpuDevice {
                 quantum: config.quantum,
                 lanes: config.lanes.max(1),
             },
-            rates: Rates::measure(config.quantum),
+            engine,
+            rates: Rates::measure(config.quantum, engine),
             next_id: AtomicU64::new(1),
             vectors: Registry::new("vector"),
             bases: Registry::new("bases"),
@@ -222,6 +235,7 @@ impl CpuDevice {
                 offset,
                 form,
                 lanes,
+                self.engine,
                 &self.rates.bn254,
             ),
             (CurveId::Bn254, Group::G2) => {
@@ -231,6 +245,7 @@ impl CpuDevice {
                     offset,
                     form,
                     lanes,
+                    self.engine,
                     &self.rates.bn254,
                 )
             }
@@ -241,6 +256,7 @@ impl CpuDevice {
                     offset,
                     form,
                     lanes,
+                    self.engine,
                     &self.rates.bls12_381,
                 )
             }
@@ -251,6 +267,7 @@ impl CpuDevice {
                     offset,
                     form,
                     lanes,
+                    self.engine,
                     &self.rates.bls12_381,
                 )
             }
