@@ -33,7 +33,7 @@ use crate::device::{
     Work,
 };
 use crate::field::PrimeField;
-use crate::lanes::Engine;
+use crate::lanes::{Engine, Laned};
 
 use calibration::Rates;
 use elementwise::{Elementwise, Operation};
@@ -197,11 +197,15 @@ impl CpuDevice {
         let lanes = self.info.lanes;
         Ok(match vector.curve() {
             CurveId::Bn254 => {
-                let domain = self.domains_bn254.find(vector.len(), transform)?;
+                let domain = self
+                    .domains_bn254
+                    .find(vector.len(), transform, self.engine)?;
                 Ntt::plan(domain, vector, transform, lanes, &self.rates.bn254)
             }
             CurveId::Bls12_381 => {
-                let domain = self.domains_bls12_381.find(vector.len(), transform)?;
+                let domain = self
+                    .domains_bls12_381
+                    .find(vector.len(), transform, self.engine)?;
                 Ntt::plan(domain, vector, transform, lanes, &self.rates.bls12_381)
             }
         })
@@ -404,8 +408,13 @@ impl<F> Default for Domains<F> {
     }
 }
 
-impl<F: PrimeField<Words = [u64; 4]>> Domains<F> {
-    fn find(&self, len: usize, transform: Transform) -> Result<Arc<Domain<F>>, DeviceError> {
+impl<F: PrimeField<Words = [u64; 4]> + Laned> Domains<F> {
+    fn find(
+        &self,
+        len: usize,
+        transform: Transform,
+        engine: Option<Engine>,
+    ) -> Result<Arc<Domain<F>>, DeviceError> {
         let log2 = ntt::domain_log2::<F>(len, transform)?;
         let domain = {
             let mut domains = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -413,7 +422,7 @@ impl<F: PrimeField<Words = [u64; 4]>> Domains<F> {
         };
         // Made outside the lock: others find their domains meanwhile, and two that want the same
         // one wait for each other there.
-        domain.prepare(log2, transform);
+        domain.prepare(log2, transform, engine);
         Ok(domain)
     }
 }

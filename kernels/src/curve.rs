@@ -33,7 +33,7 @@ pub trait Curve: Copy + fmt::Debug + Send + Sync + 'static {
     /// Its name.
     const ID: CurveId;
     /// The scalars.
-    type Fr: PrimeField<Words = [u64; 4]>;
+    type Fr: PrimeField<Words = [u64; 4]> + Laned;
     /// The coordinates of G1.
     type Fq: PrimeField + Coordinate;
     /// The coordinates of G2.
@@ -68,6 +68,7 @@ pub trait Coordinate: Laned {
 
 /// A point by its coordinates; infinity is (0, 0), which is on neither curve.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[repr(C)]
 pub struct Affine<F> {
     /// x.
     pub x: F,

@@ -180,6 +180,7 @@ pub trait Modulus<const N: usize>:
 /// An integer mod M, in Montgomery form in N words. Ordered by its words, which is a total order
 /// and not that of the integers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
 pub struct Fp<M, const N: usize>([u64; N], PhantomData<M>);
 
 impl<M: Modulus<N>, const N: usize> Fp<M, N> {

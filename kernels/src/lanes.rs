@@ -25,7 +25,22 @@ use radix52::{Radix, each, unroll};
 use words::Words;
 
 /// The most elements that any engine has side by side.
-pub const WIDTH_MAX: usize = 8;
+pub(crate) const WIDTH_MAX: usize = 8;
+
+/// A piece of memory as large and as aligned as the widest register.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub struct Line([u64; 8]);
+
+impl Line {
+    pub(crate) const EMPTY: Self = Self([0; 8]);
+}
+
+impl zeroize::Zeroize for Line {
+    fn zeroize(&mut self) {
+        self.0.zeroize();
+    }
+}
 
 /// What runs on an engine. Implementations are `#[inline(always)]`, as all that they call.
 pub trait Task<F: Field> {
@@ -159,6 +174,83 @@ pub trait Lanes<F: Field>: Copy + Send + Sync + 'static {
     /// That many elements.
     type Vector: Copy;
 
+    /// Loads neighbouring elements: the first `WIDTH` of the slice, in any form below 2 p.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    #[inline(always)]
+    fn take(self, elements: &[F]) -> Self::Vector {
+        let elements = &elements[..Self::WIDTH];
+        let mut rows = [std::ptr::null(); WIDTH_MAX];
+        for (row, element) in rows.iter_mut().zip(elements) {
+            *row = std::ptr::from_ref(element).cast();
+        }
+        // SAFETY: the rows are elements, whose bytes are their words.
+        unsafe { self.gather::<false>(&rows).0 }
+    }
+
+    /// Stores neighbouring elements in the form that they are in; they come from
+    /// [`Lanes::reduced`] or [`Lanes::canonical`].
+    ///
+    /// # Panics
+    /// If there is no room for them.
+    #[inline(always)]
+    fn put(self, x: Self::Vector, elements: &mut [F]) {
+        let elements = &mut elements[..Self::WIDTH];
+        let mut rows = [std::ptr::null_mut(); WIDTH_MAX];
+        for (row, element) in rows.iter_mut().zip(elements) {
+            *row = std::ptr::from_mut(element).cast();
+        }
+        // SAFETY: the rows are elements, whose bytes are their words.
+        unsafe { self.scatter(&rows, x) }
+    }
+
+    /// Turns a block of `WIDTH` vectors: what was lane a of vector b is lane b of vector a.
+    ///
+    /// # Panics
+    /// If it has another length.
+    #[inline(always)]
+    fn turn(self, block: &mut [Self::Vector]) {
+        assert_eq!(block.len(), Self::WIDTH);
+        let mut elements = [[F::ZERO; WIDTH_MAX]; WIDTH_MAX];
+        for (vector, elements) in block.iter().zip(&mut elements) {
+            self.put(self.reduced(*vector), elements);
+        }
+        for (lane, vector) in block.iter_mut().enumerate() {
+            let mut rows = [std::ptr::null(); WIDTH_MAX];
+            for (row, elements) in rows.iter_mut().zip(&elements) {
+                *row = std::ptr::from_ref(&elements[lane]).cast();
+            }
+            // SAFETY: the rows are elements, whose bytes are their words.
+            *vector = unsafe { self.gather::<false>(&rows).0 };
+        }
+    }
+
+    /// Lines that so many vectors fill.
+    #[inline(always)]
+    fn lines(vectors: usize) -> usize {
+        (vectors * size_of::<Self::Vector>()).div_ceil(size_of::<Line>())
+    }
+
+    /// Lines as vectors.
+    #[inline(always)]
+    fn vectors(lines: &[Line]) -> &[Self::Vector] {
+        const { assert!(align_of::<Self::Vector>() <= align_of::<Line>()) }
+        let count = size_of_val(lines) / size_of::<Self::Vector>();
+        // SAFETY: vectors are registers' worth of words, for which any bits are a value; so many
+        // fit, aligned.
+        unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), count) }
+    }
+
+    /// Lines as vectors to be written.
+    #[inline(always)]
+    fn vectors_mut(lines: &mut [Line]) -> &mut [Self::Vector] {
+        const { assert!(align_of::<Self::Vector>() <= align_of::<Line>()) }
+        let count = size_of_val(lines) / size_of::<Self::Vector>();
+        // SAFETY: as in `vectors`; any vector is a value for lines too.
+        unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), count) }
+    }
+
     /// Loads elements, one from each of the first `WIDTH` rows, and says which are all zero
     /// words. `FILE` tells the form.
     ///
@@ -175,6 +267,21 @@ pub trait Lanes<F: Field>: Copy + Send + Sync + 'static {
 
     /// One in every lane.
     fn one(self) -> Self::Vector;
+
+    /// a + b, not yet normal: a sum of few.
+    fn plus(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+
+    /// a - b, not yet normal; b a sum of at most two.
+    fn minus(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+
+    /// The same, fit for [`Lanes::mul`].
+    fn normal(self, x: Self::Vector) -> Self::Vector;
+
+    /// The same in the least multiple, or closely above, and fit for everything.
+    fn reduced(self, x: Self::Vector) -> Self::Vector;
+
+    /// The same below the modulus, of what [`Lanes::reduced`] gave.
+    fn canonical(self, x: Self::Vector) -> Self::Vector;
 
     /// a b.
     fn mul(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
@@ -255,6 +362,37 @@ macro_rules! prime_lanes {
             #[inline(always)]
             fn one(self) -> Self::Vector {
                 each!(self.0, $limbs, i => self.0.splat(Radix::<M, $words, $limbs>::ONE[i]))
+            }
+
+            #[inline(always)]
+            fn plus(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+                Radix::<M, $words, $limbs>::add(self.0, &a, &b)
+            }
+
+            /// [a], [4] -> [a + 4].
+            #[inline(always)]
+            fn minus(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+                let constant = const { Radix::<M, $words, $limbs>::multiple(4) };
+                Radix::<M, $words, $limbs>::sub_add(self.0, &a, &b, &constant)
+            }
+
+            #[inline(always)]
+            fn normal(self, x: Self::Vector) -> Self::Vector {
+                Radix::<M, $words, $limbs>::carry(self.0, x)
+            }
+
+            /// [R' / p - 1] -> [1 + 2^-12].
+            #[inline(always)]
+            fn reduced(self, x: Self::Vector) -> Self::Vector {
+                let one = each!(self.0, $limbs, i => self.0.splat(Radix::<M, $words, $limbs>::P[i]));
+                let columns = Radix::<M, $words, $limbs>::add(self.0, &x, &one);
+                Radix::<M, $words, $limbs>::carry_reduced(self.0, columns)
+            }
+
+            /// [2] -> [1].
+            #[inline(always)]
+            fn canonical(self, x: Self::Vector) -> Self::Vector {
+                Radix::<M, $words, $limbs>::canonical(self.0, &x)
             }
 
             /// [a], [b] with a b p <= R' -> [2].
@@ -412,6 +550,46 @@ macro_rules! prime_lanes {
             #[inline(always)]
             fn one(self) -> Self::Vector {
                 [Lanes::<Fp<M, $words>>::one(self), [self.0.splat(0); $limbs]]
+            }
+
+            #[inline(always)]
+            fn plus(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+                [
+                    Lanes::<Fp<M, $words>>::plus(self, a[0], b[0]),
+                    Lanes::<Fp<M, $words>>::plus(self, a[1], b[1]),
+                ]
+            }
+
+            #[inline(always)]
+            fn minus(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+                [
+                    Lanes::<Fp<M, $words>>::minus(self, a[0], b[0]),
+                    Lanes::<Fp<M, $words>>::minus(self, a[1], b[1]),
+                ]
+            }
+
+            #[inline(always)]
+            fn normal(self, x: Self::Vector) -> Self::Vector {
+                [
+                    Lanes::<Fp<M, $words>>::normal(self, x[0]),
+                    Lanes::<Fp<M, $words>>::normal(self, x[1]),
+                ]
+            }
+
+            #[inline(always)]
+            fn reduced(self, x: Self::Vector) -> Self::Vector {
+                [
+                    Lanes::<Fp<M, $words>>::reduced(self, x[0]),
+                    Lanes::<Fp<M, $words>>::reduced(self, x[1]),
+                ]
+            }
+
+            #[inline(always)]
+            fn canonical(self, x: Self::Vector) -> Self::Vector {
+                [
+                    Lanes::<Fp<M, $words>>::canonical(self, x[0]),
+                    Lanes::<Fp<M, $words>>::canonical(self, x[1]),
+                ]
             }
 
             /// [a], [b] with a b p <= 1.6 R' -> [4.6]; with a b p <= 0.8 R' -> [3.8], so that
@@ -620,7 +798,10 @@ unsafe fn scatter_words<W: Words, const N: usize>(
     // SAFETY: four words up to the end, and four from the start, are within N.
     unsafe {
         if N > 4 {
-            w.scatter(&forward_mut(rows, N - 4), each!(w, 4, i => words[N - 4 + i]));
+            w.scatter(
+                &forward_mut(rows, N - 4),
+                each!(w, 4, i => words[N - 4 + i]),
+            );
         }
         w.scatter(rows, each!(w, 4, i => words[i]));
     }
@@ -693,6 +874,26 @@ mod tests {
             check("fit", lanes.fit(0b01010101, file_a), &|i| {
                 if i % 2 == 0 { -a[i] } else { a[i] }
             });
+            let sums = lanes.plus(lanes.minus(a_, b_), lanes.plus(c_, d_));
+            let sums_of = |i: usize| a[i] - b[i] + c[i] + d[i];
+            check("reduced sums", lanes.reduced(sums), &sums_of);
+            check("product of sums", lanes.mul(lanes.normal(sums), b_), &|i| {
+                sums_of(i) * b[i]
+            });
+            let mut canonical = [F::ZERO; WIDTH_MAX];
+            lanes.put(lanes.canonical(lanes.reduced(sums)), &mut canonical);
+            for lane in 0..width {
+                assert_eq!(canonical[lane], L::store(&sums_of(lane)));
+            }
+            let mut block = [lanes.one(); WIDTH_MAX];
+            let parts: [L::Vector; 4] = [a_, b_, c_, d_];
+            for (b, vector) in block[..width].iter_mut().enumerate() {
+                *vector = parts[b % 4];
+            }
+            lanes.turn(&mut block[..width]);
+            for (turned, vector) in block[..width].iter().enumerate() {
+                check("turned", *vector, &|lane| chunk[lane % 4 * width + turned]);
+            }
             let difference = lanes.difference(file_a, b_);
             check("product of a difference", lanes.mul(difference, c_), &|i| {
                 (a[i] - b[i]) * c[i]

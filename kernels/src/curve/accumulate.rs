@@ -20,9 +20,9 @@
 //! All state is plain data between calls, so whoever calls may stop anywhere and go on elsewhere.
 //! Doublings, opposite points and infinity are handled, each by a test of the denominator.
 
-use crate::lanes::Engine;
+use crate::lanes::{Engine, Line};
 
-use super::batch::{self, Line};
+use super::batch;
 use super::{Affine, Coordinate, Projective};
 
 /// The top bit of a source: the point is to be subtracted.
@@ -86,7 +86,11 @@ impl<F: Coordinate> Sources<'_, F> {
             Sources::Slots(slots) => slots[index].point(engine),
             Sources::Own => own[index].point(engine),
         };
-        if source & NEGATIVE != 0 { -point } else { point }
+        if source & NEGATIVE != 0 {
+            -point
+        } else {
+            point
+        }
     }
 }
 

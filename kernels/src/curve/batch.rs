@@ -12,7 +12,7 @@
 //! is zero or a point at infinity it says so, and the caller settles those additions one by one.
 
 use crate::field::batch_inverse;
-use crate::lanes::{Engine, Lanes, Task, WIDTH_MAX, forward, forward_mut};
+use crate::lanes::{Engine, Lanes, Line, Task, WIDTH_MAX, forward, forward_mut};
 
 use super::accumulate::{NEGATIVE, Operation, Slot, Sources};
 use super::{Affine, Coordinate};
@@ -55,15 +55,6 @@ pub(crate) fn scratch_lines<F: Coordinate>(engine: Engine, capacity: usize) -> u
     engine.run::<F, _>(ScratchLines(capacity))
 }
 
-/// A piece of memory as large and as aligned as the widest register.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-pub(crate) struct Line([u64; 8]);
-
-impl Line {
-    pub(crate) const EMPTY: Self = Self([0; 8]);
-}
-
 struct ScratchLines(usize);
 
 impl<F: Coordinate> Task<F> for ScratchLines {
@@ -71,9 +62,7 @@ impl<F: Coordinate> Task<F> for ScratchLines {
 
     #[inline(always)]
     fn run<L: Lanes<F>>(self, _: L) -> usize {
-        const { assert!(align_of::<L::Vector>() <= align_of::<Line>()) }
-        let vectors = 2 * self.0.div_ceil(L::WIDTH);
-        (vectors * size_of::<L::Vector>()).div_ceil(size_of::<Line>())
+        L::lines(2 * self.0.div_ceil(L::WIDTH))
     }
 }
 

@@ -144,10 +144,7 @@ fn check<F: Coordinate>(
 }
 
 /// Whether [`ROUNDS`] random sums of the points are in the subgroup.
-fn sums_in_subgroup<F: Coordinate>(
-    points: &[u8],
-    random: &mut dyn FnMut(&mut [u8]),
-) -> bool {
+fn sums_in_subgroup<F: Coordinate>(points: &[u8], random: &mut dyn FnMut(&mut [u8])) -> bool {
     let count = points.len() / Affine::<F>::BYTES;
     let engine = Engine::best();
     // ceil(128 / k) times n + 2 * 2^k additions.

@@ -15,6 +15,7 @@ use super::{Field, Fp, Modulus};
 
 /// c0 + c1 u, u^2 = -1.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(C)]
 pub struct Fq2<M, const N: usize> {
     /// The part without u.
     pub c0: Fp<M, N>,

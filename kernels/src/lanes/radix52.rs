@@ -194,10 +194,7 @@ impl<M: Modulus<N>, const N: usize, const K: usize> Radix<M, N, K> {
     /// too, to columns of t / R' + [1], not normalised. Columns of up to 2^60 in magnitude are
     /// taken.
     #[inline(always)]
-    pub(crate) fn reduce<W: Words>(
-        w: W,
-        mut columns: ([W::V; K], [W::V; K]),
-    ) -> [W::V; K] {
+    pub(crate) fn reduce<W: Words>(w: W, mut columns: ([W::V; K], [W::V; K])) -> [W::V; K] {
         let inverse = w.splat(Self::NEGATED_INVERSE);
         let zero = w.splat(0);
         unroll!(K, i => {
@@ -253,6 +250,15 @@ impl<M: Modulus<N>, const N: usize, const K: usize> Radix<M, N, K> {
         let mut columns = Self::carry(w, columns);
         columns[K - 1] = w.and(columns[K - 1], w.splat(MASK));
         columns
+    }
+
+    /// [2], normalised -> [1].
+    #[inline(always)]
+    pub(crate) fn canonical<W: Words>(w: W, x: &[W::V; K]) -> [W::V; K] {
+        let less = Self::carry(w, each!(w, K, i => w.sub(x[i], w.splat(Self::P[i]))));
+        // The top limb has kept its sign.
+        let negative = w.sar(less[K - 1], 63);
+        each!(w, K, i => w.or(w.and(x[i], negative), w.and_not(negative, less[i])))
     }
 
     /// a - b + c, limb by limb, not normalised.

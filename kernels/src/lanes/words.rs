@@ -12,7 +12,7 @@
 pub(super) use avx512::Avx512;
 
 /// Eight 64-bit words and what can be done with them. Arithmetic wraps.
-pub trait Words: Copy + Send + Sync + 'static {
+pub(crate) trait Words: Copy + Send + Sync + 'static {
     /// Eight words.
     type V: Copy;
 
@@ -24,6 +24,8 @@ pub trait Words: Copy + Send + Sync + 'static {
     fn sub(self, a: Self::V, b: Self::V) -> Self::V;
     fn and(self, a: Self::V, b: Self::V) -> Self::V;
     fn or(self, a: Self::V, b: Self::V) -> Self::V;
+    /// Not a, and b.
+    fn and_not(self, a: Self::V, b: Self::V) -> Self::V;
     /// x << bits, bits < 64.
     fn shl(self, x: Self::V, bits: u32) -> Self::V;
     /// x >> bits, bits < 64, zeros coming in.
@@ -98,6 +100,11 @@ impl Words for Portable {
     #[inline(never)]
     fn or(self, a: [u64; 8], b: [u64; 8]) -> [u64; 8] {
         std::array::from_fn(|i| a[i] | b[i])
+    }
+
+    #[inline(never)]
+    fn and_not(self, a: [u64; 8], b: [u64; 8]) -> [u64; 8] {
+        std::array::from_fn(|i| !a[i] & b[i])
     }
 
     #[inline(never)]
@@ -224,6 +231,12 @@ mod avx512 {
         fn or(self, a: __m512i, b: __m512i) -> __m512i {
             // SAFETY: see above.
             unsafe { _mm512_or_si512(a, b) }
+        }
+
+        #[inline(always)]
+        fn and_not(self, a: __m512i, b: __m512i) -> __m512i {
+            // SAFETY: see above.
+            unsafe { _mm512_andnot_si512(a, b) }
         }
 
         #[inline(always)]
