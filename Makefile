@@ -4,7 +4,7 @@
 #   make demo    a calderad, two tenants, real proofs, who owned which core (minutes)
 #   make test    every check, as continuous integration runs it
 #   make bench   measures, and appends lines to benches/results
-#   make test-fuzz   a minute of each fuzz target, with a nightly toolchain
+#   make test-fuzz   a minute of each fuzz target, with a nightly toolchain (part of test)
 #   make soak    the checks that take long
 
 SHELL := /bin/bash
@@ -49,6 +49,8 @@ test:
 	@$(STAGE) deny $(MAKE) --no-print-directory check-deny
 	@$(STAGE) tests $(MAKE) --no-print-directory test-fast
 	@$(STAGE) interop $(MAKE) --no-print-directory test-interop
+	@$(STAGE) loom $(MAKE) --no-print-directory test-loom
+	@$(STAGE) fuzz $(MAKE) --no-print-directory test-fuzz
 	@$(STAGE) benches $(MAKE) --no-print-directory test-bench
 
 check-fmt:
@@ -69,8 +71,9 @@ test-fast:
 test-interop: interop
 	cargo test --locked -p caldera-tests
 
+# Every interleaving of the mailbox: seconds, after a minute of building with another flag.
 test-loom:
-	LOOM_MAX_PREEMPTIONS=2 RUSTFLAGS="--cfg loom" cargo test --locked -p caldera-scheduler --test loom --target-dir target/loom
+	RUSTFLAGS="--cfg loom" cargo test --locked -p caldera-scheduler --test loom --target-dir target/loom
 
 test-fuzz:
 	.ci/fuzz $(or $(FUZZ_SECONDS),60)
