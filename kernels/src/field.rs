@@ -6,9 +6,12 @@
 //! the file. Time depends on values in [`Field::inverse`] and [`Field::pow`] only; the rest has
 //! no branch on data.
 
+#[cfg(all(target_arch = "x86_64", not(target_os = "windows")))]
+mod assembly;
 mod bls12_381;
 mod bn254;
 mod montgomery;
+mod path;
 mod quadratic;
 
 use std::fmt;
@@ -20,6 +23,9 @@ use zeroize::Zeroize;
 
 pub use bls12_381::{FqBls12_381, FrBls12_381, ModulusFqBls12_381, ModulusFrBls12_381};
 pub use bn254::{FqBn254, FrBn254, ModulusFqBn254, ModulusFrBn254};
+use montgomery::Constants;
+#[cfg(feature = "conformance")]
+pub use path::{Path, on_path, paths};
 pub use quadratic::Fq2;
 
 /// What curves and transforms need of a field, prime or quadratic.
@@ -183,6 +189,10 @@ pub struct Fp<M, const N: usize>([u64; N], PhantomData<M>);
 
 impl<M: Modulus<N>, const N: usize> Fp<M, N> {
     const INVERSE: u64 = montgomery::negated_inverse(M::MODULUS[0]);
+    const CONSTANTS: &'static Constants<N> = &Constants {
+        modulus: M::MODULUS,
+        inverse: Self::INVERSE,
+    };
     const R: [u64; N] = montgomery::power_of_two(&M::MODULUS, 64 * N);
     const R2: [u64; N] = montgomery::power_of_two(&M::MODULUS, 128 * N);
     const TWO_ADICITY: u32 = {
@@ -232,7 +242,7 @@ impl<M: Modulus<N>, const N: usize> Field for Fp<M, N> {
 
     #[inline(always)]
     fn square(&self) -> Self {
-        Self::new(montgomery::square(&self.0, &M::MODULUS, Self::INVERSE))
+        Self::new(path::square(&self.0, Self::CONSTANTS))
     }
 
     fn inverse(&self) -> Option<Self> {
@@ -312,12 +322,7 @@ where
 
     #[inline(always)]
     fn from_canonical(words: [u64; N]) -> Self {
-        Self::new(montgomery::multiply(
-            &Self::R2,
-            &words,
-            &M::MODULUS,
-            Self::INVERSE,
-        ))
+        Self::new(path::multiply(&Self::R2, &words, Self::CONSTANTS))
     }
 
     #[inline(always)]
@@ -335,12 +340,7 @@ impl<M: Modulus<N>, const N: usize> From<u64> for Fp<M, N> {
     fn from(value: u64) -> Self {
         let mut words = [0; N];
         words[0] = value;
-        Self::new(montgomery::multiply(
-            &Self::R2,
-            &words,
-            &M::MODULUS,
-            Self::INVERSE,
-        ))
+        Self::new(path::multiply(&Self::R2, &words, Self::CONSTANTS))
     }
 }
 
@@ -364,12 +364,7 @@ impl<M: Modulus<N>, const N: usize> Mul for Fp<M, N> {
     type Output = Self;
     #[inline(always)]
     fn mul(self, other: Self) -> Self {
-        Self::new(montgomery::multiply(
-            &self.0,
-            &other.0,
-            &M::MODULUS,
-            Self::INVERSE,
-        ))
+        Self::new(path::multiply(&self.0, &other.0, Self::CONSTANTS))
     }
 }
 

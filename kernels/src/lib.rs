@@ -3,7 +3,7 @@
 //! The public face is [`Device`]: everything that proves stands on it. What a proof is, and what
 //! time it is, is not known here.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 #[cfg(feature = "conformance")]
 pub mod conformance;

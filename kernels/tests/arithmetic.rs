@@ -3,7 +3,7 @@
 use ark_ec::{AffineRepr, CurveGroup};
 use ark_ff::{BigInteger, Field as _, PrimeField as ArkPrimeField};
 use caldera_kernels::curve::{Affine, Bls12_381, Bn254, Coordinate, Curve, Projective};
-use caldera_kernels::field::{Field, Fq2, Modulus, PrimeField};
+use caldera_kernels::field::{Field, Fq2, Modulus, PrimeField, on_path, paths};
 use proptest::prelude::*;
 
 type FqBn = <Bn254 as Curve>::Fq;
@@ -80,19 +80,31 @@ where
     Ok(())
 }
 
+fn prime_fields(x: &[u8], y: &[u8]) -> Result<(), TestCaseError> {
+    prime_field::<FrBn, ark_bn254::Fr>(x, y)?;
+    prime_field::<FqBn, ark_bn254::Fq>(x, y)?;
+    prime_field::<FrBls, ark_bls12_381::Fr>(x, y)?;
+    prime_field::<FqBls, ark_bls12_381::Fq>(x, y)
+}
+
+fn quadratic_fields(x: &[u8], y: &[u8]) -> Result<(), TestCaseError> {
+    quadratic::<caldera_kernels::field::ModulusFqBn254, 4, ark_bn254::Fq2>(x, y)?;
+    quadratic::<caldera_kernels::field::ModulusFqBls12_381, 6, ark_bls12_381::Fq2>(x, y)
+}
+
 proptest! {
     #[test]
     fn prime_fields_agree(x in wide(), y in wide()) {
-        prime_field::<FrBn, ark_bn254::Fr>(&x, &y)?;
-        prime_field::<FqBn, ark_bn254::Fq>(&x, &y)?;
-        prime_field::<FrBls, ark_bls12_381::Fr>(&x, &y)?;
-        prime_field::<FqBls, ark_bls12_381::Fq>(&x, &y)?;
+        for &path in paths() {
+            on_path(path, || prime_fields(&x, &y))?;
+        }
     }
 
     #[test]
     fn quadratic_fields_agree(x in wide(), y in wide()) {
-        quadratic::<caldera_kernels::field::ModulusFqBn254, 4, ark_bn254::Fq2>(&x, &y)?;
-        quadratic::<caldera_kernels::field::ModulusFqBls12_381, 6, ark_bls12_381::Fq2>(&x, &y)?;
+        for &path in paths() {
+            on_path(path, || quadratic_fields(&x, &y))?;
+        }
     }
 }
 
@@ -107,8 +119,10 @@ fn every_pattern_of_full_words_agrees() {
     for i in 0..64 {
         for j in 0..64 {
             let (x, y) = (pattern(i), pattern(j));
-            prime_field::<FrBn, ark_bn254::Fr>(&x, &y).expect("agreement");
-            prime_field::<FqBls, ark_bls12_381::Fq>(&x, &y).expect("agreement");
+            for &path in paths() {
+                on_path(path, || prime_fields(&x, &y)).expect("agreement");
+                on_path(path, || quadratic_fields(&x, &y)).expect("agreement");
+            }
         }
     }
 }

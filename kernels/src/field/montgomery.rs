@@ -17,6 +17,14 @@
 //! Inputs are reduced unless a function says otherwise. Words beyond that give a wrong result
 //! and nothing worse: carries wrap, no index depends on a value.
 
+/// A modulus and its negated inverse mod 2^64, in the order in which assembly reads them.
+#[repr(C)]
+#[derive(Debug)]
+pub(crate) struct Constants<const N: usize> {
+    pub(crate) modulus: [u64; N],
+    pub(crate) inverse: u64,
+}
+
 /// lo + 2^64 hi = a b + c + d, which cannot overflow.
 #[inline(always)]
 const fn mul_add(a: u64, b: u64, c: u64, d: u64) -> (u64, u64) {
