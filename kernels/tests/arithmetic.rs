@@ -36,6 +36,11 @@ fn prime_field<F: PrimeField, A: ArkPrimeField>(x: &[u8], y: &[u8]) -> Result<()
     prop_assert_eq!(x.square(), ours(a.square()));
     prop_assert_eq!(x.double(), ours(a.double()));
     prop_assert_eq!(x.inverse(), a.inverse().map(ours));
+    prop_assert_eq!(F::product_sum(&x, &x, &y, &y), ours(a * a + b * b));
+    let (z, c) = (x - y, a - b);
+    prop_assert_eq!(F::product_sum(&x, &y, &z, &-y), ours(a * b - c * b));
+    prop_assert_eq!(F::product_difference(&x, &y, &z, &y), ours(a * b - c * b));
+    prop_assert_eq!(F::product_difference(&z, &z, &x, &y), ours(c * c - a * b));
     let exponent = y.to_canonical();
     prop_assert_eq!(x.pow(exponent.as_ref()), ours(a.pow(exponent)));
     let mut bytes = vec![0; F::BYTES];
@@ -74,6 +79,10 @@ where
     prop_assert_eq!(x.square(), convert(a.square()));
     prop_assert_eq!(-x.double(), convert(-a.double()));
     prop_assert_eq!(x.inverse(), a.inverse().map(convert));
+    let sum = Fq2::product_sum(&x, &y, &y, &y);
+    prop_assert_eq!(sum, convert(a * b + b * b));
+    let difference = Fq2::product_difference(&x, &y, &y, &y);
+    prop_assert_eq!(difference, convert(a * b - b * b));
     let mut bytes = vec![0; Fq2::<M, N>::BYTES];
     x.to_montgomery_le(&mut bytes);
     prop_assert_eq!(Fq2::from_montgomery_le(&bytes), Some(x));

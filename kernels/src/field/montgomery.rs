@@ -83,11 +83,15 @@ pub(crate) const fn less<const N: usize>(a: &[u64; N], b: &[u64; N]) -> bool {
     borrow
 }
 
-/// a - b as integers mod 2^(64 N), and whether it borrowed.
+/// a - b - borrow as integers mod 2^(64 N), and whether it borrowed.
 #[inline(always)]
-pub(crate) const fn subtract_words<const N: usize>(a: &[u64; N], b: &[u64; N]) -> ([u64; N], bool) {
+pub(crate) const fn subtract_borrowing<const N: usize>(
+    a: &[u64; N],
+    b: &[u64; N],
+    borrow: bool,
+) -> ([u64; N], bool) {
     let mut x = [0; N];
-    let mut borrow = false;
+    let mut borrow = borrow;
     let mut i = 0;
     while i < N {
         (x[i], borrow) = sub_borrow(a[i], b[i], borrow);
@@ -96,23 +100,33 @@ pub(crate) const fn subtract_words<const N: usize>(a: &[u64; N], b: &[u64; N]) -
     (x, borrow)
 }
 
-/// a + b as integers mod 2^(64 N).
+/// a + b + carry as integers mod 2^(64 N), and whether it carried.
 #[inline(always)]
-pub(crate) const fn add_words<const N: usize>(a: &[u64; N], b: &[u64; N]) -> [u64; N] {
+pub(crate) const fn add_carrying<const N: usize>(
+    a: &[u64; N],
+    b: &[u64; N],
+    carry: bool,
+) -> ([u64; N], bool) {
     let mut x = [0; N];
-    let mut carry = false;
+    let mut carry = carry;
     let mut i = 0;
     while i < N {
         (x[i], carry) = add_carry(a[i], b[i], carry);
         i += 1;
     }
-    x
+    (x, carry)
+}
+
+/// a + b as integers mod 2^(64 N).
+#[inline(always)]
+pub(crate) const fn add_words<const N: usize>(a: &[u64; N], b: &[u64; N]) -> [u64; N] {
+    add_carrying(a, b, false).0
 }
 
 /// a, less the modulus if it is not below it.
 #[inline(always)]
 const fn reduce_once<const N: usize>(a: [u64; N], modulus: &[u64; N]) -> [u64; N] {
-    let (x, borrow) = subtract_words(&a, modulus);
+    let (x, borrow) = subtract_borrowing(&a, modulus, false);
     let mask = (borrow as u64).wrapping_neg();
     let mut r = [0; N];
     let mut i = 0;
@@ -140,7 +154,7 @@ pub(crate) const fn subtract<const N: usize>(
     b: &[u64; N],
     modulus: &[u64; N],
 ) -> [u64; N] {
-    let (x, borrow) = subtract_words(a, b);
+    let (x, borrow) = subtract_borrowing(a, b, false);
     let mask = (borrow as u64).wrapping_neg();
     let mut y = [0; N];
     let mut i = 0;

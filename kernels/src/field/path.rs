@@ -1,6 +1,6 @@
 //! Which arithmetic runs: assembly where the processor has the instructions, else portable Rust.
 //!
-//! The first product of the process asks the processor and keeps the answer in a byte. Each later
+//! The first product of the process asks the processor and a byte keeps the answer. Each later
 //! product tests that byte: a load and a branch that is always predicted. What must not happen is
 //! that the way not taken wants operands or results in memory, which would keep them there on the
 //! way taken; so portable functions are called out of line, on copies, and results are put
@@ -9,125 +9,216 @@
 //! A build with `-C target-feature=+bmi2,+adx` has no test and no second way. A processor without
 //! the instructions pays a call for each product.
 
-#![cfg_attr(
-    all(target_arch = "x86_64", not(target_os = "windows")),
-    allow(unsafe_code)
-)]
+use std::array::from_fn;
 
-use super::montgomery::{self, Constants};
+#[cfg(all(target_arch = "x86_64", not(target_os = "windows")))]
+use super::assembly::Assembly;
+use super::montgomery::{self, Constants, add_carrying, add_words, subtract_borrowing};
 
-/// Runs the assembly of that name, or calls the portable function out of line.
-macro_rules! choose {
-    ($(#[$doc:meta])* $name:ident, $elsewhere:ident, ($($operand:ident),+)) => {
-        $(#[$doc])*
-        #[inline(always)]
-        pub(super) fn $name<const N: usize>(
-            $($operand: &[u64; N],)+
-            constants: &'static Constants<N>,
-        ) -> [u64; N] {
-            #[cfg(all(target_arch = "x86_64", not(target_os = "windows")))]
-            {
-                if is_assembly() {
-                    // SAFETY: the way leads here only where the processor has BMI2 and ADX.
-                    return unsafe { super::assembly::$name($($operand,)+ constants) };
-                }
-                let words = $elsewhere($(*$operand,)+ constants);
-                std::array::from_fn(|i| words[i])
-            }
-            #[cfg(not(all(target_arch = "x86_64", not(target_os = "windows"))))]
-            montgomery::$name($($operand,)+ &constants.modulus, constants.inverse)
-        }
-
-        #[cfg(all(target_arch = "x86_64", not(target_os = "windows")))]
-        #[cold]
-        #[inline(never)]
-        fn $elsewhere<const N: usize>(
-            $($operand: [u64; N],)+
-            constants: &'static Constants<N>,
-        ) -> [u64; N] {
-            if settle() {
-                // SAFETY: it was just settled that the processor has BMI2 and ADX.
-                return unsafe { super::assembly::$name($(&$operand,)+ constants) };
-            }
-            montgomery::$name($(&$operand,)+ &constants.modulus, constants.inverse)
-        }
-    };
+/// The products of a field whose modulus is handed in, by one way or another. What each computes
+/// and asks of its operands is said at the function of [`montgomery`] of the same name.
+pub(super) trait Arithmetic<const N: usize>: Copy {
+    /// a b / R.
+    fn multiply(self, a: &[u64; N], b: &[u64; N], constants: &Constants<N>) -> [u64; N];
+    /// a^2 / R.
+    fn square(self, a: &[u64; N], constants: &Constants<N>) -> [u64; N];
+    /// a b, low words and high words.
+    fn wide_product(self, a: &[u64; N], b: &[u64; N]) -> ([u64; N], [u64; N]);
+    /// (low + R high) / R.
+    fn reduce_wide(self, low: [u64; N], high: [u64; N], constants: &Constants<N>) -> [u64; N];
 }
 
-choose!(
-    /// a b / R mod the modulus, as [`montgomery::multiply`].
-    multiply, multiply_elsewhere, (a, b)
-);
+/// The arithmetic of [`montgomery`].
+#[derive(Clone, Copy)]
+struct Portable;
 
-choose!(
-    /// a^2 / R mod the modulus, as [`montgomery::square`].
-    square, square_elsewhere, (a)
-);
-
-#[cfg(all(target_arch = "x86_64", not(target_os = "windows")))]
-pub(super) use x86_64::{is_assembly, settle};
-
-#[cfg(all(target_arch = "x86_64", not(target_os = "windows")))]
-mod x86_64 {
-    use std::sync::atomic::{AtomicU8, Ordering};
-    #[cfg(feature = "conformance")]
-    use std::sync::{Mutex, MutexGuard, PoisonError};
-
-    /// Unknown until the first product. ASSEMBLY is stored only after the processor was asked.
-    pub(super) static WAY: AtomicU8 = AtomicU8::new(UNKNOWN);
-    pub(super) const UNKNOWN: u8 = 0;
-    pub(super) const PORTABLE: u8 = 1;
-    pub(super) const ASSEMBLY: u8 = 2;
-
-    /// Whether the build may assume the instructions.
-    pub(super) const CERTAIN: bool = cfg!(all(target_feature = "bmi2", target_feature = "adx"));
-
-    /// Whether assembly is known to be the way.
+impl<const N: usize> Arithmetic<N> for Portable {
     #[inline(always)]
-    pub(in crate::field) fn is_assembly() -> bool {
-        // Relaxed: the byte stands for a fact about the processor and guards no other memory.
-        CERTAIN || WAY.load(Ordering::Relaxed) == ASSEMBLY
+    fn multiply(self, a: &[u64; N], b: &[u64; N], constants: &Constants<N>) -> [u64; N] {
+        montgomery::multiply(a, b, &constants.modulus, constants.inverse)
     }
 
-    /// Whether assembly is the way; asks the processor if nobody has.
-    pub(in crate::field) fn settle() -> bool {
-        if WAY.load(Ordering::Relaxed) == UNKNOWN {
-            let way = if is_able() { ASSEMBLY } else { PORTABLE };
-            WAY.store(way, Ordering::Relaxed);
+    #[inline(always)]
+    fn square(self, a: &[u64; N], constants: &Constants<N>) -> [u64; N] {
+        montgomery::square(a, &constants.modulus, constants.inverse)
+    }
+
+    #[inline(always)]
+    fn wide_product(self, a: &[u64; N], b: &[u64; N]) -> ([u64; N], [u64; N]) {
+        montgomery::wide_product(a, b)
+    }
+
+    #[inline(always)]
+    fn reduce_wide(self, low: [u64; N], high: [u64; N], constants: &Constants<N>) -> [u64; N] {
+        montgomery::reduce_wide(low, high, &constants.modulus, constants.inverse)
+    }
+}
+
+/// Something to compute from K operands by any [`Arithmetic`], with a result of L rows of words.
+pub(super) trait Formula<const N: usize, const K: usize, const L: usize> {
+    /// Computes it, operands and result reduced.
+    fn compute(
+        arithmetic: impl Arithmetic<N>,
+        operands: [&[u64; N]; K],
+        constants: &Constants<N>,
+    ) -> [[u64; N]; L];
+}
+
+/// Computes F by the way that this processor has.
+#[inline(always)]
+pub(super) fn compute<F, const N: usize, const K: usize, const L: usize>(
+    operands: [&[u64; N]; K],
+    constants: &'static Constants<N>,
+) -> [[u64; N]; L]
+where
+    F: Formula<N, K, L>,
+{
+    #[cfg(all(target_arch = "x86_64", not(target_os = "windows")))]
+    {
+        if let Some(assembly) = Assembly::known() {
+            return F::compute(assembly, operands, constants);
         }
-        is_assembly()
+        let result = elsewhere::<F, N, K, L>(operands.map(|words| *words), constants);
+        from_fn(|i| from_fn(|j| result[i][j]))
     }
+    #[cfg(not(all(target_arch = "x86_64", not(target_os = "windows"))))]
+    F::compute(Portable, operands, constants)
+}
 
-    pub(super) fn is_able() -> bool {
-        is_x86_feature_detected!("bmi2") && is_x86_feature_detected!("adx")
+/// The first time, and on a processor without the instructions.
+#[cfg(all(target_arch = "x86_64", not(target_os = "windows")))]
+#[cold]
+#[inline(never)]
+fn elsewhere<F, const N: usize, const K: usize, const L: usize>(
+    operands: [[u64; N]; K],
+    constants: &'static Constants<N>,
+) -> [[u64; N]; L]
+where
+    F: Formula<N, K, L>,
+{
+    let operands = from_fn(|i| &operands[i]);
+    match Assembly::settle() {
+        Some(assembly) => F::compute(assembly, operands, constants),
+        None => F::compute(Portable, operands, constants),
     }
+}
 
-    /// Holds the way where it was forced to; lets go when dropped.
-    #[cfg(feature = "conformance")]
-    pub(super) struct Kept(#[expect(dead_code, reason = "held, not read")] MutexGuard<'static, ()>);
+/// a b.
+struct Product;
 
-    #[cfg(feature = "conformance")]
-    impl Kept {
-        /// The caller has made sure that the processor is able.
-        pub(super) fn force(path: super::Path) -> Self {
-            static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-            // A test that panicked leaves nothing half done here.
-            let guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-            let way = match path {
-                super::Path::Portable => PORTABLE,
-                super::Path::Assembly => ASSEMBLY,
-            };
-            WAY.store(way, Ordering::Relaxed);
-            Self(guard)
-        }
+impl<const N: usize> Formula<N, 2, 1> for Product {
+    #[inline(always)]
+    fn compute(
+        arithmetic: impl Arithmetic<N>,
+        [a, b]: [&[u64; N]; 2],
+        constants: &Constants<N>,
+    ) -> [[u64; N]; 1] {
+        [arithmetic.multiply(a, b, constants)]
     }
+}
 
-    #[cfg(feature = "conformance")]
-    impl Drop for Kept {
-        fn drop(&mut self) {
-            WAY.store(UNKNOWN, Ordering::Relaxed);
-        }
+/// a b / R mod the modulus; `b` may be any number below R if `a` is reduced.
+#[inline(always)]
+pub(super) fn multiply<const N: usize>(
+    a: &[u64; N],
+    b: &[u64; N],
+    constants: &'static Constants<N>,
+) -> [u64; N] {
+    compute::<Product, N, 2, 1>([a, b], constants)[0]
+}
+
+/// a^2.
+struct Square;
+
+impl<const N: usize> Formula<N, 1, 1> for Square {
+    #[inline(always)]
+    fn compute(
+        arithmetic: impl Arithmetic<N>,
+        [a]: [&[u64; N]; 1],
+        constants: &Constants<N>,
+    ) -> [[u64; N]; 1] {
+        [arithmetic.square(a, constants)]
     }
+}
+
+/// a^2 / R mod the modulus.
+#[inline(always)]
+pub(super) fn square<const N: usize>(a: &[u64; N], constants: &'static Constants<N>) -> [u64; N] {
+    compute::<Square, N, 1, 1>([a], constants)[0]
+}
+
+/// a b + c d and a b - c d, each with one reduction.
+struct Sum;
+struct Difference;
+
+impl<const N: usize> Formula<N, 4, 1> for Sum {
+    #[inline(always)]
+    fn compute(
+        arithmetic: impl Arithmetic<N>,
+        [a, b, c, d]: [&[u64; N]; 4],
+        constants: &Constants<N>,
+    ) -> [[u64; N]; 1] {
+        // Below 2 p^2, and so below p R.
+        let (low, high) = add_wide(arithmetic.wide_product(a, b), arithmetic.wide_product(c, d));
+        [arithmetic.reduce_wide(low, high, constants)]
+    }
+}
+
+impl<const N: usize> Formula<N, 4, 1> for Difference {
+    #[inline(always)]
+    fn compute(
+        arithmetic: impl Arithmetic<N>,
+        [a, b, c, d]: [&[u64; N]; 4],
+        constants: &Constants<N>,
+    ) -> [[u64; N]; 1] {
+        let (low, high) = subtract_wide(
+            arithmetic.wide_product(a, b),
+            arithmetic.wide_product(c, d),
+            &constants.modulus,
+        );
+        [arithmetic.reduce_wide(low, high, constants)]
+    }
+}
+
+/// (a b + c d) / R mod the modulus.
+#[inline(always)]
+pub(super) fn product_sum<const N: usize>(
+    operands: [&[u64; N]; 4],
+    constants: &'static Constants<N>,
+) -> [u64; N] {
+    compute::<Sum, N, 4, 1>(operands, constants)[0]
+}
+
+/// (a b - c d) / R mod the modulus.
+#[inline(always)]
+pub(super) fn product_difference<const N: usize>(
+    operands: [&[u64; N]; 4],
+    constants: &'static Constants<N>,
+) -> [u64; N] {
+    compute::<Difference, N, 4, 1>(operands, constants)[0]
+}
+
+/// The double-width sum, which must fit.
+#[inline(always)]
+pub(super) fn add_wide<const N: usize>(
+    (low, high): ([u64; N], [u64; N]),
+    (other_low, other_high): ([u64; N], [u64; N]),
+) -> ([u64; N], [u64; N]) {
+    let (low, carry) = add_carrying(&low, &other_low, false);
+    (low, add_carrying(&high, &other_high, carry).0)
+}
+
+/// The double-width difference; with p R added, p being the modulus, if it would be negative.
+#[inline(always)]
+pub(super) fn subtract_wide<const N: usize>(
+    (low, high): ([u64; N], [u64; N]),
+    (other_low, other_high): ([u64; N], [u64; N]),
+    modulus: &[u64; N],
+) -> ([u64; N], [u64; N]) {
+    let (low, borrow) = subtract_borrowing(&low, &other_low, false);
+    let (high, borrow) = subtract_borrowing(&high, &other_high, borrow);
+    let mask = (borrow as u64).wrapping_neg();
+    (low, add_words(&high, &modulus.map(|word| word & mask)))
 }
 
 /// A way to compute products. All give the same words.
@@ -144,13 +235,10 @@ pub enum Path {
 #[cfg(feature = "conformance")]
 pub fn paths() -> &'static [Path] {
     #[cfg(all(target_arch = "x86_64", not(target_os = "windows")))]
-    {
-        if x86_64::CERTAIN {
-            return &[Path::Assembly];
-        }
-        if x86_64::is_able() {
-            return &[Path::Portable, Path::Assembly];
-        }
+    if Assembly::CERTAIN {
+        return &[Path::Assembly];
+    } else if Assembly::is_possible() {
+        return &[Path::Portable, Path::Assembly];
     }
     &[Path::Portable]
 }
@@ -164,6 +252,6 @@ pub fn paths() -> &'static [Path] {
 pub fn on_path<T>(path: Path, compute: impl FnOnce() -> T) -> T {
     assert!(paths().contains(&path), "{path:?} is not possible here");
     #[cfg(all(target_arch = "x86_64", not(target_os = "windows")))]
-    let _kept = x86_64::Kept::force(path);
+    let _forced = super::assembly::Forced::new(path == Path::Assembly);
     compute()
 }
