@@ -108,7 +108,10 @@ impl<const N: usize> Arithmetic<N> for Assembly {
     fn square(self, a: &[u64; N], constants: &Constants<N>) -> [u64; N] {
         match N {
             4 => self.square_4(a, constants),
-            6 => self.multiply_6(a, a, constants),
+            6 => {
+                let (low, high) = self.wide_square_6(a);
+                self.reduce_wide_6(low, high, constants)
+            }
             _ => unreachable!("fields have four or six words"),
         }
     }
@@ -636,6 +639,100 @@ impl Assembly {
                 lo = out(reg) r2,
                 h = out(reg) r3,
                 out("rdx") r4,
+                options(pure, readonly),
+            );
+        }
+        let (low, high) = ([r0, r1, r2, r3, r4, r5], [r6, r7, r8, r9, r10, r11]);
+        (from_fn(|i| low[i]), from_fn(|i| high[i]))
+    }
+
+    #[inline(always)]
+    fn wide_square_6<const N: usize>(self, a: &[u64; N]) -> ([u64; N], [u64; N]) {
+        // The factors of `square_4`: word j of 2 a, with the bit from below, is saved at j - 2;
+        // 2 a_j without it is made where it is needed.
+        macro_rules! doubled {
+            ($below:literal $j:literal, $saved:literal) => {
+                concat!(
+                    "mov {h}, ", word!("{a}", $below), "\n shr {h}, 63\n",
+                    "mov {lo}, ", word!("{a}", $j), "\n lea {h}, [{h} + 2*{lo}]\n",
+                    save!("rsp - 32", $saved "h"),
+                )
+            };
+        }
+        // The start of row i at word 2 i: a_i^2, then a_i 2 a_(i+1).
+        macro_rules! start {
+            ($i:literal $next:literal, $t0:literal $t1:literal $t2:literal, $top:literal) => {
+                concat!(
+                    "mov rdx, ",
+                    word!("{a}", $i),
+                    "\n",
+                    "xor {",
+                    $top,
+                    ":e}, {",
+                    $top,
+                    ":e}\n",
+                    at_once!("rdx", $t0, $t1, "h"),
+                    "mov {h}, ",
+                    word!("{a}", $next),
+                    "\n lea {h}, [{h} + {h}]\n",
+                    at_once!("{h}", $t1, $t2, "h"),
+                )
+            };
+        }
+        let (r0, r1, r2, r3, r4, r5, r6, r7, r8, r9, r10, r11);
+        // SAFETY: as in `multiply_4`; what is read is `a`, six words.
+        unsafe {
+            asm!(
+                concat!(
+                    doubled!("1" "2", "0"),
+                    doubled!("2" "3", "1"),
+                    doubled!("3" "4", "2"),
+                    doubled!("4" "5", "3"),
+                    "mov rdx, ", word!("{a}", "0"), "\n",
+                    "mov {h}, ", word!("{a}", "1"), "\n lea {h}, [{h} + {h}]\n",
+                    "mulx {t1}, {t0}, rdx\n",
+                    "mulx {t2}, {lo}, {h}\n add {t1}, {lo}\n",
+                    "mulx {t3}, {lo}, ", word!("rsp - 32", "0"), "\n adc {t2}, {lo}\n",
+                    "mulx {t4}, {lo}, ", word!("rsp - 32", "1"), "\n adc {t3}, {lo}\n",
+                    "mulx {t5}, {lo}, ", word!("rsp - 32", "2"), "\n adc {t4}, {lo}\n",
+                    "mulx {t6}, {lo}, ", word!("rsp - 32", "3"), "\n adc {t5}, {lo}\n",
+                    "adc {t6}, 0\n",
+                    // Words 0 and 1 are done, and after the next row 2 and 3.
+                    save!("rsp - 64", "0" "t0", "1" "t1"),
+                    start!("1" "2", "t2" "t3" "t4", "t7"),
+                    at_once!(word!("rsp - 32", "1"), "t4", "t5", "h"),
+                    at_once!(word!("rsp - 32", "2"), "t5", "t6", "h"),
+                    at_once!(word!("rsp - 32", "3"), "t6", "t7", "h"),
+                    "mov {lo:e}, 0\n adox {t7}, {lo}\n",
+                    save!("rsp - 64", "2" "t2", "3" "t3"),
+                    start!("2" "3", "t4" "t5" "t6", "t0"),
+                    at_once!(word!("rsp - 32", "2"), "t6", "t7", "h"),
+                    at_once!(word!("rsp - 32", "3"), "t7", "t0", "h"),
+                    "mov {lo:e}, 0\n adox {t0}, {lo}\n",
+                    start!("3" "4", "t6" "t7" "t0", "t1"),
+                    at_once!(word!("rsp - 32", "3"), "t0", "t1", "h"),
+                    "mov {lo:e}, 0\n adox {t1}, {lo}\n",
+                    start!("4" "5", "t0" "t1" "t2", "t2"),
+                    "mov {lo:e}, 0\n adox {t2}, {lo}\n",
+                    "mov rdx, ", word!("{a}", "5"), "\n",
+                    "mulx {t3}, {lo}, rdx\n add {t2}, {lo}\n adc {t3}, 0\n",
+                    "mov {a}, ", word!("rsp - 64", "0"), "\n",
+                    "mov {lo}, ", word!("rsp - 64", "1"), "\n",
+                    "mov {h}, ", word!("rsp - 64", "2"), "\n",
+                    "mov rdx, ", word!("rsp - 64", "3"), "\n",
+                ),
+                a = inout(reg) a => r0,
+                lo = out(reg) r1,
+                h = out(reg) r2,
+                out("rdx") r3,
+                t4 = out(reg) r4,
+                t5 = out(reg) r5,
+                t6 = out(reg) r6,
+                t7 = out(reg) r7,
+                t0 = out(reg) r8,
+                t1 = out(reg) r9,
+                t2 = out(reg) r10,
+                t3 = out(reg) r11,
                 options(pure, readonly),
             );
         }

@@ -149,13 +149,9 @@ pub(crate) const fn add<const N: usize>(
 
 /// a - b mod the modulus.
 #[inline(always)]
-pub(crate) const fn subtract<const N: usize>(
-    a: &[u64; N],
-    b: &[u64; N],
-    modulus: &[u64; N],
-) -> [u64; N] {
+pub(crate) fn subtract<const N: usize>(a: &[u64; N], b: &[u64; N], modulus: &[u64; N]) -> [u64; N] {
     let (x, borrow) = subtract_borrowing(a, b, false);
-    let mask = (borrow as u64).wrapping_neg();
+    let mask = opaque((borrow as u64).wrapping_neg());
     let mut y = [0; N];
     let mut i = 0;
     while i < N {
@@ -163,6 +159,29 @@ pub(crate) const fn subtract<const N: usize>(
         i += 1;
     }
     add_words(&x, &y)
+}
+
+/// The mask, of which the compiler then knows nothing. It would make a branch of a mask that comes
+/// from a borrow, and every second difference of random elements borrows: mispredicted branches
+/// took longer than the subtraction itself.
+#[inline(always)]
+pub(crate) fn opaque(mask: u64) -> u64 {
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    {
+        let mut mask = mask;
+        // SAFETY: no instruction at all, only a comment.
+        #[allow(unsafe_code)]
+        unsafe {
+            std::arch::asm!(
+                "/* {0} */",
+                inout(reg) mask,
+                options(pure, nomem, nostack, preserves_flags)
+            );
+        }
+        mask
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    std::hint::black_box(mask)
 }
 
 /// a b / R mod the modulus. `b` may be any number below R if `a` is reduced: the running sum

@@ -9,11 +9,9 @@
 //! A build with `-C target-feature=+bmi2,+adx` has no test and no second way. A processor without
 //! the instructions pays a call for each product.
 
-use std::array::from_fn;
-
 #[cfg(all(target_arch = "x86_64", not(target_os = "windows")))]
 use super::assembly::Assembly;
-use super::montgomery::{self, Constants, add_carrying, add_words, subtract_borrowing};
+use super::montgomery::{self, Constants, add_carrying, add_words, opaque, subtract_borrowing};
 
 /// The products of a field whose modulus is handed in, by one way or another. What each computes
 /// and asks of its operands is said at the function of [`montgomery`] of the same name.
@@ -79,7 +77,7 @@ where
             return F::compute(assembly, operands, constants);
         }
         let result = elsewhere::<F, N, K, L>(operands.map(|words| *words), constants);
-        from_fn(|i| from_fn(|j| result[i][j]))
+        std::array::from_fn(|i| std::array::from_fn(|j| result[i][j]))
     }
     #[cfg(not(all(target_arch = "x86_64", not(target_os = "windows"))))]
     F::compute(Portable, operands, constants)
@@ -96,7 +94,7 @@ fn elsewhere<F, const N: usize, const K: usize, const L: usize>(
 where
     F: Formula<N, K, L>,
 {
-    let operands = from_fn(|i| &operands[i]);
+    let operands = std::array::from_fn(|i| &operands[i]);
     match Assembly::settle() {
         Some(assembly) => F::compute(assembly, operands, constants),
         None => F::compute(Portable, operands, constants),
@@ -217,7 +215,7 @@ pub(super) fn subtract_wide<const N: usize>(
 ) -> ([u64; N], [u64; N]) {
     let (low, borrow) = subtract_borrowing(&low, &other_low, false);
     let (high, borrow) = subtract_borrowing(&high, &other_high, borrow);
-    let mask = (borrow as u64).wrapping_neg();
+    let mask = opaque((borrow as u64).wrapping_neg());
     (low, add_words(&high, &modulus.map(|word| word & mask)))
 }
 
