@@ -507,7 +507,7 @@ macro_rules! prime_lanes {
                 // Stored values may be a few times p.
                 let mut words = stored.montgomery_words();
                 loop {
-                    let (difference, borrow) = crate::field::subtract_words(&words, &M::MODULUS);
+                    let (difference, borrow) = crate::field::subtract_borrowing(&words, &M::MODULUS, false);
                     if borrow {
                         break;
                     }

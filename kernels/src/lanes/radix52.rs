@@ -87,7 +87,8 @@ impl<M: Modulus<N>, const N: usize, const K: usize> Radix<M, N, K> {
             // Below p, which has a bit to spare.
             remainder = crate::field::add_words(&remainder, &remainder);
             quotient <<= 1;
-            let (difference, borrow) = crate::field::subtract_words(&remainder, &M::MODULUS);
+            let (difference, borrow) =
+                crate::field::subtract_borrowing(&remainder, &M::MODULUS, false);
             if !borrow {
                 remainder = difference;
                 quotient |= 1;
