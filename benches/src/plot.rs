@@ -23,7 +23,7 @@ pub(crate) fn plot(records: &[Record]) -> Result<String> {
         .filter_map(Point::of)
         .collect();
     ensure!(!points.is_empty(), "no line with a peer to draw");
-    let peers: BTreeSet<&str> = points.iter().map(|p| p.record.who.as_str()).collect();
+    let peers: BTreeSet<&str> = points.iter().map(Point::peer).collect();
     let colours: BTreeMap<&str, &str> = peers
         .iter()
         .copied()
@@ -63,6 +63,14 @@ impl<'a> Point<'a> {
             ratio,
             spread,
         })
+    }
+
+    /// Whose it is: the crates of arkworks are one peer.
+    fn peer(&self) -> &'a str {
+        match self.record.who.as_str() {
+            who if who.starts_with("ark-") => "arkworks",
+            who => who,
+        }
     }
 
     /// Where its bench stands in the drawing.
@@ -171,7 +179,7 @@ fn panel(
             &label,
         )?;
         for (lane, point) in row.iter().enumerate() {
-            let colour = colours[point.record.who.as_str()];
+            let colour = colours[point.peer()];
             let y = middle + LANE * (lane as f64 - (row.len() as f64 - 1.0) / 2.0);
             let [low, high] = point.spread.map(|ratio| axis.x(ratio));
             line(out, [low, y], [high, y], colour, 3.0)?;
@@ -227,7 +235,7 @@ impl Axis {
     /// Few for a long axis, more for a short one.
     fn ticks(&self) -> Vec<f64> {
         let steps: &[u32] = match self.high / self.low {
-            span if span < 20.0 => &[10, 15, 20, 30, 40, 50, 60, 70, 80, 90],
+            span if span < 8.0 => &[10, 15, 20, 30, 40, 50, 60, 70, 80, 90],
             span if span < 1000.0 => &[10, 20, 50],
             _ => &[10],
         };
@@ -279,7 +287,7 @@ const COLOURS: [&str; 7] = [
 
 const WIDTH: f64 = 960.0;
 const MARGIN: f64 = 24.0;
-const PLOT_LEFT: f64 = 340.0;
+const PLOT_LEFT: f64 = 370.0;
 const PLOT_RIGHT: f64 = 890.0;
 const LANE: f64 = 11.0;
 

@@ -328,21 +328,24 @@ fn slug(text: &str) -> String {
     words.join("-")
 }
 
-/// `cargo run` builds before it runs, so the tree as it is now is the tree that was built.
+/// `cargo run` builds before it runs, so the tree as it is now is the tree that was built. Results
+/// are no source: lines that the run before has appended do not make the next one dirty.
 fn commit() -> Option<String> {
-    let output = Command::new("git")
-        .args(["-C", env!("CARGO_MANIFEST_DIR")])
-        .args([
-            "describe",
-            "--always",
-            "--dirty",
-            "--abbrev=12",
-            "--exclude=*",
-        ])
-        .output()
-        .ok()
-        .filter(|output| output.status.success())?;
-    Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
+    let git = |arguments: &[&str]| {
+        let mut command = Command::new("git");
+        command.args(["-C", env!("CARGO_MANIFEST_DIR")]);
+        command.args(arguments).output().ok()
+    };
+    let head = git(&["rev-parse", "--short=12", "HEAD"])?;
+    let head = String::from_utf8(head.status.success().then_some(head.stdout)?).ok()?;
+    let source = [":/", ":(top,exclude)benches/results"];
+    let changes = git(&["diff", "--quiet", "HEAD", "--", source[0], source[1]])?;
+    let dirty = if changes.status.success() {
+        ""
+    } else {
+        "-dirty"
+    };
+    Some(format!("{}{dirty}", head.trim()))
 }
 
 fn command_line() -> String {

@@ -7,7 +7,7 @@
 //! blst holds coordinates as devices do: little-endian Montgomery limbs with R = 2^384. Points
 //! therefore go in and out as the bytes of [`Layout`], and are compared byte for byte.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use ark_ec::short_weierstrass::{Affine, SWCurveConfig};
 use ark_ff::Field;
 use blst::{MultiPoint, blst_fp, blst_fp2, blst_p1, blst_p1_affine, blst_p2, blst_p2_affine};
