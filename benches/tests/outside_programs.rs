@@ -129,7 +129,13 @@ fn a_program_whose_proofs_do_not_hold_is_refused() {
             format!("'{BENCH}' whole --threads 1 \"$@\"; echo '[]' >\"$4\""),
             "public inputs are not the witness's",
         ),
-        ("true".to_owned(), "it wrote no"),
+        // Good once, then idle: the proof of the round before must not be found again.
+        (
+            format!(
+                "[ -e '{folder}/once' ] || '{BENCH}' whole --threads 1 \"$@\"; touch '{folder}/once'"
+            ),
+            "it wrote no",
+        ),
         (
             "echo no memory >&2; exit 3".to_owned(),
             "exit status: 3: no memory",
