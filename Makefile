@@ -3,7 +3,7 @@
 #
 #   make demo    a calderad, two tenants, real proofs, who owned which core (minutes)
 #   make test    every check, as continuous integration runs it
-#   make bench   measures beside all peers, and appends lines to benches/results (hours);
+#   make bench   measures beside all peers, and appends lines to benches/results;
 #                PEERS="--peer rapidsnark=PATH" adds provers that are programs of their own
 #   make test-fuzz   a minute of each fuzz target, with a nightly toolchain
 #   make soak    the checks that take long

@@ -122,7 +122,8 @@ impl Outside {
             .next()?
             .split_whitespace()
             .find(|word| word.contains('.') && word.contains(|c: char| c.is_ascii_digit()))
-            .map(str::to_owned)
+            // "snarkjs@0.7.6"
+            .map(|word| word.rsplit('@').next().unwrap_or(word).to_owned())
     }
 }
 
