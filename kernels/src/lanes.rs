@@ -174,36 +174,17 @@ pub trait Lanes<F: Field>: Copy + Send + Sync + 'static {
     /// That many elements.
     type Vector: Copy;
 
-    /// Loads neighbouring elements: the first `WIDTH` of the slice, in any form below 2 p.
+    /// Loads neighbouring elements as they are, without their form: x R stands for itself.
     ///
     /// # Panics
-    /// If there are fewer.
-    #[inline(always)]
-    fn take(self, elements: &[F]) -> Self::Vector {
-        let elements = &elements[..Self::WIDTH];
-        let mut rows = [std::ptr::null(); WIDTH_MAX];
-        for (row, element) in rows.iter_mut().zip(elements) {
-            *row = std::ptr::from_ref(element).cast();
-        }
-        // SAFETY: the rows are elements, whose bytes are their words.
-        unsafe { self.gather::<false>(&rows).0 }
-    }
+    /// If there are fewer than `WIDTH`.
+    fn take(self, elements: &[F]) -> Self::Vector;
 
-    /// Stores neighbouring elements in the form that they are in; they come from
-    /// [`Lanes::reduced`] or [`Lanes::canonical`].
+    /// Stores neighbouring elements as they are, reduced.
     ///
     /// # Panics
-    /// If there is no room for them.
-    #[inline(always)]
-    fn put(self, x: Self::Vector, elements: &mut [F]) {
-        let elements = &mut elements[..Self::WIDTH];
-        let mut rows = [std::ptr::null_mut(); WIDTH_MAX];
-        for (row, element) in rows.iter_mut().zip(elements) {
-            *row = std::ptr::from_mut(element).cast();
-        }
-        // SAFETY: the rows are elements, whose bytes are their words.
-        unsafe { self.scatter(&rows, x) }
-    }
+    /// If there is no room for `WIDTH`.
+    fn put(self, x: Self::Vector, elements: &mut [F]);
 
     /// Turns a block of `WIDTH` vectors: what was lane a of vector b is lane b of vector a.
     ///
@@ -214,7 +195,8 @@ pub trait Lanes<F: Field>: Copy + Send + Sync + 'static {
         assert_eq!(block.len(), Self::WIDTH);
         let mut elements = [[F::ZERO; WIDTH_MAX]; WIDTH_MAX];
         for (vector, elements) in block.iter().zip(&mut elements) {
-            self.put(self.reduced(*vector), elements);
+            // SAFETY: the rows are elements, whose bytes are their words.
+            unsafe { self.scatter(&rows_mut(elements), self.reduced(*vector)) }
         }
         for (lane, vector) in block.iter_mut().enumerate() {
             let mut rows = [std::ptr::null(); WIDTH_MAX];
@@ -280,9 +262,6 @@ pub trait Lanes<F: Field>: Copy + Send + Sync + 'static {
     /// The same in the least multiple, or closely above, and fit for everything.
     fn reduced(self, x: Self::Vector) -> Self::Vector;
 
-    /// The same below the modulus, of what [`Lanes::reduced`] gave.
-    fn canonical(self, x: Self::Vector) -> Self::Vector;
-
     /// a b.
     fn mul(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
 
@@ -309,10 +288,10 @@ pub trait Lanes<F: Field>: Copy + Send + Sync + 'static {
     ) -> Self::Vector;
 
     /// The elements of the first `WIDTH` places. The others stay as they are.
-    fn to_elements(self, x: Self::Vector, elements: &mut [F; WIDTH_MAX]);
+    fn unpack(self, x: Self::Vector, elements: &mut [F; WIDTH_MAX]);
 
     /// The other way.
-    fn from_elements(self, elements: &[F; WIDTH_MAX]) -> Self::Vector;
+    fn pack(self, elements: &[F; WIDTH_MAX]) -> Self::Vector;
 
     /// Engine form of an element, kept in the bytes of one.
     fn store(x: &F) -> F;
@@ -360,6 +339,22 @@ macro_rules! prime_lanes {
             }
 
             #[inline(always)]
+            fn take(self, elements: &[Fp<M, $words>]) -> Self::Vector {
+                let rows = rows(elements, <Self as Lanes<Fp<M, $words>>>::WIDTH);
+                // SAFETY: the rows are elements, whose bytes are their words.
+                unsafe { Lanes::<Fp<M, $words>>::gather::<false>(self, &rows).0 }
+            }
+
+            #[inline(always)]
+            fn put(self, x: Self::Vector, elements: &mut [Fp<M, $words>]) {
+                let x = Lanes::<Fp<M, $words>>::reduced(self, x);
+                let x = Radix::<M, $words, $limbs>::canonical(self.0, &x);
+                let elements = &mut elements[..<Self as Lanes<Fp<M, $words>>>::WIDTH];
+                // SAFETY: the rows are elements, whose bytes are their words.
+                unsafe { Lanes::<Fp<M, $words>>::scatter(self, &rows_mut(elements), x) }
+            }
+
+            #[inline(always)]
             fn one(self) -> Self::Vector {
                 each!(self.0, $limbs, i => self.0.splat(Radix::<M, $words, $limbs>::ONE[i]))
             }
@@ -387,12 +382,6 @@ macro_rules! prime_lanes {
                 let one = each!(self.0, $limbs, i => self.0.splat(Radix::<M, $words, $limbs>::P[i]));
                 let columns = Radix::<M, $words, $limbs>::add(self.0, &x, &one);
                 Radix::<M, $words, $limbs>::carry_reduced(self.0, columns)
-            }
-
-            /// [2] -> [1].
-            #[inline(always)]
-            fn canonical(self, x: Self::Vector) -> Self::Vector {
-                Radix::<M, $words, $limbs>::canonical(self.0, &x)
             }
 
             /// [a], [b] with a b p <= R' -> [2].
@@ -472,11 +461,11 @@ macro_rules! prime_lanes {
             }
 
             #[inline(always)]
-            fn to_elements(self, x: Self::Vector, elements: &mut [Fp<M, $words>; WIDTH_MAX]) {
+            fn unpack(self, x: Self::Vector, elements: &mut [Fp<M, $words>; WIDTH_MAX]) {
                 let words = Radix::<M, $words, $limbs>::join(self.0, &x);
                 let mut arrays = [[0; WIDTH_MAX]; $words];
                 for j in 0..$words {
-                    arrays[j] = self.0.to_array(words[j]);
+                    arrays[j] = self.0.unpack(words[j]);
                 }
                 for (lane, element) in elements.iter_mut().enumerate() {
                     let stored = Fp::from_montgomery_words(arrays.map(|word| word[lane]));
@@ -485,7 +474,7 @@ macro_rules! prime_lanes {
             }
 
             #[inline(always)]
-            fn from_elements(self, elements: &[Fp<M, $words>; WIDTH_MAX]) -> Self::Vector {
+            fn pack(self, elements: &[Fp<M, $words>; WIDTH_MAX]) -> Self::Vector {
                 let stored = elements.map(|element| {
                     <Self as Lanes<Fp<M, $words>>>::store(&element).montgomery_words()
                 });
@@ -494,7 +483,7 @@ macro_rules! prime_lanes {
                     for (word, stored) in word.iter_mut().zip(&stored) {
                         *word = stored[j];
                     }
-                    self.0.from_array(word)
+                    self.0.pack(word)
                 });
                 Radix::<M, $words, $limbs>::cut(self.0, &words, 0)
             }
@@ -548,6 +537,23 @@ macro_rules! prime_lanes {
             }
 
             #[inline(always)]
+            fn take(self, elements: &[Fq2<M, $words>]) -> Self::Vector {
+                let rows = rows(elements, <Self as Lanes<Fq2<M, $words>>>::WIDTH);
+                // SAFETY: the rows are elements, whose bytes are their words.
+                unsafe { Lanes::<Fq2<M, $words>>::gather::<false>(self, &rows).0 }
+            }
+
+            #[inline(always)]
+            fn put(self, x: Self::Vector, elements: &mut [Fq2<M, $words>]) {
+                let [c0, c1] = Lanes::<Fq2<M, $words>>::reduced(self, x);
+                let c0 = Radix::<M, $words, $limbs>::canonical(self.0, &c0);
+                let c1 = Radix::<M, $words, $limbs>::canonical(self.0, &c1);
+                let elements = &mut elements[..<Self as Lanes<Fq2<M, $words>>>::WIDTH];
+                // SAFETY: the rows are elements, whose bytes are their words.
+                unsafe { Lanes::<Fq2<M, $words>>::scatter(self, &rows_mut(elements), [c0, c1]) }
+            }
+
+            #[inline(always)]
             fn one(self) -> Self::Vector {
                 [Lanes::<Fp<M, $words>>::one(self), [self.0.splat(0); $limbs]]
             }
@@ -581,14 +587,6 @@ macro_rules! prime_lanes {
                 [
                     Lanes::<Fp<M, $words>>::reduced(self, x[0]),
                     Lanes::<Fp<M, $words>>::reduced(self, x[1]),
-                ]
-            }
-
-            #[inline(always)]
-            fn canonical(self, x: Self::Vector) -> Self::Vector {
-                [
-                    Lanes::<Fp<M, $words>>::canonical(self, x[0]),
-                    Lanes::<Fp<M, $words>>::canonical(self, x[1]),
                 ]
             }
 
@@ -678,20 +676,20 @@ macro_rules! prime_lanes {
             }
 
             #[inline(always)]
-            fn to_elements(self, x: Self::Vector, elements: &mut [Fq2<M, $words>; WIDTH_MAX]) {
+            fn unpack(self, x: Self::Vector, elements: &mut [Fq2<M, $words>; WIDTH_MAX]) {
                 let mut parts = [[Fp::ZERO; WIDTH_MAX]; 2];
-                self.to_elements(x[0], &mut parts[0]);
-                self.to_elements(x[1], &mut parts[1]);
+                self.unpack(x[0], &mut parts[0]);
+                self.unpack(x[1], &mut parts[1]);
                 for (lane, element) in elements.iter_mut().enumerate() {
                     *element = Fq2::new(parts[0][lane], parts[1][lane]);
                 }
             }
 
             #[inline(always)]
-            fn from_elements(self, elements: &[Fq2<M, $words>; WIDTH_MAX]) -> Self::Vector {
+            fn pack(self, elements: &[Fq2<M, $words>; WIDTH_MAX]) -> Self::Vector {
                 [
-                    self.from_elements(&elements.map(|element| element.c0)),
-                    self.from_elements(&elements.map(|element| element.c1)),
+                    self.pack(&elements.map(|element| element.c0)),
+                    self.pack(&elements.map(|element| element.c1)),
                 ]
             }
 
@@ -751,6 +749,29 @@ fn quadratic_product<W: Words, M: Modulus<N>, const N: usize, const K: usize>(
     let high = Radix::<M, N, K>::sub_add(w, &high0, &high1, &constant);
     let c0 = Radix::<M, N, K>::reduce(w, (low, high));
     [c0, c1]
+}
+
+/// Neighbouring elements as rows.
+///
+/// # Panics
+/// If there are fewer than `width`.
+#[inline(always)]
+fn rows<F>(elements: &[F], width: usize) -> [*const u64; WIDTH_MAX] {
+    let mut rows = [std::ptr::null(); WIDTH_MAX];
+    for (row, element) in rows.iter_mut().zip(&elements[..width]) {
+        *row = std::ptr::from_ref(element).cast();
+    }
+    rows
+}
+
+/// The same to write to.
+#[inline(always)]
+fn rows_mut<F>(elements: &mut [F]) -> [*mut u64; WIDTH_MAX] {
+    let mut rows = [std::ptr::null_mut(); WIDTH_MAX];
+    for (row, element) in rows.iter_mut().zip(elements) {
+        *row = std::ptr::from_mut(element).cast();
+    }
+    rows
 }
 
 /// The rows some words further on.
@@ -830,6 +851,7 @@ mod tests {
     }
 
     /// Every operation on memory in both forms against the scalar field.
+    #[expect(clippy::needless_range_loop, reason = "lanes index several arrays")]
     fn agrees<F: Field, L: Lanes<F>>(lanes: L) {
         let words = F::BYTES / 8;
         let width = L::WIDTH;
@@ -845,7 +867,7 @@ mod tests {
             };
             let check = |what: &str, x: L::Vector, expected: &dyn Fn(usize) -> F| {
                 let mut got = [F::ZERO; WIDTH_MAX];
-                lanes.to_elements(x, &mut got);
+                lanes.unpack(x, &mut got);
                 for lane in 0..width {
                     assert_eq!(
                         got[lane],
@@ -869,7 +891,7 @@ mod tests {
             let [a_, b_, c_, d_] =
                 std::array::from_fn(|i| unsafe { lanes.gather::<false>(&rows(&stored[i])).0 });
             check("gather", a_, &|i| a[i]);
-            check("from elements", lanes.from_elements(&c), &|i| c[i]);
+            check("from elements", lanes.pack(&c), &|i| c[i]);
             check("one", lanes.one(), &|_| F::ONE);
             check("fit", lanes.fit(0b01010101, file_a), &|i| {
                 if i % 2 == 0 { -a[i] } else { a[i] }
@@ -880,10 +902,11 @@ mod tests {
             check("product of sums", lanes.mul(lanes.normal(sums), b_), &|i| {
                 sums_of(i) * b[i]
             });
-            let mut canonical = [F::ZERO; WIDTH_MAX];
-            lanes.put(lanes.canonical(lanes.reduced(sums)), &mut canonical);
+            let mut same = [F::ZERO; WIDTH_MAX];
+            let taken = lanes.minus(lanes.plus(lanes.take(&a), lanes.take(&b)), lanes.take(&c));
+            lanes.put(taken, &mut same);
             for lane in 0..width {
-                assert_eq!(canonical[lane], L::store(&sums_of(lane)));
+                assert_eq!(same[lane], a[lane] + b[lane] - c[lane]);
             }
             let mut block = [lanes.one(); WIDTH_MAX];
             let parts: [L::Vector; 4] = [a_, b_, c_, d_];

@@ -333,7 +333,7 @@ impl<F: PrimeField<Words = [u64; 4]> + Laned> Ntt<F> {
         }
     }
 
-    fn run_unit(&self, pass: Pass, last: bool, unit: usize, state: &mut Units<F>) {
+    fn run_unit(&self, pass: Pass, unit: usize, state: &mut Units<F>) {
         let (Pass::Frequency { levels, .. } | Pass::Time { levels } | Pass::Turn { levels }) = pass
         else {
             let Pass::Reverse { inverse } = pass else {
@@ -350,7 +350,7 @@ impl<F: PrimeField<Words = [u64; 4]> + Laned> Ntt<F> {
                     Some(Scales::Lanes(lines)) => &lines[..],
                     _ => &[],
                 };
-                tables.run_unit(pass, start, last, scales, elements, &mut state.lines);
+                tables.run_unit(pass, start, scales, elements, &mut state.lines);
             }
             Twiddles::Scalar(twiddles) => match pass {
                 Pass::Frequency { inverse, .. } => {
@@ -447,12 +447,8 @@ impl<F: PrimeField<Words = [u64; 4]> + Laned> Kernel for Ntt<F> {
         let pass = self.passes[stage];
         let units = ((self.budget_ns / self.unit_ns(pass)) as usize).max(1);
         let end = state.left.end.min(state.left.start.saturating_add(units));
-        // Whoever reads elements after the last butterflies expects them reduced.
-        let last = self.passes[stage + 1..]
-            .iter()
-            .all(|pass| matches!(pass, Pass::Reverse { .. }));
         for unit in state.left.start..end {
-            self.run_unit(pass, last, unit, state);
+            self.run_unit(pass, unit, state);
         }
         state.left.start = end;
         Ok(if Range::is_empty(&state.left) {

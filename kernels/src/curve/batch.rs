@@ -316,7 +316,7 @@ impl<F: Coordinate> Addition<'_, F> {
 fn invert<F: Coordinate, L: Lanes<F>>(lanes: L, chains: &mut [L::Vector; CHAINS]) -> bool {
     let mut elements = [[F::ONE; WIDTH_MAX]; CHAINS];
     for (chain, elements) in chains.iter().zip(&mut elements) {
-        lanes.to_elements(*chain, elements);
+        lanes.unpack(*chain, elements);
     }
     let flat = elements.as_flattened_mut();
     if flat.iter().any(F::is_zero) {
@@ -324,7 +324,7 @@ fn invert<F: Coordinate, L: Lanes<F>>(lanes: L, chains: &mut [L::Vector; CHAINS]
     }
     batch_inverse(flat);
     for (chain, elements) in chains.iter_mut().zip(&elements) {
-        *chain = lanes.from_elements(elements);
+        *chain = lanes.pack(elements);
     }
     true
 }

@@ -17,8 +17,8 @@ pub(crate) trait Words: Copy + Send + Sync + 'static {
     type V: Copy;
 
     fn splat(self, x: u64) -> Self::V;
-    fn from_array(self, x: [u64; 8]) -> Self::V;
-    fn to_array(self, x: Self::V) -> [u64; 8];
+    fn pack(self, x: [u64; 8]) -> Self::V;
+    fn unpack(self, x: Self::V) -> [u64; 8];
 
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     fn sub(self, a: Self::V, b: Self::V) -> Self::V;
@@ -58,7 +58,7 @@ pub(crate) trait Words: Copy + Send + Sync + 'static {
 /// the compiler.
 #[cfg(test)]
 #[derive(Clone, Copy, Debug)]
-pub struct Portable;
+pub(crate) struct Portable;
 
 #[cfg(test)]
 const MASK_52: u64 = (1 << 52) - 1;
@@ -73,12 +73,12 @@ impl Words for Portable {
     }
 
     #[inline(never)]
-    fn from_array(self, x: [u64; 8]) -> [u64; 8] {
+    fn pack(self, x: [u64; 8]) -> [u64; 8] {
         x
     }
 
     #[inline(never)]
-    fn to_array(self, x: [u64; 8]) -> [u64; 8] {
+    fn unpack(self, x: [u64; 8]) -> [u64; 8] {
         x
     }
 
@@ -198,14 +198,14 @@ mod avx512 {
         }
 
         #[inline(always)]
-        fn from_array(self, x: [u64; 8]) -> __m512i {
+        fn pack(self, x: [u64; 8]) -> __m512i {
             // SAFETY: see above; the array has the register's size, and any bits are a value.
             unsafe { std::mem::transmute(x) }
         }
 
         #[inline(always)]
-        fn to_array(self, x: __m512i) -> [u64; 8] {
-            // SAFETY: as in `from_array`.
+        fn unpack(self, x: __m512i) -> [u64; 8] {
+            // SAFETY: as in `pack`.
             unsafe { std::mem::transmute(x) }
         }
 

@@ -47,7 +47,7 @@ impl<F: PrimeField + Laned> Tables<F> {
         }
         let pack = |elements: &[F]| {
             let turned = false;
-            engine.run(Pack { elements, turned })
+            engine.run(Packing { elements, turned })
         };
         Self {
             engine,
@@ -62,13 +62,11 @@ impl<F: PrimeField + Laned> Tables<F> {
     }
 
     /// Does a pass's levels on the elements of one unit that begins at `start` in the transform.
-    /// `scratch` has the lines that [`lines`] says; `last` says that elements must be reduced;
-    /// `scales` are those of [`turned`], for a turn.
+    /// `scratch` has the lines that [`lines`] says; `scales` are those of [`turned`], for a turn.
     pub(super) fn run_unit(
         &self,
         pass: Pass,
         start: usize,
-        last: bool,
         scales: &[Line],
         elements: &mut [F],
         scratch: &mut [Line],
@@ -77,7 +75,6 @@ impl<F: PrimeField + Laned> Tables<F> {
             tables: self,
             pass,
             start,
-            last,
             scales,
             elements,
             scratch,
@@ -88,7 +85,7 @@ impl<F: PrimeField + Laned> Tables<F> {
 /// Scalar scales as vectors, in turned blocks.
 pub(super) fn turned<F: PrimeField + Laned>(engine: Engine, elements: &[F]) -> Vec<Line> {
     let turned = true;
-    engine.run(Pack { elements, turned })
+    engine.run(Packing { elements, turned })
 }
 
 /// Lines of scratch for a unit of so many elements.
@@ -108,12 +105,12 @@ impl<F: PrimeField> Task<F> for Lines {
 }
 
 /// Elements to vectors.
-struct Pack<'a, F> {
+struct Packing<'a, F> {
     elements: &'a [F],
     turned: bool,
 }
 
-impl<F: PrimeField> Task<F> for Pack<'_, F> {
+impl<F: PrimeField> Task<F> for Packing<'_, F> {
     type Output = Vec<Line>;
 
     #[inline(always)]
@@ -130,7 +127,7 @@ impl<F: PrimeField> Task<F> for Pack<'_, F> {
                 };
                 *element = self.elements[at];
             }
-            *vector = lanes.from_elements(&elements);
+            *vector = lanes.pack(&elements);
         }
         lines
     }
@@ -141,7 +138,6 @@ struct Unit<'a, F> {
     tables: &'a Tables<F>,
     pass: Pass,
     start: usize,
-    last: bool,
     scales: &'a [Line],
     elements: &'a mut [F],
     scratch: &'a mut [Line],
@@ -206,13 +202,7 @@ impl<F: PrimeField> Task<F> for Unit<'_, F> {
             Pass::Reverse { .. } => unreachable!("a reversal has no butterflies"),
         }
         for (vector, elements) in vectors.iter().zip(self.elements.chunks_exact_mut(L::WIDTH)) {
-            let reduced = lanes.reduced(*vector);
-            let reduced = if self.last {
-                lanes.canonical(reduced)
-            } else {
-                reduced
-            };
-            lanes.put(reduced, elements);
+            lanes.put(*vector, elements);
         }
     }
 }
@@ -382,7 +372,7 @@ fn small_roots<F: PrimeField, L: Lanes<F>>(
         } else {
             small[half + j]
         };
-        *root = lanes.from_elements(&[element; WIDTH_MAX]);
+        *root = lanes.pack(&[element; WIDTH_MAX]);
     }
     roots
 }
