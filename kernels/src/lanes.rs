@@ -7,6 +7,7 @@
 //! | engine | elements | needs |
 //! |---|---|---|
 //! | [`Radix52`] over `words::Avx512` | 8 | AVX-512 with IFMA |
+//! | [`Floating`] | 4 | AVX2 with FMA |
 //! | [`Radix52`] over `words::Portable` | 8 | nothing: the twin that the first is tested against |
 //!
 //! Where there is none of them, the scalar code of `field` and `curve` does the work.
@@ -14,11 +15,15 @@
 //! An engine's value is a token: it exists only where the processor can run it. The operations are
 //! inlined into an entry function that has the processor's features enabled, one for each engine.
 
+#[cfg(target_arch = "x86_64")]
+mod floating;
 mod radix52;
 pub(crate) mod words;
 
 use crate::field::{Field, Fp, Fq2, Modulus, PrimeField};
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) use floating::Floating;
 use radix52::Radix;
 use words::Words;
 
@@ -579,6 +584,14 @@ mod tests {
     fn avx512_words_agree_with_the_scalar_field_where_there_are_any() {
         if let Some(words) = words::Avx512::detect() {
             agrees_everywhere(Radix52(words));
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn doubles_agree_with_the_scalar_field_where_they_can_be_multiplied() {
+        if let Some(lanes) = Floating::detect() {
+            agrees_everywhere(lanes);
         }
     }
 }
