@@ -29,11 +29,11 @@
 //! what is added to them (2^53), and the carry.
 //!
 //! **Reduction.** With five digits, the digit of column k < 4 is multiplied by the residue of
-//! 2^(-52 (4 - k)) mod p, in (-p/2, p/2), and added at column 4: four products that do not wait for
-//! each other, unlike Montgomery's, which is left for column 4 alone (after Domb's idea). They add
-//! less than p/4 each to the quotient by R', and Montgomery's step p/2: [1.5] together. With eight
-//! digits sixteen columns do not fit the registers and products take longer than they wait, so all
-//! eight steps are Montgomery's, in a loop, and add [0.5 + 2^-51].
+//! 2^(-52 (4 - k)) mod p, in (-p/2, p/2), and added at column 4: products that do not wait for each
+//! other, as Montgomery's steps do, of which one is left, for column 4 (after Domb's idea). They add
+//! at most p/4 each to the quotient by R', and Montgomery's step p/2: [1.5] together. With eight
+//! digits sixteen columns do not fit the registers, so the digit of column k < 7 is multiplied by
+//! the residue of 2^-52 and added at the next column, in a loop; that is less.
 
 use std::arch::naked_asm;
 use std::arch::x86_64::__m256d;
@@ -72,7 +72,7 @@ pub(super) struct Table<const K: usize> {
     constants: [V; 11],
     /// Digits of p.
     p: [V; K],
-    /// Digits of the residues of 2^(-52 (4 - k)), for five digits.
+    /// Digits of the residues of 2^(-52 (4 - k)). Eight digits need the last only.
     folds: [[V; K]; 4],
     /// For each [`Kernel`], what columns start from.
     starts: [[[V; K]; 2]; 5],
@@ -271,8 +271,8 @@ const fn starts<const K: usize>(kernel: Kernel) -> [[V; K]; 2] {
                 take_off(&mut columns, i + j + 1, (SPLIT).wrapping_mul(pairs));
             }
             // The reduction, for digit i: Montgomery's first product brings one half only.
-            let column = if K == 5 { K - 1 } else { i };
-            let montgomery = K != 5 || i == K - 1;
+            let column = if K == 5 || i == K - 1 { K - 1 } else { i + 1 };
+            let montgomery = i == K - 1;
             if !montgomery || j > 0 {
                 take_off(&mut columns, column + j, CENTRE);
             }
@@ -500,10 +500,10 @@ macro_rules! square_row {
     };
 }
 
-/// Digit k by its residue, to columns 4 to 9.
+/// A digit by its residue, but for the product that column 4 waits for.
 macro_rules! fold {
     ($digit:literal, $base:literal) => {
-        row!($digit, $base; 0 1 2 3 4; "ymm7" "ymm8" "ymm9" "ymm10" "ymm11" "ymm12")
+        row!($digit, $base; 1 2 3 4; "ymm8" "ymm9" "ymm10" "ymm11" "ymm12")
     };
 }
 
@@ -532,18 +532,22 @@ macro_rules! kernel_5 {
                     $rows!(0; "ymm3" "ymm4" "ymm5" "ymm6" "ymm7" "ymm8"),
                     normalise!("ymm3", "ymm4"),
                     $rows!(1; "ymm4" "ymm5" "ymm6" "ymm7" "ymm8" "ymm9"),
-                    fold!("ymm3", "rcx + {folds} + 160*0"),
                     normalise!("ymm4", "ymm5"),
                     $rows!(2; "ymm5" "ymm6" "ymm7" "ymm8" "ymm9" "ymm10"),
-                    fold!("ymm4", "rcx + {folds} + 160*1"),
                     normalise!("ymm5", "ymm6"),
                     $rows!(3; "ymm6" "ymm7" "ymm8" "ymm9" "ymm10" "ymm11"),
-                    fold!("ymm5", "rcx + {folds} + 160*2"),
                     normalise!("ymm6", "ymm7"),
                     $rows!(4; "ymm7" "ymm8" "ymm9" "ymm10" "ymm11" "ymm12"),
-                    fold!("ymm6", "rcx + {folds} + 160*3"),
+                    product!("ymm3", "rcx + {folds} + 160*0", 0, "ymm7", "ymm8"),
+                    product!("ymm4", "rcx + {folds} + 160*1", 0, "ymm7", "ymm8"),
+                    product!("ymm5", "rcx + {folds} + 160*2", 0, "ymm7", "ymm8"),
+                    product!("ymm6", "rcx + {folds} + 160*3", 0, "ymm7", "ymm8"),
                     normalise!("ymm7", "ymm8"),
                     montgomery!("ymm7", "ymm8"),
+                    fold!("ymm3", "rcx + {folds} + 160*0"),
+                    fold!("ymm4", "rcx + {folds} + 160*1"),
+                    fold!("ymm5", "rcx + {folds} + 160*2"),
+                    fold!("ymm6", "rcx + {folds} + 160*3"),
                     row!("ymm13", "rcx + {p}"; 1 2 3 4;
                         "ymm8" "ymm9" "ymm10" "ymm11" "ymm12"),
                     $finish!(0 1 2 3, 4; "ymm8" "ymm9" "ymm10" "ymm11", "ymm12"),
@@ -604,7 +608,7 @@ macro_rules! dot_round {
     };
 }
 
-/// A kernel of eight digits. Columns i to i + 8 are ymm3 to ymm11 in round i; moving them by one
+/// A kernel of eight digits. Columns i to i + 9 are ymm3 to ymm12 in round i; moving them by one
 /// costs no execution, and the loop fits where decoded instructions are kept.
 #[rustfmt::skip]
 macro_rules! kernel_8 {
@@ -625,16 +629,15 @@ macro_rules! kernel_8 {
                 concat!(
                     load!("rcx"; 0 1 2; "ymm0" "ymm1" "ymm2"),
                     "lea r10, [", $start, "]\n",
-                    load!("r10"; 0 1 2 3 4 5 6 7 8;
-                        "ymm3" "ymm4" "ymm5" "ymm6" "ymm7" "ymm8" "ymm9" "ymm10" "ymm11"),
-                    "mov eax, 8\n",
+                    load!("r10"; 0 1 2 3 4 5 6 7 8 9;
+                        "ymm3" "ymm4" "ymm5" "ymm6" "ymm7" "ymm8" "ymm9" "ymm10" "ymm11" "ymm12"),
+                    "mov eax, 7\n",
                     ".p2align 5\n",
                     "2:\n",
                     $round!(),
                     normalise!("ymm3", "ymm4"),
-                    montgomery!("ymm3", "ymm4"),
-                    row!("ymm13", "rcx + {p}"; 1 2 3 4 5 6 7;
-                        "ymm4" "ymm5" "ymm6" "ymm7" "ymm8" "ymm9" "ymm10" "ymm11"),
+                    row!("ymm3", "rcx + {folds} + 256*3"; 0 1 2 3 4 5 6 7;
+                        "ymm4" "ymm5" "ymm6" "ymm7" "ymm8" "ymm9" "ymm10" "ymm11" "ymm12"),
                     "vmovapd ymm3, ymm4\n",
                     "vmovapd ymm4, ymm5\n",
                     "vmovapd ymm5, ymm6\n",
@@ -643,14 +646,21 @@ macro_rules! kernel_8 {
                     "vmovapd ymm8, ymm9\n",
                     "vmovapd ymm9, ymm10\n",
                     "vmovapd ymm10, ymm11\n",
-                    "vmovapd ymm11, [r10 + 32*9]\n",
+                    "vmovapd ymm11, ymm12\n",
+                    "vmovapd ymm12, [r10 + 32*10]\n",
                     "add r10, 32\n",
                     "dec eax\n",
                     "jnz 2b\n",
+                    $round!(),
+                    normalise!("ymm3", "ymm4"),
+                    montgomery!("ymm3", "ymm4"),
+                    row!("ymm13", "rcx + {p}"; 1 2 3 4 5 6 7;
+                        "ymm4" "ymm5" "ymm6" "ymm7" "ymm8" "ymm9" "ymm10" "ymm11"),
                     $finish!(0 1 2 3 4 5 6, 7;
-                        "ymm3" "ymm4" "ymm5" "ymm6" "ymm7" "ymm8" "ymm9", "ymm10"),
+                        "ymm4" "ymm5" "ymm6" "ymm7" "ymm8" "ymm9" "ymm10", "ymm11"),
                 ),
                 p = const offset_of!(Table<8>, p),
+                folds = const offset_of!(Table<8>, folds),
                 starts = const offset_of!(Table<8>, starts),
             )
         }
@@ -738,11 +748,12 @@ mod tests {
                         model.product(a[i], b, i + j);
                     }
                 }
-                if K == 5 && i < 4 {
-                    let digit = model.normalise(i);
-                    model.row(digit, &table.folds[i], 4);
-                } else {
+                if i == K - 1 {
                     model.montgomery(i);
+                } else {
+                    let digit = model.normalise(i);
+                    let (k, column) = if K == 5 { (i, 4) } else { (3, i + 1) };
+                    model.row(digit, &table.folds[k], column);
                 }
             }
             if let Some(added) = added {
