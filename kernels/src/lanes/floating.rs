@@ -14,9 +14,9 @@
 //! **Form.** What memory has of a file is shifted into form as its words are cut, as in
 //! `radix52.rs`. In engine form the digits lie one after the other as 52-bit integers in two's
 //! complement, the top one in the bits that are left. With H the sum of 2^(52 i + 51) over the
-//! digits but the top one, a value v is stored as (v + H) xor H, so that zero words are zero, and
-//! loading needs no carries: a field, its sign bit turned over, is below an exponent of 2^52 and
-//! a sign bit away from the digit.
+//! digits but the top one, a value v is stored as (v + H) xor H. So zero words are zero, and loading
+//! needs no carries: a field with its sign bit turned over, put below the exponent of 2^52, is the
+//! digit plus 1.5 2^52.
 //!
 //! **Bounds.** [c] stands for a value of at most c p in magnitude. Loaded from a file an element is
 //! [2^S], S = 52 K - 64 N, and in engine form [1]; their difference is [2^S + 1], with or without a
@@ -194,14 +194,14 @@ impl Floating {
         top_sign: u64,
     ) -> [__m256d; K] {
         let mut digits = [self.splat(0.0); K];
-        for i in 0..K {
+        for (i, digit) in digits.iter_mut().enumerate() {
             let sign = if i + 1 < K { 1 << 51 } else { top_sign };
             let field = self.field(words, i, 0);
             // SAFETY: see above.
             unsafe {
                 let biased = _mm256_xor_si256(field, self.words(UNIT | sign));
                 let bias = self.splat(((1 << 52) + sign) as f64);
-                digits[i] = _mm256_sub_pd(_mm256_castsi256_pd(biased), bias);
+                *digit = _mm256_sub_pd(_mm256_castsi256_pd(biased), bias);
             }
         }
         digits
@@ -216,7 +216,7 @@ impl Floating {
     ) -> [__m256d; K] {
         let mut digits = [self.splat(0.0); K];
         let mut carry = self.words(0);
-        for i in 0..K {
+        for (i, digit) in digits.iter_mut().enumerate() {
             // SAFETY: see above.
             unsafe {
                 let mut field = _mm256_add_epi64(self.field(words, i, shift), carry);
@@ -228,7 +228,7 @@ impl Floating {
                     bias *= 1.5;
                 }
                 let biased = _mm256_or_si256(field, self.words(UNIT));
-                digits[i] = _mm256_sub_pd(_mm256_castsi256_pd(biased), self.splat(bias));
+                *digit = _mm256_sub_pd(_mm256_castsi256_pd(biased), self.splat(bias));
             }
         }
         digits
@@ -238,11 +238,11 @@ impl Floating {
     #[inline(always)]
     fn join<const N: usize, const K: usize>(self, digits: &[__m256d; K]) -> [__m256i; N] {
         let mut words = [self.words(0); N];
-        for i in 0..K {
+        for (i, &digit) in digits.iter().enumerate() {
             let (word, bit) = (52 * i / 64, 52 * i % 64);
             // SAFETY: see above.
             unsafe {
-                let biased = _mm256_add_pd(digits[i], self.splat(f64::from_bits(CENTRE)));
+                let biased = _mm256_add_pd(digit, self.splat(f64::from_bits(CENTRE)));
                 let field = _mm256_xor_si256(_mm256_castpd_si256(biased), self.words(CENTRE));
                 let low = _mm256_sllv_epi64(field, self.words(bit as u64));
                 words[word] = _mm256_or_si256(words[word], low);
@@ -337,7 +337,7 @@ impl Floating {
         [self.splat(0.0); K]
     }
 
-    /// -(2 x + d), for a centred x and a d whose sum with x is centred.
+    /// -(2 x + d), where d is another centred value less x, so that x + d is centred again.
     #[inline(always)]
     fn less_twice<const K: usize>(self, x: &[__m256d; K], d: &[__m256d; K]) -> Integers<K> {
         self.less(self.less(self.zero(), x), &self.add(x, d))

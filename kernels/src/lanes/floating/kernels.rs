@@ -267,8 +267,8 @@ const fn starts<const K: usize>(kernel: Kernel) -> [[V; K]; 2] {
         let mut j = 0;
         while j < K {
             if !square || i <= j {
-                take_off(&mut columns, i + j, (CENTRE).wrapping_mul(pairs));
-                take_off(&mut columns, i + j + 1, (SPLIT).wrapping_mul(pairs));
+                take_off(&mut columns, i + j, CENTRE.wrapping_mul(pairs));
+                take_off(&mut columns, i + j + 1, SPLIT.wrapping_mul(pairs));
             }
             // The reduction, for digit i: Montgomery's first product brings one half only.
             let column = if K == 5 || i == K - 1 { K - 1 } else { i + 1 };
@@ -773,10 +773,8 @@ mod tests {
                 assert!(product - (REDUCED as i64) < 1 << 51);
                 model.columns[2 * K - 1] += i128::from(product);
             }
-            let mut digits = [0; K];
-            for i in 0..K - 1 {
-                digits[i] = model.normalise(K + i);
-            }
+            let mut digits: [i64; K] =
+                std::array::from_fn(|i| if i + 1 < K { model.normalise(K + i) } else { 0 });
             let top = model.columns[2 * K - 1];
             assert!(top.abs() < 1 << 51);
             assert_eq!(model.columns[2 * K], 0);
@@ -832,11 +830,11 @@ mod tests {
         reduced: bool,
     }
 
+    /// A kernel of either kind: result, factors, table.
+    type Any<'a, const K: usize> = &'a dyn Fn(&mut Integers<K>, [&[__m256d; K]; 4], &Table<K>);
+
     /// The kernels against the model, at the ends of the ranges that the engine uses.
-    fn agrees<M: Modulus<N>, const N: usize, const K: usize>(
-        shape: Shape,
-        kernel: &dyn Fn(&mut [__m256d; K], [&[__m256d; K]; 4], &Table<K>),
-    ) {
+    fn agrees<M: Modulus<N>, const N: usize, const K: usize>(shape: Shape, kernel: Any<K>) {
         let table = Table::<K>::new::<M, N>();
         let mut random = Random(1);
         let file = (1u64 << (52 * K - 64 * N)) as f64;
@@ -869,9 +867,11 @@ mod tests {
             if Floating::detect().is_none() {
                 continue;
             }
-            // SAFETY: as many bytes, and every pattern is a value.
-            let vector = |x: [[u64; 4]; K]| -> [__m256d; K] {
-                std::array::from_fn(|i| unsafe { std::mem::transmute::<V, __m256d>(x[i]) })
+            let vector = |x: [V; K]| -> Integers<K> {
+                x.map(|x| {
+                    // SAFETY: as many bytes, and every pattern is a value.
+                    unsafe { std::mem::transmute::<V, __m256d>(x) }
+                })
             };
             let doubles: [[__m256d; K]; 4] = std::array::from_fn(|which| {
                 vector(std::array::from_fn(|i| {
