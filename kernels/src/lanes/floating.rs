@@ -24,8 +24,8 @@
 //! less; in the quadratic extension the fraction counts twice. With a = 2^S + 1 and b = 3 it is
 //! again [3], which [`Form::CLOSED`] asserts for every modulus, so [3] is what [`Lanes::mul`]
 //! gives. Reduced results are [0.51]: a multiple of p is taken off to the nearest, with an error
-//! below 2^-10 since the top column alone tells which. Top digits fit, that of [1] its field in
-//! engine form and that of [2^S + 1] 52 bits, because 2 p < 2^(64 N).
+//! below 2^-10 since the top column alone tells which. Because 2 p < 2^(64 N), the top digit of [1]
+//! fits its field in engine form, and that of [2^S] is below 2^51 like the others.
 
 mod kernels;
 
