@@ -3,8 +3,9 @@
 #
 #   make demo    a calderad, two tenants, real proofs, who owned which core (minutes)
 #   make test    every check, as continuous integration runs it
-#   make bench   measures, and appends lines to benches/results
-#   make test-fuzz   a minute of each fuzz target, with a nightly toolchain
+#   make bench   measures beside all peers, and appends lines to benches/results;
+#                PEERS="--peer rapidsnark=PATH" adds provers that are programs of their own
+#   make test-fuzz   a minute of each fuzz target, with a nightly toolchain (part of test)
 #   make soak    the checks that take long
 
 SHELL := /bin/bash
@@ -15,6 +16,7 @@ SHELL := /bin/bash
 INTEROP := deploy/tests/interop
 STAGE := .ci/stage
 DEPTH ?= 16
+BENCH := cargo run --release --locked -p caldera-benches --features peers
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -49,6 +51,8 @@ test:
 	@$(STAGE) deny $(MAKE) --no-print-directory check-deny
 	@$(STAGE) tests $(MAKE) --no-print-directory test-fast
 	@$(STAGE) interop $(MAKE) --no-print-directory test-interop
+	@$(STAGE) loom $(MAKE) --no-print-directory test-loom
+	@$(STAGE) fuzz $(MAKE) --no-print-directory test-fuzz
 	@$(STAGE) benches $(MAKE) --no-print-directory test-bench
 
 check-fmt:
@@ -69,8 +73,9 @@ test-fast:
 test-interop: interop
 	cargo test --locked -p caldera-tests
 
+# Every interleaving of the mailbox: seconds, after a minute of building with another flag.
 test-loom:
-	LOOM_MAX_PREEMPTIONS=2 RUSTFLAGS="--cfg loom" cargo test --locked -p caldera-scheduler --test loom --target-dir target/loom
+	RUSTFLAGS="--cfg loom" cargo test --locked -p caldera-scheduler --test loom --target-dir target/loom
 
 test-fuzz:
 	.ci/fuzz $(or $(FUZZ_SECONDS),60)
@@ -78,8 +83,16 @@ test-fuzz:
 test-bench:
 	cargo run --locked -p caldera-benches -- once
 
-bench: build
-	target/release/caldera-bench all
+# Two builds: arkworks for many threads is other code, even on one thread. The second runs even if
+# the first says that a gate was missed.
+bench:
+	@one=0; many=0; cores=$$(nproc); \
+	$(BENCH) -- all --threads 1 $(PEERS) || one=$$?; \
+	[ $$cores -eq 1 ] || $(BENCH),parallel -- all --threads $$cores $(PEERS) || many=$$?; \
+	results=$$(ls -t benches/results/*.jsonl | head -n 1); \
+	target/release/caldera-bench plot $$results --output $${results%.jsonl}.svg && \
+	echo "measured: $$results, drawn: $${results%.jsonl}.svg"; \
+	exit $$((one | many))
 
 soak:
 	.ci/fuzz 1800

@@ -1,6 +1,8 @@
 //! What every bench needs: how long to go on, on how many threads, and where results go.
 
 use anyhow::Result;
+use caldera_kernels::CurveId;
+use clap::ValueEnum;
 
 use crate::duel::{Contender, Rounds, Runs, duel};
 use crate::record::{Case, Origin, Record, Results, records};
@@ -54,6 +56,27 @@ impl Bench {
     pub(crate) fn say(&self, line: &str) {
         if self.tell {
             eprintln!("{line}");
+        }
+    }
+}
+
+/// A curve's name on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CurveName {
+    Bn254,
+    #[value(name = "bls12-381")]
+    Bls12_381,
+}
+
+impl CurveName {
+    pub(crate) const ALL: [CurveName; 2] = [CurveName::Bn254, CurveName::Bls12_381];
+}
+
+impl From<CurveName> for CurveId {
+    fn from(name: CurveName) -> CurveId {
+        match name {
+            CurveName::Bn254 => CurveId::Bn254,
+            CurveName::Bls12_381 => CurveId::Bls12_381,
         }
     }
 }

@@ -2,11 +2,14 @@
 //!
 //! On a machine that other work shares, wall time measures the neighbours. CPU time of the whole
 //! process does not, and it cannot be improved by using more cores; so ratios are taken over it.
+//! Where the work is done by another program, its CPU time is that of our child.
 
 use std::ops::Sub;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::{TimeVal, TimeValLike};
 use nix::time::{ClockId, clock_gettime};
 
 /// Both clocks at one moment, or the time between two moments.
@@ -14,15 +17,16 @@ use nix::time::{ClockId, clock_gettime};
 pub(crate) struct Times {
     /// CLOCK_MONOTONIC.
     pub(crate) wall: Duration,
-    /// CLOCK_PROCESS_CPUTIME_ID: all threads, those that have ended too.
+    /// CLOCK_PROCESS_CPUTIME_ID: all threads, those that have ended too. And all children that
+    /// have ended and been waited for, in user and in kernel mode.
     pub(crate) cpu: Duration,
 }
 
-/// This moment, with the processor time of the whole process.
+/// This moment, with the processor time of the whole process and its children.
 pub(crate) fn process() -> Result<Times> {
     Ok(Times {
         wall: clock(ClockId::CLOCK_MONOTONIC)?,
-        cpu: clock(ClockId::CLOCK_PROCESS_CPUTIME_ID)?,
+        cpu: clock(ClockId::CLOCK_PROCESS_CPUTIME_ID)? + children()?,
     })
 }
 
@@ -53,6 +57,16 @@ impl Sub for Times {
     }
 }
 
+/// What the children that have been waited for have spent.
+fn children() -> Result<Duration> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).context("the children's usage")?;
+    let time = |time: TimeVal| {
+        let micros = u64::try_from(time.num_microseconds()).unwrap_or(0);
+        Duration::from_micros(micros)
+    };
+    Ok(time(usage.user_time()) + time(usage.system_time()))
+}
+
 fn clock(id: ClockId) -> Result<Duration> {
     clock_gettime(id)
         .map(Duration::from)
@@ -70,6 +84,19 @@ mod tests {
         assert_ne!(sum, 0);
         assert!(times.cpu > Duration::ZERO);
         assert!(times.wall > Duration::ZERO);
+    }
+
+    #[test]
+    fn what_a_child_has_worked_counts() {
+        let before = children().expect("this process's children");
+        let script = "i=0; while [ $i -lt 20000 ]; do i=$((i + 1)); done";
+        let status = std::process::Command::new("sh")
+            .args(["-c", script])
+            .status();
+        assert!(status.expect("a shell").success());
+        let children = children().expect("this process's children");
+        assert!(children > before);
+        assert!(process().expect("clocks of this process").cpu > children);
     }
 
     #[test]

@@ -56,8 +56,8 @@ pub(crate) fn compare(old: &[Record], new: &[Record]) -> Vec<Comparison> {
     new.iter()
         .filter_map(|(key, new)| Some((key, *old.get(key)?, *new)))
         .filter_map(|(key, old, new)| match (old.ratio, new.ratio) {
-            (Some(a), Some(b)) => {
-                let side = [(a.cpu, a.spread), (b.cpu, b.spread)];
+            (Some(_), Some(_)) => {
+                let side = [old.ratio_and_spread()?, new.ratio_and_spread()?];
                 Some(comparison(
                     new,
                     Some(key.who.to_owned()),
@@ -116,8 +116,9 @@ pub(crate) fn of_comparisons(comparisons: &[Comparison]) -> String {
     table(&head, &rows)
 }
 
+/// What lines of the same figure have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Key<'a> {
+pub(crate) struct Key<'a> {
     bench: &'a str,
     name: &'a str,
     size: u64,
@@ -132,7 +133,8 @@ impl<'a> Key<'a> {
     }
 }
 
-fn last(records: &[Record]) -> BTreeMap<Key<'_>, &Record> {
+/// The last line of each figure.
+pub(crate) fn last(records: &[Record]) -> BTreeMap<Key<'_>, &Record> {
     records
         .iter()
         .map(|r| {
@@ -180,12 +182,12 @@ fn comparison(
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::record::Ratio;
     use crate::record::tests::origin;
 
-    fn ours(value: f64, spread: [f64; 2]) -> Record {
+    pub(crate) fn ours(value: f64, spread: [f64; 2]) -> Record {
         Record {
             bench: "msm".to_owned(),
             case: "g1".to_owned(),
@@ -201,15 +203,17 @@ mod tests {
             rounds: 5,
             ratio: None,
             peer_build: None,
+            inside: None,
             origin: origin(),
         }
     }
 
-    fn peer(ratio: f64, spread: [f64; 2]) -> Record {
+    pub(crate) fn peer(ratio: f64, spread: [f64; 2]) -> Record {
         let ratio = Some(Ratio {
             cpu: ratio,
             spread,
             wall: ratio,
+            wall_spread: Some(spread),
         });
         Record {
             who: "peer".to_owned(),

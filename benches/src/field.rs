@@ -104,6 +104,7 @@ fn prime<O: PrimeField, A: ArkField>(bench: &mut Bench, name: &str, operations: 
             unit: Unit::NanosecondsPerOperation {
                 operations: operations / ELEMENTS as u64 * ELEMENTS as u64,
             },
+            inside: None,
         };
         let mut contenders = vec![Contender::ours(
             OURS,

@@ -1,13 +1,14 @@
-//! Measures: fields, MSM, NTT, whole proofs and what quanta cost, beside the peers in the same
-//! run, and keeps a line of each figure.
+//! Measures: fields, MSM, NTT, whole proofs, loading keys, and what cores and quanta do, beside
+//! the peers in the same run, and keeps a line of each figure.
 //!
 //! | file | subject |
 //! |---|---|
-//! | `field`, `msm`, `ntt`, `prove`, `quanta` | what is measured |
+//! | `field`, `msm`, `ntt`, `prove`, `process`, `load`, `cores`, `quanta` | what is measured |
+//! | `key` | keys to measure with |
 //! | `peer` | the others |
-//! | `duel` | taking turns; medians, quartiles, ratios |
+//! | `duel`, `clock` | taking turns; medians, quartiles, ratios; two clocks |
 //! | `drive` | runs plans and proofs, and accounts for each quantum |
-//! | `record`, `compare`, `table` | lines of results, two files of them, tables |
+//! | `record`, `compare`, `table`, `plot` | lines of results, two files of them, tables, a drawing |
 //!
 //! How to read the figures is in docs/measurements.md. Exit codes: 0 done, 1 the gate on quanta
 //! was missed, 2 usage, 70 a bench failed or a peer was refused.
@@ -15,29 +16,34 @@
 mod bench;
 mod clock;
 mod compare;
+mod cores;
 mod drive;
 mod duel;
 mod field;
+mod key;
+mod load;
 mod msm;
 mod ntt;
 mod peer;
+mod plot;
+mod process;
 mod prove;
 mod quanta;
 mod record;
-mod synthetic;
 mod table;
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use caldera_kernels::CurveId;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
-use crate::bench::Bench;
+use crate::bench::{Bench, CurveName};
 use crate::duel::Rounds;
+use crate::key::Key;
+use crate::peer::outside::{Files, Outside};
 use crate::quanta::{Cut, of_cuts};
 use crate::record::{Origin, Results, default_path};
 
@@ -61,25 +67,40 @@ enum Command {
         #[command(flatten)]
         sizes: Sizes,
         #[command(flatten)]
+        which: msm::Which,
+        #[command(flatten)]
         run: Run,
     },
     /// Number-theoretic transforms.
     Ntt {
         #[command(flatten)]
         sizes: Sizes,
+        /// The curves whose scalar fields to transform over.
+        #[arg(long, value_enum, value_delimiter = ',', default_values_t = CurveName::ALL)]
+        curve: Vec<CurveName>,
         #[command(flatten)]
         run: Run,
     },
-    /// Whole proofs, and where their time goes.
+    /// Whole proofs, and where their time goes; with outside programs, whole processes too.
     Prove {
         #[command(flatten)]
         keys: Keys,
-        /// A key file to prove with instead of synthetic ones.
-        #[arg(long, requires = "witness")]
-        zkey: Option<PathBuf>,
-        /// Its witness.
-        #[arg(long, requires = "zkey")]
-        witness: Option<PathBuf>,
+        #[command(flatten)]
+        peers: Peers,
+        #[command(flatten)]
+        run: Run,
+    },
+    /// Loading a key, its points checked and believed.
+    Load {
+        #[command(flatten)]
+        keys: Keys,
+        #[command(flatten)]
+        run: Run,
+    },
+    /// The same proof on many threads and on one.
+    Cores {
+        #[command(flatten)]
+        keys: Keys,
         #[command(flatten)]
         run: Run,
     },
@@ -88,13 +109,18 @@ enum Command {
         #[command(flatten)]
         keys: Keys,
         /// The most that cutting may cost, as a ratio of CPU time.
-        #[arg(long, default_value_t = 1.05)]
+        #[arg(long, default_value_t = GATE)]
         gate: f64,
         #[command(flatten)]
         run: Run,
     },
     /// Everything above at its usual sizes.
-    All(Run),
+    All {
+        #[command(flatten)]
+        peers: Peers,
+        #[command(flatten)]
+        run: Run,
+    },
     /// Two files of results: what became faster, what slower.
     Compare {
         /// The earlier file.
@@ -102,8 +128,26 @@ enum Command {
         /// The later file.
         new: PathBuf,
     },
+    /// A drawing of a file of results: our ratio to each peer, case by case.
+    Plot {
+        /// The file.
+        file: PathBuf,
+        /// Where the SVG goes.
+        #[arg(long, short)]
+        output: PathBuf,
+    },
     /// Every bench body once at a tiny size, peers and their agreement included; no record.
     Once,
+    /// One proof from file to file: what `process` starts and measures.
+    #[command(name = process::WHOLE, hide = true)]
+    Whole {
+        #[arg(long)]
+        threads: usize,
+        zkey: PathBuf,
+        witness: PathBuf,
+        proof: PathBuf,
+        public: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -115,7 +159,7 @@ struct Sizes {
 
 #[derive(Debug, Args)]
 struct Keys {
-    /// log2 of each domain.
+    /// log2 of the domain of each synthetic key.
     #[arg(long, value_delimiter = ',', default_value = "14,16")]
     log2: Vec<u32>,
     /// The share of witness elements that are full-size; the others are 0 or 1.
@@ -124,13 +168,55 @@ struct Keys {
     /// The curve.
     #[arg(long, value_enum, default_value = "bn254")]
     curve: CurveName,
+    /// A key file to measure instead of synthetic ones.
+    #[arg(long, requires = "witness", conflicts_with_all = ["log2", "dense", "curve"])]
+    zkey: Option<PathBuf>,
+    /// Its witness.
+    #[arg(long, requires = "zkey")]
+    witness: Option<PathBuf>,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum CurveName {
-    Bn254,
-    #[value(name = "bls12-381")]
-    Bls12_381,
+impl Keys {
+    /// Synthetic keys of these sizes.
+    fn synthetic(curve: CurveName, log2: &[u32], dense: f64) -> Keys {
+        Keys {
+            log2: log2.to_vec(),
+            dense,
+            curve,
+            zkey: None,
+            witness: None,
+        }
+    }
+
+    /// The files, if keys come from files.
+    fn files(&self) -> Option<(&Path, &Path)> {
+        self.zkey.as_deref().zip(self.witness.as_deref())
+    }
+
+    /// Hands one key after another to `work`, none of them kept longer than that.
+    fn each(
+        &self,
+        bench: &mut Bench,
+        mut work: impl FnMut(&mut Bench, &Key) -> Result<()>,
+    ) -> Result<()> {
+        if let Some((zkey, witness)) = self.files() {
+            return work(bench, &Key::read(zkey, witness)?);
+        }
+        for &log2 in &self.log2 {
+            bench.say(&format!("making a key of 2^{log2}"));
+            let key = Key::synthetic(self.curve.into(), log2, self.dense, bench.origin.cores)?;
+            work(bench, &key)?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug, Args)]
+struct Peers {
+    /// A prover that is a program of its own, run beside ours as a process: rapidsnark, snarkjs
+    /// or snarkrs, and where it is. May be given several times.
+    #[arg(long = "peer", value_name = "NAME=PATH")]
+    peers: Vec<Outside>,
 }
 
 #[derive(Debug, Args)]
@@ -171,43 +257,42 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
             field::field(&mut bench, FIELD_OPERATIONS)?;
             print(&bench, json, &[])?;
         }
-        Command::Msm { sizes, run } => {
+        Command::Msm { sizes, which, run } => {
             let mut bench = run.bench()?;
-            msm::msm(&mut bench, &sizes.log2)?;
+            msm::msm(&mut bench, &sizes.log2, which)?;
             print(&bench, json, &[])?;
         }
-        Command::Ntt { sizes, run } => {
+        Command::Ntt { sizes, curve, run } => {
             let mut bench = run.bench()?;
-            ntt::ntt(&mut bench, &sizes.log2)?;
+            ntt::ntt(&mut bench, &sizes.log2, curve)?;
             print(&bench, json, &[])?;
         }
-        Command::Prove {
-            keys,
-            zkey,
-            witness,
-            run,
-        } => {
+        Command::Prove { keys, peers, run } => {
             let mut bench = run.bench()?;
-            let tables = match (zkey, witness) {
-                (Some(zkey), Some(witness)) => prove::prove_files(&mut bench, zkey, witness)?,
-                _ => prove::prove(&mut bench, keys.curve.into(), &keys.log2, keys.dense)?,
-            };
+            let mut tables = Vec::new();
+            proofs(&mut bench, keys, peers, &mut tables)?;
             print(&bench, json, &tables)?;
+        }
+        Command::Load { keys, run } => {
+            let mut bench = run.bench()?;
+            keys.each(&mut bench, load::load)?;
+            print(&bench, json, &[])?;
+        }
+        Command::Cores { keys, run } => {
+            let mut bench = run.bench()?;
+            keys.each(&mut bench, cores::cores)?;
+            print(&bench, json, &[])?;
         }
         Command::Quanta { keys, gate, run } => {
             let mut bench = run.bench()?;
-            let cuts = quanta::quanta(&mut bench, keys.curve.into(), &keys.log2, keys.dense)?;
+            let mut cuts = Vec::new();
+            quanta_of(&mut bench, keys, &mut cuts)?;
             print(&bench, json, &[of_cuts(&cuts)])?;
             return Ok(gate_exit(&cuts, *gate));
         }
-        Command::All(run) => {
+        Command::All { peers, run } => {
             let mut bench = run.bench()?;
-            field::field(&mut bench, FIELD_OPERATIONS)?;
-            msm::msm(&mut bench, &[14, 16])?;
-            ntt::ntt(&mut bench, &[14, 16, 18])?;
-            let mut tables = prove::prove(&mut bench, CurveId::Bn254, &[10, 12, 14, 16], 0.9)?;
-            let cuts = quanta::quanta(&mut bench, CurveId::Bn254, &[14, 16], 0.9)?;
-            tables.push(of_cuts(&cuts));
+            let (tables, cuts) = all(&mut bench, peers)?;
             print(&bench, json, &tables)?;
             return Ok(gate_exit(&cuts, GATE));
         }
@@ -221,12 +306,72 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
                 print!("{}", compare::of_comparisons(&comparisons));
             }
         }
+        Command::Plot { file, output } => {
+            let drawing = plot::plot(&Results::read(file)?)?;
+            std::fs::write(output, drawing)
+                .with_context(|| format!("writing {}", output.display()))?;
+        }
         Command::Once => {
             let bench = once()?;
             print(&bench, json, &[])?;
         }
+        Command::Whole {
+            threads,
+            zkey,
+            witness,
+            proof,
+            public,
+        } => {
+            let files = Files {
+                zkey: zkey.clone(),
+                witness: witness.clone(),
+                proof: proof.clone(),
+                public: public.clone(),
+            };
+            process::whole(&files, *threads)?;
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn proofs(bench: &mut Bench, keys: &Keys, peers: &Peers, tables: &mut Vec<String>) -> Result<()> {
+    keys.each(bench, |bench, key| {
+        tables.extend(prove::prove(bench, key)?);
+        process::process(bench, key, keys.files(), &peers.peers)
+    })
+}
+
+fn quanta_of(bench: &mut Bench, keys: &Keys, cuts: &mut Vec<Cut>) -> Result<()> {
+    keys.each(bench, |bench, key| {
+        cuts.extend(quanta::quanta(bench, key)?);
+        Ok(())
+    })
+}
+
+/// Every bench at its usual sizes: the smaller ones completely, of the larger ones what the
+/// figures of docs/measurements.md are.
+fn all(bench: &mut Bench, peers: &Peers) -> Result<(Vec<String>, Vec<Cut>)> {
+    let (mut tables, mut cuts) = (Vec::new(), Vec::new());
+    field::field(bench, FIELD_OPERATIONS)?;
+    msm::msm(bench, &[16], &msm::Which::all())?;
+    msm::msm(bench, &[18, 20], &msm::Which::uniform_g1())?;
+    ntt::ntt(bench, &[16, 18, 20], &CurveName::ALL)?;
+    let keys = Keys::synthetic;
+    for keys in [
+        keys(CurveName::Bn254, &[10, 12, 14, 16, 18, 20], 0.9),
+        keys(CurveName::Bn254, &[18], 0.0),
+        keys(CurveName::Bls12_381, &[16], 0.9),
+    ] {
+        proofs(bench, &keys, peers, &mut tables)?;
+    }
+    for curve in CurveName::ALL {
+        keys(curve, &[18], 0.9).each(bench, load::load)?;
+    }
+    let keys = keys(CurveName::Bn254, &[14, 16], 0.9);
+    keys.each(bench, cores::cores)?;
+    quanta_of(bench, &keys, &mut cuts)?;
+    tables.push(of_cuts(&cuts));
+    Ok((tables, cuts))
 }
 
 /// Every body, at sizes that take no time.
@@ -244,11 +389,16 @@ fn once() -> Result<Bench> {
         records: Vec::new(),
     };
     field::field(&mut bench, 2048)?;
-    msm::msm(&mut bench, &[0, 5])?;
-    ntt::ntt(&mut bench, &[1, 5])?;
-    for curve in [CurveId::Bn254, CurveId::Bls12_381] {
-        prove::prove(&mut bench, curve, &[5], 0.5)?;
-        quanta::quanta(&mut bench, curve, &[5], 0.5)?;
+    msm::msm(&mut bench, &[0, 5], &msm::Which::all())?;
+    ntt::ntt(&mut bench, &[1, 5], &CurveName::ALL)?;
+    for curve in CurveName::ALL {
+        Keys::synthetic(curve, &[5], 0.5).each(&mut bench, |bench, key| {
+            prove::prove(bench, key)?;
+            load::load(bench, key)?;
+            cores::cores(bench, key)?;
+            quanta::quanta(bench, key)?;
+            Ok(())
+        })?;
     }
     Ok(bench)
 }
@@ -285,15 +435,6 @@ impl Run {
             tell: std::io::stderr().is_terminal(),
             records: Vec::new(),
         })
-    }
-}
-
-impl From<CurveName> for CurveId {
-    fn from(name: CurveName) -> CurveId {
-        match name {
-            CurveName::Bn254 => CurveId::Bn254,
-            CurveName::Bls12_381 => CurveId::Bls12_381,
-        }
     }
 }
 
@@ -334,7 +475,7 @@ fn gate_exit(cuts: &[Cut], gate: f64) -> ExitCode {
     }
 }
 
-/// What cutting may cost in `all`.
+/// What cutting may cost.
 const GATE: f64 = 1.05;
 
 /// About 20 ms of a run.
@@ -359,7 +500,7 @@ mod tests {
     #[test]
     fn every_bench_body_runs_and_its_contenders_agree() {
         let bench = once().expect("every body");
-        for name in ["field", "msm", "ntt", "prove", "quanta"] {
+        for name in ["field", "msm", "ntt", "prove", "load", "cores", "quanta"] {
             assert!(
                 bench.records.iter().any(|record| record.bench == name),
                 "{name}"

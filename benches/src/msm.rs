@@ -13,8 +13,9 @@ use ark_std::rand::Rng;
 use bytes::Bytes;
 use caldera_kernels::cpu::{CpuConfig, CpuDevice};
 use caldera_kernels::{Device, Form, Group, Plan, Work};
+use clap::ValueEnum;
 
-use crate::bench::{Bench, OURS};
+use crate::bench::{Bench, CurveName, OURS};
 use crate::drive;
 use crate::duel::{Answer, Contender};
 use crate::peer::ark::{
@@ -23,18 +24,118 @@ use crate::peer::ark::{
 use crate::quanta::QUANTUM;
 use crate::record::{Case, Unit};
 
-/// Measures both groups of both curves at each size.
-pub(crate) fn msm(bench: &mut Bench, log2: &[u32]) -> Result<()> {
+/// Which sums to measure.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Which {
+    /// The curves.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = CurveName::ALL)]
+    pub(crate) curve: Vec<CurveName>,
+    /// The groups.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = GroupName::ALL)]
+    pub(crate) group: Vec<GroupName>,
+    /// The scalars.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Scalars::ALL)]
+    pub(crate) scalars: Vec<Scalars>,
+}
+
+impl Which {
+    /// All of them.
+    pub(crate) fn all() -> Which {
+        Which {
+            curve: CurveName::ALL.to_vec(),
+            group: GroupName::ALL.to_vec(),
+            scalars: Scalars::ALL.to_vec(),
+        }
+    }
+
+    /// G1 of both curves with uniform scalars.
+    pub(crate) fn uniform_g1() -> Which {
+        Which {
+            group: vec![GroupName::G1],
+            scalars: vec![Scalars::Uniform],
+            ..Which::all()
+        }
+    }
+}
+
+/// A group's name on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GroupName {
+    G1,
+    G2,
+}
+
+impl GroupName {
+    const ALL: [GroupName; 2] = [GroupName::G1, GroupName::G2];
+}
+
+/// What the scalars of a sum are like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Scalars {
+    /// Anything below r.
+    Uniform,
+    /// 58 in 100 are 0, the others 1.
+    Bits,
+}
+
+impl Scalars {
+    const ALL: [Scalars; 2] = [Scalars::Uniform, Scalars::Bits];
+
+    fn name(self) -> &'static str {
+        match self {
+            Scalars::Uniform => "uniform",
+            Scalars::Bits => "bits",
+        }
+    }
+
+    fn draw<F: UniformRand + From<bool>>(self, count: usize) -> Vec<F> {
+        let mut random = seeded();
+        (0..count)
+            .map(|_| match self {
+                Scalars::Uniform => F::rand(&mut random),
+                Scalars::Bits => F::from(random.gen_bool(0.42)),
+            })
+            .collect()
+    }
+}
+
+/// Measures those sums at each size.
+pub(crate) fn msm(bench: &mut Bench, log2: &[u32], which: &Which) -> Result<()> {
     for &log2 in log2 {
-        group::<Bn254, ark_bn254::g1::Config>(bench, Group::G1, log2)?;
-        group::<Bn254, ark_bn254::g2::Config>(bench, Group::G2, log2)?;
-        group::<Bls12_381, ark_bls12_381::g1::Config>(bench, Group::G1, log2)?;
-        group::<Bls12_381, ark_bls12_381::g2::Config>(bench, Group::G2, log2)?;
+        for &curve in &which.curve {
+            for &name in &which.group {
+                let scalars = &which.scalars;
+                match (curve, name) {
+                    (CurveName::Bn254, GroupName::G1) => {
+                        group::<Bn254, ark_bn254::g1::Config>(bench, Group::G1, log2, scalars)?;
+                    }
+                    (CurveName::Bn254, GroupName::G2) => {
+                        group::<Bn254, ark_bn254::g2::Config>(bench, Group::G2, log2, scalars)?;
+                    }
+                    (CurveName::Bls12_381, GroupName::G1) => {
+                        group::<Bls12_381, ark_bls12_381::g1::Config>(
+                            bench,
+                            Group::G1,
+                            log2,
+                            scalars,
+                        )?;
+                    }
+                    (CurveName::Bls12_381, GroupName::G2) => {
+                        group::<Bls12_381, ark_bls12_381::g2::Config>(
+                            bench,
+                            Group::G2,
+                            log2,
+                            scalars,
+                        )?;
+                    }
+                }
+            }
+        }
     }
     Ok(())
 }
 
-fn group<C, P>(bench: &mut Bench, group: Group, log2: u32) -> Result<()>
+fn group<C, P>(bench: &mut Bench, group: Group, log2: u32, kinds: &[Scalars]) -> Result<()>
 where
     C: Curve,
     P: SWCurveConfig<BaseField: Field<BasePrimeField = C::Fq>, ScalarField = C::Fr>,
@@ -43,19 +144,21 @@ where
     let layout = Layout::<C::Fq>::new();
     let points = points::<P>(count);
     let bytes = Bytes::from(layout.points_bytes(&points));
-    let mut random = seeded();
-    let uniform: Vec<C::Fr> = (0..count).map(|_| UniformRand::rand(&mut random)).collect();
-    let bits = (0..count)
-        .map(|_| C::Fr::from(random.gen_bool(0.42)))
-        .collect();
-    for (kind, scalars) in [("uniform", uniform), ("bits", bits)] {
+    for kind in kinds {
+        let scalars: Vec<C::Fr> = kind.draw(count);
         for threads in bench.threads.clone() {
             let case = Case {
                 bench: "msm",
-                case: format!("{} {} {kind}", C::NAME, format!("{group:?}").to_lowercase()),
+                case: format!(
+                    "{} {} {}",
+                    C::NAME,
+                    format!("{group:?}").to_lowercase(),
+                    kind.name()
+                ),
                 size: count as u64,
                 threads,
                 unit: Unit::Milliseconds,
+                inside: None,
             };
             let mut contenders = vec![ours::<C>(group, &bytes, &scalars, threads)?];
             if runs_on(threads) {
@@ -63,6 +166,8 @@ where
             }
             #[cfg(feature = "halo2curves")]
             halo2curves::join(&mut contenders, &points, &scalars, threads)?;
+            #[cfg(feature = "blst")]
+            blst::join(&mut contenders, &points, &scalars, threads)?;
             bench.case(&case, contenders)?;
         }
     }
@@ -133,6 +238,59 @@ where
         },
         |sum| Ok(Answer::Bytes(Layout::<C::Fq>::new().point_bytes(sum))),
     )
+}
+
+#[cfg(feature = "blst")]
+mod blst {
+    use std::any::Any;
+
+    use anyhow::Result;
+    use ark_ec::short_weierstrass::Affine;
+    use blst::{blst_p1_affine, blst_p2_affine};
+
+    use super::{Answer, Contender};
+    use crate::peer::blst::{Group, build, points, runs_on, scalars};
+
+    /// Adds blst where it has the group.
+    /// `points` and `scalars` are vectors in arkworks' types.
+    pub(super) fn join(
+        contenders: &mut Vec<Contender<'_>>,
+        points: &dyn Any,
+        scalars: &dyn Any,
+        threads: usize,
+    ) -> Result<()> {
+        let Some(scalars) = scalars.downcast_ref::<Vec<ark_bls12_381::Fr>>() else {
+            return Ok(());
+        };
+        if !runs_on(threads) {
+            return Ok(());
+        }
+        if let Some(points) = points.downcast_ref::<Vec<Affine<ark_bls12_381::g1::Config>>>() {
+            contenders.push(contender::<blst_p1_affine>(points, scalars, threads)?);
+        } else if let Some(points) = points.downcast_ref::<Vec<Affine<ark_bls12_381::g2::Config>>>()
+        {
+            contenders.push(contender::<blst_p2_affine>(points, scalars, threads)?);
+        }
+        Ok(())
+    }
+
+    fn contender<'a, G: Group + 'a>(
+        of: &[Affine<G::Ark>],
+        with: &[ark_bls12_381::Fr],
+        threads: usize,
+    ) -> Result<Contender<'a>> {
+        let (points, scalars) = (points::<G>(of)?, scalars(with));
+        Ok(Contender::peer(
+            "blst",
+            build(),
+            Vec::new(),
+            move |sum: &mut Vec<u8>| {
+                *sum = G::sum(&points, &scalars, threads);
+                Ok(())
+            },
+            |sum| Ok(Answer::Bytes(sum.clone())),
+        ))
+    }
 }
 
 #[cfg(feature = "halo2curves")]

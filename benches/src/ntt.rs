@@ -7,7 +7,7 @@ use ark_poly::EvaluationDomain;
 use caldera_kernels::cpu::{CpuConfig, CpuDevice};
 use caldera_kernels::{Device, Transform, Work};
 
-use crate::bench::{Bench, OURS};
+use crate::bench::{Bench, CurveName, OURS};
 use crate::drive;
 use crate::duel::{Answer, Contender};
 use crate::peer::ark::{
@@ -16,11 +16,15 @@ use crate::peer::ark::{
 use crate::quanta::QUANTUM;
 use crate::record::{Case, Unit};
 
-/// Measures each transform over both scalar fields at each size.
-pub(crate) fn ntt(bench: &mut Bench, log2: &[u32]) -> Result<()> {
+/// Measures each transform over the scalar field of each curve at each size.
+pub(crate) fn ntt(bench: &mut Bench, log2: &[u32], curves: &[CurveName]) -> Result<()> {
     for &log2 in log2 {
-        field::<Bn254>(bench, log2)?;
-        field::<Bls12_381>(bench, log2)?;
+        for curve in curves {
+            match curve {
+                CurveName::Bn254 => field::<Bn254>(bench, log2)?,
+                CurveName::Bls12_381 => field::<Bls12_381>(bench, log2)?,
+            }
+        }
     }
     Ok(())
 }
@@ -43,6 +47,7 @@ fn field<C: Curve>(bench: &mut Bench, log2: u32) -> Result<()> {
                 size: 1 << log2,
                 threads,
                 unit: Unit::Milliseconds,
+                inside: None,
             };
             let mut contenders = vec![ours::<C>(&input, transform, threads)?];
             if runs_on(threads) {

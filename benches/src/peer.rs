@@ -2,13 +2,18 @@
 //! best build, and each refused when its result differs.
 
 pub(crate) mod ark;
+#[cfg(feature = "blst")]
+pub(crate) mod blst;
 pub(crate) mod groth16;
 #[cfg(feature = "halo2curves")]
 pub(crate) mod halo2curves;
+pub(crate) mod outside;
+#[cfg(feature = "snarkrs")]
+pub(crate) mod snarkrs;
 
 /// Runs a peer's code on a pool of so many threads, made at the first use: starting threads is
 /// no part of what a peer is measured at.
-#[cfg(any(feature = "halo2curves", feature = "parallel"))]
+#[cfg(any(feature = "halo2curves", feature = "parallel", feature = "snarkrs"))]
 fn on_pool<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> anyhow::Result<T> {
     use std::collections::BTreeMap;
     use std::sync::{Arc, Mutex, PoisonError};

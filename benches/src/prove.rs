@@ -1,60 +1,32 @@
 //! Whole proofs, key loaded and witness in memory. Ours include everything from the check of the
-//! witness to the self-check of the proof; the peer's end when its proof is made, and its proofs
-//! are verified outside the time.
+//! witness to the self-check of the proof, and so do those of snarkrs; those of ark-groth16 end
+//! when the proof is made. All proofs of peers are verified outside the time.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use ark_groth16::Proof;
-use bytes::Bytes;
 use caldera_kernels::CurveId;
 use caldera_kernels::cpu::{CpuConfig, CpuDevice};
-use caldera_prover::format::{Wtns, Zkey};
+use caldera_prover::format::Wtns;
 use caldera_prover::groth16::{Blinding, Job, ProvingKey};
 
 use crate::bench::{Bench, OURS};
 use crate::drive::{self, Trace};
 use crate::duel::{Answer, Contender};
+use crate::key::Key;
 use crate::peer::ark::{Bls12_381, Bn254, Curve, build, on_threads, runs_on};
 use crate::peer::groth16::Prover;
 use crate::quanta::QUANTUM;
 use crate::record::{Case, Unit};
-use crate::synthetic::synthetic;
 use crate::table::{figure, table};
 
-/// Measures synthetic keys of each size, a share `dense` of whose witnesses is full-size. Returns
-/// a table of kernels for each case.
-pub(crate) fn prove(
-    bench: &mut Bench,
-    curve: CurveId,
-    log2: &[u32],
-    dense: f64,
-) -> Result<Vec<String>> {
-    let mut tables = Vec::new();
-    for &log2 in log2 {
-        let (zkey, witness) = synthetic(curve, log2, dense, most(&bench.threads))?;
-        let name = format!("{} synthetic, dense {dense}", name(curve));
-        tables.extend(key(bench, &name, &zkey, &witness)?);
+/// Measures a key. Returns a table of kernels for each number of threads.
+pub(crate) fn prove(bench: &mut Bench, key: &Key) -> Result<Vec<String>> {
+    match key.zkey.curve() {
+        CurveId::Bn254 => of_curve::<Bn254>(bench, key),
+        CurveId::Bls12_381 => of_curve::<Bls12_381>(bench, key),
     }
-    Ok(tables)
-}
-
-/// Measures a key and a witness from files.
-pub(crate) fn prove_files(bench: &mut Bench, zkey: &Path, witness: &Path) -> Result<Vec<String>> {
-    let read = |path: &Path| {
-        std::fs::read(path)
-            .map(Bytes::from)
-            .with_context(|| format!("reading {}", path.display()))
-    };
-    let name = zkey
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
-    let zkey = Zkey::parse(read(zkey)?).context("the key")?;
-    let witness = Wtns::parse(read(witness)?).context("the witness")?;
-    key(bench, &name, &zkey, &witness)
 }
 
 /// A proof of ours under way or ended, and where its time went.
@@ -95,60 +67,41 @@ impl Proved {
     }
 }
 
-/// "bn254" or "bls12-381".
-pub(crate) fn name(curve: CurveId) -> &'static str {
-    match curve {
-        CurveId::Bn254 => Bn254::NAME,
-        CurveId::Bls12_381 => Bls12_381::NAME,
-    }
-}
-
-/// The largest of some thread counts.
-pub(crate) fn most(threads: &[usize]) -> usize {
-    threads.iter().copied().max().unwrap_or(1)
-}
-
-fn key(bench: &mut Bench, name: &str, zkey: &Zkey, witness: &Wtns) -> Result<Vec<String>> {
-    match zkey.curve() {
-        CurveId::Bn254 => of_curve::<Bn254>(bench, name, zkey, witness),
-        CurveId::Bls12_381 => of_curve::<Bls12_381>(bench, name, zkey, witness),
-    }
-}
-
-fn of_curve<C: Curve>(
-    bench: &mut Bench,
-    name: &str,
-    zkey: &Zkey,
-    witness: &Wtns,
-) -> Result<Vec<String>> {
+fn of_curve<C: Curve>(bench: &mut Bench, key: &Key) -> Result<Vec<String>> {
     let mut tables = Vec::new();
     for threads in bench.threads.clone() {
         let case = Case {
             bench: "prove",
-            case: name.to_owned(),
-            size: u64::from(zkey.header().domain),
+            case: key.name.clone(),
+            size: key.domain(),
             threads,
             unit: Unit::Milliseconds,
+            inside: None,
         };
         let device = CpuDevice::new(CpuConfig {
             quantum: QUANTUM,
             lanes: 2 * threads,
         });
-        let key = ProvingKey::load(zkey, device).context("loading the key")?;
+        let proving = ProvingKey::load(&key.zkey, device).context("loading the key")?;
         let mut proved = Proved::default();
         let mut contenders = vec![Contender::ours(
             OURS,
             &mut proved,
-            |proved| proved.run(&key, witness, threads),
+            |proved| proved.run(&proving, &key.witness, threads),
             |proved| proved.answer(),
         )];
         if runs_on(threads) {
-            contenders.push(peer::<C>(zkey, witness, threads)?);
+            contenders.push(peer::<C>(key, threads)?);
+        }
+        #[cfg(feature = "snarkrs")]
+        if C::ID == CurveId::Bn254 {
+            contenders.push(snarkrs::contender(key, threads)?);
         }
         bench.case(&case, contenders)?;
         let head = format!(
-            "{name}, 2^{}, {threads} thread(s)",
-            zkey.header().domain.ilog2()
+            "{}, 2^{}, {threads} thread(s)",
+            key.name,
+            key.domain().ilog2()
         );
         tables.push(format!(
             "{head}: the last proof by kernel\n{}",
@@ -163,8 +116,8 @@ struct Peer<C: Curve> {
     proof: Option<Proof<C::Pairing>>,
 }
 
-fn peer<'a, C: Curve>(zkey: &Zkey, witness: &Wtns, threads: usize) -> Result<Contender<'a>> {
-    let prover = Prover::<C>::new(zkey, witness).context("the key for ark-groth16")?;
+fn peer<'a, C: Curve>(key: &Key, threads: usize) -> Result<Contender<'a>> {
+    let prover = Prover::<C>::new(&key.zkey, &key.witness).context("the key for ark-groth16")?;
     Ok(Contender::peer(
         "ark-groth16",
         format!("{}, reduction for snarkjs keys", build("ark-groth16")),
@@ -182,6 +135,31 @@ fn peer<'a, C: Curve>(zkey: &Zkey, witness: &Wtns, threads: usize) -> Result<Con
             Ok(Answer::Verified)
         },
     ))
+}
+
+#[cfg(feature = "snarkrs")]
+mod snarkrs {
+    use anyhow::{Context, Result};
+
+    use super::{Answer, Contender, Key};
+    use crate::peer::snarkrs::{Prover, build, on_threads};
+
+    pub(super) fn contender<'a>(key: &Key, threads: usize) -> Result<Contender<'a>> {
+        let prover = Prover::new(key)?;
+        Ok(Contender::peer(
+            "snarkrs",
+            build(),
+            (prover, None),
+            move |(prover, proof)| {
+                *proof = Some(on_threads(threads, || prover.prove())??);
+                Ok(())
+            },
+            |(prover, proof)| {
+                prover.verify(proof.as_ref().context("no proof came out")?)?;
+                Ok(Answer::Verified)
+            },
+        ))
+    }
 }
 
 fn kernels(trace: &Trace) -> String {

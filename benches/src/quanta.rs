@@ -7,16 +7,15 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use caldera_kernels::CurveId;
 use caldera_kernels::cpu::{CpuConfig, CpuDevice};
 use caldera_prover::groth16::ProvingKey;
 
 use crate::bench::Bench;
 use crate::drive::{Quanta, Trace};
 use crate::duel::{Contender, Spread};
-use crate::prove::{Proved, most, name};
+use crate::key::Key;
+use crate::prove::Proved;
 use crate::record::{Case, Unit};
-use crate::synthetic::synthetic;
 use crate::table::{figure, table};
 
 /// How long a quantum may hold a core.
@@ -32,53 +31,50 @@ pub(crate) struct Cut {
     pub(crate) quanta: Quanta,
 }
 
-/// Measures synthetic keys of each size.
-pub(crate) fn quanta(
-    bench: &mut Bench,
-    curve: CurveId,
-    log2: &[u32],
-    dense: f64,
-) -> Result<Vec<Cut>> {
+/// Measures a key.
+pub(crate) fn quanta(bench: &mut Bench, key: &Key) -> Result<Vec<Cut>> {
     let mut cuts = Vec::new();
-    for &log2 in log2 {
-        let (zkey, witness) = synthetic(curve, log2, dense, most(&bench.threads))?;
-        for threads in bench.threads.clone() {
-            let load = |quantum, lanes| {
-                let device = CpuDevice::new(CpuConfig { quantum, lanes });
-                ProvingKey::load(&zkey, device).context("loading the key")
-            };
-            let cut_key = load(QUANTUM, 2 * threads)?;
-            let uncut_key = load(Duration::MAX, threads)?;
-            let case = Case {
-                bench: "quanta",
-                case: format!("{} synthetic, dense {dense}", name(curve)),
-                size: 1 << log2,
-                threads,
-                unit: Unit::Milliseconds,
-            };
-            let mut all = Trace::default();
-            let cut = Contender::ours(
-                "caldera cut at 2 ms",
-                Proved::default(),
-                |proved: &mut Proved| {
-                    proved.run(&cut_key, &witness, threads)?;
-                    all.add(proved.trace())
-                },
-                Proved::answer,
-            );
-            let uncut = Contender::ours(
-                "caldera uncut",
-                Proved::default(),
-                |proved: &mut Proved| proved.run(&uncut_key, &witness, threads),
-                Proved::answer,
-            );
-            let runs = bench.case(&case, vec![cut, uncut])?;
-            cuts.push(Cut {
-                name: format!("{}, 2^{log2}, {threads} thread(s)", case.case),
-                ratio: runs[0].cpu_ratio(&runs[1]),
-                quanta: all.total()?,
-            });
-        }
+    for threads in bench.threads.clone() {
+        let load = |quantum, lanes| {
+            let device = CpuDevice::new(CpuConfig { quantum, lanes });
+            ProvingKey::load(&key.zkey, device).context("loading the key")
+        };
+        let cut_key = load(QUANTUM, 2 * threads)?;
+        let uncut_key = load(Duration::MAX, threads)?;
+        let case = Case {
+            bench: "quanta",
+            case: key.name.clone(),
+            size: key.domain(),
+            threads,
+            unit: Unit::Milliseconds,
+            inside: None,
+        };
+        let mut all = Trace::default();
+        let cut = Contender::ours(
+            "caldera cut at 2 ms",
+            Proved::default(),
+            |proved: &mut Proved| {
+                proved.run(&cut_key, &key.witness, threads)?;
+                all.add(proved.trace())
+            },
+            Proved::answer,
+        );
+        let uncut = Contender::ours(
+            "caldera uncut",
+            Proved::default(),
+            |proved: &mut Proved| proved.run(&uncut_key, &key.witness, threads),
+            Proved::answer,
+        );
+        let runs = bench.case(&case, vec![cut, uncut])?;
+        cuts.push(Cut {
+            name: format!(
+                "{}, 2^{}, {threads} thread(s)",
+                case.case,
+                key.domain().ilog2()
+            ),
+            ratio: runs[0].cpu_ratio(&runs[1]),
+            quanta: all.total()?,
+        });
     }
     Ok(cuts)
 }

@@ -48,6 +48,9 @@ pub(crate) struct Record {
     /// The peer's version and features; absent on ours.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) peer_build: Option<String>,
+    /// What is inside the time, where the bench's name does not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) inside: Option<String>,
     /// Where and how.
     #[serde(flatten)]
     pub(crate) origin: Origin,
@@ -62,6 +65,26 @@ pub(crate) struct Ratio {
     pub(crate) spread: [f64; 2],
     /// Median of the rounds' ratios of wall time.
     pub(crate) wall: f64,
+    /// Their quartiles; absent on lines from before they were kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) wall_spread: Option<[f64; 2]>,
+}
+
+impl Record {
+    /// Whether `value` is of the wall clock and not of CPU time.
+    pub(crate) fn is_of_wall(&self) -> bool {
+        self.unit == WALL
+    }
+
+    /// Ours over this one and its quartiles, on the clock that `value` is of.
+    pub(crate) fn ratio_and_spread(&self) -> Option<(f64, [f64; 2])> {
+        let ratio = self.ratio?;
+        if self.is_of_wall() {
+            Some((ratio.wall, ratio.wall_spread?))
+        } else {
+            Some((ratio.cpu, ratio.spread))
+        }
+    }
 }
 
 /// The machine, the source and the build that a line comes from.
@@ -69,6 +92,9 @@ pub(crate) struct Ratio {
 pub(crate) struct Origin {
     /// CPU model.
     pub(crate) cpu: String,
+    /// What it can do of that which kernels choose by; empty on lines from before it was kept.
+    #[serde(default)]
+    pub(crate) features: String,
     /// Processors that the program may use.
     pub(crate) cores: usize,
     /// Kernel release.
@@ -91,6 +117,8 @@ pub(crate) struct Case {
     pub(crate) size: u64,
     pub(crate) threads: usize,
     pub(crate) unit: Unit,
+    /// What is inside the time, where the bench's name does not say it.
+    pub(crate) inside: Option<&'static str>,
 }
 
 /// How a median is written.
@@ -98,6 +126,8 @@ pub(crate) struct Case {
 pub(crate) enum Unit {
     /// CPU milliseconds of one run.
     Milliseconds,
+    /// Milliseconds of one run on the wall clock.
+    WallMilliseconds,
     /// CPU nanoseconds of one of the run's operations.
     NanosecondsPerOperation {
         /// How many a run does.
@@ -113,6 +143,7 @@ impl Origin {
             .map_or(0, |d| d.as_secs());
         Origin {
             cpu: cpu_model(&std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default()),
+            features: cpu_features(),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             kernel: std::fs::read_to_string("/proc/sys/kernel/osrelease")
                 .map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned()),
@@ -127,23 +158,30 @@ impl Origin {
 /// The lines of one case: the first contender's ratio to each of the others stands on theirs.
 pub(crate) fn records(case: &Case, runs: &[Runs], origin: &Origin) -> Vec<Record> {
     let factor = match case.unit {
-        Unit::Milliseconds => 1e3,
+        Unit::Milliseconds | Unit::WallMilliseconds => 1e3,
         Unit::NanosecondsPerOperation { operations } => 1e9 / operations.max(1) as f64,
     };
     let unit = match case.unit {
         Unit::Milliseconds => "ms",
+        Unit::WallMilliseconds => WALL,
         Unit::NanosecondsPerOperation { .. } => "ns/op",
     };
     runs.iter()
         .enumerate()
         .map(|(index, contender)| {
-            let cpu = contender.cpu();
+            let (cpu, wall) = (contender.cpu(), contender.wall());
+            let value = match case.unit {
+                Unit::WallMilliseconds => wall,
+                Unit::Milliseconds | Unit::NanosecondsPerOperation { .. } => cpu,
+            };
             let ratio = (index > 0).then(|| {
                 let cpu = runs[0].cpu_ratio(contender);
+                let wall = runs[0].wall_ratio(contender);
                 Ratio {
                     cpu: cpu.median,
                     spread: [cpu.low, cpu.high],
-                    wall: runs[0].wall_ratio(contender).median,
+                    wall: wall.median,
+                    wall_spread: Some([wall.low, wall.high]),
                 }
             });
             Record {
@@ -153,14 +191,15 @@ pub(crate) fn records(case: &Case, runs: &[Runs], origin: &Origin) -> Vec<Record
                 threads: case.threads,
                 who: contender.name.clone(),
                 ours: contender.build.is_none(),
-                value: cpu.median * factor,
+                value: value.median * factor,
                 unit: unit.to_owned(),
-                spread: [cpu.low * factor, cpu.high * factor],
+                spread: [value.low * factor, value.high * factor],
                 cpu_s: cpu.median,
-                wall_s: contender.wall().median,
+                wall_s: wall.median,
                 rounds: contender.times.len(),
                 ratio,
                 peer_build: contender.build.clone(),
+                inside: case.inside.map(str::to_owned),
                 origin: origin.clone(),
             }
         })
@@ -228,14 +267,21 @@ pub(crate) fn version(name: &str) -> String {
     locked_version(lock, name).unwrap_or("unknown").to_owned()
 }
 
+/// Where the lock file has several versions of a crate, this package's own list of dependencies
+/// says which is meant: "ark-ec 0.6.0".
 fn locked_version<'a>(lock: &'a str, name: &str) -> Option<&'a str> {
-    let wanted = format!("name = \"{name}\"");
-    let mut lines = lock.lines();
-    lines.find(|line| *line == wanted)?;
-    lines
-        .next()?
-        .strip_prefix("version = \"")?
-        .strip_suffix('"')
+    let packages = || lock.split("[[package]]\n");
+    let ours = packages().find(|p| p.starts_with("name = \"caldera-benches\"\n"))?;
+    let listed = ours.lines().find_map(|line| {
+        let version = line.trim().strip_prefix('"')?.strip_prefix(name)?;
+        version.strip_prefix(' ')?.strip_suffix("\",")
+    });
+    if listed.is_some() {
+        return listed;
+    }
+    let wanted = format!("name = \"{name}\"\nversion = \"");
+    let package = packages().find_map(|p| p.strip_prefix(wanted.as_str()))?;
+    package.split('"').next()
 }
 
 fn cpu_model(cpuinfo: &str) -> String {
@@ -249,6 +295,29 @@ fn cpu_model(cpuinfo: &str) -> String {
         )
 }
 
+/// Those instructions of this processor that kernels, ours or a peer's, are chosen by.
+#[cfg(target_arch = "x86_64")]
+fn cpu_features() -> String {
+    let has = [
+        ("bmi2", is_x86_feature_detected!("bmi2")),
+        ("adx", is_x86_feature_detected!("adx")),
+        ("avx2", is_x86_feature_detected!("avx2")),
+        ("fma", is_x86_feature_detected!("fma")),
+        ("avx512f", is_x86_feature_detected!("avx512f")),
+        ("avx512ifma", is_x86_feature_detected!("avx512ifma")),
+    ];
+    let names: Vec<&str> = has
+        .into_iter()
+        .filter_map(|(name, has)| has.then_some(name))
+        .collect();
+    names.join(" ")
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn cpu_features() -> String {
+    String::new()
+}
+
 /// Lower case, and a dash for each run of anything that is neither letter nor digit.
 fn slug(text: &str) -> String {
     let words: Vec<String> = text
@@ -259,21 +328,24 @@ fn slug(text: &str) -> String {
     words.join("-")
 }
 
-/// `cargo run` builds before it runs, so the tree as it is now is the tree that was built.
+/// `cargo run` builds before it runs, so the tree as it is now is the tree that was built. Results
+/// are no source: lines that the run before has appended do not make the next one dirty.
 fn commit() -> Option<String> {
-    let output = Command::new("git")
-        .args(["-C", env!("CARGO_MANIFEST_DIR")])
-        .args([
-            "describe",
-            "--always",
-            "--dirty",
-            "--abbrev=12",
-            "--exclude=*",
-        ])
-        .output()
-        .ok()
-        .filter(|output| output.status.success())?;
-    Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
+    let git = |arguments: &[&str]| {
+        let mut command = Command::new("git");
+        command.args(["-C", env!("CARGO_MANIFEST_DIR")]);
+        command.args(arguments).output().ok()
+    };
+    let head = git(&["rev-parse", "--short=12", "HEAD"])?;
+    let head = String::from_utf8(head.status.success().then_some(head.stdout)?).ok()?;
+    let source = [":/", ":(top,exclude)benches/results"];
+    let changes = git(&["diff", "--quiet", "HEAD", "--", source[0], source[1]])?;
+    let dirty = if changes.status.success() {
+        ""
+    } else {
+        "-dirty"
+    };
+    Some(format!("{}{dirty}", head.trim()))
 }
 
 fn command_line() -> String {
@@ -310,6 +382,9 @@ fn utc(seconds: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
+/// The unit of milliseconds on the wall clock.
+const WALL: &str = "ms wall";
+
 #[cfg(test)]
 pub(crate) mod tests {
     use std::time::Duration;
@@ -320,6 +395,7 @@ pub(crate) mod tests {
     pub(crate) fn origin() -> Origin {
         Origin {
             cpu: "Some CPU (R) 3.0".to_owned(),
+            features: "bmi2 adx".to_owned(),
             cores: 2,
             kernel: "6.1".to_owned(),
             commit: "0123456789ab".to_owned(),
@@ -349,6 +425,7 @@ pub(crate) mod tests {
             size: 4,
             threads: 1,
             unit: Unit::Milliseconds,
+            inside: None,
         };
         let both = [
             runs("caldera", true, [10, 12, 11]),
@@ -366,11 +443,21 @@ pub(crate) mod tests {
         assert_eq!(lines[1].peer_build.as_deref(), Some("1.0"));
 
         let unit = Unit::NanosecondsPerOperation { operations: 1000 };
-        let lines = records(&Case { unit, ..case }, &both, &origin());
+        let in_ns = Case {
+            unit,
+            ..case.clone()
+        };
+        let lines = records(&in_ns, &both, &origin());
         assert_eq!(
             (lines[0].value, lines[0].unit.as_str()),
             (11_000.0, "ns/op")
         );
+        assert_eq!(lines[1].ratio_and_spread(), Some((0.5, [0.5, 0.5])));
+
+        let unit = Unit::WallMilliseconds;
+        let lines = records(&Case { unit, ..case }, &both, &origin());
+        assert_eq!((lines[0].value, lines[0].cpu_s), (22.0, 0.011));
+        assert!(lines[1].is_of_wall());
     }
 
     #[test]
@@ -383,6 +470,7 @@ pub(crate) mod tests {
             size: 8,
             threads: 2,
             unit: Unit::Milliseconds,
+            inside: Some("reading the key"),
         };
         let both = [
             runs("caldera", true, [1, 2, 3]),
@@ -426,9 +514,13 @@ pub(crate) mod tests {
 
     #[test]
     fn versions_come_from_the_lock_file() {
-        let lock = "[[package]]\nname = \"ark-ec-more\"\nversion = \"9\"\n\n\
-                    [[package]]\nname = \"ark-ec\"\nversion = \"0.6.0\"\n";
+        let lock = "[[package]]\nname = \"ark-ec\"\nversion = \"0.5.0\"\n\n\
+                    [[package]]\nname = \"ark-ec\"\nversion = \"0.6.0\"\n\n\
+                    [[package]]\nname = \"blst\"\nversion = \"0.3.9\"\n\n\
+                    [[package]]\nname = \"caldera-benches\"\nversion = \"0.1.0\"\n\
+                    dependencies = [\n \"ark-ec 0.6.0\",\n \"blst\",\n]\n";
         assert_eq!(locked_version(lock, "ark-ec"), Some("0.6.0"));
+        assert_eq!(locked_version(lock, "blst"), Some("0.3.9"));
         assert_eq!(locked_version(lock, "ark"), None);
         assert!(
             version("ark-ec").starts_with("0.6"),

@@ -31,12 +31,13 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
-/// The records of one bench.
+/// The records of one run.
 pub(crate) fn of_records(records: &[Record]) -> String {
     let rows: Vec<Vec<String>> = records
         .iter()
         .map(|r| {
             vec![
+                r.bench.clone(),
                 r.case.clone(),
                 size(r.size),
                 r.threads.to_string(),
@@ -45,21 +46,20 @@ pub(crate) fn of_records(records: &[Record]) -> String {
                 r.unit.clone(),
                 format!("{}..{}", figure(r.spread[0]), figure(r.spread[1])),
                 figure(r.wall_s * 1e3),
-                r.ratio.map_or_else(String::new, |ratio| {
-                    format!(
-                        "{:.3} ({:.3}..{:.3})",
-                        ratio.cpu, ratio.spread[0], ratio.spread[1]
-                    )
-                }),
+                r.ratio_and_spread()
+                    .map_or_else(String::new, |(ratio, [low, high])| {
+                        format!("{ratio:.3} ({low:.3}..{high:.3})")
+                    }),
             ]
         })
         .collect();
     let head = [
+        "bench",
         "case",
         "size",
         "threads",
         "who",
-        "cpu",
+        "median",
         "unit",
         "quartiles",
         "wall ms",

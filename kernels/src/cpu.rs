@@ -33,6 +33,7 @@ use crate::device::{
     Work,
 };
 use crate::field::PrimeField;
+use crate::lanes::{Engine, Laned};
 
 use calibration::Rates;
 use elementwise::{Elementwise, Operation};
@@ -52,9 +53,21 @@ pub struct CpuConfig {
     pub lanes: usize,
 }
 
+/// Which vector instructions a device uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Vectors {
+    /// The best that the processor has, or none.
+    Best,
+    /// None.
+    None,
+    /// AVX2 with FMA.
+    Avx2,
+}
+
 /// The CPU as a [`Device`]. See the top of the module.
 pub struct CpuDevice {
     info: DeviceInfo,
+    engine: Option<Engine>,
     rates: Rates,
     next_id: AtomicU64,
     vectors: Registry<VectorId, Vector>,
@@ -75,6 +88,21 @@ impl CpuDevice {
     /// A device that cuts as `config` says. Takes a few milliseconds, in which it measures the
     /// core that it runs on.
     pub fn new(config: CpuConfig) -> Arc<Self> {
+        Self::on(config, Engine::best())
+    }
+
+    /// The same with other vector instructions than the processor's best: what runs on other
+    /// processors, to be tested and measured on this one. `None` where it lacks them.
+    pub fn with_vectors(config: CpuConfig, vectors: Vectors) -> Option<Arc<Self>> {
+        let engine = match vectors {
+            Vectors::Best => Engine::best(),
+            Vectors::None => None,
+            Vectors::Avx2 => Some(Engine::avx2()?),
+        };
+        Some(Self::on(config, engine))
+    }
+
+    fn on(config: CpuConfig, engine: Option<Engine>) -> Arc<Self> {
         Arc::new(Self {
             info: DeviceInfo {
                 kind: "cpu",
@@ -82,7 +110,8 @@ impl CpuDevice {
                 quantum: config.quantum,
                 lanes: config.lanes.max(1),
             },
-            rates: Rates::measure(config.quantum),
+            engine,
+            rates: Rates::measure(config.quantum, engine),
             next_id: AtomicU64::new(1),
             vectors: Registry::new("vector"),
             bases: Registry::new("bases"),
@@ -184,11 +213,15 @@ impl CpuDevice {
         let lanes = self.info.lanes;
         Ok(match vector.curve() {
             CurveId::Bn254 => {
-                let domain = self.domains_bn254.find(vector.len(), transform)?;
+                let domain = self
+                    .domains_bn254
+                    .find(vector.len(), transform, self.engine)?;
                 Ntt::plan(domain, vector, transform, lanes, &self.rates.bn254)
             }
             CurveId::Bls12_381 => {
-                let domain = self.domains_bls12_381.find(vector.len(), transform)?;
+                let domain = self
+                    .domains_bls12_381
+                    .find(vector.len(), transform, self.engine)?;
                 Ntt::plan(domain, vector, transform, lanes, &self.rates.bls12_381)
             }
         })
@@ -222,6 +255,7 @@ impl CpuDevice {
                 offset,
                 form,
                 lanes,
+                self.engine,
                 &self.rates.bn254,
             ),
             (CurveId::Bn254, Group::G2) => {
@@ -231,6 +265,7 @@ impl CpuDevice {
                     offset,
                     form,
                     lanes,
+                    self.engine,
                     &self.rates.bn254,
                 )
             }
@@ -241,6 +276,7 @@ impl CpuDevice {
                     offset,
                     form,
                     lanes,
+                    self.engine,
                     &self.rates.bls12_381,
                 )
             }
@@ -251,6 +287,7 @@ impl CpuDevice {
                     offset,
                     form,
                     lanes,
+                    self.engine,
                     &self.rates.bls12_381,
                 )
             }
@@ -387,8 +424,13 @@ impl<F> Default for Domains<F> {
     }
 }
 
-impl<F: PrimeField<Words = [u64; 4]>> Domains<F> {
-    fn find(&self, len: usize, transform: Transform) -> Result<Arc<Domain<F>>, DeviceError> {
+impl<F: PrimeField<Words = [u64; 4]> + Laned> Domains<F> {
+    fn find(
+        &self,
+        len: usize,
+        transform: Transform,
+        engine: Option<Engine>,
+    ) -> Result<Arc<Domain<F>>, DeviceError> {
         let log2 = ntt::domain_log2::<F>(len, transform)?;
         let domain = {
             let mut domains = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -396,7 +438,7 @@ impl<F: PrimeField<Words = [u64; 4]>> Domains<F> {
         };
         // Made outside the lock: others find their domains meanwhile, and two that want the same
         // one wait for each other there.
-        domain.prepare(log2, transform);
+        domain.prepare(log2, transform, engine);
         Ok(domain)
     }
 }

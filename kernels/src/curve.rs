@@ -8,6 +8,9 @@
 //! points in batches that share an inversion instead (`accumulate.rs`).
 
 pub(crate) mod accumulate;
+// Points addressed by pointers that were checked all at once.
+#[allow(unsafe_code)]
+mod batch;
 mod bls12_381;
 mod bn254;
 pub mod check;
@@ -19,7 +22,8 @@ use std::ops::{Add, AddAssign, Neg};
 use zeroize::Zeroize;
 
 use crate::device::{CurveId, Group};
-use crate::field::{Field, PrimeField};
+use crate::field::PrimeField;
+use crate::lanes::Laned;
 
 pub use bls12_381::Bls12_381;
 pub use bn254::Bn254;
@@ -29,7 +33,7 @@ pub trait Curve: Copy + fmt::Debug + Send + Sync + 'static {
     /// Its name.
     const ID: CurveId;
     /// The scalars.
-    type Fr: PrimeField<Words = [u64; 4]>;
+    type Fr: PrimeField<Words = [u64; 4]> + Laned;
     /// The coordinates of G1.
     type Fq: PrimeField + Coordinate;
     /// The coordinates of G2.
@@ -47,7 +51,7 @@ pub trait Curve: Copy + fmt::Debug + Send + Sync + 'static {
 }
 
 /// The field in which the points of one group of one curve have their coordinates.
-pub trait Coordinate: Field {
+pub trait Coordinate: Laned {
     /// The curve.
     const CURVE: CurveId;
     /// The group.
@@ -64,6 +68,7 @@ pub trait Coordinate: Field {
 
 /// A point by its coordinates; infinity is (0, 0), which is on neither curve.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[repr(C)]
 pub struct Affine<F> {
     /// x.
     pub x: F,

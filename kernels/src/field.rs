@@ -6,9 +6,12 @@
 //! the file. Time depends on values in [`Field::inverse`] and [`Field::pow`] only; the rest has
 //! no branch on data.
 
+#[cfg(all(target_arch = "x86_64", not(target_os = "windows")))]
+mod assembly;
 mod bls12_381;
 mod bn254;
 mod montgomery;
+mod path;
 mod quadratic;
 
 use std::fmt;
@@ -20,7 +23,10 @@ use zeroize::Zeroize;
 
 pub use bls12_381::{FqBls12_381, FrBls12_381, ModulusFqBls12_381, ModulusFrBls12_381};
 pub use bn254::{FqBn254, FrBn254, ModulusFqBn254, ModulusFrBn254};
-pub(crate) use montgomery::{add_words, negated_inverse, power_of_two, subtract_words};
+use montgomery::Constants;
+pub(crate) use montgomery::{add_words, negated_inverse, power_of_two, subtract_borrowing};
+#[cfg(feature = "conformance")]
+pub use path::{Path, on_path, paths};
 pub use quadratic::Fq2;
 
 /// What curves and transforms need of a field, prime or quadratic.
@@ -55,6 +61,18 @@ pub trait Field:
     fn square(&self) -> Self;
     /// 1 / x, `None` for zero.
     fn inverse(&self) -> Option<Self>;
+
+    /// a b + c d: in a prime field with one reduction in place of two.
+    #[inline(always)]
+    fn product_sum(a: &Self, b: &Self, c: &Self, d: &Self) -> Self {
+        *a * *b + *c * *d
+    }
+
+    /// a b - c d, likewise.
+    #[inline(always)]
+    fn product_difference(a: &Self, b: &Self, c: &Self, d: &Self) -> Self {
+        *a * *b - *c * *d
+    }
 
     /// Whether this is [`Field::ZERO`].
     #[inline(always)]
@@ -180,10 +198,15 @@ pub trait Modulus<const N: usize>:
 /// An integer mod M, in Montgomery form in N words. Ordered by its words, which is a total order
 /// and not that of the integers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
 pub struct Fp<M, const N: usize>([u64; N], PhantomData<M>);
 
 impl<M: Modulus<N>, const N: usize> Fp<M, N> {
     const INVERSE: u64 = montgomery::negated_inverse(M::MODULUS[0]);
+    const CONSTANTS: &'static Constants<N> = &Constants {
+        modulus: M::MODULUS,
+        inverse: Self::INVERSE,
+    };
     const R: [u64; N] = montgomery::power_of_two(&M::MODULUS, 64 * N);
     const R2: [u64; N] = montgomery::power_of_two(&M::MODULUS, 128 * N);
     const TWO_ADICITY: u32 = {
@@ -248,7 +271,7 @@ impl<M: Modulus<N>, const N: usize> Field for Fp<M, N> {
 
     #[inline(always)]
     fn square(&self) -> Self {
-        Self::new(montgomery::square(&self.0, &M::MODULUS, Self::INVERSE))
+        Self::new(path::square(&self.0, Self::CONSTANTS))
     }
 
     fn inverse(&self) -> Option<Self> {
@@ -261,6 +284,18 @@ impl<M: Modulus<N>, const N: usize> Field for Fp<M, N> {
             5..=6 => montgomery::invert::<N, 7>(&self.0, &Self::R2, &M::MODULUS),
             _ => unreachable!("fields have at most six words"),
         }))
+    }
+
+    #[inline(always)]
+    fn product_sum(a: &Self, b: &Self, c: &Self, d: &Self) -> Self {
+        let operands = [&a.0, &b.0, &c.0, &d.0];
+        Self::new(path::product_sum(operands, Self::CONSTANTS))
+    }
+
+    #[inline(always)]
+    fn product_difference(a: &Self, b: &Self, c: &Self, d: &Self) -> Self {
+        let operands = [&a.0, &b.0, &c.0, &d.0];
+        Self::new(path::product_difference(operands, Self::CONSTANTS))
     }
 
     #[inline(always)]
@@ -328,12 +363,7 @@ where
 
     #[inline(always)]
     fn from_canonical(words: [u64; N]) -> Self {
-        Self::new(montgomery::multiply(
-            &Self::R2,
-            &words,
-            &M::MODULUS,
-            Self::INVERSE,
-        ))
+        Self::new(path::multiply(&Self::R2, &words, Self::CONSTANTS))
     }
 
     #[inline(always)]
@@ -351,12 +381,7 @@ impl<M: Modulus<N>, const N: usize> From<u64> for Fp<M, N> {
     fn from(value: u64) -> Self {
         let mut words = [0; N];
         words[0] = value;
-        Self::new(montgomery::multiply(
-            &Self::R2,
-            &words,
-            &M::MODULUS,
-            Self::INVERSE,
-        ))
+        Self::new(path::multiply(&Self::R2, &words, Self::CONSTANTS))
     }
 }
 
@@ -380,12 +405,7 @@ impl<M: Modulus<N>, const N: usize> Mul for Fp<M, N> {
     type Output = Self;
     #[inline(always)]
     fn mul(self, other: Self) -> Self {
-        Self::new(montgomery::multiply(
-            &self.0,
-            &other.0,
-            &M::MODULUS,
-            Self::INVERSE,
-        ))
+        Self::new(path::multiply(&self.0, &other.0, Self::CONSTANTS))
     }
 }
 

@@ -10,25 +10,187 @@
 //! | [`Floating`] | 4 | AVX2 with FMA |
 //! | [`Radix52`] over `words::Portable` | 8 | nothing: the twin that the first is tested against |
 //!
-//! Where there is none of them, the scalar code of `field` and `curve` does the work.
+//! Where there is nothing better than the twin, the scalar code of `field` and `curve` is faster
+//! and does the work.
 //!
-//! An engine's value is a token: it exists only where the processor can run it. The operations are
-//! inlined into an entry function that has the processor's features enabled, one for each engine.
+//! An engine's value is a token: it exists only where the processor can run it. [`Engine`] is the
+//! choice at run time; a [`Task`] is what is compiled once for each engine, inlined into an entry
+//! function that has the processor's features enabled.
 
 #[cfg(target_arch = "x86_64")]
 mod floating;
 mod radix52;
-pub(crate) mod words;
+mod words;
 
 use crate::field::{Field, Fp, Fq2, Modulus, PrimeField};
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) use floating::Floating;
-use radix52::Radix;
+use floating::Floating;
+use radix52::{Radix, each, unroll};
 use words::Words;
 
 /// The most elements that any engine has side by side.
 pub(crate) const WIDTH_MAX: usize = 8;
+
+/// A piece of memory as large and as aligned as the widest register.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub struct Line([u64; 8]);
+
+impl Line {
+    pub(crate) const EMPTY: Self = Self([0; 8]);
+}
+
+impl zeroize::Zeroize for Line {
+    fn zeroize(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+/// What runs on an engine. Implementations are `#[inline(always)]`, as all that they call.
+pub trait Task<F: Field> {
+    /// What it comes to.
+    type Output;
+
+    /// Runs.
+    fn run<L: Lanes<F>>(self, lanes: L) -> Self::Output;
+}
+
+/// An engine that this processor has.
+#[derive(Clone, Copy, Debug)]
+pub enum Engine {
+    /// The twin in plain Rust.
+    #[cfg(test)]
+    Portable,
+    /// AVX-512 with IFMA.
+    #[cfg(target_arch = "x86_64")]
+    Avx512(words::Avx512),
+    /// AVX2 with FMA.
+    #[cfg(target_arch = "x86_64")]
+    Floating(Floating),
+}
+
+impl Engine {
+    /// The fastest engine here; `None` where scalar code is faster.
+    pub fn best() -> Option<Self> {
+        Self::avx512().or_else(Self::avx2)
+    }
+
+    /// The engine for AVX-512, where the processor has what it takes.
+    fn avx512() -> Option<Self> {
+        #[cfg(target_arch = "x86_64")]
+        return words::Avx512::detect().map(Self::Avx512);
+        #[cfg(not(target_arch = "x86_64"))]
+        None
+    }
+
+    /// The engine for AVX2, where the processor has what it takes.
+    pub(crate) fn avx2() -> Option<Self> {
+        #[cfg(target_arch = "x86_64")]
+        return Floating::detect().map(Self::Floating);
+        #[cfg(not(target_arch = "x86_64"))]
+        None
+    }
+
+    /// All engines that this processor has, to be tested against each other.
+    #[cfg(test)]
+    pub(crate) fn all() -> Vec<Self> {
+        let mut all = vec![Self::Portable];
+        all.extend(Self::avx512());
+        all.extend(Self::avx2());
+        all
+    }
+
+    /// Engine form of an element, kept in the bytes of one.
+    #[inline]
+    pub(crate) fn store<F: Laned>(self, x: &F) -> F {
+        self.run(Store(x))
+    }
+
+    /// The element of an engine form.
+    #[inline]
+    pub(crate) fn load<F: Laned>(self, stored: &F) -> F {
+        self.run(Load(stored))
+    }
+
+    /// Runs a task on this engine.
+    #[inline]
+    pub fn run<F: Laned, T: Task<F>>(self, task: T) -> T::Output {
+        F::run(self, task)
+    }
+}
+
+struct Store<'a, F>(&'a F);
+
+impl<F: Field> Task<F> for Store<'_, F> {
+    type Output = F;
+
+    #[inline(always)]
+    fn run<L: Lanes<F>>(self, _: L) -> F {
+        L::store(self.0)
+    }
+}
+
+struct Load<'a, F>(&'a F);
+
+impl<F: Field> Task<F> for Load<'_, F> {
+    type Output = F;
+
+    #[inline(always)]
+    fn run<L: Lanes<F>>(self, _: L) -> F {
+        L::load(self.0)
+    }
+}
+
+/// A field that every engine computes in. Sealed: a supertrait that others cannot name.
+pub trait Laned: Field {
+    /// Runs a task on an engine.
+    fn run<T: Task<Self>>(engine: Engine, task: T) -> T::Output;
+}
+
+/// One entry function for each engine.
+macro_rules! laned {
+    ($field:ident, $words:literal) => {
+        impl<M: Modulus<$words>> Laned for $field<M, $words> {
+            #[inline]
+            fn run<T: Task<Self>>(engine: Engine, task: T) -> T::Output {
+                match engine {
+                    #[cfg(test)]
+                    Engine::Portable => task.run(Radix52(words::Portable)),
+                    #[cfg(target_arch = "x86_64")]
+                    Engine::Avx512(words) => {
+                        #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512ifma")]
+                        fn enter<F: Field, T: Task<F>>(words: words::Avx512, task: T) -> T::Output
+                        where
+                            Radix52<words::Avx512>: Lanes<F>,
+                        {
+                            task.run(Radix52(words))
+                        }
+                        // SAFETY: the token says that the processor has the features.
+                        unsafe { enter::<Self, T>(words, task) }
+                    }
+                    #[cfg(target_arch = "x86_64")]
+                    Engine::Floating(lanes) => {
+                        #[target_feature(enable = "avx2,fma")]
+                        fn enter<F: Field, T: Task<F>>(lanes: Floating, task: T) -> T::Output
+                        where
+                            Floating: Lanes<F>,
+                        {
+                            task.run(lanes)
+                        }
+                        // SAFETY: the token says that the processor has the features.
+                        unsafe { enter::<Self, T>(lanes, task) }
+                    }
+                }
+            }
+        }
+    };
+}
+
+laned!(Fp, 4);
+laned!(Fp, 6);
+laned!(Fq2, 4);
+laned!(Fq2, 6);
 
 /// An engine for a field: [`Lanes::WIDTH`] elements side by side.
 ///
@@ -39,11 +201,70 @@ pub(crate) const WIDTH_MAX: usize = 8;
 ///
 /// The bounds that a caller keeps to: factors of [`Lanes::mul`] are what these functions give, a
 /// difference multiplied by no other difference.
-pub(crate) trait Lanes<F: Field>: Copy + Send + Sync + 'static {
+pub trait Lanes<F: Field>: Copy + Send + Sync + 'static {
     /// How many elements; at most [`WIDTH_MAX`].
     const WIDTH: usize;
     /// That many elements.
     type Vector: Copy;
+
+    /// Loads neighbouring elements as they are, without their form: x R stands for itself.
+    ///
+    /// # Panics
+    /// If there are fewer than `WIDTH`.
+    fn take(self, elements: &[F]) -> Self::Vector;
+
+    /// Stores neighbouring elements as they are, reduced.
+    ///
+    /// # Panics
+    /// If there is no room for `WIDTH`.
+    fn put(self, x: Self::Vector, elements: &mut [F]);
+
+    /// Turns a block of `WIDTH` vectors: what was lane a of vector b is lane b of vector a.
+    ///
+    /// # Panics
+    /// If it has another length.
+    #[inline(always)]
+    fn turn(self, block: &mut [Self::Vector]) {
+        assert_eq!(block.len(), Self::WIDTH);
+        let mut elements = [[F::ZERO; WIDTH_MAX]; WIDTH_MAX];
+        for (vector, elements) in block.iter().zip(&mut elements) {
+            // SAFETY: the rows are elements, whose bytes are their words.
+            unsafe { self.scatter(&rows_mut(elements), self.reduced(*vector)) }
+        }
+        for (lane, vector) in block.iter_mut().enumerate() {
+            let mut rows = [std::ptr::null(); WIDTH_MAX];
+            for (row, elements) in rows.iter_mut().zip(&elements) {
+                *row = std::ptr::from_ref(&elements[lane]).cast();
+            }
+            // SAFETY: the rows are elements, whose bytes are their words.
+            *vector = unsafe { self.gather::<false>(&rows).0 };
+        }
+    }
+
+    /// Lines that so many vectors fill.
+    #[inline(always)]
+    fn lines(vectors: usize) -> usize {
+        (vectors * size_of::<Self::Vector>()).div_ceil(size_of::<Line>())
+    }
+
+    /// Lines as vectors.
+    #[inline(always)]
+    fn vectors(lines: &[Line]) -> &[Self::Vector] {
+        const { assert!(align_of::<Self::Vector>() <= align_of::<Line>()) }
+        let count = size_of_val(lines) / size_of::<Self::Vector>();
+        // SAFETY: vectors are registers' worth of words, for which any bits are a value; so many
+        // fit, aligned.
+        unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), count) }
+    }
+
+    /// Lines as vectors to be written.
+    #[inline(always)]
+    fn vectors_mut(lines: &mut [Line]) -> &mut [Self::Vector] {
+        const { assert!(align_of::<Self::Vector>() <= align_of::<Line>()) }
+        let count = size_of_val(lines) / size_of::<Self::Vector>();
+        // SAFETY: as in `vectors`; any vector is a value for lines too.
+        unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), count) }
+    }
 
     /// Loads elements, one from each of the first `WIDTH` rows, and says which are all zero
     /// words. `FILE` tells the form.
@@ -52,7 +273,7 @@ pub(crate) trait Lanes<F: Field>: Copy + Send + Sync + 'static {
     /// The first `WIDTH` pointers are valid for reads of [`Field::BYTES`] bytes.
     unsafe fn gather<const FILE: bool>(self, rows: &[*const u64; WIDTH_MAX]) -> (Self::Vector, u8);
 
-    /// Stores elements in engine form; they come from [`Lanes::square_less`] or
+    /// Stores elements in engine form; they come from [`Lanes::fit`], [`Lanes::square_less`] or
     /// [`Lanes::chord`].
     ///
     /// # Safety
@@ -62,8 +283,23 @@ pub(crate) trait Lanes<F: Field>: Copy + Send + Sync + 'static {
     /// One in every lane.
     fn one(self) -> Self::Vector;
 
+    /// a + b, not yet normal: a sum of at most four of what the other functions give.
+    fn plus(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+
+    /// a - b, likewise; b a sum of at most two.
+    fn minus(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+
+    /// The same, fit for [`Lanes::mul`].
+    fn normal(self, x: Self::Vector) -> Self::Vector;
+
+    /// The same in the least multiple, or closely above, and fit for everything.
+    fn reduced(self, x: Self::Vector) -> Self::Vector;
+
     /// a b.
     fn mul(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+
+    /// The same elements, fit to be stored, those with a bit in the mask negated.
+    fn fit(self, negative: u8, x: Self::Vector) -> Self::Vector;
 
     /// a - b, both as loaded, b in engine form.
     fn difference(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
@@ -85,10 +321,10 @@ pub(crate) trait Lanes<F: Field>: Copy + Send + Sync + 'static {
     ) -> Self::Vector;
 
     /// The elements of the first `WIDTH` places. The others stay as they are.
-    fn to_elements(self, x: Self::Vector, elements: &mut [F; WIDTH_MAX]);
+    fn unpack(self, x: Self::Vector, elements: &mut [F; WIDTH_MAX]);
 
     /// The other way.
-    fn from_elements(self, elements: &[F; WIDTH_MAX]) -> Self::Vector;
+    fn pack(self, elements: &[F; WIDTH_MAX]) -> Self::Vector;
 
     /// Engine form of an element, kept in the bytes of one.
     fn store(x: &F) -> F;
@@ -116,9 +352,7 @@ macro_rules! prime_lanes {
                 // SAFETY: the caller vouches for the words of an element at each pointer.
                 let words = unsafe { gather_words::<W, $words>(self.0, rows) };
                 let mut any = words[0];
-                for &word in &words[1..] {
-                    any = self.0.or(any, word);
-                }
+                unroll!($words, i => any = self.0.or(any, words[i]));
                 let shift = if FILE {
                     Radix::<M, $words, $limbs>::SHIFT
                 } else {
@@ -138,16 +372,70 @@ macro_rules! prime_lanes {
             }
 
             #[inline(always)]
+            fn take(self, elements: &[Fp<M, $words>]) -> Self::Vector {
+                let rows = rows(elements, <Self as Lanes<Fp<M, $words>>>::WIDTH);
+                // SAFETY: the rows are elements, whose bytes are their words.
+                unsafe { Lanes::<Fp<M, $words>>::gather::<false>(self, &rows).0 }
+            }
+
+            #[inline(always)]
+            fn put(self, x: Self::Vector, elements: &mut [Fp<M, $words>]) {
+                let x = Lanes::<Fp<M, $words>>::reduced(self, x);
+                let x = Radix::<M, $words, $limbs>::canonical(self.0, &x);
+                let elements = &mut elements[..<Self as Lanes<Fp<M, $words>>>::WIDTH];
+                // SAFETY: the rows are elements, whose bytes are their words.
+                unsafe { Lanes::<Fp<M, $words>>::scatter(self, &rows_mut(elements), x) }
+            }
+
+            #[inline(always)]
             fn one(self) -> Self::Vector {
-                Radix::<M, $words, $limbs>::ONE.map(|limb| self.0.splat(limb))
+                each!(self.0, $limbs, i => self.0.splat(Radix::<M, $words, $limbs>::ONE[i]))
+            }
+
+            #[inline(always)]
+            fn plus(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+                Radix::<M, $words, $limbs>::add(self.0, &a, &b)
+            }
+
+            /// [a], [4] -> [a + 4].
+            #[inline(always)]
+            fn minus(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+                let constant = const { Radix::<M, $words, $limbs>::multiple(4) };
+                Radix::<M, $words, $limbs>::sub_add(self.0, &a, &b, &constant)
+            }
+
+            #[inline(always)]
+            fn normal(self, x: Self::Vector) -> Self::Vector {
+                Radix::<M, $words, $limbs>::carry(self.0, x)
+            }
+
+            /// [R' / p - 1] -> [1 + 2^-12].
+            #[inline(always)]
+            fn reduced(self, x: Self::Vector) -> Self::Vector {
+                let one = each!(self.0, $limbs, i => self.0.splat(Radix::<M, $words, $limbs>::P[i]));
+                let columns = Radix::<M, $words, $limbs>::add(self.0, &x, &one);
+                Radix::<M, $words, $limbs>::carry_reduced(self.0, columns)
             }
 
             /// [a], [b] with a b p <= R' -> [2].
             #[inline(always)]
             fn mul(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
-                let (low, high) = Radix::<M, $words, $limbs>::product(self.0, &a, &b);
-                let columns = Radix::<M, $words, $limbs>::reduce(self.0, low, high);
+                let columns = Radix::<M, $words, $limbs>::product(self.0, &a, &b);
+                let columns = Radix::<M, $words, $limbs>::reduce(self.0, columns);
                 Radix::<M, $words, $limbs>::carry(self.0, columns)
+            }
+
+            /// [2^S] -> [1 + 2^-12].
+            #[inline(always)]
+            fn fit(self, negative: u8, x: Self::Vector) -> Self::Vector {
+                let constant = const {
+                    let shift = Radix::<M, $words, $limbs>::SHIFT;
+                    Radix::<M, $words, $limbs>::multiple((1 << shift) + 1)
+                };
+                let columns = Radix::<M, $words, $limbs>::negate_where(self.0, negative, &x);
+                let columns =
+                    each!(self.0, $limbs, i => self.0.add(columns[i], self.0.splat(constant[i])));
+                Radix::<M, $words, $limbs>::carry_reduced(self.0, columns)
             }
 
             /// [2^S], [2] -> [2^S + 2], S being SHIFT.
@@ -183,8 +471,8 @@ macro_rules! prime_lanes {
                 x: Self::Vector,
                 d: Self::Vector,
             ) -> Self::Vector {
-                let (low, high) = Radix::<M, $words, $limbs>::square(self.0, &s);
-                let columns = Radix::<M, $words, $limbs>::reduce(self.0, low, high);
+                let columns = Radix::<M, $words, $limbs>::square(self.0, &s);
+                let columns = Radix::<M, $words, $limbs>::reduce(self.0, columns);
                 less::<W, M, $words, $limbs>(self.0, columns, &x, &d)
             }
 
@@ -198,30 +486,38 @@ macro_rules! prime_lanes {
                 y: Self::Vector,
             ) -> Self::Vector {
                 let across = Lanes::<Fp<M, $words>>::difference(self, x, x3);
-                let (low, high) = Radix::<M, $words, $limbs>::product(self.0, &s, &across);
-                let columns = Radix::<M, $words, $limbs>::reduce(self.0, low, high);
+                let columns = Radix::<M, $words, $limbs>::product(self.0, &s, &across);
+                let columns = Radix::<M, $words, $limbs>::reduce(self.0, columns);
                 let constant = const { Radix::<M, $words, $limbs>::multiple(3) };
                 let columns = Radix::<M, $words, $limbs>::sub_add(self.0, &columns, &y, &constant);
                 Radix::<M, $words, $limbs>::carry_reduced(self.0, columns)
             }
 
             #[inline(always)]
-            fn to_elements(self, x: Self::Vector, elements: &mut [Fp<M, $words>; WIDTH_MAX]) {
+            fn unpack(self, x: Self::Vector, elements: &mut [Fp<M, $words>; WIDTH_MAX]) {
                 let words = Radix::<M, $words, $limbs>::join(self.0, &x);
-                let words = words.map(|word| self.0.to_array(word));
+                let mut arrays = [[0; WIDTH_MAX]; $words];
+                for j in 0..$words {
+                    arrays[j] = self.0.unpack(words[j]);
+                }
                 for (lane, element) in elements.iter_mut().enumerate() {
-                    let stored = Fp::from_montgomery_words(words.map(|word| word[lane]));
+                    let stored = Fp::from_montgomery_words(arrays.map(|word| word[lane]));
                     *element = <Self as Lanes<Fp<M, $words>>>::load(&stored);
                 }
             }
 
             #[inline(always)]
-            fn from_elements(self, elements: &[Fp<M, $words>; WIDTH_MAX]) -> Self::Vector {
+            fn pack(self, elements: &[Fp<M, $words>; WIDTH_MAX]) -> Self::Vector {
                 let stored = elements.map(|element| {
                     <Self as Lanes<Fp<M, $words>>>::store(&element).montgomery_words()
                 });
-                let words: [W::V; $words] =
-                    std::array::from_fn(|j| self.0.from_array(stored.map(|words| words[j])));
+                let words = each!(self.0, $words, j => {
+                    let mut word = [0; WIDTH_MAX];
+                    for (word, stored) in word.iter_mut().zip(&stored) {
+                        *word = stored[j];
+                    }
+                    self.0.pack(word)
+                });
                 Radix::<M, $words, $limbs>::cut(self.0, &words, 0)
             }
 
@@ -233,7 +529,7 @@ macro_rules! prime_lanes {
                 // Stored values may be a few times p.
                 let mut words = stored.montgomery_words();
                 loop {
-                    let (difference, borrow) = crate::field::subtract_words(&words, &M::MODULUS);
+                    let (difference, borrow) = crate::field::subtract_borrowing(&words, &M::MODULUS, false);
                     if borrow {
                         break;
                     }
@@ -252,7 +548,7 @@ macro_rules! prime_lanes {
                 self,
                 rows: &[*const u64; WIDTH_MAX],
             ) -> (Self::Vector, u8) {
-                let second = rows.map(|row| row.wrapping_add($words));
+                let second = forward(rows, $words);
                 // SAFETY: the caller vouches for the words of two elements at each pointer.
                 let ((c0, zero0), (c1, zero1)) = unsafe {
                     (
@@ -265,7 +561,7 @@ macro_rules! prime_lanes {
 
             #[inline(always)]
             unsafe fn scatter(self, rows: &[*mut u64; WIDTH_MAX], x: Self::Vector) {
-                let second = rows.map(|row| row.wrapping_add($words));
+                let second = forward_mut(rows, $words);
                 // SAFETY: the caller vouches for the words of two elements at each pointer.
                 unsafe {
                     Lanes::<Fp<M, $words>>::scatter(self, rows, x[0]);
@@ -274,21 +570,84 @@ macro_rules! prime_lanes {
             }
 
             #[inline(always)]
+            fn take(self, elements: &[Fq2<M, $words>]) -> Self::Vector {
+                let rows = rows(elements, <Self as Lanes<Fq2<M, $words>>>::WIDTH);
+                // SAFETY: the rows are elements, whose bytes are their words.
+                unsafe { Lanes::<Fq2<M, $words>>::gather::<false>(self, &rows).0 }
+            }
+
+            #[inline(always)]
+            fn put(self, x: Self::Vector, elements: &mut [Fq2<M, $words>]) {
+                let [c0, c1] = Lanes::<Fq2<M, $words>>::reduced(self, x);
+                let c0 = Radix::<M, $words, $limbs>::canonical(self.0, &c0);
+                let c1 = Radix::<M, $words, $limbs>::canonical(self.0, &c1);
+                let elements = &mut elements[..<Self as Lanes<Fq2<M, $words>>>::WIDTH];
+                // SAFETY: the rows are elements, whose bytes are their words.
+                unsafe { Lanes::<Fq2<M, $words>>::scatter(self, &rows_mut(elements), [c0, c1]) }
+            }
+
+            #[inline(always)]
             fn one(self) -> Self::Vector {
                 [Lanes::<Fp<M, $words>>::one(self), [self.0.splat(0); $limbs]]
+            }
+
+            #[inline(always)]
+            fn plus(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+                [
+                    Lanes::<Fp<M, $words>>::plus(self, a[0], b[0]),
+                    Lanes::<Fp<M, $words>>::plus(self, a[1], b[1]),
+                ]
+            }
+
+            #[inline(always)]
+            fn minus(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+                [
+                    Lanes::<Fp<M, $words>>::minus(self, a[0], b[0]),
+                    Lanes::<Fp<M, $words>>::minus(self, a[1], b[1]),
+                ]
+            }
+
+            #[inline(always)]
+            fn normal(self, x: Self::Vector) -> Self::Vector {
+                [
+                    Lanes::<Fp<M, $words>>::normal(self, x[0]),
+                    Lanes::<Fp<M, $words>>::normal(self, x[1]),
+                ]
+            }
+
+            #[inline(always)]
+            fn reduced(self, x: Self::Vector) -> Self::Vector {
+                [
+                    Lanes::<Fp<M, $words>>::reduced(self, x[0]),
+                    Lanes::<Fp<M, $words>>::reduced(self, x[1]),
+                ]
             }
 
             /// [a], [b] with a b p <= 1.6 R' -> [4.6]; with a b p <= 0.8 R' -> [3.8], so that
             /// products of products and one difference stay there.
             #[inline(always)]
             fn mul(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
-                let columns = quadratic_product::<W, M, $words, $limbs>(self.0, &a, &b);
-                columns.map(|columns| Radix::<M, $words, $limbs>::carry(self.0, columns))
+                let [c0, c1] = quadratic_product::<W, M, $words, $limbs>(self.0, &a, &b);
+                [
+                    Radix::<M, $words, $limbs>::carry(self.0, c0),
+                    Radix::<M, $words, $limbs>::carry(self.0, c1),
+                ]
+            }
+
+            #[inline(always)]
+            fn fit(self, negative: u8, x: Self::Vector) -> Self::Vector {
+                [
+                    Lanes::<Fp<M, $words>>::fit(self, negative, x[0]),
+                    Lanes::<Fp<M, $words>>::fit(self, negative, x[1]),
+                ]
             }
 
             #[inline(always)]
             fn difference(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
-                std::array::from_fn(|i| Lanes::<Fp<M, $words>>::difference(self, a[i], b[i]))
+                [
+                    Lanes::<Fp<M, $words>>::difference(self, a[0], b[0]),
+                    Lanes::<Fp<M, $words>>::difference(self, a[1], b[1]),
+                ]
             }
 
             #[inline(always)]
@@ -298,9 +657,10 @@ macro_rules! prime_lanes {
                 a: Self::Vector,
                 b: Self::Vector,
             ) -> Self::Vector {
-                std::array::from_fn(|i| {
-                    Lanes::<Fp<M, $words>>::signed_difference(self, negative, a[i], b[i])
-                })
+                [
+                    Lanes::<Fp<M, $words>>::signed_difference(self, negative, a[0], b[0]),
+                    Lanes::<Fp<M, $words>>::signed_difference(self, negative, a[1], b[1]),
+                ]
             }
 
             #[inline(always)]
@@ -317,12 +677,12 @@ macro_rules! prime_lanes {
                 let sum = Radix::<M, $words, $limbs>::carry(w, sum);
                 let difference = Radix::<M, $words, $limbs>::sub_add(w, &s[0], &s[1], &constant);
                 let difference = Radix::<M, $words, $limbs>::carry(w, difference);
-                let (low, high) = Radix::<M, $words, $limbs>::product(w, &sum, &difference);
-                let c0 = Radix::<M, $words, $limbs>::reduce(w, low, high);
+                let columns = Radix::<M, $words, $limbs>::product(w, &sum, &difference);
+                let c0 = Radix::<M, $words, $limbs>::reduce(w, columns);
                 let twice = Radix::<M, $words, $limbs>::add(w, &s[0], &s[0]);
                 let twice = Radix::<M, $words, $limbs>::carry(w, twice);
-                let (low, high) = Radix::<M, $words, $limbs>::product(w, &twice, &s[1]);
-                let c1 = Radix::<M, $words, $limbs>::reduce(w, low, high);
+                let columns = Radix::<M, $words, $limbs>::product(w, &twice, &s[1]);
+                let c1 = Radix::<M, $words, $limbs>::reduce(w, columns);
                 [
                     less::<W, M, $words, $limbs>(w, c0, &x[0], &d[0]),
                     less::<W, M, $words, $limbs>(w, c1, &x[1], &d[1]),
@@ -338,31 +698,31 @@ macro_rules! prime_lanes {
                 y: Self::Vector,
             ) -> Self::Vector {
                 let across = Lanes::<Fq2<M, $words>>::difference(self, x, x3);
-                let columns = quadratic_product::<W, M, $words, $limbs>(self.0, &s, &across);
-                // The product brought 2 p with it, so 1 p more makes it at least p.
+                let [c0, c1] = quadratic_product::<W, M, $words, $limbs>(self.0, &s, &across);
                 let constant = const { Radix::<M, $words, $limbs>::multiple(3) };
-                std::array::from_fn(|i| {
-                    let columns =
-                        Radix::<M, $words, $limbs>::sub_add(self.0, &columns[i], &y[i], &constant);
-                    Radix::<M, $words, $limbs>::carry_reduced(self.0, columns)
-                })
+                let c0 = Radix::<M, $words, $limbs>::sub_add(self.0, &c0, &y[0], &constant);
+                let c1 = Radix::<M, $words, $limbs>::sub_add(self.0, &c1, &y[1], &constant);
+                [
+                    Radix::<M, $words, $limbs>::carry_reduced(self.0, c0),
+                    Radix::<M, $words, $limbs>::carry_reduced(self.0, c1),
+                ]
             }
 
             #[inline(always)]
-            fn to_elements(self, x: Self::Vector, elements: &mut [Fq2<M, $words>; WIDTH_MAX]) {
+            fn unpack(self, x: Self::Vector, elements: &mut [Fq2<M, $words>; WIDTH_MAX]) {
                 let mut parts = [[Fp::ZERO; WIDTH_MAX]; 2];
-                self.to_elements(x[0], &mut parts[0]);
-                self.to_elements(x[1], &mut parts[1]);
+                self.unpack(x[0], &mut parts[0]);
+                self.unpack(x[1], &mut parts[1]);
                 for (lane, element) in elements.iter_mut().enumerate() {
                     *element = Fq2::new(parts[0][lane], parts[1][lane]);
                 }
             }
 
             #[inline(always)]
-            fn from_elements(self, elements: &[Fq2<M, $words>; WIDTH_MAX]) -> Self::Vector {
+            fn pack(self, elements: &[Fq2<M, $words>; WIDTH_MAX]) -> Self::Vector {
                 [
-                    self.from_elements(&elements.map(|element| element.c0)),
-                    self.from_elements(&elements.map(|element| element.c1)),
+                    self.pack(&elements.map(|element| element.c0)),
+                    self.pack(&elements.map(|element| element.c1)),
                 ]
             }
 
@@ -411,17 +771,60 @@ fn quadratic_product<W: Words, M: Modulus<N>, const N: usize, const K: usize>(
 ) -> [[W::V; K]; 2] {
     let (low0, high0) = Radix::<M, N, K>::product(w, &a[0], &b[0]);
     let (low1, high1) = Radix::<M, N, K>::product(w, &a[1], &b[1]);
-    let sum =
-        |x: &[[W::V; K]; 2]| Radix::<M, N, K>::carry(w, Radix::<M, N, K>::add(w, &x[0], &x[1]));
-    let (low, high) = Radix::<M, N, K>::product(w, &sum(a), &sum(b));
+    let sum_a = Radix::<M, N, K>::carry(w, Radix::<M, N, K>::add(w, &a[0], &a[1]));
+    let sum_b = Radix::<M, N, K>::carry(w, Radix::<M, N, K>::add(w, &b[0], &b[1]));
+    let (low, high) = Radix::<M, N, K>::product(w, &sum_a, &sum_b);
     let low = Radix::<M, N, K>::sub(w, &Radix::<M, N, K>::sub(w, &low, &low0), &low1);
     let high = Radix::<M, N, K>::sub(w, &Radix::<M, N, K>::sub(w, &high, &high0), &high1);
-    let c1 = Radix::<M, N, K>::reduce(w, low, high);
+    let c1 = Radix::<M, N, K>::reduce(w, (low, high));
     let low = Radix::<M, N, K>::sub(w, &low0, &low1);
     let constant = const { Radix::<M, N, K>::multiple(2) };
     let high = Radix::<M, N, K>::sub_add(w, &high0, &high1, &constant);
-    let c0 = Radix::<M, N, K>::reduce(w, low, high);
+    let c0 = Radix::<M, N, K>::reduce(w, (low, high));
     [c0, c1]
+}
+
+/// Neighbouring elements as rows.
+///
+/// # Panics
+/// If there are fewer than `width`.
+#[inline(always)]
+fn rows<F>(elements: &[F], width: usize) -> [*const u64; WIDTH_MAX] {
+    let mut rows = [std::ptr::null(); WIDTH_MAX];
+    for (row, element) in rows.iter_mut().zip(&elements[..width]) {
+        *row = std::ptr::from_ref(element).cast();
+    }
+    rows
+}
+
+/// The same to write to.
+#[inline(always)]
+fn rows_mut<F>(elements: &mut [F]) -> [*mut u64; WIDTH_MAX] {
+    let mut rows = [std::ptr::null_mut(); WIDTH_MAX];
+    for (row, element) in rows.iter_mut().zip(elements) {
+        *row = std::ptr::from_mut(element).cast();
+    }
+    rows
+}
+
+/// The rows some words further on.
+#[inline(always)]
+pub(crate) fn forward(rows: &[*const u64; WIDTH_MAX], words: usize) -> [*const u64; WIDTH_MAX] {
+    let mut rows = *rows;
+    for row in &mut rows {
+        *row = row.wrapping_add(words);
+    }
+    rows
+}
+
+/// The same to write to.
+#[inline(always)]
+pub(crate) fn forward_mut(rows: &[*mut u64; WIDTH_MAX], words: usize) -> [*mut u64; WIDTH_MAX] {
+    let mut rows = *rows;
+    for row in &mut rows {
+        *row = row.wrapping_add(words);
+    }
+    rows
 }
 
 /// # Safety
@@ -433,13 +836,8 @@ unsafe fn gather_words<W: Words, const N: usize>(
 ) -> [W::V; N] {
     const { assert!(N >= 4) }
     // SAFETY: four words from the start, and four up to the end, are within N.
-    let (first, last) = unsafe {
-        (
-            w.gather(rows),
-            w.gather(&rows.map(|row| row.wrapping_add(N - 4))),
-        )
-    };
-    std::array::from_fn(|i| if i < 4 { first[i] } else { last[i + 4 - N] })
+    let (first, last) = unsafe { (w.gather(rows), w.gather(&forward(rows, N - 4))) };
+    each!(w, N, i => if i < 4 { first[i] } else { last[i + 4 - N] })
 }
 
 /// # Safety
@@ -454,10 +852,12 @@ unsafe fn scatter_words<W: Words, const N: usize>(
     // SAFETY: four words up to the end, and four from the start, are within N.
     unsafe {
         if N > 4 {
-            let last = std::array::from_fn(|i| words[N - 4 + i]);
-            w.scatter(&rows.map(|row| row.wrapping_add(N - 4)), last);
+            w.scatter(
+                &forward_mut(rows, N - 4),
+                each!(w, 4, i => words[N - 4 + i]),
+            );
         }
-        w.scatter(rows, std::array::from_fn(|i| words[i]));
+        w.scatter(rows, each!(w, 4, i => words[i]));
     }
 }
 
@@ -484,6 +884,7 @@ mod tests {
     }
 
     /// Every operation on memory in both forms against the scalar field.
+    #[expect(clippy::needless_range_loop, reason = "lanes index several arrays")]
     fn agrees<F: Field, L: Lanes<F>>(lanes: L) {
         let words = F::BYTES / 8;
         let width = L::WIDTH;
@@ -499,7 +900,7 @@ mod tests {
             };
             let check = |what: &str, x: L::Vector, expected: &dyn Fn(usize) -> F| {
                 let mut got = [F::ZERO; WIDTH_MAX];
-                lanes.to_elements(x, &mut got);
+                lanes.unpack(x, &mut got);
                 for lane in 0..width {
                     assert_eq!(
                         got[lane],
@@ -523,8 +924,32 @@ mod tests {
             let [a_, b_, c_, d_] =
                 std::array::from_fn(|i| unsafe { lanes.gather::<false>(&rows(&stored[i])).0 });
             check("gather", a_, &|i| a[i]);
-            check("from elements", lanes.from_elements(&c), &|i| c[i]);
+            check("from elements", lanes.pack(&c), &|i| c[i]);
             check("one", lanes.one(), &|_| F::ONE);
+            check("fit", lanes.fit(0b01010101, file_a), &|i| {
+                if i % 2 == 0 { -a[i] } else { a[i] }
+            });
+            let sums = lanes.plus(lanes.minus(a_, b_), lanes.plus(c_, d_));
+            let sums_of = |i: usize| a[i] - b[i] + c[i] + d[i];
+            check("reduced sums", lanes.reduced(sums), &sums_of);
+            check("product of sums", lanes.mul(lanes.normal(sums), b_), &|i| {
+                sums_of(i) * b[i]
+            });
+            let mut same = [F::ZERO; WIDTH_MAX];
+            let taken = lanes.minus(lanes.plus(lanes.take(&a), lanes.take(&b)), lanes.take(&c));
+            lanes.put(taken, &mut same);
+            for lane in 0..width {
+                assert_eq!(same[lane], a[lane] + b[lane] - c[lane]);
+            }
+            let mut block = [lanes.one(); WIDTH_MAX];
+            let parts: [L::Vector; 4] = [a_, b_, c_, d_];
+            for (b, vector) in block[..width].iter_mut().enumerate() {
+                *vector = parts[b % 4];
+            }
+            lanes.turn(&mut block[..width]);
+            for (turned, vector) in block[..width].iter().enumerate() {
+                check("turned", *vector, &|lane| chunk[lane % 4 * width + turned]);
+            }
             let difference = lanes.difference(file_a, b_);
             check("product of a difference", lanes.mul(difference, c_), &|i| {
                 (a[i] - b[i]) * c[i]

@@ -3,7 +3,7 @@
 use ark_ec::{AffineRepr, CurveGroup};
 use ark_ff::{BigInteger, Field as _, PrimeField as ArkPrimeField};
 use caldera_kernels::curve::{Affine, Bls12_381, Bn254, Coordinate, Curve, Projective};
-use caldera_kernels::field::{Field, Fq2, Modulus, PrimeField};
+use caldera_kernels::field::{Field, Fq2, Modulus, PrimeField, on_path, paths};
 use proptest::prelude::*;
 
 type FqBn = <Bn254 as Curve>::Fq;
@@ -36,6 +36,11 @@ fn prime_field<F: PrimeField, A: ArkPrimeField>(x: &[u8], y: &[u8]) -> Result<()
     prop_assert_eq!(x.square(), ours(a.square()));
     prop_assert_eq!(x.double(), ours(a.double()));
     prop_assert_eq!(x.inverse(), a.inverse().map(ours));
+    prop_assert_eq!(F::product_sum(&x, &x, &y, &y), ours(a * a + b * b));
+    let (z, c) = (x - y, a - b);
+    prop_assert_eq!(F::product_sum(&x, &y, &z, &-y), ours(a * b - c * b));
+    prop_assert_eq!(F::product_difference(&x, &y, &z, &y), ours(a * b - c * b));
+    prop_assert_eq!(F::product_difference(&z, &z, &x, &y), ours(c * c - a * b));
     let exponent = y.to_canonical();
     prop_assert_eq!(x.pow(exponent.as_ref()), ours(a.pow(exponent)));
     let mut bytes = vec![0; F::BYTES];
@@ -74,25 +79,46 @@ where
     prop_assert_eq!(x.square(), convert(a.square()));
     prop_assert_eq!(-x.double(), convert(-a.double()));
     prop_assert_eq!(x.inverse(), a.inverse().map(convert));
+    let sum = Fq2::product_sum(&x, &y, &y, &y);
+    prop_assert_eq!(sum, convert(a * b + b * b));
+    let difference = Fq2::product_difference(&x, &y, &y, &y);
+    prop_assert_eq!(difference, convert(a * b - b * b));
     let mut bytes = vec![0; Fq2::<M, N>::BYTES];
     x.to_montgomery_le(&mut bytes);
     prop_assert_eq!(Fq2::from_montgomery_le(&bytes), Some(x));
     Ok(())
 }
 
+fn prime_fields(x: &[u8], y: &[u8]) -> Result<(), TestCaseError> {
+    prime_field::<FrBn, ark_bn254::Fr>(x, y)?;
+    prime_field::<FqBn, ark_bn254::Fq>(x, y)?;
+    prime_field::<FrBls, ark_bls12_381::Fr>(x, y)?;
+    prime_field::<FqBls, ark_bls12_381::Fq>(x, y)
+}
+
+fn quadratic_fields(x: &[u8], y: &[u8]) -> Result<(), TestCaseError> {
+    quadratic::<caldera_kernels::field::ModulusFqBn254, 4, ark_bn254::Fq2>(x, y)?;
+    quadratic::<caldera_kernels::field::ModulusFqBls12_381, 6, ark_bls12_381::Fq2>(x, y)
+}
+
+/// By portable Rust and, where the processor can, by assembly: one test run covers both.
+fn on_all_paths(check: impl Fn() -> Result<(), TestCaseError>) -> Result<(), TestCaseError> {
+    for &path in paths() {
+        on_path(path, &check)
+            .map_err(|error| TestCaseError::fail(format!("on {path:?}: {error}")))?;
+    }
+    Ok(())
+}
+
 proptest! {
     #[test]
     fn prime_fields_agree(x in wide(), y in wide()) {
-        prime_field::<FrBn, ark_bn254::Fr>(&x, &y)?;
-        prime_field::<FqBn, ark_bn254::Fq>(&x, &y)?;
-        prime_field::<FrBls, ark_bls12_381::Fr>(&x, &y)?;
-        prime_field::<FqBls, ark_bls12_381::Fq>(&x, &y)?;
+        on_all_paths(|| prime_fields(&x, &y))?;
     }
 
     #[test]
     fn quadratic_fields_agree(x in wide(), y in wide()) {
-        quadratic::<caldera_kernels::field::ModulusFqBn254, 4, ark_bn254::Fq2>(&x, &y)?;
-        quadratic::<caldera_kernels::field::ModulusFqBls12_381, 6, ark_bls12_381::Fq2>(&x, &y)?;
+        on_all_paths(|| quadratic_fields(&x, &y))?;
     }
 }
 
@@ -107,8 +133,8 @@ fn every_pattern_of_full_words_agrees() {
     for i in 0..64 {
         for j in 0..64 {
             let (x, y) = (pattern(i), pattern(j));
-            prime_field::<FrBn, ark_bn254::Fr>(&x, &y).expect("agreement");
-            prime_field::<FqBls, ark_bls12_381::Fq>(&x, &y).expect("agreement");
+            on_all_paths(|| prime_fields(&x, &y)).expect("agreement");
+            on_all_paths(|| quadratic_fields(&x, &y)).expect("agreement");
         }
     }
 }

@@ -6,5 +6,8 @@
 
 #![forbid(unsafe_code)]
 
+mod defect;
 pub mod format;
 pub mod groth16;
+
+pub use defect::Defect;

@@ -1,6 +1,5 @@
-//! Every interleaving of the mailbox's words, by the model checker. Run as
-//! `RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test -p caldera-scheduler --test loom --release`;
-//! without the flag this file is empty.
+//! Every interleaving of the mailbox's words, by the model checker. `make test-loom` runs it;
+//! without the flag `--cfg loom` this file is empty.
 //!
 //! Danger: a worker that runs for an owner after it has seen a newer epoch; an answer whose stamps
 //! belong to another epoch than its word; a newest answer that the arbiter never learns.

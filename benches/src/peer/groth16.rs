@@ -122,6 +122,11 @@ impl<C: Curve> Prover<C> {
             .context("ark-groth16 verifying")
     }
 
+    /// The key alone.
+    pub(crate) fn into_key(self) -> ProvingKey<C::Pairing> {
+        self.key
+    }
+
     /// Changes a private wire, so that the witness no longer satisfies the circuit.
     #[cfg(test)]
     fn spoil(&mut self) {
@@ -209,12 +214,12 @@ impl R1CSToQAP for OddCoset {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::key::Key;
     use crate::peer::ark::{Bls12_381, Bn254, on_threads};
-    use crate::synthetic::synthetic;
 
     fn proves<C: Curve>() {
-        let (zkey, witness) = synthetic(C::ID, 6, 0.5, 1).expect("a small key");
-        let mut prover = Prover::<C>::new(&zkey, &witness).expect("a key of our own");
+        let key = Key::synthetic(C::ID, 6, 0.5, 1).expect("a small key");
+        let mut prover = Prover::<C>::new(&key.zkey, &key.witness).expect("a key of our own");
         let threads = if cfg!(feature = "parallel") { 2 } else { 1 };
         let proof = on_threads(threads, || prover.prove())
             .expect("threads")

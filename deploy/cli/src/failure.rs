@@ -6,12 +6,10 @@
 
 use std::fmt::Write;
 
-use caldera_kernels::DeviceError;
-use caldera_kernels::curve::check::{Fault, PointsError};
+use caldera_prover::Defect;
 use caldera_prover::format::FormatError;
-use caldera_prover::groth16::{
-    CheckError, JobError, KeyError, PointFault, ProveError, SetupError, VerifyError,
-};
+use caldera_prover::groth16::{CheckError, KeyError, ProveError, SetupError, VerifyError};
+use caldera_rpc::error::{KeyFault, WitnessFault};
 use serde_json::{Value, json};
 
 use crate::client::ClientError;
@@ -54,7 +52,7 @@ classes! {
     Protocol = 76 "protocol" "calderad answered with something that the protocol does not have",
     Unauthorized = 77 "unauthorized" "calderad does not know the tenant or its secret",
     Configuration = 78 "configuration" "a secret file or an address cannot be used",
-    Refused = 79 "refused" "calderad refused or failed the job; the reason is in the message",
+    Refused = 79 "refused" "calderad refused or failed the job for another reason, which is in the message",
     Format = 80 "format" "not a file of the expected kind or version",
     Truncated = 81 "truncated" "a file ends too early",
     Trailing = 82 "trailing" "a file goes on after its end",
@@ -82,15 +80,15 @@ pub(crate) fn classify(error: &anyhow::Error) -> Class {
         .chain()
         .find_map(|cause| {
             if let Some(error) = cause.downcast_ref::<FormatError>() {
-                Some(of_format(error))
+                Some(of_defect(error.defect()))
             } else if let Some(error) = cause.downcast_ref::<ProveError>() {
                 Some(of_prove(error))
             } else if let Some(error) = cause.downcast_ref::<CheckError>() {
-                Some(of_check(error))
+                Some(error.defect().map_or(Class::Internal, of_defect))
             } else if let Some(error) = cause.downcast_ref::<KeyError>() {
-                Some(of_key(error))
+                Some(error.defect().map_or(Class::Internal, of_defect))
             } else if let Some(error) = cause.downcast_ref::<VerifyError>() {
-                Some(of_verify(error))
+                Some(of_defect(error.defect()))
             } else if let Some(error) = cause.downcast_ref::<SetupError>() {
                 of_setup(error)
             } else if let Some(error) = cause.downcast_ref::<ClientError>() {
@@ -137,95 +135,30 @@ pub(crate) fn help() -> String {
     text
 }
 
-fn of_format(error: &FormatError) -> Class {
-    match error {
-        FormatError::Magic { .. }
-        | FormatError::Version { .. }
-        | FormatError::Protocol { .. }
-        | FormatError::CustomGates { .. }
-        | FormatError::Json { .. } => Class::Format,
-        FormatError::FileShort { .. } | FormatError::SectionBeyondEnd { .. } => Class::Truncated,
-        FormatError::TrailingBytes { .. } => Class::Trailing,
-        FormatError::SectionMissing { .. } => Class::SectionMissing,
-        FormatError::SectionTwice { .. } => Class::SectionTwice,
-        FormatError::SectionShort { .. } | FormatError::SectionLength { .. } => {
-            Class::SectionLength
-        }
-        FormatError::FieldSize { .. }
-        | FormatError::Prime { .. }
-        | FormatError::CurveName { .. }
-        | FormatError::Curve { .. } => Class::Field,
-        FormatError::CoefficientValue { .. }
-        | FormatError::WitnessElement { .. }
-        | FormatError::ConstraintValue { .. }
-        | FormatError::Modulus { .. } => Class::Range,
-        FormatError::SectionCount { .. }
-        | FormatError::Count { .. }
-        | FormatError::Domain { .. }
-        | FormatError::Coefficient { .. }
-        | FormatError::Contribution { .. }
-        | FormatError::DevelopmentMark { .. }
-        | FormatError::WitnessOne { .. }
-        | FormatError::ConstraintWire { .. }
-        | FormatError::JsonSize { .. }
-        | FormatError::JsonKeyTwice { .. }
-        | FormatError::JsonKeyMissing { .. }
-        | FormatError::JsonKind { .. }
-        | FormatError::JsonLength { .. }
-        | FormatError::Decimal { .. }
-        | FormatError::Point { .. } => Class::Data,
+fn of_defect(defect: Defect) -> Class {
+    match defect {
+        Defect::Format => Class::Format,
+        Defect::Truncated => Class::Truncated,
+        Defect::Trailing => Class::Trailing,
+        Defect::SectionMissing => Class::SectionMissing,
+        Defect::SectionTwice => Class::SectionTwice,
+        Defect::SectionLength => Class::SectionLength,
+        Defect::Field => Class::Field,
+        Defect::WitnessLength => Class::WitnessLength,
+        Defect::Range => Class::Range,
+        Defect::OffCurve => Class::OffCurve,
+        Defect::OutsideSubgroup => Class::OutsideSubgroup,
+        Defect::NoContribution => Class::NoContribution,
+        Defect::Development => Class::DevelopmentKey,
+        Defect::Content => Class::Data,
     }
 }
 
 fn of_prove(error: &ProveError) -> Class {
     match error {
-        ProveError::Job(JobError::Curve { .. }) => Class::Field,
-        ProveError::Job(JobError::Length { .. }) => Class::WitnessLength,
-        ProveError::Job(JobError::Witness(error)) => of_format(error),
+        ProveError::Job(error) => error.defect().map_or(Class::Internal, of_defect),
         ProveError::SelfCheck(_) => Class::SelfCheck,
         _ => Class::Internal,
-    }
-}
-
-fn of_check(error: &CheckError) -> Class {
-    match error {
-        CheckError::Development => Class::DevelopmentKey,
-        CheckError::NoContribution => Class::NoContribution,
-        CheckError::Point { fault, .. }
-        | CheckError::HeaderPoint {
-            error: PointsError::Point { fault, .. },
-            ..
-        } => match fault {
-            Fault::NotReduced => Class::Range,
-            Fault::OffCurve => Class::OffCurve,
-            Fault::OutsideSubgroup => Class::OutsideSubgroup,
-        },
-        CheckError::HeaderPoint { .. } | CheckError::HeaderInfinity { .. } | CheckError::Gamma => {
-            Class::Data
-        }
-        CheckError::Coefficient(error) => of_format(error),
-        CheckError::Entropy(_) | CheckError::Threads => Class::Internal,
-    }
-}
-
-fn of_key(error: &KeyError) -> Class {
-    match error {
-        KeyError::VerificationKey(error) => of_verify(error),
-        KeyError::Device(DeviceError::Entry { .. }) => Class::Data,
-        KeyError::Device(_) => Class::Internal,
-    }
-}
-
-fn of_verify(error: &VerifyError) -> Class {
-    match error {
-        VerifyError::Point { fault, .. } => match fault {
-            PointFault::Range => Class::Range,
-            PointFault::Curve => Class::OffCurve,
-            PointFault::Subgroup => Class::OutsideSubgroup,
-            PointFault::Infinity => Class::Data,
-        },
-        VerifyError::Curve { .. } => Class::Field,
-        VerifyError::Inputs { .. } | VerifyError::Refused => Class::Data,
     }
 }
 
@@ -248,15 +181,52 @@ fn of_client(error: &ClientError) -> Class {
         ClientError::Unreachable { .. } => Class::Unavailable,
         ClientError::Unauthorized { .. } => Class::Unauthorized,
         ClientError::Refused { .. } if error.retry_after_ms().is_some() => Class::TryLater,
-        ClientError::Refused { .. } | ClientError::Failed { .. } => match error.reason() {
-            Some("selfCheckFailed") => Class::SelfCheck,
-            Some("developmentKey") => Class::DevelopmentKey,
-            _ => Class::Refused,
-        },
+        ClientError::Refused { .. } | ClientError::Failed { .. } => {
+            error.reason().map_or(Class::Refused, of_reason)
+        }
         ClientError::Status { status: 507, .. } => Class::TryLater,
         ClientError::Status {
             status: 413 | 422, ..
         } => Class::Refused,
         ClientError::Status { .. } | ClientError::Answer { .. } => Class::Protocol,
+    }
+}
+
+/// A key or witness that calderad refused has the code that it has on the command line.
+fn of_reason(reason: &str) -> Class {
+    if let Some(fault) = KeyFault::from_reason(reason) {
+        return match fault {
+            KeyFault::Format => Class::Format,
+            KeyFault::Truncated => Class::Truncated,
+            KeyFault::Trailing => Class::Trailing,
+            KeyFault::SectionMissing => Class::SectionMissing,
+            KeyFault::SectionTwice => Class::SectionTwice,
+            KeyFault::SectionLength => Class::SectionLength,
+            KeyFault::Field => Class::Field,
+            KeyFault::Range => Class::Range,
+            KeyFault::OffCurve => Class::OffCurve,
+            KeyFault::OutsideSubgroup => Class::OutsideSubgroup,
+            KeyFault::NoContribution => Class::NoContribution,
+            KeyFault::Content => Class::Data,
+        };
+    }
+    if let Some(fault) = WitnessFault::from_reason(reason) {
+        return match fault {
+            WitnessFault::Format => Class::Format,
+            WitnessFault::Truncated => Class::Truncated,
+            WitnessFault::Trailing => Class::Trailing,
+            WitnessFault::SectionMissing => Class::SectionMissing,
+            WitnessFault::SectionTwice => Class::SectionTwice,
+            WitnessFault::SectionLength => Class::SectionLength,
+            WitnessFault::Field => Class::Field,
+            WitnessFault::Length => Class::WitnessLength,
+            WitnessFault::Range => Class::Range,
+            WitnessFault::Content => Class::Data,
+        };
+    }
+    match reason {
+        "selfCheckFailed" => Class::SelfCheck,
+        "developmentKey" => Class::DevelopmentKey,
+        _ => Class::Refused,
     }
 }

@@ -10,6 +10,7 @@
 //! | `prove`, `verify`, `inspect`, `setup`, `vkey` | local commands |
 //! | `service` | commands that ask a running `calderad` |
 //! | `demo` | a service, two tenants and their proofs, from start to stop |
+//! | `manual` | manual pages and completions, for installers |
 //! | `client` | signed calls and uploads |
 //! | `files` | reading what a user names, writing all results or none |
 //! | `failure` | classes of failure and their exit codes |
@@ -20,6 +21,7 @@ mod demo;
 mod failure;
 mod files;
 mod inspect;
+mod manual;
 mod progress;
 mod prove;
 mod service;
@@ -47,6 +49,8 @@ fn main() -> ExitCode {
         Command::Status(arguments) => service::status(&arguments),
         Command::Pool(arguments) => service::pool(&arguments),
         Command::Demo(arguments) => demo::run(&arguments, json),
+        Command::Man(arguments) => manual::man(&arguments),
+        Command::Completions(arguments) => manual::completions(&arguments),
     };
     let (code, document) = match result {
         Ok(report) => {
@@ -93,6 +97,10 @@ enum Command {
     Status(service::StatusArguments),
     Pool(service::PoolArguments),
     Demo(demo::Arguments),
+    #[command(hide = true)]
+    Man(manual::ManArguments),
+    #[command(hide = true)]
+    Completions(manual::CompletionsArguments),
 }
 
 /// What a command came to.

@@ -14,7 +14,9 @@ use std::sync::mpsc::Receiver;
 
 use bytes::Bytes;
 use caldera_kernels::CurveId;
+use caldera_prover::Defect;
 use caldera_prover::format::Zkey;
+use caldera_prover::groth16::CheckError;
 use caldera_rpc::error::RpcError;
 use caldera_rpc::methods::{CheckLevel, CurveName, Digest, RegisterCircuit};
 use caldera_scheduler::TenantId;
@@ -22,6 +24,7 @@ use caldera_store::TenantName;
 use caldera_store::blob::{BlobError, BlobStore, BlobWriter, Finished};
 use caldera_store::circuits::{Change, Check, CircuitRow, Circuits, CircuitsError, State};
 
+use crate::refusal;
 use crate::service::{Message, Post};
 
 /// What the clerk is asked to do.
@@ -249,9 +252,7 @@ pub fn open_key(blobs: &BlobStore, tenant: &TenantName, digest: Digest) -> Resul
             BlobError::Unknown => RpcError::BlobUnknown { digest },
             error => internal(&error),
         })?;
-    Zkey::parse(blob.into_bytes()).map_err(|error| RpcError::KeyRefused {
-        detail: error.to_string(),
-    })
+    Zkey::parse(blob.into_bytes()).map_err(|error| refusal::key(error.defect(), &error))
 }
 
 /// Refuses keys with which anybody can forge proofs, unless this is a development box.
@@ -263,9 +264,8 @@ pub fn acceptable(zkey: &Zkey, development: bool) -> Result<(), RpcError> {
         return Err(RpcError::DevelopmentKey);
     }
     if zkey.contribution_count() == 0 {
-        return Err(RpcError::KeyRefused {
-            detail: "no contribution to its ceremony: anybody can forge proofs with it".into(),
-        });
+        let error = CheckError::NoContribution;
+        return Err(refusal::key(Defect::NoContribution, &error));
     }
     Ok(())
 }

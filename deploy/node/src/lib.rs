@@ -11,6 +11,7 @@
 //! | `clerk` | one | everything that is written to the store |
 //! | `reaper` | one | finished jobs freed |
 //! | `pin` | | cores and policies of all of them |
+//! | `refusal` | | what is told of a bad key or witness |
 //!
 //! [`Node::start`] puts them together. `calderad` is that with a configuration and signals.
 
@@ -26,6 +27,7 @@ pub mod notify;
 pub mod pin;
 pub mod preparer;
 pub mod reaper;
+pub mod refusal;
 pub mod registrar;
 pub mod service;
 pub mod shell;

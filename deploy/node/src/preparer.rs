@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
 
 use caldera_prover::format::Wtns;
-use caldera_prover::groth16::{Blinding, Job, JobError, ProvingKey};
+use caldera_prover::groth16::{Blinding, Job, ProvingKey};
 use caldera_rpc::error::RpcError;
 use caldera_rpc::methods::{Digest, JobName};
 use caldera_scheduler::{JobId, TenantId};
@@ -23,6 +23,7 @@ use crossbeam::queue::ArrayQueue;
 use crate::arbiter_thread::{Command, Inbox};
 use crate::board::{Board, RunningJob};
 use crate::clock::Clock;
+use crate::refusal;
 use crate::service::{Message, Post};
 
 /// What has to be known to prepare one job.
@@ -153,12 +154,12 @@ impl Preparer {
                 BlobError::Unknown => RpcError::BlobUnknown { digest: it.witness },
                 error => internal(id, &error),
             })?;
-        let refused = |detail: String| RpcError::WitnessRefused { detail };
-        let witness = Wtns::parse(witness.into_bytes()).map_err(|e| refused(e.to_string()))?;
+        let witness = Wtns::parse(witness.into_bytes())
+            .map_err(|error| refusal::witness(error.defect(), &error))?;
         let blinding = Blinding::random(it.key.curve()).map_err(|e| internal(id, &e))?;
-        let job = Job::new(&it.key, witness, blinding).map_err(|error| match error {
-            JobError::Device(error) => internal(id, &error),
-            error => refused(error.to_string()),
+        let job = Job::new(&it.key, witness, blinding).map_err(|error| match error.defect() {
+            Some(defect) => refusal::witness(defect, &error),
+            None => internal(id, &error),
         })?;
         RunningJob::new(id, it.tenant, job, self.workers).map_err(|error| internal(id, &error))
     }

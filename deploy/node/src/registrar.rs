@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use caldera_kernels::Device;
 use caldera_prover::format::Part;
-use caldera_prover::groth16::{CheckError, Checks, ProvingKey, check};
+use caldera_prover::groth16::{Checks, ProvingKey, check};
 use caldera_rpc::error::RpcError;
 use caldera_rpc::methods::Digest;
 use caldera_scheduler::TenantId;
@@ -22,6 +22,7 @@ use caldera_store::TenantName;
 use caldera_store::blob::BlobStore;
 
 use crate::clerk;
+use crate::refusal;
 use crate::service::{Message, Post};
 
 /// A key to be looked at.
@@ -86,20 +87,21 @@ impl Registrar {
                     tracing::debug!(%tenant, %circuit, part = %progress.part, total, "checking");
                 }
             })
-            .map_err(|error| match error {
-                CheckError::Development => RpcError::DevelopmentKey,
-                CheckError::Entropy(error) => {
+            .map_err(|error| match error.defect() {
+                Some(defect) => refusal::key(defect, &error),
+                None => {
                     tracing::error!(%tenant, %circuit, %error, "checking a key");
                     RpcError::Internal
                 }
-                error => RpcError::KeyRefused {
-                    detail: error.to_string(),
-                },
             })?;
         }
-        let key = ProvingKey::load(&zkey, Arc::clone(&self.device)).map_err(|error| {
-            RpcError::KeyRefused {
-                detail: error.to_string(),
+        let key = ProvingKey::load(&zkey, Arc::clone(&self.device)).map_err(|error| match error
+            .defect()
+        {
+            Some(defect) => refusal::key(defect, &error),
+            None => {
+                tracing::error!(%tenant, %circuit, %error, "loading a key");
+                RpcError::Internal
             }
         })?;
         let ms = began.elapsed().as_millis() as u64;

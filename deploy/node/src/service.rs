@@ -29,6 +29,7 @@ use caldera_rpc::auth::{Keyring, OPERATOR};
 use caldera_rpc::error::RpcError;
 use caldera_rpc::jsonrpc::{self, Id, Params, Request, Response};
 use caldera_rpc::methods::{Digest, IdempotencyKey, Method, PoolQuery};
+use caldera_rpc::openrpc::{self, DISCOVER, Discover};
 use caldera_scheduler::{JobId, Nanos, TenantId};
 use caldera_store::TenantName;
 use caldera_store::blob::{BlobError, BlobStore, Finished};
@@ -218,6 +219,8 @@ pub struct Service {
     outgoing: Vec<Outgoing>,
     telemetry: Telemetry,
     over_budget: Muffler,
+    /// What `rpc.discover` answers.
+    description: Value,
     stopping: bool,
 }
 
@@ -307,6 +310,7 @@ impl Service {
             outgoing: Vec::new(),
             telemetry,
             over_budget: Muffler::default(),
+            description: openrpc::document(),
             stopping: false,
         };
         service.restore(rows);
@@ -556,8 +560,12 @@ impl Service {
         request: Request,
         received: Nanos,
     ) -> Result<Flow, RpcError> {
-        let method = Method::from_name(&request.method).ok_or(RpcError::MethodNotFound)?;
         let params: Params = request.params;
+        if request.method == DISCOVER {
+            let Discover {} = params.decode()?;
+            return Ok(Flow::Done(self.description.clone()));
+        }
+        let method = Method::from_name(&request.method).ok_or(RpcError::MethodNotFound)?;
         if method == Method::Pool {
             let PoolQuery {} = params.decode()?;
             return self.look_at_pool();

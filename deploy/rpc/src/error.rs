@@ -8,7 +8,8 @@
 //! Codes. -32700 and -32600 to -32603 are JSON-RPC 2.0's own. -32005 is what rollup hosts already
 //! know as "limit exceeded" from Ethereum nodes: back off and send again. -32010 and below are
 //! ours. A program should look at `data.reason`, a stable name; codes and reasons are never
-//! given a second meaning, and the message is for people and may change.
+//! given a second meaning, and the message is for people and may change. A code may have several
+//! reasons: -32012 says that a key is to blame, and the reason says for what.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -22,6 +23,66 @@ pub enum Full {
     Tenant,
     /// The queue of the whole box holds as many jobs as it may.
     Box,
+}
+
+/// Declares kinds of fault once: variant, name on the wire, meaning.
+macro_rules! faults {
+    ($(#[$about:meta])* $name:ident { $($variant:ident = $reason:literal $meaning:literal,)* }) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name {
+            $(#[doc = $meaning] $variant,)*
+        }
+
+        impl $name {
+            /// Every kind.
+            pub const ALL: &[$name] = &[$($name::$variant),*];
+
+            /// The stable name for `data.reason`.
+            pub const fn reason(self) -> &'static str {
+                match self { $($name::$variant => $reason),* }
+            }
+
+            /// The kind of that name, if there is one.
+            pub fn from_reason(reason: &str) -> Option<$name> {
+                $name::ALL.iter().copied().find(|fault| fault.reason() == reason)
+            }
+        }
+    };
+}
+
+faults! {
+    /// What is wrong with a proving key. A development key is an error of its own.
+    KeyFault {
+        Format = "keyFormat" "not a key of circom's Groth16, or of a version that is not read",
+        Truncated = "keyTruncated" "the file ends too early",
+        Trailing = "keyTrailing" "the file goes on after its end",
+        SectionMissing = "keySectionMissing" "a section is missing",
+        SectionTwice = "keySectionTwice" "a section occurs twice",
+        SectionLength = "keySectionLength" "a section is longer or shorter than its content",
+        Field = "keyField" "of a field or curve that is not known",
+        Range = "keyRange" "a number is not below the modulus of its field",
+        OffCurve = "keyOffCurve" "a point is not on its curve",
+        OutsideSubgroup = "keyOutsideSubgroup" "a point is on its curve and outside the prime-order subgroup",
+        NoContribution = "keyNoContribution" "no contribution to its ceremony: anybody can forge proofs for it",
+        Content = "keyContent" "something else that the format does not allow",
+    }
+}
+
+faults! {
+    /// What is wrong with a witness. One that does not satisfy the circuit is an error of its own.
+    WitnessFault {
+        Format = "witnessFormat" "not a witness, or of a version that is not read",
+        Truncated = "witnessTruncated" "the file ends too early",
+        Trailing = "witnessTrailing" "the file goes on after its end",
+        SectionMissing = "witnessSectionMissing" "a section is missing",
+        SectionTwice = "witnessSectionTwice" "a section occurs twice",
+        SectionLength = "witnessSectionLength" "a section is longer or shorter than its content",
+        Field = "witnessField" "of another field than the circuit",
+        Length = "witnessLength" "another number of elements than the circuit has wires",
+        Range = "witnessRange" "an element is not below the modulus of its field",
+        Content = "witnessContent" "something else that the format does not allow",
+    }
 }
 
 /// An answer that is not a result.
@@ -76,6 +137,8 @@ pub enum RpcError {
     /// The key is damaged, unsafe, or of a kind that is not read here.
     #[error("key refused: {detail}")]
     KeyRefused {
+        /// Which kind of fault it has.
+        fault: KeyFault,
         /// What is wrong with it.
         detail: String,
     },
@@ -99,6 +162,8 @@ pub enum RpcError {
     /// The witness is damaged, or belongs to another circuit or field.
     #[error("witness refused: {detail}")]
     WitnessRefused {
+        /// Which kind of fault it has.
+        fault: WitnessFault,
         /// What is wrong with it.
         detail: String,
     },
@@ -194,11 +259,11 @@ impl RpcError {
             RpcError::QueueFull { full, .. } => full.reason(),
             RpcError::CircuitUnknown { .. } => "circuitUnknown",
             RpcError::CircuitNotReady { .. } => "circuitNotReady",
-            RpcError::KeyRefused { .. } => "keyRefused",
+            RpcError::KeyRefused { fault, .. } => fault.reason(),
             RpcError::DevelopmentKey => "developmentKey",
             RpcError::CircuitInUse { .. } => "circuitInUse",
             RpcError::BlobUnknown { .. } => "blobUnknown",
-            RpcError::WitnessRefused { .. } => "witnessRefused",
+            RpcError::WitnessRefused { fault, .. } => fault.reason(),
             RpcError::SelfCheckFailed => "selfCheckFailed",
             RpcError::JobUnknown { .. } => "jobUnknown",
             RpcError::JobNotFinished { .. } => "jobNotFinished",

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use caldera_rpc::error::{Full, RpcError};
+use caldera_rpc::error::{Full, KeyFault, RpcError, WitnessFault};
 use caldera_rpc::methods::{
     CheckLevel, CircuitInfo, CircuitName, CircuitState, CoreShare, CurveName, Digest, Estimate,
     EstimateProof, IdempotencyKey, JobError, JobName, JobQuery, JobResult, JobState, JobStatus,
@@ -11,14 +11,10 @@ use caldera_rpc::methods::{
     RegisterCircuit, StageTiming, Submit, TenantStatus, Timings, UnitStatus, UnregisterCircuit,
     Unregistered,
 };
-use caldera_rpc::openrpc::DOCUMENT;
+use caldera_rpc::openrpc::document;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-
-fn document() -> Value {
-    serde_json::from_str(DOCUMENT).expect("the document is JSON")
-}
 
 /// Reads a value as a `T` and writes it back.
 fn through<T: Serialize + DeserializeOwned>(value: Value) -> Result<Value, String> {
@@ -289,7 +285,7 @@ fn errors() -> Vec<RpcError> {
         full,
         retry_after_ms: 1,
     };
-    let all = vec![
+    let mut all = vec![
         RpcError::Parse { detail: detail() },
         RpcError::InvalidRequest { detail: detail() },
         RpcError::MethodNotFound,
@@ -302,11 +298,9 @@ fn errors() -> Vec<RpcError> {
             circuit,
             state: CircuitState::Checking,
         },
-        RpcError::KeyRefused { detail: detail() },
         RpcError::DevelopmentKey,
         RpcError::CircuitInUse { circuit, jobs: 1 },
         RpcError::BlobUnknown { digest: circuit },
-        RpcError::WitnessRefused { detail: detail() },
         RpcError::SelfCheckFailed,
         RpcError::JobUnknown { job },
         RpcError::JobNotFinished {
@@ -319,6 +313,18 @@ fn errors() -> Vec<RpcError> {
         RpcError::StorageFull,
         RpcError::Stopping,
     ];
+    all.extend(KeyFault::ALL.iter().map(|&fault| RpcError::KeyRefused {
+        fault,
+        detail: detail(),
+    }));
+    all.extend(
+        WitnessFault::ALL
+            .iter()
+            .map(|&fault| RpcError::WitnessRefused {
+                fault,
+                detail: detail(),
+            }),
+    );
     for error in &all {
         match error {
             RpcError::Parse { .. }
@@ -356,6 +362,8 @@ fn every_error() {
         written.keys().map(String::as_str).collect::<BTreeSet<_>>(),
         known
     );
+    // No reason twice: a program that matches on one knows what it has.
+    assert_eq!(known.len(), errors().len());
     let mut codes = BTreeSet::new();
     for error in errors() {
         let wire = error.to_wire();
@@ -369,8 +377,9 @@ fn every_error() {
         );
         codes.insert(wire.code);
     }
-    // Only the two queues share a code.
-    assert_eq!(codes.len(), errors().len() - 1);
+    // The two queues share a code, and so do the faults of a key and those of a witness.
+    let shared = (2 - 1) + (KeyFault::ALL.len() - 1) + (WitnessFault::ALL.len() - 1);
+    assert_eq!(codes.len(), errors().len() - shared);
 }
 
 /// A `$ref` that leads nowhere breaks every generator.

@@ -10,9 +10,13 @@
 //! | `programs` | finds `caldera` and `calderad`, runs them, and says what to do if they are missing or old |
 //! | `interop` | node, snarkjs, circom2, the Semaphore keys |
 //! | `binfile` | sections of zkey, wtns and r1cs files, to cut and to forge them |
+//! | `forgery` | keys and witnesses that must be refused, and how |
+//! | `circuit` | a little circuit of our own, compiled for either curve |
 //! | `service` | a `calderad` of one's own, and the client |
 
 pub mod binfile;
+pub mod circuit;
+pub mod forgery;
 pub mod interop;
 pub mod programs;
 pub mod service;

@@ -60,34 +60,23 @@ impl Service {
                 account(name),
             ));
         }
-        let config_path = folder.path().join("calderad.toml");
-        std::fs::write(&config_path, config).expect("the configuration can be written");
-
-        let log = std::fs::File::create(folder.path().join("log")).expect("a log file");
-        let mut child = Command::new(programs::calderad())
-            .arg("--config")
-            .arg(&config_path)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .expect("calderad can be started");
-        let stdout = child.stdout.take().expect("standard output is a pipe");
-        let mut line = String::new();
-        BufReader::new(stdout)
-            .read_line(&mut line)
-            .expect("calderad says where it listens");
-        let Some(address) = line.trim().strip_prefix("calderad listening on ") else {
-            let _ = child.wait();
-            let log = std::fs::read_to_string(folder.path().join("log")).unwrap_or_default();
-            panic!("calderad did not start; it said {line:?} and logged:\n{log}");
-        };
+        std::fs::write(folder.path().join("calderad.toml"), config)
+            .expect("the configuration can be written");
+        let (child, address) = run(&folder);
         Self {
             child,
-            address: address.to_owned(),
+            address,
             folder,
             accounts,
         }
+    }
+
+    /// Stops the service, which must end well, and starts it again with the same configuration
+    /// and data.
+    pub fn restart(mut self) -> Self {
+        assert_eq!(self.terminate(), Some(0), "{}", self.log());
+        (self.child, self.address) = run(&self.folder);
+        self
     }
 
     /// A client that speaks for one of the tenants, or for `operator`.
@@ -121,6 +110,10 @@ impl Service {
 
     /// Asks the service to stop (SIGTERM) and waits for its exit code.
     pub fn stop(mut self) -> Option<i32> {
+        self.terminate()
+    }
+
+    fn terminate(&mut self) -> Option<i32> {
         let status = Command::new("kill")
             .args(["-TERM", &self.child.id().to_string()])
             .status()
@@ -128,6 +121,31 @@ impl Service {
         assert!(status.success());
         self.child.wait().expect("calderad ends").code()
     }
+}
+
+/// Starts the program with the configuration in a folder; its process, and where it listens.
+fn run(folder: &TempDir) -> (Child, String) {
+    let path = |name: &str| folder.path().join(name);
+    let log = std::fs::File::create(path("log")).expect("a log file");
+    let mut child = Command::new(programs::calderad())
+        .arg("--config")
+        .arg(path("calderad.toml"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .spawn()
+        .expect("calderad can be started");
+    let stdout = child.stdout.take().expect("standard output is a pipe");
+    let mut line = String::new();
+    BufReader::new(stdout)
+        .read_line(&mut line)
+        .expect("calderad says where it listens");
+    let Some(address) = line.trim().strip_prefix("calderad listening on ") else {
+        let _ = child.wait();
+        let log = std::fs::read_to_string(path("log")).unwrap_or_default();
+        panic!("calderad did not start; it said {line:?} and logged:\n{log}");
+    };
+    (child, address.to_owned())
 }
 
 impl Drop for Service {
@@ -208,6 +226,25 @@ impl Client {
             Some(error) => Err(error.take()),
             None => Ok(body["result"].take()),
         }
+    }
+
+    /// Calls a method once for each of the parameters, in one request; the results in their order.
+    pub fn batch(&self, method: &str, parameters: Vec<Value>) -> Vec<Value> {
+        let calls = parameters.into_iter().enumerate().map(|(id, parameters)| {
+            json!({"jsonrpc": "2.0", "id": id, "method": method, "params": parameters})
+        });
+        let calls: Vec<Value> = calls.collect();
+        let count = calls.len();
+        let answer = self.post(&self.token(), &Value::from(calls).to_string());
+        assert_eq!(answer.status, 200, "{method}: {answer:?}");
+        let answers: Vec<Value> = serde_json::from_str(&answer.body).expect("an array of answers");
+        assert_eq!(answers.len(), count);
+        let result = |(id, mut answer): (usize, Value)| {
+            assert_eq!(answer["id"], id, "{answer}");
+            assert!(answer.get("error").is_none(), "{method}: {answer}");
+            answer["result"].take()
+        };
+        answers.into_iter().enumerate().map(result).collect()
     }
 
     /// Posts a body with a token, whatever they are.

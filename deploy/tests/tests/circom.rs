@@ -1,9 +1,10 @@
 //! A circuit of our own through every tool in turn: compiled by circom2, given keys by us and
 //! by snarkjs, proven by us and by snarkjs, and judged by the other.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use caldera_tests::interop::{self, circom2, json, node, snarkjs};
+use caldera_tests::circuit::Circuit;
+use caldera_tests::interop::{json, snarkjs};
 use caldera_tests::programs::run_caldera;
 
 /// Our prover with the keys of a little ceremony by snarkjs. The one that has been through no
@@ -13,17 +14,15 @@ fn a_key_made_by_snarkjs_is_proven_by_us() {
     for curve in ["bn128", "bls12381"] {
         let circuit = Circuit::compile(curve);
         circuit.ceremony(curve);
-        let run = circuit.prove("fresh.zkey", &[]).expect_code(91);
+        let run = prove(&circuit, "fresh.zkey", &[]).expect_code(91);
         assert!(run.stderr.contains("[no-contribution]"), "{run}");
         assert!(!circuit.file("proof.json").exists());
         assert!(!circuit.file("public.json").exists());
-        circuit
-            .prove("fresh.zkey", &["--development"])
-            .expect_success();
+        prove(&circuit, "fresh.zkey", &["--development"]).expect_success();
 
-        circuit.prove("final.zkey", &[]).expect_success();
+        prove(&circuit, "final.zkey", &[]).expect_success();
         circuit.judged_by_snarkjs("final.vk.json");
-        circuit.judged_by_us("final.vk.json");
+        judged_by_us(&circuit, "final.vk.json");
     }
 }
 
@@ -42,11 +41,9 @@ fn a_development_key_works_everywhere() {
         ])
         .expect_success();
 
-        let run = circuit.prove("dev.zkey", &[]).expect_code(92);
+        let run = prove(&circuit, "dev.zkey", &[]).expect_code(92);
         assert!(run.stderr.contains("[development-key]"), "{run}");
-        circuit
-            .prove("dev.zkey", &["--development"])
-            .expect_success();
+        prove(&circuit, "dev.zkey", &["--development"]).expect_success();
         circuit.judged_by_snarkjs("dev.vk.json");
 
         // The verification key is what snarkjs itself reads out of our file.
@@ -71,8 +68,8 @@ fn a_development_key_works_everywhere() {
         ])
         .expect_success();
         circuit.judged_by_snarkjs("dev.vk.json");
-        circuit.judged_by_us("dev.vk.json");
-        circuit.inspected(curve);
+        judged_by_us(&circuit, "dev.vk.json");
+        inspected(&circuit, curve);
     }
 }
 
@@ -116,115 +113,50 @@ fn a_synthetic_key_is_proven_by_snarkjs() {
     assert!(run.stdout.starts_with("Invalid proof"), "{run}");
 }
 
-/// The little circuit in `interop/circuits`, with a witness.
-struct Circuit {
-    folder: tempfile::TempDir,
+fn prove(circuit: &Circuit, zkey: &str, options: &[&str]) -> caldera_tests::programs::Run {
+    let files = [
+        circuit.file(zkey),
+        circuit.file("witness.wtns"),
+        circuit.file("proof.json"),
+        circuit.file("public.json"),
+    ];
+    let mut arguments = vec!["prove".into()];
+    arguments.extend(files.map(PathBuf::into_os_string));
+    arguments.extend(options.iter().map(Into::into));
+    run_caldera::<std::ffi::OsString>(arguments)
 }
 
-impl Circuit {
-    fn compile(curve: &str) -> Self {
-        let circuit = Self {
-            folder: tempfile::tempdir().unwrap(),
-        };
-        let name = "polynomial.circom";
-        let source = interop::folder().join("circuits").join(name);
-        std::fs::copy(source, circuit.file(name)).unwrap();
-        circom2(
-            circuit.folder.path(),
-            [name, "--r1cs", "--wasm", "-p", curve],
-        )
-        .expect_success();
-        let input = circuit.file("input.json");
-        std::fs::write(
-            &input,
-            r#"{"x": "12345678901234567890", "a": "7", "y": "99"}"#,
-        )
-        .unwrap();
-        snarkjs([
-            "wtns".as_ref(),
-            "calculate".as_ref(),
-            &*circuit.file("polynomial_js/polynomial.wasm"),
-            &*input,
-            &*circuit.file("witness.wtns"),
-        ])
-        .expect_success();
-        circuit
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    /// Keys of a ceremony by snarkjs alone; see `interop/ceremony.mjs`.
-    fn ceremony(&self, curve: &str) {
-        node(
-            "ceremony.mjs",
-            [
-                Path::new(curve),
-                &*self.file("polynomial.r1cs"),
-                self.folder.path(),
-            ],
-        )
-        .expect_success();
-    }
-
-    fn prove(&self, zkey: &str, options: &[&str]) -> caldera_tests::programs::Run {
-        let files = [
-            self.file(zkey),
-            self.file("witness.wtns"),
-            self.file("proof.json"),
-            self.file("public.json"),
-        ];
-        let mut arguments = vec!["prove".into()];
-        arguments.extend(files.map(PathBuf::into_os_string));
-        arguments.extend(options.iter().map(Into::into));
-        run_caldera::<std::ffi::OsString>(arguments)
-    }
-
-    /// `caldera inspect` knows each of the files by its content.
-    fn inspected(&self, curve: &str) {
-        for (name, format, fact, value) in [
-            ("dev.zkey", "zkey", "wires", 29),
-            ("polynomial.r1cs", "r1cs", "constraints", 25),
-            ("witness.wtns", "wtns", "elements", 29),
-            ("dev.vk.json", "verification key", "publicInputs", 3),
-            ("proof.json", "proof", "protocol", 0),
-            ("public.json", "public inputs", "publicInputs", 3),
-        ] {
-            let said = run_caldera(["--json".as_ref(), "inspect".as_ref(), &*self.file(name)])
-                .expect_success();
-            let said: serde_json::Value = serde_json::from_str(&said).unwrap();
-            assert_eq!(said["format"], format, "{said}");
-            if name == "proof.json" {
-                assert_eq!(said[fact], "groth16", "{said}");
-            } else {
-                assert_eq!(said[fact], value, "{said}");
-            }
-            if name != "public.json" {
-                assert_eq!(said["curve"], curve, "{said}");
-            }
+/// `caldera inspect` knows each of the files by its content.
+fn inspected(circuit: &Circuit, curve: &str) {
+    for (name, format, fact, value) in [
+        ("dev.zkey", "zkey", "wires", 29),
+        ("polynomial.r1cs", "r1cs", "constraints", 25),
+        ("witness.wtns", "wtns", "elements", 29),
+        ("dev.vk.json", "verification key", "publicInputs", 3),
+        ("proof.json", "proof", "protocol", 0),
+        ("public.json", "public inputs", "publicInputs", 3),
+    ] {
+        let said = run_caldera(["--json".as_ref(), "inspect".as_ref(), &*circuit.file(name)])
+            .expect_success();
+        let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+        assert_eq!(said["format"], format, "{said}");
+        if name == "proof.json" {
+            assert_eq!(said[fact], "groth16", "{said}");
+        } else {
+            assert_eq!(said[fact], value, "{said}");
+        }
+        if name != "public.json" {
+            assert_eq!(said["curve"], curve, "{said}");
         }
     }
+}
 
-    fn judged_by_snarkjs(&self, verification_key: &str) {
-        let said = snarkjs([
-            "groth16".as_ref(),
-            "verify".as_ref(),
-            &*self.file(verification_key),
-            &*self.file("public.json"),
-            &*self.file("proof.json"),
-        ])
-        .expect_success();
-        assert!(said.contains("OK!"), "{said}");
-    }
-
-    fn judged_by_us(&self, verification_key: &str) {
-        run_caldera([
-            "verify".as_ref(),
-            &*self.file(verification_key),
-            &*self.file("public.json"),
-            &*self.file("proof.json"),
-        ])
-        .expect_success();
-    }
+fn judged_by_us(circuit: &Circuit, verification_key: &str) {
+    run_caldera([
+        "verify".as_ref(),
+        &*circuit.file(verification_key),
+        &*circuit.file("public.json"),
+        &*circuit.file("proof.json"),
+    ])
+    .expect_success();
 }

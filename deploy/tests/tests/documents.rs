@@ -2,8 +2,9 @@
 //!
 //! Two kinds of names are held against the tree: the targets of links, and words in backticks
 //! that look like a path of this repository (they have a slash and begin with a folder of the
-//! top level, or are a file name that ends in `.md`). A pattern with `*`, `<` or `{` is not a
-//! path. Works in a checkout and in an unpacked archive: it asks no git.
+//! top level, or are a file name that ends in `.md`). A pattern with `*`, `<` or `{`, or with a name
+//! all in capitals (`DATE-CPU.jsonl`), is not a path. Works in a checkout and in an unpacked
+//! archive: it asks no git.
 
 use std::path::{Path, PathBuf};
 
@@ -82,8 +83,14 @@ fn paths(line: &str) -> impl Iterator<Item = &str> {
         let within = TOP
             .iter()
             .any(|top| word.strip_prefix(top).is_some_and(|r| r.starts_with('/')));
-        within && !pattern
+        within && !pattern && !word.split('/').any(stands_for_something)
     })
+}
+
+/// Whether a part of a path is a word in capitals, for which a reader puts in one of his own.
+fn stands_for_something(part: &str) -> bool {
+    let stem = part.split('.').next().unwrap_or_default();
+    !stem.is_empty() && stem.chars().all(|c| c.is_ascii_uppercase() || c == '-')
 }
 
 fn collect(folder: &Path, documents: &mut Vec<PathBuf>) {

@@ -1,11 +1,13 @@
 //! A running `calderad`, seen through HTTP by a client that knows nothing of Caldera's code.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use caldera_tests::binfile::Binfile;
+use caldera_tests::circuit::Circuit;
+use caldera_tests::forgery::{self, Forgery};
 use caldera_tests::interop::{
     json, semaphore_verification_key, semaphore_witnesses, semaphore_zkey, snarkjs,
     snarkjs_calldata, snarkjs_verdicts,
@@ -33,11 +35,13 @@ fn two_tenants_share_a_box() {
     // The digest is the name: checked once in full, trusted for the other tenant.
     assert_eq!(exchange.register(&zkey, "trusted"), circuit);
 
+    let plaza_submissions = submissions(&plaza, &circuit, &WITNESSES);
+    let exchange_submissions = submissions(&exchange, &circuit, &WITNESSES);
     let mut film = Film::default();
-    let plaza_jobs = submit_all(&plaza, &circuit, &WITNESSES);
+    let plaza_jobs = submit_all(&plaza, plaza_submissions);
     // The batch must have the box before the peak comes.
     while !film.shoot(&operator).owns("plaza") {}
-    let exchange_jobs = submit_all(&exchange, &circuit, &WITNESSES);
+    let exchange_jobs = submit_all(&exchange, exchange_submissions);
     while film.shoot(&operator).busy() {}
     let jobs: Vec<Job> = [
         ("plaza", &plaza, plaza_jobs),
@@ -50,6 +54,8 @@ fn two_tenants_share_a_box() {
     })
     .collect();
 
+    assert_eq!(jobs.len(), 2 * PROOFS);
+    all_in_flight_at_once(&jobs);
     judged_by_snarkjs(&jobs);
     threads_sit_where_the_pool_says(&service, &operator);
     owners_agree_with_quanta(&film, &jobs);
@@ -62,6 +68,22 @@ fn two_tenants_share_a_box() {
     let moves = &film.last()["reallocations"];
     assert!(moves["count"].as_u64().unwrap() > 0, "{moves}");
     assert_eq!(service.stop(), Some(0));
+}
+
+/// The last submission was taken before the first proof was done.
+fn all_in_flight_at_once(jobs: &[Job]) {
+    let last = jobs
+        .iter()
+        .map(|job| job.submitted_ms)
+        .max_by(f64::total_cmp);
+    let first = jobs
+        .iter()
+        .map(|job| job.finished_ms)
+        .min_by(f64::total_cmp);
+    assert!(
+        last < first,
+        "submitted until {last:?}, done from {first:?}"
+    );
 }
 
 fn judged_by_snarkjs(jobs: &[Job]) {
@@ -319,6 +341,132 @@ fn bad_tokens() {
     }
 }
 
+/// The service describes itself: with the document that is in `docs/`, to whoever has a token,
+/// and it answers to every method that is in it.
+#[test]
+fn the_service_describes_itself() {
+    let service = Service::start(&TENANTS, "");
+    let plaza = service.client("plaza");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/openrpc.json");
+    let document = json(&path);
+    assert_eq!(plaza.call("rpc.discover", json!({})), document);
+    let operator = service.client("operator");
+    assert_eq!(operator.call("rpc.discover", json!([])), document);
+    let reason = |method: &str, parameters: Value| {
+        let answer = plaza.try_call(method, parameters);
+        answer.expect_err("refused")["data"]["reason"].clone()
+    };
+    let unknown = json!({"unknown": 1});
+    assert_eq!(reason("rpc.discover", unknown.clone()), "invalidParams");
+    let methods = document["methods"].as_array().unwrap();
+    assert!(!methods.is_empty());
+    for method in methods {
+        let name = method["name"].as_str().unwrap();
+        assert_eq!(reason(name, unknown.clone()), "invalidParams", "{name}");
+    }
+    assert_eq!(reason("prover_submitV2", unknown), "methodNotFound");
+}
+
+/// The other curve, from circom's compiler to snarkjs's verdict: a key of a ceremony by snarkjs is
+/// registered with every point checked, and the same key before its contribution is not.
+#[test]
+fn bls12_381() {
+    let circuit = Circuit::compile("bls12381");
+    circuit.ceremony("bls12381");
+    let service = Service::start(&TENANTS, "");
+    let plaza = service.client("plaza");
+    let read = |name: &str| std::fs::read(circuit.file(name)).unwrap();
+
+    let fresh = plaza.upload(&read("fresh.zkey"));
+    let error = plaza.try_call("prover_registerCircuitV1", json!({"zkey": fresh}));
+    let reason = error.expect_err("refused")["data"]["reason"].clone();
+    assert_eq!(reason, "keyNoContribution");
+
+    let name = plaza.register(&read("final.zkey"), "full");
+    let circuits = plaza.call("prover_listCircuitsV1", json!({}));
+    let info = entry(&circuits, &name);
+    assert_eq!(info["curve"], "bls12381");
+    assert_eq!(
+        info["verificationKey"],
+        json(&circuit.file("final.vk.json"))
+    );
+    let witness = plaza.upload(&read("witness.wtns"));
+    let submission = json!({"circuit": name, "witness": witness});
+    let status = plaza.call("prover_submitV1", submission);
+    let job = json!({"job": status["job"]});
+    plaza.wait("prover_statusV1", job.clone(), is_proved);
+    let result = plaza.call("prover_resultV1", job);
+    assert_eq!(result["proof"]["curve"], "bls12381");
+    let write = |name: &str, value: &Value| {
+        std::fs::write(circuit.file(name), value.to_string()).unwrap();
+    };
+    write("proof.json", &result["proof"]);
+    write("public.json", &result["publicInputs"]);
+    circuit.judged_by_snarkjs("final.vk.json");
+
+    // A witness of BN254 is of another field.
+    let other = plaza.upload(&SMALL_WITNESS);
+    let submission = json!({"circuit": name, "witness": other});
+    assert_eq!(failed_job(&plaza, submission), "witnessField");
+}
+
+/// Each forged witness fails its job, with a reason of its own, and gives no proof.
+#[test]
+fn forged_witnesses() {
+    let service = Service::start(&TENANTS, "");
+    let plaza = service.client("plaza");
+    let circuit = plaza.register(&forgery::KEY, "full");
+    for forgery in forgery::witnesses() {
+        let witness = plaza.upload(&forgery.bytes);
+        let submission = json!({"circuit": circuit, "witness": witness});
+        let reason = failed_job(&plaza, submission);
+        assert_eq!(reason, forgery.reason("witness"), "{}", forgery.name);
+    }
+    no_panic(&service);
+}
+
+/// Each forged key is refused, at once or when its points have been checked, with a reason of its
+/// own; and after a restart it is refused with the same one.
+#[test]
+fn forged_keys() {
+    let service = Service::start(&TENANTS, "");
+    let plaza = service.client("plaza");
+    let witness = plaza.upload(&forgery::WITNESS);
+    let mut failed = Vec::new();
+    for forgery in forgery::key_containers()
+        .into_iter()
+        .chain(forgery::key_contents())
+    {
+        let key = plaza.upload(&forgery.bytes);
+        let reason = match plaza.try_call("prover_registerCircuitV1", json!({"zkey": key})) {
+            Err(error) => error["data"]["reason"].clone(),
+            Ok(_) => {
+                let circuits = plaza.wait("prover_listCircuitsV1", json!({}), |circuits| {
+                    entry(circuits, &key)["state"] != "checking"
+                });
+                let info = entry(&circuits, &key);
+                assert_eq!(info["state"], "failed", "{}: {info}", forgery.name);
+                failed.push(info.clone());
+                info["error"]["reason"].clone()
+            }
+        };
+        assert_eq!(reason, forgery.reason("key"), "{}", forgery.name);
+        let submission = json!({"circuit": key, "witness": witness});
+        plaza
+            .try_call("prover_submitV1", submission)
+            .expect_err("no proof with it");
+    }
+    no_panic(&service);
+
+    let service = service.restart();
+    let plaza = service.client("plaza");
+    let circuits = plaza.call("prover_listCircuitsV1", json!({}));
+    assert_eq!(circuits.as_array().map(Vec::len), Some(failed.len()));
+    for info in failed {
+        assert_eq!(*entry(&circuits, info["circuit"].as_str().unwrap()), info);
+    }
+}
+
 /// What cannot be proved is refused, each with its own reason, and nothing comes of it.
 #[test]
 fn refusals() {
@@ -332,34 +480,15 @@ fn refusals() {
     let error = plaza.try_call("prover_submitV1", absent).unwrap_err();
     assert_eq!(error["data"]["reason"], "blobUnknown");
 
-    // A changed element is found by the self-check; a short witness before any work.
+    // A changed element makes a proof, and the self-check keeps it.
     let changed = {
         let mut file = Binfile::parse(&SMALL_WITNESS);
         file.section(2)[32 * 9] ^= 1;
         file.bytes()
     };
-    let short = {
-        let mut file = Binfile::parse(&SMALL_WITNESS);
-        let elements = file.section(2).len() / 32 - 1;
-        file.section(2).truncate(32 * elements);
-        file.section(1)[36..40].copy_from_slice(&(elements as u32).to_le_bytes());
-        file.bytes()
-    };
-    for (witness, reason) in [(changed, "selfCheckFailed"), (short, "witnessRefused")] {
-        let witness = plaza.upload(&witness);
-        let submission = json!({"circuit": circuit, "witness": witness});
-        let refused = match plaza.try_call("prover_submitV1", submission) {
-            Err(error) => error["data"]["reason"].clone(),
-            Ok(status) => {
-                let job = json!({"job": status["job"]});
-                let status = plaza.wait("prover_statusV1", job.clone(), is_final);
-                assert_eq!(status["state"], "failed", "{status}");
-                plaza.try_call("prover_resultV1", job).unwrap_err();
-                status["error"]["reason"].clone()
-            }
-        };
-        assert_eq!(refused, reason);
-    }
+    let witness = plaza.upload(&changed);
+    let submission = json!({"circuit": circuit, "witness": witness});
+    assert_eq!(failed_job(&plaza, submission), "selfCheckFailed");
 
     // A development key, in a box that is not in development mode.
     let folder = service.folder();
@@ -450,6 +579,32 @@ fn the_command_line_submits() {
     .expect_success();
     assert_eq!(json(&file("proof.json")), said["proof"]);
 
+    // A file that is no good ends as it would end here, and no output is left of the attempt.
+    for name in ["proof.json", "public.json"] {
+        std::fs::remove_file(file(name)).unwrap();
+    }
+    let bad = path(file("bad"));
+    let refused = |position: usize, forgery: &Forgery, reason: String| {
+        std::fs::write(&bad, &forgery.bytes).unwrap();
+        let mut submit = submit.clone();
+        submit[position] = &bad;
+        let run = caldera(&submit, "plaza", "plaza.secret").expect_code(forgery.code);
+        let said: Value = serde_json::from_str(&run.stdout).unwrap();
+        assert_eq!(said["error"]["class"], forgery.class, "{run}");
+        assert_eq!(said["error"]["reason"], reason, "{run}");
+        assert!(!file("proof.json").exists() && !file("public.json").exists());
+    };
+    for forgery in forgery::witnesses() {
+        refused(3, &forgery, forgery.reason("witness"));
+    }
+    for forgery in one_of_each(
+        forgery::key_containers()
+            .into_iter()
+            .chain(forgery::key_contents()),
+    ) {
+        refused(2, &forgery, forgery.reason("key"));
+    }
+
     let job = said["job"].as_str().unwrap();
     let status = caldera(&["status", job], "plaza", "plaza.secret").expect_success();
     assert!(status.contains("is proved"), "{status}");
@@ -497,6 +652,8 @@ struct Job {
     tenant: &'static str,
     result: Value,
     /// Unix time in milliseconds.
+    submitted_ms: f64,
+    /// Unix time in milliseconds.
     finished_ms: f64,
 }
 
@@ -506,10 +663,11 @@ impl Job {
         let status = client.call("prover_statusV1", query.clone());
         assert_eq!(status["state"], "proved", "{status}");
         assert_eq!(status["progress"], 1.0, "{status}");
+        let submitted_ms = status["submittedMs"].as_f64().unwrap();
         Self {
             result: client.call("prover_resultV1", query),
-            finished_ms: status["submittedMs"].as_f64().unwrap()
-                + status["finishedMs"].as_f64().unwrap(),
+            submitted_ms,
+            finished_ms: submitted_ms + status["finishedMs"].as_f64().unwrap(),
             name,
             tenant,
         }
@@ -560,16 +718,44 @@ fn units(pool: &Value) -> impl Iterator<Item = &Value> {
     pool["units"].as_array().unwrap().iter()
 }
 
-fn submit_all(client: &Client, circuit: &str, witnesses: &[Vec<u8>]) -> Vec<String> {
-    let digests: Vec<String> = witnesses.iter().map(|w| client.upload(w)).collect();
+/// Uploads witnesses; a submission for each.
+fn submissions(client: &Client, circuit: &str, witnesses: &[Vec<u8>]) -> Vec<Value> {
+    let digests = witnesses.iter().map(|witness| client.upload(witness));
     digests
-        .into_iter()
-        .map(|witness| {
-            let submission = json!({"circuit": circuit, "witness": witness});
-            let status = client.call("prover_submitV1", submission);
-            status["job"].as_str().unwrap().to_owned()
-        })
+        .map(|witness| json!({"circuit": circuit, "witness": witness}))
         .collect()
+}
+
+/// Submits all of them in one request, so that they come together however slow this machine is.
+fn submit_all(client: &Client, submissions: Vec<Value>) -> Vec<String> {
+    let statuses = client.batch("prover_submitV1", submissions);
+    let job = |status: Value| status["job"].as_str().unwrap().to_owned();
+    statuses.into_iter().map(job).collect()
+}
+
+/// Submits what must fail; the reason, which asking for the result gives too.
+fn failed_job(client: &Client, submission: Value) -> Value {
+    let status = client.call("prover_submitV1", submission);
+    let job = json!({"job": status["job"]});
+    let status = client.wait("prover_statusV1", job.clone(), is_final);
+    assert_eq!(status["state"], "failed", "{status}");
+    let error = client.try_call("prover_resultV1", job).unwrap_err();
+    assert_eq!(error["code"], status["error"]["code"]);
+    assert_eq!(error["data"]["reason"], status["error"]["reason"]);
+    error["data"]["reason"].clone()
+}
+
+/// The first forgery of each class.
+fn one_of_each(forgeries: impl Iterator<Item = Forgery>) -> Vec<Forgery> {
+    let mut classes = BTreeSet::new();
+    forgeries
+        .filter(|forgery| classes.insert(forgery.class))
+        .collect()
+}
+
+fn no_panic(service: &Service) {
+    let log = service.log();
+    assert!(!log.contains("panicked"), "{log}");
 }
 
 fn entry<'a>(circuits: &'a Value, circuit: &str) -> &'a Value {

@@ -9,10 +9,11 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use crate::curve::accumulate::Adder;
+use crate::curve::accumulate::{Adder, Slot, Sources};
 use crate::curve::{Affine, Bls12_381, Bn254, Coordinate, Curve};
 use crate::device::Group;
 use crate::field::{Field, PrimeField};
+use crate::lanes::Engine;
 
 /// Costs for both curves.
 pub(crate) struct Rates {
@@ -38,21 +39,21 @@ pub(crate) struct CurveRates {
 
 impl Rates {
     /// Measures on the calling thread's core.
-    pub(crate) fn measure(quantum: Duration) -> Self {
+    pub(crate) fn measure(quantum: Duration, engine: Option<Engine>) -> Self {
         let budget_ns = if quantum == Duration::MAX {
             f64::INFINITY
         } else {
             quantum.as_nanos() as f64 * MARGIN
         };
         Self {
-            bn254: CurveRates::measure::<Bn254>(budget_ns),
-            bls12_381: CurveRates::measure::<Bls12_381>(budget_ns),
+            bn254: CurveRates::measure::<Bn254>(budget_ns, engine),
+            bls12_381: CurveRates::measure::<Bls12_381>(budget_ns, engine),
         }
     }
 }
 
 impl CurveRates {
-    fn measure<C: Curve>(budget_ns: f64) -> Self {
+    fn measure<C: Curve>(budget_ns: f64, engine: Option<Engine>) -> Self {
         let multiplication_ns = multiplication_ns::<C::Fr>();
         Self {
             budget_ns,
@@ -60,8 +61,8 @@ impl CurveRates {
             entry_ns: multiplication_ns + ENTRY_MEMORY_NS,
             butterfly_ns: butterfly_ns::<C::Fr>(),
             look_ns: LOOK_NS,
-            addition_g1_ns: addition_ns::<C::Fq>() * ADDITION_FACTOR + ADDITION_MEMORY_NS,
-            addition_g2_ns: addition_ns::<C::Fq2>() * ADDITION_FACTOR + ADDITION_MEMORY_NS,
+            addition_g1_ns: addition_ns::<C::Fq>(engine) * ADDITION_FACTOR + ADDITION_MEMORY_NS,
+            addition_g2_ns: addition_ns::<C::Fq2>(engine) * ADDITION_FACTOR + ADDITION_MEMORY_NS,
         }
     }
 
@@ -123,24 +124,22 @@ fn butterfly_ns<F: PrimeField>() -> f64 {
     })
 }
 
-fn addition_ns<F: Coordinate>() -> f64 {
+fn addition_ns<F: Coordinate>(engine: Option<Engine>) -> f64 {
     let coordinates = elements::<F>(4 * COUNT);
     // The formulas do not ask whether points are on the curve.
-    let mut points: Vec<Affine<F>> = coordinates
+    let mut slots: Vec<Slot<F>> = coordinates
         .chunks_exact(2)
-        .map(|pair| Affine {
-            x: pair[0],
-            y: pair[1],
+        .map(|pair| {
+            let (x, y) = (pair[0], pair[1]);
+            Slot::new(engine, &Affine { x, y })
         })
         .collect();
-    let mut adder = Adder::new(COUNT);
+    let mut adder = Adder::new(engine, COUNT);
     fastest_ns(COUNT, || {
         for i in 0..COUNT as u32 {
             adder.push(i, COUNT as u32 + i);
         }
-        adder.flush(&mut points[..], &|points: &[Affine<F>], source| {
-            points[source as usize]
-        });
+        adder.flush(&mut slots, Sources::Own);
     })
 }
 

@@ -19,6 +19,8 @@
 //! Twiddle factors lie level by level: w_(2h)^j at h + j for j < h, w_(2h) being the root of
 //! order 2h. Those of the inverse are the same read backwards: w_(2h)^-j = -w_(2h)^(h - j).
 
+mod levels;
+
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
@@ -26,17 +28,30 @@ use zeroize::Zeroize;
 
 use crate::device::{DeviceError, Plan, Progress, Transform};
 use crate::field::PrimeField;
+use crate::lanes::{Engine, Laned, Line};
 
 use super::Staged;
 use super::calibration::CurveRates;
 use super::plan::{Kernel, share};
 use super::vector::Vector;
+use levels::Tables;
 
-/// The factors for one size of transform.
+/// The factors for one size of transform, for the engine that the device has.
 pub(crate) struct Domain<F> {
-    twiddles: OnceLock<Vec<F>>,
+    twiddles: OnceLock<Twiddles<F>>,
     /// v^rev(j) / n at j: made when the first shift is planned.
-    scales: OnceLock<Vec<F>>,
+    scales: OnceLock<Scales<F>>,
+}
+
+enum Twiddles<F> {
+    Scalar(Vec<F>),
+    Lanes(Tables<F>),
+}
+
+enum Scales<F> {
+    Scalar(Vec<F>),
+    /// In blocks that are turned.
+    Lanes(Vec<Line>),
 }
 
 impl<F> Default for Domain<F> {
@@ -61,21 +76,39 @@ pub(crate) fn domain_log2<F: PrimeField>(
     Ok(len.ilog2())
 }
 
-impl<F: PrimeField<Words = [u64; 4]>> Domain<F> {
+impl<F: PrimeField<Words = [u64; 4]> + Laned> Domain<F> {
     /// Makes the factors that a transform of 2^log2 elements needs, if they are not there yet.
-    pub(crate) fn prepare(&self, log2: u32, transform: Transform) {
-        self.twiddles.get_or_init(|| twiddles(log2));
+    /// The engine is the same for all transforms of a device.
+    pub(crate) fn prepare(&self, log2: u32, transform: Transform, engine: Option<Engine>) {
+        let engine = engine.filter(|_| log2 >= levels::LOG2_MIN);
+        self.twiddles.get_or_init(|| {
+            let twiddles = twiddles(log2);
+            match engine {
+                None => Twiddles::Scalar(twiddles),
+                Some(engine) => Twiddles::Lanes(Tables::new(engine, &twiddles)),
+            }
+        });
         if transform == Transform::Shift {
-            self.scales.get_or_init(|| scales(log2));
+            self.scales.get_or_init(|| {
+                let scales = scales(log2);
+                match engine {
+                    None => Scales::Scalar(scales),
+                    Some(engine) => Scales::Lanes(levels::turned(engine, &scales)),
+                }
+            });
         }
     }
 
-    fn twiddles(&self) -> &[F] {
+    fn twiddles(&self) -> &Twiddles<F> {
         self.twiddles.get().expect("made before the plan was")
     }
 
-    fn scales(&self) -> &[F] {
-        self.scales.get().expect("made before the plan was")
+    /// Whether these factors are for an engine, and for which.
+    fn engine(&self) -> Option<Engine> {
+        match self.twiddles() {
+            Twiddles::Scalar(_) => None,
+            Twiddles::Lanes(tables) => Some(tables.engine()),
+        }
     }
 }
 
@@ -180,7 +213,7 @@ impl Levels {
     }
 }
 
-impl<F: PrimeField<Words = [u64; 4]>> Ntt<F> {
+impl<F: PrimeField<Words = [u64; 4]> + Laned> Ntt<F> {
     /// A plan; the domain has been prepared for the vector's length and the transform.
     pub(crate) fn plan(
         domain: Arc<Domain<F>>,
@@ -195,10 +228,20 @@ impl<F: PrimeField<Words = [u64; 4]>> Ntt<F> {
             0..=LEVELS_ALONE => 1,
             _ => log2.div_ceil(LEVELS_MAX).max(2),
         };
+        let engine = domain.engine();
+        // The innermost group on an engine has at least the levels of a turned block.
+        let bound = |i: u32| {
+            let bound = log2 - log2 * i / groups;
+            if engine.is_some() && i == groups - 1 {
+                bound.max(levels::LOG2_MIN)
+            } else {
+                bound
+            }
+        };
         let levels: Vec<Levels> = (0..groups)
             .map(|i| Levels {
-                low: log2 - log2 * (i + 1) / groups,
-                high: log2 - log2 * i / groups,
+                low: if i + 1 == groups { 0 } else { bound(i + 1) },
+                high: if i == 0 { log2 } else { bound(i) },
             })
             .collect();
         let frequency = |inverse| {
@@ -235,6 +278,7 @@ impl<F: PrimeField<Words = [u64; 4]>> Ntt<F> {
         let states = (0..passes_lanes(&kernel)).map(|_| Units {
             left: 0..0,
             elements: vec![F::ZERO; unit_max],
+            lines: vec![Line::EMPTY; engine.map_or(0, |e| levels::lines::<F>(e, unit_max))],
         });
         let states: Vec<_> = states.collect();
         Staged::new(kernel, states)
@@ -289,36 +333,44 @@ impl<F: PrimeField<Words = [u64; 4]>> Ntt<F> {
         }
     }
 
-    fn run_unit(&self, pass: Pass, unit: usize, elements: &mut [F]) {
-        let twiddles = self.domain.twiddles();
-        match pass {
-            Pass::Frequency { levels, inverse } => {
-                let elements = &mut elements[..levels.unit()];
-                let start = Self::unit_start(levels, unit);
-                self.load(levels, start, elements);
-                frequency_levels(levels, start, inverse, twiddles, elements);
-                self.store(levels, start, elements);
+    fn run_unit(&self, pass: Pass, unit: usize, state: &mut Units<F>) {
+        let (Pass::Frequency { levels, .. } | Pass::Time { levels } | Pass::Turn { levels }) = pass
+        else {
+            let Pass::Reverse { inverse } = pass else {
+                unreachable!("the other passes have levels")
+            };
+            return self.reverse(unit, inverse);
+        };
+        let elements = &mut state.elements[..levels.unit()];
+        let start = Self::unit_start(levels, unit);
+        self.load(levels, start, elements);
+        match self.domain.twiddles() {
+            Twiddles::Lanes(tables) => {
+                let scales = match self.domain.scales.get() {
+                    Some(Scales::Lanes(lines)) => &lines[..],
+                    _ => &[],
+                };
+                tables.run_unit(pass, start, scales, elements, &mut state.lines);
             }
-            Pass::Time { levels } => {
-                let elements = &mut elements[..levels.unit()];
-                let start = Self::unit_start(levels, unit);
-                self.load(levels, start, elements);
-                time_levels(levels, start, twiddles, elements);
-                self.store(levels, start, elements);
-            }
-            Pass::Turn { levels } => {
-                let elements = &mut elements[..levels.unit()];
-                let start = Self::unit_start(levels, unit);
-                self.load(levels, start, elements);
-                frequency_levels(levels, start, true, twiddles, elements);
-                for (element, scale) in elements.iter_mut().zip(&self.domain.scales()[start..]) {
-                    *element *= *scale;
+            Twiddles::Scalar(twiddles) => match pass {
+                Pass::Frequency { inverse, .. } => {
+                    frequency_levels(levels, start, inverse, twiddles, elements);
                 }
-                time_levels(levels, start, twiddles, elements);
-                self.store(levels, start, elements);
-            }
-            Pass::Reverse { inverse } => self.reverse(unit, inverse),
+                Pass::Time { .. } => time_levels(levels, start, twiddles, elements),
+                Pass::Turn { .. } => {
+                    let Some(Scales::Scalar(scales)) = self.domain.scales.get() else {
+                        unreachable!("made before the plan was, for the same engine")
+                    };
+                    frequency_levels(levels, start, true, twiddles, elements);
+                    for (element, scale) in elements.iter_mut().zip(&scales[start..]) {
+                        *element *= *scale;
+                    }
+                    time_levels(levels, start, twiddles, elements);
+                }
+                Pass::Reverse { .. } => unreachable!("done above"),
+            },
         }
+        self.store(levels, start, elements);
     }
 
     /// Swaps the pairs whose smaller index is in the unit. A pair belongs to one unit alone.
@@ -349,7 +401,7 @@ impl<F: PrimeField<Words = [u64; 4]>> Ntt<F> {
 }
 
 /// The most lanes that any pass has.
-fn passes_lanes<F: PrimeField<Words = [u64; 4]>>(ntt: &Ntt<F>) -> usize {
+fn passes_lanes<F: PrimeField<Words = [u64; 4]> + Laned>(ntt: &Ntt<F>) -> usize {
     ntt.passes
         .iter()
         .map(|&pass| ntt.units(pass).min(ntt.lanes))
@@ -363,9 +415,11 @@ pub(crate) struct Units<F: Zeroize> {
     left: Range<usize>,
     /// Room for one unit; holds nothing of value between quanta.
     elements: Vec<F>,
+    /// The same for an engine's vectors.
+    lines: Vec<Line>,
 }
 
-impl<F: PrimeField<Words = [u64; 4]>> Kernel for Ntt<F> {
+impl<F: PrimeField<Words = [u64; 4]> + Laned> Kernel for Ntt<F> {
     type Lane = Units<F>;
 
     fn stages(&self) -> usize {
@@ -394,7 +448,7 @@ impl<F: PrimeField<Words = [u64; 4]>> Kernel for Ntt<F> {
         let units = ((self.budget_ns / self.unit_ns(pass)) as usize).max(1);
         let end = state.left.end.min(state.left.start.saturating_add(units));
         for unit in state.left.start..end {
-            self.run_unit(pass, unit, &mut state.elements);
+            self.run_unit(pass, unit, state);
         }
         state.left.start = end;
         Ok(if Range::is_empty(&state.left) {
@@ -409,6 +463,7 @@ impl<F: PrimeField<Words = [u64; 4]>> Kernel for Ntt<F> {
 impl<F: Zeroize> Drop for Units<F> {
     fn drop(&mut self) {
         self.elements.zeroize();
+        self.lines.zeroize();
     }
 }
 

@@ -20,43 +20,93 @@
 //! All state is plain data between calls, so whoever calls may stop anywhere and go on elsewhere.
 //! Doublings, opposite points and infinity are handled, each by a test of the denominator.
 
-use super::{Affine, Coordinate};
+use crate::lanes::{Engine, Line};
 
-/// A row of points that can be read and written by index.
-pub(crate) trait Points<F> {
-    fn load(&self, index: u32) -> Affine<F>;
-    fn store(&mut self, index: u32, point: Affine<F>);
+use super::batch;
+use super::{Affine, Coordinate, Projective};
+
+/// The top bit of a source: the point is to be subtracted.
+pub(crate) const NEGATIVE: u32 = 1 << 31;
+
+/// A point as an adder keeps it: in the form of its engine, or as it is where there is none.
+/// All zero is infinity.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub(crate) struct Slot<F>(Affine<F>);
+
+impl<F: Coordinate> Slot<F> {
+    pub(crate) const INFINITY: Self = Self(Affine::INFINITY);
+
+    /// Keeps a point for an engine.
+    #[inline(always)]
+    pub(crate) fn new(engine: Option<Engine>, point: &Affine<F>) -> Self {
+        Self(match engine {
+            None => *point,
+            Some(_) if point.is_infinity() => Affine::INFINITY,
+            Some(engine) => Affine {
+                x: engine.store(&point.x),
+                y: engine.store(&point.y),
+            },
+        })
+    }
+
+    /// The point.
+    #[inline(always)]
+    pub(crate) fn point(&self, engine: Option<Engine>) -> Affine<F> {
+        match engine {
+            None => self.0,
+            Some(engine) => Affine {
+                x: engine.load(&self.0.x),
+                y: engine.load(&self.0.y),
+            },
+        }
+    }
 }
 
-/// Points with a word beside each that says whether it holds anything: 0 for an empty bucket,
+/// Where the points are that are added to slots. A source is an index and perhaps [`NEGATIVE`].
+#[derive(Clone, Copy)]
+pub(crate) enum Sources<'a, F> {
+    /// Whole points as they lie in a file.
+    File(&'a [u8]),
+    /// Slots of the same engine.
+    Slots(&'a [Slot<F>]),
+    /// The slots that are added to.
+    Own,
+}
+
+impl<F: Coordinate> Sources<'_, F> {
+    /// A source's point, with its sign.
+    #[inline(always)]
+    fn load(&self, engine: Option<Engine>, own: &[Slot<F>], source: u32) -> Affine<F> {
+        let index = (source & !NEGATIVE) as usize;
+        let point = match self {
+            Sources::File(bytes) => {
+                Affine::from_bytes_unchecked(&bytes[index * Affine::<F>::BYTES..])
+            }
+            Sources::Slots(slots) => slots[index].point(engine),
+            Sources::Own => own[index].point(engine),
+        };
+        if source & NEGATIVE != 0 {
+            -point
+        } else {
+            point
+        }
+    }
+}
+
+/// Slots with a word beside each that says whether it holds anything: 0 for an empty bucket,
 /// otherwise the last batch that it took part in.
-pub(crate) trait Buckets<F>: Points<F> {
-    fn stamp(&self, bucket: u32) -> u32;
-    fn set_stamp(&mut self, bucket: u32, stamp: u32);
-}
-
-impl<F: Copy> Points<F> for [Affine<F>] {
-    #[inline(always)]
-    fn load(&self, index: u32) -> Affine<F> {
-        self[index as usize]
-    }
-
-    #[inline(always)]
-    fn store(&mut self, index: u32, point: Affine<F>) {
-        self[index as usize] = point;
-    }
-}
-
-/// Buckets in memory of their own.
-pub(crate) struct OwnBuckets<F> {
-    points: Vec<Affine<F>>,
+pub(crate) struct Buckets<F> {
+    engine: Option<Engine>,
+    slots: Vec<Slot<F>>,
     stamps: Vec<u32>,
 }
 
-impl<F: Coordinate> OwnBuckets<F> {
-    pub(crate) fn new(count: usize) -> Self {
+impl<F: Coordinate> Buckets<F> {
+    pub(crate) fn new(engine: Option<Engine>, count: usize) -> Self {
         Self {
-            points: vec![Affine::INFINITY; count],
+            engine,
+            slots: vec![Slot::INFINITY; count],
             stamps: vec![0; count],
         }
     }
@@ -65,46 +115,44 @@ impl<F: Coordinate> OwnBuckets<F> {
     pub(crate) fn clear(&mut self, count: usize) {
         self.stamps[..count].fill(0);
     }
-}
 
-impl<F: Coordinate> Points<F> for OwnBuckets<F> {
-    #[inline(always)]
-    fn load(&self, index: u32) -> Affine<F> {
-        self.points[index as usize]
-    }
-
-    #[inline(always)]
-    fn store(&mut self, index: u32, point: Affine<F>) {
-        self.points[index as usize] = point;
+    /// What a bucket holds.
+    pub(crate) fn point(&self, bucket: u32) -> Affine<F> {
+        if self.stamps[bucket as usize] == 0 {
+            Affine::INFINITY
+        } else {
+            self.slots[bucket as usize].point(self.engine)
+        }
     }
 }
 
-impl<F: Coordinate> Buckets<F> for OwnBuckets<F> {
-    #[inline(always)]
-    fn stamp(&self, bucket: u32) -> u32 {
-        self.stamps[bucket as usize]
-    }
-
-    #[inline(always)]
-    fn set_stamp(&mut self, bucket: u32, stamp: u32) {
-        self.stamps[bucket as usize] = stamp;
-    }
-}
-
-/// A batch of independent additions `points[target] += source`.
+/// A batch of independent additions `slots[target] += source`.
 pub(crate) struct Adder<F> {
+    engine: Option<Engine>,
+    capacity: usize,
     operations: Vec<Operation>,
-    kinds: Vec<Kind>,
-    denominators: Vec<F>,
-    prefixes: Vec<F>,
+    /// Sources that are the first of their slots, to be copied there before the additions.
+    copies: Vec<Operation>,
     /// Additions made since the start: the measure of work.
     additions: u64,
+    scratch: Scratch<F>,
 }
 
+/// One addition of a batch.
 #[derive(Clone, Copy)]
-struct Operation {
-    target: u32,
-    source: u32,
+pub(crate) struct Operation {
+    pub(crate) target: u32,
+    pub(crate) source: u32,
+}
+
+/// What a batch keeps between its two passes.
+enum Scratch<F> {
+    Scalar {
+        kinds: Vec<Kind>,
+        denominators: Vec<F>,
+        prefixes: Vec<F>,
+    },
+    Lanes(Vec<Line>),
 }
 
 /// What a pair of points turned out to be.
@@ -126,21 +174,35 @@ enum Kind {
 /// multiplication.
 const CHAINS: usize = 4;
 
+/// Additions that settling one costs, about.
+const SETTLING: u64 = 8;
+
 impl<F: Coordinate> Adder<F> {
-    pub(crate) fn new(capacity: usize) -> Self {
+    pub(crate) fn new(engine: Option<Engine>, capacity: usize) -> Self {
         assert!(capacity > 0);
         Self {
+            engine,
+            capacity,
             operations: Vec::with_capacity(capacity),
-            kinds: vec![Kind::Add; capacity],
-            denominators: vec![F::ONE; capacity],
-            prefixes: vec![F::ONE; capacity],
+            copies: Vec::with_capacity(capacity),
             additions: 0,
+            scratch: match engine {
+                None => Scratch::Scalar {
+                    kinds: vec![Kind::Add; capacity],
+                    denominators: vec![F::ONE; capacity],
+                    prefixes: vec![F::ONE; capacity],
+                },
+                Some(engine) => {
+                    let lines = batch::scratch_lines::<F>(engine, capacity);
+                    Scratch::Lanes(vec![Line::EMPTY; lines])
+                }
+            },
         }
     }
 
     #[inline(always)]
     pub(crate) fn is_full(&self) -> bool {
-        self.operations.len() == self.kinds.len()
+        self.operations.len() == self.capacity || self.copies.len() == self.capacity
     }
 
     pub(crate) fn additions(&self) -> u64 {
@@ -157,69 +219,172 @@ impl<F: Coordinate> Adder<F> {
         self.operations.push(Operation { target, source });
     }
 
-    /// Makes the additions; `load` says which point a source is.
-    pub(crate) fn flush<P: Points<F> + ?Sized>(
-        &mut self,
-        points: &mut P,
-        load: &impl Fn(&P, u32) -> Affine<F>,
-    ) {
-        let count = self.operations.len();
-        if count == 0 {
+    /// Plans a copy, to be made before the additions of the batch. No slot is copied to twice in a
+    /// batch, and no source of [`Sources::Own`] is one.
+    ///
+    /// # Panics
+    /// If the batch is full.
+    #[inline(always)]
+    pub(crate) fn push_copy(&mut self, target: u32, source: u32) {
+        assert!(!self.is_full());
+        self.copies.push(Operation { target, source });
+    }
+
+    /// Makes the copies and the additions.
+    ///
+    /// # Panics
+    /// If one names a point that is not there.
+    pub(crate) fn flush(&mut self, slots: &mut [Slot<F>], sources: Sources<'_, F>) {
+        if !self.copies.is_empty() {
+            match self.engine {
+                Some(engine) => batch::copy_all(engine, &self.copies, slots, sources),
+                None => {
+                    for copy in &self.copies {
+                        slots[copy.target as usize] = Slot(sources.load(None, slots, copy.source));
+                    }
+                }
+            }
+            self.copies.clear();
+        }
+        if self.operations.is_empty() {
             return;
         }
-        let operations = &self.operations[..];
-        let kinds = &mut self.kinds[..count];
-        let denominators = &mut self.denominators[..count];
-        let prefixes = &mut self.prefixes[..count];
-
-        let mut products = [F::ONE; CHAINS];
-        for (i, operation) in operations.iter().enumerate() {
-            let target = points.load(operation.target).x;
-            let source = load(points, operation.source).x;
-            let mut kind = Kind::Add;
-            let mut denominator = source - target;
-            // Infinity has x = 0, which few points have.
-            if denominator.is_zero() || target.is_zero() || source.is_zero() {
-                let target = points.load(operation.target);
-                let source = load(points, operation.source);
-                (kind, denominator) = classify_rare(&target, &source, denominator);
+        self.additions += self.operations.len() as u64;
+        match (self.engine, &mut self.scratch) {
+            (Some(engine), Scratch::Lanes(lines)) => {
+                if !batch::add_all(engine, &self.operations, slots, sources, lines) {
+                    // Part of the time has been spent, and settling costs more than adding.
+                    self.additions += SETTLING * self.operations.len() as u64;
+                    settle(engine, &mut self.operations, slots, sources);
+                    let added = batch::add_all(engine, &self.operations, slots, sources, lines);
+                    assert!(added, "what hindered the batch has been settled");
+                }
             }
-            kinds[i] = kind;
-            denominators[i] = denominator;
-            let product = &mut products[i % CHAINS];
-            prefixes[i] = *product;
-            *product *= denominator;
-        }
-
-        let mut inverses = invert_all(products);
-        for (i, operation) in operations.iter().enumerate().rev() {
-            let running = &mut inverses[i % CHAINS];
-            let inverse = *running * prefixes[i];
-            *running *= denominators[i];
-            let target = points.load(operation.target);
-            let source = load(points, operation.source);
-            let slope = match kinds[i] {
-                Kind::Add => (source.y - target.y) * inverse,
-                Kind::Double => {
-                    let square = target.x.square();
-                    (square.double() + square) * inverse
-                }
-                Kind::Cancel => {
-                    points.store(operation.target, Affine::INFINITY);
-                    continue;
-                }
-                Kind::Keep => continue,
-                Kind::Copy => {
-                    points.store(operation.target, source);
-                    continue;
-                }
-            };
-            let x = slope.square() - target.x - source.x;
-            let y = slope * (target.x - x) - target.y;
-            points.store(operation.target, Affine { x, y });
+            (
+                None,
+                Scratch::Scalar {
+                    kinds,
+                    denominators,
+                    prefixes,
+                },
+            ) => add_scalar(
+                &self.operations,
+                slots,
+                sources,
+                kinds,
+                denominators,
+                prefixes,
+            ),
+            _ => unreachable!("the scratch was made for the engine"),
         }
         self.operations.clear();
-        self.additions += count as u64;
+    }
+}
+
+/// Makes those additions for themselves that a batch cannot hold, and leaves the others: points
+/// with equal x, infinity, and points with x = 0, which look like it.
+#[cold]
+#[inline(never)]
+fn settle<F: Coordinate>(
+    engine: Engine,
+    operations: &mut Vec<Operation>,
+    slots: &mut [Slot<F>],
+    sources: Sources<'_, F>,
+) {
+    operations.retain(|operation| {
+        let target = slots[operation.target as usize].point(Some(engine));
+        let source = sources.load(Some(engine), slots, operation.source);
+        if target.x != source.x && !target.x.is_zero() && !source.x.is_zero() {
+            return true;
+        }
+        let sum = (Projective::from(target) + source).to_affine();
+        slots[operation.target as usize] = Slot::new(Some(engine), &sum);
+        false
+    });
+}
+
+/// A batch with no engine.
+fn add_scalar<F: Coordinate>(
+    operations: &[Operation],
+    slots: &mut [Slot<F>],
+    sources: Sources<'_, F>,
+    kinds: &mut [Kind],
+    denominators: &mut [F],
+    prefixes: &mut [F],
+) {
+    // Apart, so that it is known within the loops where sources are.
+    match sources {
+        Sources::File(_) => add_scalar_from(
+            operations,
+            slots,
+            |_, source| sources.load(None, &[], source),
+            kinds,
+            denominators,
+            prefixes,
+        ),
+        Sources::Slots(_) | Sources::Own => add_scalar_from(
+            operations,
+            slots,
+            |slots, source| sources.load(None, slots, source),
+            kinds,
+            denominators,
+            prefixes,
+        ),
+    }
+}
+
+#[inline(always)]
+fn add_scalar_from<F: Coordinate>(
+    operations: &[Operation],
+    slots: &mut [Slot<F>],
+    load: impl Fn(&[Slot<F>], u32) -> Affine<F>,
+    kinds: &mut [Kind],
+    denominators: &mut [F],
+    prefixes: &mut [F],
+) {
+    let mut products = [F::ONE; CHAINS];
+    for (i, operation) in operations.iter().enumerate() {
+        let target = slots[operation.target as usize].0;
+        let source = load(slots, operation.source);
+        let mut kind = Kind::Add;
+        let mut denominator = source.x - target.x;
+        // Infinity has x = 0, which few points have.
+        if denominator.is_zero() || target.x.is_zero() || source.x.is_zero() {
+            (kind, denominator) = classify_rare(&target, &source, denominator);
+        }
+        kinds[i] = kind;
+        denominators[i] = denominator;
+        let product = &mut products[i % CHAINS];
+        prefixes[i] = *product;
+        *product *= denominator;
+    }
+
+    let mut inverses = invert_all(products);
+    for (i, operation) in operations.iter().enumerate().rev() {
+        let running = &mut inverses[i % CHAINS];
+        let inverse = *running * prefixes[i];
+        *running *= denominators[i];
+        let target = slots[operation.target as usize].0;
+        let source = load(slots, operation.source);
+        let slope = match kinds[i] {
+            Kind::Add => (source.y - target.y) * inverse,
+            Kind::Double => {
+                let square = target.x.square();
+                (square.double() + square) * inverse
+            }
+            Kind::Cancel => {
+                slots[operation.target as usize] = Slot::INFINITY;
+                continue;
+            }
+            Kind::Keep => continue,
+            Kind::Copy => {
+                slots[operation.target as usize] = Slot(source);
+                continue;
+            }
+        };
+        let x = slope.square() - target.x - source.x;
+        let y = slope * (target.x - x) - target.y;
+        slots[operation.target as usize] = Slot(Affine { x, y });
     }
 }
 
@@ -269,17 +434,17 @@ pub(crate) struct Accumulator<F> {
     /// Conflicts: bucket, then source.
     queue: Vec<(u32, u32)>,
     /// The queue's points while they are added to each other.
-    spare: Vec<Affine<F>>,
+    spare: Vec<Slot<F>>,
 }
 
 impl<F: Coordinate> Accumulator<F> {
     /// An accumulator for batches of `capacity` additions.
-    pub(crate) fn new(capacity: usize) -> Self {
+    pub(crate) fn new(engine: Option<Engine>, capacity: usize) -> Self {
         Self {
-            adder: Adder::new(capacity),
+            adder: Adder::new(engine, capacity),
             batch: 2,
             queue: Vec::with_capacity(capacity),
-            spare: vec![Affine::INFINITY; capacity],
+            spare: vec![Slot::INFINITY; capacity],
         }
     }
 
@@ -289,62 +454,64 @@ impl<F: Coordinate> Accumulator<F> {
         self.adder.additions()
     }
 
-    /// `buckets[bucket] += load(source)`, now or in a batch to come. `load` must be the same
-    /// function until [`Accumulator::finish`].
+    /// Adds a source to a bucket, now or in a batch to come. The sources must be the same until
+    /// [`Accumulator::finish`].
     #[inline(always)]
-    pub(crate) fn add<B: Buckets<F> + ?Sized>(
+    pub(crate) fn add(
         &mut self,
-        buckets: &mut B,
+        buckets: &mut Buckets<F>,
         bucket: u32,
         source: u32,
-        load: &impl Fn(u32) -> Affine<F>,
+        sources: Sources<'_, F>,
     ) {
-        let stamp = buckets.stamp(bucket);
+        let stamp = buckets.stamps[bucket as usize];
         if stamp == self.batch {
             self.queue.push((bucket, source));
             if self.queue.len() == self.spare.len() {
-                self.flush(buckets, load);
-                self.collapse(buckets, load);
+                self.flush(buckets, sources);
+                self.collapse(buckets, sources);
             }
         } else if stamp == 0 {
-            buckets.set_stamp(bucket, 1);
-            buckets.store(bucket, load(source));
+            buckets.stamps[bucket as usize] = 1;
+            self.adder.push_copy(bucket, source);
+            self.flush_full(buckets, sources);
         } else {
-            buckets.set_stamp(bucket, self.batch);
+            buckets.stamps[bucket as usize] = self.batch;
             self.adder.push(bucket, source);
-            if self.adder.is_full() {
-                self.flush(buckets, load);
-                self.requeue(buckets);
-            }
+            self.flush_full(buckets, sources);
+        }
+    }
+
+    #[inline(always)]
+    fn flush_full(&mut self, buckets: &mut Buckets<F>, sources: Sources<'_, F>) {
+        if self.adder.is_full() {
+            self.flush(buckets, sources);
+            self.requeue(buckets);
         }
     }
 
     /// Makes all additions that are still waiting.
-    pub(crate) fn finish<B: Buckets<F> + ?Sized>(
-        &mut self,
-        buckets: &mut B,
-        load: &impl Fn(u32) -> Affine<F>,
-    ) {
-        self.flush(buckets, load);
-        self.collapse(buckets, load);
+    pub(crate) fn finish(&mut self, buckets: &mut Buckets<F>, sources: Sources<'_, F>) {
+        self.flush(buckets, sources);
+        self.collapse(buckets, sources);
     }
 
-    fn flush<B: Buckets<F> + ?Sized>(&mut self, buckets: &mut B, load: &impl Fn(u32) -> Affine<F>) {
-        self.adder.flush(buckets, &|_, source| load(source));
+    fn flush(&mut self, buckets: &mut Buckets<F>, sources: Sources<'_, F>) {
+        self.adder.flush(&mut buckets.slots, sources);
         self.batch += 1;
     }
 
     /// Moves what fits from the queue to the empty batch. A queue is never longer than a batch.
-    fn requeue<B: Buckets<F> + ?Sized>(&mut self, buckets: &mut B) {
+    fn requeue(&mut self, buckets: &mut Buckets<F>) {
         let mut kept = 0;
         for i in 0..self.queue.len() {
             let (bucket, source) = self.queue[i];
             // The bucket is not empty: it was in a batch when its conflict arose.
-            if buckets.stamp(bucket) == self.batch || self.adder.is_full() {
+            if buckets.stamps[bucket as usize] == self.batch || self.adder.is_full() {
                 self.queue[kept] = (bucket, source);
                 kept += 1;
             } else {
-                buckets.set_stamp(bucket, self.batch);
+                buckets.stamps[bucket as usize] = self.batch;
                 self.adder.push(bucket, source);
             }
         }
@@ -354,19 +521,16 @@ impl<F: Coordinate> Accumulator<F> {
 
     /// Adds the queue's points to each other until one is left for each bucket, then those to
     /// their buckets. The batch must be empty.
-    fn collapse<B: Buckets<F> + ?Sized>(
-        &mut self,
-        buckets: &mut B,
-        load: &impl Fn(u32) -> Affine<F>,
-    ) {
+    fn collapse(&mut self, buckets: &mut Buckets<F>, sources: Sources<'_, F>) {
         if self.queue.is_empty() {
             return;
         }
         self.queue.sort_unstable();
         for (slot, entry) in self.queue.iter_mut().enumerate() {
-            self.spare[slot] = load(entry.1);
+            self.adder.push_copy(slot as u32, entry.1);
             entry.1 = slot as u32;
         }
+        self.adder.flush(&mut self.spare, sources);
         loop {
             let mut kept = 0;
             let mut i = 0;
@@ -386,16 +550,13 @@ impl<F: Coordinate> Accumulator<F> {
                 break;
             }
             self.queue.truncate(kept);
-            self.adder
-                .flush(&mut self.spare[..], &|spare: &[Affine<F>], slot| {
-                    spare.load(slot)
-                });
+            self.adder.flush(&mut self.spare, Sources::Own);
         }
         for &(bucket, slot) in &self.queue {
             self.adder.push(bucket, slot);
         }
-        let spare = &self.spare;
-        self.adder.flush(buckets, &|_, slot| spare[slot as usize]);
+        self.adder
+            .flush(&mut buckets.slots, Sources::Slots(&self.spare));
         self.queue.clear();
     }
 }
@@ -425,13 +586,12 @@ impl Folding {
 /// The first log2 steps fold: step s adds [h, 2 h) onto [0, h) for h = 2^(log2 - 1 - s). The
 /// other steps sum within the blocks: step s of them adds the upper half onto the lower half of
 /// what is left of each block [2^i, 2^(i+1)), that is 2^(i-1-s) additions in block i.
-pub(crate) fn fold<F: Coordinate, B: Buckets<F> + ?Sized>(
+pub(crate) fn fold<F: Coordinate>(
     folding: &mut Folding,
     adder: &mut Adder<F>,
-    buckets: &mut B,
+    buckets: &mut Buckets<F>,
     limit: u64,
 ) -> bool {
-    let load = |buckets: &B, index: u32| buckets.load(index);
     let start = adder.additions();
     let mut looks = 0u64;
     let log2 = folding.log2;
@@ -445,7 +605,7 @@ pub(crate) fn fold<F: Coordinate, B: Buckets<F> + ?Sized>(
         };
         while folding.position < pairs {
             if adder.is_full() {
-                adder.flush(buckets, &load);
+                adder.flush(&mut buckets.slots, Sources::Own);
             }
             if (looks / 16).saturating_add(adder.additions() - start) >= limit {
                 // What is in the batch stays there for the next call.
@@ -466,18 +626,17 @@ pub(crate) fn fold<F: Coordinate, B: Buckets<F> + ?Sized>(
             } else {
                 (p, p + pairs)
             };
-            if buckets.stamp(source) == 0 {
+            if buckets.stamps[source as usize] == 0 {
                 continue;
             }
-            if buckets.stamp(target) == 0 {
-                let point = buckets.load(source);
-                buckets.store(target, point);
-                buckets.set_stamp(target, 1);
+            if buckets.stamps[target as usize] == 0 {
+                buckets.slots[target as usize] = buckets.slots[source as usize];
+                buckets.stamps[target as usize] = 1;
             } else {
                 adder.push(target, source);
             }
         }
-        adder.flush(buckets, &load);
+        adder.flush(&mut buckets.slots, Sources::Own);
         folding.step += 1;
         folding.position = 0;
     }
@@ -485,24 +644,13 @@ pub(crate) fn fold<F: Coordinate, B: Buckets<F> + ?Sized>(
 }
 
 /// U_i of a folding that has ended: the sum of the buckets whose index has bit i.
-pub(crate) fn folded_bit<F: Coordinate, B: Buckets<F> + ?Sized>(
-    buckets: &B,
-    bit: u32,
-) -> Affine<F> {
-    folded_at(buckets, 1 << bit)
+pub(crate) fn folded_bit<F: Coordinate>(buckets: &Buckets<F>, bit: u32) -> Affine<F> {
+    buckets.point(1 << bit)
 }
 
 /// The sum of all buckets of a folding that has ended.
-pub(crate) fn folded_all<F: Coordinate, B: Buckets<F> + ?Sized>(buckets: &B) -> Affine<F> {
-    folded_at(buckets, 0)
-}
-
-fn folded_at<F: Coordinate, B: Buckets<F> + ?Sized>(buckets: &B, place: u32) -> Affine<F> {
-    if buckets.stamp(place) == 0 {
-        Affine::INFINITY
-    } else {
-        buckets.load(place)
-    }
+pub(crate) fn folded_all<F: Coordinate>(buckets: &Buckets<F>) -> Affine<F> {
+    buckets.point(0)
 }
 
 #[cfg(test)]
@@ -525,23 +673,45 @@ mod tests {
     }
 
     /// Points into buckets, against sums made one by one: `bucket` of each point decides how
-    /// many conflicts there are.
+    /// many conflicts there are. With no engine and with each.
     fn check(points: &[Point], log2: u32, capacity: usize, bucket: impl Fn(usize) -> u32) {
-        let mut expected = vec![Projective::INFINITY; 1 << log2];
-        let mut buckets = OwnBuckets::new(1 << log2);
-        let mut accumulator = Accumulator::new(capacity);
-        let load = |source: u32| points[source as usize];
-        for i in 0..points.len() {
-            expected[bucket(i) as usize] += points[i];
-            accumulator.add(&mut buckets, bucket(i), i as u32, &load);
+        check_on(None, points, log2, capacity, &bucket);
+        for engine in Engine::all() {
+            check_on(Some(engine), points, log2, capacity, &bucket);
         }
-        accumulator.finish(&mut buckets, &load);
+    }
+
+    fn check_on(
+        engine: Option<Engine>,
+        points: &[Point],
+        log2: u32,
+        capacity: usize,
+        bucket: &impl Fn(usize) -> u32,
+    ) {
+        let mut bytes = vec![0; points.len() * Point::BYTES];
+        for (point, bytes) in points.iter().zip(bytes.chunks_exact_mut(Point::BYTES)) {
+            point.to_bytes(bytes);
+        }
+        let mut expected = vec![Projective::INFINITY; 1 << log2];
+        let mut buckets = Buckets::new(engine, 1 << log2);
+        let mut accumulator = Accumulator::new(engine, capacity);
+        let sources = Sources::File(&bytes);
+        for i in 0..points.len() {
+            let (point, sign) = if i % 5 == 2 {
+                (-points[i], NEGATIVE)
+            } else {
+                (points[i], 0)
+            };
+            expected[bucket(i) as usize] += point;
+            accumulator.add(&mut buckets, bucket(i), i as u32 | sign, sources);
+        }
+        accumulator.finish(&mut buckets, sources);
         for (i, expected) in expected.iter().enumerate() {
-            assert_eq!(folded_at(&buckets, i as u32), expected.to_affine());
+            assert_eq!(buckets.point(i as u32), expected.to_affine());
         }
         // Folding, stopped as often as possible.
         let mut folding = Folding::new(log2);
-        let mut adder = Adder::new(capacity);
+        let mut adder = Adder::new(engine, capacity);
         while !fold(&mut folding, &mut adder, &mut buckets, 1) {}
         for bit in 0..log2 {
             let mut sum = Projective::INFINITY;

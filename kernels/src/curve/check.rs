@@ -19,7 +19,9 @@
 
 use crate::device::{CurveId, Group};
 
-use super::accumulate::{Accumulator, Adder, Folding, OwnBuckets, fold, folded_bit};
+use crate::lanes::Engine;
+
+use super::accumulate::{Accumulator, Adder, Buckets, Folding, Sources, fold, folded_bit};
 use super::{Affine, Bls12_381, Bn254, Coordinate, Curve};
 
 /// What is wrong with a point.
@@ -128,7 +130,7 @@ fn check<F: Coordinate>(
     }
     let point =
         |index: usize| Affine::<F>::from_bytes_unchecked(&bytes[index * Affine::<F>::BYTES..]);
-    if count >= FEW && sums_in_subgroup(count, &point, random) {
+    if count >= FEW && sums_in_subgroup::<F>(bytes, random) {
         return Ok(());
     }
     match (0..count).find(|&index| !point(index).is_in_subgroup()) {
@@ -142,19 +144,17 @@ fn check<F: Coordinate>(
 }
 
 /// Whether [`ROUNDS`] random sums of the points are in the subgroup.
-fn sums_in_subgroup<F: Coordinate>(
-    count: usize,
-    point: &impl Fn(usize) -> Affine<F>,
-    random: &mut dyn FnMut(&mut [u8]),
-) -> bool {
+fn sums_in_subgroup<F: Coordinate>(points: &[u8], random: &mut dyn FnMut(&mut [u8])) -> bool {
+    let count = points.len() / Affine::<F>::BYTES;
+    let engine = Engine::best();
     // ceil(128 / k) times n + 2 * 2^k additions.
     let bits = (4..=16u32)
         .min_by_key(|&k| ROUNDS.div_ceil(k) as usize * (count + (2 << k)))
         .expect("the range is not empty");
-    let mut buckets = OwnBuckets::<F>::new(1 << bits);
-    let mut accumulator = Accumulator::new(BATCH);
-    let mut adder = Adder::new(BATCH);
-    let load = |source: u32| point(source as usize);
+    let mut buckets = Buckets::<F>::new(engine, 1 << bits);
+    let mut accumulator = Accumulator::new(engine, BATCH);
+    let mut adder = Adder::new(engine, BATCH);
+    let sources = Sources::File(points);
     let mut bytes = [0u8; 2 * BATCH];
     for _ in 0..ROUNDS.div_ceil(bits) {
         buckets.clear(1 << bits);
@@ -166,11 +166,13 @@ fn sums_in_subgroup<F: Coordinate>(
             let drawn = u32::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]));
             let bucket = drawn & ((1 << bits) - 1);
             // Bucket 0 is in no sum.
-            if bucket != 0 && !point(index).is_infinity() {
-                accumulator.add(&mut buckets, bucket, index as u32, &load);
+            let at = index * Affine::<F>::BYTES;
+            let point = &points[at..at + Affine::<F>::BYTES];
+            if bucket != 0 && point.iter().any(|&byte| byte != 0) {
+                accumulator.add(&mut buckets, bucket, index as u32, sources);
             }
         }
-        accumulator.finish(&mut buckets, &load);
+        accumulator.finish(&mut buckets, sources);
         let ended = fold(&mut Folding::new(bits), &mut adder, &mut buckets, u64::MAX);
         assert!(ended);
         if !(0..bits).all(|bit| folded_bit(&buckets, bit).is_in_subgroup()) {

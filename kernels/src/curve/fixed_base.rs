@@ -7,8 +7,9 @@
 //! independent of others: several threads may share a table, each with scalars of its own.
 
 use crate::field::PrimeField;
+use crate::lanes::Engine;
 
-use super::accumulate::Adder;
+use super::accumulate::{Adder, NEGATIVE, Slot, Sources};
 use super::{Affine, Coordinate, Projective};
 
 /// A table of multiples of one point.
@@ -17,7 +18,8 @@ pub struct FixedBase<F> {
     window: u32,
     windows: usize,
     /// Window by window, 2^(window - 1) points each: d 2^(window j) P at d - 1.
-    table: Vec<Affine<F>>,
+    table: Vec<Slot<F>>,
+    engine: Option<Engine>,
 }
 
 impl<F: Coordinate> FixedBase<F> {
@@ -31,6 +33,7 @@ impl<F: Coordinate> FixedBase<F> {
         // One bit above the scalar's 255 for the last carry.
         let windows = 256usize.div_ceil(window as usize);
         let half = 1usize << (window - 1);
+        let engine = Engine::best();
         let mut table = Vec::with_capacity(windows * half);
         let mut power = *base;
         for _ in 0..windows {
@@ -42,12 +45,14 @@ impl<F: Coordinate> FixedBase<F> {
                 })
                 .collect();
             power = multiple.double().to_affine();
-            table.extend(Projective::batch_to_affine(&multiples));
+            let multiples = Projective::batch_to_affine(&multiples);
+            table.extend(multiples.iter().map(|point| Slot::new(engine, point)));
         }
         Self {
             window,
             windows,
             table,
+            engine,
         }
     }
 
@@ -70,8 +75,9 @@ impl<F: Coordinate> FixedBase<F> {
     }
 
     fn multiply_batch<S: PrimeField>(&self, scalars: &[S], products: &mut [Affine<F>]) {
-        products.fill(Affine::INFINITY);
-        let mut adder = Adder::new(products.len().max(1));
+        let mut sums = vec![Slot::INFINITY; products.len()];
+        let mut begun = vec![false; products.len()];
+        let mut adder = Adder::new(self.engine, products.len().max(1));
         let half = 1u64 << (self.window - 1);
         let plain: Vec<S::Words> = scalars.iter().map(S::to_canonical).collect();
         let mut carries = vec![0u64; scalars.len()];
@@ -83,15 +89,21 @@ impl<F: Coordinate> FixedBase<F> {
                 let negative = digit > half;
                 carries[i] = u64::from(negative);
                 let magnitude = if negative { 2 * half - digit } else { digit };
-                if magnitude != 0 {
-                    let index = j as u64 * half + magnitude - 1;
-                    adder.push(i as u32, (index as u32) << 1 | u32::from(negative));
+                if magnitude == 0 {
+                    continue;
                 }
+                let index = (j as u64 * half + magnitude - 1) as u32;
+                if begun[i] || negative {
+                    adder.push(i as u32, index | if negative { NEGATIVE } else { 0 });
+                } else {
+                    sums[i] = self.table[index as usize];
+                }
+                begun[i] = true;
             }
-            adder.flush(products, &|_: &[Affine<F>], source| {
-                let point = self.table[(source >> 1) as usize];
-                if source & 1 == 1 { -point } else { point }
-            });
+            adder.flush(&mut sums, Sources::Slots(&self.table));
+        }
+        for (product, sum) in products.iter_mut().zip(&sums) {
+            *product = sum.point(self.engine);
         }
     }
 }

@@ -17,6 +17,14 @@
 //! Inputs are reduced unless a function says otherwise. Words beyond that give a wrong result
 //! and nothing worse: carries wrap, no index depends on a value.
 
+/// A modulus and its negated inverse mod 2^64, in the order in which assembly reads them.
+#[repr(C)]
+#[derive(Debug)]
+pub(crate) struct Constants<const N: usize> {
+    pub(crate) modulus: [u64; N],
+    pub(crate) inverse: u64,
+}
+
 /// lo + 2^64 hi = a b + c + d, which cannot overflow.
 #[inline(always)]
 const fn mul_add(a: u64, b: u64, c: u64, d: u64) -> (u64, u64) {
@@ -75,11 +83,15 @@ pub(crate) const fn less<const N: usize>(a: &[u64; N], b: &[u64; N]) -> bool {
     borrow
 }
 
-/// a - b as integers mod 2^(64 N), and whether it borrowed.
+/// a - b - borrow as integers mod 2^(64 N), and whether it borrowed.
 #[inline(always)]
-pub(crate) const fn subtract_words<const N: usize>(a: &[u64; N], b: &[u64; N]) -> ([u64; N], bool) {
+pub(crate) const fn subtract_borrowing<const N: usize>(
+    a: &[u64; N],
+    b: &[u64; N],
+    borrow: bool,
+) -> ([u64; N], bool) {
     let mut x = [0; N];
-    let mut borrow = false;
+    let mut borrow = borrow;
     let mut i = 0;
     while i < N {
         (x[i], borrow) = sub_borrow(a[i], b[i], borrow);
@@ -88,23 +100,33 @@ pub(crate) const fn subtract_words<const N: usize>(a: &[u64; N], b: &[u64; N]) -
     (x, borrow)
 }
 
-/// a + b as integers mod 2^(64 N).
+/// a + b + carry as integers mod 2^(64 N), and whether it carried.
 #[inline(always)]
-pub(crate) const fn add_words<const N: usize>(a: &[u64; N], b: &[u64; N]) -> [u64; N] {
+pub(crate) const fn add_carrying<const N: usize>(
+    a: &[u64; N],
+    b: &[u64; N],
+    carry: bool,
+) -> ([u64; N], bool) {
     let mut x = [0; N];
-    let mut carry = false;
+    let mut carry = carry;
     let mut i = 0;
     while i < N {
         (x[i], carry) = add_carry(a[i], b[i], carry);
         i += 1;
     }
-    x
+    (x, carry)
+}
+
+/// a + b as integers mod 2^(64 N).
+#[inline(always)]
+pub(crate) const fn add_words<const N: usize>(a: &[u64; N], b: &[u64; N]) -> [u64; N] {
+    add_carrying(a, b, false).0
 }
 
 /// a, less the modulus if it is not below it.
 #[inline(always)]
 const fn reduce_once<const N: usize>(a: [u64; N], modulus: &[u64; N]) -> [u64; N] {
-    let (x, borrow) = subtract_words(&a, modulus);
+    let (x, borrow) = subtract_borrowing(&a, modulus, false);
     let mask = (borrow as u64).wrapping_neg();
     let mut r = [0; N];
     let mut i = 0;
@@ -127,13 +149,9 @@ pub(crate) const fn add<const N: usize>(
 
 /// a - b mod the modulus.
 #[inline(always)]
-pub(crate) const fn subtract<const N: usize>(
-    a: &[u64; N],
-    b: &[u64; N],
-    modulus: &[u64; N],
-) -> [u64; N] {
-    let (x, borrow) = subtract_words(a, b);
-    let mask = (borrow as u64).wrapping_neg();
+pub(crate) fn subtract<const N: usize>(a: &[u64; N], b: &[u64; N], modulus: &[u64; N]) -> [u64; N] {
+    let (x, borrow) = subtract_borrowing(a, b, false);
+    let mask = opaque((borrow as u64).wrapping_neg());
     let mut y = [0; N];
     let mut i = 0;
     while i < N {
@@ -141,6 +159,29 @@ pub(crate) const fn subtract<const N: usize>(
         i += 1;
     }
     add_words(&x, &y)
+}
+
+/// The mask, of which the compiler then knows nothing. It would make a branch of a mask that comes
+/// from a borrow, and every second difference of random elements borrows: mispredicted branches
+/// took longer than the subtraction itself.
+#[inline(always)]
+pub(crate) fn opaque(mask: u64) -> u64 {
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    {
+        let mut mask = mask;
+        // SAFETY: no instruction at all, only a comment.
+        #[allow(unsafe_code)]
+        unsafe {
+            std::arch::asm!(
+                "/* {0} */",
+                inout(reg) mask,
+                options(pure, nomem, nostack, preserves_flags)
+            );
+        }
+        mask
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    std::hint::black_box(mask)
 }
 
 /// a b / R mod the modulus. `b` may be any number below R if `a` is reduced: the running sum

@@ -10,11 +10,13 @@ use std::ops::{Add, AddAssign, Mul, MulAssign, Neg, Sub, SubAssign};
 
 use zeroize::Zeroize;
 
-use super::montgomery::{add_words, reduce_wide, subtract_words, wide_product};
+use super::montgomery::{Constants, add_words, subtract, subtract_borrowing};
+use super::path::{Arithmetic, Formula, add_wide, compute, subtract_wide};
 use super::{Field, Fp, Modulus};
 
 /// c0 + c1 u, u^2 = -1.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(C)]
 pub struct Fq2<M, const N: usize> {
     /// The part without u.
     pub c0: Fp<M, N>,
@@ -55,14 +57,13 @@ impl<M: Modulus<N>, const N: usize> Field for Fq2<M, N> {
 
     #[inline(always)]
     fn square(&self) -> Self {
-        // (c0 + c1)(c0 - c1) + 2 c0 c1 u; the sum may stay unreduced, since it is below R.
-        let sum = Fp::new(add_words(&self.c0.0, &self.c1.0));
-        let product = self.c0 * self.c1;
-        Self::new(sum * (self.c0 - self.c1), product.double())
+        let operands = [&self.c0.0, &self.c1.0];
+        let [c0, c1] = compute::<Square, N, 2, 2>(operands, Fp::<M, N>::CONSTANTS);
+        Self::new(Fp::new(c0), Fp::new(c1))
     }
 
     fn inverse(&self) -> Option<Self> {
-        let norm = self.c0.square() + self.c1.square();
+        let norm = Fp::product_sum(&self.c0, &self.c0, &self.c1, &self.c1);
         norm.inverse()
             .map(|inverse| self.conjugate().scale(inverse))
     }
@@ -98,44 +99,54 @@ impl<M: Modulus<N>, const N: usize> Mul for Fq2<M, N> {
 
     #[inline(always)]
     fn mul(self, other: Self) -> Self {
-        let q = &M::MODULUS;
-        let (low0, high0) = wide_product(&self.c0.0, &other.c0.0);
-        let (low1, high1) = wide_product(&self.c1.0, &other.c1.0);
-        let (low2, high2) = wide_product(
-            &add_words(&self.c0.0, &self.c1.0),
-            &add_words(&other.c0.0, &other.c1.0),
-        );
-        // c1 = (a0 + a1)(b0 + b1) - a0 b0 - a1 b1, below 2 q^2 and so below q R.
-        let (low, high) = subtract_wide(low2, high2, &low0, &high0).0;
-        let (low, high) = subtract_wide(low, high, &low1, &high1).0;
-        let c1 = reduce_wide(low, high, q, Fp::<M, N>::INVERSE);
-        // c0 = a0 b0 - a1 b1, made positive by q R.
-        let ((low, high), borrow) = subtract_wide(low0, high0, &low1, &high1);
-        let mask = (borrow as u64).wrapping_neg();
-        let high = add_words(&high, &q.map(|word| word & mask));
-        let c0 = reduce_wide(low, high, q, Fp::<M, N>::INVERSE);
+        let operands = [&self.c0.0, &self.c1.0, &other.c0.0, &other.c1.0];
+        let [c0, c1] = compute::<Product, N, 4, 2>(operands, Fp::<M, N>::CONSTANTS);
         Self::new(Fp::new(c0), Fp::new(c1))
     }
 }
 
-/// A double-width difference and whether it borrowed.
-#[inline(always)]
-fn subtract_wide<const N: usize>(
-    low: [u64; N],
-    high: [u64; N],
-    other_low: &[u64; N],
-    other_high: &[u64; N],
-) -> (([u64; N], [u64; N]), bool) {
-    let (low, borrow) = subtract_words(&low, other_low);
-    let mut words = [0; N];
-    let mut borrow = borrow;
-    for i in 0..N {
-        let (x, b0) = high[i].overflowing_sub(other_high[i]);
-        let (x, b1) = x.overflowing_sub(borrow as u64);
-        words[i] = x;
-        borrow = b0 | b1;
+/// The product from a0, a1, b0, b1.
+struct Product;
+
+impl<const N: usize> Formula<N, 4, 2> for Product {
+    #[inline(always)]
+    fn compute(
+        arithmetic: impl Arithmetic<N>,
+        [a0, a1, b0, b1]: [&[u64; N]; 4],
+        constants: &Constants<N>,
+    ) -> [[u64; N]; 2] {
+        let first = arithmetic.wide_product(a0, b0);
+        let second = arithmetic.wide_product(a1, b1);
+        let both = arithmetic.wide_product(&add_words(a0, a1), &add_words(b0, b1));
+        // c1 = (a0 + a1)(b0 + b1) - (a0 b0 + a1 b1), which is not negative and below 2 q^2, and
+        // so below q R.
+        let (low, high) = add_wide(first, second);
+        let (low, borrow) = subtract_borrowing(&both.0, &low, false);
+        let high = subtract_borrowing(&both.1, &high, borrow).0;
+        let c1 = arithmetic.reduce_wide(low, high, constants);
+        // c0 = a0 b0 - a1 b1.
+        let (low, high) = subtract_wide(first, second, &constants.modulus);
+        [arithmetic.reduce_wide(low, high, constants), c1]
     }
-    ((low, words), borrow)
+}
+
+/// The square of a0 + a1 u.
+struct Square;
+
+impl<const N: usize> Formula<N, 2, 2> for Square {
+    #[inline(always)]
+    fn compute(
+        arithmetic: impl Arithmetic<N>,
+        [a0, a1]: [&[u64; N]; 2],
+        constants: &Constants<N>,
+    ) -> [[u64; N]; 2] {
+        // (a0 - a1)(a0 + a1) + a1 (2 a0) u; the second factors may stay unreduced, being below R.
+        let difference = subtract(a0, a1, &constants.modulus);
+        [
+            arithmetic.multiply(&difference, &add_words(a0, a1), constants),
+            arithmetic.multiply(a1, &add_words(a0, a0), constants),
+        ]
+    }
 }
 
 impl<M: Modulus<N>, const N: usize> Add for Fq2<M, N> {

@@ -9,7 +9,8 @@
 //! doubles and have signs, so subtraction is one instruction a digit and negation a change of
 //! sign. They are "centred" if all but the top one are in [-2^51, 2^51]. Products ask for
 //! |a b| <= 2^103, so of two factors one may be a sum or difference of two centred values and the
-//! other must be centred.
+//! other must be centred. Doubles hold sums of up to four centred values exactly, for their digits
+//! are at most 2^53, and [`Lanes::normal`] makes a factor of such a sum.
 //!
 //! **Form.** What memory has of a file is shifted into form as its words are cut, as in
 //! `radix52.rs`. In engine form the digits lie one after the other as 52-bit integers in two's
@@ -26,6 +27,10 @@
 //! gives. Reduced results are [0.51]: a multiple of p is taken off to the nearest, with an error
 //! below 2^-10 since the top column alone tells which. Because 2 p < 2^(64 N), the top digit of [1]
 //! fits its field in engine form, and that of [2^S] is below 2^51 like the others.
+//!
+//! In transforms values are [1], as they are loaded, [0.51] or [3], and factors from
+//! [`Lanes::pack`] are [1]. A sum of four is [12], below 2^S + 1, so its product with a factor is
+//! [3] again, and its top digit is below 2^51 with either number of digits.
 
 mod kernels;
 
@@ -33,12 +38,13 @@ use std::arch::x86_64::*;
 
 use crate::field::{self, Fp, Fq2, Modulus, PrimeField};
 
-use super::{Lanes, WIDTH_MAX};
+use super::radix52::Radix;
+use super::{Lanes, WIDTH_MAX, forward, forward_mut, rows, rows_mut};
 use kernels::{CENTRE, Integers, MASK, Product, Products, Table, UNIT};
 
 /// The token of a processor with AVX2 and fused multiply-add.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Floating(());
+pub struct Floating(());
 
 impl Floating {
     /// The token, where processor and operating system have what it takes.
@@ -58,6 +64,10 @@ impl<M: Modulus<N>, const N: usize, const K: usize> Form<M, N, K> {
     };
     /// log2 of R' / R.
     const SHIFT: usize = 52 * K - 64 * N;
+    /// Digits of p.
+    const P: [f64; K] = kernels::digits_of(&M::MODULUS, false);
+    /// 2^(52 (K - 1)) / p.
+    const RECIPROCAL: f64 = kernels::reciprocal::<N, K>(&M::MODULUS);
     /// R / R'.
     const UNSHIFT: Fp<M, N> = Fp::power_of_half(Self::SHIFT);
     /// 2^(52 K) mod p.
@@ -108,35 +118,53 @@ impl Floating {
         unsafe { _mm256_set1_epi64x(x as i64) }
     }
 
-    /// Words `from` to `from` + 3 of four rows, turned.
+    /// The words of elements, one from each of four rows.
     ///
     /// # Safety
-    /// The first four pointers are valid for reads of that many words.
+    /// The first four pointers are valid for reads of N words.
     #[inline(always)]
-    unsafe fn turn_in(self, rows: &[*const u64; WIDTH_MAX], from: usize) -> [__m256i; 4] {
-        let mut words = [self.words(0); 4];
-        for i in 0..4 {
-            // SAFETY: the caller vouches for the words; the load needs no alignment.
-            words[i] = unsafe { _mm256_loadu_si256(rows[i].wrapping_add(from).cast()) };
+    unsafe fn words_in<const N: usize>(self, rows: &[*const u64; WIDTH_MAX]) -> [__m256i; N] {
+        const { assert!(N >= 4) }
+        let mut words = [self.words(0); N];
+        // Four up to the end, and four from the start.
+        for from in [N - 4, 0] {
+            let mut part = [self.words(0); 4];
+            for i in 0..4 {
+                // SAFETY: the caller vouches for the words; the load needs no alignment.
+                part[i] = unsafe { _mm256_loadu_si256(rows[i].wrapping_add(from).cast()) };
+            }
+            words[from..from + 4].copy_from_slice(&self.transpose(part));
         }
-        self.turn(words)
+        words
     }
 
     /// The other way.
     ///
     /// # Safety
-    /// The first four pointers are valid for writes of that many words.
+    /// The first four pointers are valid for writes of N words.
     #[inline(always)]
-    unsafe fn turn_out(self, rows: &[*mut u64; WIDTH_MAX], from: usize, words: [__m256i; 4]) {
-        let words = self.turn(words);
-        for i in 0..4 {
-            // SAFETY: the caller vouches for the words; the store needs no alignment.
-            unsafe { _mm256_storeu_si256(rows[i].wrapping_add(from).cast(), words[i]) }
+    unsafe fn words_out<const N: usize>(self, rows: &[*mut u64; WIDTH_MAX], words: &[__m256i; N]) {
+        const { assert!(N >= 4) }
+        for from in [N - 4, 0] {
+            if from == 0 || N > 4 {
+                let part = [
+                    words[from],
+                    words[from + 1],
+                    words[from + 2],
+                    words[from + 3],
+                ];
+                let part = self.transpose(part);
+                for i in 0..4 {
+                    // SAFETY: the caller vouches for the words; the store needs no alignment.
+                    unsafe { _mm256_storeu_si256(rows[i].wrapping_add(from).cast(), part[i]) }
+                }
+            }
         }
     }
 
+    /// Word j of row i becomes word i of row j.
     #[inline(always)]
-    fn turn(self, rows: [__m256i; 4]) -> [__m256i; 4] {
+    fn transpose(self, rows: [__m256i; 4]) -> [__m256i; 4] {
         // SAFETY: see above.
         unsafe {
             let a = _mm256_unpacklo_epi64(rows[0], rows[1]);
@@ -237,13 +265,25 @@ impl Floating {
     /// Words in engine form of centred digits below 2^51, the top one within its field.
     #[inline(always)]
     fn join<const N: usize, const K: usize>(self, digits: &[__m256d; K]) -> [__m256i; N] {
+        let mut fields = [self.words(0); K];
+        for i in 0..K {
+            // SAFETY: see above.
+            unsafe {
+                let biased = _mm256_add_pd(digits[i], self.splat(f64::from_bits(CENTRE)));
+                fields[i] = _mm256_xor_si256(_mm256_castpd_si256(biased), self.words(CENTRE));
+            }
+        }
+        self.join_fields(&fields)
+    }
+
+    /// Words of fields of 52 bits, the top one of those that are left.
+    #[inline(always)]
+    fn join_fields<const N: usize, const K: usize>(self, fields: &[__m256i; K]) -> [__m256i; N] {
         let mut words = [self.words(0); N];
-        for (i, &digit) in digits.iter().enumerate() {
+        for (i, &field) in fields.iter().enumerate() {
             let (word, bit) = (52 * i / 64, 52 * i % 64);
             // SAFETY: see above.
             unsafe {
-                let biased = _mm256_add_pd(digit, self.splat(f64::from_bits(CENTRE)));
-                let field = _mm256_xor_si256(_mm256_castpd_si256(biased), self.words(CENTRE));
                 let low = _mm256_sllv_epi64(field, self.words(bit as u64));
                 words[word] = _mm256_or_si256(words[word], low);
                 if bit > 12 && word + 1 < N {
@@ -252,6 +292,44 @@ impl Floating {
             }
         }
         words
+    }
+
+    /// Words of the integers below p that centred digits of [0.51] stand for mod p.
+    #[inline(always)]
+    fn join_canonical<M: Modulus<N>, const N: usize, const K: usize>(
+        self,
+        digits: &[__m256d; K],
+    ) -> [__m256i; N] {
+        let mut fields = [self.words(0); K];
+        // SAFETY: see above.
+        unsafe {
+            // Integers of 52 bits without signs, but for the top one, which has that of the value.
+            // Each is lent a unit of the next, so that carries have no signs.
+            let mut carry = self.words(1);
+            for i in 0..K {
+                let biased = _mm256_add_pd(digits[i], self.splat(f64::from_bits(CENTRE)));
+                let lent = if i + 1 < K { 1u64 << 52 } else { 0 };
+                let offset = self.words(lent.wrapping_sub(CENTRE + 1));
+                fields[i] = _mm256_add_epi64(_mm256_castpd_si256(biased), offset);
+                fields[i] = _mm256_add_epi64(fields[i], carry);
+                if i + 1 < K {
+                    carry = _mm256_srli_epi64::<52>(fields[i]);
+                    fields[i] = _mm256_and_si256(fields[i], self.words(MASK));
+                }
+            }
+            let negative = _mm256_cmpgt_epi64(self.words(0), fields[K - 1]);
+            let mut carry = self.words(0);
+            for (i, field) in fields.iter_mut().enumerate() {
+                let p = self.words(Radix::<M, N, K>::P[i]);
+                *field = _mm256_add_epi64(*field, _mm256_and_si256(p, negative));
+                *field = _mm256_add_epi64(*field, carry);
+                if i + 1 < K {
+                    carry = _mm256_srli_epi64::<52>(*field);
+                    *field = _mm256_and_si256(*field, self.words(MASK));
+                }
+            }
+        }
+        self.join_fields(&fields)
     }
 
     #[inline(always)]
@@ -300,7 +378,63 @@ impl Floating {
         x
     }
 
-    /// Centres the digits of a sum of two centred values.
+    /// Digits of up to 2^53 to digits of at most 2^51 + 2, but for the top one: carries go one digit
+    /// up and no further.
+    #[inline(always)]
+    fn normal<const K: usize>(self, mut x: [__m256d; K]) -> [__m256d; K] {
+        let rounding = self.splat(1.5 * (1u128 << 104) as f64);
+        let scale = self.splat(1.0 / (1u64 << 52) as f64);
+        let mut below = self.splat(0.0);
+        for digit in &mut x[..K - 1] {
+            // SAFETY: see above.
+            unsafe {
+                // The multiple of 2^52 that is next.
+                let high = _mm256_sub_pd(_mm256_add_pd(*digit, rounding), rounding);
+                *digit = _mm256_fmadd_pd(below, scale, _mm256_sub_pd(*digit, high));
+                below = high;
+            }
+        }
+        // SAFETY: see above.
+        x[K - 1] = unsafe { _mm256_fmadd_pd(below, scale, x[K - 1]) };
+        x
+    }
+
+    /// Takes off the multiple of p next to a value of up to [2^S + 1], as its top digit tells, whose
+    /// digits are up to 2^53: gives [0.51] in centred digits. The digits below the top one are not
+    /// two of its units, which is less than 2^-14 p.
+    #[inline(always)]
+    fn reduced<M: Modulus<N>, const N: usize, const K: usize>(
+        self,
+        mut x: [__m256d; K],
+    ) -> [__m256d; K] {
+        let rounding = self.splat(1.5 * (1u128 << 104) as f64);
+        let scale = self.splat(1.0 / (1u64 << 52) as f64);
+        let centre = self.splat(f64::from_bits(CENTRE));
+        let reciprocal = self.splat(Form::<M, N, K>::RECIPROCAL);
+        // SAFETY: see above.
+        unsafe {
+            let quotient = _mm256_fmadd_pd(x[K - 1], reciprocal, centre);
+            let quotient = _mm256_sub_pd(centre, quotient);
+            let mut below = self.splat(0.0);
+            for (digit, &p) in x[..K - 1].iter_mut().zip(&Form::<M, N, K>::P) {
+                let p = self.splat(p);
+                // Of the digit and of the product, the multiples of 2^52 next to them, and what is
+                // left: twice at most 2^51.
+                let high = _mm256_sub_pd(_mm256_add_pd(*digit, rounding), rounding);
+                let product = _mm256_sub_pd(_mm256_fmadd_pd(quotient, p, rounding), rounding);
+                let rest = _mm256_sub_pd(*digit, high);
+                let rest = _mm256_add_pd(rest, _mm256_fmsub_pd(quotient, p, product));
+                *digit = _mm256_fmadd_pd(below, scale, rest);
+                below = _mm256_add_pd(high, product);
+            }
+            let p = self.splat(Form::<M, N, K>::P[K - 1]);
+            let top = _mm256_fmadd_pd(quotient, p, x[K - 1]);
+            x[K - 1] = _mm256_fmadd_pd(below, scale, top);
+        }
+        self.centre(x)
+    }
+
+    /// Centres the digits of a sum of two centred values, or little more.
     #[inline(always)]
     fn centre<const K: usize>(self, mut x: [__m256d; K]) -> [__m256d; K] {
         let rounding = self.splat(1.5 * (1u128 << 104) as f64);
@@ -386,13 +520,8 @@ macro_rules! floating_lanes {
                 self,
                 rows: &[*const u64; WIDTH_MAX],
             ) -> (Self::Vector, u8) {
-                let mut words = [self.words(0); $words];
-                // SAFETY: the caller vouches for the words of an element at each pointer: four up
-                // to the end, and four from the start.
-                unsafe {
-                    words[$words - 4..].copy_from_slice(&self.turn_in(rows, $words - 4));
-                    words[..4].copy_from_slice(&self.turn_in(rows, 0));
-                }
+                // SAFETY: the caller vouches for the words of an element at each pointer.
+                let words: [__m256i; $words] = unsafe { self.words_in(rows) };
                 let digits = if FILE {
                     self.file_digits(&words, Form::<M, $words, $digits>::SHIFT)
                 } else {
@@ -404,22 +533,42 @@ macro_rules! floating_lanes {
             #[inline(always)]
             unsafe fn scatter(self, rows: &[*mut u64; WIDTH_MAX], x: Self::Vector) {
                 let words: [__m256i; $words] = self.join(&x);
-                // SAFETY: the caller vouches for the words of an element at each pointer: four up
-                // to the end, and four from the start.
-                unsafe {
-                    if $words > 4 {
-                        self.turn_out(
-                            rows,
-                            $words - 4,
-                            [
-                                words[$words - 4],
-                                words[$words - 3],
-                                words[$words - 2],
-                                words[$words - 1],
-                            ],
-                        );
+                // SAFETY: the caller vouches for the words of an element at each pointer.
+                unsafe { self.words_out(rows, &words) }
+            }
+
+            /// [1].
+            #[inline(always)]
+            fn take(self, elements: &[Fp<M, $words>]) -> Self::Vector {
+                let rows = rows(elements, 4);
+                // SAFETY: the rows are elements, whose bytes are their words.
+                let words: [__m256i; $words] = unsafe { self.words_in(&rows) };
+                self.file_digits(&words, 0)
+            }
+
+            #[inline(always)]
+            fn put(self, x: Self::Vector, elements: &mut [Fp<M, $words>]) {
+                let x = self.reduced::<M, $words, $digits>(x);
+                let words = self.join_canonical::<M, $words, $digits>(&x);
+                // SAFETY: the rows are elements, whose bytes are their words.
+                unsafe { self.words_out(&rows_mut(&mut elements[..4]), &words) }
+            }
+
+            #[inline(always)]
+            fn turn(self, block: &mut [Self::Vector]) {
+                assert_eq!(block.len(), 4);
+                for i in 0..$digits {
+                    let mut digits = [self.words(0); 4];
+                    // SAFETY: see above; these change no bits.
+                    unsafe {
+                        for j in 0..4 {
+                            digits[j] = _mm256_castpd_si256(block[j][i]);
+                        }
+                        let digits = self.transpose(digits);
+                        for j in 0..4 {
+                            block[j][i] = _mm256_castsi256_pd(digits[j]);
+                        }
                     }
-                    self.turn_out(rows, 0, [words[0], words[1], words[2], words[3]]);
                 }
             }
 
@@ -430,6 +579,39 @@ macro_rules! floating_lanes {
                     one[i] = self.splat(Form::<M, $words, $digits>::ONE[i]);
                 }
                 one
+            }
+
+            #[inline(always)]
+            fn plus(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+                self.add(&a, &b)
+            }
+
+            #[inline(always)]
+            fn minus(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+                self.sub(&a, &b)
+            }
+
+            #[inline(always)]
+            fn normal(self, x: Self::Vector) -> Self::Vector {
+                self.normal(x)
+            }
+
+            /// [2^S + 1] -> [0.51].
+            #[inline(always)]
+            fn reduced(self, x: Self::Vector) -> Self::Vector {
+                self.reduced::<M, $words, $digits>(x)
+            }
+
+            /// [2^S] -> [0.51].
+            #[inline(always)]
+            fn fit(self, negative: u8, x: Self::Vector) -> Self::Vector {
+                // By one, for digits below 2^51 that engine form can hold.
+                self.product::<M, $words, $digits>(
+                    kernels::$multiply_reduced,
+                    self.zero(),
+                    &self.negate_where(negative, &x),
+                    &Lanes::<Fp<M, $words>>::one(self),
+                )
             }
 
             /// [2^S + 1], [3] -> [3].
@@ -480,32 +662,23 @@ macro_rules! floating_lanes {
             }
 
             #[inline(always)]
-            fn to_elements(self, x: Self::Vector, elements: &mut [Fp<M, $words>; WIDTH_MAX]) {
-                // By one, so that it is reduced.
-                let one = Lanes::<Fp<M, $words>>::one(self);
-                let x = self.product::<M, $words, $digits>(
-                    kernels::$multiply_reduced,
-                    self.zero(),
-                    &x,
-                    &one,
-                );
-                let rows = std::array::from_fn(|i| (&raw mut elements[i]).cast());
-                // SAFETY: the rows are elements of one array.
-                unsafe { Lanes::<Fp<M, $words>>::scatter(self, &rows, x) }
+            fn unpack(self, x: Self::Vector, elements: &mut [Fp<M, $words>; WIDTH_MAX]) {
+                let x = Lanes::<Fp<M, $words>>::fit(self, 0, x);
+                // SAFETY: the rows are elements, whose bytes are their words.
+                unsafe { Lanes::<Fp<M, $words>>::scatter(self, &rows_mut(elements), x) }
                 for element in &mut elements[..4] {
                     *element = <Self as Lanes<Fp<M, $words>>>::load(element);
                 }
             }
 
             #[inline(always)]
-            fn from_elements(self, elements: &[Fp<M, $words>; WIDTH_MAX]) -> Self::Vector {
+            fn pack(self, elements: &[Fp<M, $words>; WIDTH_MAX]) -> Self::Vector {
                 let mut stored = *elements;
                 for element in &mut stored[..4] {
                     *element = <Self as Lanes<Fp<M, $words>>>::store(element);
                 }
-                let rows = std::array::from_fn(|i| (&raw const stored[i]).cast());
-                // SAFETY: the rows are elements of an array that lives on.
-                unsafe { Lanes::<Fp<M, $words>>::gather::<false>(self, &rows).0 }
+                // SAFETY: the rows are elements, whose bytes are their words.
+                unsafe { Lanes::<Fp<M, $words>>::gather::<false>(self, &rows(&stored, 4)).0 }
             }
 
             fn store(x: &Fp<M, $words>) -> Fp<M, $words> {
@@ -519,7 +692,7 @@ macro_rules! floating_lanes {
                 let signs = Form::<M, $words, $digits>::SIGNS;
                 let words = stored.montgomery_words();
                 let words = std::array::from_fn(|i| words[i] ^ signs[i]);
-                let (mut words, _) = field::subtract_words(&words, &signs);
+                let (mut words, _) = field::subtract_borrowing(&words, &signs, false);
                 // In two's complement, and at most p in magnitude.
                 if words[$words - 1] >> 63 == 1 {
                     words = field::add_words(&words, &M::MODULUS);
@@ -537,10 +710,7 @@ macro_rules! floating_lanes {
                 self,
                 rows: &[*const u64; WIDTH_MAX],
             ) -> (Self::Vector, u8) {
-                let mut second = *rows;
-                for row in &mut second {
-                    *row = row.wrapping_add($words);
-                }
+                let second = forward(rows, $words);
                 // SAFETY: the caller vouches for the words of two elements at each pointer.
                 let ((c0, zero0), (c1, zero1)) = unsafe {
                     (
@@ -553,10 +723,7 @@ macro_rules! floating_lanes {
 
             #[inline(always)]
             unsafe fn scatter(self, rows: &[*mut u64; WIDTH_MAX], x: Self::Vector) {
-                let mut second = *rows;
-                for row in &mut second {
-                    *row = row.wrapping_add($words);
-                }
+                let second = forward_mut(rows, $words);
                 // SAFETY: the caller vouches for the words of two elements at each pointer.
                 unsafe {
                     Lanes::<Fp<M, $words>>::scatter(self, rows, x[0]);
@@ -565,10 +732,84 @@ macro_rules! floating_lanes {
             }
 
             #[inline(always)]
+            fn take(self, elements: &[Fq2<M, $words>]) -> Self::Vector {
+                let rows = rows(elements, 4);
+                let mut parts = [[self.words(0); $words]; 2];
+                // SAFETY: the rows are elements, whose bytes are the words of their parts.
+                unsafe {
+                    parts[0] = self.words_in(&rows);
+                    parts[1] = self.words_in(&forward(&rows, $words));
+                }
+                [
+                    self.file_digits(&parts[0], 0),
+                    self.file_digits(&parts[1], 0),
+                ]
+            }
+
+            #[inline(always)]
+            fn put(self, x: Self::Vector, elements: &mut [Fq2<M, $words>]) {
+                let x = Lanes::<Fq2<M, $words>>::reduced(self, x);
+                let c0 = self.join_canonical::<M, $words, $digits>(&x[0]);
+                let c1 = self.join_canonical::<M, $words, $digits>(&x[1]);
+                let rows = rows_mut(&mut elements[..4]);
+                // SAFETY: the rows are elements, whose bytes are the words of their parts.
+                unsafe {
+                    self.words_out(&rows, &c0);
+                    self.words_out(&forward_mut(&rows, $words), &c1);
+                }
+            }
+
+            #[inline(always)]
+            fn turn(self, block: &mut [Self::Vector]) {
+                assert_eq!(block.len(), 4);
+                for part in 0..2 {
+                    let mut parts = [block[0][part]; 4];
+                    for j in 1..4 {
+                        parts[j] = block[j][part];
+                    }
+                    Lanes::<Fp<M, $words>>::turn(self, &mut parts);
+                    for j in 0..4 {
+                        block[j][part] = parts[j];
+                    }
+                }
+            }
+
+            #[inline(always)]
             fn one(self) -> Self::Vector {
                 [
                     Lanes::<Fp<M, $words>>::one(self),
                     [self.splat(0.0); $digits],
+                ]
+            }
+
+            #[inline(always)]
+            fn plus(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+                [self.add(&a[0], &b[0]), self.add(&a[1], &b[1])]
+            }
+
+            #[inline(always)]
+            fn minus(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+                [self.sub(&a[0], &b[0]), self.sub(&a[1], &b[1])]
+            }
+
+            #[inline(always)]
+            fn normal(self, x: Self::Vector) -> Self::Vector {
+                [self.normal(x[0]), self.normal(x[1])]
+            }
+
+            #[inline(always)]
+            fn reduced(self, x: Self::Vector) -> Self::Vector {
+                [
+                    self.reduced::<M, $words, $digits>(x[0]),
+                    self.reduced::<M, $words, $digits>(x[1]),
+                ]
+            }
+
+            #[inline(always)]
+            fn fit(self, negative: u8, x: Self::Vector) -> Self::Vector {
+                [
+                    Lanes::<Fp<M, $words>>::fit(self, negative, x[0]),
+                    Lanes::<Fp<M, $words>>::fit(self, negative, x[1]),
                 ]
             }
 
@@ -666,20 +907,20 @@ macro_rules! floating_lanes {
             }
 
             #[inline(always)]
-            fn to_elements(self, x: Self::Vector, elements: &mut [Fq2<M, $words>; WIDTH_MAX]) {
+            fn unpack(self, x: Self::Vector, elements: &mut [Fq2<M, $words>; WIDTH_MAX]) {
                 let mut parts = [elements.map(|x| x.c0), elements.map(|x| x.c1)];
-                self.to_elements(x[0], &mut parts[0]);
-                self.to_elements(x[1], &mut parts[1]);
+                self.unpack(x[0], &mut parts[0]);
+                self.unpack(x[1], &mut parts[1]);
                 for (lane, element) in elements.iter_mut().enumerate() {
                     *element = Fq2::new(parts[0][lane], parts[1][lane]);
                 }
             }
 
             #[inline(always)]
-            fn from_elements(self, elements: &[Fq2<M, $words>; WIDTH_MAX]) -> Self::Vector {
+            fn pack(self, elements: &[Fq2<M, $words>; WIDTH_MAX]) -> Self::Vector {
                 [
-                    self.from_elements(&elements.map(|element| element.c0)),
-                    self.from_elements(&elements.map(|element| element.c1)),
+                    self.pack(&elements.map(|element| element.c0)),
+                    self.pack(&elements.map(|element| element.c1)),
                 ]
             }
 
@@ -722,7 +963,100 @@ floating_lanes!(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::field::{FqBls12_381, FqBn254};
+    use crate::field::{Field, ModulusFqBls12_381, ModulusFqBn254};
+    use crate::field::{FqBls12_381, FqBn254, ModulusFrBls12_381, ModulusFrBn254};
+
+    /// Sums of four values, with digits at the ends of what there may be.
+    #[test]
+    fn sums_of_four_are_normalised_and_reduced_and_stored() {
+        fn value<F: PrimeField>(digits: &[f64]) -> F {
+            let radix = F::from(1u64 << 52);
+            digits.iter().rev().fold(F::ZERO, |sum, &digit| {
+                let magnitude = F::from(digit.abs() as u64);
+                sum * radix + if digit < 0.0 { -magnitude } else { magnitude }
+            })
+        }
+        fn digits<const K: usize>(x: &[__m256d; K], lane: usize) -> [f64; K] {
+            std::array::from_fn(|i| {
+                // SAFETY: as many bytes, and every pattern is a value.
+                let lanes = unsafe { std::mem::transmute::<__m256d, [f64; 4]>(x[i]) };
+                lanes[lane]
+            })
+        }
+        fn sums<M: Modulus<N>, const N: usize, const K: usize>(lanes: Floating)
+        where
+            Floating: Lanes<Fp<M, N>, Vector = [__m256d; K]>,
+            Fp<M, N>: PrimeField,
+        {
+            let top_max = (12.0 / Form::<M, N, K>::RECIPROCAL).floor();
+            let ends = [
+                (1u64 << 53) as f64,
+                (1u64 << 53) as f64 - 1.0,
+                1.5 * (1u64 << 52) as f64,
+                (1u64 << 51) as f64,
+                (1u64 << 51) as f64 + 1.0,
+                1.0,
+                0.0,
+            ];
+            let mut seed = 1u64;
+            for round in 0..4000 {
+                let mut x = [[0.0; 4]; K];
+                for (i, digit) in x.iter_mut().enumerate() {
+                    for digit in digit {
+                        seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1);
+                        let which = (seed >> 40) as usize;
+                        *digit = ends[which % 7] * if which & 64 == 0 { 1.0 } else { -1.0 };
+                        if i + 1 == K {
+                            // Multiples of p, their halves, and zero among them.
+                            let part = f64::from((which % 49) as u32) / 48.0 - 0.5;
+                            *digit = (2.0 * part * top_max).round();
+                        } else if round % 4 == 0 {
+                            // Nothing but the multiple, or close to it.
+                            *digit = (which % 3) as f64 - 1.0;
+                        }
+                    }
+                }
+                // SAFETY: as many bytes, and every pattern is a value.
+                let x: [__m256d; K] =
+                    x.map(|x| unsafe { std::mem::transmute::<[f64; 4], __m256d>(x) });
+                let normal = Lanes::<Fp<M, N>>::normal(lanes, x);
+                let reduced = Lanes::<Fp<M, N>>::reduced(lanes, x);
+                let mut put = [Fp::<M, N>::ZERO; 4];
+                lanes.put(x, &mut put);
+                let taken = lanes.take(&put);
+                for (lane, put) in put.iter().enumerate() {
+                    let expected = value::<Fp<M, N>>(&digits(&x, lane));
+                    let normal = digits(&normal, lane);
+                    assert_eq!(value::<Fp<M, N>>(&normal), expected);
+                    for digit in &normal[..K - 1] {
+                        assert!(digit.abs() <= ((1u64 << 51) + 2) as f64);
+                    }
+                    let reduced = digits(&reduced, lane);
+                    assert_eq!(value::<Fp<M, N>>(&reduced), expected);
+                    for digit in &reduced[..K - 1] {
+                        assert!(digit.abs() <= (1u64 << 51) as f64);
+                    }
+                    assert!(reduced[K - 1].abs() * Form::<M, N, K>::RECIPROCAL <= 0.51);
+                    let (mut stored, mut words) = (vec![0; 8 * N], vec![0; 8 * N]);
+                    put.to_montgomery_le(&mut stored);
+                    expected.to_canonical_le(&mut words);
+                    assert_eq!(stored, words);
+                    let taken = digits(&taken, lane);
+                    assert_eq!(value::<Fp<M, N>>(&taken), expected);
+                    for digit in &taken[..K - 1] {
+                        assert!(digit.abs() <= (1u64 << 51) as f64);
+                    }
+                }
+            }
+        }
+        let Some(lanes) = Floating::detect() else {
+            return;
+        };
+        sums::<ModulusFqBn254, 4, 5>(lanes);
+        sums::<ModulusFrBn254, 4, 5>(lanes);
+        sums::<ModulusFrBls12_381, 4, 5>(lanes);
+        sums::<ModulusFqBls12_381, 6, 8>(lanes);
+    }
 
     /// Any words are digits in engine form, and come back.
     #[test]

@@ -21,6 +21,31 @@ use crate::field::{Fp, Modulus};
 
 use super::words::Words;
 
+/// A loop from 0 that is written out, for at most eight rounds: the compiler leaves some loops over
+/// eight limbs as loops, and then the limbs are in memory and not in registers.
+macro_rules! unroll {
+    ($count:expr, $i:ident => $body:expr) => {
+        unroll!(@ $count, $i, $body, 0 1 2 3 4 5 6 7)
+    };
+    (@ $count:expr, $i:ident, $body:expr, $($round:literal)*) => {
+        $(if $round < $count {
+            let $i: usize = $round;
+            $body;
+        })*
+    };
+}
+
+/// An array of vectors, place by place. Not by `array::from_fn`: closures are not inlined into a
+/// function that has other processor features than they.
+macro_rules! each {
+    ($w:expr, $count:expr, $i:ident => $value:expr) => {{
+        let mut vectors = [$w.splat(0); $count];
+        unroll!($count, $i => vectors[$i] = $value);
+        vectors
+    }};
+}
+pub(super) use {each, unroll};
+
 /// Modulus and constants of a field of N words in K limbs.
 pub(crate) struct Radix<M, const N: usize, const K: usize>(std::marker::PhantomData<M>);
 
@@ -62,7 +87,8 @@ impl<M: Modulus<N>, const N: usize, const K: usize> Radix<M, N, K> {
             // Below p, which has a bit to spare.
             remainder = crate::field::add_words(&remainder, &remainder);
             quotient <<= 1;
-            let (difference, borrow) = crate::field::subtract_words(&remainder, &M::MODULUS);
+            let (difference, borrow) =
+                crate::field::subtract_borrowing(&remainder, &M::MODULUS, false);
             if !borrow {
                 remainder = difference;
                 quotient |= 1;
@@ -100,27 +126,29 @@ impl<M: Modulus<N>, const N: usize, const K: usize> Radix<M, N, K> {
     #[inline(always)]
     pub(crate) fn cut<W: Words>(w: W, words: &[W::V; N], shift: usize) -> [W::V; K] {
         let mask = w.splat(MASK);
-        std::array::from_fn(|i| {
+        each!(w, K, i => {
             // Limb i has bits LIMB i - shift and on.
-            let Some(bit) = (LIMB * i).checked_sub(shift) else {
-                return w.and(w.shl(words[0], (shift - LIMB * i) as u32), mask);
-            };
-            let (word, bit) = (bit / 64, (bit % 64) as u32);
-            let mut limb = w.shr(words[word], bit);
-            if bit as usize + LIMB > 64 && word + 1 < N {
-                limb = w.or(limb, w.shl(words[word + 1], 64 - bit));
+            if LIMB * i < shift {
+                w.and(w.shl(words[0], (shift - LIMB * i) as u32), mask)
+            } else {
+                let bit = LIMB * i - shift;
+                let (word, bit) = (bit / 64, (bit % 64) as u32);
+                let mut limb = w.shr(words[word], bit);
+                if bit as usize + LIMB > 64 && word + 1 < N {
+                    limb = w.or(limb, w.shl(words[word + 1], 64 - bit));
+                }
+                if bit as usize + LIMB < 64 || i + 1 < K {
+                    limb = w.and(limb, mask);
+                }
+                limb
             }
-            if bit as usize + LIMB < 64 || i + 1 < K {
-                limb = w.and(limb, mask);
-            }
-            limb
         })
     }
 
     /// Normalised limbs to words; the value is below 2^(64 N).
     #[inline(always)]
     pub(crate) fn join<W: Words>(w: W, limbs: &[W::V; K]) -> [W::V; N] {
-        std::array::from_fn(|j| {
+        each!(w, N, j => {
             let (limb, bit) = (64 * j / LIMB, 64 * j % LIMB);
             let mut word = w.shr(limbs[limb], bit as u32);
             let mut have = LIMB - bit;
@@ -137,26 +165,11 @@ impl<M: Modulus<N>, const N: usize, const K: usize> Radix<M, N, K> {
     /// The product of normalised factors, in 2 K columns that are not normalised: below 2 K 2^52.
     #[inline(always)]
     pub(crate) fn product<W: Words>(w: W, a: &[W::V; K], b: &[W::V; K]) -> ([W::V; K], [W::V; K]) {
-        let zero = w.splat(0);
-        let mut low = [zero; K];
-        let mut high = [zero; K];
-        for i in 0..K {
-            for j in 0..K {
-                let column = i + j;
-                if column < K {
-                    low[column] = w.madd_low(low[column], a[i], b[j]);
-                } else {
-                    high[column - K] = w.madd_low(high[column - K], a[i], b[j]);
-                }
-                let column = column + 1;
-                if column < K {
-                    low[column] = w.madd_high(low[column], a[i], b[j]);
-                } else {
-                    high[column - K] = w.madd_high(high[column - K], a[i], b[j]);
-                }
-            }
-        }
-        (low, high)
+        let mut columns = ([w.splat(0); K], [w.splat(0); K]);
+        unroll!(K, i => {
+            unroll!(K, j => multiply_into(w, &mut columns, i + j, a[i], b[j]));
+        });
+        columns
     }
 
     /// The square of a normalised value in 2 K columns, below 4 K 2^52.
@@ -164,34 +177,17 @@ impl<M: Modulus<N>, const N: usize, const K: usize> Radix<M, N, K> {
     pub(crate) fn square<W: Words>(w: W, a: &[W::V; K]) -> ([W::V; K], [W::V; K]) {
         let zero = w.splat(0);
         let mut columns = ([zero; K], [zero; K]);
-        let each = |i: usize, j: usize, columns: &mut ([W::V; K], [W::V; K])| {
-            let column = i + j;
-            let place = if column < K {
-                &mut columns.0[column]
-            } else {
-                &mut columns.1[column - K]
-            };
-            *place = w.madd_low(*place, a[i], a[j]);
-            let column = column + 1;
-            let place = if column < K {
-                &mut columns.0[column]
-            } else {
-                &mut columns.1[column - K]
-            };
-            *place = w.madd_high(*place, a[i], a[j]);
-        };
         // Each mixed product once, all doubled, then the squares.
-        for i in 0..K {
-            for j in i + 1..K {
-                each(i, j, &mut columns);
-            }
-        }
-        for column in columns.0.iter_mut().chain(&mut columns.1) {
-            *column = w.add(*column, *column);
-        }
-        for i in 0..K {
-            each(i, i, &mut columns);
-        }
+        unroll!(K, i => {
+            unroll!(K, j => if j > i {
+                multiply_into(w, &mut columns, i + j, a[i], a[j])
+            });
+        });
+        unroll!(K, i => {
+            columns.0[i] = w.add(columns.0[i], columns.0[i]);
+            columns.1[i] = w.add(columns.1[i], columns.1[i]);
+        });
+        unroll!(K, i => multiply_into(w, &mut columns, 2 * i, a[i], a[i]));
         columns
     }
 
@@ -199,46 +195,32 @@ impl<M: Modulus<N>, const N: usize, const K: usize> Radix<M, N, K> {
     /// too, to columns of t / R' + [1], not normalised. Columns of up to 2^60 in magnitude are
     /// taken.
     #[inline(always)]
-    pub(crate) fn reduce<W: Words>(w: W, mut low: [W::V; K], mut high: [W::V; K]) -> [W::V; K] {
+    pub(crate) fn reduce<W: Words>(w: W, mut columns: ([W::V; K], [W::V; K])) -> [W::V; K] {
         let inverse = w.splat(Self::NEGATED_INVERSE);
         let zero = w.splat(0);
-        for i in 0..K {
+        unroll!(K, i => {
             // The multiply-add takes the low 52 bits of a column, which are its value mod 2^52
             // even if it is negative; shifting with the sign then carries what is right.
-            let m = w.madd_low(zero, low[i], inverse);
-            for j in 0..K {
-                let limb = w.splat(Self::P[j]);
-                let column = i + j;
-                if column < K {
-                    low[column] = w.madd_low(low[column], m, limb);
-                } else {
-                    high[column - K] = w.madd_low(high[column - K], m, limb);
-                }
-                let column = column + 1;
-                if column < K {
-                    low[column] = w.madd_high(low[column], m, limb);
-                } else {
-                    high[column - K] = w.madd_high(high[column - K], m, limb);
-                }
-            }
-            let carry = w.sar(low[i], LIMB as u32);
+            let m = w.madd_low(zero, columns.0[i], inverse);
+            unroll!(K, j => multiply_into(w, &mut columns, i + j, m, w.splat(Self::P[j])));
+            let carry = w.sar(columns.0[i], LIMB as u32);
             if i + 1 < K {
-                low[i + 1] = w.add(low[i + 1], carry);
+                columns.0[i + 1] = w.add(columns.0[i + 1], carry);
             } else {
-                high[0] = w.add(high[0], carry);
+                columns.1[0] = w.add(columns.1[0], carry);
             }
-        }
-        high
+        });
+        columns.1
     }
 
     /// Normalises columns of a value in [0, 2^(52 K)).
     #[inline(always)]
     pub(crate) fn carry<W: Words>(w: W, mut columns: [W::V; K]) -> [W::V; K] {
         let mask = w.splat(MASK);
-        for i in 0..K - 1 {
+        unroll!(K - 1, i => {
             columns[i + 1] = w.add(columns[i + 1], w.sar(columns[i], LIMB as u32));
             columns[i] = w.and(columns[i], mask);
-        }
+        });
         columns
     }
 
@@ -259,39 +241,70 @@ impl<M: Modulus<N>, const N: usize, const K: usize> Radix<M, N, K> {
 
     #[inline(always)]
     fn carry_minus<W: Words>(w: W, mut columns: [W::V; K], quotient: W::V) -> [W::V; K] {
-        for j in 0..K {
+        unroll!(K, j => {
             let limb = w.splat(Self::MINUS_P[j]);
             columns[j] = w.madd_low(columns[j], quotient, limb);
             if j + 1 < K {
                 columns[j + 1] = w.madd_high(columns[j + 1], quotient, limb);
             }
-        }
+        });
         let mut columns = Self::carry(w, columns);
         columns[K - 1] = w.and(columns[K - 1], w.splat(MASK));
         columns
     }
 
+    /// [2], normalised -> [1].
+    #[inline(always)]
+    pub(crate) fn canonical<W: Words>(w: W, x: &[W::V; K]) -> [W::V; K] {
+        let less = Self::carry(w, each!(w, K, i => w.sub(x[i], w.splat(Self::P[i]))));
+        // The top limb has kept its sign.
+        let negative = w.sar(less[K - 1], 63);
+        each!(w, K, i => w.or(w.and(x[i], negative), w.and_not(negative, less[i])))
+    }
+
     /// a - b + c, limb by limb, not normalised.
     #[inline(always)]
     pub(crate) fn sub_add<W: Words>(w: W, a: &[W::V; K], b: &[W::V; K], c: &[u64; K]) -> [W::V; K] {
-        std::array::from_fn(|i| w.add(w.sub(a[i], b[i]), w.splat(c[i])))
+        each!(w, K, i => w.add(w.sub(a[i], b[i]), w.splat(c[i])))
     }
 
     #[inline(always)]
     pub(crate) fn add<W: Words>(w: W, a: &[W::V; K], b: &[W::V; K]) -> [W::V; K] {
-        std::array::from_fn(|i| w.add(a[i], b[i]))
+        each!(w, K, i => w.add(a[i], b[i]))
     }
 
     #[inline(always)]
     pub(crate) fn sub<W: Words>(w: W, a: &[W::V; K], b: &[W::V; K]) -> [W::V; K] {
-        std::array::from_fn(|i| w.sub(a[i], b[i]))
+        each!(w, K, i => w.sub(a[i], b[i]))
     }
 
     /// -b where the mask is set, else b, limb by limb.
     #[inline(always)]
     pub(crate) fn negate_where<W: Words>(w: W, mask: u8, b: &[W::V; K]) -> [W::V; K] {
         let zero = w.splat(0);
-        b.map(|b| w.select(mask, b, w.sub(zero, b)))
+        each!(w, K, i => w.select(mask, b[i], w.sub(zero, b[i])))
+    }
+}
+
+/// Adds a product to its two columns.
+#[inline(always)]
+fn multiply_into<W: Words, const K: usize>(
+    w: W,
+    columns: &mut ([W::V; K], [W::V; K]),
+    column: usize,
+    a: W::V,
+    b: W::V,
+) {
+    if column < K {
+        columns.0[column] = w.madd_low(columns.0[column], a, b);
+    } else {
+        columns.1[column - K] = w.madd_low(columns.1[column - K], a, b);
+    }
+    let column = column + 1;
+    if column < K {
+        columns.0[column] = w.madd_high(columns.0[column], a, b);
+    } else {
+        columns.1[column - K] = w.madd_high(columns.1[column - K], a, b);
     }
 }
 

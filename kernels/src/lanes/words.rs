@@ -1,15 +1,15 @@
 //! Eight 64-bit words side by side, with the 52-bit multiply-add that Intel calls IFMA.
 //!
 //! [`Words`] is the seam between arithmetic and silicon: [`Avx512`] is the silicon, [`Portable`]
-//! says in plain Rust what it does. All that stands above is written once over the trait, so it is
-//! tested on every machine, those without the instructions too.
+//! says in plain Rust what it does, for tests only. All that stands above is written once over the
+//! trait, so it is tested on every machine, those without the instructions too.
 //!
 //! A value of an implementing type is a token: who holds an [`Avx512`] knows that the processor has
 //! the instructions, because [`Avx512::detect`] is the only way to one. The methods are inlined
 //! into a caller that has the features enabled; called from elsewhere they are right and slow.
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) use avx512::Avx512;
+pub(super) use avx512::Avx512;
 
 /// Eight 64-bit words and what can be done with them. Arithmetic wraps.
 pub(crate) trait Words: Copy + Send + Sync + 'static {
@@ -17,13 +17,15 @@ pub(crate) trait Words: Copy + Send + Sync + 'static {
     type V: Copy;
 
     fn splat(self, x: u64) -> Self::V;
-    fn from_array(self, x: [u64; 8]) -> Self::V;
-    fn to_array(self, x: Self::V) -> [u64; 8];
+    fn pack(self, x: [u64; 8]) -> Self::V;
+    fn unpack(self, x: Self::V) -> [u64; 8];
 
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     fn sub(self, a: Self::V, b: Self::V) -> Self::V;
     fn and(self, a: Self::V, b: Self::V) -> Self::V;
     fn or(self, a: Self::V, b: Self::V) -> Self::V;
+    /// Not a, and b.
+    fn and_not(self, a: Self::V, b: Self::V) -> Self::V;
     /// x << bits, bits < 64.
     fn shl(self, x: Self::V, bits: u32) -> Self::V;
     /// x >> bits, bits < 64, zeros coming in.
@@ -52,66 +54,75 @@ pub(crate) trait Words: Copy + Send + Sync + 'static {
     unsafe fn scatter(self, rows: &[*mut u64; 8], words: [Self::V; 4]);
 }
 
-/// Plain Rust: the specification of [`Words`].
+/// Plain Rust: the specification of [`Words`]. Calls instead of inlined code: nobody waits for it but
+/// the compiler.
+#[cfg(test)]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Portable;
 
+#[cfg(test)]
 const MASK_52: u64 = (1 << 52) - 1;
 
+#[cfg(test)]
 impl Words for Portable {
     type V = [u64; 8];
 
-    #[inline(always)]
+    #[inline(never)]
     fn splat(self, x: u64) -> [u64; 8] {
         [x; 8]
     }
 
-    #[inline(always)]
-    fn from_array(self, x: [u64; 8]) -> [u64; 8] {
+    #[inline(never)]
+    fn pack(self, x: [u64; 8]) -> [u64; 8] {
         x
     }
 
-    #[inline(always)]
-    fn to_array(self, x: [u64; 8]) -> [u64; 8] {
+    #[inline(never)]
+    fn unpack(self, x: [u64; 8]) -> [u64; 8] {
         x
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn add(self, a: [u64; 8], b: [u64; 8]) -> [u64; 8] {
         std::array::from_fn(|i| a[i].wrapping_add(b[i]))
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn sub(self, a: [u64; 8], b: [u64; 8]) -> [u64; 8] {
         std::array::from_fn(|i| a[i].wrapping_sub(b[i]))
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn and(self, a: [u64; 8], b: [u64; 8]) -> [u64; 8] {
         std::array::from_fn(|i| a[i] & b[i])
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn or(self, a: [u64; 8], b: [u64; 8]) -> [u64; 8] {
         std::array::from_fn(|i| a[i] | b[i])
     }
 
-    #[inline(always)]
+    #[inline(never)]
+    fn and_not(self, a: [u64; 8], b: [u64; 8]) -> [u64; 8] {
+        std::array::from_fn(|i| !a[i] & b[i])
+    }
+
+    #[inline(never)]
     fn shl(self, x: [u64; 8], bits: u32) -> [u64; 8] {
         x.map(|x| x << bits)
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn shr(self, x: [u64; 8], bits: u32) -> [u64; 8] {
         x.map(|x| x >> bits)
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn sar(self, x: [u64; 8], bits: u32) -> [u64; 8] {
         x.map(|x| (x as i64 >> bits) as u64)
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn madd_low(self, acc: [u64; 8], a: [u64; 8], b: [u64; 8]) -> [u64; 8] {
         std::array::from_fn(|i| {
             let product = u128::from(a[i] & MASK_52) * u128::from(b[i] & MASK_52);
@@ -119,7 +130,7 @@ impl Words for Portable {
         })
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn madd_high(self, acc: [u64; 8], a: [u64; 8], b: [u64; 8]) -> [u64; 8] {
         std::array::from_fn(|i| {
             let product = u128::from(a[i] & MASK_52) * u128::from(b[i] & MASK_52);
@@ -127,24 +138,24 @@ impl Words for Portable {
         })
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn select(self, mask: u8, clear: [u64; 8], set: [u64; 8]) -> [u64; 8] {
         std::array::from_fn(|i| if mask >> i & 1 == 1 { set[i] } else { clear[i] })
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn zeros(self, x: [u64; 8]) -> u8 {
         (0..8).fold(0, |mask, i| mask | u8::from(x[i] == 0) << i)
     }
 
-    #[inline(always)]
+    #[inline(never)]
     unsafe fn gather(self, rows: &[*const u64; 8]) -> [[u64; 8]; 4] {
         // SAFETY: the caller vouches for four words at each pointer.
         let rows = rows.map(|row| unsafe { row.cast::<[u64; 4]>().read_unaligned() });
         std::array::from_fn(|j| std::array::from_fn(|i| u64::from_le(rows[i][j])))
     }
 
-    #[inline(always)]
+    #[inline(never)]
     unsafe fn scatter(self, rows: &[*mut u64; 8], words: [[u64; 8]; 4]) {
         for (i, row) in rows.iter().enumerate() {
             let row_words: [u64; 4] = std::array::from_fn(|j| words[j][i].to_le());
@@ -162,7 +173,7 @@ mod avx512 {
 
     /// AVX-512 with IFMA: Intel from Cannon Lake and Ice Lake on, AMD from Zen 4 on.
     #[derive(Clone, Copy, Debug)]
-    pub(crate) struct Avx512(());
+    pub struct Avx512(());
 
     impl Avx512 {
         /// The token, where processor and operating system have what it takes.
@@ -187,14 +198,14 @@ mod avx512 {
         }
 
         #[inline(always)]
-        fn from_array(self, x: [u64; 8]) -> __m512i {
+        fn pack(self, x: [u64; 8]) -> __m512i {
             // SAFETY: see above; the array has the register's size, and any bits are a value.
             unsafe { std::mem::transmute(x) }
         }
 
         #[inline(always)]
-        fn to_array(self, x: __m512i) -> [u64; 8] {
-            // SAFETY: as in `from_array`.
+        fn unpack(self, x: __m512i) -> [u64; 8] {
+            // SAFETY: as in `pack`.
             unsafe { std::mem::transmute(x) }
         }
 
@@ -220,6 +231,12 @@ mod avx512 {
         fn or(self, a: __m512i, b: __m512i) -> __m512i {
             // SAFETY: see above.
             unsafe { _mm512_or_si512(a, b) }
+        }
+
+        #[inline(always)]
+        fn and_not(self, a: __m512i, b: __m512i) -> __m512i {
+            // SAFETY: see above.
+            unsafe { _mm512_andnot_si512(a, b) }
         }
 
         #[inline(always)]
@@ -270,12 +287,13 @@ mod avx512 {
             // alignment.
             unsafe {
                 // Rows i and i + 4 in one register.
-                let pair = |i: usize| {
+                let mut pairs = [_mm512_setzero_si512(); 4];
+                for i in 0..4 {
                     let low = _mm256_loadu_si256(rows[i].cast());
                     let high = _mm256_loadu_si256(rows[i + 4].cast());
-                    _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
-                };
-                let (r0, r1, r2, r3) = (pair(0), pair(1), pair(2), pair(3));
+                    pairs[i] = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high);
+                }
+                let [r0, r1, r2, r3] = pairs;
                 // Each of the 128-bit quarters holds words 0 1 or 2 3 of one row.
                 let a = _mm512_unpacklo_epi64(r0, r1);
                 let b = _mm512_unpackhi_epi64(r0, r1);
@@ -306,14 +324,17 @@ mod avx512 {
                 // Quarter i of a and c: words 0 1 and 2 3 of row 2 i; of b and d: of row 2 i + 1.
                 let low = _mm512_setr_epi64(0, 1, 8, 9, 4, 5, 12, 13);
                 let high = _mm512_setr_epi64(2, 3, 10, 11, 6, 7, 14, 15);
-                let store = |i: usize, both: __m512i| {
-                    _mm256_storeu_si256(rows[i].cast(), _mm512_castsi512_si256(both));
-                    _mm256_storeu_si256(rows[i + 4].cast(), _mm512_extracti64x4_epi64::<1>(both));
-                };
-                store(0, _mm512_permutex2var_epi64(a, low, c));
-                store(1, _mm512_permutex2var_epi64(b, low, d));
-                store(2, _mm512_permutex2var_epi64(a, high, c));
-                store(3, _mm512_permutex2var_epi64(b, high, d));
+                let both = [
+                    _mm512_permutex2var_epi64(a, low, c),
+                    _mm512_permutex2var_epi64(b, low, d),
+                    _mm512_permutex2var_epi64(a, high, c),
+                    _mm512_permutex2var_epi64(b, high, d),
+                ];
+                for i in 0..4 {
+                    _mm256_storeu_si256(rows[i].cast(), _mm512_castsi512_si256(both[i]));
+                    let high = _mm512_extracti64x4_epi64::<1>(both[i]);
+                    _mm256_storeu_si256(rows[i + 4].cast(), high);
+                }
             }
         }
     }

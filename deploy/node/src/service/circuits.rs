@@ -41,14 +41,18 @@ impl Service {
                 tracing::warn!(tenant = %row.tenant, "a circuit of a tenant that is not configured");
                 continue;
             };
-            match row.state {
-                State::Failed => {
-                    let failure = row.failure.clone().map(refused_before);
-                    self.circuits
-                        .insert((tenant, Digest(row.digest)), Circuit::new(row, failure));
+            // A failure that is not written as it is written now is found out anew.
+            let failure = row
+                .failure
+                .as_deref()
+                .and_then(|text| serde_json::from_str::<JobError>(text).ok());
+            match (row.state, failure) {
+                (State::Failed, Some(failure)) => {
+                    let key = (tenant, Digest(row.digest));
+                    self.circuits.insert(key, Circuit::new(row, Some(failure)));
                 }
-                State::Ready | State::Checking => {
-                    let full = row.state == State::Checking && row.check == Check::Full;
+                (state, _) => {
+                    let full = state != State::Ready && row.check == Check::Full;
                     let key = (tenant, Digest(row.digest));
                     self.examine(tenant, row, full);
                     if let Some(circuit) = self.circuits.get_mut(&key) {
@@ -154,10 +158,10 @@ impl Service {
             Err(error) => {
                 tracing::warn!(tenant = %it.row.tenant, %circuit, %error, "key refused");
                 it.row.state = State::Failed;
-                it.failure = Some(job_error(&error));
-                Change::Failed {
-                    failure: error.to_string(),
-                }
+                let failure = job_error(&error);
+                let text = serde_json::to_string(&failure).unwrap_or_default();
+                it.failure = Some(failure);
+                Change::Failed { failure: text }
             }
         };
         let tenant = it.row.tenant.clone();
@@ -334,17 +338,6 @@ pub(super) fn job_error(error: &RpcError) -> JobError {
         code: error.code(),
         reason: error.reason().to_owned(),
         message: error.to_string(),
-    }
-}
-
-/// The error of a key that was refused before this process began: the store has its text.
-fn refused_before(message: String) -> JobError {
-    let kind = RpcError::KeyRefused {
-        detail: String::new(),
-    };
-    JobError {
-        message,
-        ..job_error(&kind)
     }
 }
 

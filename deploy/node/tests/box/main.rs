@@ -226,15 +226,16 @@ fn a_witness_that_does_not_fit_fails_with_its_own_reason() {
     };
     assert_eq!(failure(&material().wrong).0, "selfCheckFailed");
     let (reason, message) = failure(&larger().witness);
-    assert_eq!(reason, "witnessRefused");
+    assert_eq!(reason, "witnessLength");
     assert!(message.contains("elements"), "{message}");
     let mut high = material().witness.clone();
     let end = high.len();
     high[end - 32..].fill(0xff);
     let (reason, message) = failure(&high);
-    assert_eq!(reason, "witnessRefused");
+    assert_eq!(reason, "witnessRange");
     assert!(message.contains("not below r"), "{message}");
-    assert_eq!(failure(&material().witness[..100]).0, "witnessRefused");
+    let cut = &material().witness[..100];
+    assert_eq!(failure(cut).0, "witnessTruncated");
     // The box is none the worse for it.
     bank.proved(&bank.submit(&circuit, &bank.store(&material().witness)));
     world.stop();
@@ -249,8 +250,8 @@ fn keys_that_cannot_be_trusted_are_refused() {
         bank.refusal("prover_registerCircuitV1", json!({ "zkey": zkey }))
     };
     assert_eq!(register(&material().zkey), "developmentKey");
-    assert_eq!(register(&material().witness), "keyRefused");
-    assert_eq!(register(&material().zkey[..5000]), "keyRefused");
+    assert_eq!(register(&material().witness), "keyFormat");
+    assert_eq!(register(&material().zkey[..5000]), "keyTruncated");
     let missing = json!({ "zkey": digest(b"nothing") });
     assert_eq!(
         bank.refusal("prover_registerCircuitV1", missing),
@@ -272,7 +273,7 @@ fn a_key_with_a_point_off_the_curve_fails_its_check() {
     bank.call("prover_registerCircuitV1", json!({ "zkey": circuit }));
     let info = bank.settled_circuit();
     assert_eq!(info["state"], "failed", "{info}");
-    assert_eq!(info["error"]["reason"], "keyRefused");
+    assert_eq!(info["error"]["reason"], "keyOffCurve");
     let witness = bank.store(&material().witness);
     let params = json!({ "circuit": circuit, "witness": witness });
     assert_eq!(bank.refusal("prover_submitV1", params), "circuitNotReady");

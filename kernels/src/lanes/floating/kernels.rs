@@ -128,16 +128,7 @@ impl<const K: usize> Table<K> {
             UNIT,
             CENTRE,
             centred_digit(field::negated_inverse(M::MODULUS[0]) & MASK).to_bits(),
-            {
-                // 2^(52 (K - 1)) / p, to double precision.
-                let mut p = 0.0;
-                let mut j = N;
-                while j > 0 {
-                    j -= 1;
-                    p = p * (1u128 << 64) as f64 + M::MODULUS[j] as f64;
-                }
-                (power(52 * (K - 1)) / p).to_bits()
-            },
+            reciprocal::<N, K>(&M::MODULUS).to_bits(),
             CENTRE + REDUCED,
             CENTRE - REDUCED,
             // What is left in the top column in place of CENTRE.
@@ -168,6 +159,17 @@ impl<const K: usize> Table<K> {
         }
         table
     }
+}
+
+/// 2^(52 (K - 1)) / p, to double precision.
+pub(super) const fn reciprocal<const N: usize, const K: usize>(p: &[u64; N]) -> f64 {
+    let mut double = 0.0;
+    let mut j = N;
+    while j > 0 {
+        j -= 1;
+        double = double * (1u128 << 64) as f64 + p[j] as f64;
+    }
+    power(52 * (K - 1)) / double
 }
 
 /// 2^exponent.
@@ -201,8 +203,8 @@ pub(super) const fn centred<const N: usize, const K: usize>(
     words: &[u64; N],
     p: &[u64; N],
 ) -> [f64; K] {
-    let (rest, _) = field::subtract_words(p, words);
-    if field::subtract_words(&rest, words).1 {
+    let (rest, _) = field::subtract_borrowing(p, words, false);
+    if field::subtract_borrowing(&rest, words, false).1 {
         digits_of(&rest, true)
     } else {
         digits_of(words, false)
@@ -210,7 +212,10 @@ pub(super) const fn centred<const N: usize, const K: usize>(
 }
 
 /// Centred digits of an integer or of its negative.
-const fn digits_of<const N: usize, const K: usize>(words: &[u64; N], negate: bool) -> [f64; K] {
+pub(super) const fn digits_of<const N: usize, const K: usize>(
+    words: &[u64; N],
+    negate: bool,
+) -> [f64; K] {
     let mut digits = [0.0; K];
     let mut carry = 0;
     let mut i = 0;

@@ -1,0 +1,330 @@
+//! One batch of affine additions on an engine: as many chords side by side as it has lanes.
+//!
+//! Two passes over the batch. Forwards, each group of additions gets its denominators d = x2 - x1,
+//! and running products of them are kept; [`CHAINS`] products run side by side, since each alone
+//! would wait for its own last multiplication. Then all lanes of all chains are inverted with one
+//! scalar inversion. Backwards, each group's inverse is the chain's inverse times the product
+//! kept, and the chord's slope, x and y follow: 5 multiplications and a squaring an addition. The
+//! source's x is not loaded again: s^2 - x1 - x2 is s^2 - 2 x1 - d.
+//!
+//! Points are read where they lie: sources from a key's bytes in file form or from slots, targets
+//! from slots. The forward pass changes nothing but its own memory; if it meets a denominator that
+//! is zero or a point at infinity it says so, and the caller settles those additions one by one.
+
+use crate::field::batch_inverse;
+use crate::lanes::{Engine, Lanes, Line, Task, WIDTH_MAX, forward, forward_mut};
+
+use super::accumulate::{NEGATIVE, Operation, Slot, Sources};
+use super::{Affine, Coordinate};
+
+/// Makes the additions `targets[operation.target] += source`, of which no target occurs twice nor
+/// as a source, and says whether it did: where a denominator is zero or a point is infinity, no
+/// target has been touched.
+///
+/// # Panics
+/// If an operation names a point that is not there, or the scratch is shorter than
+/// [`scratch_lines`] says.
+pub(crate) fn add_all<F: Coordinate>(
+    engine: Engine,
+    operations: &[Operation],
+    targets: &mut [Slot<F>],
+    sources: Sources<'_, F>,
+    scratch: &mut [Line],
+) -> bool {
+    assert!(scratch.len() >= scratch_lines::<F>(engine, operations.len()));
+    let points = Points::new(operations, targets, sources);
+    let scratch = scratch.as_mut_ptr();
+    engine.run(Addition { points, scratch })
+}
+
+/// Copies sources to targets, of which none occurs twice, in engine form.
+///
+/// # Panics
+/// If an operation names a point that is not there.
+pub(crate) fn copy_all<F: Coordinate>(
+    engine: Engine,
+    operations: &[Operation],
+    targets: &mut [Slot<F>],
+    sources: Sources<'_, F>,
+) {
+    engine.run(Copies(Points::new(operations, targets, sources)));
+}
+
+/// How many lines of scratch a batch of so many additions needs.
+pub(crate) fn scratch_lines<F: Coordinate>(engine: Engine, capacity: usize) -> usize {
+    engine.run::<F, _>(ScratchLines(capacity))
+}
+
+struct ScratchLines(usize);
+
+impl<F: Coordinate> Task<F> for ScratchLines {
+    type Output = usize;
+
+    #[inline(always)]
+    fn run<L: Lanes<F>>(self, _: L) -> usize {
+        L::lines(2 * self.0.div_ceil(L::WIDTH))
+    }
+}
+
+/// Points by their addresses, all of which are there.
+struct Points<'a, F> {
+    operations: &'a [Operation],
+    targets: *mut Slot<F>,
+    sources: *const u8,
+    stride: usize,
+    file: bool,
+}
+
+impl<'a, F: Coordinate> Points<'a, F> {
+    /// Holds the operations against the points: what follows trusts them.
+    fn new(
+        operations: &'a [Operation],
+        targets: &'a mut [Slot<F>],
+        sources: Sources<'a, F>,
+    ) -> Self {
+        let targets_len = targets.len();
+        let targets = targets.as_mut_ptr();
+        let (sources, sources_len, stride, file) = match sources {
+            Sources::File(bytes) => {
+                let stride = Affine::<F>::BYTES;
+                (bytes.as_ptr(), bytes.len() / stride, stride, true)
+            }
+            Sources::Slots(slots) => {
+                let stride = size_of::<Slot<F>>();
+                (slots.as_ptr().cast(), slots.len(), stride, false)
+            }
+            Sources::Own => {
+                let stride = size_of::<Slot<F>>();
+                (targets.cast_const().cast(), targets_len, stride, false)
+            }
+        };
+        let there = operations.iter().fold(true, |there, operation| {
+            there
+                & ((operation.target as usize) < targets_len)
+                & (((operation.source & !NEGATIVE) as usize) < sources_len)
+        });
+        assert!(there);
+        Self {
+            operations,
+            targets,
+            sources,
+            stride,
+            file,
+        }
+    }
+
+    fn groups<L: Lanes<F>>(&self) -> usize {
+        self.operations.len().div_ceil(L::WIDTH)
+    }
+    #[inline(always)]
+    fn group<L: Lanes<F>>(&self, g: usize, filler: [*mut u64; 2]) -> Group {
+        let mut group = Group {
+            targets: [filler[0]; WIDTH_MAX],
+            sources: [filler[1].cast_const(); WIDTH_MAX],
+            negative: 0,
+        };
+        let start = g * L::WIDTH;
+        let end = self.operations.len().min(start + L::WIDTH);
+        for (lane, operation) in self.operations[start..end].iter().enumerate() {
+            group.targets[lane] = self.targets.wrapping_add(operation.target as usize).cast();
+            let at = (operation.source & !NEGATIVE) as usize * self.stride;
+            group.sources[lane] = self.sources.wrapping_add(at).cast();
+            group.negative |= u8::from(operation.source & NEGATIVE != 0) << lane;
+        }
+        group
+    }
+
+    /// Asks for the lines of a full group's points.
+    #[inline(always)]
+    fn prefetch<L: Lanes<F>>(&self, g: usize) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            let start = g * L::WIDTH;
+            let end = self.operations.len().min(start + L::WIDTH);
+            for operation in &self.operations[start..end] {
+                let target: *const i8 = self.targets.wrapping_add(operation.target as usize).cast();
+                let at = (operation.source & !NEGATIVE) as usize * self.stride;
+                let source: *const i8 = self.sources.wrapping_add(at).cast();
+                let bytes = Affine::<F>::BYTES;
+                // SAFETY: a prefetch is a hint: it reads nothing and takes any address.
+                unsafe {
+                    for line in (0..bytes).step_by(64) {
+                        _mm_prefetch::<_MM_HINT_T0>(target.wrapping_add(line));
+                        _mm_prefetch::<_MM_HINT_T0>(source.wrapping_add(line));
+                    }
+                    _mm_prefetch::<_MM_HINT_T0>(source.wrapping_add(bytes - 1));
+                }
+            }
+        }
+    }
+}
+
+/// The points of one group.
+struct Group {
+    targets: [*mut u64; WIDTH_MAX],
+    sources: [*const u64; WIDTH_MAX],
+    negative: u8,
+}
+
+/// The same pointers to read from.
+#[inline(always)]
+fn constant(targets: &[*mut u64; WIDTH_MAX]) -> [*const u64; WIDTH_MAX] {
+    let mut rows = [std::ptr::null(); WIDTH_MAX];
+    for (row, target) in rows.iter_mut().zip(targets) {
+        *row = target.cast_const();
+    }
+    rows
+}
+
+struct Copies<'a, F>(Points<'a, F>);
+
+impl<F: Coordinate> Task<F> for Copies<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes<F>>(self, lanes: L) {
+        if self.0.file {
+            self.copy::<L, true>(lanes);
+        } else {
+            self.copy::<L, false>(lanes);
+        }
+    }
+}
+
+impl<F: Coordinate> Copies<'_, F> {
+    #[inline(always)]
+    fn copy<L: Lanes<F>, const FILE: bool>(self, lanes: L) {
+        let mut filler = [[0u64; POINT_WORDS_MAX]; 2];
+        let [target, source] = &mut filler;
+        let filler = [target.as_mut_ptr(), source.as_mut_ptr()];
+        let field_words = F::BYTES / 8;
+        for g in 0..self.0.groups::<L>() {
+            let group = self.0.group::<L>(g, filler);
+            let source_ys = forward(&group.sources, field_words);
+            let target_ys = forward_mut(&group.targets, field_words);
+            // SAFETY: y follows x in points that `Points::new` found to be there, or the fillers.
+            unsafe {
+                let (x, _) = lanes.gather::<FILE>(&group.sources);
+                let (y, _) = lanes.gather::<FILE>(&source_ys);
+                lanes.scatter(&group.targets, lanes.fit(0, x));
+                lanes.scatter(&target_ys, lanes.fit(group.negative, y));
+            }
+        }
+    }
+}
+
+struct Addition<'a, F> {
+    points: Points<'a, F>,
+    scratch: *mut Line,
+}
+
+impl<F: Coordinate> Task<F> for Addition<'_, F> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn run<L: Lanes<F>>(self, lanes: L) -> bool {
+        // Apart, so that the form is known when each is compiled.
+        if self.points.file {
+            self.add::<L, true>(lanes)
+        } else {
+            self.add::<L, false>(lanes)
+        }
+    }
+}
+
+/// Products that run side by side.
+const CHAINS: usize = 2;
+
+/// Groups ahead for which memory is asked in advance.
+const AHEAD: usize = 2;
+
+/// Words of the largest point.
+const POINT_WORDS_MAX: usize = 24;
+
+impl<F: Coordinate> Addition<'_, F> {
+    #[inline(always)]
+    fn add<L: Lanes<F>, const FILE: bool>(self, lanes: L) -> bool {
+        let field_words = F::BYTES / 8;
+        let groups = self.points.groups::<L>();
+        let denominators: *mut L::Vector = self.scratch.cast();
+        // SAFETY: the scratch holds twice as many vectors as there are groups.
+        let products = unsafe { denominators.add(groups) };
+        // What fills the lanes of the last group: points with x = 1 and x = 2, in either form no
+        // multiple of p apart.
+        let mut filler = [[0u64; POINT_WORDS_MAX]; 2];
+        filler[0][0] = 1;
+        filler[1][0] = 2;
+        let [target, source] = &mut filler;
+        let filler = [target.as_mut_ptr(), source.as_mut_ptr()];
+
+        let mut chains = [lanes.one(); CHAINS];
+        let mut infinite = 0;
+        for g in 0..groups {
+            if g + AHEAD < groups {
+                self.points.prefetch::<L>(g + AHEAD);
+            }
+            let group = self.points.group::<L>(g, filler);
+            let targets = constant(&group.targets);
+            // SAFETY: x comes first in points that `Points::new` found to be there, or the
+            // fillers; vector g is within the scratch.
+            unsafe {
+                let (source, source_zero) = lanes.gather::<FILE>(&group.sources);
+                let (target, target_zero) = lanes.gather::<false>(&targets);
+                infinite |= source_zero | target_zero;
+                let d = lanes.difference(source, target);
+                denominators.add(g).write(d);
+                products.add(g).write(chains[g % CHAINS]);
+                chains[g % CHAINS] = lanes.mul(chains[g % CHAINS], d);
+            }
+        }
+        // All zero words may be a point with x = 0 as well: rare enough to ask one by one.
+        if infinite != 0 || !invert(lanes, &mut chains) {
+            return false;
+        }
+        for g in (0..groups).rev() {
+            if g >= AHEAD {
+                self.points.prefetch::<L>(g - AHEAD);
+            }
+            let group = self.points.group::<L>(g, filler);
+            let targets = constant(&group.targets);
+            let target_ys = forward(&targets, field_words);
+            let source_ys = forward(&group.sources, field_words);
+            let new_ys = forward_mut(&group.targets, field_words);
+            // SAFETY: as above, y following x; the vectors were written in the first pass.
+            unsafe {
+                let d = denominators.add(g).read();
+                let inverse = lanes.mul(chains[g % CHAINS], products.add(g).read());
+                chains[g % CHAINS] = lanes.mul(chains[g % CHAINS], d);
+                let (x, _) = lanes.gather::<false>(&targets);
+                let (y, _) = lanes.gather::<false>(&target_ys);
+                let (source_y, _) = lanes.gather::<FILE>(&source_ys);
+                let rise = lanes.signed_difference(group.negative, source_y, y);
+                let slope = lanes.mul(inverse, rise);
+                let x3 = lanes.square_less(slope, x, d);
+                let y3 = lanes.chord(slope, x, x3, y);
+                lanes.scatter(&group.targets, x3);
+                lanes.scatter(&new_ys, y3);
+            }
+        }
+        true
+    }
+}
+
+/// Inverts all lanes of all chains, unless one is zero.
+#[inline(always)]
+fn invert<F: Coordinate, L: Lanes<F>>(lanes: L, chains: &mut [L::Vector; CHAINS]) -> bool {
+    let mut elements = [[F::ONE; WIDTH_MAX]; CHAINS];
+    for (chain, elements) in chains.iter().zip(&mut elements) {
+        lanes.unpack(*chain, elements);
+    }
+    let flat = elements.as_flattened_mut();
+    if flat.iter().any(F::is_zero) {
+        return false;
+    }
+    batch_inverse(flat);
+    for (chain, elements) in chains.iter_mut().zip(&elements) {
+        *chain = lanes.pack(elements);
+    }
+    true
+}
