@@ -132,7 +132,7 @@ fn a_program_whose_proofs_do_not_hold_is_refused() {
         // Good once, then idle: the proof of the round before must not be found again.
         (
             format!(
-                "[ -e '{folder}/once' ] || '{BENCH}' whole --threads 1 \"$@\"; touch '{folder}/once'"
+                "[ -e '{folder}/once' ] && exit; '{BENCH}' whole --threads 1 \"$@\" && touch '{folder}/once'"
             ),
             "it wrote no",
         ),

@@ -3,8 +3,9 @@
 //!
 //! An element is an array of 64-bit words in Montgomery form, x R mod p with R = 2^(64 N), always
 //! reduced: that is also the byte layout of snarkjs's keys, so a coordinate is used as it lies in
-//! the file. Time depends on values in [`Field::inverse`] and [`Field::pow`] only; the rest has
-//! no branch on data.
+//! the file. Products are made by x86-64 assembly where the processor has the instructions and by
+//! portable Rust elsewhere (`path`); both give the same words. Time depends on values in
+//! [`Field::inverse`] and [`Field::pow`] only; the rest has no branch on data.
 
 #[cfg(all(target_arch = "x86_64", not(target_os = "windows")))]
 mod assembly;

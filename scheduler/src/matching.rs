@@ -192,10 +192,16 @@ impl Matcher {
                 break;
             }
             let fair = u128::from(left) * u128::from(value) / u128::from(values);
-            let gift = u64::try_from(fair).unwrap_or(u64::MAX).min(room(rates, i));
+            let room = room(rates, i);
+            let gift = u64::try_from(fair).unwrap_or(u64::MAX).min(room);
             rates[i].0 += gift;
-            left -= gift;
-            values -= value;
+            // Who is full leaves the rest to the others. From the first that is not, the level
+            // stands, and each gets the floor of its exact share: what rounding leaves over is
+            // nobody's, for as a fraction it would count, and who got it would depend on the order.
+            if gift == room {
+                left -= gift;
+                values -= value;
+            }
         }
         rates
     }

@@ -248,6 +248,37 @@ proptest! {
     }
 }
 
+/// Guarantees that leave 2^-32 of a core over. That remainder used to go whole to whoever came last
+/// in the order of filling, as a fraction that counted: it made claim 1 a contender for the second
+/// core, where its debt won. With a larger value it came earlier, had no fraction any more, and
+/// lost the core. A remainder of rounding is now nobody's.
+#[test]
+fn the_remainder_of_rounding_decides_nothing() {
+    let claim = |want, guarantee| Claim {
+        want,
+        guarantee: Rate(guarantee),
+        value: 1,
+        ..Claim::default()
+    };
+    let mut claims = [
+        claim(1, 1_546_188_226),
+        Claim {
+            debt: 18_750_000,
+            aged: Some(Nanos(0)),
+            ..claim(3, 0)
+        },
+        claim(1, 2_748_779_069),
+    ];
+    let promised: u64 = claims.iter().map(|claim| claim.guarantee.0).sum();
+    assert_eq!(promised, Rate::ONE.0 - 1);
+    let mut matcher = Matcher::default();
+    for value in [1, 4] {
+        claims[1].value = value;
+        matcher.decide(SLICE, &claims, &[Seat::default(); 2]);
+        assert_eq!(matcher.counts(), [0, 1, 1], "with a value of {value}");
+    }
+}
+
 /// The whole machine at its bounds: 1,024 seats, 256 tenants that all want everything.
 #[test]
 fn a_full_box_is_shared_out_whole() {

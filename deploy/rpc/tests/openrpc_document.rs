@@ -11,7 +11,7 @@ use caldera_rpc::methods::{
     RegisterCircuit, StageTiming, Submit, TenantStatus, Timings, UnitStatus, UnregisterCircuit,
     Unregistered,
 };
-use caldera_rpc::openrpc::document;
+use caldera_rpc::openrpc::{DISCOVER, document};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -380,6 +380,19 @@ fn every_error() {
     // The two queues share a code, and so do the faults of a key and those of a witness.
     let shared = (2 - 1) + (KeyFault::ALL.len() - 1) + (WitnessFault::ALL.len() - 1);
     assert_eq!(codes.len(), errors().len() - shared);
+}
+
+/// The page for people has every method as a heading and every reason.
+#[test]
+fn the_protocol_page_has_them_all() {
+    let page = include_str!("../../../docs/protocol.md");
+    for name in Method::ALL.map(Method::name).iter().chain([&DISCOVER]) {
+        assert!(page.contains(&format!("\n### {name}\n")), "{name}");
+    }
+    for error in errors() {
+        let reason = error.reason();
+        assert!(page.contains(&format!("`{reason}`")), "{reason}");
+    }
 }
 
 /// A `$ref` that leads nowhere breaks every generator.

@@ -205,10 +205,17 @@ impl<F: Coordinate> Copies<'_, F> {
             let target_ys = forward_mut(&group.targets, field_words);
             // SAFETY: y follows x in points that `Points::new` found to be there, or the fillers.
             unsafe {
-                let (x, _) = lanes.gather::<FILE>(&group.sources);
-                let (y, _) = lanes.gather::<FILE>(&source_ys);
+                let (x, x_zero) = lanes.gather::<FILE>(&group.sources);
+                let (y, y_zero) = lanes.gather::<FILE>(&source_ys);
                 lanes.scatter(&group.targets, lanes.fit(0, x));
                 lanes.scatter(&target_ys, lanes.fit(group.negative, y));
+                // Infinity stays all zero, which a multiple of the modulus is not.
+                let mut infinite = x_zero & y_zero;
+                while infinite != 0 {
+                    let lane = infinite.trailing_zeros() as usize;
+                    group.targets[lane].write_bytes(0, 2 * field_words);
+                    infinite &= infinite - 1;
+                }
             }
         }
     }

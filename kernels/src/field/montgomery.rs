@@ -1,8 +1,8 @@
 //! Montgomery arithmetic on little-endian arrays of 64-bit words, for moduli with a spare top bit.
 //!
-//! Everything here is a `const fn` over a modulus that is handed in: the same code computes the
-//! constants of a field at compile time and, inlined with the modulus known, its products at run
-//! time. R is 2^(64 N).
+//! What a field's constants need is a `const fn` over a modulus that is handed in: the same code
+//! computes them at compile time and, inlined with the modulus known, products at run time, where
+//! the processor has no faster way (see `path`). R is 2^(64 N).
 //!
 //! - [`multiply`] is the coarsely integrated operand scanning of Koc, Acar and Kaliski without
 //!   the extra carry word, which a modulus below 2^(64 N - 1) never needs (the observation is
