@@ -400,8 +400,8 @@ impl Floating {
     }
 
     /// Takes off the multiple of p next to a value of up to [2^S + 1], as its top digit tells, whose
-    /// digits are up to 2^53: gives [0.51] in centred digits. The digits below the top one are not
-    /// two of its units, which is less than 2^-14 p.
+    /// digits are up to 2^53: gives [0.51] in centred digits. The digits below the top one make
+    /// little more than two of its units, less than 2^-14 p.
     #[inline(always)]
     fn reduced<M: Modulus<N>, const N: usize, const K: usize>(
         self,
