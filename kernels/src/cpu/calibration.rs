@@ -13,7 +13,7 @@ use crate::curve::accumulate::{Adder, Slot, Sources};
 use crate::curve::{Affine, Bls12_381, Bn254, Coordinate, Curve};
 use crate::device::Group;
 use crate::field::{Field, PrimeField};
-use crate::lanes::Engine;
+use crate::lanes::{Engine, Laned};
 
 /// Costs for both curves.
 pub(crate) struct Rates {
@@ -59,7 +59,7 @@ impl CurveRates {
             budget_ns,
             element_ns: multiplication_ns + ELEMENT_MEMORY_NS,
             entry_ns: multiplication_ns + ENTRY_MEMORY_NS,
-            butterfly_ns: butterfly_ns::<C::Fr>(),
+            butterfly_ns: butterfly_ns::<C::Fr>(engine),
             look_ns: LOOK_NS,
             addition_g1_ns: addition_ns::<C::Fq>(engine) * ADDITION_FACTOR + ADDITION_MEMORY_NS,
             addition_g2_ns: addition_ns::<C::Fq2>(engine) * ADDITION_FACTOR + ADDITION_MEMORY_NS,
@@ -114,7 +114,11 @@ fn multiplication_ns<F: PrimeField>() -> f64 {
     })
 }
 
-fn butterfly_ns<F: PrimeField>() -> f64 {
+fn butterfly_ns<F: PrimeField + Laned>(engine: Option<Engine>) -> f64 {
+    if let Some(engine) = engine {
+        let (butterflies, run) = super::ntt::trial::<F>(engine);
+        return fastest_ns(butterflies, run);
+    }
     let mut data = elements::<F>(3 * COUNT);
     let (values, twiddles) = data.split_at_mut(2 * COUNT);
     fastest_ns(COUNT, || {

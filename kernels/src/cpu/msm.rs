@@ -627,6 +627,10 @@ impl<F: Coordinate> Lane<F> {
     fn begin(&mut self, task: usize, layout: &Layout) {
         self.log2 = layout.window - 1;
         self.buckets.clear(1 << self.log2);
+        // A batch of half of the buckets meets its own buckets 39 times in 100 additions; beyond
+        // that, conflicts cost more than larger batches save.
+        self.accumulator
+            .limit((1usize << self.log2 >> 1).max(BATCH_MIN));
         self.kind = Scalars::Full;
         self.cursor = Cursor::default();
         self.step = Step::Fill(task);
@@ -761,6 +765,9 @@ const LANE_MIN: usize = 2048;
 
 /// Points with scalar one below which another task is not worth its buckets.
 const ONES_TASK_MIN: usize = 8192;
+
+/// Additions below which an inversion costs more than conflicts do.
+const BATCH_MIN: usize = 256;
 
 /// Denominators of a batch: 512 additions in BN254's G1 for scalar code, whose inversion then costs
 /// two percent, and four times as many on an engine, which is four times as fast.

@@ -595,6 +595,21 @@ fn decimate_frequency_inverse<F: PrimeField>(
     }
 }
 
+/// A unit's levels on an engine, to be timed: how many butterflies it has, and one run of it.
+pub(crate) fn trial<F: PrimeField + Laned>(engine: Engine) -> (usize, impl FnMut()) {
+    let log2 = LEVELS_ALONE;
+    let tables = Tables::new(engine, &twiddles::<F>(log2));
+    let mut elements = vec![F::ONE; 1 << log2];
+    let mut lines = vec![Line::EMPTY; levels::lines::<F>(engine, 1 << log2)];
+    let levels = Levels { low: 0, high: log2 };
+    let pass = Pass::Frequency {
+        levels,
+        inverse: true,
+    };
+    let run = move || tables.run_unit(pass, 0, &[], &mut elements, &mut lines);
+    ((log2 as usize) << (log2 - 1), run)
+}
+
 /// The most levels of one pass: a unit of 2^10 rows of eight is 256 KiB, within a second-level
 /// cache, and takes about 1.3 ms.
 const LEVELS_MAX: u32 = 10;

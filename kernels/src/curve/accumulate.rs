@@ -256,8 +256,9 @@ impl<F: Coordinate> Adder<F> {
                     // Part of the time has been spent, and settling costs more than adding.
                     self.additions += SETTLING * self.operations.len() as u64;
                     settle(engine, &mut self.operations, slots, sources);
-                    let added = batch::add_all(engine, &self.operations, slots, sources, lines);
-                    assert!(added, "what hindered the batch has been settled");
+                    // What hindered the batch has been settled, unless coordinates were never
+                    // checked and are beyond the modulus: then the sum means nothing anyway.
+                    batch::add_all(engine, &self.operations, slots, sources, lines);
                 }
             }
             (
@@ -448,6 +449,13 @@ impl<F: Coordinate> Accumulator<F> {
         }
     }
 
+    /// Makes batches smaller from now on, or as large as they were made for. Nothing may be
+    /// waiting.
+    pub(crate) fn limit(&mut self, batch: usize) {
+        assert!(self.queue.is_empty());
+        self.adder.capacity = batch.clamp(1, self.spare.len());
+    }
+
     /// Additions made since the start: the measure of work.
     #[inline(always)]
     pub(crate) fn additions(&self) -> u64 {
@@ -467,7 +475,7 @@ impl<F: Coordinate> Accumulator<F> {
         let stamp = buckets.stamps[bucket as usize];
         if stamp == self.batch {
             self.queue.push((bucket, source));
-            if self.queue.len() == self.spare.len() {
+            if self.queue.len() == self.adder.capacity {
                 self.flush(buckets, sources);
                 self.collapse(buckets, sources);
             }

@@ -116,6 +116,7 @@ impl<'a, F: Coordinate> Points<'a, F> {
     fn groups<L: Lanes<F>>(&self) -> usize {
         self.operations.len().div_ceil(L::WIDTH)
     }
+
     #[inline(always)]
     fn group<L: Lanes<F>>(&self, g: usize, filler: [*mut u64; 2]) -> Group {
         let mut group = Group {
