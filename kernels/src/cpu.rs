@@ -53,6 +53,17 @@ pub struct CpuConfig {
     pub lanes: usize,
 }
 
+/// Which vector instructions a device uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Vectors {
+    /// The best that the processor has, or none.
+    Best,
+    /// None.
+    None,
+    /// AVX2 with FMA.
+    Avx2,
+}
+
 /// The CPU as a [`Device`]. See the top of the module.
 pub struct CpuDevice {
     info: DeviceInfo,
@@ -80,10 +91,15 @@ impl CpuDevice {
         Self::on(config, Engine::best())
     }
 
-    /// The same without vector instructions, whatever the processor has: what runs where there are
-    /// none, to be tested and measured everywhere.
-    pub fn scalar(config: CpuConfig) -> Arc<Self> {
-        Self::on(config, None)
+    /// The same with other vector instructions than the processor's best: what runs on other
+    /// processors, to be tested and measured on this one. `None` where it lacks them.
+    pub fn with_vectors(config: CpuConfig, vectors: Vectors) -> Option<Arc<Self>> {
+        let engine = match vectors {
+            Vectors::Best => Engine::best(),
+            Vectors::None => None,
+            Vectors::Avx2 => Some(Engine::avx2()?),
+        };
+        Some(Self::on(config, engine))
     }
 
     fn on(config: CpuConfig, engine: Option<Engine>) -> Arc<Self> {

@@ -7,6 +7,7 @@
 //! | engine | elements | needs |
 //! |---|---|---|
 //! | [`Radix52`] over `words::Avx512` | 8 | AVX-512 with IFMA |
+//! | [`Floating`] | 4 | AVX2 with FMA |
 //! | [`Radix52`] over `words::Portable` | 8 | nothing: the twin that the first is tested against |
 //!
 //! Where there is nothing better than the twin, the scalar code of `field` and `curve` is faster
@@ -16,11 +17,15 @@
 //! choice at run time; a [`Task`] is what is compiled once for each engine, inlined into an entry
 //! function that has the processor's features enabled.
 
+#[cfg(target_arch = "x86_64")]
+mod floating;
 mod radix52;
 mod words;
 
 use crate::field::{Field, Fp, Fq2, Modulus, PrimeField};
 
+#[cfg(target_arch = "x86_64")]
+use floating::Floating;
 use radix52::{Radix, each, unroll};
 use words::Words;
 
@@ -60,15 +65,30 @@ pub enum Engine {
     /// AVX-512 with IFMA.
     #[cfg(target_arch = "x86_64")]
     Avx512(words::Avx512),
+    /// AVX2 with FMA.
+    #[cfg(target_arch = "x86_64")]
+    Floating(Floating),
 }
 
 impl Engine {
     /// The fastest engine here; `None` where scalar code is faster.
     pub fn best() -> Option<Self> {
+        Self::avx512().or_else(Self::avx2)
+    }
+
+    /// The engine for AVX-512, where the processor has what it takes.
+    fn avx512() -> Option<Self> {
         #[cfg(target_arch = "x86_64")]
-        if let Some(words) = words::Avx512::detect() {
-            return Some(Self::Avx512(words));
-        }
+        return words::Avx512::detect().map(Self::Avx512);
+        #[cfg(not(target_arch = "x86_64"))]
+        None
+    }
+
+    /// The engine for AVX2, where the processor has what it takes.
+    pub(crate) fn avx2() -> Option<Self> {
+        #[cfg(target_arch = "x86_64")]
+        return Floating::detect().map(Self::Floating);
+        #[cfg(not(target_arch = "x86_64"))]
         None
     }
 
@@ -76,7 +96,8 @@ impl Engine {
     #[cfg(test)]
     pub(crate) fn all() -> Vec<Self> {
         let mut all = vec![Self::Portable];
-        all.extend(Self::best());
+        all.extend(Self::avx512());
+        all.extend(Self::avx2());
         all
     }
 
@@ -147,6 +168,18 @@ macro_rules! laned {
                         }
                         // SAFETY: the token says that the processor has the features.
                         unsafe { enter::<Self, T>(words, task) }
+                    }
+                    #[cfg(target_arch = "x86_64")]
+                    Engine::Floating(lanes) => {
+                        #[target_feature(enable = "avx2,fma")]
+                        fn enter<F: Field, T: Task<F>>(lanes: Floating, task: T) -> T::Output
+                        where
+                            Floating: Lanes<F>,
+                        {
+                            task.run(lanes)
+                        }
+                        // SAFETY: the token says that the processor has the features.
+                        unsafe { enter::<Self, T>(lanes, task) }
                     }
                 }
             }
@@ -250,10 +283,10 @@ pub trait Lanes<F: Field>: Copy + Send + Sync + 'static {
     /// One in every lane.
     fn one(self) -> Self::Vector;
 
-    /// a + b, not yet normal: a sum of few.
+    /// a + b, not yet normal: a sum of at most four of what the other functions give.
     fn plus(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
 
-    /// a - b, not yet normal; b a sum of at most two.
+    /// a - b, likewise; b a sum of at most two.
     fn minus(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
 
     /// The same, fit for [`Lanes::mul`].
@@ -976,6 +1009,14 @@ mod tests {
     fn avx512_words_agree_with_the_scalar_field_where_there_are_any() {
         if let Some(words) = words::Avx512::detect() {
             agrees_everywhere(Radix52(words));
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn doubles_agree_with_the_scalar_field_where_they_can_be_multiplied() {
+        if let Some(lanes) = Floating::detect() {
+            agrees_everywhere(lanes);
         }
     }
 }

@@ -5,15 +5,29 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use caldera_kernels::conformance::{Effort, run};
-use caldera_kernels::cpu::{CpuConfig, CpuDevice};
+use caldera_kernels::cpu::{CpuConfig, CpuDevice, Vectors};
 use caldera_kernels::curve::{Bls12_381, Bn254, Curve};
 use caldera_kernels::field::PrimeField;
 use caldera_kernels::{CurveId, Device, Form, Group, Progress, Transform, Work};
 
 fn conforms(curve: CurveId, quantum: Duration, lanes: usize, effort: Effort, seed: u64) {
-    let device = CpuDevice::new(CpuConfig { quantum, lanes });
+    conforms_with(Vectors::Best, curve, quantum, lanes, effort, seed);
+}
+
+fn conforms_with(
+    vectors: Vectors,
+    curve: CurveId,
+    quantum: Duration,
+    lanes: usize,
+    effort: Effort,
+    seed: u64,
+) {
+    // There is nothing to try where the processor lacks them.
+    let Some(device) = CpuDevice::with_vectors(CpuConfig { quantum, lanes }, vectors) else {
+        return;
+    };
     if let Err(failure) = run(&*device, curve, effort, seed) {
-        panic!("{lanes} lanes of {quantum:?}, seed {seed}: {failure}");
+        panic!("vectors {vectors:?}, {lanes} lanes of {quantum:?}, seed {seed}: {failure}");
     }
 }
 
@@ -50,6 +64,23 @@ fn cut_everywhere() {
         Effort::Quick,
         6,
     );
+}
+
+/// What runs on other processors: every kind of pass and large batches, and the smallest quanta.
+fn conforms_with_other_vectors(vectors: Vectors) {
+    let (two_ms, least) = (Duration::from_millis(2), Duration::from_nanos(1));
+    conforms_with(vectors, CurveId::Bn254, two_ms, 4, Effort::Full, 9);
+    conforms_with(vectors, CurveId::Bls12_381, least, 3, Effort::Quick, 10);
+}
+
+#[test]
+fn without_vectors() {
+    conforms_with_other_vectors(Vectors::None);
+}
+
+#[test]
+fn with_avx2() {
+    conforms_with_other_vectors(Vectors::Avx2);
 }
 
 /// More lanes than windows, so that windows are cut into slices.
