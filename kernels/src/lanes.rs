@@ -10,8 +10,9 @@
 //! | [`Floating`] | 4 | AVX2 with FMA |
 //! | [`Radix52`] over `words::Portable` | 8 | nothing: the twin that the first is tested against |
 //!
-//! Where there is nothing better than the twin, the scalar code of `field` and `curve` is faster
-//! and does the work.
+//! The twin is no engine to choose: it is held against the scalar field by itself, operation by
+//! operation, for what runs on engines would take minutes more to compile for it. Where a processor
+//! has nothing better, the scalar code of `field` and `curve` does the work.
 //!
 //! An engine's value is a token: it exists only where the processor can run it. [`Engine`] is the
 //! choice at run time; a [`Task`] is what is compiled once for each engine, inlined into an entry
@@ -59,9 +60,6 @@ pub trait Task<F: Field> {
 /// An engine that this processor has.
 #[derive(Clone, Copy, Debug)]
 pub enum Engine {
-    /// The twin in plain Rust.
-    #[cfg(test)]
-    Portable,
     /// AVX-512 with IFMA.
     #[cfg(target_arch = "x86_64")]
     Avx512(words::Avx512),
@@ -95,10 +93,7 @@ impl Engine {
     /// All engines that this processor has, to be tested against each other.
     #[cfg(test)]
     pub(crate) fn all() -> Vec<Self> {
-        let mut all = vec![Self::Portable];
-        all.extend(Self::avx512());
-        all.extend(Self::avx2());
-        all
+        Self::avx512().into_iter().chain(Self::avx2()).collect()
     }
 
     /// Engine form of an element, kept in the bytes of one.
@@ -155,8 +150,6 @@ macro_rules! laned {
             #[inline]
             fn run<T: Task<Self>>(engine: Engine, task: T) -> T::Output {
                 match engine {
-                    #[cfg(test)]
-                    Engine::Portable => task.run(Radix52(words::Portable)),
                     #[cfg(target_arch = "x86_64")]
                     Engine::Avx512(words) => {
                         #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512ifma")]
