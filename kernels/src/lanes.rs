@@ -877,6 +877,7 @@ mod tests {
     }
 
     /// Every operation on memory in both forms against the scalar field.
+    #[inline(always)]
     #[expect(clippy::needless_range_loop, reason = "lanes index several arrays")]
     fn agrees<F: Field, L: Lanes<F>>(lanes: L) {
         let words = F::BYTES / 8;
@@ -975,41 +976,38 @@ mod tests {
         }
     }
 
-    fn agrees_everywhere<L>(lanes: L)
-    where
-        L: Lanes<FqBn254>
-            + Lanes<FrBn254>
-            + Lanes<FqBls12_381>
-            + Lanes<FrBls12_381>
-            + Lanes<crate::field::Fq2<crate::field::ModulusFqBn254, 4>>
-            + Lanes<crate::field::Fq2<crate::field::ModulusFqBls12_381, 6>>,
-    {
-        agrees::<FqBn254, L>(lanes);
-        agrees::<FrBn254, L>(lanes);
-        agrees::<FqBls12_381, L>(lanes);
-        agrees::<FrBls12_381, L>(lanes);
-        agrees::<crate::field::Fq2<crate::field::ModulusFqBn254, 4>, L>(lanes);
-        agrees::<crate::field::Fq2<crate::field::ModulusFqBls12_381, 6>, L>(lanes);
-    }
+    struct Agrees;
 
-    #[test]
-    fn portable_words_agree_with_the_scalar_field() {
-        agrees_everywhere(Radix52(Portable));
-    }
+    impl<F: Field> Task<F> for Agrees {
+        type Output = ();
 
-    #[cfg(target_arch = "x86_64")]
-    #[test]
-    fn avx512_words_agree_with_the_scalar_field_where_there_are_any() {
-        if let Some(words) = words::Avx512::detect() {
-            agrees_everywhere(Radix52(words));
+        #[inline(always)]
+        fn run<L: Lanes<F>>(self, lanes: L) {
+            agrees(lanes);
         }
     }
 
-    #[cfg(target_arch = "x86_64")]
+    type Fq2Bn254 = Fq2<crate::field::ModulusFqBn254, 4>;
+    type Fq2Bls12_381 = Fq2<crate::field::ModulusFqBls12_381, 6>;
+
+    /// The twin is compiled for the two sizes of prime fields and one extension; its operations
+    /// are calls, which take the compiler long.
     #[test]
-    fn doubles_agree_with_the_scalar_field_where_they_can_be_multiplied() {
-        if let Some(lanes) = Floating::detect() {
-            agrees_everywhere(lanes);
+    fn portable_words_agree_with_the_scalar_field() {
+        agrees::<FqBn254, _>(Radix52(Portable));
+        agrees::<FqBls12_381, _>(Radix52(Portable));
+        agrees::<Fq2Bn254, _>(Radix52(Portable));
+    }
+
+    #[test]
+    fn every_engine_here_agrees_with_the_scalar_field() {
+        for engine in Engine::all() {
+            engine.run::<FqBn254, _>(Agrees);
+            engine.run::<FrBn254, _>(Agrees);
+            engine.run::<FqBls12_381, _>(Agrees);
+            engine.run::<FrBls12_381, _>(Agrees);
+            engine.run::<Fq2Bn254, _>(Agrees);
+            engine.run::<Fq2Bls12_381, _>(Agrees);
         }
     }
 }
