@@ -15,7 +15,7 @@
 //! below 2^52 ("normalised", which the multiply-add wants of its factors). R' is 2^6.4 p (BN254),
 //! 2^5.1 p (BLS12-381's r) or 2^35.3 p (its q). A Montgomery product of [a] and [b] is
 //! [1 + a b p / R'], so [2] wherever a b p <= R'. Beside each function stands what it takes
-//! and gives; the tests drive the extremes through the portable twin with overflow checks.
+//! and gives; the tests take products of products of differences of 0, 1, p - 1 and others.
 
 use crate::field::{Fp, Modulus};
 
