@@ -349,16 +349,21 @@ fn commit() -> Option<String> {
 }
 
 fn command_line() -> String {
-    let mut arguments = std::env::args();
-    let program = arguments.next().unwrap_or_default();
-    let program = Path::new(&program)
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy();
-    std::iter::once(program.into_owned())
-        .chain(arguments)
+    std::env::args()
+        .map(|argument| without_folders(&argument))
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+/// An argument with paths cut to the names of their files: where somebody keeps things says
+/// nothing of a figure. What stands before a path, as in `name=/a/path`, stays.
+fn without_folders(argument: &str) -> String {
+    let (before, path) = match argument.split_once('=') {
+        Some((before, path)) => (format!("{before}="), path),
+        None => (String::new(), argument),
+    };
+    let name = Path::new(path).file_name().unwrap_or_default();
+    format!("{before}{}", name.to_string_lossy())
 }
 
 /// RFC 3339 of seconds since 1970. The days are turned into a date as Howard Hinnant's
@@ -391,6 +396,20 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::clock::Times;
+
+    #[test]
+    fn commands_are_kept_without_folders() {
+        for (argument, kept) in [
+            ("/some/where/caldera-bench", "caldera-bench"),
+            ("prove", "prove"),
+            ("--zkey=keys/circuit.zkey", "--zkey=circuit.zkey"),
+            ("rapidsnark=/opt/prover", "rapidsnark=prover"),
+            ("--log2", "--log2"),
+            ("14,16", "14,16"),
+        ] {
+            assert_eq!(without_folders(argument), kept);
+        }
+    }
 
     pub(crate) fn origin() -> Origin {
         Origin {
