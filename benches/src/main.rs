@@ -3,7 +3,7 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | `field`, `msm`, `ntt`, `prove`, `process`, `load`, `cores`, `quanta` | what is measured |
+//! | `field`, `msm`, `ntt`, `prove`, `process`, `load`, `cores`, `quanta`, `tables` | what is measured |
 //! | `key` | keys to measure with |
 //! | `peer` | the others |
 //! | `duel`, `clock` | taking turns; medians, quartiles, ratios; two clocks |
@@ -31,6 +31,7 @@ mod prove;
 mod quanta;
 mod record;
 mod table;
+mod tables;
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -46,6 +47,7 @@ use crate::key::Key;
 use crate::peer::outside::{Files, Outside};
 use crate::quanta::{Cut, of_cuts};
 use crate::record::{Origin, Results, default_path};
+use crate::tables::of_bought;
 
 /// Measures Caldera and its peers in one run.
 #[derive(Debug, Parser)]
@@ -111,6 +113,16 @@ enum Command {
         /// The most that cutting may cost, as a ratio of CPU time.
         #[arg(long, default_value_t = GATE)]
         gate: f64,
+        #[command(flatten)]
+        run: Run,
+    },
+    /// The same proof with tables of the key and without.
+    Tables {
+        #[command(flatten)]
+        keys: Keys,
+        /// What the tables may take, as multiples of the key file.
+        #[arg(long, value_delimiter = ',', default_values_t = TABLES)]
+        times: Vec<f64>,
         #[command(flatten)]
         run: Run,
     },
@@ -290,6 +302,15 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
             print(&bench, json, &[of_cuts(&cuts)])?;
             return Ok(gate_exit(&cuts, *gate));
         }
+        Command::Tables { keys, times, run } => {
+            let mut bench = run.bench()?;
+            let mut bought = Vec::new();
+            keys.each(&mut bench, |bench, key| {
+                bought.extend(tables::tables(bench, key, times)?);
+                Ok(())
+            })?;
+            print(&bench, json, &[of_bought(&bought)])?;
+        }
         Command::All { peers, run } => {
             let mut bench = run.bench()?;
             let (tables, cuts) = all(&mut bench, peers)?;
@@ -367,6 +388,17 @@ fn all(bench: &mut Bench, peers: &Peers) -> Result<(Vec<String>, Vec<Cut>)> {
     for curve in CurveName::ALL {
         keys(curve, &[18], 0.9).each(bench, load::load)?;
     }
+    let mut bought = Vec::new();
+    for keys in [
+        keys(CurveName::Bn254, &[14, 16, 18], 0.9),
+        keys(CurveName::Bn254, &[18], 0.0),
+    ] {
+        keys.each(bench, |bench, key| {
+            bought.extend(tables::tables(bench, key, &TABLES)?);
+            Ok(())
+        })?;
+    }
+    tables.push(of_bought(&bought));
     let keys = keys(CurveName::Bn254, &[14, 16], 0.9);
     keys.each(bench, cores::cores)?;
     quanta_of(bench, &keys, &mut cuts)?;
@@ -397,6 +429,7 @@ fn once() -> Result<Bench> {
             load::load(bench, key)?;
             cores::cores(bench, key)?;
             quanta::quanta(bench, key)?;
+            tables::tables(bench, key, &[8.0])?;
             Ok(())
         })?;
     }
@@ -475,6 +508,9 @@ fn gate_exit(cuts: &[Cut], gate: f64) -> ExitCode {
     }
 }
 
+/// Budgets of tables, as multiples of the key file.
+const TABLES: [f64; 3] = [1.0, 2.0, 4.0];
+
 /// What cutting may cost.
 const GATE: f64 = 1.05;
 
@@ -500,7 +536,9 @@ mod tests {
     #[test]
     fn every_bench_body_runs_and_its_contenders_agree() {
         let bench = once().expect("every body");
-        for name in ["field", "msm", "ntt", "prove", "load", "cores", "quanta"] {
+        for name in [
+            "field", "msm", "ntt", "prove", "load", "cores", "quanta", "tables",
+        ] {
             assert!(
                 bench.records.iter().any(|record| record.bench == name),
                 "{name}"

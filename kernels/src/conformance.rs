@@ -112,6 +112,8 @@ impl<'a, S: PrimeField> Suite<'a, S> {
         self.transforms()?;
         self.sums::<G1>(Group::G1)?;
         self.sums::<G2>(Group::G2)?;
+        self.tables::<G1>(Group::G1)?;
+        self.tables::<G2>(Group::G2)?;
         self.refusals()?;
         self.contract::<G1>()
     }
@@ -485,6 +487,131 @@ impl<'a, S: PrimeField> Suite<'a, S> {
             Some(point) => Ok(point),
             None => wrong(case, &"a point", &"none"),
         }
+    }
+
+    // Tables.
+
+    /// Whatever the bytes, and whatever the sums were like from which the device has learnt, sums
+    /// come out the same: while tables are there, after they are gone, and of a plan that was made
+    /// before they went.
+    fn tables<G>(&mut self, group: Group) -> Result<(), Failure>
+    where
+        G: CurveGroup<ScalarField = S> + ScalarMul<MulBase = G::Affine>,
+    {
+        let device = self.device;
+        let n = match self.effort {
+            Effort::Quick => 250,
+            Effort::Full => 700,
+        };
+        let (zero, one) = (S::zero(), S::one());
+        let random = self.values(n);
+        let bits: Vec<S> = (0..n)
+            .map(|_| if self.random.below(2) == 0 { zero } else { one })
+            .collect();
+        let mixed: Vec<S> = (0..n)
+            .map(|i| match i % 5 {
+                0 => random[i],
+                1 => S::from(self.random.next()),
+                2 => -bits[i],
+                _ => bits[i],
+            })
+            .collect();
+        let many: [(&str, &[S]); 6] = [
+            ("random", &random),
+            ("bits", &bits),
+            ("mixed", &mixed),
+            ("ones", &vec![one; n]),
+            ("minus ones", &vec![-one; n]),
+            ("zeros", &vec![zero; n]),
+        ];
+        let mut logs = self.values(n);
+        for i in 0..n / 4 {
+            // Infinity, and doublings and opposites within what will be a group.
+            logs[i] = [zero, one, one, -one, one + one][i % 5];
+        }
+        let equal = vec![logs[n - 1]; n];
+        for (points, logs) in [("points", logs), ("equal points", equal)] {
+            let points_of = Multiples::<G>::of(logs);
+            let expected = |scalars: &[S]| {
+                let total: S = points_of
+                    .logs
+                    .iter()
+                    .zip(scalars)
+                    .map(|(k, s)| *k * s)
+                    .sum();
+                point_bytes::<G>(&[(G::generator() * total).into_affine()])
+            };
+            let cases: Vec<(usize, usize)> = match self.effort {
+                Effort::Quick => vec![(2, 12), (1, 12), (0, 60)],
+                Effort::Full => [0, 1, 3, 12, 60]
+                    .into_iter()
+                    .flat_map(|times| (0..3).map(move |learnt| (learnt, times)))
+                    .collect(),
+            };
+            // New bases each time, which have learnt nothing else.
+            for (learnt, times) in cases {
+                let (learnt, first) = many[learnt];
+                let case = format!(
+                    "tables of {n} {group:?} {points} after {learnt} scalars, {times} times as large"
+                );
+                let bytes = points_of.bytes.clone();
+                let ids = self.check(&case, device.bases(self.curve, group, bytes.clone()))?;
+                let empty = self.check(&case, device.bases(self.curve, group, Bytes::new()))?;
+                let plan = |suite: &Self, scalars: &[S]| {
+                    let vector = suite.vector(&case, scalars, Form::Canonical)?;
+                    let work = Work::Msm {
+                        bases: ids,
+                        scalars: vector,
+                        offset: 0,
+                        form: Form::Canonical,
+                    };
+                    let plan = suite.check(&case, device.plan(&work));
+                    device.vector_free(vector);
+                    plan
+                };
+                let is_right = |suite: &mut Self, at: &str, plan: Arc<dyn Plan>, scalars: &[S]| {
+                    let case = format!("{case}, {at}");
+                    suite.run_plan(&case, &plan, Order::Threads)?;
+                    same(&case, &Some(expected(scalars)), &plan.point())
+                };
+                let before = plan(self, first)?;
+                is_right(self, "before any", before, first)?;
+                let budget = times * bytes.len();
+                let work = Work::Tables {
+                    bases: vec![ids, empty],
+                    bytes: budget,
+                };
+                let before = plan(self, first)?;
+                self.run(&case, &work, Order::Shuffled)?;
+                is_right(self, "planned before them", before, first)?;
+                let took = self.check(&case, device.tables_bytes(ids))?
+                    + self.check(&case, device.tables_bytes(empty))?;
+                if took > budget {
+                    return wrong(&case, &format!("at most {budget} bytes"), &took);
+                }
+                for (name, scalars) in &many {
+                    let with = plan(self, scalars)?;
+                    is_right(self, &format!("of {name}"), with, scalars)?;
+                }
+                let before = plan(self, first)?;
+                device.tables_free(ids);
+                device.tables_free(ids);
+                is_right(self, "planned before they went", before, first)?;
+                let left = self.check(&case, device.tables_bytes(ids))?;
+                same(&case, &0, &left)?;
+                let after = plan(self, first)?;
+                is_right(self, "after they went", after, first)?;
+                device.bases_free(ids);
+                device.bases_free(empty);
+                self.is_unknown("tables of freed bases", device.tables_bytes(ids))?;
+                device.tables_free(ids);
+            }
+        }
+        let none = Work::Tables {
+            bases: Vec::new(),
+            bytes: 0,
+        };
+        self.is_length("tables of nothing", device.plan(&none))
     }
 
     // The contract.

@@ -17,6 +17,7 @@ mod msm;
 mod ntt;
 mod plan;
 mod spmv;
+mod tables;
 mod vector;
 
 use std::collections::HashMap;
@@ -41,6 +42,7 @@ use msm::Msm;
 use ntt::{Domain, Ntt};
 use plan::Staged;
 use spmv::{Matrix, Product};
+use tables::{Bases, Build};
 use vector::Vector;
 
 /// How the CPU device cuts work.
@@ -75,13 +77,6 @@ pub struct CpuDevice {
     matrices: Registry<MatrixId, Matrix>,
     domains_bn254: Domains<<Bn254 as Curve>::Fr>,
     domains_bls12_381: Domains<<Bls12_381 as Curve>::Fr>,
-}
-
-/// Points as they lie in a file.
-pub(crate) struct Bases {
-    curve: CurveId,
-    group: Group,
-    points: Bytes,
 }
 
 impl CpuDevice {
@@ -237,7 +232,7 @@ impl CpuDevice {
         let bases = self.bases.find(bases, bases.0)?;
         let scalars = self.vectors.find(scalars, scalars.0)?;
         same_curve("scalars", bases.curve, scalars.curve())?;
-        let count = bases.points.len() / bases.curve.point_bytes(bases.group);
+        let count = bases.count();
         // The offset comes from outside: it may be anything.
         let available = scalars.len().saturating_sub(offset);
         if available < count {
@@ -250,7 +245,7 @@ impl CpuDevice {
         let lanes = self.info.lanes;
         match (bases.curve, bases.group) {
             (CurveId::Bn254, Group::G1) => Msm::<<Bn254 as Curve>::Fr, <Bn254 as Curve>::Fq>::plan(
-                bases.points.clone(),
+                bases,
                 scalars,
                 offset,
                 form,
@@ -260,7 +255,7 @@ impl CpuDevice {
             ),
             (CurveId::Bn254, Group::G2) => {
                 Msm::<<Bn254 as Curve>::Fr, <Bn254 as Curve>::Fq2>::plan(
-                    bases.points.clone(),
+                    bases,
                     scalars,
                     offset,
                     form,
@@ -271,7 +266,7 @@ impl CpuDevice {
             }
             (CurveId::Bls12_381, Group::G1) => {
                 Msm::<<Bls12_381 as Curve>::Fr, <Bls12_381 as Curve>::Fq>::plan(
-                    bases.points.clone(),
+                    bases,
                     scalars,
                     offset,
                     form,
@@ -282,7 +277,7 @@ impl CpuDevice {
             }
             (CurveId::Bls12_381, Group::G2) => {
                 Msm::<<Bls12_381 as Curve>::Fr, <Bls12_381 as Curve>::Fq2>::plan(
-                    bases.points.clone(),
+                    bases,
                     scalars,
                     offset,
                     form,
@@ -324,20 +319,25 @@ impl Device for CpuDevice {
         let count = points.len() / size;
         same_length("bytes of points", count * size, points.len())?;
         msm::check_count(count)?;
+        let bases = Bases::new(curve, group, points)?;
         let id = BasesId(self.id());
-        self.bases.insert(
-            id,
-            Bases {
-                curve,
-                group,
-                points,
-            },
-        );
+        self.bases.insert(id, bases);
         Ok(id)
     }
 
     fn bases_free(&self, id: BasesId) {
         self.bases.remove(id);
+    }
+
+    fn tables_bytes(&self, id: BasesId) -> Result<usize, DeviceError> {
+        let bases = self.bases.find(id, id.0)?;
+        Ok(bases.tables().map_or(0, |tables| tables.bytes()))
+    }
+
+    fn tables_free(&self, id: BasesId) {
+        if let Ok(bases) = self.bases.find(id, id.0) {
+            bases.set_tables(None);
+        }
     }
 
     fn matrix(
@@ -373,6 +373,13 @@ impl Device for CpuDevice {
                 offset,
                 form,
             } => self.plan_msm(bases, scalars, offset, form),
+            Work::Tables { ref bases, bytes } => {
+                let sets = bases
+                    .iter()
+                    .map(|&id| self.bases.find(id, id.0))
+                    .collect::<Result<_, _>>()?;
+                Build::plan(sets, bytes, self.info.lanes, self.engine, &self.rates)
+            }
         }
     }
 }

@@ -166,6 +166,16 @@ pub enum Work {
         /// How the scalars are to be read.
         form: Form,
     },
+    /// Tables of multiples of bases, which make sums of them cheaper, never different. The device
+    /// spends the bytes where they save most, by what the sums so far have been like: better made
+    /// after a sum than before. They take the place of tables that are there, and take effect for
+    /// plans made after a lane has ended.
+    Tables {
+        /// The sets of bases.
+        bases: Vec<BasesId>,
+        /// What all tables together may take.
+        bytes: usize,
+    },
 }
 
 /// Whether a lane has more to do.
@@ -228,6 +238,13 @@ pub trait Device: Send + Sync {
 
     /// Forgets bases. Plans that use them keep them alive until they are dropped.
     fn bases_free(&self, id: BasesId);
+
+    /// Bytes that the tables of bases take now: those that new plans use.
+    fn tables_bytes(&self, id: BasesId) -> Result<usize, DeviceError>;
+
+    /// Gives up the tables of bases; of unknown bases, and of bases without, there are none. Plans
+    /// that use them keep them alive until they are dropped.
+    fn tables_free(&self, id: BasesId);
 
     /// Makes a pair of sparse matrices known to the device. `entries` are those of a zkey's
     /// section 4 without its count, in any order: u32 matrix (0 = A, 1 = B), u32 row, u32

@@ -165,10 +165,18 @@ pub trait PrimeField: Field + Ord + From<u64> {
 
 /// Inverts all elements with one inversion (Montgomery's trick); zeros stay zero.
 pub fn batch_inverse<F: Field>(elements: &mut [F]) {
-    let mut prefixes = Vec::with_capacity(elements.len());
+    batch_inverse_in(elements, &mut vec![F::ONE; elements.len()]);
+}
+
+/// The same in memory of the caller's.
+///
+/// # Panics
+/// If there is less scratch than elements.
+pub(crate) fn batch_inverse_in<F: Field>(elements: &mut [F], scratch: &mut [F]) {
+    let prefixes = &mut scratch[..elements.len()];
     let mut product = F::ONE;
-    for x in elements.iter() {
-        prefixes.push(product);
+    for (x, prefix) in elements.iter().zip(&mut *prefixes) {
+        *prefix = product;
         if !x.is_zero() {
             product *= *x;
         }
@@ -177,7 +185,7 @@ pub fn batch_inverse<F: Field>(elements: &mut [F]) {
     let Some(mut inverse) = product.inverse() else {
         return;
     };
-    for (x, prefix) in elements.iter_mut().zip(&prefixes).rev() {
+    for (x, prefix) in elements.iter_mut().zip(&*prefixes).rev() {
         if !x.is_zero() {
             let next = inverse * *x;
             *x = inverse * *prefix;

@@ -324,6 +324,14 @@ impl Device for Faulty {
         self.free();
     }
 
+    fn tables_bytes(&self, id: BasesId) -> Result<usize, DeviceError> {
+        self.inner.tables_bytes(id)
+    }
+
+    fn tables_free(&self, id: BasesId) {
+        self.inner.tables_free(id);
+    }
+
     fn matrix(
         &self,
         curve: CurveId,

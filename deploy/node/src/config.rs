@@ -66,6 +66,10 @@ pub struct Limits {
     pub tenant_results: usize,
     /// Circuits that one tenant may register.
     pub tenant_circuits: usize,
+    /// What the tables of all keys may take; 0 for none.
+    pub table_bytes: u64,
+    /// What the tables of one key may take, as a multiple of its file.
+    pub table_times: u32,
 }
 
 /// One tenant.
@@ -187,6 +191,8 @@ impl Default for Limits {
             tenant_blob_bytes: 32 << 30,
             tenant_results: 1024,
             tenant_circuits: 256,
+            table_bytes: 2 << 30,
+            table_times: 4,
         }
     }
 }

@@ -17,7 +17,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -44,6 +44,7 @@ use crate::reaper::reaper;
 use crate::registrar::Registrar;
 use crate::service::{Parts, Post, Service, Wake};
 use crate::shell::{Bell, Listener, Shell};
+use crate::tables::{self, TableMaker};
 use crate::worker::Worker;
 
 /// A box that runs.
@@ -54,6 +55,7 @@ pub struct Node {
     board: Arc<Board>,
     inbox: Arc<Inbox>,
     preparations: Arc<Preparations>,
+    tables: Option<Sender<tables::Request>>,
     shell: Option<JoinHandle<()>>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -245,6 +247,18 @@ impl Node {
         crew.hire("registrar".into(), background.clone(), None, move || {
             registrar.run();
         })?;
+        let (table_sender, requests) = channel();
+        let tables_held = Arc::default();
+        let limits = &config.limits;
+        let maker = TableMaker::new(
+            requests,
+            limits.table_bytes,
+            limits.table_times,
+            Arc::clone(&tables_held),
+        );
+        crew.hire("tables".into(), background.clone(), None, move || {
+            maker.run();
+        })?;
         let (clerk_sender, tasks) = channel();
         let clerk = Clerk {
             tasks,
@@ -283,6 +297,8 @@ impl Node {
             grave,
             clerk: clerk_sender,
             registrar: registrar_sender,
+            tables: table_sender.clone(),
+            tables_held,
             blobs,
             board: Arc::clone(&board),
             messages,
@@ -319,6 +335,7 @@ impl Node {
             board,
             inbox,
             preparations,
+            tables: Some(table_sender),
             shell: Some(shell),
             threads: crew.threads,
         })
@@ -327,6 +344,16 @@ impl Node {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Changes what the tables of all keys may take. Tables beyond it are given up, those of the
+    /// keys that have not proved for longest first; proofs go on meanwhile. With a larger grant
+    /// tables are made again as keys prove.
+    pub fn grant_tables(&self, bytes: u64) {
+        if let Some(tables) = &self.tables {
+            // The maker lives as long as a sender does.
+            let _ = tables.send(tables::Request::Grant { bytes });
+        }
     }
 
     /// Stops the box and waits for all its threads.
@@ -342,6 +369,7 @@ impl Node {
         (self.wake)();
         // Threads that panic take the process with them, so these joins cannot fail.
         let _ = shell.join();
+        self.tables = None;
         self.board.stop();
         self.inbox.wake();
         self.preparations.wake();

@@ -21,6 +21,7 @@ mod pool;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, Sender};
 
 use bytes::Bytes;
@@ -46,6 +47,7 @@ use crate::pin::Standing;
 use crate::preparer::Preparations;
 use crate::reaper::Grave;
 use crate::registrar::Examination;
+use crate::tables;
 use crate::telemetry::{Gauges, Measurement, Telemetry};
 
 use circuits::Circuit;
@@ -192,6 +194,10 @@ pub struct Parts {
     pub clerk: Sender<Task>,
     /// To the registrar.
     pub registrar: Sender<Examination>,
+    /// To the table maker.
+    pub tables: Sender<tables::Request>,
+    /// What the tables of all keys take.
+    pub tables_held: Arc<AtomicU64>,
     /// To look for blobs.
     pub blobs: BlobStore,
     /// To see who works on what.

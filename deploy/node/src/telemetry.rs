@@ -76,6 +76,8 @@ pub struct Gauges {
     pub units: Vec<(u16, usize, Option<String>)>,
     /// Circuits that are being checked, ready, failed.
     pub circuits: [u64; 3],
+    /// Bytes of the tables of all keys.
+    pub table_bytes: u64,
     /// Open connections.
     pub connections: u64,
     /// Seconds since the start.
@@ -171,6 +173,12 @@ impl Telemetry {
             "Proofs after their deadline.",
             self.late,
         );
+        text.family(
+            "caldera_table_bytes",
+            "gauge",
+            "Memory that the tables of keys take.",
+        );
+        text.sample("caldera_table_bytes", &[], now.table_bytes as f64);
         text.family("caldera_circuits", "gauge", "Registered circuits.");
         for (state, count) in ["checking", "ready", "failed"].iter().zip(now.circuits) {
             text.sample("caldera_circuits", &[("state", state)], count as f64);
@@ -410,12 +418,14 @@ mod tests {
         telemetry.reallocation(handover(4));
         telemetry.reallocation(handover(40));
         let gauges = Gauges {
+            table_bytes: 4096,
             tenants: vec![("a".into(), [1, 2, 3], 2)],
             units: vec![(0, 4, Some("a".into())), (1, 5, None)],
             ..Gauges::default()
         };
         let text = telemetry.metrics(&gauges);
         for line in [
+            "caldera_table_bytes 4096",
             "caldera_jobs{tenant=\"a\",state=\"running\"} 3",
             "caldera_unit_owner{unit=\"1\",core=\"5\",tenant=\"\"} 1",
             "caldera_reallocation_seconds_bucket{le=\"0.002\"} 0",

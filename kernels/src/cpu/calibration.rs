@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::curve::accumulate::{Adder, Slot, Sources};
 use crate::curve::{Affine, Bls12_381, Bn254, Coordinate, Curve};
-use crate::device::Group;
+use crate::device::{CurveId, Group};
 use crate::field::{Field, PrimeField};
 use crate::lanes::{Engine, Laned};
 
@@ -38,6 +38,14 @@ pub(crate) struct CurveRates {
 }
 
 impl Rates {
+    /// The costs for one curve.
+    pub(crate) fn of(&self, curve: CurveId) -> &CurveRates {
+        match curve {
+            CurveId::Bn254 => &self.bn254,
+            CurveId::Bls12_381 => &self.bls12_381,
+        }
+    }
+
     /// Measures on the calling thread's core.
     pub(crate) fn measure(quantum: Duration, engine: Option<Engine>) -> Self {
         let budget_ns = if quantum == Duration::MAX {

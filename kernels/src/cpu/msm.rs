@@ -17,6 +17,10 @@
 //!
 //! Stage 2, `msm.combine`, doubles and adds the windows' sums.
 //!
+//! Where the bases have tables (`tables.rs`), windows that lie alike in their levels are one task
+//! and share its buckets, each level's points coming from the level; and of the bases that are in
+//! groups those with scalar one are added as sums of subsets.
+//!
 //! Digits are made without carries from one to the next: 2^(c-1) is added to every digit but the
 //! top one, all at once, and subtracted from the digit again when it is cut out. With magnitudes
 //! below 2^t there are ceil((t + 1) / c) windows, so that the top digit, which only counts up,
@@ -25,7 +29,6 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
-use bytes::Bytes;
 use zeroize::Zeroize;
 
 use crate::curve::accumulate::{
@@ -39,11 +42,14 @@ use crate::lanes::Engine;
 use super::Staged;
 use super::calibration::CurveRates;
 use super::plan::{Kernel, share};
+use super::tables::{Bases, Groups, Levels, Tables};
 use super::vector::Vector;
 
 /// A sum over all bases.
 pub(crate) struct Msm<S, F> {
-    points: Bytes,
+    bases: Arc<Bases>,
+    /// Those that there were when the plan was made.
+    tables: Option<Arc<Tables>>,
     scalars: Arc<Vector>,
     offset: usize,
     form: Form,
@@ -80,6 +86,12 @@ struct Segment {
     small: usize,
     /// The bases whose scalar is one or minus one.
     ones: Vec<Source>,
+    /// The subsets of groups of bases whose scalar is one.
+    subsets: Vec<Source>,
+    /// The group that the last one belongs to, and its subset so far.
+    group: (u32, u32),
+    /// Ones that went there.
+    grouped: usize,
     /// Scalars looked at so far.
     done: usize,
 }
@@ -89,25 +101,194 @@ type Source = u32;
 
 /// What stage 1 consists of.
 struct Layout {
-    /// Bits of a window.
-    window: u32,
-    windows: usize,
-    /// How many of the windows small scalars reach.
-    windows_small: usize,
-    /// Into how many slices each window's scalars are cut.
+    cut: Cut,
+    /// Into how many slices the scalars of each set of buckets are cut.
     slices: usize,
     ones_tasks: usize,
     /// What is added to a magnitude to have all digits positive.
     bias: [u64; 4],
-    full: usize,
-    small: usize,
-    ones: usize,
+    /// Where the last window starts in which a small scalar may have a digit.
+    small_reach: u32,
+    counts: Counts,
+    subsets: usize,
 }
 
 impl Layout {
     fn tasks(&self) -> usize {
-        self.windows * self.slices + self.ones_tasks
+        self.cut.sets() * self.slices + self.ones_tasks
     }
+}
+
+/// Scalars by kind, zeros left out.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Counts {
+    pub(crate) full: usize,
+    /// Below 2^64.
+    pub(crate) small: usize,
+    /// One or minus one.
+    pub(crate) ones: usize,
+}
+
+/// How scalars are cut into windows.
+#[derive(Clone, Copy, Debug)]
+struct Cut {
+    /// Bits of a window; of a level's last one fewer where the level ends before it.
+    window: u32,
+    /// Bits of all windows together.
+    bits: u32,
+    /// One as long as a scalar where there are no tables.
+    levels: Levels,
+}
+
+/// One window of a scalar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Window {
+    shift: u32,
+    bits: u32,
+    /// Nothing lies above it.
+    top: bool,
+}
+
+impl Window {
+    /// The digit that a biased magnitude has here.
+    #[inline(always)]
+    fn digit(&self, biased: &[u64; 4]) -> i64 {
+        let (word, bit) = (self.shift as usize / 64, self.shift % 64);
+        let mut digit = biased[word] >> bit;
+        if bit + self.bits > 64 && word < 3 {
+            digit |= biased[word + 1] << (64 - bit);
+        }
+        // The top digit has no bias.
+        let half = if self.top { 0 } else { 1 << (self.bits - 1) };
+        (digit & ((1 << self.bits) - 1)) as i64 - half
+    }
+}
+
+impl Cut {
+    fn new<S: PrimeField>(window: u32, levels: Option<Levels>) -> Self {
+        // A magnitude has one bit less than r, and a carry may need one more.
+        let bits = S::MODULUS_BITS;
+        Self {
+            window,
+            bits,
+            levels: levels.unwrap_or(Levels { bits, count: 1 }),
+        }
+    }
+
+    /// Windows of a level, the last one perhaps apart.
+    fn sets(&self) -> usize {
+        let windows = |bits: u32| bits.div_ceil(self.window) as usize;
+        let last = self.bits - (self.levels.count - 1) * self.levels.bits;
+        match self.levels.count {
+            1 => windows(last),
+            _ => windows(self.levels.bits).max(windows(last)),
+        }
+    }
+
+    fn windows(&self) -> usize {
+        (0..self.levels.count)
+            .map(|level| (0..).map_while(|set| self.window(level, set)).count())
+            .sum()
+    }
+
+    /// A level's window, if it has so many.
+    fn window(&self, level: u32, set: usize) -> Option<Window> {
+        let start = level * self.levels.bits;
+        let last = level + 1 == self.levels.count;
+        let end = if last {
+            self.bits
+        } else {
+            start + self.levels.bits
+        };
+        let shift = start + set as u32 * self.window;
+        (shift < end).then(|| {
+            let top = last && shift + self.window >= end;
+            Window {
+                shift,
+                // The top digit has no carry to make room for.
+                bits: if top {
+                    self.window
+                } else {
+                    self.window.min(end - shift)
+                },
+                top,
+            }
+        })
+    }
+
+    /// What is added to a magnitude to have all digits positive.
+    fn bias(&self) -> [u64; 4] {
+        let mut bias = [0; 4];
+        for level in 0..self.levels.count {
+            let windows = (0..).map_while(|set| self.window(level, set));
+            for window in windows.filter(|window| !window.top) {
+                let bit = (window.shift + window.bits - 1) as usize;
+                bias[bit / 64] |= 1 << (bit % 64);
+            }
+        }
+        bias
+    }
+
+    /// Where the last window starts in which a scalar below 2^64 may have a digit: the largest has
+    /// one wherever any has.
+    fn small_reach(&self) -> u32 {
+        let biased = add_bias(&[u64::MAX, 0, 0, 0], &self.bias());
+        (0..self.levels.count)
+            .flat_map(|level| (0..).map_while(move |set| self.window(level, set)))
+            .filter(|window| window.shift < 64 || window.digit(&biased) != 0)
+            .map(|window| window.shift)
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// Slices that give each lane a task, for so many scalars.
+    fn slices(&self, lanes: usize, count: usize) -> usize {
+        let wanted = lanes.div_ceil(self.sets());
+        wanted.clamp(1, count.div_ceil(SLICE_MIN).max(1))
+    }
+
+    /// The additions that full-size and small scalars cost: each scalar one in each window that it
+    /// reaches, each set's buckets two when folded, or as many as are not empty.
+    fn additions(&self, counts: Counts, lanes: usize) -> usize {
+        let slices = self.slices(lanes, counts.full + counts.small);
+        let buckets = 1usize << (self.window - 1);
+        let mut additions = 0;
+        for set in 0..self.sets() {
+            let mut scalars = 0;
+            for level in 0..self.levels.count {
+                if let Some(window) = self.window(level, set) {
+                    scalars += counts.full;
+                    // Carries may reach a window more.
+                    if window.shift < 64 {
+                        scalars += counts.small;
+                    }
+                }
+            }
+            additions += scalars + 2 * (slices * buckets).min(scalars);
+        }
+        additions + self.sets() * slices * (OVERHEAD + buckets / 16)
+    }
+}
+
+/// The additions that a sum costs, ones left out, with the best of windows.
+pub(crate) fn additions<S: PrimeField>(
+    counts: Counts,
+    lanes: usize,
+    levels: Option<Levels>,
+) -> usize {
+    best_cut::<S>(counts, lanes, WINDOW_MAX, levels).additions(counts, lanes)
+}
+
+/// The windows for which scalars cost the fewest additions, with the levels or without.
+fn best_cut<S: PrimeField>(counts: Counts, lanes: usize, max: u32, levels: Option<Levels>) -> Cut {
+    let without = (levels.is_some()).then_some(None);
+    std::iter::once(levels)
+        .chain(without)
+        .flat_map(|levels| {
+            (WINDOW_MIN..=max.max(WINDOW_MIN)).map(move |window| Cut::new::<S>(window, levels))
+        })
+        .min_by_key(|cut| cut.additions(counts, lanes))
+        .expect("the range is not empty")
 }
 
 /// No more bases than a [`Source`] can name.
@@ -126,7 +307,7 @@ pub(crate) fn check_count(count: usize) -> Result<(), DeviceError> {
 impl<S: PrimeField<Words = [u64; 4]>, F: Coordinate> Msm<S, F> {
     /// A plan; there are enough scalars from the offset on, and no more than 2^31 points.
     pub(crate) fn plan(
-        points: Bytes,
+        bases: Arc<Bases>,
         scalars: Arc<Vector>,
         offset: usize,
         form: Form,
@@ -134,26 +315,39 @@ impl<S: PrimeField<Words = [u64; 4]>, F: Coordinate> Msm<S, F> {
         engine: Option<Engine>,
         rates: &CurveRates,
     ) -> Result<Arc<dyn Plan>, DeviceError> {
-        let count = points.len() / Affine::<F>::BYTES;
+        let count = bases.count();
+        let tables = bases.tables();
+        let levels = tables.as_ref().and_then(|tables| tables.levels());
+        let group = tables
+            .as_ref()
+            .and_then(|tables| tables.groups())
+            .map(Groups::size);
         let parts = lanes.min(count.div_ceil(SEGMENT_MIN)).max(1);
         let segments = (0..parts)
-            .map(|part| Segment::new(share(count, parts, part).len()).map(RwLock::new))
+            .map(|part| Segment::new(share(count, parts, part).len(), group).map(RwLock::new))
             .collect::<Result<_, _>>()?;
-        let (window_max, _) = best_window::<S>(count, 0, lanes, WINDOW_MAX);
-        let tasks_max = (WINDOW_MIN..=window_max)
-            .map(|window| windows::<S>(window) * slices::<S>(window, lanes, count))
+        let all_full = Counts {
+            full: count,
+            ..Counts::default()
+        };
+        let window_max = best_cut::<S>(all_full, lanes, WINDOW_MAX, levels).window;
+        let cuts = (WINDOW_MIN..=window_max)
+            .flat_map(|window| [levels, None].map(|levels| Cut::new::<S>(window, levels)));
+        let tasks_max = cuts
+            .map(|cut| cut.sets() * cut.slices(lanes, count))
             .max()
             .unwrap_or(1)
             + lanes.min(count.div_ceil(ONES_TASK_MIN));
         // A lane without a task, or with next to nothing in it, needs no buckets.
-        let additions = count.saturating_mul(windows::<S>(window_max));
+        let additions = count.saturating_mul(Cut::new::<S>(window_max, None).windows());
         let lanes = lanes
             .min(tasks_max)
             .min(additions.div_ceil(LANE_MIN))
             .max(parts);
         let addition_ns = rates.addition_ns(F::GROUP);
         let kernel = Self {
-            points,
+            bases,
+            tables,
             scalars,
             offset,
             form,
@@ -182,34 +376,50 @@ impl<S: PrimeField<Words = [u64; 4]>, F: Coordinate> Msm<S, F> {
         self.layout.get().expect("made when stage 1 was opened")
     }
 
+    fn levels(&self) -> Option<Levels> {
+        self.tables.as_ref()?.levels()
+    }
+
+    fn groups(&self) -> Option<&Groups> {
+        self.tables.as_ref()?.groups()
+    }
+
+    /// Where the points of a level are.
+    fn level(&self, level: usize) -> Sources<'_, F> {
+        match &self.tables {
+            Some(tables) if level > 0 => Sources::File(tables.level(level)),
+            _ => Sources::File(&self.bases.points),
+        }
+    }
+
     /// Counts what stage 0 has found and settles how stage 1 does its work.
     fn lay_out(&self) -> Layout {
-        let (mut full, mut small, mut ones) = (0, 0, 0);
+        let mut counts = Counts::default();
+        let (mut subsets, mut grouped) = (0, 0);
         for segment in &self.segments {
             // Poisoned by a panic of a lane, which cannot have ended then.
             let segment = segment.try_read().expect("all lanes of stage 0 have ended");
-            full += segment.full;
-            small += segment.small;
-            ones += segment.ones.len();
+            counts.full += segment.full;
+            counts.small += segment.small;
+            counts.ones += segment.ones.len();
+            subsets += segment.subsets.len();
+            grouped += segment.grouped;
         }
-        let (window, slices) = best_window::<S>(full, small, self.lanes, self.window_max);
-        let windows = windows::<S>(window);
-        let mut bias = [0; 4];
-        for i in 1..windows {
-            let bit = i * window as usize - 1;
-            bias[bit / 64] |= 1 << (bit % 64);
-        }
+        self.bases.usage.summed(Counts {
+            ones: counts.ones + grouped,
+            ..counts
+        });
+        let cut = best_cut::<S>(counts, self.lanes, self.window_max, self.levels());
         Layout {
-            window,
-            windows,
-            // A carry may reach bit 64.
-            windows_small: windows.min(65usize.div_ceil(window as usize)),
-            slices,
-            ones_tasks: ones.div_ceil(ONES_TASK_MIN).min(self.lanes),
-            bias,
-            full,
-            small,
-            ones,
+            cut,
+            slices: cut.slices(self.lanes, counts.full + counts.small),
+            ones_tasks: (counts.ones + subsets)
+                .div_ceil(ONES_TASK_MIN)
+                .min(self.lanes),
+            bias: cut.bias(),
+            small_reach: cut.small_reach(),
+            counts,
+            subsets,
         }
     }
 
@@ -217,32 +427,39 @@ impl<S: PrimeField<Words = [u64; 4]>, F: Coordinate> Msm<S, F> {
     fn recode(&self, lane: usize) -> Result<Progress, &'static str> {
         let mut segment = self.segments[lane].try_write().map_err(|_| POISONED)?;
         let segment = &mut *segment;
-        let part = share(
-            self.points.len() / Affine::<F>::BYTES,
-            self.segments.len(),
-            lane,
-        );
+        let part = share(self.bases.count(), self.segments.len(), lane);
         let units = ((self.rates.budget_ns / self.rates.scalar_ns) as usize).max(1);
         let end = part.len().min(segment.done.saturating_add(units));
+        let usage = &self.bases.usage;
+        let looked = usage.looked();
+        let groups = self.groups();
         for i in segment.done..end {
             let base = part.start + i;
+            if !looked && self.is_infinite(base) {
+                usage.mark_infinite(base);
+            }
             let mut magnitude = self.scalars.words(self.offset + base);
             if self.form == Form::Montgomery {
                 magnitude = S::from_montgomery_words(magnitude).to_canonical();
             }
             let negative = reduce::<S>(&mut magnitude);
-            if magnitude == [0; 4] {
+            if magnitude == [0; 4] || usage.is_infinite(base) {
                 continue;
             }
-            let at = base * Affine::<F>::BYTES;
-            if self.points[at..at + Affine::<F>::BYTES]
-                .iter()
-                .all(|&byte| byte == 0)
+            let one = magnitude == [1, 0, 0, 0];
+            if one
+                && !negative
+                && let Some(groups) = groups
+                && let Some((group, bit)) = groups.find(base)
             {
+                segment.put_in_group(groups, group, bit);
                 continue;
+            }
+            if !one || negative {
+                usage.mark_wide(base);
             }
             let source = base as u32 | if negative { NEGATIVE } else { 0 };
-            if magnitude == [1, 0, 0, 0] {
+            if one {
                 segment.ones.push(source);
                 continue;
             }
@@ -258,10 +475,20 @@ impl<S: PrimeField<Words = [u64; 4]>, F: Coordinate> Msm<S, F> {
         }
         segment.done = end;
         Ok(if end == part.len() {
+            if let Some(groups) = groups {
+                segment.end_group(groups);
+            }
             Progress::Done
         } else {
             Progress::More
         })
+    }
+
+    /// Whether a base is all zero bytes.
+    fn is_infinite(&self, base: usize) -> bool {
+        let at = base * Affine::<F>::BYTES;
+        let point = &self.bases.points[at..at + Affine::<F>::BYTES];
+        point.iter().all(|&byte| byte == 0)
     }
 
     /// One quantum of adding and folding.
@@ -283,13 +510,9 @@ impl<S: PrimeField<Words = [u64; 4]>, F: Coordinate> Msm<S, F> {
                 Step::Fill(task) => {
                     let filled = match task.checked_sub(self.layout().ones_tasks) {
                         None => self.fill_ones(task, lane, &mut left)?,
-                        Some(task) => self.fill_window(task, lane, &mut left)?,
+                        Some(task) => self.fill_set(task, lane, &mut left)?,
                     };
                     if filled {
-                        let sources = Sources::File(&self.points);
-                        let before = lane.accumulator.additions();
-                        lane.accumulator.finish(&mut lane.buckets, sources);
-                        left.spend(lane.accumulator.additions() - before, 0);
                         lane.step = Step::Fold(task, Folding::new(lane.log2));
                     }
                 }
@@ -309,29 +532,43 @@ impl<S: PrimeField<Words = [u64; 4]>, F: Coordinate> Msm<S, F> {
         }
     }
 
-    /// Adds the points of a window's slice to buckets, until all are or the quantum ends.
-    fn fill_window(
+    /// Adds the points of a set's slice to buckets, level by level, until all are or the quantum
+    /// ends.
+    fn fill_set(
         &self,
         task: usize,
         lane: &mut Lane<F>,
         left: &mut Budget,
     ) -> Result<bool, &'static str> {
         let layout = self.layout();
-        let (window, slice) = (task / layout.slices, task % layout.slices);
-        let sources = Sources::File(&self.points);
-        let shift = window * layout.window as usize;
-        let (word, bit) = (shift / 64, shift % 64);
-        let mask = (1u64 << layout.window) - 1;
-        // The top digit has no bias.
-        let half = if window + 1 == layout.windows {
-            0
-        } else {
-            1i64 << (layout.window - 1)
-        };
-        let reached_by_small = window < layout.windows_small;
+        let (set, slice) = (task / layout.slices, task % layout.slices);
+        while lane.level < layout.cut.levels.count {
+            if let Some(window) = layout.cut.window(lane.level, set) {
+                let sources = self.level(lane.level as usize);
+                if !self.fill_window(window, slice, sources, lane, left)? {
+                    return Ok(false);
+                }
+            }
+            lane.level += 1;
+            lane.kind = Scalars::Full;
+            lane.cursor = Cursor::default();
+        }
+        Ok(true)
+    }
+
+    fn fill_window(
+        &self,
+        window: Window,
+        slice: usize,
+        sources: Sources<'_, F>,
+        lane: &mut Lane<F>,
+        left: &mut Budget,
+    ) -> Result<bool, &'static str> {
+        let layout = self.layout();
+        let reached_by_small = window.shift <= layout.small_reach;
         for (kind, total, reached) in [
-            (Scalars::Full, layout.full, true),
-            (Scalars::Small, layout.small, reached_by_small),
+            (Scalars::Full, layout.counts.full, true),
+            (Scalars::Small, layout.counts.small, reached_by_small),
         ] {
             if lane.kind > kind || !reached {
                 continue;
@@ -352,12 +589,7 @@ impl<S: PrimeField<Words = [u64; 4]>, F: Coordinate> Msm<S, F> {
                     .iter()
                     .zip(&segment.sources[chunk.clone()]);
                 for (magnitude, &source) in entries {
-                    let biased = add_bias(magnitude, &layout.bias);
-                    let mut digit = biased[word] >> bit;
-                    if bit + layout.window as usize > 64 && word < 3 {
-                        digit |= biased[word + 1] << (64 - bit);
-                    }
-                    let digit = (digit & mask) as i64 - half;
+                    let digit = window.digit(&add_bias(magnitude, &layout.bias));
                     if digit == 0 {
                         continue;
                     }
@@ -375,10 +607,12 @@ impl<S: PrimeField<Words = [u64; 4]>, F: Coordinate> Msm<S, F> {
                 }
             }
         }
+        lane.finish(sources, left);
         Ok(true)
     }
 
-    /// Adds points whose scalar is one or minus one, until all are or the quantum ends.
+    /// Adds points whose scalar is one or minus one, then sums of subsets, until all are or the
+    /// quantum ends.
     fn fill_ones(
         &self,
         task: usize,
@@ -386,25 +620,42 @@ impl<S: PrimeField<Words = [u64; 4]>, F: Coordinate> Msm<S, F> {
         left: &mut Budget,
     ) -> Result<bool, &'static str> {
         let layout = self.layout();
-        let sources = Sources::File(&self.points);
-        let part = share(layout.ones, layout.ones_tasks, task);
+        let subsets = self.groups().map_or(&[][..], Groups::sums);
         let mask = (1u32 << lane.log2) - 1;
-        while let Some(position) = self.find(&mut lane.cursor, Scalars::Ones, part.clone())? {
-            let segment = self.segments[position.segment]
-                .try_read()
-                .map_err(|_| POISONED)?;
-            let chunk =
-                position.places.start..position.places.end.min(position.places.start + CHUNK);
-            let before = lane.accumulator.additions();
-            for (i, &source) in segment.ones[chunk.clone()].iter().enumerate() {
-                let bucket = (lane.cursor.done + i) as u32 & mask;
-                lane.accumulator
-                    .add(&mut lane.buckets, bucket, source, sources);
+        for (kind, total, sources) in [
+            (Scalars::Ones, layout.counts.ones, self.level(0)),
+            (Scalars::Subsets, layout.subsets, Sources::File(subsets)),
+        ] {
+            if lane.kind > kind {
+                continue;
             }
-            lane.cursor.done += chunk.len();
-            if left.spend(lane.accumulator.additions() - before, chunk.len()) {
-                return Ok(false);
+            if lane.kind < kind {
+                lane.kind = kind;
+                lane.cursor = Cursor::default();
             }
+            let part = share(total, layout.ones_tasks, task);
+            while let Some(position) = self.find(&mut lane.cursor, kind, part.clone())? {
+                let segment = self.segments[position.segment]
+                    .try_read()
+                    .map_err(|_| POISONED)?;
+                let chunk =
+                    position.places.start..position.places.end.min(position.places.start + CHUNK);
+                let before = lane.accumulator.additions();
+                let points = match kind {
+                    Scalars::Subsets => &segment.subsets,
+                    _ => &segment.ones,
+                };
+                for (i, &source) in points[chunk.clone()].iter().enumerate() {
+                    let bucket = (lane.cursor.done + i) as u32 & mask;
+                    lane.accumulator
+                        .add(&mut lane.buckets, bucket, source, sources);
+                }
+                lane.cursor.done += chunk.len();
+                if left.spend(lane.accumulator.additions() - before, chunk.len()) {
+                    return Ok(false);
+                }
+            }
+            lane.finish(sources, left);
         }
         Ok(true)
     }
@@ -450,7 +701,7 @@ impl<S: PrimeField<Words = [u64; 4]>, F: Coordinate> Msm<S, F> {
         sum.add_affine(&folded_all(&lane.buckets))
     }
 
-    /// Horner's rule over the windows.
+    /// Horner's rule over the sets.
     fn combine(&self) -> Result<(), &'static str> {
         let layout = self.layout();
         let task = |task: usize| match self.sums[task].try_lock() {
@@ -458,12 +709,12 @@ impl<S: PrimeField<Words = [u64; 4]>, F: Coordinate> Msm<S, F> {
             Err(_) => Err(POISONED),
         };
         let mut sum = Projective::INFINITY;
-        for window in (0..layout.windows).rev() {
-            for _ in 0..layout.window {
+        for set in (0..layout.cut.sets()).rev() {
+            for _ in 0..layout.cut.window {
                 sum = sum.double();
             }
             for slice in 0..layout.slices {
-                sum += task(layout.ones_tasks + window * layout.slices + slice)?;
+                sum += task(layout.ones_tasks + set * layout.slices + slice)?;
             }
         }
         for ones in 0..layout.ones_tasks {
@@ -522,16 +773,20 @@ impl<S: PrimeField<Words = [u64; 4]>, F: Coordinate> Kernel for Msm<S, F> {
     }
 }
 
-/// The three kinds of scalars that take work, in the order in which a window takes them.
+/// The kinds of scalars that take work, in the order in which they are taken.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Scalars {
     Full,
     Small,
     Ones,
+    Subsets,
 }
 
 impl Segment {
-    fn new(len: usize) -> Result<Self, DeviceError> {
+    /// A segment of so many scalars, of which in groups of so many bases, if there are any.
+    fn new(len: usize, group: Option<usize>) -> Result<Self, DeviceError> {
+        // Two groups may be shared with neighbours.
+        let subsets_max = group.map_or(0, |size| len.min(len / size + 2));
         let no_memory = |_| DeviceError::Memory {
             what: "sorted-out scalars",
             bytes: len.saturating_mul(size_of::<[u64; 4]>() + 2 * size_of::<Source>()),
@@ -539,9 +794,11 @@ impl Segment {
         let mut magnitudes = Vec::new();
         let mut sources = Vec::new();
         let mut ones = Vec::new();
+        let mut subsets = Vec::new();
         magnitudes.try_reserve_exact(len).map_err(no_memory)?;
         sources.try_reserve_exact(len).map_err(no_memory)?;
         ones.try_reserve_exact(len).map_err(no_memory)?;
+        subsets.try_reserve_exact(subsets_max).map_err(no_memory)?;
         magnitudes.resize(len, [0; 4]);
         sources.resize(len, 0);
         Ok(Self {
@@ -550,8 +807,30 @@ impl Segment {
             full: 0,
             small: 0,
             ones,
+            subsets,
+            group: (0, 0),
+            grouped: 0,
             done: 0,
         })
+    }
+
+    /// Adds a base to the subset of its group. Groups come in order.
+    #[inline(always)]
+    fn put_in_group(&mut self, groups: &Groups, group: u32, bit: u32) {
+        if group != self.group.0 {
+            self.end_group(groups);
+            self.group.0 = group;
+        }
+        self.group.1 |= bit;
+        self.grouped += 1;
+    }
+
+    fn end_group(&mut self, groups: &Groups) {
+        let (group, subset) = self.group;
+        if subset != 0 {
+            self.subsets.push(groups.index(group, subset));
+            self.group.1 = 0;
+        }
     }
 
     fn places(&self, kind: Scalars) -> std::ops::Range<usize> {
@@ -559,6 +838,7 @@ impl Segment {
             Scalars::Full => 0..self.full,
             Scalars::Small => self.magnitudes.len() - self.small..self.magnitudes.len(),
             Scalars::Ones => 0..self.ones.len(),
+            Scalars::Subsets => 0..self.subsets.len(),
         }
     }
 }
@@ -568,12 +848,15 @@ impl Drop for Segment {
         self.magnitudes.zeroize();
         self.sources.zeroize();
         self.ones.zeroize();
+        self.subsets.zeroize();
+        self.group.zeroize();
     }
 }
 
 /// What a lane keeps between quanta.
 pub(crate) struct Lane<F> {
     step: Step,
+    level: u32,
     kind: Scalars,
     cursor: Cursor,
     accumulator: Accumulator<F>,
@@ -615,6 +898,7 @@ impl<F: Coordinate> Lane<F> {
         let batch = BATCH_BYTES / F::BYTES * if engine.is_some() { 4 } else { 1 };
         Self {
             step: Step::Idle,
+            level: 0,
             kind: Scalars::Full,
             cursor: Cursor::default(),
             accumulator: Accumulator::new(engine, batch),
@@ -625,15 +909,23 @@ impl<F: Coordinate> Lane<F> {
     }
 
     fn begin(&mut self, task: usize, layout: &Layout) {
-        self.log2 = layout.window - 1;
+        self.log2 = layout.cut.window - 1;
         self.buckets.clear(1 << self.log2);
         // A batch of half of the buckets meets its own buckets 39 times in 100 additions; beyond
         // that, conflicts cost more than larger batches save.
         self.accumulator
             .limit((1usize << self.log2 >> 1).max(BATCH_MIN));
+        self.level = 0;
         self.kind = Scalars::Full;
         self.cursor = Cursor::default();
         self.step = Step::Fill(task);
+    }
+
+    /// Makes the additions that are waiting: what comes next has other sources.
+    fn finish(&mut self, sources: Sources<'_, F>, left: &mut Budget) {
+        let before = self.accumulator.additions();
+        self.accumulator.finish(&mut self.buckets, sources);
+        left.spend(self.accumulator.additions() - before, 0);
     }
 }
 
@@ -705,39 +997,6 @@ fn add_bias(a: &[u64; 4], bias: &[u64; 4]) -> [u64; 4] {
     sum
 }
 
-/// Windows of c bits that a magnitude takes.
-fn windows<S: PrimeField>(window: u32) -> usize {
-    // A magnitude has one bit less than r, and a carry may need one more.
-    S::MODULUS_BITS.div_ceil(window) as usize
-}
-
-/// Slices that give each lane a task, for so many scalars.
-fn slices<S: PrimeField>(window: u32, lanes: usize, count: usize) -> usize {
-    let wanted = lanes.div_ceil(windows::<S>(window));
-    wanted.clamp(1, count.div_ceil(SLICE_MIN).max(1))
-}
-
-/// The window, and the slices, for which `full` scalars of full size and `small` ones cost the
-/// fewest additions: each scalar one in each window that it reaches, each window's buckets two
-/// when folded, or as many as are not empty.
-fn best_window<S: PrimeField>(full: usize, small: usize, lanes: usize, max: u32) -> (u32, usize) {
-    let cost = |window: u32| {
-        let slices = slices::<S>(window, lanes, full + small);
-        let buckets = 1usize << (window - 1);
-        let windows = windows::<S>(window);
-        let windows_small = windows.min(65usize.div_ceil(window as usize));
-        let fold = |scalars: usize| 2 * (slices * buckets).min(scalars);
-        // A bucket's first point costs no addition.
-        windows_small * (full + small + fold(full + small))
-            + (windows - windows_small) * (full + fold(full))
-            + windows * slices * (OVERHEAD + buckets / 16)
-    };
-    let window = (WINDOW_MIN..=max.max(WINDOW_MIN))
-        .min_by_key(|&window| cost(window))
-        .expect("the range is not empty");
-    (window, slices::<S>(window, lanes, full + small))
-}
-
 const POISONED: &str = "a lane of this plan has failed before";
 
 /// Scalars taken between looks at the budget.
@@ -772,3 +1031,75 @@ const BATCH_MIN: usize = 256;
 /// Denominators of a batch: 512 additions in BN254's G1 for scalar code, whose inversion then costs
 /// two percent, and four times as many on an engine, which is four times as fast.
 const BATCH_BYTES: usize = 512 * 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::field::{FrBls12_381, FrBn254};
+
+    /// A magnitude below 2^255 at least, times a sign, as digits of any cut.
+    fn recomposes<S: PrimeField<Words = [u64; 4]>>(magnitude: [u64; 4]) {
+        let small = magnitude[1..] == [0; 3];
+        let tables = (1..=100).flat_map(|bits| {
+            let counts = S::MODULUS_BITS.div_ceil(bits)..=S::MODULUS_BITS.div_ceil(bits);
+            counts
+                .chain(2..3)
+                .map(move |count| Some(Levels { bits, count }))
+        });
+        for levels in tables.chain([None]) {
+            for window in WINDOW_MIN..=WINDOW_MAX {
+                let cut = Cut::new::<S>(window, levels);
+                let biased = add_bias(&magnitude, &cut.bias());
+                let small_reach = cut.small_reach();
+                let mut sum = S::ZERO;
+                for level in (0..cut.levels.count).rev() {
+                    for set in (0..cut.sets()).rev() {
+                        let Some(window) = cut.window(level, set) else {
+                            continue;
+                        };
+                        let digit = window.digit(&biased);
+                        assert!(digit.unsigned_abs() <= 1 << (cut.window - 1));
+                        assert!(digit == 0 || !small || window.shift <= small_reach);
+                        let mut weight = S::ONE;
+                        for _ in 0..window.shift {
+                            weight = weight.double();
+                        }
+                        let term = S::from(digit.unsigned_abs()) * weight;
+                        sum = if digit < 0 { sum - term } else { sum + term };
+                    }
+                }
+                assert_eq!(sum.to_canonical(), magnitude, "{levels:?}, {window} bits");
+            }
+        }
+    }
+
+    #[test]
+    fn digits_recompose_in_any_cut() {
+        fn all<S: PrimeField<Words = [u64; 4]>>() {
+            // The largest magnitude is (r - 1) / 2.
+            let mut half = S::MODULUS;
+            for i in 0..4 {
+                half[i] = half[i] >> 1 | half.get(i + 1).map_or(0, |word| word << 63);
+            }
+            for magnitude in [
+                [1, 0, 0, 0],
+                [u64::MAX, 0, 0, 0],
+                [u64::MAX - (1 << 51), 0, 0, 0],
+                [1 << 63, 0, 0, 0],
+                [0, 1, 0, 0],
+                [u64::MAX, u64::MAX, u64::MAX, half[3] - 1],
+                [
+                    0x5555_5555_5555_5555,
+                    0xaaaa_aaaa_aaaa_aaaa,
+                    1 << 63,
+                    half[3] >> 1,
+                ],
+                half,
+            ] {
+                recomposes::<S>(magnitude);
+            }
+        }
+        all::<FrBn254>();
+        all::<FrBls12_381>();
+    }
+}

@@ -20,6 +20,7 @@
 //! All state is plain data between calls, so whoever calls may stop anywhere and go on elsewhere.
 //! Doublings, opposite points and infinity are handled, each by a test of the denominator.
 
+use crate::field::batch_inverse_in;
 use crate::lanes::{Engine, Line};
 
 use super::batch;
@@ -279,6 +280,66 @@ impl<F: Coordinate> Adder<F> {
             _ => unreachable!("the scratch was made for the engine"),
         }
         self.operations.clear();
+    }
+}
+
+/// Doublings of many points that share an inversion.
+pub(crate) struct Doubler<F> {
+    engine: Option<Engine>,
+    lines: Vec<Line>,
+    denominators: Vec<F>,
+    scratch: Vec<F>,
+}
+
+impl<F: Coordinate> Doubler<F> {
+    /// A doubler of up to `capacity` points at a time.
+    pub(crate) fn new(engine: Option<Engine>, capacity: usize) -> Self {
+        let (lines, denominators) = match engine {
+            Some(engine) => (batch::scratch_lines::<F>(engine, capacity), 0),
+            None => (0, capacity),
+        };
+        Self {
+            engine,
+            lines: vec![Line::EMPTY; lines],
+            denominators: Vec::with_capacity(denominators),
+            scratch: vec![F::ONE; denominators],
+        }
+    }
+
+    /// Doubles every slot. Infinity among them is allowed and slow.
+    ///
+    /// # Panics
+    /// If there are more than the capacity.
+    pub(crate) fn double(&mut self, slots: &mut [Slot<F>]) {
+        match self.engine {
+            Some(engine) => {
+                if !batch::double_all(engine, slots, &mut self.lines) {
+                    for slot in slots {
+                        let double = Projective::from(slot.point(Some(engine))).double();
+                        *slot = Slot::new(Some(engine), &double.to_affine());
+                    }
+                }
+            }
+            None => {
+                assert!(slots.len() <= self.scratch.len());
+                self.denominators.clear();
+                self.denominators
+                    .extend(slots.iter().map(|slot| slot.0.y.double()));
+                batch_inverse_in(&mut self.denominators, &mut self.scratch);
+                for (slot, &inverse) in slots.iter_mut().zip(&self.denominators) {
+                    let Affine { x, y } = slot.0;
+                    *slot = if inverse.is_zero() {
+                        Slot::INFINITY
+                    } else {
+                        let square = x.square();
+                        let slope = (square.double() + square) * inverse;
+                        let x3 = slope.square() - x.double();
+                        let y3 = slope * (x - x3) - y;
+                        Slot(Affine { x: x3, y: y3 })
+                    };
+                }
+            }
+        }
     }
 }
 
@@ -747,6 +808,31 @@ mod tests {
                 check(&points, log2, capacity, |i| {
                     if i < 250 { 0 } else { i as u32 & mask }
                 });
+            }
+        }
+    }
+
+    #[test]
+    fn doublings_agree_with_those_of_single_points() {
+        for engine in Engine::all().into_iter().map(Some).chain([None]) {
+            for count in [0, 1, 7, 8, 9, 100] {
+                let mut points = multiples(count);
+                for infinite in [false, true] {
+                    if infinite && count > 0 {
+                        points[count as usize / 2] = Point::INFINITY;
+                    }
+                    let mut slots: Vec<_> = points
+                        .iter()
+                        .map(|point| Slot::new(engine, point))
+                        .collect();
+                    let mut doubler = Doubler::new(engine, 100);
+                    doubler.double(&mut slots);
+                    doubler.double(&mut slots);
+                    for (point, slot) in points.iter().zip(&slots) {
+                        let expected = Projective::from(*point).double().double().to_affine();
+                        assert_eq!(slot.point(engine), expected);
+                    }
+                }
             }
         }
     }

@@ -1,4 +1,5 @@
-//! One batch of affine additions on an engine: as many chords side by side as it has lanes.
+//! One batch of affine additions on an engine: as many chords side by side as it has lanes; and of
+//! doublings, tangents in the place of chords.
 //!
 //! Two passes over the batch. Forwards, each group of additions gets its denominators d = x2 - x1,
 //! and running products of them are kept; [`CHAINS`] products run side by side, since each alone
@@ -11,7 +12,7 @@
 //! from slots. The forward pass changes nothing but its own memory; if it meets a denominator that
 //! is zero or a point at infinity it says so, and the caller settles those additions one by one.
 
-use crate::field::batch_inverse;
+use crate::field::batch_inverse_in;
 use crate::lanes::{Engine, Lanes, Line, Task, WIDTH_MAX, forward, forward_mut};
 
 use super::accumulate::{NEGATIVE, Operation, Slot, Sources};
@@ -35,6 +36,21 @@ pub(crate) fn add_all<F: Coordinate>(
     let points = Points::new(operations, targets, sources);
     let scratch = scratch.as_mut_ptr();
     engine.run(Addition { points, scratch })
+}
+
+/// Doubles all points and says whether it did: where a y is zero, as infinity's is, no point has been
+/// touched.
+///
+/// # Panics
+/// If the scratch is shorter than [`scratch_lines`] says.
+pub(crate) fn double_all<F: Coordinate>(
+    engine: Engine,
+    points: &mut [Slot<F>],
+    scratch: &mut [Line],
+) -> bool {
+    assert!(scratch.len() >= scratch_lines::<F>(engine, points.len()));
+    let scratch = scratch.as_mut_ptr();
+    engine.run(Doubling { points, scratch })
 }
 
 /// Copies sources to targets, of which none occurs twice, in engine form.
@@ -319,6 +335,78 @@ impl<F: Coordinate> Addition<'_, F> {
     }
 }
 
+struct Doubling<'a, F> {
+    points: &'a mut [Slot<F>],
+    scratch: *mut Line,
+}
+
+impl<F: Coordinate> Task<F> for Doubling<'_, F> {
+    type Output = bool;
+
+    /// A tangent's slope is 3 x^2 / 2 y: 5 multiplications and 2 squarings a doubling.
+    #[inline(always)]
+    fn run<L: Lanes<F>>(self, lanes: L) -> bool {
+        let field_words = F::BYTES / 8;
+        let count = self.points.len();
+        let groups = count.div_ceil(L::WIDTH);
+        let first = self.points.as_mut_ptr();
+        let denominators: *mut L::Vector = self.scratch.cast();
+        // SAFETY: the scratch holds twice as many vectors as there are groups.
+        let products = unsafe { denominators.add(groups) };
+        // What fills the lanes of the last group: x = 1, y = 1, of which no curve is asked.
+        let mut filler = [0u64; POINT_WORDS_MAX];
+        filler[0] = 1;
+        filler[field_words] = 1;
+        let filler = filler.as_mut_ptr();
+        let group = |g: usize| {
+            let mut rows = [filler; WIDTH_MAX];
+            let start = g * L::WIDTH;
+            for (row, i) in rows.iter_mut().zip(start..count.min(start + L::WIDTH)) {
+                *row = first.wrapping_add(i).cast();
+            }
+            rows
+        };
+
+        let mut chains = [lanes.one(); CHAINS];
+        for g in 0..groups {
+            let ys = forward(&constant(&group(g)), field_words);
+            // SAFETY: y follows x in the points and in the filler; vector g is within the scratch.
+            unsafe {
+                let (y, _) = lanes.gather::<false>(&ys);
+                let d = lanes.normal(lanes.plus(y, y));
+                denominators.add(g).write(d);
+                products.add(g).write(chains[g % CHAINS]);
+                chains[g % CHAINS] = lanes.mul(chains[g % CHAINS], d);
+            }
+        }
+        if !invert(lanes, &mut chains) {
+            return false;
+        }
+        for g in (0..groups).rev() {
+            let rows = group(g);
+            let xs = constant(&rows);
+            let ys = forward(&xs, field_words);
+            let new_ys = forward_mut(&rows, field_words);
+            // SAFETY: as above; the vectors were written in the first pass.
+            unsafe {
+                let d = denominators.add(g).read();
+                let inverse = lanes.mul(chains[g % CHAINS], products.add(g).read());
+                chains[g % CHAINS] = lanes.mul(chains[g % CHAINS], d);
+                let (x, _) = lanes.gather::<false>(&xs);
+                let (y, _) = lanes.gather::<false>(&ys);
+                let square = lanes.mul(x, x);
+                let thrice = lanes.plus(lanes.plus(square, square), square);
+                let slope = lanes.mul(inverse, lanes.reduced(lanes.normal(thrice)));
+                let x3 = lanes.square_less(slope, x, lanes.difference(x, x));
+                let y3 = lanes.chord(slope, x, x3, y);
+                lanes.scatter(&rows, x3);
+                lanes.scatter(&new_ys, y3);
+            }
+        }
+        true
+    }
+}
+
 /// Inverts all lanes of all chains, unless one is zero.
 #[inline(always)]
 fn invert<F: Coordinate, L: Lanes<F>>(lanes: L, chains: &mut [L::Vector; CHAINS]) -> bool {
@@ -330,7 +418,7 @@ fn invert<F: Coordinate, L: Lanes<F>>(lanes: L, chains: &mut [L::Vector; CHAINS]
     if flat.iter().any(F::is_zero) {
         return false;
     }
-    batch_inverse(flat);
+    batch_inverse_in(flat, &mut [F::ONE; CHAINS * WIDTH_MAX]);
     for (chain, elements) in chains.iter_mut().zip(&elements) {
         *chain = lanes.pack(elements);
     }

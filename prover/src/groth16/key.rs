@@ -11,7 +11,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use caldera_kernels::{BasesId, CurveId, Device, DeviceError, Group, MatrixId, VectorId};
+use caldera_kernels::{
+    BasesId, CurveId, Device, DeviceError, Group, MatrixId, Plan, VectorId, Work,
+};
 
 use super::assemble::{self, Assembly};
 use super::verify::{self, PointFault, Verifier, VerifyError};
@@ -122,6 +124,40 @@ impl ProvingKey {
     /// The device that holds the key.
     pub fn device(&self) -> &Arc<dyn Device> {
         &self.holdings.device
+    }
+
+    /// Work that makes tables for this key: multiples of its points in at most so many bytes, with
+    /// which proofs take less time. Jobs made after a lane of it has ended use its tables; better
+    /// run after a proof with this key than before, for the device has seen then what the scalars
+    /// are like. Dropped half-way, it leaves the tables that are made already.
+    ///
+    /// # Errors
+    /// If the device has no room.
+    pub fn tables(&self, bytes: usize) -> Result<Arc<dyn Plan>, DeviceError> {
+        self.device().plan(&Work::Tables {
+            bases: self.queries().collect(),
+            bytes,
+        })
+    }
+
+    /// Bytes of the tables that new jobs use.
+    pub fn tables_bytes(&self) -> usize {
+        self.queries()
+            .filter_map(|id| self.device().tables_bytes(id).ok())
+            .sum()
+    }
+
+    /// Gives all tables up, at once for new jobs; those that are under way keep what they use to
+    /// their end.
+    pub fn tables_free(&self) {
+        for id in self.queries() {
+            self.device().tables_free(id);
+        }
+    }
+
+    fn queries(&self) -> impl Iterator<Item = BasesId> {
+        let QueryBases { a, b1, b2, c, h } = self.bases;
+        [a, b1, b2, h].into_iter().chain(c)
     }
 
     pub(super) fn bases(&self) -> &QueryBases {

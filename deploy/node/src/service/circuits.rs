@@ -19,6 +19,7 @@ use crate::arbiter_thread::Command;
 use crate::clerk::Task;
 use crate::clock::unix_time;
 use crate::registrar::Examination;
+use crate::tables;
 
 /// A circuit of one tenant.
 pub(super) struct Circuit {
@@ -200,6 +201,9 @@ impl Service {
         if self.circuits.remove(&(tenant, circuit)).is_none() {
             return Ok(Flow::Done(value(&Unregistered { removed: false })?));
         }
+        let _ = self.parts.tables.send(tables::Request::Gone {
+            circuit: (tenant, circuit),
+        });
         let ticket = self.ticket();
         self.tell_clerk(Task::Unregister {
             ticket,
@@ -270,12 +274,20 @@ impl Service {
         Ok((Arc::clone(key), work))
     }
 
-    /// Learns from a proof what one costs.
+    /// Learns from a proof what one costs, and lets its key have tables.
     pub(super) fn learn_cost(&mut self, tenant: TenantId, circuit: Digest, core: Nanos) {
         if let Some(it) = self.circuits.get_mut(&(tenant, circuit)) {
             // Proofs of one circuit differ little; a quarter of the newest follows a change
             // within a few proofs and does not jump at one outlier.
             it.core = Nanos(it.core.0 / 4 * 3 + core.0 / 4);
+            if let Some(key) = &it.key {
+                // Without a maker the box is stopping.
+                let _ = self.parts.tables.send(tables::Request::Proved {
+                    circuit: (tenant, circuit),
+                    key: Arc::clone(key),
+                    bytes: it.row.bytes,
+                });
+            }
         }
     }
 }

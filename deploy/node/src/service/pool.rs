@@ -1,5 +1,7 @@
 //! The pool as `pool_statusV1` and `/metrics` show it.
 
+use std::sync::atomic::Ordering;
+
 use caldera_rpc::error::RpcError;
 use caldera_rpc::methods::{CircuitState, JobName, PoolStatus, TenantStatus, UnitStatus};
 use caldera_scheduler::TenantId;
@@ -127,6 +129,7 @@ impl Service {
             }] += 1;
         }
         Gauges {
+            table_bytes: self.parts.tables_held.load(Ordering::Relaxed),
             tenants: view
                 .tenants
                 .iter()

@@ -74,6 +74,53 @@ fn twenty_submissions_of_two_tenants_all_prove_and_cores_change_hands() {
 }
 
 #[test]
+fn tables_come_and_go_and_every_proof_is_right() {
+    let world = World::new();
+    let bank = world.client("bank");
+    let key = larger();
+    let circuit = bank.register(&key.zkey);
+    let witness = bank.store(&key.witness);
+    let submit = || bank.submit(&circuit, &witness);
+    let held = || -> f64 {
+        let (_, metrics) = bank.get("/metrics");
+        let line = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix("caldera_table_bytes "));
+        line.and_then(|figure| figure.parse().ok())
+            .expect("a figure")
+    };
+    assert_eq!(held(), 0.0);
+    bank.proved(&submit());
+    let first = until(|| Some(held()).filter(|bytes| *bytes > 0.0));
+    let most = 4.0 * key.zkey.len() as f64;
+    assert!(first <= most, "{first} of {most}");
+    bank.proved(&submit());
+
+    // The grant goes and comes again while proofs are under way and tables are being made.
+    let mut jobs = Vec::new();
+    for round in 0..12 {
+        jobs.push(submit());
+        world
+            .node
+            .grant_tables(if round % 2 == 0 { 0 } else { 1 << 30 });
+    }
+    for job in &jobs {
+        bank.proved(job);
+    }
+    world.node.grant_tables(0);
+    until(|| (held() == 0.0).then_some(()));
+    bank.proved(&submit());
+    world.node.grant_tables(1 << 30);
+    bank.proved(&submit());
+    until(|| (held() == first).then_some(()));
+
+    let removed = bank.call("prover_unregisterCircuitV1", json!({ "circuit": circuit }));
+    assert_eq!(removed["removed"], true);
+    until(|| (held() == 0.0).then_some(()));
+    world.stop();
+}
+
+#[test]
 fn what_the_pool_says_of_its_threads_is_what_the_kernel_says() {
     let world = World::new();
     let bank = world.client("bank");
