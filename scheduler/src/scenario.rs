@@ -130,8 +130,8 @@ pub struct Peak {
     pub queue: Option<Marks>,
     /// Jobs received within the span: as with the queue.
     pub arrivals: Option<Arrivals>,
-    /// What is left until the first job is due when the time that it still needs, on all the cores
-    /// that it can have, is taken off: a peak begins at `low` and can end at `high`.
+    /// Of the first job that came with a deadline, what is left until it is due when the time that it
+    /// still needs, on all the cores that it can have, is taken off: a peak begins at `low` and can end at `high`.
     pub slack: Option<SlackMarks>,
     /// The shortest peak.
     pub hold: Nanos,
@@ -617,7 +617,7 @@ impl Class {
         let values = (u64::from(self.value), u64::from(VALUE_MAX));
         check("value", count, values, peak.value.into())?;
         if let Some(Marks { high, low }) = peak.queue {
-            let jobs = (1, u64::from(self.queue_max));
+            let jobs = (1, u64::from(JOBS_MAX));
             check("queue.high", count, jobs, high.into())?;
             check("queue.low", count, (0, u64::from(high) - 1), low.into())?;
         }

@@ -166,8 +166,8 @@ fn each_refusal_names_key_and_reason() {
         ),
         (
             "high = 8",
-            "high = 257",
-            "classes.mine.peak.queue.high: expected 1 to 256, got 257",
+            "high = 65537",
+            "classes.mine.peak.queue.high: expected 1 to 65536, got 65537",
         ),
         (
             "from = \"22:00\"",
