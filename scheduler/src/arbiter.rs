@@ -24,9 +24,8 @@
 //! of day it is; neither changes anything while there is enough for all.
 //!
 //! **Deadlines.** A job that says when it is due is refused if it could not be finished by then at
-//! the rate that its tenant can count on: what it would have if nobody else's demand changed, and
-//! never less than its guarantee, or a slice in each ageing bound. What is admitted runs to its end,
-//! late or not.
+//! the rate that its tenant can count on: what it would have if nobody else's demand changed, or
+//! its guarantee, or a slice after each ageing bound. What is admitted runs to its end, late or not.
 //!
 //! **Turns.** While more is wanted than there is, each tenant's debt is carried from event to event
 //! (see `matching`), and [`Arbiter::wake_at`] asks for a tick eight times a slice to look whether
@@ -55,9 +54,7 @@ use crate::mailbox::{Entry, Found, Ownership};
 use crate::matching::{Claim, Matcher, Rate, Seat};
 use crate::pool::{Holder, Pool};
 use crate::queue::{Due, JobState, Queue, Refusal, Work};
-use crate::scenario::{
-    CLASSES_MAX, Class, ClassId, Limits, PREPARED_MAX, Policy, PolicyError, TimeOfDay,
-};
+use crate::scenario::{CLASSES_MAX, Class, ClassId, PREPARED_MAX, Policy, PolicyError, TimeOfDay};
 use crate::{Epoch, JobId, Nanos, TenantId, UnitId};
 
 /// Something that happened outside.
@@ -202,8 +199,8 @@ pub enum Action {
         tenant: TenantId,
         /// How many units; none if it is withdrawn.
         units: u32,
-        /// Until when.
-        until: Nanos,
+        /// For how long, from receipt; for no time if it is withdrawn.
+        span: Nanos,
     },
     /// A demand cannot be declared; what was declared before stays.
     RefuseDemand {
@@ -449,8 +446,6 @@ pub struct Arbiter {
     seats: Vec<Seat>,
     /// More is wanted than there is, before anything is lent.
     pressed: bool,
-    /// Since when that has been so.
-    pressed_since: Nanos,
     now: Nanos,
     /// A moment, and what Unix time it was then.
     wall: Option<(Nanos, Nanos)>,
@@ -547,7 +542,6 @@ impl Arbiter {
             claims: Vec::with_capacity(slots),
             seats: Vec::with_capacity(units),
             pressed: false,
-            pressed_since: Nanos::ZERO,
             now: Nanos::ZERO,
             wall: None,
             counters: Counters::default(),
@@ -606,7 +600,7 @@ impl Arbiter {
             } => {
                 let received = received.min(now);
                 let action = match self.declare(tenant, units, span, received) {
-                    Ok((slot, until)) => {
+                    Ok(slot) => {
                         self.counters.declared += 1;
                         self.decide(received, actions);
                         self.set_declares(slot, false);
@@ -614,7 +608,7 @@ impl Arbiter {
                             ticket,
                             tenant,
                             units,
-                            until,
+                            span: if units > 0 { span } else { Nanos::ZERO },
                         }
                     }
                     Err(reason) => Action::RefuseDemand {
@@ -935,8 +929,8 @@ impl Arbiter {
             return Ok(());
         }
         let rate = self.rate_with(slot, work.parallelism);
-        let rate = rate.max(self.rate_promised(slot));
-        let earliest = self.estimate_at(slot, work, deadline, rate).finish;
+        let as_it_is = self.estimate_at(slot, work, deadline, rate).finish;
+        let earliest = as_it_is.min(self.finish_promised(slot, work, deadline));
         if earliest > deadline {
             return Err(Refusal::DeadlineUnmeetable { earliest });
         }
@@ -951,14 +945,14 @@ impl Arbiter {
         Estimate { finish, run, ahead }
     }
 
-    /// Notes what a tenant declares; its slot, and until when it holds.
+    /// Notes what a tenant declares; its slot.
     fn declare(
         &mut self,
         tenant: TenantId,
         units: u32,
         span: Nanos,
         received: Nanos,
-    ) -> Result<(usize, Nanos), DemandRefusal> {
+    ) -> Result<usize, DemandRefusal> {
         let slot = self.slot(tenant).ok_or(DemandRefusal::UnknownTenant)?;
         let class = self.class_of(slot).ok_or(DemandRefusal::UnknownTenant)?;
         let ceiling = class.ceiling.of_whole(self.pool.units().len() as u32);
@@ -982,7 +976,7 @@ impl Arbiter {
             self.take_back_lent(slot);
             self.set_declares(slot, true);
         }
-        Ok((slot, until))
+        Ok(slot)
     }
 
     fn set_declares(&mut self, slot: usize, declares: bool) {
@@ -1244,11 +1238,7 @@ impl Arbiter {
             .iter()
             .enumerate()
             .filter_map(|(slot, tenant)| Some(u64::from(demand(slot, tenant.as_ref()?))));
-        let pressed = raw.sum::<u64>() > u64::from(pool.open());
-        if pressed && !self.pressed {
-            self.pressed_since = now;
-        }
-        self.pressed = pressed;
+        self.pressed = raw.sum::<u64>() > u64::from(pool.open());
 
         for (unit, bench) in pool.units().iter().zip(benches.iter()) {
             let idle = bench.idle_since.zip(unit.slot());
@@ -1299,11 +1289,8 @@ impl Arbiter {
                 continue;
             };
             let reading = self.queue.reading(slot, class.ceiling.of_whole(units));
-            let crossing = self.meters[slot].read(peak, reading, cause, self.now);
-            self.counters.peaks += u64::from(crossing.is_some());
-            // While there was enough for all it asked for nothing that it did not have.
-            let bounded = |at: Nanos| at.max(self.pressed_since.min(cause));
-            tenant.peaked = crossing.map(bounded);
+            tenant.peaked = self.meters[slot].read(peak, reading, cause, self.now);
+            self.counters.peaks += u64::from(tenant.peaked.is_some());
         }
     }
 
@@ -1371,20 +1358,24 @@ impl Arbiter {
         self.matcher.pour(self.pool.open(), &self.claims)[slot]
     }
 
-    /// The rate that a tenant is promised whatever others do, while it has work: its part of its
-    /// class's guarantee, or the turn that it gets by ageing.
-    fn rate_promised(&self, slot: usize) -> Rate {
+    /// When a job that is due then would be finished whatever others want: by its tenant's part of
+    /// its class's guarantee, or by the turns that it gets by ageing. A decision may give less for
+    /// the moment, to tenants that have aged.
+    fn finish_promised(&self, slot: usize, work: Work, due: Nanos) -> Nanos {
         let Some((tenant, class)) = self.tenants[slot].as_ref().zip(self.class_of(slot)) else {
-            return Rate::ZERO;
+            return Nanos::MAX;
         };
         let mut sharers = sharers(&self.tenants)[tenant.class.index()];
         // It is about to want something.
         sharers += u64::from(tenant.want == 0);
         let guarantee = Rate(class.guarantee.of(self.pool.open()).0 / sharers);
-        let Limits { slice, .. } = *self.policy.limits();
-        let between = class.ageing_max.plus(slice);
-        let turns = u128::from(Rate::ONE.0) * u128::from(slice.0) / u128::from(between.0.max(1));
-        guarantee.max(Rate(turns as u64))
+        let guaranteed = self.estimate_at(slot, work, due, guarantee).finish;
+        let (backlog, _) = self.queue.backlog(slot, due);
+        let slice = self.policy.limits().slice;
+        let turns = backlog.plus(work.core).0.div_ceil(slice.0);
+        let turn = class.ageing_max.plus(slice);
+        let aged = self.now.plus(Nanos(turns.saturating_mul(turn.0)));
+        guaranteed.min(aged)
     }
 
     /// What time of day it is, if anybody has said.

@@ -49,8 +49,7 @@ fn declared_units_are_there_before_the_work() {
     let announced = simulated.now;
     let empty = simulated.counters().found_nothing;
     simulated.declare(FINANCIAL, 2, ms(5_000));
-    let until = Nanos(announced.0 - WIRE.0).plus(ms(5_000));
-    assert_eq!(simulated.declared, [Ok((2, until))]);
+    assert_eq!(simulated.declared, [Ok((2, ms(5_000)))]);
     simulated.run(ms(10));
     assert_eq!(simulated.owners(), [Some(FINANCIAL); 2]);
     let records = since(&simulated, announced);
@@ -106,9 +105,7 @@ fn what_is_declared_expires_and_can_be_withdrawn() {
     simulated.run(ms(1));
     assert_eq!(simulated.arbiter.wake_at(), None);
     assert_eq!(simulated.declared.len(), 4);
-    let [.., Ok((0, _))] = simulated.declared[..] else {
-        panic!("{:?}", simulated.declared);
-    };
+    assert_eq!(simulated.declared.last(), Some(&Ok((0, Nanos::ZERO))));
 }
 
 #[test]
@@ -321,26 +318,65 @@ fn a_deadline_that_cannot_be_met_is_refused_with_the_one_that_can() {
     assert_eq!(reasons, [Refusal::DuplicateJob, Refusal::NoParallelism]);
 }
 
+/// While another has its turn by ageing, a tenant has nothing at the moment, and its guarantee still.
 #[test]
-fn what_a_tenant_is_promised_counts_whatever_others_want() {
-    // The financial tenant wants everything and is worth everything.
+fn a_guarantee_counts_while_another_has_its_turn() {
+    let policy = edited(|classes, _| {
+        classes[0].guarantee = Share::from_percent(80);
+        classes[1].guarantee = Share::NONE;
+        classes[3].guarantee = Share::NONE;
+        classes[3].ageing_max = ms(200);
+        classes[0].value = 1_000;
+        classes[0].peak = None;
+    });
+    let mut simulated = two_tenants(1, policy);
+    simulated.submit(1, FINANCIAL, ms(100_000), 1);
+    simulated.submit(2, SOCIAL, ms(100_000), 1);
+    while simulated.reallocations.last().map(|it| it.cause) != Some(Cause::Ageing) {
+        simulated.run(ms(1));
+    }
+    assert_eq!(simulated.owners(), [Some(SOCIAL)]);
+    let due = simulated.now.plus(ms(100));
+    simulated.submit_due(3, FINANCIAL, ms(40), 1, Some(due));
+    assert_eq!(simulated.refused, []);
+    simulated.run(ms(100));
+    assert_eq!(simulated.finished, [JobId(3)]);
+    // 40 ms of four fifths of a core.
+    while simulated.owners() != [Some(SOCIAL)] {
+        simulated.run(ms(1));
+    }
+    let late = simulated.now.plus(ms(49));
+    simulated.submit_due(4, FINANCIAL, ms(40), 1, Some(late));
+    let Some(&(JobId(4), Refusal::DeadlineUnmeetable { earliest }, None)) =
+        simulated.refused.last()
+    else {
+        panic!("refused: {:?}", simulated.refused);
+    };
+    assert_eq!(earliest, simulated.now.plus(ms(50)));
+}
+
+/// A tenant with no guarantee and next to no value has a turn after each of its ageing bounds.
+#[test]
+fn a_turn_by_ageing_counts() {
     let policy = edited(|classes, _| {
         classes[0].value = 1_000;
         classes[0].peak = None;
-        classes[0].guarantee = Share::NONE;
-        classes[3].guarantee = Share::from_percent(50);
+        classes[3].guarantee = Share::NONE;
+        classes[3].ageing_max = ms(500);
     });
-    let mut simulated = two_tenants(2, policy);
-    simulated.submit(1, FINANCIAL, ms(100_000), 2);
+    let mut simulated = two_tenants(1, policy);
+    simulated.submit(1, FINANCIAL, ms(100_000), 1);
     simulated.run(ms(10));
-    let due = |simulated: &SimulatedBox, span| Some(simulated.now.plus(ms(span)));
-    let late = due(&simulated, 390);
-    simulated.submit_due(2, SOCIAL, ms(400), 1, late);
+    let now = simulated.now;
+    // Two turns of 25 ms, each after 500.
+    simulated.submit_due(2, SOCIAL, ms(50), 1, Some(now.plus(ms(1_049))));
+    let [(JobId(2), Refusal::DeadlineUnmeetable { earliest }, None)] = simulated.refused[..] else {
+        panic!("refused: {:?}", simulated.refused);
+    };
+    assert_eq!(earliest, now.plus(ms(1_050)));
+    simulated.submit_due(3, SOCIAL, ms(20), 1, Some(now.plus(ms(525))));
     assert_eq!(simulated.refused.len(), 1);
-    let met = due(&simulated, 410);
-    simulated.submit_due(3, SOCIAL, ms(400), 1, met);
-    assert_eq!(simulated.refused.len(), 1);
-    simulated.run(ms(410));
+    simulated.run(ms(525));
     assert_eq!(simulated.finished, [JobId(3)]);
 }
 

@@ -29,7 +29,7 @@ pub(crate) struct SimulatedBox {
     pub(crate) reallocations: Vec<Reallocation>,
     pub(crate) refused: Vec<(JobId, Refusal, Option<Nanos>)>,
     pub(crate) overruns: Vec<UnitId>,
-    /// Answers to declared demand: units and until when, or why not.
+    /// Answers to declared demand: units and for how long, or why not.
     pub(crate) declared: Vec<Result<(u32, Nanos), DemandRefusal>>,
     /// Jobs in the order in which they ended.
     pub(crate) finished: Vec<JobId>,
@@ -278,11 +278,11 @@ impl SimulatedBox {
             Action::Declare {
                 ticket,
                 units,
-                until,
+                span,
                 ..
             } => {
                 assert_eq!(ticket, self.declared.len() as u64);
-                self.declared.push(Ok((units, until)));
+                self.declared.push(Ok((units, span)));
             }
             Action::RefuseDemand { ticket, reason, .. } => {
                 assert_eq!(ticket, self.declared.len() as u64);
