@@ -655,14 +655,10 @@ impl Arbiter {
 
     /// Puts another policy in the place of this one, which comes back; or refuses it, and nothing
     /// changes. No job is lost: those above a bound that is lower now stay, and no more come until
-    /// they are below it. See [`Policy::check_successor`] for what must stay. Unlike
+    /// they are below it. See [`Policy::check_successor`] for what must stay. Nothing is decided
+    /// here: send an [`Event::Tick`] afterwards, or units change hands with the next event. Unlike
     /// [`Arbiter::handle`] this allocates, and [`Arbiter::actions_max`] may be another afterwards.
-    pub fn adopt(
-        &mut self,
-        policy: Policy,
-        now: Nanos,
-        actions: &mut Vec<Action>,
-    ) -> Result<Policy, PolicyError> {
+    pub fn adopt(&mut self, policy: Policy, now: Nanos) -> Result<Policy, PolicyError> {
         let in_use = |class| self.present().any(|(_, tenant)| tenant.class == class);
         self.policy.check_successor(&policy, in_use)?;
         self.account(now.max(self.now));
@@ -680,7 +676,6 @@ impl Arbiter {
                 self.meters[slot].adopt(class.peak.as_ref());
             }
         }
-        self.decide(self.now, actions);
         debug_assert_eq!(self.check(), Ok(()));
         Ok(old)
     }

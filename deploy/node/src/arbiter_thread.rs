@@ -438,7 +438,8 @@ impl ArbiterThread {
             }),
             Command::Adopt(policy) => {
                 let now = self.clock.now();
-                let old = self.arbiter.adopt(*policy, now, &mut self.actions);
+                let old = self.arbiter.adopt(*policy, now);
+                self.handle(Event::Tick);
                 self.tell(Notice::Adopted(old.map(Box::new)));
             }
             Command::Look { ticket, mut view } => {

@@ -10,7 +10,7 @@ use caldera_scheduler::queue::{Refusal, Work};
 use caldera_scheduler::scenario::{
     Arrivals, Class, Limits, Marks, Peak, PolicyError, Share, SlackMarks, Window,
 };
-use caldera_scheduler::{Event, JobId, Nanos, Policy, TenantId};
+use caldera_scheduler::{Action, Event, JobId, Nanos, Policy, TenantId};
 use proptest::prelude::*;
 
 use crate::simulated::{QUANTUM, SimulatedBox, WIRE};
@@ -36,6 +36,52 @@ fn edited(edit: impl FnOnce(&mut Vec<Class>, &mut Limits)) -> Policy {
     Policy::new(classes, limits).expect("a policy that can be kept")
 }
 
+/// Declares a demand that reached the box [`WIRE`] ago; how many units are declared and for how
+/// long, or why none.
+pub(crate) fn declare(
+    simulated: &mut SimulatedBox,
+    tenant: u32,
+    units: u32,
+    span: Nanos,
+) -> Result<(u32, Nanos), DemandRefusal> {
+    let begin = simulated.log.len();
+    simulated.tell(Event::Declared {
+        ticket: begin as u64,
+        tenant: TenantId(tenant),
+        units,
+        span,
+        received: Nanos(simulated.now.0.saturating_sub(WIRE.0)),
+    });
+    let answers = simulated.log[begin..].iter();
+    let mut answers = answers.filter_map(|(_, action)| match *action {
+        Action::Declare {
+            ticket,
+            units,
+            span,
+            ..
+        } => Some((ticket, Ok((units, span)))),
+        Action::RefuseDemand { ticket, reason, .. } => Some((ticket, Err(reason))),
+        _ => None,
+    });
+    let (ticket, answer) = answers.next().expect("an answer");
+    assert_eq!(ticket, begin as u64);
+    assert_eq!(answers.next(), None, "one answer");
+    answer
+}
+
+/// Puts another policy in the place of the present one.
+pub(crate) fn adopt(simulated: &mut SimulatedBox, policy: Policy) -> Result<(), PolicyError> {
+    let before = simulated.arbiter.policy().clone();
+    let answer = simulated.arbiter.adopt(policy, simulated.now);
+    simulated.arbiter.check().expect("the invariants");
+    match &answer {
+        Ok(old) => assert_eq!(*old, before),
+        Err(_) => assert_eq!(simulated.arbiter.policy(), &before, "nothing has changed"),
+    }
+    simulated.tell(Event::Tick);
+    answer.map(drop)
+}
+
 fn since(simulated: &SimulatedBox, at: Nanos) -> Vec<Reallocation> {
     let records = simulated.reallocations.iter();
     records.filter(|it| it.detected >= at).copied().collect()
@@ -48,8 +94,8 @@ fn declared_units_are_there_before_the_work() {
     simulated.run(ms(100));
     let announced = simulated.now;
     let empty = simulated.counters().found_nothing;
-    simulated.declare(FINANCIAL, 2, ms(5_000));
-    assert_eq!(simulated.declared, [Ok((2, ms(5_000)))]);
+    let answer = declare(&mut simulated, FINANCIAL, 2, ms(5_000));
+    assert_eq!(answer, Ok((2, ms(5_000))));
     simulated.run(ms(10));
     assert_eq!(simulated.owners(), [Some(FINANCIAL); 2]);
     let records = since(&simulated, announced);
@@ -68,7 +114,7 @@ fn declared_units_are_there_before_the_work() {
     simulated.run(ms(30));
     assert_eq!(simulated.owners(), [Some(SOCIAL); 2]);
     // A renewal that asks for no more changes only its end; the work itself takes them back.
-    simulated.declare(FINANCIAL, 2, ms(60_000));
+    declare(&mut simulated, FINANCIAL, 2, ms(60_000)).expect("within its rights");
     simulated.run(ms(50));
     assert_eq!(simulated.owners(), [Some(SOCIAL); 2]);
     simulated.submit(2, FINANCIAL, ms(50), 2);
@@ -86,7 +132,7 @@ fn declared_units_are_there_before_the_work() {
 #[test]
 fn what_is_declared_expires_and_can_be_withdrawn() {
     let mut simulated = two_tenants(2, Policy::standard());
-    simulated.declare(FINANCIAL, 2, ms(1_000));
+    declare(&mut simulated, FINANCIAL, 2, ms(1_000)).expect("within its rights");
     simulated.run(ms(500));
     assert_eq!(
         simulated.owners(),
@@ -97,21 +143,20 @@ fn what_is_declared_expires_and_can_be_withdrawn() {
     assert_eq!(simulated.owners(), [None; 2], "it has expired");
     assert_eq!(simulated.arbiter.wake_at(), None);
 
-    simulated.declare(FINANCIAL, 2, ms(1_000));
-    simulated.declare(FINANCIAL, 1, ms(1_000));
+    declare(&mut simulated, FINANCIAL, 2, ms(1_000)).expect("within its rights");
+    declare(&mut simulated, FINANCIAL, 1, ms(1_000)).expect("within its rights");
     assert_eq!(simulated.owners().iter().flatten().count(), 1);
-    simulated.declare(FINANCIAL, 0, Nanos::ZERO);
+    let answer = declare(&mut simulated, FINANCIAL, 0, ms(7));
+    assert_eq!(answer, Ok((0, Nanos::ZERO)));
     assert_eq!(simulated.owners(), [None; 2], "it is withdrawn");
     simulated.run(ms(1));
     assert_eq!(simulated.arbiter.wake_at(), None);
-    assert_eq!(simulated.declared.len(), 4);
-    assert_eq!(simulated.declared.last(), Some(&Ok((0, Nanos::ZERO))));
 }
 
 #[test]
 fn a_declaration_of_one_that_leaves_goes_with_it() {
     let mut simulated = two_tenants(2, Policy::standard());
-    simulated.declare(FINANCIAL, 2, ms(1_000));
+    declare(&mut simulated, FINANCIAL, 2, ms(1_000)).expect("within its rights");
     simulated.leave(FINANCIAL);
     assert_eq!(simulated.owners(), [None; 2]);
     simulated.join(FINANCIAL, "financial");
@@ -122,7 +167,7 @@ fn a_declaration_of_one_that_leaves_goes_with_it() {
 fn what_cannot_be_declared_is_refused_and_changes_nothing() {
     let policy = edited(|classes, _| classes[0].ceiling = Share::from_percent(50));
     let mut simulated = two_tenants(4, policy);
-    simulated.declare(FINANCIAL, 2, ms(1_000));
+    declare(&mut simulated, FINANCIAL, 2, ms(1_000)).expect("within its rights");
     let owners = simulated.owners();
     let above = |got| Err(DemandRefusal::AboveCeiling { ceiling: 2, got });
     let max = Nanos::from_secs(3_600);
@@ -138,8 +183,7 @@ fn what_cannot_be_declared_is_refused_and_changes_nothing() {
         (u32::MAX, 1, ms(1), Err(DemandRefusal::UnknownTenant)),
     ];
     for (tenant, units, span, refusal) in cases {
-        simulated.declare(tenant, units, span);
-        assert_eq!(simulated.declared.last(), Some(&refusal));
+        assert_eq!(declare(&mut simulated, tenant, units, span), refusal);
         assert_eq!(simulated.owners(), owners);
     }
     let views: Vec<_> = simulated.arbiter.tenants().map(|it| it.declared).collect();
@@ -218,6 +262,61 @@ fn many_jobs_are_a_peak_that_moves_a_unit() {
             .count(),
         2
     );
+}
+
+#[test]
+fn many_arrivals_are_a_peak_and_one_who_comes_again_has_none() {
+    let mut simulated = equals(edited(|classes, _| {
+        let peak = classes[2].peak.as_mut().expect("a peak");
+        (peak.queue, peak.slack) = (None, None);
+    }));
+    // What is cancelled has come nevertheless.
+    for job in 10..40 {
+        simulated.submit(job, 1, ms(10), 4);
+        simulated.cancel(job);
+        simulated.run(ms(1));
+    }
+    assert_eq!(simulated.counters().peaks, 0, "31 jobs are not 32");
+    simulated.submit(40, 1, ms(10), 4);
+    assert_eq!(simulated.counters().peaks, 1);
+    let at_peak = |simulated: &SimulatedBox| simulated.arbiter.tenants().any(|it| it.at_peak);
+    assert!(at_peak(&simulated));
+    simulated.leave(1);
+    simulated.join(1, "retail");
+    assert!(!at_peak(&simulated));
+    simulated.submit(42, 1, ms(10), 4);
+    assert!(!at_peak(&simulated), "nor has it sent anything");
+}
+
+#[test]
+fn marks_that_are_taken_away_end_a_peak_and_others_begin_one() {
+    let marked = |high: Option<u32>| {
+        edited(|classes, _| {
+            let peak = classes[2].peak.expect("a peak");
+            classes[2].peak = high.map(|high| Peak {
+                queue: None,
+                slack: None,
+                arrivals: Some(Arrivals {
+                    marks: Marks { high, low: 0 },
+                    span: ms(1_000),
+                }),
+                ..peak
+            });
+        })
+    };
+    let mut simulated = equals(marked(Some(2)));
+    let at_peak = |simulated: &SimulatedBox| simulated.arbiter.tenants().any(|it| it.at_peak);
+    simulated.submit(10, 1, ms(10), 4);
+    assert!(at_peak(&simulated));
+    adopt(&mut simulated, marked(None)).expect("it fits");
+    assert!(!at_peak(&simulated));
+    adopt(&mut simulated, marked(Some(40))).expect("it fits");
+    for job in 11..50 {
+        simulated.submit(job, 2, ms(1), 4);
+        assert!(!at_peak(&simulated), "{job}");
+    }
+    simulated.submit(50, 2, ms(1), 4);
+    assert!(at_peak(&simulated));
 }
 
 #[test]
@@ -392,7 +491,7 @@ fn another_policy_loses_no_job() {
         classes.rotate_left(2);
         classes.iter_mut().for_each(|class| class.queue_max = 5);
     });
-    assert_eq!(simulated.adopt(next), Ok(()));
+    assert_eq!(adopt(&mut simulated, next), Ok(()));
     let names: Vec<_> = simulated
         .arbiter
         .tenants()
@@ -416,7 +515,7 @@ fn another_policy_loses_no_job() {
     }
     assert_eq!(simulated.refused.len(), 2, "five have a place");
     // And back: there is room for as many as before.
-    assert_eq!(simulated.adopt(Policy::standard()), Ok(()));
+    assert_eq!(adopt(&mut simulated, Policy::standard()), Ok(()));
     for job in 200..240 {
         simulated.submit(job, SOCIAL, ms(1), 1);
     }
@@ -433,7 +532,7 @@ fn another_policy_moves_units_at_once() {
     simulated.submit(2, FINANCIAL, ms(10_000), 2);
     simulated.run(ms(100));
     assert!(simulated.owners().contains(&Some(SOCIAL)));
-    assert_eq!(simulated.adopt(Policy::standard()), Ok(()));
+    assert_eq!(adopt(&mut simulated, Policy::standard()), Ok(()));
     assert_eq!(simulated.owners(), [Some(FINANCIAL); 2]);
 }
 
@@ -442,10 +541,13 @@ fn a_policy_that_does_not_fit_is_refused() {
     let mut simulated = two_tenants(2, Policy::standard());
     let gone = edited(|classes, _| drop(classes.pop()));
     let name = "social".to_owned();
-    assert_eq!(simulated.adopt(gone), Err(PolicyError::ClassInUse { name }));
+    assert_eq!(
+        adopt(&mut simulated, gone),
+        Err(PolicyError::ClassInUse { name })
+    );
     simulated.leave(SOCIAL);
     let gone = edited(|classes, _| drop(classes.pop()));
-    assert_eq!(simulated.adopt(gone), Ok(()));
+    assert_eq!(adopt(&mut simulated, gone), Ok(()));
 }
 
 /// What [`Meter`] says, told from the whole history.

@@ -8,6 +8,7 @@ use caldera_scheduler::scenario::{Marks, Peak, Window};
 use caldera_scheduler::{Action, Event, JobId, Nanos, Policy, TenantId};
 use proptest::prelude::*;
 
+use crate::demand::{adopt, declare};
 use crate::simulated::SimulatedBox;
 
 /// What may happen, and how long before the next thing happens.
@@ -112,10 +113,11 @@ fn play(units: u32, steps: &[Step]) -> SimulatedBox {
             Step::SlowWitness { ms } => simulated.preparation = Nanos::from_millis(ms),
             Step::Pass { us } => simulated.run(Nanos::from_micros(us)),
             Step::Declare { tenant, units, ms } => {
-                simulated.declare(tenant, units, Nanos::from_millis(ms));
+                // Some are refused; that is checked elsewhere.
+                let _ = declare(&mut simulated, tenant, units, Nanos::from_millis(ms));
             }
             Step::Adopt { values, queue_max } => {
-                let adopted = simulated.adopt(another(values, queue_max));
+                let adopted = adopt(&mut simulated, another(values, queue_max));
                 assert_eq!(adopted, Ok(()));
             }
             Step::SetClock { hour } => {

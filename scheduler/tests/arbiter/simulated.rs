@@ -8,10 +8,9 @@
 
 use std::collections::BTreeMap;
 
-use caldera_scheduler::arbiter::{Counters, DemandRefusal, Outcome, Reallocation};
+use caldera_scheduler::arbiter::{Counters, Outcome, Reallocation};
 use caldera_scheduler::mailbox::{Entry, Found, Ownership};
 use caldera_scheduler::queue::{Refusal, Work};
-use caldera_scheduler::scenario::PolicyError;
 use caldera_scheduler::{
     Action, Arbiter, Epoch, Event, JobId, Nanos, Policy, Pool, TenantId, UnitId,
 };
@@ -29,8 +28,6 @@ pub(crate) struct SimulatedBox {
     pub(crate) reallocations: Vec<Reallocation>,
     pub(crate) refused: Vec<(JobId, Refusal, Option<Nanos>)>,
     pub(crate) overruns: Vec<UnitId>,
-    /// Answers to declared demand: units and for how long, or why not.
-    pub(crate) declared: Vec<Result<(u32, Nanos), DemandRefusal>>,
     /// Jobs in the order in which they ended.
     pub(crate) finished: Vec<JobId>,
     /// All actions, each with its time.
@@ -93,7 +90,6 @@ impl SimulatedBox {
             reallocations: vec![],
             refused: vec![],
             overruns: vec![],
-            declared: vec![],
             finished: vec![],
             log: vec![],
             had: BTreeMap::new(),
@@ -169,39 +165,6 @@ impl SimulatedBox {
         self.tell(Event::Cancelled { job: JobId(job) });
     }
 
-    /// Declares a demand that reached the box [`WIRE`] ago.
-    pub(crate) fn declare(&mut self, tenant: u32, units: u32, span: Nanos) {
-        let answers = self.declared.len();
-        self.tell(Event::Declared {
-            ticket: answers as u64,
-            tenant: TenantId(tenant),
-            units,
-            span,
-            received: Nanos(self.now.0.saturating_sub(WIRE.0)),
-        });
-        assert_eq!(self.declared.len(), answers + 1, "one answer to each");
-    }
-
-    /// Puts another policy in the place of the present one.
-    pub(crate) fn adopt(&mut self, policy: Policy) -> Result<(), PolicyError> {
-        let mut actions = Vec::new();
-        let before = self.arbiter.policy().clone();
-        let answer = self.arbiter.adopt(policy, self.now, &mut actions);
-        self.arbiter.check().expect("the invariants");
-        match answer {
-            Ok(old) => {
-                assert_eq!(old, before);
-                self.decided(actions);
-                Ok(())
-            }
-            Err(error) => {
-                assert_eq!(actions, [], "what is refused changes nothing");
-                assert_eq!(self.arbiter.policy(), &before);
-                Err(error)
-            }
-        }
-    }
-
     /// The next quantum or waking of this unit's worker takes so much longer.
     pub(crate) fn stall(&mut self, unit: usize, span: Nanos) {
         self.workers[unit].stall = span;
@@ -253,10 +216,6 @@ impl SimulatedBox {
         self.arbiter.handle(event, self.now, &mut actions);
         self.arbiter.check().expect("the invariants");
         assert!(actions.len() <= self.arbiter.actions_max());
-        self.decided(actions);
-    }
-
-    fn decided(&mut self, mut actions: Vec<Action>) {
         self.arbiter.handle(Event::Decided, self.now, &mut actions);
         for action in actions {
             self.log.push((self.now, action));
@@ -267,26 +226,17 @@ impl SimulatedBox {
 
     fn carry_out(&mut self, action: Action) {
         match action {
-            Action::Admit { .. } | Action::RefuseTenant { .. } | Action::Returned { .. } => {}
+            Action::Admit { .. }
+            | Action::RefuseTenant { .. }
+            | Action::Declare { .. }
+            | Action::RefuseDemand { .. }
+            | Action::Returned { .. } => {}
             Action::Refuse {
                 job,
                 reason,
                 retry_after,
             } => {
                 self.refused.push((job, reason, retry_after));
-            }
-            Action::Declare {
-                ticket,
-                units,
-                span,
-                ..
-            } => {
-                assert_eq!(ticket, self.declared.len() as u64);
-                self.declared.push(Ok((units, span)));
-            }
-            Action::RefuseDemand { ticket, reason, .. } => {
-                assert_eq!(ticket, self.declared.len() as u64);
-                self.declared.push(Err(reason));
             }
             Action::Drop { job } => {
                 self.jobs.remove(&job);
