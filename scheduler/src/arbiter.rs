@@ -15,6 +15,18 @@
 //! until a job of it becomes ready or a worker runs again. So a job whose witness is slow to load
 //! holds no core that another could use.
 //!
+//! Demand may be **declared**: a tenant announces that it will want so many units for a span, within
+//! its ceiling. It counts as wanting them from then on, so they are there before its jobs are. They
+//! wait for work as long as its class says (`declared_patience`) and are then lent like others.
+//!
+//! Demand is **measured** too (see `demand`): a tenant at a peak counts with its class's larger value.
+//! The value may also be that of an off-peak window, once [`Event::WallClock`] has told what time
+//! of day it is; neither changes anything while there is enough for all.
+//!
+//! **Deadlines.** A job that says when it is due is refused if it could not be finished by then at
+//! the rate that its tenant can count on: what it would have if nobody else's demand changed, or
+//! its guarantee, or a slice after each ageing bound. What is admitted runs to its end, late or not.
+//!
 //! **Turns.** While more is wanted than there is, each tenant's debt is carried from event to event
 //! (see `matching`), and [`Arbiter::wake_at`] asks for a tick eight times a slice to look whether
 //! somebody's turn has come. A debt is kept within 16 slices either way, so that no tenant can
@@ -37,11 +49,12 @@
 
 use thiserror::Error;
 
+use crate::demand::Meter;
 use crate::mailbox::{Entry, Found, Ownership};
 use crate::matching::{Claim, Matcher, Rate, Seat};
 use crate::pool::{Holder, Pool};
-use crate::queue::{JobState, Queue, Refusal, Work};
-use crate::scenario::{CLASSES_MAX, Class, ClassId, PREPARED_MAX, Policy};
+use crate::queue::{Due, JobState, Queue, Refusal, Work};
+use crate::scenario::{CLASSES_MAX, Class, ClassId, PREPARED_MAX, Policy, PolicyError, TimeOfDay};
 use crate::{Epoch, JobId, Nanos, TenantId, UnitId};
 
 /// Something that happened outside.
@@ -92,6 +105,27 @@ pub enum Event {
     Cancelled {
         /// The job.
         job: JobId,
+    },
+    /// A tenant announces that it will want so many units for so long, whatever jobs it has. Takes
+    /// the place of what it announced before; none withdraws that. Answered at once by
+    /// [`Action::Declare`] or [`Action::RefuseDemand`].
+    Declared {
+        /// Comes back with the answer.
+        ticket: u64,
+        /// Who.
+        tenant: TenantId,
+        /// How many units.
+        units: u32,
+        /// For how long, from receipt.
+        span: Nanos,
+        /// When the announcement reached the box: where the time of a reallocation begins.
+        received: Nanos,
+    },
+    /// It is this time of day, and date: the Unix time at `now`. Off-peak windows apply from the
+    /// first of these on; another is needed only when the clock of the day is set.
+    WallClock {
+        /// Since 1970 in UTC.
+        unix: Nanos,
     },
     /// The actions of the calls before this one are about to be carried out: `now` is the time
     /// at which the decision was made. Send it after `handle` returns and before the owner words
@@ -157,6 +191,26 @@ pub enum Action {
         /// Why.
         reason: TenantRefusal,
     },
+    /// A demand is declared, or withdrawn.
+    Declare {
+        /// Of the event.
+        ticket: u64,
+        /// Whose demand.
+        tenant: TenantId,
+        /// How many units; none if it is withdrawn.
+        units: u32,
+        /// For how long, from receipt; for no time if it is withdrawn.
+        span: Nanos,
+    },
+    /// A demand cannot be declared; what was declared before stays.
+    RefuseDemand {
+        /// Of the event.
+        ticket: u64,
+        /// Whose demand.
+        tenant: TenantId,
+        /// Why.
+        reason: DemandRefusal,
+    },
     /// A job of a tenant that left is gone.
     Drop {
         /// The job.
@@ -218,11 +272,39 @@ pub enum TenantRefusal {
     ReservedId,
 }
 
+/// Why a demand cannot be declared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Error)]
+pub enum DemandRefusal {
+    /// The tenant is unknown.
+    #[error("the tenant is unknown")]
+    UnknownTenant,
+    /// It is more than the tenant may hold.
+    #[error("expected 0 to {ceiling} units, which is the tenant's ceiling, got {got}")]
+    AboveCeiling {
+        /// So many it may hold.
+        ceiling: u32,
+        /// So many were declared.
+        got: u32,
+    },
+    /// It is for no time, or for longer than the class allows at a time.
+    #[error("expected a span of {DECLARED_SPAN_MIN} to {max}, got {got}")]
+    Span {
+        /// The longest.
+        max: Nanos,
+        /// What was declared.
+        got: Nanos,
+    },
+}
+
 /// Why a unit changed hands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Cause {
     /// The new owner wants more than before.
     Demand,
+    /// The new owner has declared that it will want more.
+    Declared,
+    /// The new owner's measured demand has come to a peak.
+    Measured,
     /// The unit came free: its owner finished, left, or found nothing to run.
     Release,
     /// The new owner's turn has come among tenants that want more than there is.
@@ -282,8 +364,14 @@ pub struct Counters {
     pub failed: u64,
     /// Jobs that were cancelled, or whose tenant left.
     pub cancelled: u64,
+    /// Demands declared, renewed and withdrawn.
+    pub declared: u64,
+    /// Peaks of measured demand.
+    pub peaks: u64,
     /// Reallocations completed.
     pub reallocated: u64,
+    /// Of those, to an owner that had nothing to run at the first look.
+    pub found_nothing: u64,
     /// Reallocations that took longer than the bound, and promises that were broken by an
     /// overrun and could not be kept on another unit.
     pub missed: u64,
@@ -324,6 +412,10 @@ pub struct TenantView {
     pub want: u32,
     /// Units that it holds now.
     pub held: u32,
+    /// Units that it has declared that it will want.
+    pub declared: u32,
+    /// Whether its measured demand is at a peak.
+    pub at_peak: bool,
 }
 
 /// A job as a report shows it.
@@ -345,6 +437,8 @@ pub struct Arbiter {
     queue: Queue,
     /// By slot.
     tenants: Vec<Option<Tenant>>,
+    /// By slot.
+    meters: Vec<Meter>,
     /// By unit.
     benches: Vec<Bench>,
     matcher: Matcher,
@@ -353,6 +447,8 @@ pub struct Arbiter {
     /// More is wanted than there is, before anything is lent.
     pressed: bool,
     now: Nanos,
+    /// A moment, and what Unix time it was then.
+    wall: Option<(Nanos, Nanos)>,
     counters: Counters,
 }
 
@@ -379,8 +475,20 @@ struct Tenant {
     broken: Option<Broken>,
     /// It wants more than at the decision before.
     grew: bool,
+    /// What it has declared, until that is over.
+    declared: Option<Declared>,
+    /// A declaration of it is why this decision is made.
+    declares: bool,
+    /// A peak of it has begun with this decision, by a crossing at that time.
+    peaked: Option<Nanos>,
     /// Units of it that have been idle for longer than the policy's patience.
     idle: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Declared {
+    units: u32,
+    until: Nanos,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -428,12 +536,14 @@ impl Arbiter {
         Arbiter {
             queue: Queue::new(slots, policy.limits().jobs_max),
             tenants: vec![None; slots],
+            meters: vec![Meter::default(); slots],
             benches: vec![Bench::default(); units],
             matcher: Matcher::new(slots, units),
             claims: Vec::with_capacity(slots),
             seats: Vec::with_capacity(units),
             pressed: false,
             now: Nanos::ZERO,
+            wall: None,
             counters: Counters::default(),
             pool,
             policy,
@@ -481,6 +591,38 @@ impl Arbiter {
                     self.counters.cancelled += 1;
                 }
             }
+            Event::Declared {
+                ticket,
+                tenant,
+                units,
+                span,
+                received,
+            } => {
+                let received = received.min(now);
+                let action = match self.declare(tenant, units, span, received) {
+                    Ok(slot) => {
+                        self.counters.declared += 1;
+                        self.decide(received, actions);
+                        self.set_declares(slot, false);
+                        Action::Declare {
+                            ticket,
+                            tenant,
+                            units,
+                            span: if units > 0 { span } else { Nanos::ZERO },
+                        }
+                    }
+                    Err(reason) => Action::RefuseDemand {
+                        ticket,
+                        tenant,
+                        reason,
+                    },
+                };
+                actions.push(action);
+            }
+            Event::WallClock { unix } => {
+                self.wall = Some((now, unix));
+                self.decide(now, actions);
+            }
             Event::Decided => self.stamp_decided(now),
             Event::Entered { unit, entry } => self.entered(unit, entry, actions),
             Event::Idle { unit, epoch, at } => self.idle(unit, epoch, at.min(now)),
@@ -505,7 +647,37 @@ impl Arbiter {
         let overrun = units
             .filter(|(unit, _)| !unit.is_answered() && !unit.is_fenced())
             .map(|(unit, _)| unit.since().plus(limits.overrun()));
-        turn.into_iter().chain(overrun).min()
+        let over = self
+            .present()
+            .filter_map(|(_, tenant)| tenant.declared.map(|it| it.until));
+        turn.into_iter().chain(overrun).chain(over).min()
+    }
+
+    /// Puts another policy in the place of this one, which comes back; or refuses it, and nothing
+    /// changes. No job is lost: those above a bound that is lower now stay, and no more come until
+    /// they are below it. See [`Policy::check_successor`] for what must stay. Nothing is decided
+    /// here: send an [`Event::Tick`] afterwards, or units change hands with the next event. Unlike
+    /// [`Arbiter::handle`] this allocates, and [`Arbiter::actions_max`] may be another afterwards.
+    pub fn adopt(&mut self, policy: Policy, now: Nanos) -> Result<Policy, PolicyError> {
+        let in_use = |class| self.present().any(|(_, tenant)| tenant.class == class);
+        self.policy.check_successor(&policy, in_use)?;
+        self.account(now.max(self.now));
+        let old = std::mem::replace(&mut self.policy, policy);
+        for slot in 0..self.tenants.len() {
+            let Some(tenant) = &mut self.tenants[slot] else {
+                continue;
+            };
+            let name = old.class(tenant.class).map(|class| &class.name);
+            let heir = name.and_then(|name| self.policy.find(name));
+            // The check above has seen that there is one.
+            tenant.class = heir.unwrap_or(tenant.class);
+            if let Some(class) = self.policy.class(tenant.class) {
+                self.queue.rebound(slot, class.queue_max);
+                self.meters[slot].adopt(class.peak.as_ref());
+            }
+        }
+        debug_assert_eq!(self.check(), Ok(()));
+        Ok(old)
     }
 
     /// A tenant's runnable jobs, the most urgent first. Empty for an unknown tenant.
@@ -530,10 +702,7 @@ impl Arbiter {
         let class = self.class_of(slot)?;
         let due = deadline.unwrap_or(now.plus(class.deadline_implied));
         let rate = self.rate_with(slot, work.parallelism);
-        let (backlog, ahead) = self.queue.backlog(slot, due);
-        let run = rate.min(Rate::whole(work.parallelism)).time_for(work.core);
-        let finish = now.plus(rate.time_for(backlog)).plus(run);
-        Some(Estimate { finish, run, ahead })
+        Some(self.estimate_at(slot, work, due, rate))
     }
 
     /// The units and who owns each.
@@ -558,6 +727,8 @@ impl Arbiter {
                 ready: lengths.ready,
                 want: tenant.want,
                 held: tenant.held,
+                declared: tenant.declared.map_or(0, |it| it.units),
+                at_peak: self.meters[slot].at_peak(),
             }
         })
     }
@@ -679,6 +850,7 @@ impl Arbiter {
             });
         };
         self.queue.open(slot, bounds.queue_max, bounds.prepared_max);
+        self.meters[slot].open(bounds.peak.as_ref());
         self.tenants[slot] = Some(Tenant::new(tenant, class));
         Ok(())
     }
@@ -691,6 +863,9 @@ impl Arbiter {
         while let Some(job) = self.queue.remove_first(slot) {
             self.counters.cancelled += 1;
             actions.push(Action::Drop { job });
+        }
+        if let Some(tenant) = &mut self.tenants[slot] {
+            tenant.declared = None;
         }
         // It wants nothing now, so the decision takes all its units away.
         self.decide(self.now, actions);
@@ -711,8 +886,15 @@ impl Arbiter {
             .map(|class| class.deadline_implied);
         let admitted = match slot.zip(implied) {
             Some((slot, implied)) => {
-                let due = deadline.unwrap_or(received.plus(implied));
-                self.queue.admit(slot, job, work, due).map(|()| slot)
+                let implied = Due::Implied(received.plus(implied));
+                let due = deadline.map_or(implied, Due::Deadline);
+                let place = self.queue.has_place(slot, job, work);
+                let fit = place.and_then(|()| match deadline {
+                    Some(deadline) => self.can_meet(slot, work, deadline),
+                    None => Ok(()),
+                });
+                fit.and_then(|()| self.queue.admit(slot, job, work, due))
+                    .map(|()| slot)
             }
             None => Err(Refusal::UnknownTenant),
         };
@@ -728,10 +910,73 @@ impl Arbiter {
             }
             Ok(slot) => {
                 self.counters.admitted += 1;
+                self.meters[slot].arrive(received);
                 actions.push(Action::Admit { job });
                 self.prepare(slot, actions);
                 self.decide(received, actions);
             }
+        }
+    }
+
+    /// Whether a job that is due then can be finished by then with what its tenant can count on.
+    fn can_meet(&mut self, slot: usize, work: Work, deadline: Nanos) -> Result<(), Refusal> {
+        if work.core == Nanos::ZERO {
+            return Ok(());
+        }
+        let rate = self.rate_with(slot, work.parallelism);
+        let as_it_is = self.estimate_at(slot, work, deadline, rate).finish;
+        let earliest = as_it_is.min(self.finish_promised(slot, work, deadline));
+        if earliest > deadline {
+            return Err(Refusal::DeadlineUnmeetable { earliest });
+        }
+        Ok(())
+    }
+
+    /// When a job would be finished at that rate, if it were due then.
+    fn estimate_at(&self, slot: usize, work: Work, due: Nanos, rate: Rate) -> Estimate {
+        let (backlog, ahead) = self.queue.backlog(slot, due);
+        let run = rate.min(Rate::whole(work.parallelism)).time_for(work.core);
+        let finish = self.now.plus(rate.time_for(backlog)).plus(run);
+        Estimate { finish, run, ahead }
+    }
+
+    /// Notes what a tenant declares; its slot.
+    fn declare(
+        &mut self,
+        tenant: TenantId,
+        units: u32,
+        span: Nanos,
+        received: Nanos,
+    ) -> Result<usize, DemandRefusal> {
+        let slot = self.slot(tenant).ok_or(DemandRefusal::UnknownTenant)?;
+        let class = self.class_of(slot).ok_or(DemandRefusal::UnknownTenant)?;
+        let ceiling = class.ceiling.of_whole(self.pool.units().len() as u32);
+        let max = class.declared_span_max;
+        if units > ceiling {
+            return Err(DemandRefusal::AboveCeiling {
+                ceiling,
+                got: units,
+            });
+        }
+        if units > 0 && !(DECLARED_SPAN_MIN..=max).contains(&span) {
+            return Err(DemandRefusal::Span { max, got: span });
+        }
+        let until = received.plus(span);
+        let live = (units > 0).then_some(Declared { units, until });
+        let before = self.tenants[slot]
+            .as_mut()
+            .and_then(|it| std::mem::replace(&mut it.declared, live));
+        // A renewal of what has been lent does not take it back: only more does, or work.
+        if units > before.map_or(0, |before| before.units) {
+            self.take_back_lent(slot);
+            self.set_declares(slot, true);
+        }
+        Ok(slot)
+    }
+
+    fn set_declares(&mut self, slot: usize, declares: bool) {
+        if let Some(tenant) = &mut self.tenants[slot] {
+            tenant.declares = declares;
         }
     }
 
@@ -806,6 +1051,7 @@ impl Arbiter {
                 };
                 record.missed = record.total() > self.policy.limits().reallocation_max;
                 self.counters.reallocated += 1;
+                self.counters.found_nothing += u64::from(record.found == Found::Nothing);
                 self.counters.missed += u64::from(record.missed);
                 actions.push(Action::Reallocated(record));
             }
@@ -866,6 +1112,7 @@ impl Arbiter {
     /// Asks `matching` who should own what, and makes it so. `t0` is when the cause arose.
     fn decide(&mut self, t0: Nanos, actions: &mut Vec<Action>) {
         let changed = self.update_wants();
+        self.read_meters(t0);
         self.fill_claims();
         self.seats.clear();
         self.seats.extend(
@@ -923,8 +1170,12 @@ impl Arbiter {
             } else if let Some(bound) = aged {
                 tenant.aged_turn = Some(AgedTurn { bound, until: kept });
                 (Cause::Ageing, bound)
+            } else if tenant.grew && tenant.declares {
+                (Cause::Declared, t0)
             } else if tenant.grew {
                 (Cause::Demand, t0)
+            } else if let Some(crossing) = tenant.peaked {
+                (Cause::Measured, crossing)
             } else if changed || self.seats[index].holder.is_none() {
                 (Cause::Release, t0)
             } else {
@@ -968,30 +1219,29 @@ impl Arbiter {
         } = self;
         let (now, limits) = (self.now, policy.limits());
         let units = pool.units().len() as u32;
-        let demand = |slot, class: ClassId| {
+        for tenant in tenants.iter_mut().flatten() {
+            tenant.declared = tenant.declared.filter(|declared| declared.until > now);
+        }
+        let demand = |slot, tenant: &Tenant| {
             let ceiling = policy
-                .class(class)
+                .class(tenant.class)
                 .map_or(0, |class| class.ceiling.of_whole(units));
-            queue.demand(slot).min(ceiling)
+            let declared = tenant.declared.map_or(0, |declared| declared.units);
+            queue.demand(slot).max(declared).min(ceiling)
         };
-        let raw = tenants.iter().enumerate().filter_map(|(slot, tenant)| {
-            tenant
-                .as_ref()
-                .map(|tenant| u64::from(demand(slot, tenant.class)))
-        });
+        let raw = tenants
+            .iter()
+            .enumerate()
+            .filter_map(|(slot, tenant)| Some(u64::from(demand(slot, tenant.as_ref()?))));
         self.pressed = raw.sum::<u64>() > u64::from(pool.open());
 
         for (unit, bench) in pool.units().iter().zip(benches.iter()) {
-            let idle = bench
-                .idle_since
-                .is_some_and(|at| now.since(at) >= limits.idle_patience);
-            if let Some(tenant) = unit
-                .slot()
-                .filter(|_| idle)
-                .and_then(|s| tenants[s].as_mut())
-            {
-                tenant.idle += 1;
-            }
+            let idle = bench.idle_since.zip(unit.slot());
+            let Some((since, tenant)) = idle.and_then(|(at, s)| Some((at, tenants[s].as_mut()?)))
+            else {
+                continue;
+            };
+            tenant.idle += u32::from(now.since(since) >= tenant.patience(policy));
         }
 
         let mut changed = false;
@@ -999,7 +1249,7 @@ impl Arbiter {
             let Some(tenant) = tenant else {
                 continue;
             };
-            let demand = demand(slot, tenant.class);
+            let demand = demand(slot, tenant);
             tenant.lent = tenant.lent.filter(|lent| lent.until > now && demand > 0);
             let idle = std::mem::take(&mut tenant.idle);
             if self.pressed && idle > 0 {
@@ -1021,20 +1271,37 @@ impl Arbiter {
         changed
     }
 
+    /// Looks whether demand has come to a peak, or one is over.
+    fn read_meters(&mut self, cause: Nanos) {
+        let units = self.pool.units().len() as u32;
+        for (slot, tenant) in self.tenants.iter_mut().enumerate() {
+            let Some(tenant) = tenant else {
+                continue;
+            };
+            tenant.peaked = None;
+            let class = self.policy.class(tenant.class);
+            let Some((class, peak)) = class.and_then(|it| Some((it, it.peak.as_ref()?))) else {
+                continue;
+            };
+            let reading = self.queue.reading(slot, class.ceiling.of_whole(units));
+            tenant.peaked = self.meters[slot].read(peak, reading, cause, self.now);
+            self.counters.peaks += u64::from(tenant.peaked.is_some());
+        }
+    }
+
     fn fill_claims(&mut self) {
+        let time = self.time_of_day();
         let Arbiter {
             tenants,
             claims,
             policy,
+            meters,
             ..
         } = self;
         let (now, open) = (self.now, self.pool.open());
-        let mut sharers = [0u64; CLASSES_MAX];
-        for tenant in tenants.iter().flatten().filter(|tenant| tenant.want > 0) {
-            sharers[tenant.class.index()] += 1;
-        }
+        let sharers = sharers(tenants);
         claims.clear();
-        claims.extend(tenants.iter().map(|tenant| {
+        claims.extend(tenants.iter().zip(meters.iter()).map(|(tenant, meter)| {
             let wanting = tenant.as_ref().filter(|tenant| tenant.want > 0);
             let Some((tenant, class)) = wanting.and_then(|t| Some((t, policy.class(t.class)?)))
             else {
@@ -1043,7 +1310,7 @@ impl Arbiter {
             Claim {
                 want: tenant.want,
                 guarantee: Rate(class.guarantee.of(open).0 / sharers[tenant.class.index()]),
-                value: class.value,
+                value: class.value_at(time, meter.at_peak()),
                 debt: tenant.debt,
                 aged: tenant.aged(class, now),
             }
@@ -1086,6 +1353,32 @@ impl Arbiter {
         self.matcher.pour(self.pool.open(), &self.claims)[slot]
     }
 
+    /// When a job that is due then would be finished whatever others want: by its tenant's part of
+    /// its class's guarantee, or by the turns that it gets by ageing. A decision may give less for
+    /// the moment, to tenants that have aged.
+    fn finish_promised(&self, slot: usize, work: Work, due: Nanos) -> Nanos {
+        let Some((tenant, class)) = self.tenants[slot].as_ref().zip(self.class_of(slot)) else {
+            return Nanos::MAX;
+        };
+        let mut sharers = sharers(&self.tenants)[tenant.class.index()];
+        // It is about to want something.
+        sharers += u64::from(tenant.want == 0);
+        let guarantee = Rate(class.guarantee.of(self.pool.open()).0 / sharers);
+        let guaranteed = self.estimate_at(slot, work, due, guarantee).finish;
+        let (backlog, _) = self.queue.backlog(slot, due);
+        let slice = self.policy.limits().slice;
+        let turns = backlog.plus(work.core).0.div_ceil(slice.0);
+        let turn = class.ageing_max.plus(slice);
+        let aged = self.now.plus(Nanos(turns.saturating_mul(turn.0)));
+        guaranteed.min(aged)
+    }
+
+    /// What time of day it is, if anybody has said.
+    fn time_of_day(&self) -> Option<TimeOfDay> {
+        let (at, unix) = self.wall?;
+        Some(TimeOfDay::of_unix(unix.plus(self.now.since(at))))
+    }
+
     fn retry_after(&mut self, slot: Option<usize>, work: Work, reason: Refusal) -> Option<Nanos> {
         match reason {
             Refusal::TenantFull { .. } => {
@@ -1098,7 +1391,10 @@ impl Arbiter {
                 .filter(|(_, tenant)| tenant.rate > Rate::ZERO)
                 .map(|(slot, tenant)| self.queue.place_after(slot, tenant.rate))
                 .min(),
-            Refusal::UnknownTenant | Refusal::DuplicateJob | Refusal::NoParallelism => None,
+            Refusal::UnknownTenant
+            | Refusal::DuplicateJob
+            | Refusal::NoParallelism
+            | Refusal::DeadlineUnmeetable { .. } => None,
         }
     }
 
@@ -1159,8 +1455,19 @@ impl Tenant {
             lent: None,
             broken: None,
             grew: false,
+            declared: None,
+            declares: false,
+            peaked: None,
             idle: 0,
         }
+    }
+
+    /// How long a unit of it may find nothing to run before it is lent.
+    fn patience(&self, policy: &Policy) -> Nanos {
+        let class = self.declared.and_then(|_| policy.class(self.class));
+        class.map_or(policy.limits().idle_patience, |class| {
+            class.declared_patience
+        })
     }
 
     /// When its wait reached its class's bound: of the turn that it has by that, or of the wait
@@ -1175,6 +1482,15 @@ impl Tenant {
     }
 }
 
+/// How many tenants of each class want something.
+fn sharers(tenants: &[Option<Tenant>]) -> [u64; CLASSES_MAX] {
+    let mut sharers = [0; CLASSES_MAX];
+    for tenant in tenants.iter().flatten().filter(|tenant| tenant.want > 0) {
+        sharers[tenant.class.index()] += 1;
+    }
+    sharers
+}
+
 /// [`Event::Submitted`], taken apart.
 struct Submission {
     job: JobId,
@@ -1184,6 +1500,8 @@ struct Submission {
     received: Nanos,
 }
 
+/// The shortest span for which a demand can be declared.
+pub const DECLARED_SPAN_MIN: Nanos = Nanos::from_millis(1);
 /// How often in a slice it is looked whether somebody's turn has come: turns are late by an
 /// eighth of a slice at most.
 const TICKS_A_SLICE: u64 = 8;

@@ -6,10 +6,11 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | `scenario` | the policy as data: what each class of tenant is worth and is promised |
+//! | `scenario` | the policy as data: what each class of tenant is worth and is promised; and as a text |
 //! | `pool` | the cores of one box, and who owns each |
 //! | `matching` | demand to cores: a pure function |
 //! | `queue` | admission and order of jobs |
+//! | `demand` | when measured demand is a peak |
 //! | `mailbox` | the words and the ring between the arbiter and one worker; the only atomics |
 //! | `arbiter` | one box as one state machine, made of the above |
 
@@ -18,6 +19,7 @@
 use std::fmt;
 
 pub mod arbiter;
+pub mod demand;
 pub mod mailbox;
 pub mod matching;
 pub mod pool;

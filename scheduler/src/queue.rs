@@ -1,6 +1,7 @@
 //! Admission and order: which job has a place, which is prepared next, which runs first.
 //!
-//! A queue that is full refuses; it never drops what it has accepted. The bounds are per tenant
+//! A queue that is full refuses, and so does one whose tenant cannot count on finishing the job by
+//! its deadline (the arbiter knows that); it never drops what it has accepted. The bounds are per tenant
 //! (so that one cannot fill the box for the others) and for the box. Within a tenant the order is
 //! the earliest deadline first, then arrival; a job without a deadline has the one that its class
 //! implies, so a stream of urgent jobs cannot hold it back for ever. Between tenants there is no
@@ -21,16 +22,27 @@ use std::hash::{BuildHasherDefault, DefaultHasher};
 
 use thiserror::Error;
 
+use crate::demand::{First, Reading};
 use crate::matching::Rate;
 use crate::{JobId, Nanos};
 
 /// What a job is expected to cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Work {
-    /// Time on one core, all quanta together.
+    /// Time on one core, all quanta together; zero if nobody knows yet, and then the job is not
+    /// refused for its deadline.
     pub core: Nanos,
     /// How many cores it can use at once; at least one.
     pub parallelism: u32,
+}
+
+/// When a job is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Due {
+    /// By the deadline that it came with.
+    Deadline(Nanos),
+    /// By the one that its class implies, which does nothing but give it a place in the order.
+    Implied(Nanos),
 }
 
 /// Why a job is refused.
@@ -57,6 +69,12 @@ pub enum Refusal {
     /// The job says that it can use no core at all.
     #[error("expected a job that can use at least one core, got 0")]
     NoParallelism,
+    /// The job could not be finished by its deadline with what its tenant can count on.
+    #[error("it could not be finished before {earliest} on the box's clock")]
+    DeadlineUnmeetable {
+        /// When it could be, at the earliest.
+        earliest: Nanos,
+    },
 }
 
 /// How far a job has come.
@@ -90,12 +108,17 @@ struct Line {
     preparing: u32,
     queue_max: u32,
     prepared_max: u32,
+    /// The first job with a deadline.
+    urgent: Option<Rank>,
+    /// As many jobs as there were when the bound was last set: if it was set below that, they stay.
+    kept: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Job {
     id: JobId,
     rank: Rank,
+    has_deadline: bool,
     state: JobState,
     work: Work,
     /// Core time that its tenant's units have given it, by the arbiter's reckoning.
@@ -139,18 +162,29 @@ impl Queue {
             preparing: 0,
             queue_max,
             prepared_max,
+            urgent: None,
+            kept: 0,
         };
     }
 
-    /// Takes a job in. `due` is its deadline, or the implied one.
-    pub fn admit(&mut self, slot: usize, id: JobId, work: Work, due: Nanos) -> Result<(), Refusal> {
+    /// Gives the tenant of a slot another bound. Jobs that are above it stay. Allocates.
+    pub fn rebound(&mut self, slot: usize, queue_max: u32) {
+        let line = &mut self.lines[slot];
+        line.queue_max = queue_max;
+        line.kept = line.jobs.len();
+        let more = (queue_max as usize).saturating_sub(line.jobs.len());
+        line.jobs.reserve_exact(more);
+    }
+
+    /// Whether a job would be taken in.
+    pub fn has_place(&self, slot: usize, id: JobId, work: Work) -> Result<(), Refusal> {
         if work.parallelism == 0 {
             return Err(Refusal::NoParallelism);
         }
         if self.index.contains_key(&id) {
             return Err(Refusal::DuplicateJob);
         }
-        let line = &mut self.lines[slot];
+        let line = &self.lines[slot];
         if line.jobs.len() >= line.queue_max as usize {
             return Err(Refusal::TenantFull {
                 max: line.queue_max,
@@ -159,15 +193,30 @@ impl Queue {
         if self.index.len() >= self.jobs_max as usize {
             return Err(Refusal::BoxFull { max: self.jobs_max });
         }
+        Ok(())
+    }
+
+    /// Takes a job in.
+    pub fn admit(&mut self, slot: usize, id: JobId, work: Work, due: Due) -> Result<(), Refusal> {
+        self.has_place(slot, id, work)?;
+        let line = &mut self.lines[slot];
+        let (due, has_deadline) = match due {
+            Due::Deadline(due) => (due, true),
+            Due::Implied(due) => (due, false),
+        };
         let rank = Rank {
             due,
             arrival: self.arrivals,
         };
         self.arrivals += 1;
+        if has_deadline {
+            line.urgent = Some(line.urgent.map_or(rank, |urgent| urgent.min(rank)));
+        }
         let at = line.before(rank);
         let job = Job {
             id,
             rank,
+            has_deadline,
             state: JobState::Queued,
             work,
             served: Nanos::ZERO,
@@ -216,7 +265,12 @@ impl Queue {
     pub fn remove(&mut self, id: JobId) -> Option<(usize, JobState)> {
         let place = self.index.remove(&id)?;
         let line = &mut self.lines[place.slot];
-        let job = line.jobs.remove(line.before(place.rank));
+        let at = line.before(place.rank);
+        let job = line.jobs.remove(at);
+        if line.urgent == Some(job.rank) {
+            let next = line.jobs[at..].iter().find(|job| job.has_deadline);
+            line.urgent = next.map(|job| job.rank);
+        }
         match job.state {
             JobState::Queued => {}
             JobState::Preparing => line.preparing -= 1,
@@ -257,6 +311,19 @@ impl Queue {
             queued: all - ready - line.preparing,
             preparing: line.preparing,
             ready,
+        }
+    }
+
+    /// What the tenant's queue says of its demand: how many jobs there are, and of the first that has
+    /// a deadline when it is due and how long it needs if it has at most so many cores.
+    pub fn reading(&self, slot: usize, cores: u32) -> Reading {
+        let line = &self.lines[slot];
+        Reading {
+            jobs: line.jobs.len() as u32,
+            first: line.urgent.map(|urgent| First {
+                due: urgent.due,
+                needs: line.jobs[line.before(urgent)].time_at(Rate::whole(cores)),
+            }),
         }
     }
 
@@ -362,6 +429,10 @@ impl Line {
         if !self.jobs.is_sorted_by(|a, b| a.rank < b.rank) {
             return Err("jobs are out of order".into());
         }
+        let urgent = self.jobs.iter().find(|job| job.has_deadline);
+        if urgent.map(|job| job.rank) != self.urgent {
+            return Err("the urgent job is not the first with a deadline".into());
+        }
         let is_ready = |job: &&Job| job.state == JobState::Ready;
         if !self
             .jobs
@@ -386,7 +457,7 @@ impl Line {
         if preparing + self.ready.len() > self.prepared_max as usize {
             return Err("more witnesses in memory than allowed".into());
         }
-        if self.jobs.len() > self.queue_max as usize {
+        if self.jobs.len() > self.kept.max(self.queue_max as usize) {
             return Err("more jobs than allowed".into());
         }
         Ok(())
@@ -415,7 +486,7 @@ mod tests {
     }
 
     fn admit(queue: &mut Queue, slot: usize, id: u64, due: u64) -> Result<(), Refusal> {
-        queue.admit(slot, JobId(id), WORK, Nanos(due))
+        queue.admit(slot, JobId(id), WORK, Due::Deadline(Nanos(due)))
     }
 
     #[test]
@@ -457,7 +528,7 @@ mod tests {
             ..WORK
         };
         assert_eq!(
-            queue.admit(1, JobId(6), none, Nanos(0)),
+            queue.admit(1, JobId(6), none, Due::Implied(Nanos(0))),
             Err(Refusal::NoParallelism)
         );
         queue.check().expect("in order");

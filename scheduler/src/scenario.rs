@@ -2,18 +2,32 @@
 //!
 //! A *scenario class* is a kind of chain: a financial one that peaks, a social one that is quiet.
 //! The classes are data and not code, so an operator may write others; four are given by
-//! [`Policy::standard`]. A [`Policy`] can only be made by [`Policy::new`], which refuses what
-//! could not be kept (guarantees above the box, an ageing bound shorter than a turn) and names
-//! the key and the reason, so the rest of the crate never has to ask whether a policy makes sense.
+//! [`Policy::standard`], and an operator's are read from a text by [`file::parse`]. A [`Policy`]
+//! can only be made by [`Policy::new`], which refuses what could not be kept (guarantees above the
+//! box, an ageing bound shorter than a turn) and names the key and the reason, so the rest of the
+//! crate never has to ask whether a policy makes sense.
+//!
+//! **Value** is a weight and nothing else: it divides what is left when guarantees are served, and
+//! it orders those. Two things change it while the box runs. In an *off-peak window*, a span of the
+//! day in UTC, the window's value takes its place; a low class with a high value there runs first
+//! at night, and what others are guaranteed stays theirs. And a tenant whose measured demand is at
+//! a *peak* (many jobs, many arrivals, little time) counts with the peak's value, if that is the
+//! larger one. A peak begins at a high mark and ends below a low one, and not before it has lasted
+//! for a while, as a Schmitt trigger does, so that a demand that sits at a mark moves nothing.
 //!
 //! A guarantee belongs to a class, and the tenants of the class that have something to run share
 //! it evenly: so the sum of guarantees is known before any tenant joins, and a tenant that joins
 //! can never make the box promise more than it has.
 
+use std::fmt;
+use std::str::FromStr;
+
 use thiserror::Error;
 
 use crate::Nanos;
 use crate::matching::Rate;
+
+pub mod file;
 
 /// Most classes that a policy may have.
 pub const CLASSES_MAX: usize = 16;
@@ -23,6 +37,12 @@ pub const TENANTS_MAX: u32 = 256;
 pub const JOBS_MAX: u32 = 65_536;
 /// Most jobs that a class may have prepared for each tenant.
 pub const PREPARED_MAX: u32 = 64;
+/// Most arrivals that a peak may count, and so remember.
+pub const ARRIVALS_MAX: u32 = 1_024;
+/// Most off-peak windows of a class.
+pub const WINDOWS_MAX: usize = 8;
+/// Most characters of a class's name.
+pub const NAME_MAX: usize = 32;
 /// The largest value weight. With 256 tenants at this weight, one of weight 1 still gets a share
 /// of the surplus that does not round to nothing.
 pub const VALUE_MAX: u32 = 1_000;
@@ -87,6 +107,99 @@ pub struct Class {
     /// A job without a deadline takes its place in its tenant's order as if it were due so long
     /// after its receipt, so that a stream of jobs with deadlines cannot hold it back for ever.
     pub deadline_implied: Nanos,
+    /// Bytes that one tenant of the class may keep on the box.
+    pub storage_max: u64,
+    /// The longest span for which a tenant of the class may declare a demand at a time.
+    pub declared_span_max: Nanos,
+    /// How long a unit may find nothing to run for a tenant with a declared demand before it is
+    /// lent to others: declared units wait so long for the work that was announced.
+    pub declared_patience: Nanos,
+    /// When measured demand is a peak; `None` if it never is.
+    pub peak: Option<Peak>,
+    /// Spans of the day in which the class has another value. They do not overlap.
+    pub off_peak: Vec<Window>,
+}
+
+/// When a tenant's measured demand is a peak, and what the tenant is worth then. It begins when
+/// any of the three that are given passes its mark, and ends when all are back and it has lasted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peak {
+    /// The value weight during a peak, if it is above the one that the class has then.
+    pub value: u32,
+    /// Unfinished jobs: a peak begins at `high` and can end at `low`.
+    pub queue: Option<Marks>,
+    /// Jobs received within the span: as with the queue.
+    pub arrivals: Option<Arrivals>,
+    /// Of the first job that came with a deadline, what is left until it is due when the time that it
+    /// still needs, on all the cores that it can have, is taken off: a peak begins at `low` and can end at `high`.
+    pub slack: Option<SlackMarks>,
+    /// The shortest peak.
+    pub hold: Nanos,
+}
+
+/// Two marks of a count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Marks {
+    /// At this a peak begins.
+    pub high: u32,
+    /// At this, or below it, a peak can end.
+    pub low: u32,
+}
+
+/// Marks of how many jobs come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrivals {
+    /// Marks of the number of jobs.
+    pub marks: Marks,
+    /// Within so long.
+    pub span: Nanos,
+}
+
+/// Two marks of a slack. It is the low one at which a peak begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SlackMarks {
+    /// With so much, or more, a peak can end.
+    pub high: Nanos,
+    /// With so little a peak begins.
+    pub low: Nanos,
+}
+
+/// A span of the day in which a class has another value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// The first minute.
+    pub from: TimeOfDay,
+    /// The minute after the last. If it is before `from`, the window goes over midnight.
+    pub to: TimeOfDay,
+    /// The value weight within.
+    pub value: u32,
+}
+
+/// A minute of the day, in UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TimeOfDay(u16);
+
+/// A text that is no time of day.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("expected a time of day from \"00:00\" to \"23:59\", got {got:?}")]
+pub struct TimeOfDayError {
+    /// The text.
+    pub got: String,
+}
+
+/// In which unit a key of a policy file is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Unit {
+    /// A number of something.
+    Count,
+    /// Bytes.
+    Bytes,
+    /// Microseconds; held in nanoseconds.
+    Micros,
+    /// Milliseconds; held in nanoseconds.
+    Millis,
+    /// Hundredths of the box; held in millionths.
+    Percent,
 }
 
 /// The figures that hold for the whole box.
@@ -121,7 +234,7 @@ pub struct Policy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClassId(u8);
 
-/// Why a policy is refused. Each names the key as a policy file would write it.
+/// Why a policy is refused. Each names the key as a policy file writes it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PolicyError {
     /// There are no classes, or too many.
@@ -130,27 +243,39 @@ pub enum PolicyError {
         /// How many there are.
         got: usize,
     },
-    /// A class name is empty or is there twice.
-    #[error("classes.{name}: expected names that are not empty and differ")]
+    /// A class name is no name, or is there twice.
+    #[error(
+        "classes.{}: expected names of 1 to {NAME_MAX} of a-z, 0-9, _ and - that differ",
+        name.escape_debug()
+    )]
     Name {
         /// The name.
         name: String,
     },
     /// A figure lies outside its range.
-    #[error("{key}: expected {min} to {max}, got {got}")]
+    #[error(
+        "{key}: expected {} to {}, got {}",
+        unit.show(*min),
+        unit.show(*max),
+        unit.show(*got)
+    )]
     OutOfRange {
         /// The key.
         key: String,
-        /// The least that is allowed.
+        /// In which unit a file writes it.
+        unit: Unit,
+        /// The least that is allowed, as it is held.
         min: u64,
         /// The most that is allowed.
         max: u64,
-        /// What was given. Spans are in nanoseconds, shares in millionths.
+        /// What was given.
         got: u64,
     },
     /// A class is promised more than it may take.
     #[error(
-        "classes.{name}.ceiling: expected at least the guarantee of {guarantee} millionths, got {got}"
+        "classes.{name}.ceiling_percent: expected at least the guarantee of {}, got {}",
+        Unit::Percent.show(u64::from(*guarantee)),
+        Unit::Percent.show(u64::from(*got))
     )]
     CeilingBelowGuarantee {
         /// The class.
@@ -161,10 +286,66 @@ pub enum PolicyError {
         got: u32,
     },
     /// The guarantees together are more than the box.
-    #[error("classes.*.guarantee: expected a sum of at most 1000000 millionths, got {got}")]
+    #[error(
+        "classes.*.guarantee_percent: expected a sum of at most 100, got {}",
+        Unit::Percent.show(*got)
+    )]
     GuaranteesExceedBox {
         /// Their sum in millionths.
         got: u64,
+    },
+    /// A peak that nothing could begin.
+    #[error("classes.{name}.peak: expected one of queue, arrivals and slack at least, got none")]
+    PeakWithoutMarks {
+        /// The class.
+        name: String,
+    },
+    /// A window that is empty.
+    #[error("classes.{name}.off_peak[{index}]: expected from and to to differ, got {at} twice")]
+    WindowEmpty {
+        /// The class.
+        name: String,
+        /// Which of its windows, from 0.
+        index: usize,
+        /// Both of its ends.
+        at: TimeOfDay,
+    },
+    /// Two windows of a class share a minute.
+    #[error(
+        "classes.{name}.off_peak[{index}]: expected windows that do not overlap, and {at} is in \
+         off_peak[{other}] too"
+    )]
+    WindowsOverlap {
+        /// The class.
+        name: String,
+        /// The later of the two, from 0.
+        index: usize,
+        /// The earlier.
+        other: usize,
+        /// The first minute of the later that is in both.
+        at: TimeOfDay,
+    },
+    /// A figure for which memory was set aside when the box started is another one now.
+    #[error(
+        "{key}: expected {} as when the box started, got {}; restart it to change this",
+        unit.show(*running),
+        unit.show(*got)
+    )]
+    Fixed {
+        /// The key.
+        key: String,
+        /// In which unit a file writes it.
+        unit: Unit,
+        /// What the box runs with.
+        running: u64,
+        /// What was given.
+        got: u64,
+    },
+    /// A class is gone while tenants of it are on the box.
+    #[error("classes.{name}: expected to stay while tenants of it are on the box, got none")]
+    ClassInUse {
+        /// The class.
+        name: String,
     },
 }
 
@@ -177,7 +358,7 @@ impl Policy {
         }
         for (index, class) in classes.iter().enumerate() {
             let twice = classes[..index].iter().any(|c| c.name == class.name);
-            if class.name.is_empty() || twice {
+            if !is_name(&class.name) || twice {
                 return Err(PolicyError::Name {
                     name: class.name.clone(),
                 });
@@ -193,19 +374,29 @@ impl Policy {
 
     /// The four classes of a box without configuration.
     ///
-    /// The weights fall by four from class to class. On two cores a financial peak against a
-    /// social tenant that also wants everything gets 0.8 + 64/65 of the 1.16 that is left after
-    /// guarantees: 1.94 cores.
+    /// The weights fall by four from class to class. On two cores a financial tenant against a
+    /// social one that also wants everything gets 0.8 + 64/65 of the 1.16 that is left after
+    /// guarantees: 1.94 cores. At a measured peak a tenant counts as the class above its own.
     pub fn standard() -> Policy {
         let class = |name: &str, value, guarantee, ageing_ms, implied_s| Class {
-            name: name.to_owned(),
             value,
             guarantee: Share::from_percent(guarantee),
-            ceiling: Share::WHOLE,
             ageing_max: Nanos::from_millis(ageing_ms),
-            queue_max: 256,
-            prepared_max: 4,
             deadline_implied: Nanos::from_secs(implied_s),
+            peak: Some(Peak {
+                value: 4 * value,
+                queue: Some(Marks { high: 16, low: 4 }),
+                arrivals: Some(Arrivals {
+                    marks: Marks { high: 32, low: 8 },
+                    span: Nanos::from_secs(1),
+                }),
+                slack: Some(SlackMarks {
+                    high: Nanos::from_millis(1_000),
+                    low: Nanos::from_millis(250),
+                }),
+                hold: Nanos::from_secs(1),
+            }),
+            ..Class::plain(name)
         };
         let classes = vec![
             class("financial", 64, 40, 200, 5),
@@ -238,6 +429,45 @@ impl Policy {
     /// The figures for the whole box.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// Whether `next` can take this policy's place on a box that runs, with tenants in the classes
+    /// for which `in_use` says so. Those classes must stay, by name, and what memory was set aside
+    /// for must stay as it was.
+    pub fn check_successor(
+        &self,
+        next: &Policy,
+        in_use: impl Fn(ClassId) -> bool,
+    ) -> Result<(), PolicyError> {
+        let same = |key: String, unit: Unit, running: u64, got: u64| {
+            let key = key + unit.suffix();
+            let fixed = PolicyError::Fixed {
+                key,
+                unit,
+                running,
+                got,
+            };
+            (running == got).then_some(()).ok_or(fixed)
+        };
+        let (old, new) = (&self.limits, &next.limits);
+        let key = |name: &str| format!("limits.{name}");
+        let count = |running, got| (Unit::Count, u64::from(running), u64::from(got));
+        let (unit, running, got) = count(old.tenants_max, new.tenants_max);
+        same(key("tenants_max"), unit, running, got)?;
+        let (unit, running, got) = count(old.jobs_max, new.jobs_max);
+        same(key("jobs_max"), unit, running, got)?;
+        same(key("quantum"), Unit::Micros, old.quantum.0, new.quantum.0)?;
+        for (id, class) in (0..).map(ClassId).zip(&self.classes) {
+            if !in_use(id) {
+                continue;
+            }
+            let name = &class.name;
+            let heir = next.find(name).and_then(|id| next.class(id));
+            let heir = heir.ok_or_else(|| PolicyError::ClassInUse { name: name.clone() })?;
+            let (unit, running, got) = count(class.prepared_max, heir.prepared_max);
+            same(format!("classes.{name}.prepared_max"), unit, running, got)?;
+        }
+        Ok(())
     }
 }
 
@@ -273,69 +503,93 @@ impl Limits {
 
     fn check(&self) -> Result<(), PolicyError> {
         let ms = |millis| Nanos::from_millis(millis).0;
-        within(
-            "tenants_max",
-            1,
-            u64::from(TENANTS_MAX),
-            u64::from(self.tenants_max),
-        )?;
-        within("jobs_max", 1, u64::from(JOBS_MAX), u64::from(self.jobs_max))?;
-        within(
+        let check =
+            |name: &str, unit, range, got| within(format!("limits.{name}"), unit, range, got);
+        let (count, micros, millis) = (Unit::Count, Unit::Micros, Unit::Millis);
+        let tenants = u64::from(TENANTS_MAX);
+        check("tenants_max", count, (1, tenants), self.tenants_max.into())?;
+        let jobs = u64::from(JOBS_MAX);
+        check("jobs_max", count, (1, jobs), self.jobs_max.into())?;
+        let reallocation = self.reallocation_max.0;
+        check(
             "reallocation_max",
-            ms(1),
-            ms(60_000),
-            self.reallocation_max.0,
+            millis,
+            (ms(1), ms(60_000)),
+            reallocation,
         )?;
-        within(
-            "quantum",
-            1_000,
-            self.reallocation_max.0 / 4,
-            self.quantum.0,
-        )?;
-        let quanta_max = self.reallocation_max.0 / 2 / self.quantum.0;
-        within(
-            "overrun_quanta",
-            2,
-            quanta_max,
-            u64::from(self.overrun_quanta),
-        )?;
-        within("slice", self.quantum.0, ms(1_000), self.slice.0)?;
-        within("idle_patience", 0, ms(1_000), self.idle_patience.0)
+        let quantum = self.quantum.0;
+        check("quantum", micros, (1_000, reallocation / 4), quantum)?;
+        let quanta = (2, reallocation / 2 / quantum);
+        check("overrun_quanta", count, quanta, self.overrun_quanta.into())?;
+        check("slice", millis, (quantum, ms(1_000)), self.slice.0)?;
+        check(
+            "idle_patience",
+            micros,
+            (0, ms(1_000)),
+            self.idle_patience.0,
+        )
     }
 }
 
 impl Class {
+    /// A class that takes part in nothing but the division of time, with a value of 1 and no
+    /// guarantee: what a policy file's class has where it says nothing else.
+    pub fn plain(name: &str) -> Class {
+        Class {
+            name: name.to_owned(),
+            value: 1,
+            guarantee: Share::NONE,
+            ceiling: Share::WHOLE,
+            ageing_max: Nanos::from_millis(1_000),
+            queue_max: 256,
+            prepared_max: 4,
+            deadline_implied: Nanos::from_secs(60),
+            storage_max: 32 << 30,
+            declared_span_max: Nanos::from_secs(3_600),
+            declared_patience: Nanos::from_millis(100),
+            peak: None,
+            off_peak: Vec::new(),
+        }
+    }
+
+    /// The value at a time of day (`None` if nobody has said what time it is), for a tenant that
+    /// is at a peak or is not.
+    pub fn value_at(&self, time: Option<TimeOfDay>, at_peak: bool) -> u32 {
+        let window = time.and_then(|time| self.off_peak.iter().find(|it| it.contains(time)));
+        let value = window.map_or(self.value, |window| window.value);
+        match self.peak {
+            Some(peak) if at_peak => value.max(peak.value),
+            _ => value,
+        }
+    }
+
     fn check(&self, limits: &Limits) -> Result<(), PolicyError> {
-        let key = |name: &str| format!("classes.{}.{name}", self.name);
+        let check = |name: &str, unit, range, got| {
+            within(format!("classes.{}.{name}", self.name), unit, range, got)
+        };
+        let (count, millis, percent) = (Unit::Count, Unit::Millis, Unit::Percent);
         let whole = u64::from(Share::WHOLE.0);
         let year = Nanos::from_secs(365 * 24 * 3_600).0;
-        within(
-            &key("value"),
-            1,
-            u64::from(VALUE_MAX),
-            u64::from(self.value),
-        )?;
-        within(&key("guarantee"), 0, whole, u64::from(self.guarantee.0))?;
-        within(&key("ceiling"), 1, whole, u64::from(self.ceiling.0))?;
-        within(
-            &key("ageing_max"),
-            2 * limits.slice.0,
-            year,
-            self.ageing_max.0,
-        )?;
-        within(
-            &key("queue_max"),
-            1,
-            u64::from(limits.jobs_max),
-            u64::from(self.queue_max),
-        )?;
-        within(
-            &key("prepared_max"),
-            1,
-            u64::from(PREPARED_MAX),
-            u64::from(self.prepared_max),
-        )?;
-        within(&key("deadline_implied"), 1, year, self.deadline_implied.0)?;
+        let values = (1, u64::from(VALUE_MAX));
+        check("value", count, values, self.value.into())?;
+        check("guarantee", percent, (0, whole), self.guarantee.0.into())?;
+        check("ceiling", percent, (1, whole), self.ceiling.0.into())?;
+        let turns = 2 * limits.slice.0;
+        check("ageing_max", millis, (turns, year), self.ageing_max.0)?;
+        let jobs = (1, u64::from(limits.jobs_max));
+        check("queue_max", count, jobs, self.queue_max.into())?;
+        let prepared = (1, u64::from(PREPARED_MAX));
+        check("prepared_max", count, prepared, self.prepared_max.into())?;
+        let implied = self.deadline_implied.0;
+        check("deadline_implied", millis, (1_000_000, year), implied)?;
+        // What a signed 64-bit number holds, which is what TOML has.
+        let storage = (0, i64::MAX.unsigned_abs());
+        check("storage_max", Unit::Bytes, storage, self.storage_max)?;
+        let day = (1_000_000, Nanos::from_secs(24 * 3_600).0);
+        let span = self.declared_span_max.0;
+        check("declared_span_max", millis, day, span)?;
+        let patience = self.declared_patience.0;
+        check("declared_patience", millis, (0, span), patience)?;
         if self.ceiling < self.guarantee {
             return Err(PolicyError::CeilingBelowGuarantee {
                 name: self.name.clone(),
@@ -343,21 +597,194 @@ impl Class {
                 got: self.ceiling.0,
             });
         }
+        if let Some(peak) = &self.peak {
+            self.check_peak(peak)?;
+        }
+        self.check_windows()
+    }
+
+    fn check_peak(&self, peak: &Peak) -> Result<(), PolicyError> {
+        let check = |name: &str, unit, range, got| {
+            within(
+                format!("classes.{}.peak.{name}", self.name),
+                unit,
+                range,
+                got,
+            )
+        };
+        let (count, millis) = (Unit::Count, Unit::Millis);
+        let hour = Nanos::from_secs(3_600).0;
+        let values = (u64::from(self.value), u64::from(VALUE_MAX));
+        check("value", count, values, peak.value.into())?;
+        if let Some(Marks { high, low }) = peak.queue {
+            let jobs = (1, u64::from(JOBS_MAX));
+            check("queue.high", count, jobs, high.into())?;
+            check("queue.low", count, (0, u64::from(high) - 1), low.into())?;
+        }
+        if let Some(Arrivals { marks, span }) = peak.arrivals {
+            let jobs = (1, u64::from(ARRIVALS_MAX));
+            check("arrivals.high", count, jobs, marks.high.into())?;
+            let below = (0, u64::from(marks.high) - 1);
+            check("arrivals.low", count, below, marks.low.into())?;
+            check("arrivals.span", millis, (1_000_000, hour), span.0)?;
+        }
+        if let Some(SlackMarks { high, low }) = peak.slack {
+            check("slack.high", millis, (1_000_000, hour), high.0)?;
+            check("slack.low", millis, (0, high.0 - 1), low.0)?;
+        }
+        check("hold", millis, (0, hour), peak.hold.0)?;
+        if peak.queue.is_none() && peak.arrivals.is_none() && peak.slack.is_none() {
+            return Err(PolicyError::PeakWithoutMarks {
+                name: self.name.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    fn check_windows(&self) -> Result<(), PolicyError> {
+        let name = || self.name.clone();
+        let windows = (0, WINDOWS_MAX as u64);
+        let key = format!("classes.{}.off_peak", self.name);
+        within(
+            key.clone(),
+            Unit::Count,
+            windows,
+            self.off_peak.len() as u64,
+        )?;
+        for (index, window) in self.off_peak.iter().enumerate() {
+            if window.from == window.to {
+                return Err(PolicyError::WindowEmpty {
+                    name: name(),
+                    index,
+                    at: window.from,
+                });
+            }
+            let values = (1, u64::from(VALUE_MAX));
+            let key = format!("{key}[{index}].value");
+            within(key, Unit::Count, values, window.value.into())?;
+            for (other, earlier) in self.off_peak[..index].iter().enumerate() {
+                // Two spans of a circle share a point only if one of them begins within the other.
+                let shared = [window.from, earlier.from]
+                    .into_iter()
+                    .find(|&at| window.contains(at) && earlier.contains(at));
+                if let Some(at) = shared {
+                    return Err(PolicyError::WindowsOverlap {
+                        name: name(),
+                        index,
+                        other,
+                        at,
+                    });
+                }
+            }
+        }
         Ok(())
     }
 }
 
-fn within(key: &str, min: u64, max: u64, got: u64) -> Result<(), PolicyError> {
+impl Window {
+    /// Whether a minute is in it.
+    pub fn contains(&self, time: TimeOfDay) -> bool {
+        if self.from < self.to {
+            self.from <= time && time < self.to
+        } else {
+            self.from <= time || time < self.to
+        }
+    }
+}
+
+impl TimeOfDay {
+    /// The time of day at so many nanoseconds since midnight of some day, as Unix time counts.
+    pub fn of_unix(unix: Nanos) -> TimeOfDay {
+        let minutes = unix.0 / Nanos::from_secs(60).0;
+        TimeOfDay((minutes % MINUTES_A_DAY) as u16)
+    }
+}
+
+impl FromStr for TimeOfDay {
+    type Err = TimeOfDayError;
+
+    /// Two digits, a colon, two digits.
+    fn from_str(text: &str) -> Result<TimeOfDay, TimeOfDayError> {
+        let digits = |part: &str| match part.as_bytes() {
+            &[tens @ b'0'..=b'9', ones @ b'0'..=b'9'] => {
+                Some(u16::from(tens - b'0') * 10 + u16::from(ones - b'0'))
+            }
+            _ => None,
+        };
+        let parts = text.split_once(':');
+        parts
+            .and_then(|(hours, minutes)| Some((digits(hours)?, digits(minutes)?)))
+            .filter(|&(hours, minutes)| hours < 24 && minutes < 60)
+            .map(|(hours, minutes)| TimeOfDay(hours * 60 + minutes))
+            .ok_or_else(|| TimeOfDayError {
+                // What a stranger wrote may be long.
+                got: text.chars().take(NAME_MAX).collect(),
+            })
+    }
+}
+
+impl fmt::Display for TimeOfDay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:02}:{:02}", self.0 / 60, self.0 % 60)
+    }
+}
+
+impl Unit {
+    /// What a key of this unit ends with.
+    pub const fn suffix(self) -> &'static str {
+        match self {
+            Unit::Count => "",
+            Unit::Bytes => "_bytes",
+            Unit::Micros => "_us",
+            Unit::Millis => "_ms",
+            Unit::Percent => "_percent",
+        }
+    }
+
+    /// How many of what is held are one of what is written, as a power of ten.
+    const fn digits(self) -> u32 {
+        match self {
+            Unit::Count | Unit::Bytes => 0,
+            Unit::Micros => 3,
+            Unit::Millis => 6,
+            Unit::Percent => 4,
+        }
+    }
+
+    /// A figure as a file writes it, exactly.
+    fn show(self, held: u64) -> String {
+        let one = 10u64.pow(self.digits());
+        let (whole, rest) = (held / one, held % one);
+        if rest == 0 {
+            return whole.to_string();
+        }
+        let digits = self.digits() as usize;
+        format!(
+            "{whole}.{}",
+            format!("{rest:0digits$}").trim_end_matches('0')
+        )
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    let allowed = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
+    (1..=NAME_MAX).contains(&name.len()) && name.bytes().all(allowed)
+}
+
+fn within(key: String, unit: Unit, (min, max): (u64, u64), got: u64) -> Result<(), PolicyError> {
     if (min..=max).contains(&got) {
         return Ok(());
     }
     Err(PolicyError::OutOfRange {
-        key: key.to_owned(),
+        key: key + unit.suffix(),
+        unit,
         min,
         max,
         got,
     })
 }
+
+const MINUTES_A_DAY: u64 = 24 * 60;
 
 #[cfg(test)]
 mod tests {
@@ -408,35 +835,35 @@ mod tests {
             ),
             (
                 |c, _| c[3].ageing_max = Nanos(1),
-                "classes.social.ageing_max: expected 50000000 to",
+                "classes.social.ageing_max_ms: expected 50 to 31536000000, got 0.000001",
             ),
             (
                 |c, _| c[2].deadline_implied = Nanos(0),
-                "classes.retail.deadline_implied",
+                "classes.retail.deadline_implied_ms",
             ),
             (
                 |c, _| c[2].ceiling = Share::from_percent(9),
-                "classes.retail.ceiling: expected at least",
+                "classes.retail.ceiling_percent: expected at least the guarantee of 10, got 9",
             ),
             (
                 |c, _| c[2].guarantee = Share::from_percent(101),
-                "classes.retail.guarantee: expected 0 to",
+                "classes.retail.guarantee_percent: expected 0 to 100, got 101",
             ),
             (
                 |c, _| c[2].guarantee = Share::from_percent(39),
-                "sum of at most 1000000 millionths, got 1010000",
+                "guarantee_percent: expected a sum of at most 100, got 101",
             ),
             (
                 |_, l| l.tenants_max = 257,
-                "tenants_max: expected 1 to 256, got 257",
+                "limits.tenants_max: expected 1 to 256, got 257",
             ),
             (
                 |_, l| l.slice = Nanos(0),
-                "slice: expected 2000000 to 1000000000, got 0",
+                "limits.slice_ms: expected 2 to 1000, got 0",
             ),
             (
                 |_, l| l.overrun_quanta = 26,
-                "overrun_quanta: expected 2 to 25, got 26",
+                "limits.overrun_quanta: expected 2 to 25, got 26",
             ),
         ];
         for (edit, reason) in cases {

@@ -77,9 +77,22 @@ fn handling_events_allocates_nothing() {
                     core: Nanos::from_millis(20),
                     parallelism: 3,
                 },
-                deadline: None,
+                deadline: roll
+                    .is_multiple_of(3)
+                    .then_some(now.plus(Nanos::from_millis(roll % 1_000))),
                 received: now,
             });
+        }
+        if roll.is_multiple_of(16) {
+            next.push(Event::Declared {
+                ticket: round,
+                tenant: TenantId(roll as u32 % (TENANTS + 1)),
+                units: roll as u32 % 11,
+                span: Nanos::from_millis(roll % 50),
+                received: now,
+            });
+            let unix = Nanos::from_secs(roll % 86_400);
+            next.push(Event::WallClock { unix });
         }
         for ended in 0..if growing { roll % 2 } else { 2 } {
             if !live.is_empty() {
@@ -130,5 +143,9 @@ fn handling_events_allocates_nothing() {
         "{counters:?}"
     );
     assert!(counters.reallocated > 1_000, "{counters:?}");
+    assert!(
+        counters.declared > 500 && counters.peaks > 10,
+        "{counters:?}"
+    );
     assert_eq!(allocated, 0);
 }

@@ -106,6 +106,14 @@ impl ClientError {
             _ => None,
         }
     }
+
+    /// The earliest deadline that the service says it could meet, in milliseconds from receipt.
+    pub(crate) fn earliest_ms(&self) -> Option<u64> {
+        match self {
+            ClientError::Refused { error, .. } => error.data.as_ref()?.earliest_ms,
+            _ => None,
+        }
+    }
 }
 
 fn reason(error: &WireError) -> &str {

@@ -120,6 +120,7 @@ pub(crate) fn document(error: &anyhow::Error) -> Value {
     if let Some(client) = client {
         document["error"]["reason"] = client.reason().into();
         document["error"]["retryAfterMs"] = client.retry_after_ms().into();
+        document["error"]["earliestMs"] = client.earliest_ms().into();
     }
     document
 }

@@ -1,13 +1,13 @@
 //! `caldera`: the command line of Caldera.
 //!
-//! Some commands compute here and now (`prove`, `verify`, `inspect`, `setup`, `vkey`), some talk
+//! Some commands compute here and now (`prove`, `verify`, `inspect`, `setup`, `vkey`, `policy`), some talk
 //! to a running `calderad` (`submit`, `status`, `pool`), and `demo` starts one of its own.
 //! Each command is a file with its arguments, one function that does the work, and a [`Report`]
 //! at the end: the same facts as a text for people and as JSON for programs.
 //!
 //! | file | subject |
 //! |---|---|
-//! | `prove`, `verify`, `inspect`, `setup`, `vkey` | local commands |
+//! | `prove`, `verify`, `inspect`, `setup`, `vkey`, `policy` | local commands |
 //! | `service` | commands that ask a running `calderad` |
 //! | `demo` | a service, two tenants and their proofs, from start to stop |
 //! | `manual` | manual pages and completions, for installers |
@@ -22,6 +22,7 @@ mod failure;
 mod files;
 mod inspect;
 mod manual;
+mod policy;
 mod progress;
 mod prove;
 mod service;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         Command::Submit(arguments) => service::submit(&arguments),
         Command::Status(arguments) => service::status(&arguments),
         Command::Pool(arguments) => service::pool(&arguments),
+        Command::Policy(arguments) => policy::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments, json),
         Command::Man(arguments) => manual::man(&arguments),
         Command::Completions(arguments) => manual::completions(&arguments),
@@ -96,6 +98,7 @@ enum Command {
     Submit(service::SubmitArguments),
     Status(service::StatusArguments),
     Pool(service::PoolArguments),
+    Policy(policy::Arguments),
     Demo(demo::Arguments),
     #[command(hide = true)]
     Man(manual::ManArguments),

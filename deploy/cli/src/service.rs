@@ -1,4 +1,4 @@
-//! Commands that ask a running `calderad`: `submit`, `status`, `pool`.
+//! Commands that ask a running `calderad`: `submit`, `status`, `pool`, `pool demand`.
 //!
 //! `submit` sends no byte twice: a key goes up only if its circuit is not registered, a witness
 //! only if the service says that it does not have it. The results are written here exactly as
@@ -11,9 +11,9 @@ use anyhow::Context;
 use caldera_prover::format::json::{Proof, PublicInputs};
 use caldera_rpc::auth::Secret;
 use caldera_rpc::methods::{
-    CheckLevel, CircuitInfo, CircuitName, CircuitState, CurveName, Digest, IdempotencyKey, JobName,
-    JobQuery, JobResult, JobState, JobStatus, ListCircuits, Method, PoolQuery, PoolStatus,
-    RegisterCircuit, Submit,
+    CheckLevel, CircuitInfo, CircuitName, CircuitState, CurveName, DeclareDemand, Demand, Digest,
+    IdempotencyKey, JobName, JobQuery, JobResult, JobState, JobStatus, ListCircuits, Method,
+    PoolQuery, PoolStatus, RegisterCircuit, Submit,
 };
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -81,11 +81,35 @@ pub(crate) struct StatusArguments {
     connection: Connection,
 }
 
-/// Show who owns which core of a calderad
+/// Show who owns which core of a calderad, or announce a peak
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct PoolArguments {
     #[command(flatten)]
+    connection: Option<Connection>,
+    #[command(subcommand)]
+    command: Option<PoolCommand>,
+}
+
+#[derive(clap::Subcommand)]
+enum PoolCommand {
+    Demand(DemandArguments),
+}
+
+/// Announce how many cores the tenant will want, so that they are there before its work is
+///
+/// What is announced takes the place of what was announced before; the same again renews it. It ends
+/// by itself, or with 0 cores.
+#[derive(clap::Args)]
+struct DemandArguments {
+    /// How many cores; 0 withdraws what was announced
+    #[arg(value_name = "CORES")]
+    units: u32,
+    #[command(flatten)]
     connection: Connection,
+    /// For how long, in milliseconds from now; needed for all but 0 cores
+    #[arg(long, value_name = "MS")]
+    duration_ms: Option<u64>,
 }
 
 pub(crate) fn submit(arguments: &SubmitArguments) -> anyhow::Result<Report> {
@@ -152,9 +176,32 @@ pub(crate) fn status(arguments: &StatusArguments) -> anyhow::Result<Report> {
 }
 
 pub(crate) fn pool(arguments: &PoolArguments) -> anyhow::Result<Report> {
-    let client = arguments.connection.client()?;
+    if let Some(PoolCommand::Demand(arguments)) = &arguments.command {
+        return demand(arguments);
+    }
+    let Some(connection) = &arguments.connection else {
+        return Err(Misconfigured("--tenant: expected a name, got none".to_owned()).into());
+    };
+    let client = connection.client()?;
     let pool: PoolStatus = client.call(Method::Pool, &PoolQuery {})?;
     Ok(Report::new(show_pool(&pool), serde_json::to_value(&pool)?))
+}
+
+fn demand(arguments: &DemandArguments) -> anyhow::Result<Report> {
+    let client = arguments.connection.client()?;
+    let declaration = DeclareDemand {
+        units: arguments.units,
+        duration_ms: arguments.duration_ms,
+    };
+    let demand: Demand = client.call(Method::Demand, &declaration)?;
+    let text = match demand.units {
+        0 => "no cores are announced\n".to_owned(),
+        units => {
+            let span = table::milliseconds(demand.expires_ms * 1e3);
+            format!("{units} cores are announced for {span}\n")
+        }
+    };
+    Ok(Report::new(text, serde_json::to_value(demand)?))
 }
 
 impl Connection {
@@ -308,7 +355,15 @@ pub(crate) fn show_pool(pool: &PoolStatus) -> String {
             unit.policy.clone(),
         ]);
     }
-    let mut tenants = Table::new(&["tenant", "scenario", ">waiting", ">running", ">cores"]);
+    let mut tenants = Table::new(&[
+        "tenant",
+        "scenario",
+        ">waiting",
+        ">running",
+        ">cores",
+        ">announced",
+        "peak",
+    ]);
     for tenant in &pool.tenants {
         tenants.row([
             name(&tenant.tenant, tenant.foreign),
@@ -316,18 +371,25 @@ pub(crate) fn show_pool(pool: &PoolStatus) -> String {
             tenant.queued.to_string(),
             tenant.running.to_string(),
             tenant.cores.to_string(),
+            tenant.declared.to_string(),
+            if tenant.peak { "yes" } else { "no" }.to_owned(),
         ]);
     }
     let (moves, quanta) = (&pool.reallocations, &pool.quanta);
     format!(
         "{units}\n{tenants}\n  \
          {} changes of owner: p50 {}, p99 {}, longest {}; {} over the limit\n  \
+         {} of them to a tenant with nothing to run yet: p50 {}, p99 {}, longest {}\n  \
          {} quanta: p50 {}, p99 {}, longest {}; {} over the limit\n",
         moves.count,
         table::milliseconds(moves.p50_us),
         table::milliseconds(moves.p99_us),
         table::milliseconds(moves.max_us),
         moves.missed,
+        moves.empty.count,
+        table::milliseconds(moves.empty.p50_us),
+        table::milliseconds(moves.empty.p99_us),
+        table::milliseconds(moves.empty.max_us),
         quanta.count,
         table::milliseconds(quanta.p50_us),
         table::milliseconds(quanta.p99_us),

@@ -17,16 +17,18 @@ use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 use std::time::Duration;
 
-use caldera_scheduler::arbiter::{Counters, Estimate, Outcome, TenantRefusal, TenantView};
+use caldera_scheduler::arbiter::{
+    Counters, DemandRefusal, Estimate, Outcome, TenantRefusal, TenantView,
+};
 use caldera_scheduler::mailbox::ArbiterSide;
 use caldera_scheduler::pool::Unit;
 use caldera_scheduler::queue::{Refusal, Work};
-use caldera_scheduler::scenario::ClassId;
-use caldera_scheduler::{Action, Arbiter, Event, JobId, Nanos, TenantId, UnitId};
+use caldera_scheduler::scenario::{ClassId, PolicyError};
+use caldera_scheduler::{Action, Arbiter, Event, JobId, Nanos, Policy, TenantId, UnitId};
 use crossbeam::queue::ArrayQueue;
 
 use crate::board::{Board, RunningJob};
-use crate::clock::Clock;
+use crate::clock::{Clock, unix_time};
 use crate::preparer::Preparations;
 use crate::service::Wake;
 use crate::telemetry::{Measurement, QuantumRecord};
@@ -61,6 +63,22 @@ pub enum Command {
         /// What it would cost.
         work: Work,
     },
+    /// A tenant declares a demand. Answered by [`Notice::Declared`].
+    Declare {
+        /// Comes back with the answer.
+        ticket: u64,
+        /// Whose demand.
+        tenant: TenantId,
+        /// How many units.
+        units: u32,
+        /// For how long, from receipt.
+        span: Nanos,
+        /// When its last byte was read from the socket.
+        received: Nanos,
+    },
+    /// Another policy. Answered by [`Notice::Adopted`]. The one command that allocates: an
+    /// operator gives it, and seldom.
+    Adopt(Box<Policy>),
     /// Who holds what? Answered by [`Notice::Seen`], with the same memory.
     Look {
         /// Comes back with the answer.
@@ -103,6 +121,17 @@ pub enum Notice {
         /// When it was given.
         at: Nanos,
     },
+    /// Answers [`Command::Declare`]: how many units are declared now, and for how long
+    /// from receipt.
+    Declared {
+        /// Of the question.
+        ticket: u64,
+        /// The answer.
+        answer: Result<(u32, Nanos), DemandRefusal>,
+    },
+    /// Answers [`Command::Adopt`]. The policy that has had its day comes along, to be freed by
+    /// somebody who has the time.
+    Adopted(Result<Box<Policy>, PolicyError>),
     /// Answers [`Command::Look`].
     Seen {
         /// Of the question.
@@ -171,6 +200,8 @@ pub struct ArbiterThread {
     backlog: VecDeque<Notice>,
     actions: Vec<Action>,
     clock: Clock,
+    /// When the arbiter is told next what time of day it is.
+    wall_at: Nanos,
     told: bool,
 }
 
@@ -282,6 +313,7 @@ impl ArbiterThread {
             backlog: VecDeque::with_capacity(COMMANDS_MAX),
             actions: Vec::with_capacity(COMMANDS_MAX),
             clock: parts.clock,
+            wall_at: Nanos::ZERO,
             told: false,
         };
         for (tenant, class) in (0..).map(TenantId).zip(tenants) {
@@ -335,6 +367,14 @@ impl ArbiterThread {
                 self.handle(event);
             }
         }
+        let now = self.clock.now();
+        if now >= self.wall_at {
+            // Somebody may set the clock of the day. While it matters the arbiter ticks, so this is
+            // looked at; while it sleeps the time of day changes nothing.
+            self.wall_at = now.plus(WALL_EVERY);
+            let unix = u64::try_from(unix_time().as_nanos()).unwrap_or(u64::MAX);
+            self.handle(Event::WallClock { unix: Nanos(unix) });
+        }
         if self
             .arbiter
             .wake_at()
@@ -382,6 +422,25 @@ impl ArbiterThread {
                     estimate,
                     at,
                 });
+            }
+            Command::Declare {
+                ticket,
+                tenant,
+                units,
+                span,
+                received,
+            } => self.handle(Event::Declared {
+                ticket,
+                tenant,
+                units,
+                span,
+                received,
+            }),
+            Command::Adopt(policy) => {
+                let now = self.clock.now();
+                let old = self.arbiter.adopt(*policy, now);
+                self.handle(Event::Tick);
+                self.tell(Notice::Adopted(old.map(Box::new)));
             }
             Command::Look { ticket, mut view } => {
                 self.look(&mut view);
@@ -457,6 +516,19 @@ impl ArbiterThread {
                 job,
                 reason,
                 retry_after,
+            }),
+            Action::Declare {
+                ticket,
+                units,
+                span,
+                ..
+            } => self.tell(Notice::Declared {
+                ticket,
+                answer: Ok((units, span)),
+            }),
+            Action::RefuseDemand { ticket, reason, .. } => self.tell(Notice::Declared {
+                ticket,
+                answer: Err(reason),
             }),
             Action::Prepare { job } => {
                 self.preparations.order(job);
@@ -539,5 +611,7 @@ impl ArbiterThread {
 /// A tenant may send as fast as it likes; what does not fit is refused as a full queue.
 const COMMANDS_MAX: usize = 8_192;
 const NOTICES_MAX: usize = 8_192;
+/// How late a window of the day may begin, and how soon a clock that is set is believed.
+const WALL_EVERY: Nanos = Nanos::from_secs(1);
 /// A worker's ring holds the quanta of this long many times over.
 const DRAIN_EVERY: Duration = Duration::from_millis(50);

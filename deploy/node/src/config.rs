@@ -6,6 +6,10 @@
 //! tenants of one name. Every refusal is a [`ConfigError`], and the process ends with exit
 //! code 78.
 //!
+//! What each class of tenant is worth and is promised stands in a file of its own, the policy file,
+//! for it is read again while the box runs and the rest is not. Without one the policy is the
+//! standard one.
+//!
 //! Relative paths in a file are relative to that file's folder; those on the command line to the
 //! working directory.
 //!
@@ -22,6 +26,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use caldera_rpc::auth::{OPERATOR, Secret, SecretError};
+use caldera_scheduler::scenario::file::{self as policy_file, FileError, TEXT_MAX};
 use caldera_scheduler::scenario::{ClassId, Limits as PoolLimits, PolicyError};
 use caldera_scheduler::{Nanos, Policy};
 use caldera_store::TenantName;
@@ -42,6 +47,8 @@ pub struct Config {
     pub workers: Option<usize>,
     /// What each class of tenant is worth and is promised; holds the length of a quantum.
     pub policy: Policy,
+    /// Where the policy was read from, and is read again; `None` is the standard policy.
+    pub policy_file: Option<PathBuf>,
     /// The operator's secret; `None` is `DATA/secrets/operator.hex`.
     pub operator_secret_file: Option<PathBuf>,
     /// Bounds of everything that could grow.
@@ -152,6 +159,14 @@ pub enum ConfigError {
         /// What is wrong with it.
         source: SecretError,
     },
+    /// The policy file is refused.
+    #[error("policy {}: {source}", path.display())]
+    PolicyFile {
+        /// The file.
+        path: PathBuf,
+        /// Which key, and why.
+        source: FileError,
+    },
     /// The figures do not make a policy.
     #[error("policy: {0}")]
     Policy(#[from] PolicyError),
@@ -195,6 +210,23 @@ impl Default for Limits {
             table_times: 4,
         }
     }
+}
+
+/// Reads and checks a policy file.
+pub fn read_policy(path: &Path) -> Result<Policy, ConfigError> {
+    let mut text = String::new();
+    fs::File::open(path)
+        // One byte more than is taken, so that what is too long is seen to be.
+        .and_then(|file| file.take(TEXT_MAX as u64 + 1).read_to_string(&mut text))
+        .map_err(|source| ConfigError::File {
+            what: "reading policy",
+            path: path.to_owned(),
+            source,
+        })?;
+    policy_file::parse(&text).map_err(|source| ConfigError::PolicyFile {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// The secret in `file`, or in `DATA/secrets/NAME.hex` if no file was named. That one is made,
@@ -282,6 +314,7 @@ struct Raw {
     development: bool,
     workers: Option<usize>,
     quantum_us: Option<u64>,
+    policy_file: Option<PathBuf>,
     operator_secret_file: Option<PathBuf>,
     limits: Limits,
     tenant: Vec<RawTenant>,
@@ -299,6 +332,7 @@ struct RawTenant {
 fn rooted(mut raw: Raw, folder: &Path) -> Raw {
     let root = |path: &mut PathBuf| *path = folder.join(&*path);
     raw.data.as_mut().map(root);
+    raw.policy_file.as_mut().map(root);
     raw.operator_secret_file.as_mut().map(root);
     for tenant in &mut raw.tenant {
         tenant.secret_file.as_mut().map(root);
@@ -316,7 +350,7 @@ fn check(raw: Raw, over: &Overrides) -> Result<Config, ConfigError> {
         })?,
         (None, None) => SocketAddr::from(([127, 0, 0, 1], PORT)),
     };
-    let policy = policy(raw.quantum_us)?;
+    let policy = policy(raw.policy_file.as_deref(), raw.quantum_us)?;
     let development = raw.development || over.development;
     let mut tenants = Vec::with_capacity(raw.tenant.len());
     let mut names = HashSet::new();
@@ -360,6 +394,7 @@ fn check(raw: Raw, over: &Overrides) -> Result<Config, ConfigError> {
         development,
         workers: over.workers.or(raw.workers),
         policy,
+        policy_file: raw.policy_file,
         operator_secret_file: raw.operator_secret_file,
         limits: raw.limits,
         tenants,
@@ -398,8 +433,18 @@ fn check_tenant(raw: RawTenant, policy: &Policy) -> Result<TenantConfig, ConfigE
     })
 }
 
-/// The standard policy, with another quantum if one was given.
-fn policy(quantum_us: Option<u64>) -> Result<Policy, ConfigError> {
+/// The policy of a file, or the standard one, with another quantum if one was given.
+fn policy(file: Option<&Path>, quantum_us: Option<u64>) -> Result<Policy, ConfigError> {
+    if let Some(path) = file {
+        if let Some(quantum_us) = quantum_us {
+            return Err(ConfigError::Field {
+                field: "quantum_us".into(),
+                expected: "to stand in the policy file".into(),
+                got: quantum_us.to_string(),
+            });
+        }
+        return read_policy(path);
+    }
     let standard = Policy::standard();
     let Some(quantum_us) = quantum_us else {
         return Ok(standard);
@@ -515,6 +560,53 @@ mod tests {
         assert!(matches!(
             from_text("lisen = '127.0.0.1:1'"),
             Err(ConfigError::Syntax { .. })
+        ));
+    }
+
+    #[test]
+    fn a_policy_file_takes_the_place_of_the_standard_policy() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let policy = folder.path().join("policy.toml");
+        let config = folder.path().join("calderad.toml");
+        let load = |more: &str, class: &str, value: &str| {
+            let text = format!("[classes.mine]\nvalue = {value}\nguarantee_percent = 5\n");
+            fs::write(&policy, text).expect("written");
+            let tenant = format!("[[tenant]]\nname = 'a'\nscenario = '{class}'\n");
+            let text = format!("policy_file = 'policy.toml'\n{more}\n{tenant}");
+            fs::write(&config, text).expect("written");
+            Config::load(Some(&config), &Overrides::default())
+        };
+        let loaded = load("", "mine", "7").expect("valid");
+        assert_eq!(loaded.policy_file.as_deref(), Some(&*policy));
+        assert_eq!(loaded.policy.classes()[0].value, 7);
+        let refused =
+            |answer: Result<Config, ConfigError>| answer.expect_err("refused").to_string();
+        let text = refused(load("", "financial", "7"));
+        assert!(
+            text.contains("scenario of tenant a: expected mine"),
+            "{text}"
+        );
+        let text = refused(load("", "mine", "'7'"));
+        assert!(
+            text.contains("policy.toml: line 2: classes.mine.value: "),
+            "{text}"
+        );
+        let text = refused(load("quantum_us = 1000", "mine", "7"));
+        assert!(
+            text.contains("quantum_us: expected to stand in the policy"),
+            "{text}"
+        );
+        fs::remove_file(&policy).expect("removed");
+        let gone = read_policy(&policy).expect_err("refused").to_string();
+        assert!(gone.contains("reading policy"), "{gone}");
+        fs::write(&policy, "#".repeat(TEXT_MAX + 2)).expect("written");
+        let long = read_policy(&policy).expect_err("refused");
+        assert!(matches!(
+            long,
+            ConfigError::PolicyFile {
+                source: FileError::TooLong { .. },
+                ..
+            }
         ));
     }
 

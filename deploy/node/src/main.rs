@@ -1,7 +1,7 @@
 //! `calderad`: a configuration, a [`Node`], and signals.
 //!
 //! One line on stdout says where it listens, once it does; everything else goes to stderr, one
-//! line an event. SIGTERM and SIGINT stop it. Exit codes: 0 stopped, 2 usage, 69 the machine does
+//! line an event. SIGTERM and SIGINT stop it, SIGHUP makes it read its policy file again. Exit codes: 0 stopped, 2 usage, 69 the machine does
 //! not give what is needed, 70 an internal failure, 75 another process has the data folder or the
 //! address, 78 configuration. A broken pipe is an error like any other: Rust ignores SIGPIPE.
 
@@ -51,6 +51,7 @@ fn main() -> ExitCode {
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGTERM);
     signals.add(Signal::SIGINT);
+    signals.add(Signal::SIGHUP);
     if let Err(error) = signals.thread_block() {
         tracing::error!(%error, "blocking signals");
         return ExitCode::from(INTERNAL);
@@ -69,13 +70,31 @@ fn main() -> ExitCode {
     let _ = stdout.flush();
     notify("READY=1");
 
-    match signals.wait() {
-        Ok(signal) => tracing::info!(%signal, "stopping"),
-        Err(error) => tracing::error!(%error, "waiting for signals"),
+    loop {
+        match signals.wait() {
+            Ok(Signal::SIGHUP) => reload(&node),
+            Ok(signal) => {
+                tracing::info!(%signal, "stopping");
+                break;
+            }
+            Err(error) => {
+                tracing::error!(%error, "waiting for signals");
+                break;
+            }
+        }
     }
     notify("STOPPING=1");
     node.stop();
     ExitCode::SUCCESS
+}
+
+fn reload(node: &Node) {
+    match node.reload_policy() {
+        // The service logs what the arbiter says of it.
+        Ok(true) => {}
+        Ok(false) => tracing::warn!("no policy_file in the configuration: nothing to read again"),
+        Err(error) => tracing::error!(%error, "the policy is refused; the one in force stays"),
+    }
 }
 
 fn start(options: Options) -> Result<Node, StartError> {

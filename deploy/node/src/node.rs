@@ -16,6 +16,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -33,11 +34,11 @@ use caldera_store::blob::{BlobError, BlobLimits, BlobStore};
 use caldera_store::circuits::{Circuits, CircuitsError};
 use thiserror::Error;
 
-use crate::arbiter_thread::{self, ArbiterThread, Inbox, Outbox};
+use crate::arbiter_thread::{self, ArbiterThread, Command, Inbox, Outbox};
 use crate::board::Board;
 use crate::clerk::Clerk;
 use crate::clock::Clock;
-use crate::config::{Config, ConfigError, draw_secret, open_secret};
+use crate::config::{Config, ConfigError, draw_secret, open_secret, read_policy};
 use crate::pin::{self, ARBITER_PRIORITY, PinError, Placement, Standing, WORKER_PRIORITY};
 use crate::preparer::{PREPARERS, Preparations, Preparer};
 use crate::reaper::reaper;
@@ -56,6 +57,7 @@ pub struct Node {
     inbox: Arc<Inbox>,
     preparations: Arc<Preparations>,
     tables: Option<Sender<tables::Request>>,
+    policy_file: Option<PathBuf>,
     shell: Option<JoinHandle<()>>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -336,6 +338,7 @@ impl Node {
             inbox,
             preparations,
             tables: Some(table_sender),
+            policy_file: config.policy_file.clone(),
             shell: Some(shell),
             threads: crew.threads,
         })
@@ -354,6 +357,18 @@ impl Node {
             // The maker lives as long as a sender does.
             let _ = tables.send(tables::Request::Grant { bytes });
         }
+    }
+
+    /// Reads the policy file again and gives it to the arbiter, which logs whether it is in force
+    /// now. One that cannot be read or makes no policy changes nothing; nor does this without a
+    /// policy file: `false`.
+    pub fn reload_policy(&self) -> Result<bool, ConfigError> {
+        let Some(path) = &self.policy_file else {
+            return Ok(false);
+        };
+        let policy = read_policy(path)?;
+        self.inbox.send_waiting(Command::Adopt(Box::new(policy)));
+        Ok(true)
     }
 
     /// Stops the box and waits for all its threads.

@@ -51,7 +51,7 @@ use crate::tables;
 use crate::telemetry::{Gauges, Measurement, Telemetry};
 
 use circuits::Circuit;
-use jobs::Entry;
+use jobs::{Costs, Entry};
 
 /// Wakes the RPC thread. Neither waits nor allocates.
 pub type Wake = Arc<dyn Fn() + Send + Sync>;
@@ -216,6 +216,8 @@ pub struct Service {
     tenants: Vec<Tenant>,
     circuits: HashMap<(TenantId, Digest), Circuit>,
     jobs: HashMap<JobId, Entry>,
+    /// What proofs have cost.
+    costs: Costs,
     /// Jobs by the keys under which they were submitted.
     keys: HashMap<(TenantId, IdempotencyKey), JobId>,
     next_job: u64,
@@ -232,6 +234,8 @@ pub struct Service {
 
 struct Tenant {
     name: TenantName,
+    /// The name of its scenario class, which no other policy changes.
+    scenario: String,
     /// Its ended jobs, oldest first.
     ended: VecDeque<JobId>,
 }
@@ -295,6 +299,11 @@ impl Service {
             .iter()
             .map(|tenant| Tenant {
                 name: tenant.name.clone(),
+                scenario: parts
+                    .config
+                    .policy
+                    .class(tenant.class)
+                    .map_or_else(String::new, |class| class.name.clone()),
                 ended: VecDeque::new(),
             })
             .collect();
@@ -307,6 +316,7 @@ impl Service {
             circuits: HashMap::new(),
             jobs: HashMap::new(),
             keys: HashMap::new(),
+            costs: Costs::default(),
             // Numbers go on upwards after a restart, so an old name cannot mean a new job: a
             // million for each millisecond that passes.
             next_job: (unix_time().as_millis() as u64) << 20,
@@ -590,6 +600,7 @@ impl Service {
             Method::Status => self.status(tenant, params.decode()?),
             Method::Result => self.result(tenant, params.decode()?),
             Method::Cancel => self.cancel(tenant, params.decode()?),
+            Method::Demand => self.declare(tenant, params.decode()?, received),
             Method::Pool => Err(RpcError::MethodNotFound),
         }
     }
@@ -641,6 +652,11 @@ impl Service {
                 estimate,
                 at,
             } => self.estimated(ticket, estimate, at),
+            Notice::Declared { ticket, answer } => self.declared(ticket, answer),
+            Notice::Adopted(Ok(_)) => tracing::info!("another policy is in force"),
+            Notice::Adopted(Err(error)) => {
+                tracing::error!(%error, "the policy is refused; the one in force stays");
+            }
             Notice::Seen { ticket, view } => self.seen(ticket, &view),
             Notice::Overrun(unit, silent) => {
                 tracing::warn!(%unit, %silent, "a worker does not answer and is fenced off");

@@ -14,6 +14,7 @@ use std::fmt::Write;
 
 use caldera_rpc::methods;
 use caldera_scheduler::arbiter::{Cause, Reallocation};
+use caldera_scheduler::mailbox::Found;
 use caldera_scheduler::{JobId, Nanos, TenantId, UnitId};
 use hdrhistogram::Histogram;
 
@@ -51,6 +52,9 @@ pub struct Telemetry {
     over_budget: u64,
     handovers: Histogram<u64>,
     handovers_ns: u64,
+    /// Those of them whose new owner had nothing to run at the first look.
+    empty: Histogram<u64>,
+    empty_ns: u64,
     missed: u64,
     recent: VecDeque<Reallocation>,
     /// Jobs that ended, by how: proved, failed, cancelled.
@@ -70,8 +74,8 @@ pub struct Telemetry {
 /// What is true at the moment, for `/metrics`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Gauges {
-    /// Each tenant's name, with its jobs that wait, are prepared, and run, and its cores.
-    pub tenants: Vec<(String, [u64; 3], u64)>,
+    /// All tenants.
+    pub tenants: Vec<TenantGauges>,
     /// Each unit's number, core, and owner's name.
     pub units: Vec<(u16, usize, Option<String>)>,
     /// Circuits that are being checked, ready, failed.
@@ -84,6 +88,21 @@ pub struct Gauges {
     pub uptime_s: f64,
 }
 
+/// What is true of a tenant at the moment.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TenantGauges {
+    /// Its name.
+    pub name: String,
+    /// Its jobs that wait, are prepared, and run.
+    pub jobs: [u64; 3],
+    /// Cores that it holds.
+    pub cores: u64,
+    /// Cores that it has declared that it will want.
+    pub declared: u64,
+    /// Whether its measured demand is at a peak.
+    pub peak: bool,
+}
+
 impl Telemetry {
     /// Nothing measured yet. A quantum above `quantum_max` is over its budget.
     pub fn new(quantum_max: Nanos) -> Telemetry {
@@ -94,6 +113,8 @@ impl Telemetry {
             over_budget: 0,
             handovers: histogram(),
             handovers_ns: 0,
+            empty: histogram(),
+            empty_ns: 0,
             missed: 0,
             recent: VecDeque::with_capacity(RECENT_MAX),
             ended: [0; 3],
@@ -118,6 +139,10 @@ impl Telemetry {
     pub fn reallocation(&mut self, handover: Reallocation) {
         self.handovers.saturating_record(handover.total().0);
         self.handovers_ns += handover.total().0;
+        if handover.found == Found::Nothing {
+            self.empty.saturating_record(handover.total().0);
+            self.empty_ns += handover.total().0;
+        }
         self.missed += u64::from(handover.missed);
         if self.recent.len() == RECENT_MAX {
             self.recent.pop_front();
@@ -136,6 +161,12 @@ impl Telemetry {
             p50_us: micros(self.handovers.value_at_quantile(0.5)),
             p99_us: micros(self.handovers.value_at_quantile(0.99)),
             max_us: micros(self.handovers.max()),
+            empty: methods::EmptyReallocations {
+                count: self.empty.len(),
+                p50_us: micros(self.empty.value_at_quantile(0.5)),
+                p99_us: micros(self.empty.value_at_quantile(0.99)),
+                max_us: micros(self.empty.max()),
+            },
             recent: self.recent.iter().map(show).collect(),
         }
     }
@@ -157,10 +188,10 @@ impl Telemetry {
         text.family("caldera_uptime_seconds", "gauge", "Time since the start.");
         text.sample("caldera_uptime_seconds", &[], now.uptime_s);
         text.family("caldera_jobs", "gauge", "Unfinished jobs.");
-        for (tenant, counts, _) in &now.tenants {
-            for (state, count) in ["queued", "preparing", "running"].iter().zip(counts) {
-                let labels = [("tenant", tenant.as_str()), ("state", state)];
-                text.sample("caldera_jobs", &labels, *count as f64);
+        for tenant in &now.tenants {
+            for (state, count) in ["queued", "preparing", "running"].iter().zip(tenant.jobs) {
+                let labels = [("tenant", tenant.name.as_str()), ("state", state)];
+                text.sample("caldera_jobs", &labels, count as f64);
             }
         }
         text.family("caldera_jobs_ended_total", "counter", "Jobs that ended.");
@@ -183,13 +214,27 @@ impl Telemetry {
         for (state, count) in ["checking", "ready", "failed"].iter().zip(now.circuits) {
             text.sample("caldera_circuits", &[("state", state)], count as f64);
         }
-        text.family(
-            "caldera_tenant_cores",
-            "gauge",
-            "Cores that a tenant holds.",
-        );
-        for (tenant, _, cores) in &now.tenants {
-            text.sample("caldera_tenant_cores", &[("tenant", tenant)], *cores as f64);
+        type Family = (&'static str, &'static str, fn(&TenantGauges) -> u64);
+        let families: [Family; 3] = [
+            ("caldera_tenant_cores", "Cores that a tenant holds.", |it| {
+                it.cores
+            }),
+            (
+                "caldera_tenant_declared_cores",
+                "Cores that a tenant has declared that it will want.",
+                |it| it.declared,
+            ),
+            (
+                "caldera_tenant_peak",
+                "1 while a tenant's measured demand is at a peak.",
+                |it| u64::from(it.peak),
+            ),
+        ];
+        for (name, help, of) in families {
+            text.family(name, "gauge", help);
+            for tenant in &now.tenants {
+                text.sample(name, &[("tenant", &tenant.name)], of(tenant) as f64);
+            }
         }
         text.family(
             "caldera_unit_owner",
@@ -227,6 +272,16 @@ impl Telemetry {
             "caldera_reallocation_seconds",
             &self.handovers,
             self.handovers_ns,
+        );
+        text.family(
+            "caldera_reallocation_empty_seconds",
+            "histogram",
+            "Those of them whose new owner had nothing to run at the first look.",
+        );
+        text.histogram(
+            "caldera_reallocation_empty_seconds",
+            &self.empty,
+            self.empty_ns,
         );
         text.counter(
             "caldera_reallocations_missed_total",
@@ -268,6 +323,7 @@ pub fn show_reallocation(
         to,
         foreign,
         cause: cause_name(it.cause).to_owned(),
+        empty: it.found == Found::Nothing,
         detect_us: span(it.t0, it.detected),
         decide_us: span(it.detected, it.decided),
         drain_us: span(it.decided, it.drained),
@@ -280,6 +336,8 @@ pub fn show_reallocation(
 pub fn cause_name(cause: Cause) -> &'static str {
     match cause {
         Cause::Demand => "demand",
+        Cause::Declared => "declared",
+        Cause::Measured => "measured",
         Cause::Release => "release",
         Cause::Turn => "turn",
         Cause::Ageing => "ageing",
@@ -354,7 +412,6 @@ const BUCKETS_US: [u64; 12] = [
 mod tests {
     use super::*;
     use caldera_scheduler::Epoch;
-    use caldera_scheduler::mailbox::Found;
 
     fn handover(total_ms: u64) -> Reallocation {
         let at = |ms| Nanos::from_millis(1_000 + ms);
@@ -416,10 +473,19 @@ mod tests {
     fn metrics_are_cumulative_and_in_base_units() {
         let mut telemetry = Telemetry::new(Nanos::from_millis(2));
         telemetry.reallocation(handover(4));
-        telemetry.reallocation(handover(40));
+        telemetry.reallocation(Reallocation {
+            found: Found::Nothing,
+            ..handover(40)
+        });
         let gauges = Gauges {
             table_bytes: 4096,
-            tenants: vec![("a".into(), [1, 2, 3], 2)],
+            tenants: vec![TenantGauges {
+                name: "a".into(),
+                jobs: [1, 2, 3],
+                cores: 2,
+                declared: 3,
+                peak: true,
+            }],
             units: vec![(0, 4, Some("a".into())), (1, 5, None)],
             ..Gauges::default()
         };
@@ -433,6 +499,10 @@ mod tests {
             "caldera_reallocation_seconds_bucket{le=\"0.05\"} 2",
             "caldera_reallocation_seconds_bucket{le=\"+Inf\"} 2",
             "caldera_reallocation_seconds_sum 0.044",
+            "caldera_reallocation_empty_seconds_sum 0.04",
+            "caldera_tenant_cores{tenant=\"a\"} 2",
+            "caldera_tenant_declared_cores{tenant=\"a\"} 3",
+            "caldera_tenant_peak{tenant=\"a\"} 1",
             "# TYPE caldera_reallocation_seconds histogram",
         ] {
             assert!(

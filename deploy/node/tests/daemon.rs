@@ -71,6 +71,59 @@ fn it_says_where_it_listens_and_stops_when_told() {
     }
 }
 
+/// What it says of its policy stands in the log; it goes on in any case.
+#[test]
+fn a_hangup_makes_it_read_its_policy_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let policy = folder.path().join("policy.toml");
+    let class = "[classes.financial]\nvalue = 9\nguarantee_percent = 40\n";
+    fs::write(&policy, class).expect("written");
+    let config = folder.path().join("calderad.toml");
+    fs::write(&config, "policy_file = 'policy.toml'\n").expect("written");
+    let mut arguments = on_data(folder.path());
+    arguments.extend(["--config".to_owned(), config.display().to_string()]);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let mut child = Guard(calderad(&arguments).spawn().expect("started"));
+    let mut stdout = BufReader::new(child.0.stdout.take().expect("a pipe"));
+    let mut stderr = BufReader::new(child.0.stderr.take().expect("a pipe"));
+    let mut line = String::new();
+    stdout.read_line(&mut line).expect("a line");
+    assert!(line.starts_with("calderad listening on"), "{line}");
+    let pid = Pid::from_raw(i32::try_from(child.0.id()).expect("a process"));
+    let mut logged = |says: &str| {
+        kill(pid, Signal::SIGHUP).expect("sent");
+        loop {
+            let mut line = String::new();
+            let count = stderr.read_line(&mut line).expect("text");
+            assert_ne!(count, 0, "it ended and did not say {says:?}");
+            if line.contains(says) {
+                break line;
+            }
+        }
+    };
+    fs::write(&policy, class.replace('9', "10")).expect("written");
+    logged("another policy is in force");
+    fs::write(&policy, class.replace("9", "'9'")).expect("written");
+    let line = logged("the policy is refused");
+    assert!(
+        line.contains("line 2: classes.financial.value: invalid type"),
+        "{line}"
+    );
+    fs::write(&policy, class.replace("financial", "other")).expect("written");
+    let line = logged("the policy is refused");
+    assert!(
+        line.contains("classes.financial: expected to stay"),
+        "{line}"
+    );
+    fs::remove_file(&policy).expect("removed");
+    let line = logged("the policy is refused");
+    assert!(line.contains("reading policy"), "{line}");
+    fs::write(&policy, class).expect("written");
+    logged("another policy is in force");
+    kill(pid, Signal::SIGTERM).expect("sent");
+    assert_eq!(child.0.wait().expect("it ends").code(), Some(0));
+}
+
 #[test]
 fn what_is_wrong_has_its_exit_code() {
     let folder = tempfile::tempdir().expect("a folder");

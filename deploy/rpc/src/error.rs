@@ -208,6 +208,28 @@ pub enum RpcError {
     /// The box is stopping and takes nothing new.
     #[error("the box is stopping")]
     Stopping,
+    /// The tenant cannot count on a proof by the deadline.
+    #[error("the deadline cannot be met: expected {earliest_ms} ms from receipt or more")]
+    DeadlineUnmeetable {
+        /// The earliest that could be, in milliseconds from receipt.
+        earliest_ms: u64,
+    },
+    /// More cores are declared than the tenant may hold.
+    #[error("units: expected 0 to {ceiling}, which is the tenant's ceiling, got {got}")]
+    DemandAboveCeiling {
+        /// So many it may hold.
+        ceiling: u32,
+        /// So many were declared.
+        got: u32,
+    },
+    /// A demand is declared for no time, or for too long.
+    #[error("durationMs: expected 1 to {max_ms}, got {got_ms}")]
+    DemandDuration {
+        /// The longest.
+        max_ms: u64,
+        /// What was declared.
+        got_ms: u64,
+    },
 }
 
 impl Full {
@@ -245,6 +267,9 @@ impl RpcError {
             RpcError::QuotaExceeded { .. } => -32022,
             RpcError::StorageFull => -32023,
             RpcError::Stopping => -32024,
+            RpcError::DeadlineUnmeetable { .. } => -32025,
+            RpcError::DemandAboveCeiling { .. } => -32026,
+            RpcError::DemandDuration { .. } => -32027,
         }
     }
 
@@ -272,6 +297,9 @@ impl RpcError {
             RpcError::QuotaExceeded { .. } => "quotaExceeded",
             RpcError::StorageFull => "storageFull",
             RpcError::Stopping => "stopping",
+            RpcError::DeadlineUnmeetable { .. } => "deadlineUnmeetable",
+            RpcError::DemandAboveCeiling { .. } => "demandAboveCeiling",
+            RpcError::DemandDuration { .. } => "demandDuration",
         }
     }
 
@@ -281,12 +309,17 @@ impl RpcError {
             RpcError::QueueFull { retry_after_ms, .. } => Some(retry_after_ms),
             _ => None,
         };
+        let earliest_ms = match *self {
+            RpcError::DeadlineUnmeetable { earliest_ms } => Some(earliest_ms),
+            _ => None,
+        };
         WireError {
             code: self.code(),
             message: self.to_string(),
             data: Some(ErrorData {
                 reason: self.reason().to_owned(),
                 retry_after_ms,
+                earliest_ms,
             }),
         }
     }
@@ -313,4 +346,7 @@ pub struct ErrorData {
     /// When to try again, in milliseconds from the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
+    /// The earliest deadline that could be met, in milliseconds from receipt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub earliest_ms: Option<u64>,
 }

@@ -38,11 +38,13 @@ pub enum Method {
     Cancel,
     /// [`PoolQuery`] -> [`PoolStatus`].
     Pool,
+    /// [`DeclareDemand`] -> [`Demand`].
+    Demand,
 }
 
 impl Method {
     /// Every method.
-    pub const ALL: [Method; 9] = [
+    pub const ALL: [Method; 10] = [
         Method::RegisterCircuit,
         Method::ListCircuits,
         Method::UnregisterCircuit,
@@ -52,6 +54,7 @@ impl Method {
         Method::Result,
         Method::Cancel,
         Method::Pool,
+        Method::Demand,
     ];
 
     /// The name on the wire.
@@ -66,6 +69,7 @@ impl Method {
             Method::Result => "prover_resultV1",
             Method::Cancel => "prover_cancelV1",
             Method::Pool => "pool_statusV1",
+            Method::Demand => "pool_demandV1",
         }
     }
 
@@ -254,6 +258,17 @@ pub struct JobQuery {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PoolQuery {}
+
+/// Parameters of `pool_demandV1`. What is declared takes the place of what was declared before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DeclareDemand {
+    /// How many cores the tenant will want; 0 withdraws what it declared.
+    pub units: u32,
+    /// For how long, in milliseconds from receipt. Needed for all but 0 units.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<u64>,
+}
 
 /// A registered circuit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -466,6 +481,12 @@ pub struct TenantStatus {
     pub running: u64,
     /// Cores that it holds.
     pub cores: u64,
+    /// Cores that it has declared that it will want.
+    #[serde(default)]
+    pub declared: u64,
+    /// Whether its measured demand is at a peak.
+    #[serde(default)]
+    pub peak: bool,
 }
 
 /// How cores changed hands since the start of the box.
@@ -482,8 +503,26 @@ pub struct Reallocations {
     pub p99_us: f64,
     /// The longest.
     pub max_us: f64,
+    /// Those of them that went to a tenant that had nothing to run at the first look, as with
+    /// demand that was only declared.
+    #[serde(default)]
+    pub empty: EmptyReallocations,
     /// The newest, last one last.
     pub recent: Vec<Reallocation>,
+}
+
+/// Cores that changed hands, to somebody who had nothing to run at the first look.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EmptyReallocations {
+    /// How many.
+    pub count: u64,
+    /// Half of them took at most so long.
+    pub p50_us: f64,
+    /// 99 in 100 took at most so long.
+    pub p99_us: f64,
+    /// The longest.
+    pub max_us: f64,
 }
 
 /// One core that changed hands.
@@ -501,6 +540,9 @@ pub struct Reallocation {
     pub foreign: bool,
     /// What caused it.
     pub cause: String,
+    /// Whether the new owner had nothing to run at the first look.
+    #[serde(default)]
+    pub empty: bool,
     /// From the demand to the arbiter's knowledge of it.
     pub detect_us: f64,
     /// From there to the decision.
@@ -511,6 +553,16 @@ pub struct Reallocation {
     pub first_us: f64,
     /// All of it.
     pub total_us: f64,
+}
+
+/// Result of `pool_demandV1`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Demand {
+    /// How many cores are declared now.
+    pub units: u32,
+    /// For how long, from receipt; 0 if none are.
+    pub expires_ms: f64,
 }
 
 /// How long quanta took since the start of the box.

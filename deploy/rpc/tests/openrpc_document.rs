@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 
 use caldera_rpc::error::{Full, KeyFault, RpcError, WitnessFault};
 use caldera_rpc::methods::{
-    CheckLevel, CircuitInfo, CircuitName, CircuitState, CoreShare, CurveName, Digest, Estimate,
-    EstimateProof, IdempotencyKey, JobError, JobName, JobQuery, JobResult, JobState, JobStatus,
-    ListCircuits, Method, PoolQuery, PoolStatus, Quanta, Reallocation, Reallocations,
-    RegisterCircuit, StageTiming, Submit, TenantStatus, Timings, UnitStatus, UnregisterCircuit,
-    Unregistered,
+    CheckLevel, CircuitInfo, CircuitName, CircuitState, CoreShare, CurveName, DeclareDemand,
+    Demand, Digest, EmptyReallocations, Estimate, EstimateProof, IdempotencyKey, JobError, JobName,
+    JobQuery, JobResult, JobState, JobStatus, ListCircuits, Method, PoolQuery, PoolStatus, Quanta,
+    Reallocation, Reallocations, RegisterCircuit, StageTiming, Submit, TenantStatus, Timings,
+    UnitStatus, UnregisterCircuit, Unregistered,
 };
 use caldera_rpc::openrpc::{DISCOVER, document};
 use serde::Serialize;
@@ -33,6 +33,7 @@ fn params_of(method: Method) -> Through {
         Method::Submit => through::<Submit>,
         Method::Status | Method::Result | Method::Cancel => through::<JobQuery>,
         Method::Pool => through::<PoolQuery>,
+        Method::Demand => through::<DeclareDemand>,
     }
 }
 
@@ -45,10 +46,11 @@ fn result_of(method: Method) -> Through {
         Method::Submit | Method::Status | Method::Cancel => through::<JobStatus>,
         Method::Result => through::<JobResult>,
         Method::Pool => through::<PoolStatus>,
+        Method::Demand => through::<Demand>,
     }
 }
 
-const SCHEMAS: [(&str, Through); 23] = [
+const SCHEMAS: [(&str, Through); 25] = [
     ("Digest", through::<Digest>),
     ("JobName", through::<JobName>),
     ("CircuitName", through::<CircuitName>),
@@ -69,9 +71,11 @@ const SCHEMAS: [(&str, Through); 23] = [
     ("UnitStatus", through::<UnitStatus>),
     ("TenantStatus", through::<TenantStatus>),
     ("Reallocation", through::<Reallocation>),
+    ("EmptyReallocations", through::<EmptyReallocations>),
     ("Reallocations", through::<Reallocations>),
     ("Quanta", through::<Quanta>),
     ("PoolStatus", through::<PoolStatus>),
+    ("Demand", through::<Demand>),
 ];
 
 /// The keys of an object, and those of them that are always written: without which it is not
@@ -168,6 +172,10 @@ fn no_parameter_is_left_out() {
         serde_json::to_value(JobQuery { job: JobName(0) }),
         serde_json::to_value(JobQuery { job: JobName(0) }),
         serde_json::to_value(PoolQuery {}),
+        serde_json::to_value(DeclareDemand {
+            units: 1,
+            duration_ms: Some(1),
+        }),
     ];
     let document = document();
     for (full, written) in full
@@ -312,6 +320,12 @@ fn errors() -> Vec<RpcError> {
         RpcError::QuotaExceeded { detail: detail() },
         RpcError::StorageFull,
         RpcError::Stopping,
+        RpcError::DeadlineUnmeetable { earliest_ms: 1 },
+        RpcError::DemandAboveCeiling { ceiling: 1, got: 2 },
+        RpcError::DemandDuration {
+            max_ms: 1,
+            got_ms: 2,
+        },
     ];
     all.extend(KeyFault::ALL.iter().map(|&fault| RpcError::KeyRefused {
         fault,
@@ -347,7 +361,10 @@ fn errors() -> Vec<RpcError> {
             | RpcError::IdempotencyConflict { .. }
             | RpcError::QuotaExceeded { .. }
             | RpcError::StorageFull
-            | RpcError::Stopping => {}
+            | RpcError::Stopping
+            | RpcError::DeadlineUnmeetable { .. }
+            | RpcError::DemandAboveCeiling { .. }
+            | RpcError::DemandDuration { .. } => {}
         }
     }
     all
@@ -374,6 +391,10 @@ fn every_error() {
         assert_eq!(
             entry["data"]["retryAfterMs"].is_number(),
             data.retry_after_ms.is_some()
+        );
+        assert_eq!(
+            entry["data"]["earliestMs"].is_number(),
+            data.earliest_ms.is_some()
         );
         codes.insert(wire.code);
     }

@@ -4,9 +4,11 @@
 //! go up by one, that the stamps of each record are in order and that no job ends twice. Here it is
 //! checked besides that no job is lost, that a wait is bounded, and that a run can be repeated.
 
-use caldera_scheduler::{Action, JobId, Nanos, Policy, TenantId};
+use caldera_scheduler::scenario::{Marks, Peak, Window};
+use caldera_scheduler::{Action, Event, JobId, Nanos, Policy, TenantId};
 use proptest::prelude::*;
 
+use crate::demand::{adopt, declare};
 use crate::simulated::SimulatedBox;
 
 /// What may happen, and how long before the next thing happens.
@@ -38,6 +40,18 @@ enum Step {
     Pass {
         us: u64,
     },
+    Declare {
+        tenant: u32,
+        units: u32,
+        ms: u64,
+    },
+    Adopt {
+        values: u32,
+        queue_max: u32,
+    },
+    SetClock {
+        hour: u64,
+    },
 }
 
 const TENANTS: u32 = 4;
@@ -60,6 +74,10 @@ fn steps(faults: bool) -> impl Strategy<Value = Vec<Step>> {
         12 => (0u64..40_000).prop_map(|us| Step::Pass { us }),
         2 => (0u64..8).prop_map(|back| Step::Cancel { back }),
         1 => (0u64..50).prop_map(|ms| Step::SlowWitness { ms }),
+        3 => (0..TENANTS, 0u32..5, 0u64..300)
+            .prop_map(|(tenant, units, ms)| Step::Declare { tenant, units, ms }),
+        1 => (1u32..100, 1u32..30).prop_map(|(values, queue_max)| Step::Adopt { values, queue_max }),
+        1 => (0u64..24).prop_map(|hour| Step::SetClock { hour }),
         fault => (0..TENANTS).prop_map(|tenant| Step::Leave { tenant }),
         fault => (0..TENANTS, 0..4usize).prop_map(|(tenant, class)| Step::Join { tenant, class }),
         2 * fault => (0..4usize, 0u64..300).prop_map(|(unit, ms)| Step::Stall { unit, ms }),
@@ -94,9 +112,43 @@ fn play(units: u32, steps: &[Step]) -> SimulatedBox {
             }
             Step::SlowWitness { ms } => simulated.preparation = Nanos::from_millis(ms),
             Step::Pass { us } => simulated.run(Nanos::from_micros(us)),
+            Step::Declare { tenant, units, ms } => {
+                // Some are refused; that is checked elsewhere.
+                let _ = declare(&mut simulated, tenant, units, Nanos::from_millis(ms));
+            }
+            Step::Adopt { values, queue_max } => {
+                let adopted = adopt(&mut simulated, another(values, queue_max));
+                assert_eq!(adopted, Ok(()));
+            }
+            Step::SetClock { hour } => {
+                let unix = Nanos::from_secs(hour * 3_600);
+                simulated.tell(Event::WallClock { unix });
+            }
         }
     }
     simulated
+}
+
+/// A policy with the standard one's classes in another order, and other figures.
+fn another(values: u32, queue_max: u32) -> Policy {
+    let mut classes = Policy::standard().classes().to_vec();
+    classes.rotate_left(values as usize % 4);
+    for (class, value) in classes.iter_mut().zip(values..) {
+        class.value = value;
+        class.queue_max = queue_max;
+        class.peak = class.peak.filter(|_| value % 3 > 0).map(|peak| Peak {
+            value: 2 * value,
+            queue: Some(Marks { high: 1, low: 0 }),
+            hold: Nanos::from_millis(10),
+            ..peak
+        });
+        class.off_peak = vec![Window {
+            from: "22:00".parse().expect("a time"),
+            to: "04:00".parse().expect("a time"),
+            value: 200 - value,
+        }];
+    }
+    Policy::new(classes, *Policy::standard().limits()).expect("a policy that can be kept")
 }
 
 fn admitted(simulated: &SimulatedBox) -> Vec<JobId> {

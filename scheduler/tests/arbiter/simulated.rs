@@ -226,7 +226,11 @@ impl SimulatedBox {
 
     fn carry_out(&mut self, action: Action) {
         match action {
-            Action::Admit { .. } | Action::RefuseTenant { .. } | Action::Returned { .. } => {}
+            Action::Admit { .. }
+            | Action::RefuseTenant { .. }
+            | Action::Declare { .. }
+            | Action::RefuseDemand { .. }
+            | Action::Returned { .. } => {}
             Action::Refuse {
                 job,
                 reason,

@@ -10,16 +10,17 @@
 //! the one who submits and not found out afterwards. Whoever ends a prepared job first (a worker
 //! with its last quantum, or a cancellation) settles how it ended; the other finds it ended.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
 
-use caldera_prover::groth16::{ProveError, solidity};
+use caldera_prover::groth16::{ProveError, ProvingKey, solidity};
 use caldera_rpc::error::{Full, RpcError};
 use caldera_rpc::methods::{
     CoreShare, Digest, JobName, JobQuery, JobResult, JobState, JobStatus, StageTiming, Submit,
     Timings,
 };
 use caldera_scheduler::arbiter::Outcome;
-use caldera_scheduler::queue::Refusal;
+use caldera_scheduler::queue::{Refusal, Work};
 use caldera_scheduler::{JobId, Nanos, TenantId};
 use serde_json::Value;
 
@@ -65,6 +66,17 @@ struct Done {
     timings: Timings,
 }
 
+/// What the proofs of circuits have cost, and nothing that was guessed: by this a deadline is
+/// refused.
+#[derive(Default)]
+pub(super) struct Costs(HashMap<(TenantId, Digest), Cost>);
+
+struct Cost {
+    /// The key that was measured: a circuit that is registered anew begins anew.
+    key: Weak<ProvingKey>,
+    core: Nanos,
+}
+
 impl Service {
     pub(super) fn submit(
         &mut self,
@@ -80,7 +92,14 @@ impl Service {
         if self.stopping {
             return Err(RpcError::Stopping);
         }
-        let (key, work) = self.ready_circuit(tenant, request.circuit)?;
+        let (key, guess) = self.ready_circuit(tenant, request.circuit)?;
+        let core = match self.costs.of(tenant, request.circuit, &key) {
+            Some(core) => core,
+            // Nobody knows, so nobody is refused for it.
+            None if request.deadline_ms.is_some() => Nanos::ZERO,
+            None => guess.core,
+        };
+        let work = Work { core, ..guess };
         let tenant_name = self.tenant(tenant).name.clone();
         let witness = self.parts.blobs.length(&tenant_name, request.witness.0);
         match witness {
@@ -187,6 +206,12 @@ impl Service {
         let error = match reason {
             Refusal::TenantFull { .. } => full(Full::Tenant),
             Refusal::BoxFull { .. } => full(Full::Box),
+            Refusal::DeadlineUnmeetable { earliest } => {
+                let span = earliest.since(entry.received);
+                // Rounded up, for what is named must be enough.
+                let earliest_ms = span.0.div_ceil(Nanos::from_millis(1).0);
+                RpcError::DeadlineUnmeetable { earliest_ms }
+            }
             reason => {
                 tracing::error!(job = %JobName(job.0), %reason, "the arbiter refused what it should know");
                 RpcError::Internal
@@ -266,6 +291,9 @@ impl Service {
                 let ns = job.tallies().iter().flat_map(|tally| tally.kernels());
                 let core = Nanos(ns.map(|(_, _, ns, _)| ns).sum());
                 self.learn_cost(tenant, circuit, core);
+                if let Ok((key, _)) = self.ready_circuit(tenant, circuit) {
+                    self.costs.learn(tenant, circuit, &key, core);
+                }
             }
         }
         self.finish(id, phase, at);
@@ -397,6 +425,26 @@ impl Service {
     fn bury(&self, job: Arc<RunningJob>) {
         // A reaper that is gone leaves the job to be freed here; that happens only at the end.
         let _ = self.parts.grave.send(job);
+    }
+}
+
+impl Costs {
+    /// The cost of a proof with this key, if there has been one.
+    fn of(&self, tenant: TenantId, circuit: Digest, key: &Arc<ProvingKey>) -> Option<Nanos> {
+        let cost = self.0.get(&(tenant, circuit))?;
+        std::ptr::eq(cost.key.as_ptr(), Arc::as_ptr(key)).then_some(cost.core)
+    }
+
+    /// Learns from a proof: a quarter of the newest, as estimates do.
+    fn learn(&mut self, tenant: TenantId, circuit: Digest, key: &Arc<ProvingKey>, core: Nanos) {
+        let known = self.of(tenant, circuit, key);
+        if known.is_none() {
+            // Keys that are gone leave no trace, so there are no more of these than circuits.
+            self.0.retain(|_, cost| cost.key.strong_count() > 0);
+        }
+        let core = known.map_or(core, |known| Nanos(known.0 / 4 * 3 + core.0 / 4));
+        let key = Arc::downgrade(key);
+        self.0.insert((tenant, circuit), Cost { key, core });
     }
 }
 

@@ -1,15 +1,18 @@
-//! The pool as `pool_statusV1` and `/metrics` show it.
+//! The pool as `pool_statusV1` and `/metrics` show it, and demand that tenants declare of it.
 
 use std::sync::atomic::Ordering;
 
 use caldera_rpc::error::RpcError;
-use caldera_rpc::methods::{CircuitState, JobName, PoolStatus, TenantStatus, UnitStatus};
-use caldera_scheduler::TenantId;
+use caldera_rpc::methods::{
+    CircuitState, DeclareDemand, Demand, JobName, PoolStatus, TenantStatus, UnitStatus,
+};
+use caldera_scheduler::arbiter::DemandRefusal;
+use caldera_scheduler::{Nanos, TenantId};
 use serde_json::Value;
 
 use super::{Answer, Caller, Flow, Gauges, PoolView, Question, Service, ms, value};
 use crate::arbiter_thread::Command;
-use crate::telemetry::show_reallocation;
+use crate::telemetry::{TenantGauges, show_reallocation};
 
 impl Service {
     pub(super) fn look_at_pool(&mut self) -> Result<Flow, RpcError> {
@@ -17,6 +20,50 @@ impl Service {
         let view = self.empty_view();
         self.command(Command::Look { ticket, view })?;
         Ok(Flow::Wait(ticket))
+    }
+
+    pub(super) fn declare(
+        &mut self,
+        tenant: TenantId,
+        request: DeclareDemand,
+        received: Nanos,
+    ) -> Result<Flow, RpcError> {
+        if self.stopping {
+            return Err(RpcError::Stopping);
+        }
+        let ticket = self.ticket();
+        self.command(Command::Declare {
+            ticket,
+            tenant,
+            units: request.units,
+            span: Nanos::from_millis(request.duration_ms.unwrap_or(0)),
+            received,
+        })?;
+        Ok(Flow::Wait(ticket))
+    }
+
+    pub(super) fn declared(&mut self, ticket: u64, answer: Result<(u32, Nanos), DemandRefusal>) {
+        let Some(waiting) = self.waiting.remove(&ticket) else {
+            return;
+        };
+        let outcome = match answer {
+            Ok((units, span)) => value(&Demand {
+                units,
+                expires_ms: ms(span),
+            }),
+            Err(DemandRefusal::AboveCeiling { ceiling, got }) => {
+                Err(RpcError::DemandAboveCeiling { ceiling, got })
+            }
+            Err(DemandRefusal::Span { max, got }) => Err(RpcError::DemandDuration {
+                max_ms: max.as_millis(),
+                got_ms: got.as_millis(),
+            }),
+            Err(DemandRefusal::UnknownTenant) => {
+                tracing::error!("the arbiter does not know a tenant");
+                Err(RpcError::Internal)
+            }
+        };
+        self.settle(waiting, outcome);
     }
 
     /// Memory for an answer, so that the arbiter need not allocate it.
@@ -83,14 +130,16 @@ impl Service {
             .iter()
             .map(|it| {
                 let (tenant, foreign) = self.shown(caller, Some(it.tenant));
-                let class = self.parts.config.policy.class(it.class);
+                let scenario = self.tenant(it.tenant).scenario.clone();
                 TenantStatus {
-                    scenario: class.filter(|_| !foreign).map(|class| class.name.clone()),
+                    scenario: Some(scenario).filter(|_| !foreign),
                     tenant,
                     foreign,
                     queued: u64::from(it.queued + it.preparing),
                     running: u64::from(it.ready),
                     cores: u64::from(it.held),
+                    declared: u64::from(it.declared),
+                    peak: it.at_peak,
                 }
             })
             .collect();
@@ -133,9 +182,12 @@ impl Service {
             tenants: view
                 .tenants
                 .iter()
-                .map(|it| {
-                    let counts = [it.queued, it.preparing, it.ready].map(u64::from);
-                    (name(it.tenant), counts, u64::from(it.held))
+                .map(|it| TenantGauges {
+                    name: name(it.tenant),
+                    jobs: [it.queued, it.preparing, it.ready].map(u64::from),
+                    cores: u64::from(it.held),
+                    declared: u64::from(it.declared),
+                    peak: it.at_peak,
                 })
                 .collect(),
             units: view

@@ -525,6 +525,144 @@ fn a_full_queue_says_when_to_come_back() {
 }
 
 #[test]
+fn declared_cores_come_before_the_work_and_are_told_apart() {
+    let world = World::new();
+    let (bank, chat) = (world.client("bank"), world.client("chat"));
+    let cores = bank.call("pool_statusV1", json!({}))["units"]
+        .as_array()
+        .map_or(0, Vec::len);
+    let circuit = chat.register(&larger().zkey);
+    let witness = chat.store(&larger().witness);
+    let job = chat.submit(&circuit, &witness);
+    until(|| (chat.status(&job)["state"] == "running").then_some(()));
+    let declared = bank.call(
+        "pool_demandV1",
+        json!({ "units": cores, "durationMs": 60_000 }),
+    );
+    assert_eq!(declared, json!({ "units": cores, "expiresMs": 60_000.0 }));
+    let operator = world.client("operator");
+    let (taken, pool) = until(|| {
+        let pool = operator.call("pool_statusV1", json!({}));
+        let recent = pool["reallocations"]["recent"].as_array().expect("a list");
+        let mut taken = recent.iter().filter(|it| it["to"] == "bank");
+        Some((taken.next()?.clone(), pool))
+    });
+    assert_eq!(taken["cause"], "declared", "{pool}");
+    assert_eq!(taken["empty"], true, "{pool}");
+    let moves = &pool["reallocations"];
+    assert!(moves["empty"]["count"].as_u64() >= Some(1), "{pool}");
+    assert!(
+        moves["empty"]["count"].as_u64() <= moves["count"].as_u64(),
+        "{pool}"
+    );
+    assert_eq!(pool["tenants"][0]["declared"], cores);
+    let (_, metrics) = operator.get("/metrics");
+    let line = format!("caldera_tenant_declared_cores{{tenant=\"bank\"}} {cores}");
+    assert!(metrics.contains(&line), "{metrics}");
+    // A core is lent while there is nothing, so the job goes on.
+    chat.proved(&job);
+
+    let refused = |units: Value, duration: Value| {
+        bank.refusal(
+            "pool_demandV1",
+            json!({ "units": units, "durationMs": duration }),
+        )
+    };
+    assert_eq!(refused(json!(cores + 1), json!(1)), "demandAboveCeiling");
+    assert_eq!(refused(json!(u32::MAX), json!(1)), "demandAboveCeiling");
+    assert_eq!(refused(json!(1), json!(0)), "demandDuration");
+    assert_eq!(refused(json!(1), json!(u64::MAX)), "demandDuration");
+    assert_eq!(refused(json!(1), Value::Null), "demandDuration");
+    for units in [json!(-1), json!(1.5), json!(1u64 << 32), json!("1")] {
+        assert_eq!(refused(units, json!(1)), "invalidParams");
+    }
+    assert_eq!(
+        operator.refusal("pool_demandV1", json!({ "units": 0 })),
+        "invalidRequest"
+    );
+    let withdrawn = bank.call("pool_demandV1", json!({ "units": 0 }));
+    assert_eq!(withdrawn, json!({ "units": 0, "expiresMs": 0.0 }));
+    let pool = operator.call("pool_statusV1", json!({}));
+    assert_eq!(pool["tenants"][0]["declared"], 0);
+    world.stop();
+}
+
+#[test]
+fn a_deadline_that_measured_proofs_speak_against_is_refused() {
+    let world = World::new();
+    let bank = world.client("bank");
+    let circuit = bank.register(&larger().zkey);
+    let witness = bank.store(&larger().witness);
+    let submission =
+        |deadline: u64| json!({ "circuit": circuit, "witness": witness, "deadlineMs": deadline });
+    // Nobody knows yet what a proof costs: it is made, and it is late.
+    let first = bank.call("prover_submitV1", submission(1));
+    let job = first["job"].as_str().expect("a job").to_owned();
+    assert_eq!(bank.proved(&job)["late"], true);
+    assert_eq!(bank.status(&job)["late"], true);
+    let answer = bank.ask("prover_submitV1", submission(1));
+    let error = &answer["error"];
+    assert_eq!(error["data"]["reason"], "deadlineUnmeetable", "{answer}");
+    let earliest = error["data"]["earliestMs"].as_u64().expect("a time");
+    assert!(earliest > 1, "{answer}");
+    // What is named is taken; the work is as long as before, but the time that passes meanwhile
+    // is not in it.
+    let second = bank.call("prover_submitV1", submission(earliest + 1_000));
+    bank.proved(second["job"].as_str().expect("a job"));
+    world.stop();
+}
+
+#[test]
+fn another_policy_is_in_force_at_once_and_loses_no_job() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let policy = folder.path().join("policy.toml");
+    let write = |ceiling: u32, social: &str| {
+        let text = format!(
+            "[classes.{social}]\nvalue = 1\nguarantee_percent = 0\n\
+             [classes.financial]\nvalue = 9\nguarantee_percent = 0\nceiling_percent = {ceiling}\n"
+        );
+        std::fs::write(&policy, text).expect("written");
+    };
+    write(100, "social");
+    let lines = "development = true\npolicy_file = 'policy.toml'\n";
+    let world = World::start(folder, lines).expect("the box starts");
+    let (bank, chat) = (world.client("bank"), world.client("chat"));
+    let circuits =
+        [&chat, &bank].map(|it| (it.register(&material().zkey), it.store(&material().witness)));
+    let mut jobs = Vec::new();
+    for _ in 0..5 {
+        jobs.push((&chat, chat.submit(&circuits[0].0, &circuits[0].1)));
+        jobs.push((&bank, bank.submit(&circuits[1].0, &circuits[1].1)));
+    }
+    // One core is the most that a ceiling of a hundredth leaves.
+    write(1, "social");
+    assert!(world.node.reload_policy().expect("a policy"));
+    let two = json!({ "units": 2, "durationMs": 1 });
+    until(|| {
+        (bank.ask("pool_demandV1", two.clone())["error"]["data"]["reason"] == "demandAboveCeiling")
+            .then_some(())
+    });
+    // A file that is none, and one that leaves tenants without a class, change nothing.
+    std::fs::write(&policy, "[classes.social]\nvalue = true\n").expect("written");
+    let error = world
+        .node
+        .reload_policy()
+        .expect_err("no policy")
+        .to_string();
+    assert!(error.contains("line 2: classes.social.value: "), "{error}");
+    write(100, "antisocial");
+    assert!(world.node.reload_policy().expect("a policy"));
+    for (tenant, job) in &jobs {
+        tenant.proved(job);
+    }
+    assert_eq!(bank.refusal("pool_demandV1", two), "demandAboveCeiling");
+    let pool = world.client("operator").call("pool_statusV1", json!({}));
+    let scenarios = [0, 1].map(|at| pool["tenants"][at]["scenario"].clone());
+    assert_eq!(scenarios, ["financial", "social"]);
+    world.stop();
+}
+
+#[test]
 fn one_folder_has_one_box() {
     let world = World::new();
     let path = world.folder.path().to_owned();

@@ -3,8 +3,8 @@
 
 use caldera_rpc::jsonrpc::{self, Response};
 use caldera_rpc::methods::{
-    EstimateProof, JobQuery, ListCircuits, Method, PoolQuery, RegisterCircuit, Submit,
-    UnregisterCircuit,
+    DeclareDemand, EstimateProof, JobQuery, ListCircuits, Method, PoolQuery, RegisterCircuit,
+    Submit, UnregisterCircuit,
 };
 
 pub(crate) fn run(data: &[u8]) {
@@ -45,6 +45,7 @@ pub(crate) fn run(data: &[u8]) {
                 params.decode::<JobQuery>().map(drop)
             }
             Method::Pool => params.decode::<PoolQuery>().map(drop),
+            Method::Demand => params.decode::<DeclareDemand>().map(drop),
         };
     }
     let _ = jsonrpc::encode(message.batch, &responses);
