@@ -1,8 +1,9 @@
 //! The arbiter on simulated boxes: invented time, modelled workers, no threads.
 //!
-//! `simulated` is the model of a box, `scenes` are stories with a known end, `random` throws
+//! The model of a box is `caldera_scheduler::sim::machine`; `scenes` are stories with a known end, `random` throws
 //! whatever may happen at it and checks the invariants after every event.
 
 mod random;
 mod scenes;
-mod simulated;
+
+use caldera_scheduler::sim::machine as simulated;
