@@ -483,6 +483,8 @@ struct Tenant {
     peaked: Option<Nanos>,
     /// Units of it that have been idle for longer than the policy's patience.
     idle: u32,
+    /// How many of them a job that has become ready can use, until the next decision.
+    due: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -987,6 +989,9 @@ impl Arbiter {
         };
         self.order_changed(slot, actions);
         self.take_back_lent(slot);
+        if let Some(tenant) = &mut self.tenants[slot] {
+            tenant.due = self.queue.parallelism(job);
+        }
         self.decide(self.now, actions);
     }
 
@@ -1251,7 +1256,10 @@ impl Arbiter {
             };
             let demand = demand(slot, tenant);
             tenant.lent = tenant.lent.filter(|lent| lent.until > now && demand > 0);
-            let idle = std::mem::take(&mut tenant.idle);
+            // What a job that has just become ready is about to use is not lent in that decision.
+            // In the next one it is, so that a stream of small jobs keeps no unit that it never fills.
+            let due = std::mem::take(&mut tenant.due);
+            let idle = std::mem::take(&mut tenant.idle).saturating_sub(due);
             if self.pressed && idle > 0 {
                 // A ready job always keeps one: the node may be about to give it a quantum.
                 let runnable = queue.lengths(slot).ready > 0;
@@ -1459,6 +1467,7 @@ impl Tenant {
             declares: false,
             peaked: None,
             idle: 0,
+            due: 0,
         }
     }
 

@@ -13,6 +13,7 @@
 //! | `demand` | when measured demand is a peak |
 //! | `mailbox` | the words and the ring between the arbiter and one worker; the only atomics |
 //! | `arbiter` | one box as one state machine, made of the above |
+//! | `sim` | the above in invented time, with modelled workers (feature `sim`) |
 
 #![forbid(unsafe_code)]
 
@@ -25,6 +26,8 @@ pub mod matching;
 pub mod pool;
 pub mod queue;
 pub mod scenario;
+#[cfg(feature = "sim")]
+pub mod sim;
 
 pub use arbiter::{Action, Arbiter, Event};
 pub use pool::Pool;

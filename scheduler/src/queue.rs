@@ -354,6 +354,15 @@ impl Queue {
         Some((place.slot, line.jobs[at].state, at as u32))
     }
 
+    /// How many cores a job can use at once; none, if there is no such job.
+    pub fn parallelism(&self, id: JobId) -> u32 {
+        let job = self.index.get(&id).map(|place| {
+            let line = &self.lines[place.slot];
+            &line.jobs[line.before(place.rank)]
+        });
+        job.map_or(0, |job| job.work.parallelism)
+    }
+
     /// The core time that a tenant's jobs due no later than `due` still need, and their number.
     pub fn backlog(&self, slot: usize, due: Nanos) -> (Nanos, u32) {
         let jobs = &self.lines[slot].jobs;

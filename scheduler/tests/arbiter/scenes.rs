@@ -292,6 +292,25 @@ fn a_unit_whose_owner_has_nothing_to_run_is_lent() {
 }
 
 #[test]
+fn a_witness_that_comes_late_finds_its_unit() {
+    // Its unit had been idle for longer than the policy's patience when the witness came, and the
+    // decision that was to put the unit to use lent it for a slice instead: to nobody, here.
+    let mut simulated = two_tenants(3, Policy::standard());
+    simulated.join(3, "supply_chain");
+    simulated.submit(1, 3, ms(300), 1);
+    simulated.submit(2, FINANCIAL, ms(300), 1);
+    simulated.run(ms(10));
+    simulated.preparation = ms(3);
+    simulated.submit(3, 3, ms(10), 2);
+    simulated.run(ms(14));
+    assert_eq!(
+        simulated.finished,
+        [JobId(3)],
+        "3 ms of waiting, 10 of work"
+    );
+}
+
+#[test]
 fn a_silent_unit_is_fenced_and_the_promise_kept_elsewhere() {
     let mut simulated = two_tenants(3, Policy::standard());
     simulated.submit(1, SOCIAL, ms(10_000), 3);

@@ -1,0 +1,24 @@
+//! The deciders of a box under invented time: traces in, utilisation and histograms out.
+//!
+//! The arbiter, its matching and its queue are the ones that `calderad` runs; what is modelled is
+//! the world around them: workers, clients that come again when they are refused, faults. Nothing
+//! here reads a file or a clock, and one seed gives one run. The program is `src/bin/sim.rs`.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `random` | numbers from a seed |
+//! | `machine` | one box: the arbiter and modelled workers |
+//! | `properties` | what must hold at each step |
+
+pub mod baseline;
+pub mod chaos;
+pub mod fault;
+pub mod machine;
+pub mod outcome;
+pub mod pattern;
+pub mod play;
+pub mod plot;
+pub mod properties;
+pub mod random;
+pub mod report;
+pub mod trace;

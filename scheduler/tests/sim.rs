@@ -1,0 +1,188 @@
+//! The deciders under invented time: small boxes on which everything goes wrong, by the thousand; a
+//! permanent peak; the same jobs with and without the arbiter; and the program.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use caldera_scheduler::sim::baseline::{fifo, partition};
+use caldera_scheduler::sim::chaos;
+use caldera_scheduler::sim::pattern::{Mix, mixed};
+use caldera_scheduler::sim::play::{Setup, play};
+use caldera_scheduler::sim::report::units_at;
+use caldera_scheduler::sim::trace::{HEADER, Trace};
+use caldera_scheduler::{Nanos, Policy};
+
+const CLASSES: [&str; 4] = ["financial", "supply_chain", "retail", "social"];
+const SOCIAL: usize = 3;
+
+fn setup(units: u32) -> Setup {
+    let mut classes = Policy::standard().classes().to_vec();
+    for class in &mut classes {
+        class.prepared_max = 16;
+    }
+    Setup {
+        units,
+        policy: Policy::new(classes, *Policy::standard().limits()).expect("a policy"),
+        parallelism: 4,
+        preparation: Nanos::from_millis(1),
+        tick_gap: Nanos::ZERO,
+        seed: 1,
+        checks: false,
+        faults: vec![],
+    }
+}
+
+#[test]
+fn whatever_goes_wrong_every_property_holds() {
+    let mut ended = 0;
+    for seed in 0..SEEDS {
+        match chaos::run(seed) {
+            Ok(outcome) => ended += outcome.reallocations.counters.proved,
+            Err(failure) => panic!("{failure}"),
+        }
+    }
+    assert!(ended > 50 * SEEDS, "{ended} jobs are too few to show much");
+}
+
+#[test]
+fn a_seed_says_everything() {
+    for seed in 0..20 {
+        assert_eq!(chaos::run(seed), chaos::run(seed));
+    }
+}
+
+/// All the others want more than the box, without end. The social tenant wants less than its
+/// guarantee, and no job of it waits longer than its bound.
+#[test]
+fn no_job_of_the_lowest_class_waits_beyond_its_bound_under_a_permanent_peak() {
+    let mut text = format!("{HEADER}\n");
+    for second in 0..30 {
+        text += &format!("{second},f,financial,20,0.2\n{second},c,supply_chain,20,0.2\n");
+        text += &format!("{second},r,retail,20,0.2\n{second},s,social,1,0.04\n");
+    }
+    let trace = Trace::read(&text, &CLASSES).expect("a series");
+    let setup = Setup {
+        checks: true,
+        ..setup(4)
+    };
+    let bound = setup.policy.classes()[SOCIAL].ageing_max;
+    let outcome = play(&trace, &setup, &mut |_| {}).expect("every property");
+    let social = &outcome.classes[SOCIAL];
+    assert_eq!((social.jobs, social.late_jobs), (30, 0));
+    assert!(
+        social.waits.max() <= bound.as_micros(),
+        "{}",
+        social.waits.max()
+    );
+    // It was a peak: the others waited, and nothing stood idle until the end.
+    assert!(outcome.classes[0].late_jobs > 100);
+    assert!(outcome.utilisation() > 0.97, "{}", outcome.utilisation());
+}
+
+/// A day of the mix, made short: three quarters of the joint peak do the same work with next to
+/// nothing late, where first come, first served makes much of it wait.
+#[test]
+fn a_smaller_box_does_the_same_work() {
+    let mix = Mix {
+        seed: 1,
+        step: Nanos::from_secs(10),
+        steps: 240,
+        cores: 24.0,
+        tenants: 2,
+    };
+    let trace = mixed(&mix, &CLASSES);
+    let setup = setup(units_at(&trace, 0.75));
+    let valuable = |class| class != SOCIAL;
+    let ours = play(&trace, &setup, &mut |_| {}).expect("all jobs end");
+    let (policy, parallelism, seed) = (&setup.policy, setup.parallelism, setup.seed);
+    let queue = fifo(&trace, setup.units, parallelism, seed, policy);
+    let parts = partition(&trace, parallelism, seed, policy);
+    for outcome in [&ours, &queue, &parts] {
+        let jobs: u64 = outcome.classes.iter().map(|class| class.jobs).sum();
+        assert_eq!(jobs, trace.jobs(), "the same finite work");
+    }
+    let (used, before) = (ours.utilisation(), parts.utilisation());
+    assert!(used > before + 0.25, "{used} of the box, {before} in parts");
+    assert!(
+        ours.late_share(valuable) < 0.2 * queue.late_share(valuable),
+        "{} late, {} without the arbiter",
+        ours.late_share(valuable),
+        queue.late_share(valuable)
+    );
+    assert_eq!(ours.reallocations.over, 0);
+    assert!(ours.reallocations.spans.max() < 100_000);
+}
+
+#[test]
+fn the_program_generates_converts_and_plays() {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let path = |name: &str| folder.join(name).display().to_string();
+    let requests = "t_s,reqs_a,reqs_b\n-1,3,1\n0,0,2\n1,5,2\n";
+    std::fs::write(path("requests.csv"), requests).expect("a file");
+    let (series, json, svg) = (path("series.csv"), path("report.json"), path("report.svg"));
+    let series_a = [
+        "--series",
+        "reqs_a=financial:0.5",
+        "--series",
+        "reqs_b=social:1",
+    ];
+    let mut arguments = vec!["convert", "REQUESTS", "-o", &series];
+    arguments.extend(series_a);
+    let requests = path("requests.csv");
+    arguments[1] = &requests;
+    succeeds(&arguments);
+    let written = std::fs::read_to_string(&series).expect("the series");
+    assert!(written.starts_with(HEADER) && written.ends_with("2,reqs_b,social,2,1\n"));
+
+    let table = succeeds(&[
+        "run", &series, "--peak", "4", "--ratios", "0.5,1", "--check", "--faults", "2", "--json",
+        &json, "--svg", &svg,
+    ]);
+    assert!(table.contains("fixed partition"), "{table}");
+    let report = std::fs::read_to_string(&json).expect("the report");
+    let report: serde_json::Value = serde_json::from_str(&report).expect("JSON");
+    assert_eq!(report["points"].as_array().map(Vec::len), Some(2));
+    assert_eq!(report["trace"]["jobs"], 13);
+    let drawing = std::fs::read_to_string(&svg).expect("the drawing");
+    assert!(drawing.contains("the bound: 100 ms") && drawing.ends_with("</svg>\n"));
+
+    let generated = succeeds(&["generate", "retail", "--hours", "0.1", "--step-s", "1"]);
+    assert!(Trace::read(&generated, &CLASSES).is_ok());
+    assert!(succeeds(&["seeds", "--from", "7", "--count", "3"]).contains("3 seeds"));
+}
+
+#[test]
+fn the_program_says_what_is_wrong_with_a_series() {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("hole.csv");
+    let text = format!("{HEADER}\n0,a,social,1,1\n1,a,social,1,1\n3,a,social,1,1\n");
+    std::fs::write(&path, text).expect("a file");
+    let said = fails(&["run", &path.display().to_string()]);
+    let expected = "line 4, column t_s: a hole in time: expected 1 or 2, got \"3\"";
+    assert!(said.contains(expected), "{said}");
+    assert!(fails(&["run", "--ratios", "nan"]).contains("--ratios"));
+    assert!(fails(&["run", "nowhere.csv"]).contains("nowhere.csv"));
+    assert!(fails(&["generate", "coffee"]).contains("expected mixed"));
+    assert!(fails(&["convert", "x", "--series", "a"]).contains("COLUMN=SCENARIO"));
+}
+
+fn sim(arguments: &[&str]) -> Output {
+    let program = env!("CARGO_BIN_EXE_sim");
+    let output = Command::new(program).args(arguments).output();
+    output.expect("the program starts")
+}
+
+fn succeeds(arguments: &[&str]) -> String {
+    let output = sim(arguments);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{arguments:?}: {said}");
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+fn fails(arguments: &[&str]) -> String {
+    let output = sim(arguments);
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+    String::from_utf8(output.stderr).expect("UTF-8")
+}
+
+/// As many as take well below a minute.
+const SEEDS: u64 = 2_000;
