@@ -195,10 +195,10 @@ fn demand(arguments: &DemandArguments) -> anyhow::Result<Report> {
     };
     let demand: Demand = client.call(Method::Demand, &declaration)?;
     let text = match demand.units {
-        0 => "no cores are announced\n".to_owned(),
+        0 => "cores announced: none\n".to_owned(),
         units => {
             let span = table::milliseconds(demand.expires_ms * 1e3);
-            format!("{units} cores are announced for {span}\n")
+            format!("cores announced: {units}, for {span}\n")
         }
     };
     Ok(Report::new(text, serde_json::to_value(demand)?))

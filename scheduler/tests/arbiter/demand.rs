@@ -716,3 +716,64 @@ fn an_unknown_cost_is_no_cost() {
         .estimate(TenantId(SOCIAL), work, None, now);
     assert_eq!(estimate.expect("known").finish, now);
 }
+
+/// The rates of tenants that want so much, poured out by brute force: guarantees first, and then in
+/// proportion to value, again and again until nobody has room.
+fn poured(units: f64, wants: &[(f64, f64, f64)]) -> Vec<f64> {
+    let mut rates: Vec<f64> = wants.iter().map(|&(want, g, _)| g.min(want)).collect();
+    loop {
+        let left = units - rates.iter().sum::<f64>();
+        let room = |at: usize| wants[at].0 - rates[at];
+        let open: Vec<usize> = (0..wants.len()).filter(|&at| room(at) > 1e-9).collect();
+        if left < 1e-9 || open.is_empty() {
+            return rates;
+        }
+        let values: f64 = open.iter().map(|&at| wants[at].2).sum();
+        let gifts: Vec<(usize, f64)> = open
+            .iter()
+            .map(|&at| (at, (left * wants[at].2 / values).min(room(at))))
+            .collect();
+        for (at, gift) in gifts {
+            rates[at] += gift;
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Who only declares gets what one with as many jobs would: the whole part of its rate, or one
+    /// more, and all that is declared where there is enough.
+    #[test]
+    fn what_is_declared_is_given_as_the_rates_say(
+        units in 1u32..7,
+        declared in prop::collection::vec((0usize..4, 0u32..7), 1..6),
+    ) {
+        let policy = Policy::standard();
+        let mut simulated = SimulatedBox::new(units, policy.clone());
+        let mut wants = Vec::new();
+        for (tenant, &(class, want)) in (0..).zip(&declared) {
+            let want = want.min(units);
+            simulated.join(tenant, &policy.classes()[class].name);
+            declare(&mut simulated, tenant, want, ms(10_000)).expect("within its rights");
+            let class = &policy.classes()[class];
+            let sharers = declared.iter().filter(|&&(other, want)| {
+                want > 0 && policy.classes()[other].name == class.name
+            });
+            let share = f64::from(class.guarantee.millionths()) / 1e6 * f64::from(units);
+            let guarantee = share / sharers.count().max(1) as f64;
+            wants.push((f64::from(want), guarantee, f64::from(class.value)));
+        }
+        simulated.run(ms(5));
+        let views: Vec<_> = simulated.arbiter.tenants().collect();
+        let rates = poured(f64::from(units), &wants);
+        let all: f64 = wants.iter().map(|it| it.0).sum();
+        let held: u32 = views.iter().map(|it| it.held).sum();
+        prop_assert_eq!(f64::from(held), all.min(f64::from(units)));
+        for (view, rate) in views.iter().zip(rates) {
+            let held = f64::from(view.held);
+            prop_assert!(held >= (rate - 1e-6).floor(), "{:?} has a rate of {}", view, rate);
+            prop_assert!(held <= (rate + 1e-6).floor() + 1.0, "{:?} has a rate of {}", view, rate);
+        }
+    }
+}
