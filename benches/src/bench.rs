@@ -1,7 +1,11 @@
 //! What every bench needs: how long to go on, on how many threads, and where results go.
 
-use anyhow::Result;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
 use caldera_kernels::CurveId;
+use caldera_kernels::cpu::{CpuConfig, CpuDevice, Vectors};
 use clap::ValueEnum;
 
 use crate::duel::{Contender, Rounds, Runs, duel};
@@ -13,6 +17,8 @@ pub(crate) struct Bench {
     pub(crate) rounds: Rounds,
     /// The thread counts to measure at.
     pub(crate) threads: Vec<usize>,
+    /// Which vector instructions ours uses.
+    pub(crate) vectors: VectorsName,
     /// Machine, source and build.
     pub(crate) origin: Origin,
     /// Where lines go; nowhere for a trial.
@@ -52,6 +58,21 @@ impl Bench {
         Ok(runs)
     }
 
+    /// A case's name, with the vector instructions where they are not the best here: a line of
+    /// theirs is another case.
+    pub(crate) fn named(&self, case: String) -> String {
+        match self.vectors {
+            VectorsName::Best => case,
+            VectorsName::Avx2 => format!("{case}, on avx2"),
+            VectorsName::None => format!("{case}, no vectors"),
+        }
+    }
+
+    /// A device with those instructions.
+    pub(crate) fn device(&self, quantum: Duration, lanes: usize) -> Result<Arc<CpuDevice>> {
+        self.vectors.device(CpuConfig { quantum, lanes })
+    }
+
     /// A line for whoever waits.
     pub(crate) fn say(&self, line: &str) {
         if self.tell {
@@ -59,6 +80,35 @@ impl Bench {
         }
     }
 }
+
+/// Vector instructions on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum VectorsName {
+    /// The best that this processor has.
+    Best,
+    Avx2,
+    None,
+}
+
+impl VectorsName {
+    /// A device with them.
+    pub(crate) fn device(self, config: CpuConfig) -> Result<Arc<CpuDevice>> {
+        CpuDevice::with_vectors(config, self.into()).context(LACKING)
+    }
+}
+
+impl From<VectorsName> for Vectors {
+    fn from(name: VectorsName) -> Vectors {
+        match name {
+            VectorsName::Best => Vectors::Best,
+            VectorsName::Avx2 => Vectors::Avx2,
+            VectorsName::None => Vectors::None,
+        }
+    }
+}
+
+/// Why there is no device.
+pub(crate) const LACKING: &str = "this processor lacks those vector instructions";
 
 /// A curve's name on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

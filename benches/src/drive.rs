@@ -1,20 +1,25 @@
 //! Runs plans and proofs quantum by quantum and keeps an account of every quantum.
 //!
 //! The threads here are plain ones and the queue has a lock: what is measured is the kernels and
-//! how they are cut, not a scheduler. A quantum is measured twice, on the wall, which is what a
+//! how they are cut, not a scheduler. Like a box's workers, threads that work together are pinned
+//! one by one: where others compute too, Linux may leave all of them on one processor for longer
+//! than a proof takes. A quantum is measured twice, on the wall, which is what a
 //! tenant that waits for the core sees, and in the thread's CPU time, which is what the kernel's
 //! cutting is answerable for; on a shared machine the two differ by what the neighbours took.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Barrier, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use caldera_kernels::{DeviceError, Plan, Progress};
 use caldera_prover::groth16::{Job, Step, Task};
 use hdrhistogram::Histogram;
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 
 use crate::clock;
 
@@ -35,12 +40,7 @@ pub(crate) fn plan(plan: &dyn Plan, threads: usize) -> Result<(), DeviceError> {
         gate: Barrier::new(threads),
         failed: OnceLock::new(),
     };
-    std::thread::scope(|scope| {
-        for _ in 1..threads {
-            scope.spawn(|| crew.work());
-        }
-        crew.work();
-    });
+    together(threads, |_| crew.work());
     crew.failed.into_inner().map_or(Ok(()), Err)
 }
 
@@ -55,8 +55,6 @@ struct PlanCrew<'a> {
 
 impl PlanCrew<'_> {
     fn work(&self) {
-        // A kernel that panics would leave the others at the gate for ever.
-        let _guard = AbortOnPanic;
         for stage in 0..self.plan.stages() {
             // All have left the stage before; one of them opens this one, then all go on. The
             // barrier orders what is stored here before what is read behind it.
@@ -110,21 +108,67 @@ pub(crate) fn job(job: &Job, threads: usize) -> Result<Trace> {
         }),
         news: Condvar::new(),
     };
-    let traces: Vec<Result<Trace>> = std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(|| crew.work())).collect();
-        let mut traces = vec![crew.work()];
-        traces.extend(others.into_iter().map(|thread| {
-            thread
-                .join()
-                .unwrap_or_else(|_| Err(anyhow!("a proving thread panicked")))
-        }));
-        traces
-    });
+    let traces = together(threads, |_| crew.work());
     let mut all = Trace::default();
     for trace in traces {
         all.add(&trace?)?;
     }
     Ok(all)
+}
+
+/// Runs `work` on so many threads, the calling one among them, and tells each which it is. Each
+/// has a processor of its own, as far as there are any.
+pub(crate) fn together<T: Send>(threads: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    if threads <= 1 {
+        return vec![work(0)];
+    }
+    let here = |thread| {
+        // A thread that panics would leave the others waiting for ever.
+        let _guard = AbortOnPanic;
+        // Where there are fewer processors than threads, the others go where they may.
+        let _pinned = Confined::to(thread..thread + 1);
+        work(thread)
+    };
+    std::thread::scope(|scope| {
+        let here = &here;
+        let others: Vec<_> = (1..threads)
+            .map(|thread| scope.spawn(move || here(thread)))
+            .collect();
+        let mut results = vec![here(0)];
+        results.extend(others.into_iter().map(|thread| {
+            thread
+                .join()
+                .unwrap_or_else(|_| unreachable!("the guard ends a process whose thread panics"))
+        }));
+        results
+    })
+}
+
+/// The calling thread, and what it starts, may use only some processors until this is dropped.
+pub(crate) struct Confined {
+    before: CpuSet,
+}
+
+impl Confined {
+    /// To those at these places among the processors that it may use.
+    pub(crate) fn to(places: Range<usize>) -> Result<Confined> {
+        let this_thread = Pid::from_raw(0);
+        let before = sched_getaffinity(this_thread).context("reading the processors")?;
+        let mut some = CpuSet::new();
+        let allowed = (0..CpuSet::count()).filter(|&cpu| before.is_set(cpu).unwrap_or(false));
+        for cpu in allowed.skip(places.start).take(places.len()) {
+            some.set(cpu).context("choosing processors")?;
+        }
+        sched_setaffinity(this_thread, &some).context("choosing processors")?;
+        Ok(Confined { before })
+    }
+}
+
+impl Drop for Confined {
+    fn drop(&mut self) {
+        // They were ours before; a thread that stays confined computes the same.
+        let _ = sched_setaffinity(Pid::from_raw(0), &self.before);
+    }
 }
 
 struct JobCrew<'a> {
@@ -376,6 +420,29 @@ mod tests {
         fn point(&self) -> Option<Vec<u8>> {
             None
         }
+    }
+
+    #[test]
+    fn threads_that_work_together_have_a_processor_each_and_give_it_back() {
+        let allowed = || sched_getaffinity(Pid::from_raw(0)).expect("our own processors");
+        let count = |set: &CpuSet| {
+            (0..CpuSet::count())
+                .filter(|&cpu| set.is_set(cpu).expect("within the set"))
+                .count()
+        };
+        let before = allowed();
+        let threads = count(&before).max(2);
+        let gate = Barrier::new(threads);
+        let sets = together(threads, |thread| {
+            gate.wait();
+            (thread, allowed())
+        });
+        for (index, (thread, set)) in sets.iter().enumerate() {
+            assert_eq!(index, *thread);
+            assert_eq!(count(set), 1);
+        }
+        assert_eq!(sets[0].1 == sets[1].1, count(&before) == 1);
+        assert_eq!(allowed(), before);
     }
 
     #[test]

@@ -3,11 +3,12 @@
 
 use std::ops::Mul;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use ark_ff::PrimeField as ArkField;
+use caldera_kernels::cpu::{Laned, multiply};
 use caldera_kernels::field::{Field, FqBls12_381, FqBn254, FrBls12_381, FrBn254, PrimeField};
 
-use crate::bench::{Bench, OURS};
+use crate::bench::{Bench, LACKING, OURS};
 use crate::duel::{Answer, Contender};
 use crate::peer::ark::{build, canonical, runs_on, seeded};
 use crate::record::{Case, Unit};
@@ -25,6 +26,9 @@ pub(crate) fn field(bench: &mut Bench, operations: u64) -> Result<()> {
 enum Operation {
     /// a_i = a_i b_i over an array: independent of each other.
     Multiply,
+    /// The same as a device multiplies vectors: ours on vector instructions, elements taken from
+    /// memory and put back in the form in which all kernels have them.
+    MultiplyOnVectors,
     /// a = a b, each waiting for the one before.
     MultiplyChained,
     /// a_i = a_i^2 over an array.
@@ -32,8 +36,9 @@ enum Operation {
 }
 
 impl Operation {
-    const ALL: [Operation; 3] = [
+    const ALL: [Operation; 4] = [
         Operation::Multiply,
+        Operation::MultiplyOnVectors,
         Operation::MultiplyChained,
         Operation::Square,
     ];
@@ -41,6 +46,7 @@ impl Operation {
     fn name(self) -> &'static str {
         match self {
             Operation::Multiply => "multiply",
+            Operation::MultiplyOnVectors => "multiply on vectors",
             Operation::MultiplyChained => "multiply chained",
             Operation::Square => "square",
         }
@@ -58,7 +64,7 @@ impl Operation {
         let passes = operations / ELEMENTS as u64;
         for _ in 0..passes {
             match self {
-                Operation::Multiply => {
+                Operation::Multiply | Operation::MultiplyOnVectors => {
                     for (a, b) in elements.a.iter_mut().zip(&elements.b) {
                         *a = *a * *b;
                     }
@@ -85,7 +91,11 @@ struct Pair<F> {
     b: Vec<F>,
 }
 
-fn prime<O: PrimeField, A: ArkField>(bench: &mut Bench, name: &str, operations: u64) -> Result<()> {
+fn prime<O: PrimeField + Laned, A: ArkField>(
+    bench: &mut Bench,
+    name: &str,
+    operations: u64,
+) -> Result<()> {
     let mut random = seeded();
     let mut draw = || -> Vec<A> { (0..ELEMENTS).map(|_| A::rand(&mut random)).collect() };
     let (a, b) = (draw(), draw());
@@ -95,10 +105,11 @@ fn prime<O: PrimeField, A: ArkField>(bench: &mut Bench, name: &str, operations: 
             .map(|x| O::from_le_bytes_reduced(&canonical(x)))
             .collect()
     };
+    let vectors = bench.vectors.into();
     for operation in Operation::ALL {
         let case = Case {
             bench: "field",
-            case: format!("{name} {}", operation.name()),
+            case: bench.named(format!("{name} {}", operation.name())),
             size: operations,
             threads: 1,
             unit: Unit::NanosecondsPerOperation {
@@ -113,6 +124,12 @@ fn prime<O: PrimeField, A: ArkField>(bench: &mut Bench, name: &str, operations: 
                 b: ours(&b),
             },
             move |pair: &mut Pair<O>| {
+                if operation == Operation::MultiplyOnVectors {
+                    for _ in 0..operations / ELEMENTS as u64 {
+                        multiply(vectors, &mut pair.a, &pair.b).context(LACKING)?;
+                    }
+                    return Ok(());
+                }
                 operation.run(pair, operations, Field::square);
                 Ok(())
             },

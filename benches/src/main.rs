@@ -41,7 +41,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 
-use crate::bench::{Bench, CurveName};
+use crate::bench::{Bench, CurveName, VectorsName};
+use crate::cores::{Gain, of_gains};
 use crate::duel::Rounds;
 use crate::key::Key;
 use crate::peer::outside::{Files, Outside};
@@ -155,6 +156,8 @@ enum Command {
     Whole {
         #[arg(long)]
         threads: usize,
+        #[arg(long, value_enum, default_value = "best")]
+        vectors: VectorsName,
         zkey: PathBuf,
         witness: PathBuf,
         proof: PathBuf,
@@ -242,6 +245,9 @@ struct Run {
     /// Thread counts; by default one, and all processors.
     #[arg(long, value_delimiter = ',')]
     threads: Vec<usize>,
+    /// Which vector instructions ours uses; all but the best is said in the names of the cases.
+    #[arg(long, value_enum, default_value = "best")]
+    vectors: VectorsName,
     /// Rounds to count at least.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
@@ -286,14 +292,16 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
             print(&bench, json, &tables)?;
         }
         Command::Load { keys, run } => {
+            run.takes_best("load")?;
             let mut bench = run.bench()?;
             keys.each(&mut bench, load::load)?;
             print(&bench, json, &[])?;
         }
         Command::Cores { keys, run } => {
             let mut bench = run.bench()?;
-            keys.each(&mut bench, cores::cores)?;
-            print(&bench, json, &[])?;
+            let mut gains = Vec::new();
+            gains_of(&mut bench, keys, &mut gains)?;
+            print(&bench, json, &[of_gains(&gains)])?;
         }
         Command::Quanta { keys, gate, run } => {
             let mut bench = run.bench()?;
@@ -312,6 +320,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
             print(&bench, json, &[of_bought(&bought)])?;
         }
         Command::All { peers, run } => {
+            run.takes_best("all")?;
             let mut bench = run.bench()?;
             let (tables, cuts) = all(&mut bench, peers)?;
             print(&bench, json, &tables)?;
@@ -338,6 +347,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         }
         Command::Whole {
             threads,
+            vectors,
             zkey,
             witness,
             proof,
@@ -349,7 +359,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
                 proof: proof.clone(),
                 public: public.clone(),
             };
-            process::whole(&files, *threads)?;
+            process::whole(&files, *threads, *vectors)?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -359,6 +369,13 @@ fn proofs(bench: &mut Bench, keys: &Keys, peers: &Peers, tables: &mut Vec<String
     keys.each(bench, |bench, key| {
         tables.extend(prove::prove(bench, key)?);
         process::process(bench, key, keys.files(), &peers.peers)
+    })
+}
+
+fn gains_of(bench: &mut Bench, keys: &Keys, gains: &mut Vec<Gain>) -> Result<()> {
+    keys.each(bench, |bench, key| {
+        gains.extend(cores::cores(bench, key)?);
+        Ok(())
     })
 }
 
@@ -400,7 +417,9 @@ fn all(bench: &mut Bench, peers: &Peers) -> Result<(Vec<String>, Vec<Cut>)> {
     }
     tables.push(of_bought(&bought));
     let keys = keys(CurveName::Bn254, &[14, 16], 0.9);
-    keys.each(bench, cores::cores)?;
+    let mut gains = Vec::new();
+    gains_of(bench, &keys, &mut gains)?;
+    tables.push(of_gains(&gains));
     quanta_of(bench, &keys, &mut cuts)?;
     tables.push(of_cuts(&cuts));
     Ok((tables, cuts))
@@ -415,6 +434,7 @@ fn once() -> Result<Bench> {
             budget: Duration::ZERO,
         },
         threads: vec![1, 2],
+        vectors: VectorsName::Best,
         origin: Origin::here(),
         results: None,
         tell: false,
@@ -437,6 +457,13 @@ fn once() -> Result<Bench> {
 }
 
 impl Run {
+    /// Points are checked on the best that there is, whatever a device uses.
+    fn takes_best(&self, command: &str) -> Result<()> {
+        let best = self.vectors == VectorsName::Best;
+        anyhow::ensure!(best, "`{command}` loads keys, which has no other vectors");
+        Ok(())
+    }
+
     fn bench(&self) -> Result<Bench> {
         let origin = Origin::here();
         if cfg!(debug_assertions) {
@@ -463,6 +490,7 @@ impl Run {
                 budget: Duration::from_secs(self.seconds),
             },
             threads,
+            vectors: self.vectors,
             origin,
             results,
             tell: std::io::stderr().is_terminal(),

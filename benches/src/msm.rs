@@ -11,7 +11,7 @@ use ark_ec::{CurveGroup, VariableBaseMSM};
 use ark_ff::{Field, PrimeField, UniformRand};
 use ark_std::rand::Rng;
 use bytes::Bytes;
-use caldera_kernels::cpu::{CpuConfig, CpuDevice};
+use caldera_kernels::cpu::CpuDevice;
 use caldera_kernels::{Device, Form, Group, Plan, Work};
 use clap::ValueEnum;
 
@@ -149,18 +149,19 @@ where
         for threads in bench.threads.clone() {
             let case = Case {
                 bench: "msm",
-                case: format!(
+                case: bench.named(format!(
                     "{} {} {}",
                     C::NAME,
                     format!("{group:?}").to_lowercase(),
                     kind.name()
-                ),
+                )),
                 size: count as u64,
                 threads,
                 unit: Unit::Milliseconds,
                 inside: None,
             };
-            let mut contenders = vec![ours::<C>(group, &bytes, &scalars, threads)?];
+            let device = bench.device(QUANTUM, 2 * threads)?;
+            let mut contenders = vec![ours::<C>(device, group, &bytes, &scalars, threads)?];
             if runs_on(threads) {
                 contenders.push(ark::<C, P>(&points, &scalars, threads));
             }
@@ -175,15 +176,12 @@ where
 }
 
 fn ours<'a, C: Curve>(
+    device: Arc<CpuDevice>,
     group: Group,
     points: &Bytes,
     scalars: &[C::Fr],
     threads: usize,
 ) -> Result<Contender<'a>> {
-    let device = CpuDevice::new(CpuConfig {
-        quantum: QUANTUM,
-        lanes: 2 * threads,
-    });
     let bases = device
         .bases(C::ID, group, points.clone())
         .context("bases")?;

@@ -1,10 +1,12 @@
 //! Number-theoretic transforms: forward, inverse, and the shift to the odd coset that a proof
 //! makes three of. Both sides transform in place what the round before left.
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result};
 use ark_ff::UniformRand;
 use ark_poly::EvaluationDomain;
-use caldera_kernels::cpu::{CpuConfig, CpuDevice};
+use caldera_kernels::cpu::CpuDevice;
 use caldera_kernels::{Device, Transform, Work};
 
 use crate::bench::{Bench, CurveName, OURS};
@@ -43,13 +45,18 @@ fn field<C: Curve>(bench: &mut Bench, log2: u32) -> Result<()> {
         for threads in bench.threads.clone() {
             let case = Case {
                 bench: "ntt",
-                case: format!("{} {name}", C::NAME),
+                case: bench.named(format!("{} {name}", C::NAME)),
                 size: 1 << log2,
                 threads,
                 unit: Unit::Milliseconds,
                 inside: None,
             };
-            let mut contenders = vec![ours::<C>(&input, transform, threads)?];
+            let mut contenders = vec![ours::<C>(
+                bench.device(QUANTUM, 2 * threads)?,
+                &input,
+                transform,
+                threads,
+            )?];
             if runs_on(threads) {
                 contenders.push(ark::<C>(&input, transform, threads)?);
             }
@@ -64,14 +71,11 @@ fn field<C: Curve>(bench: &mut Bench, log2: u32) -> Result<()> {
 }
 
 fn ours<'a, C: Curve>(
+    device: Arc<CpuDevice>,
     input: &[C::Fr],
     transform: Transform,
     threads: usize,
 ) -> Result<Contender<'a>> {
-    let device = CpuDevice::new(CpuConfig {
-        quantum: QUANTUM,
-        lanes: 2 * threads,
-    });
     let vector = device.vector(C::ID, input.len()).context("a vector")?;
     let bytes = Layout::<C::Fr>::new().elements_bytes(input);
     device.vector_write(vector, 0, &bytes).context("a vector")?;
@@ -79,7 +83,7 @@ fn ours<'a, C: Curve>(
     Ok(Contender::ours(
         OURS,
         (device, bytes.len()),
-        move |(device, _): &mut (std::sync::Arc<CpuDevice>, usize)| {
+        move |(device, _): &mut (Arc<CpuDevice>, usize)| {
             let plan = device.plan(&work).context("planning")?;
             drive::plan(&*plan, threads).context("running")
         },

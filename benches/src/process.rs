@@ -13,14 +13,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use caldera_kernels::cpu::{CpuConfig, CpuDevice};
+use caldera_kernels::cpu::CpuConfig;
 use caldera_prover::format::Zkey;
 use caldera_prover::format::json::{Proof, PublicInputs, VerificationKey};
 use caldera_prover::groth16::{self, ProvingKey, verification_key, verify};
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
+use clap::ValueEnum;
 
-use crate::bench::{Bench, OURS};
+use crate::bench::{Bench, OURS, VectorsName};
+use crate::drive::Confined;
 use crate::duel::{Answer, Contender};
 use crate::key::{self, Key};
 use crate::peer::outside::{Files, Outside, Run, written};
@@ -64,7 +64,7 @@ pub(crate) fn process(
     for threads in bench.threads.clone() {
         let case = Case {
             bench: "process",
-            case: key.name.clone(),
+            case: bench.named(key.name.clone()),
             size: key.domain(),
             threads,
             unit: Unit::Milliseconds,
@@ -72,7 +72,7 @@ pub(crate) fn process(
         };
         let mut contenders = vec![Contender::ours(
             OURS,
-            ourselves(&files(OURS), threads)?,
+            ourselves(&files(OURS), threads, bench.vectors)?,
             move |run: &mut Run| on_processors(threads, || run.run()),
             |_| judge.judge(&files(OURS)),
         )];
@@ -93,13 +93,13 @@ pub(crate) fn process(
 }
 
 /// The work of our process.
-pub(crate) fn whole(files: &Files, threads: usize) -> Result<()> {
+pub(crate) fn whole(files: &Files, threads: usize, vectors: VectorsName) -> Result<()> {
     let zkey = Zkey::parse(key::mapped(&files.zkey)?).context("the key")?;
     let witness = key::witness(&files.witness)?;
-    let device = CpuDevice::new(CpuConfig {
+    let device = vectors.device(CpuConfig {
         quantum: Duration::from_millis(2),
         lanes: 2 * threads,
-    });
+    })?;
     let key = ProvingKey::load(&zkey, device).context("loading the key")?;
     let (proof, public) =
         groth16::prove(&key, witness, threads, &mut |_, _| ()).context("proving")?;
@@ -115,8 +115,11 @@ pub(crate) fn whole(files: &Files, threads: usize) -> Result<()> {
 /// The name of the command that does it.
 pub(crate) const WHOLE: &str = "whole";
 
-fn ourselves(files: &Files, threads: usize) -> Result<Run> {
+fn ourselves(files: &Files, threads: usize, vectors: VectorsName) -> Result<Run> {
+    let vectors = vectors.to_possible_value();
+    let vectors = vectors.context("vectors without a name")?;
     let mut arguments = vec![WHOLE.into(), "--threads".into(), threads.to_string().into()];
+    arguments.extend(["--vectors".into(), vectors.get_name().into()]);
     arguments.extend(files.in_order());
     Ok(Run {
         path: std::env::current_exe().context("this program's path")?,
@@ -163,17 +166,8 @@ impl Judge {
 /// Lets what `work` starts run on so many processors: children inherit the set of the thread that
 /// starts them.
 fn on_processors<T>(count: usize, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    let this_thread = Pid::from_raw(0);
-    let all = sched_getaffinity(this_thread).context("reading the processors")?;
-    let mut some = CpuSet::new();
-    let allowed = (0..CpuSet::count()).filter(|&cpu| all.is_set(cpu).unwrap_or(false));
-    for cpu in allowed.take(count) {
-        some.set(cpu).context("choosing processors")?;
-    }
-    sched_setaffinity(this_thread, &some).context("choosing processors")?;
-    let result = work();
-    sched_setaffinity(this_thread, &all).context("giving processors back")?;
-    result
+    let _confined = Confined::to(0..count)?;
+    work()
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use ark_groth16::Proof;
 use caldera_kernels::CurveId;
-use caldera_kernels::cpu::{CpuConfig, CpuDevice};
 use caldera_prover::format::Wtns;
 use caldera_prover::groth16::{Blinding, Job, ProvingKey};
 
@@ -72,16 +71,13 @@ fn of_curve<C: Curve>(bench: &mut Bench, key: &Key) -> Result<Vec<String>> {
     for threads in bench.threads.clone() {
         let case = Case {
             bench: "prove",
-            case: key.name.clone(),
+            case: bench.named(key.name.clone()),
             size: key.domain(),
             threads,
             unit: Unit::Milliseconds,
             inside: None,
         };
-        let device = CpuDevice::new(CpuConfig {
-            quantum: QUANTUM,
-            lanes: 2 * threads,
-        });
+        let device = bench.device(QUANTUM, 2 * threads)?;
         let proving = ProvingKey::load(&key.zkey, device).context("loading the key")?;
         let mut proved = Proved::default();
         let mut contenders = vec![Contender::ours(
@@ -100,7 +96,7 @@ fn of_curve<C: Curve>(bench: &mut Bench, key: &Key) -> Result<Vec<String>> {
         bench.case(&case, contenders)?;
         let head = format!(
             "{}, 2^{}, {threads} thread(s)",
-            key.name,
+            case.case,
             key.domain().ilog2()
         );
         tables.push(format!(

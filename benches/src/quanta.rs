@@ -7,7 +7,6 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use caldera_kernels::cpu::{CpuConfig, CpuDevice};
 use caldera_prover::groth16::ProvingKey;
 
 use crate::bench::Bench;
@@ -36,14 +35,14 @@ pub(crate) fn quanta(bench: &mut Bench, key: &Key) -> Result<Vec<Cut>> {
     let mut cuts = Vec::new();
     for threads in bench.threads.clone() {
         let load = |quantum, lanes| {
-            let device = CpuDevice::new(CpuConfig { quantum, lanes });
+            let device = bench.device(quantum, lanes)?;
             ProvingKey::load(&key.zkey, device).context("loading the key")
         };
         let cut_key = load(QUANTUM, 2 * threads)?;
         let uncut_key = load(Duration::MAX, threads)?;
         let case = Case {
             bench: "quanta",
-            case: key.name.clone(),
+            case: bench.named(key.name.clone()),
             size: key.domain(),
             threads,
             unit: Unit::Milliseconds,

@@ -34,7 +34,8 @@ use crate::device::{
     Work,
 };
 use crate::field::PrimeField;
-use crate::lanes::{Engine, Laned};
+use crate::lanes::Engine;
+pub use crate::lanes::Laned;
 
 use calibration::Rates;
 use elementwise::{Elementwise, Operation};
@@ -66,6 +67,27 @@ pub enum Vectors {
     Avx2,
 }
 
+impl Vectors {
+    /// The engine, if any; `None` where the processor lacks the instructions.
+    fn engine(self) -> Option<Option<Engine>> {
+        Some(match self {
+            Vectors::Best => Engine::best(),
+            Vectors::None => None,
+            Vectors::Avx2 => Some(Engine::avx2()?),
+        })
+    }
+}
+
+/// a_i = a_i b_i, as a device multiplies vectors, to be measured by itself. `None` where the
+/// processor lacks the instructions.
+///
+/// # Panics
+/// If there are fewer of b than of a.
+pub fn multiply<F: PrimeField + Laned>(vectors: Vectors, a: &mut [F], b: &[F]) -> Option<()> {
+    elementwise::products(vectors.engine()?, a, b, None);
+    Some(())
+}
+
 /// The CPU as a [`Device`]. See the top of the module.
 pub struct CpuDevice {
     info: DeviceInfo,
@@ -89,12 +111,7 @@ impl CpuDevice {
     /// The same with other vector instructions than the processor's best: what runs on other
     /// processors, to be tested and measured on this one. `None` where it lacks them.
     pub fn with_vectors(config: CpuConfig, vectors: Vectors) -> Option<Arc<Self>> {
-        let engine = match vectors {
-            Vectors::Best => Engine::best(),
-            Vectors::None => None,
-            Vectors::Avx2 => Some(Engine::avx2()?),
-        };
-        Some(Self::on(config, engine))
+        Some(Self::on(config, vectors.engine()?))
     }
 
     fn on(config: CpuConfig, engine: Option<Engine>) -> Arc<Self> {
@@ -138,18 +155,16 @@ impl CpuDevice {
         Ok(match a.curve() {
             CurveId::Bn254 => Elementwise::<<Bn254 as Curve>::Fr>::plan(
                 operation,
-                a,
-                b,
-                third,
+                [a, b, third],
                 lanes,
+                self.engine,
                 &self.rates.bn254,
             ),
             CurveId::Bls12_381 => Elementwise::<<Bls12_381 as Curve>::Fr>::plan(
                 operation,
-                a,
-                b,
-                third,
+                [a, b, third],
                 lanes,
+                self.engine,
                 &self.rates.bls12_381,
             ),
         })
@@ -183,17 +198,17 @@ impl CpuDevice {
             CurveId::Bn254 => Product::<<Bn254 as Curve>::Fr>::plan(
                 matrix,
                 witness,
-                a,
-                b,
+                [a, b],
                 lanes,
+                self.engine,
                 &self.rates.bn254,
             ),
             CurveId::Bls12_381 => Product::<<Bls12_381 as Curve>::Fr>::plan(
                 matrix,
                 witness,
-                a,
-                b,
+                [a, b],
                 lanes,
+                self.engine,
                 &self.rates.bls12_381,
             ),
         })

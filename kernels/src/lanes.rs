@@ -206,6 +206,18 @@ pub trait Lanes<F: Field>: Copy + Send + Sync + 'static {
     /// If there are fewer than `WIDTH`.
     fn take(self, elements: &[F]) -> Self::Vector;
 
+    /// Loads neighbouring elements in their form: x R as the x that it stands for. Such a factor's
+    /// product with what [`Lanes::take`] gave is what the scalar field's is, in file form.
+    ///
+    /// # Panics
+    /// If there are fewer than `WIDTH`.
+    #[inline(always)]
+    fn form(self, elements: &[F]) -> Self::Vector {
+        let rows = rows(elements, Self::WIDTH);
+        // SAFETY: the rows are elements, whose bytes are their words.
+        unsafe { self.gather::<true>(&rows).0 }
+    }
+
     /// Stores neighbouring elements as they are, reduced.
     ///
     /// # Panics
@@ -934,6 +946,10 @@ mod tests {
             lanes.put(taken, &mut same);
             for lane in 0..width {
                 assert_eq!(same[lane], a[lane] + b[lane] - c[lane]);
+            }
+            lanes.put(lanes.mul(lanes.form(&a), lanes.take(&b)), &mut same);
+            for lane in 0..width {
+                assert_eq!(same[lane], a[lane] * b[lane]);
             }
             let mut block = [lanes.one(); WIDTH_MAX];
             let parts: [L::Vector; 4] = [a_, b_, c_, d_];

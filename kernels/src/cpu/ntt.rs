@@ -14,7 +14,8 @@
 //! [`Transform::Shift`] needs no bit reversal at all: decimation in frequency with the inverse
 //! root, multiplication by v^i / n in bit-reversed order, decimation in time with the root. Its
 //! two inner passes work on the same contiguous blocks, so they and the multiplication are one
-//! pass. Forward and Inverse, which proofs do not use, take a pass of bit reversal.
+//! pass. Forward and Inverse, which proofs do not use, take a pass of bit reversal; the factor 1/n of
+//! an inverse belongs to the pass before.
 //!
 //! Twiddle factors lie level by level: w_(2h)^j at h + j for j < h, w_(2h) being the root of
 //! order 2h. Those of the inverse are the same read backwards: w_(2h)^-j = -w_(2h)^(h - j).
@@ -133,13 +134,17 @@ fn twiddles<F: PrimeField>(log2: u32) -> Vec<F> {
     twiddles
 }
 
+/// 1 / n for n = 2^log2.
+fn inverse_of_size<F: PrimeField>(log2: u32) -> F {
+    F::from(1u64 << log2)
+        .inverse()
+        .expect("a power of two is not zero")
+}
+
 fn scales<F: PrimeField>(log2: u32) -> Vec<F> {
     let n = 1usize << log2;
     let mut scales = vec![F::ONE; n];
-    let n_inverse = F::from(n as u64)
-        .inverse()
-        .expect("a power of two is not zero");
-    scales[0] = n_inverse;
+    scales[0] = inverse_of_size(log2);
     // Place j + 2^k has, in reverse, the bit log2 - 1 - k more than place j.
     let mut step: F = root(log2 + 1);
     let steps: Vec<F> = (0..log2)
@@ -164,6 +169,11 @@ pub(crate) struct Ntt<F> {
     domain: Arc<Domain<F>>,
     vector: Arc<Vector>,
     passes: Vec<Pass>,
+    /// 1/n, by which an inverse multiplies behind its smallest levels, while they are at hand.
+    scale: Option<F>,
+    /// Elements of the largest unit, and the lines that they take.
+    unit_max: usize,
+    lines_max: usize,
     lanes: usize,
     butterfly_ns: f64,
     budget_ns: f64,
@@ -179,8 +189,8 @@ enum Pass {
     /// On contiguous blocks: the last levels of decimation in frequency with the inverse root,
     /// the scaling, the first levels of decimation in time with the root.
     Turn { levels: Levels },
-    /// Bit reversal, with a factor 1/n for an inverse.
-    Reverse { inverse: bool },
+    /// Bit reversal.
+    Reverse,
 }
 
 /// Levels with distances 2^low up to 2^(high - 1).
@@ -250,12 +260,8 @@ impl<F: PrimeField<Words = [u64; 4]> + Laned> Ntt<F> {
                 .map(move |&levels| Pass::Frequency { levels, inverse })
         };
         let passes: Vec<Pass> = match transform {
-            Transform::Forward => frequency(false)
-                .chain([Pass::Reverse { inverse: false }])
-                .collect(),
-            Transform::Inverse => frequency(true)
-                .chain([Pass::Reverse { inverse: true }])
-                .collect(),
+            Transform::Forward => frequency(false).chain([Pass::Reverse]).collect(),
+            Transform::Inverse => frequency(true).chain([Pass::Reverse]).collect(),
             Transform::Shift => {
                 let outer = &levels[..levels.len() - 1];
                 let inner = levels[levels.len() - 1];
@@ -267,6 +273,7 @@ impl<F: PrimeField<Words = [u64; 4]> + Laned> Ntt<F> {
             }
         };
         let unit_max = levels.iter().map(|levels| levels.unit()).max().unwrap_or(0);
+        let lines_max = engine.map_or(0, |e| levels::lines::<F>(e, unit_max));
         let kernel = Self {
             domain,
             vector,
@@ -274,11 +281,16 @@ impl<F: PrimeField<Words = [u64; 4]> + Laned> Ntt<F> {
             butterfly_ns: rates.butterfly_ns,
             budget_ns: rates.budget_ns,
             passes,
+            scale: (transform == Transform::Inverse).then(|| inverse_of_size(log2)),
+            unit_max,
+            lines_max,
         };
+        // Set aside here and first touched by the lane's own thread, for pages are zeroed by whoever
+        // touches them, and lanes do so side by side.
         let states = (0..passes_lanes(&kernel)).map(|_| Units {
             left: 0..0,
-            elements: vec![F::ZERO; unit_max],
-            lines: vec![Line::EMPTY; engine.map_or(0, |e| levels::lines::<F>(e, unit_max))],
+            elements: Vec::with_capacity(unit_max),
+            lines: Vec::with_capacity(lines_max),
         });
         let states: Vec<_> = states.collect();
         Staged::new(kernel, states)
@@ -291,7 +303,7 @@ impl<F: PrimeField<Words = [u64; 4]> + Laned> Ntt<F> {
             Pass::Frequency { levels, .. } | Pass::Time { levels } | Pass::Turn { levels } => {
                 n / levels.unit()
             }
-            Pass::Reverse { .. } => n.div_ceil(REVERSE_UNIT),
+            Pass::Reverse => n.div_ceil(REVERSE_UNIT),
         }
     }
 
@@ -305,7 +317,7 @@ impl<F: PrimeField<Words = [u64; 4]> + Laned> Ntt<F> {
             Pass::Turn { levels } => {
                 2.0 * butterflies(levels) + levels.unit() as f64 * self.butterfly_ns
             }
-            Pass::Reverse { .. } => REVERSE_UNIT as f64 * (self.butterfly_ns + REVERSE_NS),
+            Pass::Reverse => REVERSE_UNIT as f64 * REVERSE_NS,
         }
     }
 
@@ -336,10 +348,7 @@ impl<F: PrimeField<Words = [u64; 4]> + Laned> Ntt<F> {
     fn run_unit(&self, pass: Pass, unit: usize, state: &mut Units<F>) {
         let (Pass::Frequency { levels, .. } | Pass::Time { levels } | Pass::Turn { levels }) = pass
         else {
-            let Pass::Reverse { inverse } = pass else {
-                unreachable!("the other passes have levels")
-            };
-            return self.reverse(unit, inverse);
+            return self.reverse(unit);
         };
         let elements = &mut state.elements[..levels.unit()];
         let start = Self::unit_start(levels, unit);
@@ -350,11 +359,16 @@ impl<F: PrimeField<Words = [u64; 4]> + Laned> Ntt<F> {
                     Some(Scales::Lanes(lines)) => &lines[..],
                     _ => &[],
                 };
-                tables.run_unit(pass, start, scales, elements, &mut state.lines);
+                tables.run_unit(pass, start, scales, self.scale, elements, &mut state.lines);
             }
             Twiddles::Scalar(twiddles) => match pass {
                 Pass::Frequency { inverse, .. } => {
                     frequency_levels(levels, start, inverse, twiddles, elements);
+                    if let Some(scale) = self.scale.filter(|_| levels.low == 0) {
+                        for element in &mut *elements {
+                            *element *= scale;
+                        }
+                    }
                 }
                 Pass::Time { .. } => time_levels(levels, start, twiddles, elements),
                 Pass::Turn { .. } => {
@@ -367,35 +381,24 @@ impl<F: PrimeField<Words = [u64; 4]> + Laned> Ntt<F> {
                     }
                     time_levels(levels, start, twiddles, elements);
                 }
-                Pass::Reverse { .. } => unreachable!("done above"),
+                Pass::Reverse => unreachable!("done above"),
             },
         }
         self.store(levels, start, elements);
     }
 
     /// Swaps the pairs whose smaller index is in the unit. A pair belongs to one unit alone.
-    fn reverse(&self, unit: usize, inverse: bool) {
+    fn reverse(&self, unit: usize) {
         let n = self.vector.len();
         let shift = usize::BITS - n.ilog2();
-        let n_inverse = if inverse {
-            F::from(n as u64)
-                .inverse()
-                .expect("a power of two is not zero")
-        } else {
-            F::ONE
-        };
         for i in unit * REVERSE_UNIT..((unit + 1) * REVERSE_UNIT).min(n) {
             let j = i.reverse_bits() >> shift;
             if j < i {
                 continue;
             }
-            let (mut x, mut y) = (self.vector.element::<F>(i), self.vector.element::<F>(j));
-            if inverse {
-                x *= n_inverse;
-                y *= n_inverse;
-            }
-            self.vector.set_element(i, y);
-            self.vector.set_element(j, x);
+            let (x, y) = (self.vector.words(i), self.vector.words(j));
+            self.vector.set_words(i, y);
+            self.vector.set_words(j, x);
         }
     }
 }
@@ -431,7 +434,7 @@ impl<F: PrimeField<Words = [u64; 4]> + Laned> Kernel for Ntt<F> {
             Pass::Frequency { inverse: true, .. } => "ntt.inverse",
             Pass::Frequency { inverse: false, .. } | Pass::Time { .. } => "ntt.forward",
             Pass::Turn { .. } => "ntt.shift",
-            Pass::Reverse { .. } => "ntt.reverse",
+            Pass::Reverse => "ntt.reverse",
         }
     }
 
@@ -440,6 +443,8 @@ impl<F: PrimeField<Words = [u64; 4]> + Laned> Kernel for Ntt<F> {
     }
 
     fn begin(&self, stage: usize, lane: usize, state: &mut Units<F>) {
+        state.elements.resize(self.unit_max, F::ZERO);
+        state.lines.resize(self.lines_max, Line::EMPTY);
         state.left = share(self.units(self.passes[stage]), self.open(stage), lane);
     }
 
@@ -606,7 +611,7 @@ pub(crate) fn trial<F: PrimeField + Laned>(engine: Engine) -> (usize, impl FnMut
         levels,
         inverse: true,
     };
-    let run = move || tables.run_unit(pass, 0, &[], &mut elements, &mut lines);
+    let run = move || tables.run_unit(pass, 0, &[], None, &mut elements, &mut lines);
     ((log2 as usize) << (log2 - 1), run)
 }
 

@@ -4,19 +4,24 @@
 //! begin (4 bytes a row); and if the file's entries are not in the order of rows, also the order
 //! in which to take them (4 bytes an entry), made by a counting sort. An entry's value is the
 //! coefficient times R^2, so that one Montgomery product with the plain witness gives the term in
-//! Montgomery form. A quantum may end within a row: the row's two sums are the lane's state.
+//! Montgomery form. Terms are multiplied a block at a time, on an engine where there is one, and
+//! then added up row by row. A quantum may end within a row: the row's two sums are the lane's
+//! state.
 
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use zeroize::Zeroize;
 
 use crate::device::{CurveId, DeviceError, Plan, Progress};
 use crate::field::PrimeField;
+use crate::lanes::{Engine, Laned};
 
 use super::Staged;
 use super::calibration::CurveRates;
+use super::elementwise::products;
 use super::plan::{Kernel, share};
 use super::vector::Vector;
 
@@ -186,29 +191,53 @@ pub(crate) struct Product<F> {
     a: Arc<Vector>,
     b: Arc<Vector>,
     lanes: usize,
+    engine: Option<Engine>,
     /// Entries in a quantum, a row counting as one more.
     quantum: usize,
     field: PhantomData<F>,
 }
 
 /// What a lane keeps between quanta.
-#[derive(Default)]
-pub(crate) struct Rows<F> {
+pub(crate) struct Rows<F: Zeroize> {
     /// Rows not yet written.
     rows: Range<usize>,
     /// The next entry, in the order of rows.
     place: usize,
     /// Sums of the first row so far: A, B.
     sums: [F; 2],
+    /// Room for a block of witness elements, whose terms take their place, and of values. They
+    /// hold nothing of value between quanta.
+    terms: [F; BLOCK],
+    values: [F; BLOCK],
 }
 
-impl<F: PrimeField<Words = [u64; 4]>> Product<F> {
+impl<F: PrimeField> Default for Rows<F> {
+    fn default() -> Self {
+        Self {
+            rows: 0..0,
+            place: 0,
+            sums: [F::ZERO; 2],
+            terms: [F::ZERO; BLOCK],
+            values: [F::ZERO; BLOCK],
+        }
+    }
+}
+
+/// Terms are parts of a witness.
+impl<F: Zeroize> Drop for Rows<F> {
+    fn drop(&mut self) {
+        self.sums.zeroize();
+        self.terms.zeroize();
+    }
+}
+
+impl<F: PrimeField<Words = [u64; 4]> + Laned> Product<F> {
     pub(crate) fn plan(
         matrix: Arc<Matrix>,
         witness: Arc<Vector>,
-        a: Arc<Vector>,
-        b: Arc<Vector>,
+        [a, b]: [Arc<Vector>; 2],
         lanes: usize,
+        engine: Option<Engine>,
         rates: &CurveRates,
     ) -> Arc<dyn Plan> {
         let lanes = lanes
@@ -220,10 +249,38 @@ impl<F: PrimeField<Words = [u64; 4]>> Product<F> {
             a,
             b,
             lanes,
+            engine,
             quantum: rates.units(rates.entry_ns),
             field: PhantomData,
         };
         Staged::new(kernel, (0..lanes).map(|_| Rows::default()))
+    }
+
+    /// Computes the terms of the next entries, no more than a block.
+    fn multiply(&self, count: usize, state: &mut Rows<F>) {
+        let terms = &mut state.terms[..count];
+        for (i, (term, value)) in terms.iter_mut().zip(&mut state.values).enumerate() {
+            let entry = self.matrix.entry(state.place + i);
+            // The plain integer w taken for a Montgomery form: w (k R^2) / R = k w R. The value,
+            // whose range nobody has checked, stands second, where any is allowed.
+            *term = F::from_montgomery_words(self.witness.words(entry.column as usize));
+            *value = F::from_montgomery_le_unchecked(entry.value);
+        }
+        products(self.engine, terms, &state.values, None);
+    }
+
+    /// Writes the sums of those rows whose entries have all been added, until the quantum ends.
+    fn write(&self, state: &mut Rows<F>, left: &mut usize) {
+        while *left > 0
+            && !Range::is_empty(&state.rows)
+            && self.matrix.start(state.rows.start + 1) <= state.place
+        {
+            *left -= 1;
+            self.a.set_element(state.rows.start, state.sums[0]);
+            self.b.set_element(state.rows.start, state.sums[1]);
+            state.sums = [F::ZERO; 2];
+            state.rows.start += 1;
+        }
     }
 
     /// The first row of a lane: the cost of all rows before a row, its entries and one for
@@ -245,7 +302,7 @@ impl<F: PrimeField<Words = [u64; 4]>> Product<F> {
     }
 }
 
-impl<F: PrimeField<Words = [u64; 4]>> Kernel for Product<F> {
+impl<F: PrimeField<Words = [u64; 4]> + Laned> Kernel for Product<F> {
     type Lane = Rows<F>;
 
     fn stages(&self) -> usize {
@@ -267,40 +324,43 @@ impl<F: PrimeField<Words = [u64; 4]>> Kernel for Product<F> {
             self.lane_start(lane + 1)
         };
         let start = self.lane_start(lane);
-        *state = Rows {
-            rows: start..end,
-            place: self.matrix.start(start),
-            sums: [F::ZERO; 2],
-        };
+        state.rows = start..end;
+        state.place = self.matrix.start(start);
     }
 
     fn run(&self, _: usize, _: usize, state: &mut Rows<F>) -> Result<Progress, &'static str> {
         let mut left = self.quantum;
-        while !Range::is_empty(&state.rows) {
-            let row_end = self.matrix.start(state.rows.start + 1);
-            let end = row_end.min(state.place.saturating_add(left));
-            left -= end - state.place;
-            for place in state.place..end {
-                let entry = self.matrix.entry(place);
-                // The plain integer w taken for a Montgomery form: w (k R^2) / R = k w R. The
-                // value, whose range nobody has checked, stands second, where any is allowed.
-                let witness = F::from_montgomery_words(self.witness.words(entry.column as usize));
-                let value = F::from_montgomery_le_unchecked(entry.value);
-                state.sums[entry.matrix as usize] += witness * value;
+        loop {
+            self.write(state, &mut left);
+            if Range::is_empty(&state.rows) {
+                return Ok(Progress::Done);
             }
-            state.place = end;
-            if end < row_end || left == 0 {
+            if left == 0 {
                 return Ok(Progress::More);
             }
-            left -= 1;
-            self.a.set_element(state.rows.start, state.sums[0]);
-            self.b.set_element(state.rows.start, state.sums[1]);
-            state.sums = [F::ZERO; 2];
-            state.rows.start += 1;
+            // The first row has entries left, so there is at least one.
+            let entries = self.matrix.start(state.rows.end) - state.place;
+            let count = entries.min(BLOCK).min(left);
+            left -= count;
+            self.multiply(count, state);
+            for i in 0..count {
+                if self.matrix.start(state.rows.start + 1) <= state.place {
+                    self.write(state, &mut left);
+                    if left == 0 {
+                        // The rest of the block comes again.
+                        return Ok(Progress::More);
+                    }
+                }
+                let matrix = self.matrix.entry(state.place).matrix;
+                state.sums[matrix as usize] += state.terms[i];
+                state.place += 1;
+            }
         }
-        Ok(Progress::Done)
     }
 }
 
 /// Cost below which another lane is not worth its opening.
 const LANE_MIN: usize = 256;
+
+/// Entries of a block.
+const BLOCK: usize = 64;

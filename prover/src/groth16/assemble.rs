@@ -11,7 +11,8 @@
 //! The paper, and snarkjs, write the end of pi_c as r (beta + B + s delta) - r s delta: the same
 //! point for two multiplications more.
 //!
-//! r delta and s delta need no sum, so `mask` makes them while the sums are still running.
+//! r delta and s delta need no sum, so `mask` makes them while the sums are still running; pi_a,
+//! pi_b and s pi_a need two of the five, so `assemble_ab` makes them while others run.
 
 use std::sync::OnceLock;
 
@@ -22,25 +23,33 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::blinding::Blinding;
 use crate::format::ZkeyHeader;
-use crate::format::json::{Point, Proof};
+use crate::format::json::Point;
 
-/// The sums that a device made: affine points in the layout of keys. That over C is absent for
-/// a circuit without private wires.
-pub(super) struct Sums {
-    pub(super) a: Option<Vec<u8>>,
-    pub(super) b1: Option<Vec<u8>>,
-    pub(super) b2: Option<Vec<u8>>,
-    pub(super) c: Option<Vec<u8>>,
-    pub(super) h: Option<Vec<u8>>,
-}
+/// A sum that a device made: an affine point in the layout of keys. Absent is what a device made
+/// no point of.
+pub(super) type Sum = Option<Vec<u8>>;
 
-/// Makes one proof, in two quanta.
+/// Makes one proof, in three quanta. The errors name a sum that is no point.
 pub(super) trait Assembly: Send + Sync {
     /// Computes what depends on the blinding alone.
     fn mask(&self, blinding: &Blinding);
 
-    /// Computes the proof, after `mask`. The error names a sum that is no point.
-    fn assemble(&self, sums: &Sums, blinding: &Blinding) -> Result<Proof, &'static str>;
+    /// Computes pi_a and pi_b, after `mask`.
+    fn assemble_ab(
+        &self,
+        a: &Sum,
+        b2: &Sum,
+        blinding: &Blinding,
+    ) -> Result<(Point, Point), &'static str>;
+
+    /// Computes pi_c, after `assemble_ab`. A circuit without private wires has no sum over C.
+    fn assemble_c(
+        &self,
+        b1: &Sum,
+        c: Option<&Sum>,
+        h: &Sum,
+        blinding: &Blinding,
+    ) -> Result<Point, &'static str>;
 }
 
 /// An assembly for a key with this header, whose points must be points.
@@ -77,12 +86,22 @@ struct Fixed<C: Curve> {
     delta_g1: Affine<C::Fq>,
     delta_g2: Affine<C::Fq2>,
     masks: OnceLock<Masks<C>>,
+    turned: OnceLock<Turned<C>>,
 }
 
 /// alpha + r delta in G1, beta + s delta in G2. With these, a proof could be unmasked.
 struct Masks<C: Curve> {
     a: Projective<C::Fq>,
     b: Projective<C::Fq2>,
+}
+
+/// s pi_a, from which s could be told.
+struct Turned<C: Curve>(Projective<C::Fq>);
+
+impl<C: Curve> Drop for Turned<C> {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
 }
 
 impl<C: Curve> Drop for Masks<C> {
@@ -101,6 +120,7 @@ impl<C: Curve> Fixed<C> {
             delta_g1: Affine::from_bytes_unchecked(&header.delta_g1),
             delta_g2: Affine::from_bytes_unchecked(&header.delta_g2),
             masks: OnceLock::new(),
+            turned: OnceLock::new(),
         }
     }
 
@@ -117,33 +137,41 @@ impl<C: Curve> Assembly for Fixed<C> {
         self.masks(blinding);
     }
 
-    fn assemble(&self, sums: &Sums, blinding: &Blinding) -> Result<Proof, &'static str> {
+    fn assemble_ab(
+        &self,
+        a: &Sum,
+        b2: &Sum,
+        blinding: &Blinding,
+    ) -> Result<(Point, Point), &'static str> {
         let masks = self.masks(blinding);
-        let a = masks.a + sum::<C::Fq>("A", &sums.a)?;
-        let b = masks.b + sum::<C::Fq2>("B2", &sums.b2)?;
-        let b1 = Projective::from(sum::<C::Fq>("B1", &sums.b1)?) + self.beta_g1;
-        let c = match &sums.c {
-            Some(_) => sum::<C::Fq>("C", &sums.c)?,
-            None => Affine::INFINITY,
+        let a = masks.a + sum::<C::Fq>("A", a)?;
+        let b = masks.b + sum::<C::Fq2>("B2", b2)?;
+        self.turned
+            .get_or_init(|| Turned(a.mul_canonical(&*words(blinding.s()))));
+        Ok((point(&a), point(&b)))
+    }
+
+    fn assemble_c(
+        &self,
+        b1: &Sum,
+        c: Option<&Sum>,
+        h: &Sum,
+        blinding: &Blinding,
+    ) -> Result<Point, &'static str> {
+        let Some(Turned(turned)) = self.turned.get() else {
+            unreachable!("assemble_c comes after assemble_ab");
         };
-        let c = Projective::from(sum::<C::Fq>("H", &sums.h)?)
-            + c
-            + a.mul_canonical(&*words(blinding.s()))
-            + b1.mul_canonical(&*words(blinding.r()));
-        Ok(Proof {
-            curve: C::ID,
-            a: point(&a),
-            b: point(&b),
-            c: point(&c),
-        })
+        let b1 = Projective::from(sum::<C::Fq>("B1", b1)?) + self.beta_g1;
+        let c = c.map_or(Ok(Affine::INFINITY), |c| sum::<C::Fq>("C", c))?;
+        let h = Projective::from(sum::<C::Fq>("H", h)?);
+        Ok(point(
+            &(h + c + *turned + b1.mul_canonical(&*words(blinding.r()))),
+        ))
     }
 }
 
 /// A sum as a point.
-fn sum<F: Coordinate>(
-    name: &'static str,
-    bytes: &Option<Vec<u8>>,
-) -> Result<Affine<F>, &'static str> {
+fn sum<F: Coordinate>(name: &'static str, bytes: &Sum) -> Result<Affine<F>, &'static str> {
     let bytes = bytes.as_deref().unwrap_or_default();
     Affine::from_bytes(bytes).ok_or(name)
 }

@@ -3,13 +3,15 @@
 //! ```text
 //! product ─ multiply ─┬ shift a ┬ multiply-subtract ─ msm H ─┐
 //!                     ├ shift b ┤                            │
-//!                     └ shift c ┘                            ├ assemble ─┬ pair ─ exponentiate
-//! msm A ── msm B1 ── msm B2 ── msm C ── mask ────────────────┘           │
-//! inputs ────────────────────────────────────────────────────────────────┘
+//!                     └ shift c ┘              msm C, msm B1 ┼ assemble c ─┐
+//! mask   ─┐                                                  │             │
+//! msm B2 ─┼ assemble a, b ─┬─────────────────────────────────┘             │
+//! msm A  ─┘                ├ pair a, b ────────────────────────────────────┴ pair c ─ exponentiate
+//! inputs ──────────────────┘
 //! ```
 //!
-//! (`msm A` to `mask` are five independent nodes.) The nodes on the left may start at once: the
-//! four sums over the witness run beside the transforms. A node's stages run one after another;
+//! (`msm C` and `msm B1` are two independent nodes.) Nodes that wait for nothing may start at once:
+//! the four sums over the witness run beside the transforms. A node's stages run one after another;
 //! the lanes of a stage run beside each other; the quanta of a lane run in order. What may be
 //! run next is a [`Task`], a token of one word; [`Job::run`] runs one quantum of it on the
 //! calling thread and never waits for another. There is no thread and no queue here: the caller
@@ -28,7 +30,11 @@
 //! All memory that the computation needs is set aside by [`Job::new`]. After that a worker
 //! allocates only a few points: when the sums are assembled, and within `ark`'s pairing.
 //!
-//! The proof is made only to be checked: `pair` and `exponentiate` are the verifier of
+//! What runs at the very end runs alone, so little is left for it: A and B are put together and
+//! paired as soon as their sums have ended, and the sum that starts last is that over B1, which has
+//! the fewest points, so that its tasks are the shortest to wait for.
+//!
+//! The proof is made only to be checked: the two `pair` and `exponentiate` are the verifier of
 //! `ark-groth16`, and [`Job::proof`] is empty until it has agreed. A witness that does not
 //! satisfy the circuit ends here, with [`ProveError::SelfCheck`]; so does a broken key, a
 //! flipped bit in memory or a wrong kernel. None of them leaves the box as a proof.
@@ -40,11 +46,11 @@ use std::sync::{Arc, OnceLock};
 
 use caldera_kernels::{CurveId, DeviceError, Form, Plan, Progress, Transform, Work};
 
-use super::assemble::{Assembly, Sums};
+use super::assemble::{Assembly, Sum};
 use super::blinding::{Blinding, EntropyError};
 use super::key::{Holdings, ProvingKey};
 use super::verify::{Verification, VerifyError};
-use crate::format::json::{Proof, PublicInputs};
+use crate::format::json::{Point, Proof, PublicInputs};
 use crate::format::{FormatError, Wtns};
 
 /// One proof under way. See the top of this file.
@@ -60,6 +66,8 @@ pub struct Job {
     assembly: Box<dyn Assembly>,
     verification: Box<dyn Verification>,
     public: PublicInputs,
+    /// A and B of the candidate.
+    ab: OnceLock<(Point, Point)>,
     candidate: OnceLock<Proof>,
     outcome: OnceLock<Result<Proof, ProveError>>,
     started: AtomicBool,
@@ -244,6 +252,7 @@ impl Job {
             assembly: key.assembly(),
             verification,
             public,
+            ab: OnceLock::new(),
             candidate: OnceLock::new(),
             outcome: OnceLock::new(),
             started: AtomicBool::new(false),
@@ -430,7 +439,7 @@ impl Job {
         }
         if index == EXPONENTIATE {
             let Some(proof) = self.candidate.get() else {
-                unreachable!("exponentiate comes after pair, which comes after assemble");
+                unreachable!("exponentiate comes after pair c, which comes after assemble c");
             };
             // A cancellation may have come first; then it stands.
             return match self.outcome.set(Ok(proof.clone())) {
@@ -452,46 +461,72 @@ impl Job {
     /// One quantum of what runs on the host whatever the device is.
     fn run_host(&self, task: Task) -> Result<Progress, ProveError> {
         let refused = |error| self.fail(ProveError::SelfCheck(error));
+        let no_point = |sum| self.fail(ProveError::Sum { sum });
         let done = |()| Progress::Done;
         match task.node as usize {
             MASK => {
                 self.assembly.mask(&self.blinding);
                 Ok(Progress::Done)
             }
-            ASSEMBLE => {
-                let proof = self
+            ASSEMBLE_AB => {
+                let (a, b2) = (self.sum(MSM_A), self.sum(MSM_B2));
+                let ab = self
                     .assembly
-                    .assemble(&self.sums(), &self.blinding)
-                    .map_err(|sum| self.fail(ProveError::Sum { sum }))?;
+                    .assemble_ab(&a, &b2, &self.blinding)
+                    .map_err(no_point)?;
+                match self.ab.set(ab) {
+                    Ok(()) => Ok(Progress::Done),
+                    Err(_) => Err(self.fail(ProveError::Task(task.to_bits()))),
+                }
+            }
+            ASSEMBLE_C => {
+                let Some((a, b)) = self.ab.get() else {
+                    unreachable!("assemble c comes after assemble a, b");
+                };
+                let (b1, h) = (self.sum(MSM_B1), self.sum(MSM_H));
+                // A circuit without private wires has no sum over C.
+                let c = match &self.nodes[MSM_C].body {
+                    Body::Nothing => None,
+                    _ => Some(self.sum(MSM_C)),
+                };
+                let c = self
+                    .assembly
+                    .assemble_c(&b1, c.as_ref(), &h, &self.blinding)
+                    .map_err(no_point)?;
+                let proof = Proof {
+                    curve: self.key.curve(),
+                    a: a.clone(),
+                    b: b.clone(),
+                    c,
+                };
                 match self.candidate.set(proof) {
                     Ok(()) => Ok(Progress::Done),
                     Err(_) => Err(self.fail(ProveError::Task(task.to_bits()))),
                 }
             }
             INPUTS => self.verification.inputs().map_err(refused),
-            PAIR => {
-                let Some(proof) = self.candidate.get() else {
-                    unreachable!("pair comes after assemble");
+            PAIR_AB => {
+                let Some((a, b)) = self.ab.get() else {
+                    unreachable!("pair a, b comes after assemble a, b");
                 };
-                self.verification.pair(proof).map_err(refused)
+                self.verification.pair_ab(a, b).map_err(refused)
+            }
+            PAIR_C => {
+                let Some(proof) = self.candidate.get() else {
+                    unreachable!("pair c comes after assemble c");
+                };
+                self.verification.pair_c(proof).map(done).map_err(refused)
             }
             EXPONENTIATE => self.verification.exponentiate().map(done).map_err(refused),
             _ => Err(self.fail(ProveError::Task(task.to_bits()))),
         }
     }
 
-    /// The five sums. All have ended: `assemble` waits for them.
-    fn sums(&self) -> Sums {
-        let sum = |node: usize| match &self.nodes[node].body {
+    /// What a sum that has ended came to.
+    fn sum(&self, node: usize) -> Sum {
+        match &self.nodes[node].body {
             Body::Device(plan) => plan.point(),
             _ => None,
-        };
-        Sums {
-            a: sum(MSM_A),
-            b1: sum(MSM_B1),
-            b2: sum(MSM_B2),
-            c: sum(MSM_C),
-            h: sum(MSM_H),
         }
     }
 
@@ -612,16 +647,18 @@ const SHIFT_B: usize = 3;
 const SHIFT_C: usize = 4;
 const QUOTIENT: usize = 5;
 const MSM_H: usize = 6;
-const MSM_B2: usize = 7;
-const MSM_A: usize = 8;
-const MSM_B1: usize = 9;
-const MSM_C: usize = 10;
-const MASK: usize = 11;
-const INPUTS: usize = 12;
-const ASSEMBLE: usize = 13;
-const PAIR: usize = 14;
-const EXPONENTIATE: usize = 15;
-const NODES: usize = 16;
+const MASK: usize = 7;
+const INPUTS: usize = 8;
+const MSM_B2: usize = 9;
+const MSM_A: usize = 10;
+const MSM_C: usize = 11;
+const MSM_B1: usize = 12;
+const ASSEMBLE_AB: usize = 13;
+const PAIR_AB: usize = 14;
+const ASSEMBLE_C: usize = 15;
+const PAIR_C: usize = 16;
+const EXPONENTIATE: usize = 17;
+const NODES: usize = 18;
 
 /// A node's name and what it waits for.
 struct Edges {
@@ -638,15 +675,17 @@ const GRAPH: [Edges; NODES] = [
     edges("shift-c", &[MULTIPLY]),
     edges("quotient", &[SHIFT_A, SHIFT_B, SHIFT_C]),
     edges("msm-h", &[QUOTIENT]),
-    edges("msm-b2", &[]),
-    edges("msm-a", &[]),
-    edges("msm-b1", &[]),
-    edges("msm-c", &[]),
     edges("mask", &[]),
     edges("verify.inputs", &[]),
-    edges("assemble", &[MSM_H, MSM_B2, MSM_A, MSM_B1, MSM_C, MASK]),
-    edges("verify.pair", &[INPUTS, ASSEMBLE]),
-    edges("verify.exponentiate", &[PAIR]),
+    edges("msm-b2", &[]),
+    edges("msm-a", &[]),
+    edges("msm-c", &[]),
+    edges("msm-b1", &[]),
+    edges("assemble.ab", &[MSM_A, MSM_B2, MASK]),
+    edges("verify.pair-ab", &[INPUTS, ASSEMBLE_AB]),
+    edges("assemble.c", &[MSM_H, MSM_B1, MSM_C, ASSEMBLE_AB]),
+    edges("verify.pair-c", &[PAIR_AB, ASSEMBLE_C]),
+    edges("verify.exponentiate", &[PAIR_C]),
 ];
 
 const fn edges(name: &'static str, after: &'static [usize]) -> Edges {

@@ -15,7 +15,10 @@
 //! `ark-groth16` and `ark-ec` do the mathematics and share no code with our prover, so the
 //! self-check of a job is this very file. There it must not hold a core for long, so the
 //! verifier is cut where the mathematics has joints: a few inputs at a time, the points, the
-//! Miller loop, the final exponentiation. [`verify`] is the same pieces in a row.
+//! Miller loops, the final exponentiation. A Miller loop of several pairs is the product of their
+//! loops, so what does not need C is multiplied while the sums that make C still run: after them
+//! one loop of three is left, on a point that was prepared with the key. [`verify`] is the same
+//! pieces in a row.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -27,7 +30,7 @@ use ark_groth16::{PreparedVerifyingKey, VerifyingKey};
 use ark_serialize::{CanonicalDeserialize, CanonicalSerialize};
 use caldera_kernels::{CurveId, Progress};
 
-use crate::format::json::{Proof, PublicInputs, VerificationKey};
+use crate::format::json::{Point, Proof, PublicInputs, VerificationKey};
 
 /// Why a proof was refused, or could not be judged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -89,7 +92,8 @@ pub fn verify(
 ) -> Result<(), VerifyError> {
     let verification = prepare(key)?.begin(inputs)?;
     while verification.inputs()? == Progress::More {}
-    while verification.pair(proof)? == Progress::More {}
+    while verification.pair_ab(&proof.a, &proof.b)? == Progress::More {}
+    verification.pair_c(proof)?;
     verification.exponentiate()
 }
 
@@ -104,13 +108,19 @@ pub(super) trait Verifier: Send + Sync {
     fn alpha_beta(&self) -> Vec<u8>;
 }
 
-/// One verification in quanta: `inputs` and `pair` until each says `Done`, then `exponentiate`.
+/// One verification in quanta: `inputs` and `pair_ab` until each says `Done`, then `pair_c`, then
+/// `exponentiate`.
 pub(super) trait Verification: Send + Sync {
     /// Adds a few public inputs to the sum over IC.
     fn inputs(&self) -> Result<Progress, VerifyError>;
 
-    /// First quantum: checks the proof's points. Second: the Miller loop, after all inputs.
-    fn pair(&self, proof: &Proof) -> Result<Progress, VerifyError>;
+    /// First quantum: checks A and B. Second: the Miller loop of what is paired with B and with
+    /// gamma, after all inputs.
+    fn pair_ab(&self, a: &Point, b: &Point) -> Result<Progress, VerifyError>;
+
+    /// Checks C and multiplies by the Miller loop of what is paired with delta. A proof whose A
+    /// and B are not those that `pair_ab` had is refused: nobody has judged it.
+    fn pair_c(&self, proof: &Proof) -> Result<(), VerifyError>;
 
     /// The final exponentiation, and the verdict.
     fn exponentiate(&self) -> Result<(), VerifyError>;
@@ -226,7 +236,7 @@ impl<E: Suite> Verifier for Prepared<E> {
             state: Mutex::new(State {
                 sum: ic[0].into_group(),
                 inputs_added: 0,
-                points: None,
+                judged: None,
                 product: None,
             }),
             inputs,
@@ -254,9 +264,16 @@ struct State<E: Pairing> {
     /// IC_0 + sum of x_i IC_i over the inputs added.
     sum: E::G1,
     inputs_added: usize,
-    /// A, B and C, once they have been checked.
-    points: Option<(E::G1Affine, E::G2Affine, E::G1Affine)>,
+    /// A and B, once they have been checked.
+    judged: Option<Judged<E>>,
     product: Option<MillerLoopOutput<E>>,
+}
+
+/// A and B as they were given, and as `ark` has them.
+struct Judged<E: Pairing> {
+    given: (Point, Point),
+    a: E::G1Affine,
+    b: E::G2Affine,
 }
 
 impl<E: Pairing> Equation<E> {
@@ -282,31 +299,46 @@ impl<E: Suite> Verification for Equation<E> {
         })
     }
 
-    fn pair(&self, proof: &Proof) -> Result<Progress, VerifyError> {
+    fn pair_ab(&self, a: &Point, b: &Point) -> Result<Progress, VerifyError> {
         let state = &mut *self.state();
-        let Some((a, b, c)) = state.points else {
-            curve_of("proof", E::CURVE, proof.curve)?;
-            state.points = Some((
-                E::g1("pi_a", proof.a.bytes())?,
-                E::g2("pi_b", proof.b.bytes())?,
-                E::g1("pi_c", proof.c.bytes())?,
-            ));
+        let Some(judged) = &state.judged else {
+            curve_of("proof", E::CURVE, a.curve())?;
+            state.judged = Some(Judged {
+                a: E::g1("pi_a", a.bytes())?,
+                b: E::g2("pi_b", b.bytes())?,
+                given: (a.clone(), b.clone()),
+            });
             return Ok(Progress::More);
         };
-        // The pairs that ark_groth16::verify_proof_with_prepared_inputs multiplies.
+        // These pairs and that of `pair_c` are those that
+        // ark_groth16::verify_proof_with_prepared_inputs multiplies.
         state.product = Some(E::multi_miller_loop(
             [
-                E::G1Prepared::from(a),
+                E::G1Prepared::from(judged.a),
                 E::G1Prepared::from(state.sum.into_affine()),
-                E::G1Prepared::from(c),
             ],
             [
-                E::G2Prepared::from(b),
+                E::G2Prepared::from(judged.b),
                 self.key.gamma_g2_neg_pc.clone(),
-                self.key.delta_g2_neg_pc.clone(),
             ],
         ));
         Ok(Progress::Done)
+    }
+
+    fn pair_c(&self, proof: &Proof) -> Result<(), VerifyError> {
+        let state = &mut *self.state();
+        curve_of("proof", E::CURVE, proof.curve)?;
+        let given = state.judged.as_ref().map(|judged| &judged.given);
+        if given.is_none_or(|(a, b)| *a != proof.a || *b != proof.b) {
+            return Err(VerifyError::Refused);
+        }
+        let c = E::g1("pi_c", proof.c.bytes())?;
+        let delta = self.key.delta_g2_neg_pc.clone();
+        let of_c = E::miller_loop(E::G1Prepared::from(c), delta);
+        if let Some(product) = &mut state.product {
+            product.0 *= of_c.0;
+        }
+        Ok(())
     }
 
     fn exponentiate(&self) -> Result<(), VerifyError> {
@@ -337,3 +369,61 @@ fn curve_of(what: &'static str, expected: CurveId, got: CurveId) -> Result<(), V
 /// A multiplication by a public input takes 0.1 to 0.2 ms on a core of 2021, so eight stay
 /// within a quantum of 2 ms.
 const INPUTS_PER_QUANTUM: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use caldera_kernels::Group;
+    use caldera_kernels::cpu::{CpuConfig, CpuDevice};
+
+    use super::*;
+    use crate::format::Zkey;
+    use crate::groth16::{ProvingKey, Synthetic, prove, setup_synthetic};
+
+    fn negative<P: SWCurveConfig>(what: &'static str, given: &Point) -> Point {
+        let affine = -point::<P>(what, given.bytes()).expect("a point of a proof");
+        let mut bytes = Vec::new();
+        for coordinate in [affine.x, affine.y] {
+            coordinate
+                .serialize_uncompressed(&mut bytes)
+                .expect("a vector takes all that is written to it");
+        }
+        Point::from_bytes(given.curve(), given.group(), &bytes).expect("a point again")
+    }
+
+    /// (-A, -B, C) is as valid a proof as (A, B, C), but not the one whose A and B were paired.
+    #[test]
+    fn only_the_proof_that_was_judged_is_accepted() {
+        let circuit = Synthetic {
+            curve: CurveId::Bn254,
+            domain_log2: 3,
+            dense: 0.5,
+            seed: [7; 32],
+        };
+        let mut file = Vec::new();
+        let witness = setup_synthetic(&circuit, 1, &mut file, &mut |_| ()).expect("a key");
+        let zkey = Zkey::parse(Bytes::from(file)).expect("our own key");
+        let device = CpuDevice::new(CpuConfig {
+            quantum: Duration::from_millis(2),
+            lanes: 1,
+        });
+        let key = ProvingKey::load(&zkey, device).expect("our own key");
+        let (proof, inputs) = prove(&key, witness, 1, &mut |_, _| ()).expect("a proof");
+        let twin = Proof {
+            a: negative::<ark_bn254::g1::Config>("pi_a", &proof.a),
+            b: negative::<ark_bn254::g2::Config>("pi_b", &proof.b),
+            ..proof.clone()
+        };
+        assert_eq!(twin.b.group(), Group::G2);
+        assert_ne!(twin, proof);
+        let judge = |proof: &Proof| verify(key.verification_key(), proof, &inputs);
+        assert_eq!((judge(&proof), judge(&twin)), (Ok(()), Ok(())));
+
+        let verification = key.verifier().begin(&inputs).expect("its own inputs");
+        while verification.inputs().expect("inputs") == Progress::More {}
+        while verification.pair_ab(&proof.a, &proof.b).expect("points") == Progress::More {}
+        assert_eq!(verification.pair_c(&twin), Err(VerifyError::Refused));
+    }
+}

@@ -62,12 +62,14 @@ impl<F: PrimeField + Laned> Tables<F> {
     }
 
     /// Does a pass's levels on the elements of one unit that begins at `start` in the transform.
-    /// `scratch` has the lines that [`lines`] says; `scales` are those of [`turned`], for a turn.
+    /// `scratch` has the lines that [`lines`] says; `scales` are those of [`turned`], for a turn;
+    /// `scale` multiplies all elements behind the smallest levels of decimation in frequency.
     pub(super) fn run_unit(
         &self,
         pass: Pass,
         start: usize,
         scales: &[Line],
+        scale: Option<F>,
         elements: &mut [F],
         scratch: &mut [Line],
     ) {
@@ -76,6 +78,7 @@ impl<F: PrimeField + Laned> Tables<F> {
             pass,
             start,
             scales,
+            scale,
             elements,
             scratch,
         });
@@ -139,6 +142,7 @@ struct Unit<'a, F> {
     pass: Pass,
     start: usize,
     scales: &'a [Line],
+    scale: Option<F>,
     elements: &'a mut [F],
     scratch: &'a mut [Line],
 }
@@ -165,9 +169,15 @@ impl<F: PrimeField> Task<F> for Unit<'_, F> {
                 frequency(lanes, &place, table, vectors);
                 if levels.low == 0 {
                     let roots = small_roots(lanes, &self.tables.small, inverted);
+                    let scale = self.scale.map(|scale| lanes.pack(&[scale; WIDTH_MAX]));
                     for block in vectors.chunks_exact_mut(L::WIDTH) {
                         lanes.turn(block);
                         frequency_small(lanes, &roots, block);
+                        if let Some(scale) = scale {
+                            for x in &mut *block {
+                                *x = lanes.mul(*x, scale);
+                            }
+                        }
                         lanes.turn(block);
                     }
                 }
@@ -199,7 +209,7 @@ impl<F: PrimeField> Task<F> for Unit<'_, F> {
                 }
                 time(lanes, &place, forward, vectors);
             }
-            Pass::Reverse { .. } => unreachable!("a reversal has no butterflies"),
+            Pass::Reverse => unreachable!("a reversal has no butterflies"),
         }
         for (vector, elements) in vectors.iter().zip(self.elements.chunks_exact_mut(L::WIDTH)) {
             lanes.put(*vector, elements);
