@@ -50,12 +50,18 @@ impl Bench {
         ));
         let runs = duel(contenders, self.rounds)?;
         for record in records(case, &runs, &self.origin) {
-            if let Some(results) = &mut self.results {
-                results.append(&record)?;
-            }
-            self.records.push(record);
+            self.keep(record)?;
         }
         Ok(runs)
+    }
+
+    /// Records a line.
+    pub(crate) fn keep(&mut self, record: Record) -> Result<()> {
+        if let Some(results) = &mut self.results {
+            results.append(&record)?;
+        }
+        self.records.push(record);
+        Ok(())
     }
 
     /// A case's name, with the vector instructions where they are not the best here: a line of

@@ -29,6 +29,7 @@ mod plot;
 mod process;
 mod prove;
 mod quanta;
+mod reallocate;
 mod record;
 mod table;
 mod tables;
@@ -124,6 +125,14 @@ enum Command {
         /// What the tables may take, as multiples of the key file.
         #[arg(long, value_delimiter = ',', default_values_t = TABLES)]
         times: Vec<f64>,
+        #[command(flatten)]
+        run: Run,
+    },
+    /// Cores that change hands on a box that proves.
+    Reallocate {
+        /// How often demand flips.
+        #[arg(long, default_value_t = FLIPS)]
+        flips: u64,
         #[command(flatten)]
         run: Run,
     },
@@ -319,6 +328,12 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
             })?;
             print(&bench, json, &[of_bought(&bought)])?;
         }
+        Command::Reallocate { flips, run } => {
+            let mut bench = run.bench()?;
+            let moved = reallocate::reallocate(&mut bench, *flips)?;
+            print(&bench, json, &[reallocate::of_moved(&moved)])?;
+            return Ok(ExitCode::from(u8::from(!moved.holds())));
+        }
         Command::All { peers, run } => {
             run.takes_best("all")?;
             let mut bench = run.bench()?;
@@ -416,6 +431,8 @@ fn all(bench: &mut Bench, peers: &Peers) -> Result<(Vec<String>, Vec<Cut>)> {
         })?;
     }
     tables.push(of_bought(&bought));
+    let moved = reallocate::reallocate(bench, FLIPS)?;
+    tables.push(reallocate::of_moved(&moved));
     let keys = keys(CurveName::Bn254, &[14, 16], 0.9);
     let mut gains = Vec::new();
     gains_of(bench, &keys, &mut gains)?;
@@ -538,6 +555,9 @@ fn gate_exit(cuts: &[Cut], gate: f64) -> ExitCode {
 
 /// Budgets of tables, as multiples of the key file.
 const TABLES: [f64; 3] = [1.0, 2.0, 4.0];
+
+/// Flips of demand: a quarter of an hour.
+const FLIPS: u64 = 100_000;
 
 /// What cutting may cost.
 const GATE: f64 = 1.05;
