@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, bail, ensure};
 use caldera_scheduler::pool::UNITS_MAX;
+use caldera_scheduler::scenario::PREPARED_MAX;
 use caldera_scheduler::sim::fault::plan;
 use caldera_scheduler::sim::outcome::Outcome;
 use caldera_scheduler::sim::pattern::{Mix, mixed, single};
@@ -69,7 +70,7 @@ struct Run {
     #[arg(long, default_value_t = 4)]
     parallelism: u32,
     /// Jobs of one tenant that have their witness in memory, at most
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = PREPARED_MAX)]
     prepared_max: u32,
     /// How long it takes to bring a witness into memory
     #[arg(long, default_value_t = 1.0)]

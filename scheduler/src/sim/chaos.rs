@@ -48,14 +48,14 @@ fn scene(seed: u64) -> (Trace, Setup) {
         _ => random.between(1, 8) as u32,
     };
     let tenants = trace.tenants().len() as u16;
-    let faults = plan(random.next(), count, trace.duration(), units, tenants);
+    let faults = plan(random.bits(), count, trace.duration(), units, tenants);
     let setup = Setup {
         units,
         policy,
         parallelism: random.between(1, 5) as u32,
         preparation: Nanos::from_micros(random.between(0, 20_000)),
         tick_gap: Nanos::ZERO,
-        seed: random.next(),
+        seed: random.bits(),
         checks: true,
         faults,
     };

@@ -69,6 +69,7 @@ fn draw(out: &mut String, report: &Report) -> std::fmt::Result {
     let ticks: Vec<f64> = ticks.into_iter().filter(|&t| t <= most).collect();
     let roots: Vec<f64> = ticks.iter().map(|tick| tick.sqrt()).collect();
     unmet.frame_labelled(out, &roots, &ticks)?;
+    unmet.capacities(out)?;
     unmet.curve(out, points, COLOURS[0], |point| point.ours.unmet.sqrt())?;
     unmet.curve(out, points, COLOURS[1], |point| point.fifo.unmet.sqrt())?;
     unmet.curve(out, points, COLOURS[3], |point| point.floor.sqrt())?;

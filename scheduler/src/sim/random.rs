@@ -18,11 +18,11 @@ impl Random {
     /// Another source, for another purpose: what one draws does not move what the other gives.
     #[must_use]
     pub fn fork(&mut self) -> Random {
-        Random { state: self.next() }
+        Random { state: self.bits() }
     }
 
     /// 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.state;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -32,14 +32,14 @@ impl Random {
 
     /// At least 0, below 1.
     pub fn fraction(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+        (self.bits() >> 11) as f64 / (1u64 << 53) as f64
     }
 
     /// At least `from`, below `to`; `from` if there is nothing between.
     pub fn between(&mut self, from: u64, to: u64) -> u64 {
         // The bias is the span over 2^64: nothing that a simulation can see.
         let span = u128::from(to.saturating_sub(from));
-        from + ((u128::from(self.next()) * span) >> 64) as u64
+        from + ((u128::from(self.bits()) * span) >> 64) as u64
     }
 
     /// True with this probability.
@@ -62,7 +62,7 @@ mod tests {
     fn the_published_sequence() {
         // The first outputs of the reference implementation for the seed 1234567.
         let mut random = Random::new(1_234_567);
-        let outputs = [random.next(), random.next(), random.next()];
+        let outputs = [random.bits(), random.bits(), random.bits()];
         assert_eq!(
             outputs,
             [

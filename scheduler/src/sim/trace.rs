@@ -254,19 +254,22 @@ impl Trace {
     /// The series as text, in the form that [`Trace::read`] reads.
     pub fn write(&self, classes: &[&str]) -> String {
         let mut text = format!("{HEADER}\n");
-        for row in &self.rows {
-            let tenant = &self.tenants[usize::from(row.tenant)];
-            let at = Nanos(self.step.0 * u64::from(row.step));
-            let class = classes[tenant.class];
+        let mut line = |step, tenant: &Tenant, arrivals, service| {
+            let at = decimal(Nanos(self.step.0 * u64::from(step)));
+            let (name, class) = (&tenant.name, classes[tenant.class]);
             // Writing to a string cannot fail.
-            let _ = writeln!(
-                text,
-                "{},{},{class},{},{}",
-                decimal(at),
-                tenant.name,
-                row.arrivals,
-                decimal(row.service)
-            );
+            let _ = writeln!(text, "{at},{name},{class},{arrivals},{}", decimal(service));
+        };
+        let mut rows = self.rows.iter().peekable();
+        for step in 0..self.steps {
+            if rows.peek().is_none_or(|row| row.step != step) {
+                // A step in which nobody wants anything is a row, too, or there would be a hole.
+                line(step, &self.tenants[0], 0, Nanos::ZERO);
+            }
+            while let Some(row) = rows.next_if(|row| row.step == step) {
+                let tenant = &self.tenants[usize::from(row.tenant)];
+                line(step, tenant, row.arrivals, row.service);
+            }
         }
         text
     }
@@ -744,7 +747,7 @@ mod tests {
 
     #[test]
     fn columns_of_requests_are_converted() {
-        let text = "when,x,reqs,other\n-2,9,0,1\n-1,oops,3,0\n0,9,1,2\n";
+        let text = "when,x,reqs,other\n-2,9,0,1\n-1,oops,3,0\n0,9,1,2\n1,9,0,0\n";
         let column = |name: &str, scenario: &str| Column {
             name: name.to_owned(),
             scenario: scenario.to_owned(),
@@ -752,11 +755,11 @@ mod tests {
         };
         let columns = [column("reqs", "financial"), column("other", "social")];
         let trace = Trace::convert(text, "when", &columns, &CLASSES).expect("a series");
-        assert_eq!((trace.steps(), trace.jobs()), (3, 7));
-        assert_eq!(trace.demand(|class| class == 0), [0.0, 1.5, 0.5]);
+        assert_eq!((trace.steps(), trace.jobs()), (4, 7));
+        assert_eq!(trace.demand(|class| class == 0), [0.0, 1.5, 0.5, 0.0]);
         assert_eq!(
-            Trace::read(&trace.write(&CLASSES), &CLASSES).map(|t| t.jobs()),
-            Ok(7)
+            Trace::read(&trace.write(&CLASSES), &CLASSES).map(|t| (t.steps(), t.jobs())),
+            Ok((4, 7))
         );
 
         let error = |text: &str, columns: &[Column]| {
