@@ -335,7 +335,11 @@ impl Client {
 
     fn declare(&self, units: u32) -> Result<()> {
         let span = json!({ "units": units, "durationMs": 60_000 });
-        let params = if units > 0 { span } else { json!({ "units": 0 }) };
+        let params = if units > 0 {
+            span
+        } else {
+            json!({ "units": 0 })
+        };
         self.call("pool_demandV1", params).map(|_| ())
     }
 
