@@ -99,7 +99,8 @@ pub(crate) enum VectorsName {
 impl VectorsName {
     /// A device with them.
     pub(crate) fn device(self, config: CpuConfig) -> Result<Arc<CpuDevice>> {
-        CpuDevice::with_vectors(config, self.into()).context(LACKING)
+        CpuDevice::with_vectors(config, self.into())
+            .context("this processor lacks those vector instructions")
     }
 }
 
@@ -112,9 +113,6 @@ impl From<VectorsName> for Vectors {
         }
     }
 }
-
-/// Why there is no device.
-pub(crate) const LACKING: &str = "this processor lacks those vector instructions";
 
 /// A curve's name on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

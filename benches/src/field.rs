@@ -3,12 +3,12 @@
 
 use std::ops::Mul;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use ark_ff::PrimeField as ArkField;
-use caldera_kernels::cpu::{Laned, multiply};
+use caldera_kernels::cpu::{Laned, Row, row};
 use caldera_kernels::field::{Field, FqBls12_381, FqBn254, FrBls12_381, FrBn254, PrimeField};
 
-use crate::bench::{Bench, LACKING, OURS};
+use crate::bench::{Bench, OURS};
 use crate::duel::{Answer, Contender};
 use crate::peer::ark::{build, canonical, runs_on, seeded};
 use crate::record::{Case, Unit};
@@ -26,8 +26,8 @@ pub(crate) fn field(bench: &mut Bench, operations: u64) -> Result<()> {
 enum Operation {
     /// a_i = a_i b_i over an array: independent of each other.
     Multiply,
-    /// The same as a device multiplies vectors: ours on vector instructions, elements taken from
-    /// memory and put back in the form in which all kernels have them.
+    /// The same, ours with elements that are vectors already, as in batches of additions and levels
+    /// of butterflies; where there are no vectors, it is left out.
     MultiplyOnVectors,
     /// a = a b, each waiting for the one before.
     MultiplyChained,
@@ -117,30 +117,37 @@ fn prime<O: PrimeField + Laned, A: ArkField>(
             },
             inside: None,
         };
-        let mut contenders = vec![Contender::ours(
-            OURS,
-            Pair {
-                a: ours(&a),
-                b: ours(&b),
-            },
-            move |pair: &mut Pair<O>| {
-                if operation == Operation::MultiplyOnVectors {
+        let (ours_a, ours_b) = (ours(&a), ours(&b));
+        let first = if operation == Operation::MultiplyOnVectors {
+            let Some(rows) = row(vectors, &ours_a).zip(row(vectors, &ours_b)) else {
+                continue;
+            };
+            Contender::ours(
+                OURS,
+                rows,
+                move |(a, b): &mut (Row<O>, Row<O>)| {
                     for _ in 0..operations / ELEMENTS as u64 {
-                        multiply(vectors, &mut pair.a, &pair.b).context(LACKING)?;
+                        a.multiply(b);
                     }
-                    return Ok(());
-                }
-                operation.run(pair, operations, Field::square);
-                Ok(())
-            },
-            |pair| {
-                let mut bytes = vec![0; pair.a.len() * O::BYTES];
-                for (x, bytes) in pair.a.iter().zip(bytes.chunks_exact_mut(O::BYTES)) {
-                    x.to_canonical_le(bytes);
-                }
-                Ok(Answer::Bytes(bytes))
-            },
-        )];
+                    Ok(())
+                },
+                |(a, _)| Ok(answer(&a.elements())),
+            )
+        } else {
+            Contender::ours(
+                OURS,
+                Pair {
+                    a: ours_a,
+                    b: ours_b,
+                },
+                move |pair: &mut Pair<O>| {
+                    operation.run(pair, operations, Field::square);
+                    Ok(())
+                },
+                |pair| Ok(answer(&pair.a)),
+            )
+        };
+        let mut contenders = vec![first];
         // One thread is what a field is measured on; a build of arkworks for many has the same
         // field, but one build is one peer.
         if runs_on(1) {
@@ -163,6 +170,15 @@ fn prime<O: PrimeField + Laned, A: ArkField>(
         bench.case(&case, contenders)?;
     }
     Ok(())
+}
+
+/// Our elements, as all contenders say theirs.
+fn answer<O: PrimeField>(elements: &[O]) -> Answer {
+    let mut bytes = vec![0; elements.len() * O::BYTES];
+    for (x, bytes) in elements.iter().zip(bytes.chunks_exact_mut(O::BYTES)) {
+        x.to_canonical_le(bytes);
+    }
+    Answer::Bytes(bytes)
 }
 
 #[cfg(feature = "halo2curves")]

@@ -35,7 +35,7 @@ use crate::device::{
 };
 use crate::field::PrimeField;
 use crate::lanes::Engine;
-pub use crate::lanes::Laned;
+pub use crate::lanes::{Laned, Row};
 
 use calibration::Rates;
 use elementwise::{Elementwise, Operation};
@@ -78,14 +78,13 @@ impl Vectors {
     }
 }
 
-/// a_i = a_i b_i, as a device multiplies vectors, to be measured by itself. `None` where the
-/// processor lacks the instructions.
+/// Elements as vectors of those instructions, eight or a multiple of it; `None` where there are
+/// none.
 ///
 /// # Panics
-/// If there are fewer of b than of a.
-pub fn multiply<F: PrimeField + Laned>(vectors: Vectors, a: &mut [F], b: &[F]) -> Option<()> {
-    elementwise::products(vectors.engine()?, a, b, None);
-    Some(())
+/// If there is another number of elements.
+pub fn row<F: PrimeField + Laned>(vectors: Vectors, elements: &[F]) -> Option<Row<F>> {
+    Some(Row::new(vectors.engine()??, elements))
 }
 
 /// The CPU as a [`Device`]. See the top of the module.

@@ -1,4 +1,4 @@
-//! Products of vectors, element by element: on an engine where there is one.
+//! Products of vectors, element by element: on an engine where that pays.
 //!
 //! A block of elements is copied from the vectors into the lane's own memory, multiplied there,
 //! and copied back. An engine takes one factor in its own form and the other as it lies in memory,
@@ -148,8 +148,7 @@ impl<F: PrimeField<Words = [u64; 4]> + Laned> Kernel for Elementwise<F> {
     }
 }
 
-/// a_i = a_i b_i, or a_i b_i - c_i, for elements in Montgomery form, on an engine where there is
-/// one.
+/// a_i = a_i b_i, or a_i b_i - c_i, for elements in Montgomery form, on an engine where that pays.
 ///
 /// # Panics
 /// If there are fewer of others than of a.
@@ -161,7 +160,7 @@ pub(super) fn products<F: PrimeField + Laned>(
 ) {
     let b = &b[..a.len()];
     let less = less.map(|less| &less[..a.len()]);
-    let done = match engine {
+    let done = match engine.filter(|engine| engine.pays_for_one_product()) {
         None => 0,
         Some(engine) => engine.run(Products {
             a: &mut *a,

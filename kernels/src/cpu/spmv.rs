@@ -4,7 +4,7 @@
 //! begin (4 bytes a row); and if the file's entries are not in the order of rows, also the order
 //! in which to take them (4 bytes an entry), made by a counting sort. An entry's value is the
 //! coefficient times R^2, so that one Montgomery product with the plain witness gives the term in
-//! Montgomery form. Terms are multiplied a block at a time, on an engine where there is one, and
+//! Montgomery form. Terms are multiplied a block at a time, on an engine where that pays, and
 //! then added up row by row. A quantum may end within a row: the row's two sums are the lane's
 //! state.
 
