@@ -1255,7 +1255,9 @@ impl Arbiter {
                 continue;
             };
             let demand = demand(slot, tenant);
-            tenant.lent = tenant.lent.filter(|lent| lent.until > now && demand > 0);
+            // When all fits, nothing is lent: nobody would tick to end it.
+            let lasts = |lent: &Lent| self.pressed && lent.until > now && demand > 0;
+            tenant.lent = tenant.lent.filter(lasts);
             // What a job that has just become ready is about to use is not lent in that decision.
             // In the next one it is, so that a stream of small jobs keeps no unit that it never fills.
             let due = std::mem::take(&mut tenant.due);

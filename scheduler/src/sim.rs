@@ -7,8 +7,15 @@
 //! | file | subject |
 //! |---|---|
 //! | `random` | numbers from a seed |
+//! | `trace` | demand as a series: CSV, read strictly |
+//! | `pattern` | series that look like four kinds of chains |
+//! | `fault` | what goes wrong, and when |
 //! | `machine` | one box: the arbiter and modelled workers |
 //! | `properties` | what must hold at each step |
+//! | `play` | a series played on a box to the end of its last job |
+//! | `baseline` | the same jobs without an arbiter |
+//! | `outcome`, `report`, `plot` | what came of it: counted, as figures and a table, as a drawing |
+//! | `chaos` | small boxes on which everything goes wrong, one for each seed |
 
 pub mod baseline;
 pub mod chaos;

@@ -18,10 +18,7 @@ use crate::sim::trace::{Row, Tenant, Trace};
 
 /// A seed for which a property is broken.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error(
-    "seed {seed}: {violation}\nto run it again: \
-     cargo run -p caldera-scheduler --bin sim -- seeds --from {seed} --count 1"
-)]
+#[error("seed {seed}: {violation}\n{}", again(*.seed))]
 pub struct Failure {
     /// The seed.
     pub seed: u64,
@@ -32,8 +29,26 @@ pub struct Failure {
 
 /// Runs the box of a seed to its end.
 pub fn run(seed: u64) -> Result<Outcome, Failure> {
+    let _named = Named(seed);
     let (trace, setup) = scene(seed);
     play(&trace, &setup, &mut |_| {}).map_err(|violation| Failure { seed, violation })
+}
+
+/// Says which seed it was if the arbiter's own assertions end the run.
+struct Named(u64);
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("seed {} panicked\n{}", self.0, again(self.0));
+        }
+    }
+}
+
+fn again(seed: u64) -> String {
+    format!(
+        "to run it again: cargo run -p caldera-scheduler --bin sim -- seeds --from {seed} --count 1"
+    )
 }
 
 /// What the seed says.

@@ -82,6 +82,10 @@ struct Player<'a> {
     /// Jobs that are on the box.
     jobs: HashMap<JobId, Arrival>,
     submitted: u64,
+    /// When a job ended last, or something happened that explains why none does.
+    moved: Nanos,
+    /// Longer than until some job ends, if one core is left and all tenants share it.
+    patience: Nanos,
 }
 
 #[derive(Debug, Default)]
@@ -100,6 +104,10 @@ impl<'a> Player<'a> {
         for (id, tenant) in (0..).zip(trace.tenants()) {
             simulated.join(id, &policy.classes()[tenant.class].name);
         }
+        let longest = trace
+            .longest()
+            .0
+            .saturating_mul(2 * trace.tenants().len() as u64);
         Player {
             trace,
             setup,
@@ -108,12 +116,22 @@ impl<'a> Player<'a> {
             clients: trace.tenants().iter().map(|_| Client::default()).collect(),
             jobs: HashMap::new(),
             submitted: 0,
+            moved: Nanos::ZERO,
+            patience: Nanos(longest).plus(Nanos::from_secs(60)),
         }
     }
 
     fn advance(&mut self, until: Nanos) -> Result<(), Violation> {
         self.simulated.advance(until);
+        let jobs = self.jobs.len();
         self.collect();
+        if self.jobs.len() < jobs || jobs == 0 {
+            self.moved = self.simulated.now;
+        }
+        let still = self.simulated.now.since(self.moved);
+        if still > self.patience {
+            return Err(self.unfinished(&format!("none ended for {still}")));
+        }
         match self.simulated.violation() {
             Some(violation) => Err(violation.clone()),
             None => Ok(()),
@@ -198,6 +216,7 @@ impl<'a> Player<'a> {
     }
 
     fn strike(&mut self, fault: Fault) {
+        self.moved = self.simulated.now;
         match fault {
             Fault::Lose { unit } => self.simulated.lose(unit),
             Fault::Mend { unit } => self.simulated.mend(unit),
@@ -222,37 +241,29 @@ impl<'a> Player<'a> {
 
     /// Lets the box work off what is left.
     fn finish(mut self) -> Result<Outcome, Violation> {
-        // Ten times as long as the work takes on one core, and time for faults to pass.
-        let work: u128 = self
-            .jobs
-            .values()
-            .map(|job| u128::from(job.service.0))
-            .sum();
-        let patience =
-            Nanos(u64::try_from(10 * work).unwrap_or(u64::MAX)).plus(Nanos::from_secs(60));
-        let give_up = self.simulated.now.plus(patience);
-        while self.simulated.unfinished() > 0 && self.simulated.now < give_up {
+        while self.simulated.unfinished() > 0 {
             self.advance(self.simulated.now.plus(Nanos::from_secs(1)))?;
         }
         // The last answers of the workers are on their way.
         self.advance(self.simulated.now.plus(Nanos::from_secs(1)))?;
         let counters = self.simulated.counters();
         let ended = counters.proved + counters.failed + counters.cancelled;
-        let unfinished = self.simulated.unfinished();
-        if unfinished > 0 || !self.jobs.is_empty() || counters.admitted != ended {
-            let detail = format!(
-                "{} were admitted, {ended} ended, {unfinished} are left",
-                counters.admitted
-            );
-            return Err(Violation {
-                property: Property::EveryJobEnds,
-                at: self.simulated.now,
-                detail,
-            });
+        if !self.jobs.is_empty() || counters.admitted != ended {
+            return Err(self.unfinished("the box is empty"));
         }
         self.outcome.horizon = self.simulated.last_end.max(self.trace.duration());
         self.outcome.reallocations.counters = counters;
         Ok(self.outcome)
+    }
+
+    fn unfinished(&self, why: &str) -> Violation {
+        let counters = self.simulated.counters();
+        let ended = counters.proved + counters.failed + counters.cancelled;
+        Violation {
+            property: Property::EveryJobEnds,
+            at: self.simulated.now,
+            detail: format!("{} were admitted, {ended} ended: {why}", counters.admitted),
+        }
     }
 }
 

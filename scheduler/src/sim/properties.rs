@@ -88,19 +88,28 @@ struct Account {
 
 impl Watch {
     pub(super) fn new(policy: &Policy) -> Watch {
-        let limits = policy.limits();
-        let turn = Nanos(limits.slice.0 * 9 / 8 + QUANTUM.0 + 2 * WIRE.0);
-        Watch {
-            turn,
-            lag: 20 * area(Rate::ONE, limits.slice),
-            patience: Nanos(limits.idle_patience.0 + limits.slice.0 / 8 + 4 * WIRE.0),
-            reallocation_max: limits.reallocation_max,
+        let mut watch = Watch {
+            turn: Nanos::ZERO,
+            lag: 0,
+            patience: Nanos::ZERO,
+            reallocation_max: Nanos::ZERO,
             last: Nanos::ZERO,
             disturbed_until: Nanos::ZERO,
             accounts: BTreeMap::new(),
             idle_since: vec![],
             violation: None,
-        }
+        };
+        watch.take_bounds(policy);
+        watch
+    }
+
+    /// What the present policy promises.
+    fn take_bounds(&mut self, policy: &Policy) {
+        let limits = policy.limits();
+        self.turn = Nanos(limits.slice.0 * 9 / 8 + QUANTUM.0 + 2 * WIRE.0);
+        self.lag = 20 * area(Rate::ONE, limits.slice);
+        self.patience = Nanos(limits.idle_patience.0 + limits.slice.0 / 8 + 4 * WIRE.0);
+        self.reallocation_max = limits.reallocation_max;
     }
 
     pub(super) fn violation(&self) -> Option<&Violation> {
@@ -159,6 +168,7 @@ impl Watch {
     /// After each event.
     pub(super) fn look(&mut self, simulated: &SimulatedBox) {
         let now = simulated.now;
+        self.take_bounds(simulated.arbiter.policy());
         if let Err(what) = simulated.arbiter.check() {
             self.report(Property::OneOwner, now, what);
         }

@@ -14,7 +14,7 @@
 //! *Demand* of a step is its core time over its length, in cores: what would have to be there for
 //! the work to be done as it comes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fmt::Write;
 
 use thiserror::Error;
@@ -313,6 +313,12 @@ impl Trace {
     pub fn work(&self) -> u128 {
         let works = self.rows.iter().map(Row::work);
         works.sum()
+    }
+
+    /// The longest core time of a job.
+    pub fn longest(&self) -> Nanos {
+        let services = self.rows.iter().map(|row| row.service);
+        services.max().unwrap_or(Nanos::ZERO)
     }
 
     /// The demand of these classes in each step, in cores.
@@ -638,17 +644,6 @@ fn shown(text: &str) -> String {
         short.push('…');
     }
     format!("{short:?}")
-}
-
-/// Work of each class, as core time.
-pub fn work_by_class(trace: &Trace) -> BTreeMap<usize, u128> {
-    let mut work = BTreeMap::new();
-    for row in &trace.rows {
-        *work
-            .entry(trace.tenants[usize::from(row.tenant)].class)
-            .or_default() += row.work();
-    }
-    work
 }
 
 #[cfg(test)]

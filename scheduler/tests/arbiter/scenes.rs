@@ -311,6 +311,20 @@ fn a_witness_that_comes_late_finds_its_unit() {
 }
 
 #[test]
+fn what_was_lent_comes_back_when_nobody_else_wants_it() {
+    // The financial job ends, all wants fit, and no tick is asked for: the retail tenant's unit,
+    // lent for a slice, stood idle until something else happened.
+    let mut simulated = two_tenants(2, Policy::standard());
+    simulated.join(3, "retail");
+    simulated.preparation = ms(6);
+    simulated.submit(1, 3, ms(1), 1);
+    simulated.submit_due(2, 3, ms(51), 1, Some(ms(0)));
+    simulated.submit(3, FINANCIAL, ms(1), 2);
+    simulated.run(ms(20));
+    assert_eq!(simulated.finished, [JobId(3), JobId(1)]);
+}
+
+#[test]
 fn a_silent_unit_is_fenced_and_the_promise_kept_elsewhere() {
     let mut simulated = two_tenants(3, Policy::standard());
     simulated.submit(1, SOCIAL, ms(10_000), 3);
