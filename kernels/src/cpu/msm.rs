@@ -1000,7 +1000,7 @@ fn add_bias(a: &[u64; 4], bias: &[u64; 4]) -> [u64; 4] {
 const POISONED: &str = "a lane of this plan has failed before";
 
 /// Scalars taken between looks at the budget.
-const CHUNK: usize = 32;
+const CHUNK: usize = 256;
 
 /// The narrowest window: below it there is little to add anyway.
 const WINDOW_MIN: u32 = 4;
