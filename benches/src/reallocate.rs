@@ -196,7 +196,7 @@ impl Seen {
                 .samples
                 .entry(format!("{}, {found}", it.cause))
                 .or_insert_with(|| Samples {
-                    ns: Histogram::new(3).expect("three digits"),
+                    ns: Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("bounds in order"),
                     longest: None,
                 });
             samples.ns.saturating_record((it.total_us * 1e3) as u64);
