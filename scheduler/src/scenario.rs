@@ -376,7 +376,8 @@ impl Policy {
     ///
     /// The weights fall by four from class to class. On two cores a financial tenant against a
     /// social one that also wants everything gets 0.8 + 64/65 of the 1.16 that is left after
-    /// guarantees: 1.94 cores. At a measured peak a tenant counts as the class above its own.
+    /// guarantees: 1.94 cores. At a measured peak a tenant counts as the class above its own, but for
+    /// a social one: a deep queue is what the lowest class has whenever others come first.
     pub fn standard() -> Policy {
         let class = |name: &str, value, guarantee, ageing_ms, implied_s| Class {
             value,
@@ -402,7 +403,10 @@ impl Policy {
             class("financial", 64, 40, 200, 5),
             class("supply_chain", 16, 20, 500, 20),
             class("retail", 4, 10, 1_000, 60),
-            class("social", 1, 2, 2_000, 120),
+            Class {
+                peak: None,
+                ..class("social", 1, 2, 2_000, 120)
+            },
         ];
         match Policy::new(classes, Limits::STANDARD) {
             Ok(policy) => policy,
