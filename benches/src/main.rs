@@ -556,7 +556,7 @@ fn gate_exit(cuts: &[Cut], gate: f64) -> ExitCode {
 /// Budgets of tables, as multiples of the key file.
 const TABLES: [f64; 3] = [1.0, 2.0, 4.0];
 
-/// Flips of demand: a quarter of an hour.
+/// Flips of demand: ten minutes.
 const FLIPS: u64 = 100_000;
 
 /// What cutting may cost.

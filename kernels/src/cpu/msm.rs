@@ -573,17 +573,13 @@ impl<S: PrimeField<Words = [u64; 4]>, F: Coordinate> Msm<S, F> {
             if lane.kind > kind || !reached {
                 continue;
             }
-            if lane.kind < kind {
-                lane.kind = kind;
-                lane.cursor = Cursor::default();
-            }
+            lane.come_to(kind);
             let part = share(total, layout.slices, slice);
             while let Some(position) = self.find(&mut lane.cursor, kind, part.clone())? {
                 let segment = self.segments[position.segment]
                     .try_read()
                     .map_err(|_| POISONED)?;
-                let chunk =
-                    position.places.start..position.places.end.min(position.places.start + CHUNK);
+                let chunk = position.places;
                 let before = lane.accumulator.additions();
                 let entries = segment.magnitudes[chunk.clone()]
                     .iter()
@@ -629,17 +625,13 @@ impl<S: PrimeField<Words = [u64; 4]>, F: Coordinate> Msm<S, F> {
             if lane.kind > kind {
                 continue;
             }
-            if lane.kind < kind {
-                lane.kind = kind;
-                lane.cursor = Cursor::default();
-            }
+            lane.come_to(kind);
             let part = share(total, layout.ones_tasks, task);
             while let Some(position) = self.find(&mut lane.cursor, kind, part.clone())? {
                 let segment = self.segments[position.segment]
                     .try_read()
                     .map_err(|_| POISONED)?;
-                let chunk =
-                    position.places.start..position.places.end.min(position.places.start + CHUNK);
+                let chunk = position.places;
                 let before = lane.accumulator.additions();
                 let points = match kind {
                     Scalars::Subsets => &segment.subsets,
@@ -660,7 +652,8 @@ impl<S: PrimeField<Words = [u64; 4]>, F: Coordinate> Msm<S, F> {
         Ok(true)
     }
 
-    /// Where the next scalars of a part are, the parts being counted over all segments. Moves
+    /// Where the next scalars of a part are, the parts being counted over all segments: as many as
+    /// are taken between looks at the budget, and lie together. Moves
     /// the cursor past segments that are finished.
     fn find(
         &self,
@@ -677,7 +670,7 @@ impl<S: PrimeField<Words = [u64; 4]>, F: Coordinate> Msm<S, F> {
             let places = segment.places(kind);
             if next - cursor.before < places.len() {
                 let start = places.start + (next - cursor.before);
-                let end = places.end.min(start + (part.end - next));
+                let end = places.end.min(start + (part.end - next).min(CHUNK));
                 return Ok(Some(Position {
                     segment: cursor.segment,
                     places: start..end,
@@ -919,6 +912,14 @@ impl<F: Coordinate> Lane<F> {
         self.kind = Scalars::Full;
         self.cursor = Cursor::default();
         self.step = Step::Fill(task);
+    }
+
+    /// Begins with scalars of another kind, unless they have been begun with.
+    fn come_to(&mut self, kind: Scalars) {
+        if self.kind < kind {
+            self.kind = kind;
+            self.cursor = Cursor::default();
+        }
     }
 
     /// Makes the additions that are waiting: what comes next has other sources.

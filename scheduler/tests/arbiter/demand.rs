@@ -7,34 +7,12 @@ use caldera_scheduler::arbiter::{Cause, DemandRefusal, Reallocation};
 use caldera_scheduler::demand::{First, Meter, Reading};
 use caldera_scheduler::mailbox::Found;
 use caldera_scheduler::queue::{Refusal, Work};
-use caldera_scheduler::scenario::{
-    Arrivals, Class, Limits, Marks, Peak, PolicyError, Share, SlackMarks, Window,
-};
+use caldera_scheduler::scenario::{Arrivals, Marks, Peak, PolicyError, Share, SlackMarks, Window};
 use caldera_scheduler::{Action, Event, JobId, Nanos, Policy, TenantId};
 use proptest::prelude::*;
 
 use crate::simulated::{QUANTUM, SimulatedBox, WIRE};
-
-const FINANCIAL: u32 = 1;
-const SOCIAL: u32 = 2;
-
-const fn ms(millis: u64) -> Nanos {
-    Nanos::from_millis(millis)
-}
-
-fn two_tenants(units: u32, policy: Policy) -> SimulatedBox {
-    let mut simulated = SimulatedBox::new(units, policy);
-    simulated.join(FINANCIAL, "financial");
-    simulated.join(SOCIAL, "social");
-    simulated
-}
-
-fn edited(edit: impl FnOnce(&mut Vec<Class>, &mut Limits)) -> Policy {
-    let mut classes = Policy::standard().classes().to_vec();
-    let mut limits = *Policy::standard().limits();
-    edit(&mut classes, &mut limits);
-    Policy::new(classes, limits).expect("a policy that can be kept")
-}
+use crate::{FINANCIAL, SOCIAL, edited, ms, two_tenants};
 
 /// Declares a demand that reached the box [`WIRE`] ago; how many units are declared and for how
 /// long, or why none.

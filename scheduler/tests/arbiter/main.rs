@@ -9,4 +9,28 @@ mod demand;
 mod random;
 mod scenes;
 
+use caldera_scheduler::scenario::{Class, Limits};
 use caldera_scheduler::sim::machine as simulated;
+use caldera_scheduler::{Nanos, Policy};
+use simulated::SimulatedBox;
+
+const FINANCIAL: u32 = 1;
+const SOCIAL: u32 = 2;
+
+const fn ms(millis: u64) -> Nanos {
+    Nanos::from_millis(millis)
+}
+
+fn two_tenants(units: u32, policy: Policy) -> SimulatedBox {
+    let mut simulated = SimulatedBox::new(units, policy);
+    simulated.join(FINANCIAL, "financial");
+    simulated.join(SOCIAL, "social");
+    simulated
+}
+
+fn edited(edit: impl FnOnce(&mut Vec<Class>, &mut Limits)) -> Policy {
+    let mut classes = Policy::standard().classes().to_vec();
+    let mut limits = *Policy::standard().limits();
+    edit(&mut classes, &mut limits);
+    Policy::new(classes, limits).expect("a policy that can be kept")
+}

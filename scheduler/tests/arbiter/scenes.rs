@@ -3,33 +3,13 @@
 use caldera_scheduler::arbiter::{Cause, Outcome, TenantRefusal};
 use caldera_scheduler::mailbox::{Entry, Found};
 use caldera_scheduler::queue::{Refusal, Work};
-use caldera_scheduler::scenario::{Class, Limits, Share};
+use caldera_scheduler::scenario::Share;
 use caldera_scheduler::{
     Action, Arbiter, Epoch, Event, JobId, Nanos, Policy, Pool, TenantId, UnitId,
 };
 
 use crate::simulated::{QUANTUM, SimulatedBox, WIRE};
-
-const FINANCIAL: u32 = 1;
-const SOCIAL: u32 = 2;
-
-const fn ms(millis: u64) -> Nanos {
-    Nanos::from_millis(millis)
-}
-
-fn two_tenants(units: u32, policy: Policy) -> SimulatedBox {
-    let mut simulated = SimulatedBox::new(units, policy);
-    simulated.join(FINANCIAL, "financial");
-    simulated.join(SOCIAL, "social");
-    simulated
-}
-
-fn edited(edit: impl FnOnce(&mut Vec<Class>, &mut Limits)) -> Policy {
-    let mut classes = Policy::standard().classes().to_vec();
-    let mut limits = *Policy::standard().limits();
-    edit(&mut classes, &mut limits);
-    Policy::new(classes, limits).expect("a policy that can be kept")
-}
+use crate::{FINANCIAL, SOCIAL, edited, ms, two_tenants};
 
 #[test]
 fn a_financial_peak_takes_both_units_and_gives_them_back() {
