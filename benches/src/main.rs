@@ -17,13 +17,16 @@ mod bench;
 mod clock;
 mod compare;
 mod cores;
+mod decide;
 mod drive;
 mod duel;
 mod field;
 mod key;
+mod live;
 mod load;
 mod msm;
 mod ntt;
+mod peak;
 mod peer;
 mod plot;
 mod process;
@@ -33,6 +36,7 @@ mod reallocate;
 mod record;
 mod table;
 mod tables;
+mod throughput;
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -130,9 +134,41 @@ enum Command {
     },
     /// Cores that change hands on a box that proves.
     Reallocate {
-        /// How often demand flips.
-        #[arg(long, default_value_t = FLIPS)]
-        flips: u64,
+        #[command(flatten)]
+        plan: reallocate::Plan,
+        #[command(flatten)]
+        run: Run,
+    },
+    /// What a tenant that holds half of a box gets at its peak.
+    Peak {
+        /// How often.
+        #[arg(long, default_value_t = PEAKS)]
+        peaks: usize,
+        #[command(flatten)]
+        run: Run,
+    },
+    /// Proofs by a box against proofs by the prover alone, on the same cores.
+    Throughput {
+        /// log2 of the key's domain.
+        #[arg(long, default_value_t = 14)]
+        log2: u32,
+        /// Proofs of one round.
+        #[arg(long, default_value_t = PROOFS)]
+        proofs: usize,
+        #[command(flatten)]
+        run: Run,
+    },
+    /// The arbiter alone, on the largest box that there can be.
+    Decide {
+        /// Units of the box.
+        #[arg(long, default_value_t = UNITS, value_parser = clap::value_parser!(u32).range(1..=1024))]
+        units: u32,
+        /// Tenants of the box.
+        #[arg(long, default_value_t = TENANTS, value_parser = clap::value_parser!(u32).range(1..=256))]
+        tenants: u32,
+        /// Events.
+        #[arg(long, default_value_t = EVENTS)]
+        events: u64,
         #[command(flatten)]
         run: Run,
     },
@@ -328,11 +364,32 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
             })?;
             print(&bench, json, &[of_bought(&bought)])?;
         }
-        Command::Reallocate { flips, run } => {
+        Command::Reallocate { plan, run } => {
             let mut bench = run.bench()?;
-            let moved = reallocate::reallocate(&mut bench, *flips)?;
+            let moved = reallocate::reallocate(&mut bench, *plan)?;
             print(&bench, json, &[reallocate::of_moved(&moved)])?;
             return Ok(ExitCode::from(u8::from(!moved.holds())));
+        }
+        Command::Peak { peaks, run } => {
+            let mut bench = run.bench()?;
+            let risen = peak::peak(&mut bench, *peaks)?;
+            print(&bench, json, &[peak::of_risen(&risen)])?;
+        }
+        Command::Throughput { log2, proofs, run } => {
+            let mut bench = run.bench()?;
+            let kept = throughput::throughput(&mut bench, *log2, *proofs)?;
+            print(&bench, json, &[throughput::of_kept(&kept)])?;
+        }
+        Command::Decide {
+            units,
+            tenants,
+            events,
+            run,
+        } => {
+            let mut bench = run.bench()?;
+            let decided = decide::decide(&mut bench, *units, *tenants, *events)?;
+            print(&bench, json, &[decide::of_decided(&decided)])?;
+            return Ok(ExitCode::from(u8::from(!decided.holds())));
         }
         Command::All { peers, run } => {
             run.takes_best("all")?;
@@ -431,7 +488,7 @@ fn all(bench: &mut Bench, peers: &Peers) -> Result<(Vec<String>, Vec<Cut>)> {
         })?;
     }
     tables.push(of_bought(&bought));
-    let moved = reallocate::reallocate(bench, FLIPS)?;
+    let moved = reallocate::reallocate(bench, reallocate::Plan::usual())?;
     tables.push(reallocate::of_moved(&moved));
     let keys = keys(CurveName::Bn254, &[14, 16], 0.9);
     let mut gains = Vec::new();
@@ -556,8 +613,17 @@ fn gate_exit(cuts: &[Cut], gate: f64) -> ExitCode {
 /// Budgets of tables, as multiples of the key file.
 const TABLES: [f64; 3] = [1.0, 2.0, 4.0];
 
-/// Flips of demand: ten minutes.
-const FLIPS: u64 = 100_000;
+/// A minute and a half.
+const PEAKS: usize = 20;
+
+/// A second or two.
+const PROOFS: usize = 24;
+
+/// The largest box.
+const UNITS: u32 = 1_024;
+const TENANTS: u32 = 256;
+/// Some seconds.
+const EVENTS: u64 = 100_000;
 
 /// What cutting may cost.
 const GATE: f64 = 1.05;

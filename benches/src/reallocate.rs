@@ -2,95 +2,151 @@
 //! to over its socket, two tenants, real proofs.
 //!
 //! One tenant has proofs under way all the time and holds every core when nobody else wants any.
-//! The other declares that it wants them all (`pool_demandV1`) and withdraws, in turn, at moments
-//! drawn beforehand from a seed: the next demand does not wait for the last one to be met. Every
-//! core that changes hands is a sample, from the kernel's receive stamp of the demand to the first
-//! look of the core's worker at the new owner's work, as the arbiter's own records have it. Going
-//! to the one who declares they find nothing to run yet; going back they find a proof.
+//! The other makes them change hands, at moments drawn beforehand from a seed: the next demand does
+//! not wait for the last one to be met. Every core that changes hands is a sample, from the kernel's
+//! receive stamp of the demand to the first look of the core's worker at the new owner's work, as the
+//! arbiter's own records have it.
+//!
+//! - **Declared**: the other declares that it wants all cores (`pool_demandV1`) and withdraws, in
+//!   turn. Going to it, cores find nothing to run yet; going back they find a proof.
+//! - **Measured**: the other asks for as many small proofs as make a peak of its class. Until the
+//!   last of them it gets next to nothing; with it, all cores. When they are done the cores go back.
+//!
+//! With synthetic quanta each quantum lasts a given time, whatever it computes. Under stress the
+//! machine is shared with so many processes of stress-ng. A sample above the limit is exempt if the
+//! kernel says that the machine, not the box, took the time: the time that the threads on the path
+//! waited in run queues, or that the hypervisor stole, must cover what is above the limit, in a span that
+//! holds the sample. Exempt samples are counted and shown, and nothing is taken out of a histogram.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
-use caldera_kernels::CurveId;
-use caldera_node::Node;
-use caldera_node::clock::unix_time;
-use caldera_node::config::{Config, Overrides};
-use caldera_prover::groth16::{Synthetic, setup_synthetic};
-use caldera_rpc::auth::{Secret, sign};
+use anyhow::{Context, Result, ensure};
 use caldera_rpc::methods::{PoolStatus, Reallocation};
 use hdrhistogram::Histogram;
-use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
-use tempfile::TempDir;
 
 use crate::bench::{Bench, OURS};
+use crate::live::{Feed, World, small_key};
 use crate::record::Record;
 use crate::table::{figure, table};
 
+/// What is to be measured.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct Plan {
+    /// How often demand flips.
+    #[arg(long, default_value_t = FLIPS)]
+    pub(crate) flips: u64,
+    /// What makes it flip.
+    #[arg(long, value_enum, default_value = "declared")]
+    pub(crate) trigger: Trigger,
+    /// Each quantum lasts this long, in microseconds, whatever it computes.
+    #[arg(long, value_name = "MICROSECONDS")]
+    pub(crate) synthetic: Option<u64>,
+    /// Beside so many processes of stress-ng that compute all the time.
+    #[arg(long, value_name = "PROCESSES", default_value_t = 0)]
+    pub(crate) stress: u32,
+}
+
+/// What makes cores change hands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Trigger {
+    /// A demand that is declared.
+    Declared,
+    /// Jobs that make a peak.
+    Measured,
+}
+
 /// What came of it.
 pub(crate) struct Moved {
-    /// How often demand flipped.
-    flips: u64,
+    plan: Plan,
     /// By cause.
     samples: BTreeMap<String, Samples>,
     /// By the box's own count.
     counted: u64,
     missed: u64,
+    /// Those of the missed for which the machine answers.
+    exempt: u64,
     /// Proofs of the tenant that always works.
     proofs: u64,
 }
 
 struct Samples {
     ns: Histogram<u64>,
+    detect: Histogram<u64>,
     longest: Option<Reallocation>,
 }
 
 impl Moved {
-    /// Whether no core took longer than it may.
+    /// Whether no core took longer than it may, but for those that the machine answers for.
     pub(crate) fn holds(&self) -> bool {
-        self.missed == 0
+        self.missed == self.exempt
     }
 }
 
-/// Flips demand so many times on a box of its own.
-pub(crate) fn reallocate(bench: &mut Bench, flips: u64) -> Result<Moved> {
-    let world = World::new()?;
-    let (busy, other) = (world.client("busy")?, world.client("bursty")?);
-    let circuit = busy.circuit(&world.zkey)?;
-    let witness = busy.store(&world.witness)?;
-    let mut feed = Feed::new(&busy, circuit, witness);
-    feed.fill()?;
+/// Flips demand on a box of its own.
+pub(crate) fn reallocate(bench: &mut Bench, plan: Plan) -> Result<Moved> {
+    ensure!(plan.flips > 0, "no flips to measure");
+    let padded = plan.synthetic.map(Duration::from_micros);
+    let policy = match plan.trigger {
+        Trigger::Declared => DECLARED,
+        Trigger::Measured => MEASURED,
+    };
+    let world = World::new(policy, &["steady", "burst"], padded)?;
+    let (busy, other) = (world.client("steady")?, world.client("burst")?);
+    let (zkey, witness) = small_key(if padded.is_some() { 4 } else { 13 })?;
+    let mut feed = Feed::new(&busy, &zkey, &witness)?;
+    let (zkey, witness) = small_key(4)?;
+    let mut burst = match plan.trigger {
+        Trigger::Declared => None,
+        Trigger::Measured => Some(Feed::new(&other, &zkey, &witness)?),
+    };
+    feed.fill(WAITING)?;
     let units = busy.pool()?.units.len() as u32;
+    let _stress = Stress::new(plan.stress)?;
 
     let mut moved = Moved {
-        flips,
+        plan,
         samples: BTreeMap::new(),
         counted: 0,
         missed: 0,
+        exempt: 0,
         proofs: 0,
     };
-    let mut seen = Seen::default();
+    let gap = match (plan.trigger, plan.synthetic) {
+        (Trigger::Measured, _) => MEASURED_GAP,
+        (Trigger::Declared, Some(us)) => Duration::from_micros(us) * 3 / 2,
+        (Trigger::Declared, None) => GAP,
+    };
+    let mut seen = Seen::new(&busy.pool()?)?;
     let mut random = SEED;
     let begun = Instant::now();
     let mut due = begun;
-    for flip in 0..flips {
+    for flip in 0..plan.flips {
         // Xorshift: the same moments each time.
         random ^= random << 13;
         random ^= random >> 7;
         random ^= random << 17;
-        due += GAP_MIN + Duration::from_micros(random % (GAP_SPREAD.as_micros() as u64));
+        // From one gap to two, for a fixed time could fall into step with quanta.
+        due += gap + Duration::from_micros(random % (gap.as_micros() as u64));
         if flip % LOOK == 0 {
             seen.look(&other.pool()?, &mut moved)?;
-            feed.fill()?;
+            feed.fill(WAITING)?;
             if flip % (64 * LOOK) == 0 {
-                bench.say(&format!("reallocate: {flip} of {flips}"));
+                bench.say(&format!("reallocate: {flip} of {} flips", plan.flips));
             }
         }
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
-        other.declare(if flip % 2 == 0 { units } else { 0 })?;
+        match &mut burst {
+            None => other.declare(if flip % 2 == 0 { units } else { 0 })?,
+            Some(burst) => {
+                burst.look()?;
+                // The last of them crosses the mark.
+                burst.fill(PEAK)?;
+            }
+        }
     }
-    std::thread::sleep(GAP_MIN + GAP_SPREAD);
+    std::thread::sleep(2 * MEASURED_GAP);
     seen.look(&other.pool()?, &mut moved)?;
     ensure!(
         seen.lost == 0,
@@ -100,37 +156,76 @@ pub(crate) fn reallocate(bench: &mut Bench, flips: u64) -> Result<Moved> {
     moved.proofs = feed.proved;
     let wall = begun.elapsed();
     for (cause, samples) in &moved.samples {
-        bench.keep(record(bench, cause, samples, units, wall))?;
+        bench.keep(record(bench, &moved, cause, samples, units, wall))?;
     }
-    world.node.stop();
+    world.stop();
     Ok(moved)
 }
 
 /// The samples of one cause as a line.
-fn record(bench: &Bench, cause: &str, samples: &Samples, units: u32, wall: Duration) -> Record {
-    let ms = |quantile| samples.ns.value_at_quantile(quantile) as f64 / 1e6;
+fn record(
+    bench: &Bench,
+    moved: &Moved,
+    cause: &str,
+    samples: &Samples,
+    units: u32,
+    wall: Duration,
+) -> Record {
+    let ms = |ns: &Histogram<u64>, quantile| ns.value_at_quantile(quantile) as f64 / 1e6;
+    let of = |quantile| ms(&samples.ns, quantile);
     Record {
         bench: "reallocate".to_owned(),
-        case: format!("live, {cause}"),
+        case: format!("{}, {cause}", moved.plan.name()),
         size: u64::from(units),
         threads: units as usize,
         who: OURS.to_owned(),
         ours: true,
-        value: ms(0.5),
+        value: of(0.5),
         unit: "wall ms".to_owned(),
-        spread: [ms(0.25), ms(0.75)],
+        spread: [of(0.25), of(0.75)],
         cpu_s: 0.0,
         wall_s: wall.as_secs_f64(),
-        rounds: samples.ns.len() as usize,
+        rounds: usize::try_from(samples.ns.len()).unwrap_or(usize::MAX),
         ratio: None,
         peer_build: None,
         inside: Some(format!(
-            "from the receipt of the demand to the worker's first look; p99 {:.3} ms, p99.9 {:.3} ms, longest {:.3} ms",
-            ms(0.99),
-            ms(0.999),
+            "from the receipt of the demand to the worker's first look; p99 {:.3} ms, p99.9 {:.3} ms, longest {:.3} ms; detected after {:.3} ms, p99 {:.3} ms; of all samples {} over the limit, {} of them exempt",
+            of(0.99),
+            of(0.999),
             samples.ns.max() as f64 / 1e6,
+            ms(&samples.detect, 0.5),
+            ms(&samples.detect, 0.99),
+            moved.missed,
+            moved.exempt,
         )),
         origin: bench.origin.clone(),
+    }
+}
+
+impl Plan {
+    /// Declared demand on a quiet machine.
+    pub(crate) fn usual() -> Plan {
+        Plan {
+            flips: FLIPS,
+            trigger: Trigger::Declared,
+            synthetic: None,
+            stress: 0,
+        }
+    }
+
+    /// What sets its samples apart from those of others.
+    fn name(&self) -> String {
+        let mut name = match self.trigger {
+            Trigger::Declared => "live".to_owned(),
+            Trigger::Measured => "live, by measured demand".to_owned(),
+        };
+        if let Some(us) = self.synthetic {
+            name += &format!(", quanta of {us} us");
+        }
+        if self.stress > 0 {
+            name += &format!(", beside {} of stress-ng", self.stress);
+        }
+        name
     }
 }
 
@@ -140,7 +235,8 @@ pub(crate) fn of_moved(moved: &Moved) -> String {
         .samples
         .iter()
         .map(|(cause, samples)| {
-            let ms = |quantile| figure(samples.ns.value_at_quantile(quantile) as f64 / 1e6);
+            let ms =
+                |ns: &Histogram<u64>, quantile| figure(ns.value_at_quantile(quantile) as f64 / 1e6);
             let longest = samples.longest.as_ref().map_or(String::new(), |it| {
                 let parts = [it.detect_us, it.decide_us, it.drain_us, it.first_us];
                 parts.map(|us| figure(us / 1e3)).join(" + ")
@@ -148,11 +244,13 @@ pub(crate) fn of_moved(moved: &Moved) -> String {
             vec![
                 cause.clone(),
                 samples.ns.len().to_string(),
-                ms(0.5),
-                ms(0.99),
-                ms(0.999),
+                ms(&samples.ns, 0.5),
+                ms(&samples.ns, 0.99),
+                ms(&samples.ns, 0.999),
                 figure(samples.ns.max() as f64 / 1e6),
                 longest,
+                ms(&samples.detect, 0.5),
+                ms(&samples.detect, 0.99),
             ]
         })
         .collect();
@@ -164,25 +262,62 @@ pub(crate) fn of_moved(moved: &Moved) -> String {
         "p99.9 ms",
         "longest ms",
         "detect + decide + drain + first",
+        "detect p50",
+        "p99",
     ];
     format!(
-        "{} flips, {} hand-overs by the box's count, {} over its limit, {} proofs meanwhile\n{}",
-        moved.flips,
+        "{}: {} flips, {} hand-overs by the box's count, {} over its limit, {} of them exempt, {} proofs meanwhile\n{}",
+        moved.plan.name(),
+        moved.plan.flips,
         moved.counted,
         moved.missed,
+        moved.exempt,
         moved.proofs,
         table(&head, &rows)
     )
 }
 
 /// What has been seen of the box's newest hand-overs.
-#[derive(Default)]
 struct Seen {
     count: u64,
     lost: u64,
+    /// Threads between a demand and a first quantum.
+    path: Vec<String>,
+    /// What the machine took, at each look of the last while.
+    taken: VecDeque<(Instant, Taken)>,
+}
+
+/// What the machine has taken from the threads on the path since they began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Taken {
+    /// Their time in run queues.
+    waited: Duration,
+    /// What the hypervisor gave to others, on all processors.
+    stolen: Duration,
 }
 
 impl Seen {
+    fn new(pool: &PoolStatus) -> Result<Seen> {
+        let mut path: Vec<String> = pool
+            .units
+            .iter()
+            .map(|unit| format!("/proc/self/task/{}/schedstat", unit.thread_id))
+            .collect();
+        for task in std::fs::read_dir("/proc/self/task").context("the threads of this process")? {
+            let task = task?.path();
+            let name = std::fs::read_to_string(task.join("comm"))?;
+            if matches!(name.trim(), "arbiter" | "rpc") {
+                path.push(format!("{}/schedstat", task.display()));
+            }
+        }
+        Ok(Seen {
+            count: pool.reallocations.count,
+            lost: 0,
+            path,
+            taken: VecDeque::new(),
+        })
+    }
+
     fn look(&mut self, pool: &PoolStatus, moved: &mut Moved) -> Result<()> {
         let all = &pool.reallocations;
         let new = all.count - self.count;
@@ -190,16 +325,26 @@ impl Seen {
         let at = recent.len().saturating_sub(usize::try_from(new)?);
         self.lost += new - (recent.len() - at) as u64;
         self.count = all.count;
+        let now = Instant::now();
+        while self.taken.len() > 1 && now - self.taken[0].0 > MEMORY {
+            self.taken.pop_front();
+        }
+        let taken = Taken::by(&self.path)?;
         for it in &recent[at..] {
             let found = if it.empty { "nothing" } else { "a proof" };
+            let histogram = || Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("in order");
             let samples = moved
                 .samples
                 .entry(format!("{}, {found}", it.cause))
                 .or_insert_with(|| Samples {
-                    ns: Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("bounds in order"),
+                    ns: histogram(),
+                    detect: histogram(),
                     longest: None,
                 });
             samples.ns.saturating_record((it.total_us * 1e3) as u64);
+            samples
+                .detect
+                .saturating_record((it.detect_us * 1e3) as u64);
             if samples
                 .longest
                 .as_ref()
@@ -207,199 +352,83 @@ impl Seen {
             {
                 samples.longest = Some(it.clone());
             }
+            if it.total_us > LIMIT.as_secs_f64() * 1e6 {
+                // The newest state that is older than the sample: it ended before this look.
+                let total = Duration::from_secs_f64(it.total_us / 1e6);
+                let before = self
+                    .taken
+                    .iter()
+                    .rev()
+                    .find(|(at, _)| now - *at > total + LOOK_SPAN);
+                let excess = total.saturating_sub(LIMIT);
+                moved.exempt += u64::from(before.is_some_and(|(_, b)| taken.covers(b, excess)));
+            }
         }
+        self.taken.push_back((now, taken));
         (moved.counted, moved.missed) = (all.count, all.missed);
         Ok(())
     }
 }
 
-/// Keeps a tenant's queue from running dry.
-struct Feed<'a> {
-    client: &'a Client,
-    circuit: String,
-    witness: String,
-    jobs: Vec<String>,
-    proved: u64,
-}
-
-impl<'a> Feed<'a> {
-    fn new(client: &'a Client, circuit: String, witness: String) -> Feed<'a> {
-        Feed {
-            client,
-            circuit,
-            witness,
-            jobs: Vec::new(),
-            proved: 0,
+impl Taken {
+    fn by(path: &[String]) -> Result<Taken> {
+        let mut waited = Duration::ZERO;
+        for file in path {
+            // Time on a processor, time in a run queue, and how often.
+            let text = std::fs::read_to_string(file).with_context(|| file.clone())?;
+            let ns = text
+                .split_whitespace()
+                .nth(1)
+                .and_then(|it| it.parse().ok());
+            waited += Duration::from_nanos(ns.with_context(|| text.clone())?);
         }
-    }
-
-    fn fill(&mut self) -> Result<()> {
-        while let Some(job) = self.jobs.first() {
-            let status = self.client.call("prover_statusV1", json!({ "job": job }))?;
-            match status["state"].as_str() {
-                Some("proved") => self.proved += 1,
-                Some("failed" | "cancelled") | None => bail!("a proof did not come out: {status}"),
-                Some(_) => break,
-            }
-            self.jobs.remove(0);
-        }
-        while self.jobs.len() < WAITING {
-            let params = json!({ "circuit": self.circuit, "witness": self.witness });
-            let status = self.client.call("prover_submitV1", params)?;
-            let job = status["job"].as_str().context("a job's name")?;
-            self.jobs.push(job.to_owned());
-        }
-        Ok(())
-    }
-}
-
-/// A box and what it is given.
-struct World {
-    node: Node,
-    folder: TempDir,
-    zkey: Vec<u8>,
-    witness: Vec<u8>,
-}
-
-impl World {
-    fn new() -> Result<World> {
-        let folder = tempfile::tempdir().context("a folder")?;
-        let file = folder.path().join("calderad.toml");
-        let policy = folder.path().join("policy.toml");
-        std::fs::write(&file, CONFIG).context("the configuration")?;
-        std::fs::write(&policy, POLICY).context("the policy")?;
-        let config = Config::load(Some(&file), &Overrides::default())?;
-        let node = Node::start(config).context("starting a box")?;
-        let circuit = Synthetic {
-            curve: CurveId::Bn254,
-            domain_log2: 13,
-            dense: 0.9,
-            seed: [0xca; 32],
-        };
-        let (mut zkey, mut witness) = (Vec::new(), Vec::new());
-        setup_synthetic(&circuit, 1, &mut zkey, &mut |_| ())
-            .context("a key")?
-            .write(&mut witness)
-            .context("a witness")?;
-        Ok(World {
-            node,
-            folder,
-            zkey,
-            witness,
+        let text = std::fs::read_to_string("/proc/stat").context("/proc/stat")?;
+        // "cpu user nice system idle iowait irq softirq steal", in hundredths of a second.
+        let steal = text
+            .split_whitespace()
+            .nth(8)
+            .and_then(|it| it.parse::<u64>().ok());
+        Ok(Taken {
+            waited,
+            stolen: Duration::from_millis(10 * steal.context("no steal in /proc/stat")?),
         })
     }
 
-    fn client(&self, name: &str) -> Result<Client> {
-        let path = self.folder.path().join(format!("data/secrets/{name}.hex"));
-        let text = std::fs::read_to_string(path).context("a secret")?;
-        Ok(Client {
-            agent: ureq::Agent::config_builder()
-                .http_status_as_error(false)
-                .build()
-                .into(),
-            url: format!("http://{}", self.node.address()),
-            name: name.to_owned(),
-            secret: Secret::parse(&text).context("a secret")?,
-        })
+    fn covers(&self, before: &Taken, excess: Duration) -> bool {
+        self.waited - before.waited >= excess || self.stolen - before.stolen >= excess
     }
 }
 
-/// A tenant who talks to the box.
-struct Client {
-    agent: ureq::Agent,
-    url: String,
-    name: String,
-    secret: Secret,
+/// Processes that compute all the time, until this is dropped.
+struct Stress(Option<Child>);
+
+impl Stress {
+    fn new(processes: u32) -> Result<Stress> {
+        if processes == 0 {
+            return Ok(Stress(None));
+        }
+        let child = Command::new("stress-ng")
+            .args(["--quiet", "--cpu", &processes.to_string()])
+            .stdin(Stdio::null())
+            .spawn()
+            .context("starting stress-ng (Debian: apt-get install stress-ng)")?;
+        Ok(Stress(Some(child)))
+    }
 }
 
-impl Client {
-    fn token(&self) -> String {
-        let now = unix_time().as_secs();
-        format!("Bearer {}", sign(&self.name, &self.secret, now))
-    }
-
-    fn call(&self, method: &str, params: Value) -> Result<Value> {
-        let request = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
-        let mut response = self
-            .agent
-            .post(&self.url)
-            .header("Authorization", self.token())
-            .header("Content-Type", "application/json")
-            .send(request.to_string())
-            .with_context(|| method.to_owned())?;
-        let text = response.body_mut().read_to_string()?;
-        let mut answer: Value = serde_json::from_str(&text).with_context(|| text.clone())?;
-        ensure!(answer.get("result").is_some(), "{method}: {text}");
-        Ok(answer["result"].take())
-    }
-
-    fn declare(&self, units: u32) -> Result<()> {
-        let span = json!({ "units": units, "durationMs": 60_000 });
-        let params = if units > 0 {
-            span
-        } else {
-            json!({ "units": 0 })
-        };
-        self.call("pool_demandV1", params).map(|_| ())
-    }
-
-    fn pool(&self) -> Result<PoolStatus> {
-        let status = self.call("pool_statusV1", json!({}))?;
-        serde_json::from_value(status).context("the state of the pool")
-    }
-
-    /// Stores a blob; its name.
-    fn store(&self, bytes: &[u8]) -> Result<String> {
-        let name = hex(&Sha256::digest(bytes));
-        let response = self
-            .agent
-            .put(format!("{}/v1/blobs/{name}", self.url))
-            .header("Authorization", self.token())
-            .send(bytes)?;
-        ensure!(response.status().is_success(), "storing a blob");
-        Ok(name)
-    }
-
-    /// Registers a key and waits until it can be proved with.
-    fn circuit(&self, zkey: &[u8]) -> Result<String> {
-        let zkey = self.store(zkey)?;
-        let params = json!({ "zkey": zkey, "check": "trusted" });
-        self.call("prover_registerCircuitV1", params)?;
-        loop {
-            let list = self.call("prover_listCircuitsV1", json!({}))?;
-            match list[0]["state"].as_str() {
-                Some("ready") => return Ok(zkey),
-                Some("checking") => std::thread::sleep(Duration::from_millis(20)),
-                _ => bail!("the key was refused: {list}"),
-            }
+impl Drop for Stress {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            // By TERM, so that it takes its own children with it.
+            let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+            let _ = child.wait();
         }
     }
 }
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
-const CONFIG: &str = "
-listen = '127.0.0.1:0'
-data = 'data'
-development = true
-policy_file = 'policy.toml'
-[[tenant]]
-name = 'bursty'
-scenario = 'burst'
-[[tenant]]
-name = 'busy'
-scenario = 'steady'
-";
 
 /// Whoever declares is promised the whole box, so that each flip moves every core.
-const POLICY: &str = "
+const DECLARED: &str = "
 [classes.burst]
 value = 1000
 guarantee_percent = 100
@@ -409,16 +438,45 @@ guarantee_percent = 0
 ageing_max_ms = 60000
 ";
 
+/// Next to nothing below its peak, and at it the whole box.
+const MEASURED: &str = "
+[classes.burst]
+value = 1
+guarantee_percent = 0
+ageing_max_ms = 60000
+[classes.burst.peak]
+value = 1000
+queue = { high = 4, low = 0 }
+hold_ms = 0
+[classes.steady]
+value = 30
+guarantee_percent = 0
+ageing_max_ms = 60000
+";
+
+/// Flips of demand: ten minutes.
+const FLIPS: u64 = 100_000;
+
 /// The moments of the flips are drawn from it.
 const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// Between two flips: longer than a hand-over usually takes, and not by a fixed time, which could
-/// fall into step with quanta.
-const GAP_MIN: Duration = Duration::from_millis(4);
-const GAP_SPREAD: Duration = Duration::from_millis(4);
+/// Between two flips, at least: longer than a hand-over usually takes.
+const GAP: Duration = Duration::from_millis(4);
+/// The same where small proofs have to end in between.
+const MEASURED_GAP: Duration = Duration::from_millis(16);
 
 /// Flips between two looks. The box keeps its newest 64 hand-overs.
 const LOOK: u64 = 10;
+/// A look takes less.
+const LOOK_SPAN: Duration = Duration::from_millis(5);
+/// What the machine took is remembered for so long.
+const MEMORY: Duration = Duration::from_secs(5);
+
+/// The hard bound.
+const LIMIT: Duration = Duration::from_millis(100);
 
 /// Jobs of the busy tenant that are not ended.
 const WAITING: usize = 6;
+
+/// Jobs that make a peak.
+const PEAK: usize = 4;

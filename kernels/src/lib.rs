@@ -5,6 +5,7 @@
 
 #![deny(unsafe_code)]
 
+mod around;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod cpu;
@@ -15,6 +16,7 @@ pub mod field;
 #[allow(unsafe_code)]
 mod lanes;
 
+pub use around::{Around, Quantum};
 pub use device::{
     BasesId, CurveId, Device, DeviceError, DeviceInfo, Form, Group, MatrixId, Plan, Progress,
     Transform, VectorId, Work,

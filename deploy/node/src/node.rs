@@ -128,6 +128,15 @@ impl StartError {
 impl Node {
     /// Starts a box. When this returns it answers at [`Node::address`].
     pub fn start(config: Config) -> Result<Node, StartError> {
+        Node::start_on(config, |device| device)
+    }
+
+    /// Starts a box on the device that `device` makes of the processor's: around it, so that what
+    /// it does can be watched, held up or broken.
+    pub fn start_on(
+        config: Config,
+        device: impl FnOnce(Arc<dyn Device>) -> Arc<dyn Device>,
+    ) -> Result<Node, StartError> {
         let clock = Clock::start();
         let config = Arc::new(config);
         make_data_folder(&config)?;
@@ -152,11 +161,11 @@ impl Node {
         let bell = Bell::new().map_err(system("a poll"))?;
         let wake = bell.wake();
         let quantum = config.policy.limits().quantum;
-        let device: Arc<dyn Device> = CpuDevice::new(CpuConfig {
+        let device = device(CpuDevice::new(CpuConfig {
             quantum: Duration::from_nanos(quantum.0),
             // Twice the number of workers lets them all end at about the same time.
             lanes: 2 * workers,
-        });
+        }));
 
         let slots = slots(&config);
         let board = Arc::new(Board::new(workers, config.tenants.len(), slots));

@@ -49,6 +49,8 @@ pub struct Telemetry {
     quantum_max: Nanos,
     quanta: Histogram<u64>,
     quanta_ns: u64,
+    /// The same by tenant, in the order of their numbers.
+    core_ns: Vec<u64>,
     over_budget: u64,
     handovers: Histogram<u64>,
     handovers_ns: u64,
@@ -101,6 +103,8 @@ pub struct TenantGauges {
     pub declared: u64,
     /// Whether its measured demand is at a peak.
     pub peak: bool,
+    /// The core time of its quanta so far.
+    pub core_time: Nanos,
 }
 
 impl Telemetry {
@@ -110,6 +114,7 @@ impl Telemetry {
             quantum_max,
             quanta: histogram(),
             quanta_ns: 0,
+            core_ns: Vec::new(),
             over_budget: 0,
             handovers: histogram(),
             handovers_ns: 0,
@@ -130,6 +135,11 @@ impl Telemetry {
     pub fn quantum(&mut self, record: &QuantumRecord) -> bool {
         self.quanta.saturating_record(record.span.0);
         self.quanta_ns += record.span.0;
+        let tenant = record.tenant.0 as usize;
+        if self.core_ns.len() <= tenant {
+            self.core_ns.resize(tenant + 1, 0);
+        }
+        self.core_ns[tenant] += record.span.0;
         let over = record.span > self.quantum_max;
         self.over_budget += u64::from(over);
         over
@@ -169,6 +179,11 @@ impl Telemetry {
             },
             recent: self.recent.iter().map(show).collect(),
         }
+    }
+
+    /// The core time of a tenant's quanta.
+    pub fn core_time(&self, tenant: TenantId) -> Nanos {
+        Nanos(self.core_ns.get(tenant.0 as usize).copied().unwrap_or(0))
     }
 
     /// All quanta.
@@ -235,6 +250,12 @@ impl Telemetry {
             for tenant in &now.tenants {
                 text.sample(name, &[("tenant", &tenant.name)], of(tenant) as f64);
             }
+        }
+        let name = "caldera_tenant_core_seconds_total";
+        text.family(name, "counter", "Core time that a tenant's quanta took.");
+        for tenant in &now.tenants {
+            let seconds = tenant.core_time.0 as f64 / 1e9;
+            text.sample(name, &[("tenant", &tenant.name)], seconds);
         }
         text.family(
             "caldera_unit_owner",
@@ -455,6 +476,10 @@ mod tests {
         record.span = Nanos(record.span.0 + 1);
         assert!(telemetry.quantum(&record));
         assert_eq!(telemetry.quanta().over_budget, 1);
+        record.tenant = TenantId(2);
+        telemetry.quantum(&record);
+        let core = [0, 1, 2, 3].map(|tenant| telemetry.core_time(TenantId(tenant)).0);
+        assert_eq!(core, [4_000_001, 0, 2_000_001, 0]);
     }
 
     #[test]
@@ -485,6 +510,7 @@ mod tests {
                 cores: 2,
                 declared: 3,
                 peak: true,
+                core_time: Nanos::from_millis(1_500),
             }],
             units: vec![(0, 4, Some("a".into())), (1, 5, None)],
             ..Gauges::default()
@@ -503,6 +529,7 @@ mod tests {
             "caldera_tenant_cores{tenant=\"a\"} 2",
             "caldera_tenant_declared_cores{tenant=\"a\"} 3",
             "caldera_tenant_peak{tenant=\"a\"} 1",
+            "caldera_tenant_core_seconds_total{tenant=\"a\"} 1.5",
             "# TYPE caldera_reallocation_seconds histogram",
         ] {
             assert!(

@@ -8,10 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use caldera_kernels::cpu::{CpuConfig, CpuDevice};
-use caldera_kernels::{
-    BasesId, CurveId, Device, DeviceError, DeviceInfo, Group, MatrixId, Plan, Progress, VectorId,
-    Work,
-};
+use caldera_kernels::{Around, CurveId, Device};
 use caldera_node::arbiter_thread::{Ended, Inbox};
 use caldera_node::board::{Board, RunningJob};
 use caldera_node::clock::Clock;
@@ -21,106 +18,6 @@ use caldera_prover::groth16::{Blinding, Job, ProvingKey, Synthetic, setup_synthe
 use caldera_scheduler::arbiter::Outcome;
 use caldera_scheduler::mailbox::{Ownership, mailbox};
 use caldera_scheduler::{Epoch, JobId, TenantId, UnitId};
-
-/// The CPU device, whose sparse product panics while `broken` is set.
-struct Brittle {
-    inner: Arc<CpuDevice>,
-    broken: Arc<AtomicBool>,
-}
-
-struct BrittlePlan {
-    inner: Arc<dyn Plan>,
-    broken: Arc<AtomicBool>,
-}
-
-impl Plan for BrittlePlan {
-    fn stages(&self) -> usize {
-        self.inner.stages()
-    }
-
-    fn kernel(&self, stage: usize) -> &'static str {
-        self.inner.kernel(stage)
-    }
-
-    fn open(&self, stage: usize) -> Result<usize, DeviceError> {
-        self.inner.open(stage)
-    }
-
-    fn run(&self, stage: usize, lane: usize) -> Result<Progress, DeviceError> {
-        assert!(
-            !self.broken.load(Ordering::Acquire),
-            "this kernel is broken"
-        );
-        self.inner.run(stage, lane)
-    }
-
-    fn point(&self) -> Option<Vec<u8>> {
-        self.inner.point()
-    }
-}
-
-impl Device for Brittle {
-    fn info(&self) -> &DeviceInfo {
-        self.inner.info()
-    }
-
-    fn vector(&self, curve: CurveId, len: usize) -> Result<VectorId, DeviceError> {
-        self.inner.vector(curve, len)
-    }
-
-    fn vector_write(&self, id: VectorId, at: usize, scalars: &[u8]) -> Result<(), DeviceError> {
-        self.inner.vector_write(id, at, scalars)
-    }
-
-    fn vector_read(&self, id: VectorId, at: usize, scalars: &mut [u8]) -> Result<(), DeviceError> {
-        self.inner.vector_read(id, at, scalars)
-    }
-
-    fn vector_free(&self, id: VectorId) {
-        self.inner.vector_free(id);
-    }
-
-    fn bases(&self, curve: CurveId, group: Group, points: Bytes) -> Result<BasesId, DeviceError> {
-        self.inner.bases(curve, group, points)
-    }
-
-    fn bases_free(&self, id: BasesId) {
-        self.inner.bases_free(id);
-    }
-
-    fn tables_bytes(&self, id: BasesId) -> Result<usize, DeviceError> {
-        self.inner.tables_bytes(id)
-    }
-
-    fn tables_free(&self, id: BasesId) {
-        self.inner.tables_free(id);
-    }
-
-    fn matrix(
-        &self,
-        curve: CurveId,
-        rows: usize,
-        columns: usize,
-        entries: Bytes,
-    ) -> Result<MatrixId, DeviceError> {
-        self.inner.matrix(curve, rows, columns, entries)
-    }
-
-    fn matrix_free(&self, id: MatrixId) {
-        self.inner.matrix_free(id);
-    }
-
-    fn plan(&self, work: &Work) -> Result<Arc<dyn Plan>, DeviceError> {
-        let inner = self.inner.plan(work)?;
-        Ok(match work {
-            Work::Product { .. } => Arc::new(BrittlePlan {
-                inner,
-                broken: Arc::clone(&self.broken),
-            }),
-            _ => inner,
-        })
-    }
-}
 
 fn small_key(device: Arc<dyn Device>) -> (Arc<ProvingKey>, Wtns) {
     let synthetic = Synthetic {
@@ -143,10 +40,16 @@ fn a_panic_in_a_quantum_fails_its_job_and_not_its_worker() {
         quantum: std::time::Duration::from_millis(2),
         lanes: 2,
     };
-    let (key, witness) = small_key(Arc::new(Brittle {
-        inner: CpuDevice::new(config),
-        broken: Arc::clone(&broken),
-    }));
+    // Its sparse product panics while `broken` is set.
+    let is_broken = Arc::clone(&broken);
+    let (key, witness) = small_key(Around::new(
+        CpuDevice::new(config),
+        Arc::new(move |kernel, quantum| {
+            let breaks = kernel.starts_with("spmv") && is_broken.load(Ordering::Acquire);
+            assert!(!breaks, "this kernel is broken");
+            quantum()
+        }),
+    ));
     let (tenant, clock) = (TenantId(0), Clock::start());
     let board = Arc::new(Board::new(1, 1, 2));
     let inbox = Arc::new(Inbox::new(2));

@@ -1,0 +1,275 @@
+//! A box in this process and tenants who speak to it over its socket: what the benches of the
+//! scheduler have in common.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use caldera_kernels::{Around, CurveId, Device};
+use caldera_node::Node;
+use caldera_node::clock::unix_time;
+use caldera_node::config::{Config, Overrides};
+use caldera_prover::groth16::{Synthetic, setup_synthetic};
+use caldera_rpc::auth::{OPERATOR, Secret, sign};
+use caldera_rpc::methods::PoolStatus;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+
+/// A box. It has the two tenants of a policy with two classes, each of the class of its name.
+pub(crate) struct World {
+    node: Node,
+    folder: TempDir,
+}
+
+impl World {
+    /// A box with this policy. With `padded` each quantum lasts that long at least, whatever it
+    /// computes.
+    pub(crate) fn new(policy: &str, tenants: &[&str], padded: Option<Duration>) -> Result<World> {
+        let folder = tempfile::tempdir().context("a folder")?;
+        let file = folder.path().join("calderad.toml");
+        let mut text = CONFIG.to_owned();
+        for name in tenants {
+            text += &format!("[[tenant]]\nname = '{name}'\nscenario = '{name}'\n");
+        }
+        std::fs::write(&file, text).context("the configuration")?;
+        std::fs::write(folder.path().join("policy.toml"), policy).context("the policy")?;
+        let config = Config::load(Some(&file), &Overrides::default())?;
+        let device = |inner: Arc<dyn Device>| match padded {
+            Some(span) => pad(inner, span),
+            None => inner,
+        };
+        let node = Node::start_on(config, device).context("starting a box")?;
+        Ok(World { node, folder })
+    }
+
+    /// Speaks as a tenant.
+    pub(crate) fn client(&self, name: &str) -> Result<Client> {
+        let path = self.folder.path().join(format!("data/secrets/{name}.hex"));
+        let text = std::fs::read_to_string(path).context("a secret")?;
+        Ok(Client {
+            agent: ureq::Agent::config_builder()
+                .http_status_as_error(false)
+                .build()
+                .into(),
+            url: format!("http://{}", self.node.address()),
+            name: name.to_owned(),
+            secret: Secret::parse(&text).context("a secret")?,
+        })
+    }
+
+    /// Speaks as the operator.
+    pub(crate) fn operator(&self) -> Result<Client> {
+        self.client(OPERATOR)
+    }
+
+    pub(crate) fn stop(self) {
+        self.node.stop();
+    }
+}
+
+/// A synthetic BN254 key of that size and its witness, as files have them.
+pub(crate) fn small_key(domain_log2: u32) -> Result<(Vec<u8>, Vec<u8>)> {
+    let circuit = Synthetic {
+        curve: CurveId::Bn254,
+        domain_log2,
+        dense: 0.9,
+        seed: [0xca; 32],
+    };
+    let (mut zkey, mut witness) = (Vec::new(), Vec::new());
+    setup_synthetic(&circuit, 1, &mut zkey, &mut |_| ())
+        .context("a key")?
+        .write(&mut witness)
+        .context("a witness")?;
+    Ok((zkey, witness))
+}
+
+/// The device, each of whose quanta goes on computing nothing until `span` has passed.
+fn pad(inner: Arc<dyn Device>, span: Duration) -> Arc<dyn Device> {
+    Around::new(
+        inner,
+        Arc::new(move |_, quantum| {
+            let end = Instant::now() + span;
+            let progress = quantum();
+            while Instant::now() < end {
+                std::hint::spin_loop();
+            }
+            progress
+        }),
+    )
+}
+
+/// A tenant, or the operator, who talks to the box.
+pub(crate) struct Client {
+    agent: ureq::Agent,
+    url: String,
+    name: String,
+    secret: Secret,
+}
+
+impl Client {
+    fn token(&self) -> String {
+        let now = unix_time().as_secs();
+        format!("Bearer {}", sign(&self.name, &self.secret, now))
+    }
+
+    pub(crate) fn call(&self, method: &str, params: Value) -> Result<Value> {
+        let request = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
+        let mut response = self
+            .agent
+            .post(&self.url)
+            .header("Authorization", self.token())
+            .header("Content-Type", "application/json")
+            .send(request.to_string())
+            .with_context(|| method.to_owned())?;
+        let text = response.body_mut().read_to_string()?;
+        let mut answer: Value = serde_json::from_str(&text).with_context(|| text.clone())?;
+        ensure!(answer.get("result").is_some(), "{method}: {text}");
+        Ok(answer["result"].take())
+    }
+
+    /// Declares a demand; none withdraws it.
+    pub(crate) fn declare(&self, units: u32) -> Result<()> {
+        let span = json!({ "units": units, "durationMs": 60_000 });
+        let params = if units > 0 {
+            span
+        } else {
+            json!({ "units": 0 })
+        };
+        self.call("pool_demandV1", params).map(|_| ())
+    }
+
+    pub(crate) fn pool(&self) -> Result<PoolStatus> {
+        let status = self.call("pool_statusV1", json!({}))?;
+        serde_json::from_value(status).context("the state of the pool")
+    }
+
+    /// One sample of `/metrics`, by its name and labels.
+    pub(crate) fn metric(&self, name: &str) -> Result<f64> {
+        let text = self
+            .agent
+            .get(format!("{}/metrics", self.url))
+            .header("Authorization", self.token())
+            .call()?
+            .body_mut()
+            .read_to_string()?;
+        let sample = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        sample.with_context(|| format!("no sample {name}"))
+    }
+
+    /// Stores a blob; its name.
+    pub(crate) fn store(&self, bytes: &[u8]) -> Result<String> {
+        let name = hex(&Sha256::digest(bytes));
+        let response = self
+            .agent
+            .put(format!("{}/v1/blobs/{name}", self.url))
+            .header("Authorization", self.token())
+            .send(bytes)?;
+        ensure!(response.status().is_success(), "storing a blob");
+        Ok(name)
+    }
+
+    /// Registers a key and waits until it can be proved with.
+    pub(crate) fn circuit(&self, zkey: &[u8]) -> Result<String> {
+        let zkey = self.store(zkey)?;
+        let params = json!({ "zkey": zkey, "check": "trusted" });
+        self.call("prover_registerCircuitV1", params)?;
+        loop {
+            let list = self.call("prover_listCircuitsV1", json!({}))?;
+            match list[0]["state"].as_str() {
+                Some("ready") => return Ok(zkey),
+                Some("checking") => std::thread::sleep(Duration::from_millis(20)),
+                _ => bail!("the key was refused: {list}"),
+            }
+        }
+    }
+}
+
+/// Keeps a tenant's queue from running dry.
+pub(crate) struct Feed<'a> {
+    client: &'a Client,
+    circuit: String,
+    witness: String,
+    jobs: VecDeque<String>,
+    /// Proofs that have come out.
+    pub(crate) proved: u64,
+    /// From the first quantum to the checked proof of each, in milliseconds.
+    pub(crate) spans: Vec<f64>,
+}
+
+impl<'a> Feed<'a> {
+    /// A feed of proofs of one circuit.
+    pub(crate) fn new(client: &'a Client, zkey: &[u8], witness: &[u8]) -> Result<Feed<'a>> {
+        Ok(Feed {
+            circuit: client.circuit(zkey)?,
+            witness: client.store(witness)?,
+            client,
+            jobs: VecDeque::new(),
+            proved: 0,
+            spans: Vec::new(),
+        })
+    }
+
+    /// Takes note of the jobs that have ended, in the order in which they were asked for.
+    pub(crate) fn look(&mut self) -> Result<()> {
+        while let Some(job) = self.jobs.front() {
+            let status = self.client.call("prover_statusV1", json!({ "job": job }))?;
+            match status["state"].as_str() {
+                Some("proved") => {
+                    self.proved += 1;
+                    let at = |key: &str| status[key].as_f64().context("when it was worked on");
+                    self.spans.push(at("finishedMs")? - at("startedMs")?);
+                }
+                Some("failed" | "cancelled") | None => bail!("a proof did not come out: {status}"),
+                Some(_) => break,
+            }
+            self.jobs.pop_front();
+        }
+        Ok(())
+    }
+
+    /// Asks for one more proof.
+    pub(crate) fn submit(&mut self) -> Result<()> {
+        let params = json!({ "circuit": self.circuit, "witness": self.witness });
+        let status = self.client.call("prover_submitV1", params)?;
+        let job = status["job"].as_str().context("a job's name")?;
+        self.jobs.push_back(job.to_owned());
+        Ok(())
+    }
+
+    /// Jobs that are not known to have ended.
+    pub(crate) fn waiting(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// Looks, and asks for proofs until so many are not ended.
+    pub(crate) fn fill(&mut self, jobs: usize) -> Result<()> {
+        self.look()?;
+        while self.jobs.len() < jobs {
+            self.submit()?;
+        }
+        Ok(())
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Without tables of keys, which would make later proofs cheaper than earlier ones.
+const CONFIG: &str = "
+listen = '127.0.0.1:0'
+data = 'data'
+development = true
+policy_file = 'policy.toml'
+[limits]
+table_bytes = 0
+";

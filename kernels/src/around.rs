@@ -1,0 +1,122 @@
+//! A device around another one, whose every quantum goes through a function.
+//!
+//! What a box does when silicon is slow, hangs or breaks cannot be tried on silicon that works. So
+//! the function is given each quantum and may run it, hold it up, make it longer, fail it or panic;
+//! all else is the inner device's.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::device::{
+    BasesId, CurveId, Device, DeviceError, DeviceInfo, Group, MatrixId, Plan, Progress, VectorId,
+    Work,
+};
+
+/// What stands around each quantum: it is told the kernel's name and given the quantum to run.
+pub type Quantum = dyn Fn(
+        &'static str,
+        &mut dyn FnMut() -> Result<Progress, DeviceError>,
+    ) -> Result<Progress, DeviceError>
+    + Send
+    + Sync;
+
+/// See the top of this file.
+pub struct Around {
+    inner: Arc<dyn Device>,
+    quantum: Arc<Quantum>,
+}
+
+struct AroundPlan {
+    inner: Arc<dyn Plan>,
+    quantum: Arc<Quantum>,
+}
+
+impl Around {
+    /// A device like `inner`, whose quanta go through `quantum`.
+    pub fn new(inner: Arc<dyn Device>, quantum: Arc<Quantum>) -> Arc<Around> {
+        Arc::new(Around { inner, quantum })
+    }
+}
+
+impl Plan for AroundPlan {
+    fn stages(&self) -> usize {
+        self.inner.stages()
+    }
+
+    fn kernel(&self, stage: usize) -> &'static str {
+        self.inner.kernel(stage)
+    }
+
+    fn open(&self, stage: usize) -> Result<usize, DeviceError> {
+        self.inner.open(stage)
+    }
+
+    fn run(&self, stage: usize, lane: usize) -> Result<Progress, DeviceError> {
+        let kernel = self.inner.kernel(stage);
+        (self.quantum)(kernel, &mut || self.inner.run(stage, lane))
+    }
+
+    fn point(&self) -> Option<Vec<u8>> {
+        self.inner.point()
+    }
+}
+
+impl Device for Around {
+    fn info(&self) -> &DeviceInfo {
+        self.inner.info()
+    }
+
+    fn vector(&self, curve: CurveId, len: usize) -> Result<VectorId, DeviceError> {
+        self.inner.vector(curve, len)
+    }
+
+    fn vector_write(&self, id: VectorId, at: usize, scalars: &[u8]) -> Result<(), DeviceError> {
+        self.inner.vector_write(id, at, scalars)
+    }
+
+    fn vector_read(&self, id: VectorId, at: usize, scalars: &mut [u8]) -> Result<(), DeviceError> {
+        self.inner.vector_read(id, at, scalars)
+    }
+
+    fn vector_free(&self, id: VectorId) {
+        self.inner.vector_free(id);
+    }
+
+    fn bases(&self, curve: CurveId, group: Group, points: Bytes) -> Result<BasesId, DeviceError> {
+        self.inner.bases(curve, group, points)
+    }
+
+    fn bases_free(&self, id: BasesId) {
+        self.inner.bases_free(id);
+    }
+
+    fn tables_bytes(&self, id: BasesId) -> Result<usize, DeviceError> {
+        self.inner.tables_bytes(id)
+    }
+
+    fn tables_free(&self, id: BasesId) {
+        self.inner.tables_free(id);
+    }
+
+    fn matrix(
+        &self,
+        curve: CurveId,
+        rows: usize,
+        columns: usize,
+        entries: Bytes,
+    ) -> Result<MatrixId, DeviceError> {
+        self.inner.matrix(curve, rows, columns, entries)
+    }
+
+    fn matrix_free(&self, id: MatrixId) {
+        self.inner.matrix_free(id);
+    }
+
+    fn plan(&self, work: &Work) -> Result<Arc<dyn Plan>, DeviceError> {
+        Ok(Arc::new(AroundPlan {
+            inner: self.inner.plan(work)?,
+            quantum: Arc::clone(&self.quantum),
+        }))
+    }
+}
