@@ -17,26 +17,56 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-/// A box. It has the two tenants of a policy with two classes, each of the class of its name.
+/// A box.
 pub(crate) struct World {
     node: Node,
     folder: TempDir,
 }
 
+/// What a box is started with.
+pub(crate) struct Setup<'a> {
+    /// Its policy, in which each tenant has the class of its name.
+    pub(crate) policy: &'a str,
+    pub(crate) tenants: &'a [&'a str],
+    /// Each quantum lasts that long at least, whatever it computes.
+    pub(crate) padded: Option<Duration>,
+    /// Which threads stand above other programs, as its configuration says it.
+    pub(crate) realtime: Option<&'a str>,
+    /// How many workers.
+    pub(crate) workers: Option<usize>,
+}
+
+impl<'a> Setup<'a> {
+    /// What a box is without being told otherwise.
+    pub(crate) fn usual(policy: &'a str, tenants: &'a [&'a str]) -> Setup<'a> {
+        Setup {
+            policy,
+            tenants,
+            padded: None,
+            realtime: None,
+            workers: None,
+        }
+    }
+}
+
 impl World {
-    /// A box with this policy. With `padded` each quantum lasts that long at least, whatever it
-    /// computes.
-    pub(crate) fn new(policy: &str, tenants: &[&str], padded: Option<Duration>) -> Result<World> {
+    /// Starts a box.
+    pub(crate) fn new(setup: &Setup<'_>) -> Result<World> {
         let folder = tempfile::tempdir().context("a folder")?;
         let file = folder.path().join("calderad.toml");
-        let mut text = CONFIG.to_owned();
-        for name in tenants {
+        let realtime = setup.realtime.map(|it| format!("realtime = '{it}'\n"));
+        let mut text = realtime.unwrap_or_default() + CONFIG;
+        for name in setup.tenants {
             text += &format!("[[tenant]]\nname = '{name}'\nscenario = '{name}'\n");
         }
         std::fs::write(&file, text).context("the configuration")?;
-        std::fs::write(folder.path().join("policy.toml"), policy).context("the policy")?;
-        let config = Config::load(Some(&file), &Overrides::default())?;
-        let device = |inner: Arc<dyn Device>| match padded {
+        std::fs::write(folder.path().join("policy.toml"), setup.policy).context("the policy")?;
+        let over = Overrides {
+            workers: setup.workers,
+            ..Overrides::default()
+        };
+        let config = Config::load(Some(&file), &over)?;
+        let device = |inner: Arc<dyn Device>| match setup.padded {
             Some(span) => pad(inner, span),
             None => inner,
         };

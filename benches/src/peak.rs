@@ -12,7 +12,7 @@ use anyhow::{Result, ensure};
 
 use crate::bench::{Bench, OURS};
 use crate::duel::Spread;
-use crate::live::{Client, Feed, World, small_key};
+use crate::live::{Client, Feed, Setup, World, small_key};
 use crate::record::Record;
 use crate::table::table;
 
@@ -30,7 +30,7 @@ pub(crate) struct Risen {
 /// Brings about so many peaks.
 pub(crate) fn peak(bench: &mut Bench, peaks: usize) -> Result<Risen> {
     ensure!(peaks > 0, "no peaks to measure");
-    let world = World::new(POLICY, &["financial", "other"], None)?;
+    let world = World::new(&Setup::usual(POLICY, &["financial", "other"]))?;
     let (tenant, other, operator) = (
         world.client("financial")?,
         world.client("other")?,

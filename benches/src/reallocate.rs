@@ -27,7 +27,7 @@ use caldera_rpc::methods::{PoolStatus, Reallocation};
 use hdrhistogram::Histogram;
 
 use crate::bench::{Bench, OURS};
-use crate::live::{Feed, World, small_key};
+use crate::live::{Feed, Setup, World, small_key};
 use crate::record::Record;
 use crate::table::{figure, table};
 
@@ -46,6 +46,30 @@ pub(crate) struct Plan {
     /// Beside so many processes of stress-ng that compute all the time.
     #[arg(long, value_name = "PROCESSES", default_value_t = 0)]
     pub(crate) stress: u32,
+    /// Which threads stand above other programs, in place of the box's default.
+    #[arg(long, value_enum)]
+    pub(crate) realtime: Option<RealtimeName>,
+    /// Workers of the box, in place of its default.
+    #[arg(long)]
+    pub(crate) workers: Option<usize>,
+}
+
+/// As calderad's configuration has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum RealtimeName {
+    None,
+    Arbiter,
+    Workers,
+}
+
+impl RealtimeName {
+    fn as_str(self) -> &'static str {
+        match self {
+            RealtimeName::None => "none",
+            RealtimeName::Arbiter => "arbiter",
+            RealtimeName::Workers => "workers",
+        }
+    }
 }
 
 /// What makes cores change hands.
@@ -92,7 +116,12 @@ pub(crate) fn reallocate(bench: &mut Bench, plan: Plan) -> Result<Moved> {
         Trigger::Declared => DECLARED,
         Trigger::Measured => MEASURED,
     };
-    let world = World::new(policy, &["steady", "burst"], padded)?;
+    let world = World::new(&Setup {
+        padded,
+        realtime: plan.realtime.map(RealtimeName::as_str),
+        workers: plan.workers,
+        ..Setup::usual(policy, &["steady", "burst"])
+    })?;
     let (busy, other) = (world.client("steady")?, world.client("burst")?);
     let (zkey, witness) = small_key(if padded.is_some() { 4 } else { 13 })?;
     let mut feed = Feed::new(&busy, &zkey, &witness)?;
@@ -210,6 +239,8 @@ impl Plan {
             trigger: Trigger::Declared,
             synthetic: None,
             stress: 0,
+            realtime: None,
+            workers: None,
         }
     }
 
@@ -221,6 +252,12 @@ impl Plan {
         };
         if let Some(us) = self.synthetic {
             name += &format!(", quanta of {us} us");
+        }
+        if let Some(realtime) = self.realtime {
+            name += &format!(", realtime {}", realtime.as_str());
+        }
+        if let Some(workers) = self.workers {
+            name += &format!(", {workers} workers");
         }
         if self.stress > 0 {
             name += &format!(", beside {} of stress-ng", self.stress);

@@ -17,7 +17,7 @@ use crate::bench::{Bench, OURS};
 use crate::drive;
 use crate::duel::{Answer, Contender, Runs, Spread};
 use crate::key::Key;
-use crate::live::{Feed, World};
+use crate::live::{Feed, Setup, World};
 use crate::prove::Proved;
 use crate::quanta::QUANTUM;
 use crate::record::{Case, Unit};
@@ -36,7 +36,7 @@ pub(crate) struct Kept {
 pub(crate) fn throughput(bench: &mut Bench, log2: u32, proofs: usize) -> Result<Kept> {
     let cores = bench.origin.cores;
     let key = Key::synthetic(CurveId::Bn254, log2, 0.9, cores)?;
-    let world = World::new(POLICY, &["only"], None)?;
+    let world = World::new(&Setup::usual(POLICY, &["only"]))?;
     let client = world.client("only")?;
     let mut witness = Vec::new();
     key.witness.write(&mut witness).context("the witness")?;

@@ -34,6 +34,8 @@ use serde::Deserialize;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use crate::pin::Realtime;
+
 /// The configuration of one box, checked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -45,6 +47,8 @@ pub struct Config {
     pub development: bool,
     /// How many workers; `None` leaves it to the placement (see `pin`).
     pub workers: Option<usize>,
+    /// Which threads stand above other programs.
+    pub realtime: Realtime,
     /// What each class of tenant is worth and is promised; holds the length of a quantum.
     pub policy: Policy,
     /// Where the policy was read from, and is read again; `None` is the standard policy.
@@ -313,6 +317,7 @@ struct Raw {
     data: Option<PathBuf>,
     development: bool,
     workers: Option<usize>,
+    realtime: Realtime,
     quantum_us: Option<u64>,
     policy_file: Option<PathBuf>,
     operator_secret_file: Option<PathBuf>,
@@ -393,6 +398,7 @@ fn check(raw: Raw, over: &Overrides) -> Result<Config, ConfigError> {
             .unwrap_or_else(|| PathBuf::from(DATA)),
         development,
         workers: over.workers.or(raw.workers),
+        realtime: raw.realtime,
         policy,
         policy_file: raw.policy_file,
         operator_secret_file: raw.operator_secret_file,

@@ -39,7 +39,7 @@ use crate::board::Board;
 use crate::clerk::Clerk;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, draw_secret, open_secret, read_policy};
-use crate::pin::{self, ARBITER_PRIORITY, PinError, Placement, Standing, WORKER_PRIORITY};
+use crate::pin::{self, PinError, Placement, Standing};
 use crate::preparer::{PREPARERS, Preparations, Preparer};
 use crate::reaper::reaper;
 use crate::registrar::Registrar;
@@ -184,8 +184,7 @@ impl Node {
         let mut arbiter_sides = Vec::with_capacity(workers);
         let mut crew = Crew::new();
 
-        // Workers beside threads that they depend on stay normal: see `pin`.
-        let fifo = (!placement.shared).then_some(WORKER_PRIORITY);
+        let [arbiter_fifo, worker_fifo] = config.realtime.priorities(&placement);
         for (number, core) in (0..).zip(&placement.workers) {
             let unit = UnitId(number);
             let (arbiter_side, worker_side) = mailbox(unit, RECORDS_MAX);
@@ -198,7 +197,7 @@ impl Node {
                 clock,
             );
             let name = format!("worker-{number}");
-            crew.hire(name, vec![*core], fifo, move || worker.run())?;
+            crew.hire(name, vec![*core], worker_fifo, move || worker.run())?;
         }
         let arbiter = Arbiter::new(Pool::new(&cores)?, config.policy.clone());
         let classes: Vec<_> = config.tenants.iter().map(|tenant| tenant.class).collect();
@@ -223,10 +222,15 @@ impl Node {
                 return Err(refusal.into());
             }
         };
-        let fifo = Some(ARBITER_PRIORITY);
-        crew.hire("arbiter".into(), vec![placement.arbiter], fifo, move || {
-            arbiter.run();
-        })?;
+        let cores_of_arbiter = vec![placement.arbiter];
+        crew.hire(
+            "arbiter".into(),
+            cores_of_arbiter,
+            arbiter_fifo,
+            move || {
+                arbiter.run();
+            },
+        )?;
         let background = &placement.background;
         let (grave, reaper) = reaper();
         crew.hire("reaper".into(), background.clone(), None, move || {
@@ -285,11 +289,6 @@ impl Node {
         let mut refused = crew.refused();
         if let Err(text) = pin::lock_memory() {
             refused.push(text);
-        }
-        if placement.shared {
-            tracing::info!(
-                "workers share their cores with the other threads and stay at normal priority"
-            );
         }
         for text in &refused {
             tracing::warn!("this system refused {text}");

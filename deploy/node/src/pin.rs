@@ -24,6 +24,7 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::{Pid, gettid};
+use serde::Deserialize;
 use thiserror::Error;
 
 /// Who runs where. See the table at the top of this file.
@@ -69,11 +70,39 @@ pub enum PinError {
     NoCore,
 }
 
+/// Which threads are to stand above other programs, under SCHED_FIFO.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Realtime {
+    /// What has shown the smallest maximum: see the top of this file.
+    #[default]
+    Auto,
+    /// None.
+    None,
+    /// The arbiter.
+    Arbiter,
+    /// The arbiter and, below it, the workers.
+    Workers,
+}
+
+impl Realtime {
+    /// The priorities of the arbiter and of a worker.
+    pub fn priorities(self, placement: &Placement) -> [Option<i32>; 2] {
+        let arbiter = Some(ARBITER_PRIORITY);
+        match self {
+            Realtime::None => [None, None],
+            Realtime::Arbiter => [arbiter, None],
+            Realtime::Auto if placement.shared => [arbiter, None],
+            Realtime::Auto | Realtime::Workers => [arbiter, Some(WORKER_PRIORITY)],
+        }
+    }
+}
+
 /// SCHED_FIFO priority of the arbiter: above the workers, below the kernel's own threads that
 /// people raise by hand (they start at 80 or so).
-pub const ARBITER_PRIORITY: i32 = 60;
+const ARBITER_PRIORITY: i32 = 60;
 /// SCHED_FIFO priority of a worker.
-pub const WORKER_PRIORITY: i32 = 50;
+const WORKER_PRIORITY: i32 = 50;
 
 impl Placement {
     /// Places threads on `allowed` cores; `workers` is how many workers were asked for, all that

@@ -84,6 +84,10 @@ pub struct Gauges {
     pub circuits: [u64; 3],
     /// Bytes of the tables of all keys.
     pub table_bytes: u64,
+    /// Workers that have been fenced off since the start.
+    pub overruns: u64,
+    /// Units that are fenced off.
+    pub fenced: u64,
     /// Open connections.
     pub connections: u64,
     /// Seconds since the start.
@@ -268,6 +272,17 @@ impl Telemetry {
             let labels = [("unit", unit.as_str()), ("core", &core), ("tenant", owner)];
             text.sample("caldera_unit_owner", &labels, 1.0);
         }
+        text.counter(
+            "caldera_overruns_total",
+            "Workers that were fenced off for not answering.",
+            now.overruns,
+        );
+        text.family(
+            "caldera_units_fenced",
+            "gauge",
+            "Units whose worker has not answered since it was fenced off.",
+        );
+        text.sample("caldera_units_fenced", &[], now.fenced as f64);
         text.family(
             "caldera_quantum_seconds",
             "histogram",

@@ -198,6 +198,8 @@ impl Service {
                 .map(|(unit, (core, _))| (unit.id().0, *core, unit.owner().map(name)))
                 .collect(),
             circuits,
+            overruns: view.counters.overruns,
+            fenced: view.units.iter().filter(|unit| unit.is_fenced()).count() as u64,
             connections: connections as u64,
             uptime_s: self.parts.clock.elapsed().as_secs_f64(),
         }

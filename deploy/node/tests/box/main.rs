@@ -5,7 +5,10 @@ mod world;
 use std::collections::{BTreeSet, HashSet};
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
 
+use caldera_kernels::Around;
 use caldera_node::StartError;
 use serde_json::{Value, json};
 use world::{World, digest, larger, material, until};
@@ -674,6 +677,70 @@ fn another_policy_is_in_force_at_once_and_loses_no_job() {
     let pool = world.client("operator").call("pool_statusV1", json!({}));
     let scenarios = [0, 1].map(|at| pool["tenants"][at]["scenario"].clone());
     assert_eq!(scenarios, ["financial", "social"]);
+    world.stop();
+}
+
+struct LetGo<'a>(&'a AtomicU8, u8);
+
+impl Drop for LetGo<'_> {
+    fn drop(&mut self) {
+        self.0.store(self.1, SeqCst);
+    }
+}
+
+/// The danger: a worker that hangs keeps what its tenant was to give up, for ever, and nobody notices
+/// because it is the worker that would have to say so.
+#[test]
+fn a_worker_that_hangs_is_found_fenced_off_and_taken_back() {
+    // Nobody is to be held, the next quantum is to be, one is, it may go.
+    let [free, next, held, go] = [0, 1, 2, 3];
+    let state = Arc::new(AtomicU8::new(free));
+    let of_device = Arc::clone(&state);
+    let hold = move |_: &'static str, quantum: &mut dyn FnMut() -> _| {
+        let swapped = of_device.compare_exchange(next, held, SeqCst, SeqCst);
+        while swapped.is_ok() && of_device.load(SeqCst) != go {
+            std::thread::yield_now();
+        }
+        quantum()
+    };
+    let world = World::start_on(
+        tempfile::tempdir().expect("a folder"),
+        "development = true\nworkers = 2",
+        |inner| Around::new(inner, Arc::new(hold)),
+    )
+    .expect("the box starts");
+    // Dropped before the box, which waits for its workers: a test that fails must end too.
+    let letting_go = LetGo(&state, go);
+    let (bank, chat) = (world.client("bank"), world.client("chat"));
+    let operator = world.client("operator");
+    let of_bank = (
+        bank.register(&material().zkey),
+        bank.store(&material().witness),
+    );
+    let of_chat = (chat.register(&larger().zkey), chat.store(&larger().witness));
+
+    let slow = chat.submit(&of_chat.0, &of_chat.1);
+    state.store(next, SeqCst);
+    until(|| (state.load(SeqCst) == held).then_some(()));
+    // Nothing comes from the box while it waits but the arbiter's own time.
+    bank.call(
+        "pool_demandV1",
+        json!({ "units": 2, "durationMs": 600_000 }),
+    );
+    until(|| (operator.metric("caldera_overruns_total") == 1.0).then_some(()));
+    let quick = bank.submit(&of_bank.0, &of_bank.1);
+    bank.proved(&quick);
+    assert_eq!(operator.metric("caldera_units_fenced"), 1.0);
+    let pool = operator.call("pool_statusV1", json!({}));
+    let owners = pool["units"].as_array().expect("two").iter();
+    let nobody = owners.filter(|unit| unit["owner"].is_null()).count();
+    assert_eq!(nobody, 1, "{pool}");
+
+    drop(letting_go);
+    until(|| (operator.metric("caldera_units_fenced") == 0.0).then_some(()));
+    bank.call("pool_demandV1", json!({ "units": 0 }));
+    chat.proved(&slow);
+    assert_eq!(operator.metric("caldera_overruns_total"), 1.0);
     world.stop();
 }
 

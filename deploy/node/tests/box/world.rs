@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use caldera_kernels::CurveId;
+use caldera_kernels::{CurveId, Device};
 use caldera_node::config::{Config, Overrides};
 use caldera_node::{Node, StartError};
 use caldera_prover::format::json::{Proof, PublicInputs, VerificationKey};
@@ -93,6 +93,15 @@ impl World {
 
     /// A box in a folder that may have been used before.
     pub(crate) fn start(folder: TempDir, lines: &str) -> Result<World, StartError> {
+        World::start_on(folder, lines, |device| device)
+    }
+
+    /// A box on a device around the processor's.
+    pub(crate) fn start_on(
+        folder: TempDir,
+        lines: &str,
+        device: impl FnOnce(Arc<dyn Device>) -> Arc<dyn Device>,
+    ) -> Result<World, StartError> {
         let path = folder.path().join("calderad.toml");
         let text = format!(
             "listen = '127.0.0.1:0'\ndata = 'data'\n{lines}\n\
@@ -101,7 +110,7 @@ impl World {
         );
         std::fs::write(&path, text).expect("written");
         let config = Config::load(Some(&path), &Overrides::default())?;
-        let node = Node::start(config)?;
+        let node = Node::start_on(config, device)?;
         Ok(World { folder, node })
     }
 
@@ -178,6 +187,21 @@ impl Client {
         let mut response = self.agent.get(&url).call().expect("an answer");
         let text = response.body_mut().read_to_string().expect("text");
         (response.status().as_u16(), text)
+    }
+
+    /// A sample of `/metrics`, for who may see them.
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        let mut response = self
+            .agent
+            .get(format!("{}/metrics", self.url))
+            .header("Authorization", self.token())
+            .call()
+            .expect("an answer");
+        let text = response.body_mut().read_to_string().expect("text");
+        let sample = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        sample.unwrap_or_else(|| panic!("no sample {name} in\n{text}"))
     }
 
     /// Stores bytes under a name; the status.
