@@ -11,7 +11,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help build demo test bench soak interop \
-        check-fmt check-clippy check-doc check-deny test-fast test-interop test-loom test-fuzz test-bench
+        check-fmt check-clippy check-doc check-deny test-fast test-interop test-models test-fuzz test-bench
 
 INTEROP := deploy/tests/interop
 STAGE := .ci/stage
@@ -51,7 +51,7 @@ test:
 	@$(STAGE) deny $(MAKE) --no-print-directory check-deny
 	@$(STAGE) tests $(MAKE) --no-print-directory test-fast
 	@$(STAGE) interop $(MAKE) --no-print-directory test-interop
-	@$(STAGE) loom $(MAKE) --no-print-directory test-loom
+	@$(STAGE) models $(MAKE) --no-print-directory test-models
 	@$(STAGE) fuzz $(MAKE) --no-print-directory test-fuzz
 	@$(STAGE) benches $(MAKE) --no-print-directory test-bench
 
@@ -73,15 +73,19 @@ test-fast:
 test-interop: interop
 	cargo test --locked -p caldera-tests
 
-# Every interleaving of the mailbox: seconds, after a minute of building with another flag.
-test-loom:
+# Every interleaving of the mailbox, and some hundred of the arbiter's thread with workers that prove:
+# seconds each, after minutes of building with another flag.
+test-models:
 	RUSTFLAGS="--cfg loom" cargo test --locked -p caldera-scheduler --test loom --target-dir target/loom
+	RUSTFLAGS="--cfg shuttle" cargo test --locked -p caldera-node --test shuttle --target-dir target/shuttle
 
 test-fuzz:
 	.ci/fuzz $(or $(FUZZ_SECONDS),60)
 
+# Every body once; then 20,000 hand-overs, none of which may take longer than 100 ms.
 test-bench:
 	cargo run --locked -p caldera-benches -- once
+	cargo run --locked -p caldera-benches -- reallocate --flips 13500 --synthetic 1000 --no-record
 
 # Two builds: arkworks for many threads is other code, even on one thread. The second runs even if
 # the first says that a gate was missed.
@@ -94,5 +98,9 @@ bench:
 	echo "measured: $$results, drawn: $${results%.jsonl}.svg"; \
 	exit $$((one | many))
 
+# A million hand-overs, and a quarter of one on a busy machine; then half an hour of each fuzz target.
 soak:
+	.ci/tools stress
+	$(BENCH) -- reallocate --flips 660000 --synthetic 1000
+	$(BENCH) -- reallocate --flips 100000 --stress $$(nproc)
 	.ci/fuzz 1800

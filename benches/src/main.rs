@@ -52,6 +52,7 @@ use crate::duel::Rounds;
 use crate::key::Key;
 use crate::peer::outside::{Files, Outside};
 use crate::quanta::{Cut, of_cuts};
+use crate::reallocate::Trigger;
 use crate::record::{Origin, Results, default_path};
 use crate::tables::of_bought;
 
@@ -488,8 +489,16 @@ fn all(bench: &mut Bench, peers: &Peers) -> Result<(Vec<String>, Vec<Cut>)> {
         })?;
     }
     tables.push(of_bought(&bought));
-    let moved = reallocate::reallocate(bench, reallocate::Plan::usual())?;
-    tables.push(reallocate::of_moved(&moved));
+    let decided = decide::decide(bench, UNITS, TENANTS, EVENTS)?;
+    tables.push(decide::of_decided(&decided));
+    let kept = throughput::throughput(bench, 14, PROOFS)?;
+    tables.push(throughput::of_kept(&kept));
+    let risen = peak::peak(bench, PEAKS)?;
+    tables.push(peak::of_risen(&risen));
+    for trigger in [Trigger::Declared, Trigger::Measured] {
+        let moved = reallocate::reallocate(bench, reallocate::Plan::usual(trigger))?;
+        tables.push(reallocate::of_moved(&moved));
+    }
     let keys = keys(CurveName::Bn254, &[14, 16], 0.9);
     let mut gains = Vec::new();
     gains_of(bench, &keys, &mut gains)?;
@@ -517,6 +526,15 @@ fn once() -> Result<Bench> {
     field::field(&mut bench, 2048)?;
     msm::msm(&mut bench, &[0, 5], &msm::Which::all())?;
     ntt::ntt(&mut bench, &[1, 5], &CurveName::ALL)?;
+    decide::decide(&mut bench, 8, 6, 500)?;
+    throughput::throughput(&mut bench, 5, 2)?;
+    for trigger in [Trigger::Declared, Trigger::Measured] {
+        let plan = reallocate::Plan {
+            flips: 20,
+            ..reallocate::Plan::usual(trigger)
+        };
+        reallocate::reallocate(&mut bench, plan)?;
+    }
     for curve in CurveName::ALL {
         Keys::synthetic(curve, &[5], 0.5).each(&mut bench, |bench, key| {
             prove::prove(bench, key)?;
@@ -651,7 +669,17 @@ mod tests {
     fn every_bench_body_runs_and_its_contenders_agree() {
         let bench = once().expect("every body");
         for name in [
-            "field", "msm", "ntt", "prove", "load", "cores", "quanta", "tables",
+            "field",
+            "msm",
+            "ntt",
+            "decide",
+            "throughput",
+            "reallocate",
+            "prove",
+            "load",
+            "cores",
+            "quanta",
+            "tables",
         ] {
             assert!(
                 bench.records.iter().any(|record| record.bench == name),

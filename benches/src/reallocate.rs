@@ -232,11 +232,14 @@ fn record(
 }
 
 impl Plan {
-    /// Declared demand on a quiet machine.
-    pub(crate) fn usual() -> Plan {
+    /// On a quiet machine: minutes.
+    pub(crate) fn usual(trigger: Trigger) -> Plan {
         Plan {
-            flips: FLIPS,
-            trigger: Trigger::Declared,
+            flips: match trigger {
+                Trigger::Declared => FLIPS,
+                Trigger::Measured => FLIPS / 20,
+            },
+            trigger,
             synthetic: None,
             stress: 0,
             realtime: None,

@@ -12,9 +12,7 @@
 //! leave the records of their quanta, and passes them on.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::thread::Thread;
 use std::time::Duration;
 
 use caldera_scheduler::arbiter::{
@@ -30,6 +28,7 @@ use crossbeam::queue::ArrayQueue;
 use crate::board::{Board, RunningJob};
 use crate::clock::{Clock, unix_time};
 use crate::preparer::Preparations;
+use crate::primitive::{AtomicUsize, Ordering, Thread, current, park, park_timeout, yield_now};
 use crate::service::Wake;
 use crate::telemetry::{Measurement, QuantumRecord};
 
@@ -249,7 +248,7 @@ impl Inbox {
     pub fn send_waiting(&self, mut command: Command) {
         while let Err(back) = self.send(command) {
             command = back;
-            std::thread::yield_now();
+            yield_now();
         }
     }
 
@@ -333,7 +332,7 @@ impl ArbiterThread {
 
     /// Decides until the box stops. Called once, on the arbiter's own thread.
     pub fn run(mut self) {
-        let first = self.inbox.thread.set(std::thread::current());
+        let first = self.inbox.thread.set(current());
         assert!(first.is_ok(), "an inbox belongs to one arbiter");
         while !self.board.stopping() {
             self.take_in();
@@ -601,9 +600,9 @@ impl ArbiterThread {
             .wake_at()
             .map(|at| Duration::from_nanos(at.since(self.clock.now()).0));
         match (own, drain) {
-            (Some(own), Some(drain)) => std::thread::park_timeout(own.min(drain)),
-            (Some(span), None) | (None, Some(span)) => std::thread::park_timeout(span),
-            (None, None) => std::thread::park(),
+            (Some(own), Some(drain)) => park_timeout(own.min(drain)),
+            (Some(span), None) | (None, Some(span)) => park_timeout(span),
+            (None, None) => park(),
         }
     }
 }

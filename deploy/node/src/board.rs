@@ -22,13 +22,13 @@
 
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
-use std::thread::Thread;
 
 use arc_swap::ArcSwapOption;
 use caldera_prover::groth16::{Job, ProveError, Task};
 use caldera_scheduler::{JobId, Nanos, TenantId};
 use crossbeam::queue::ArrayQueue;
+
+use crate::primitive::{AtomicBool, AtomicU32, AtomicU64, Ordering, Thread, current, fence, park};
 
 /// All that workers share. See the top of this file.
 pub struct Board {
@@ -146,7 +146,7 @@ impl Board {
 
     /// Makes a worker known to those who wake it. Called by the worker, once.
     pub fn sit(&self, worker: usize) {
-        let first = self.seats[worker].thread.set(std::thread::current());
+        let first = self.seats[worker].thread.set(current());
         assert!(first.is_ok(), "a seat belongs to one worker");
         // The first use of arc-swap on a thread allocates; that must not happen with work in hand.
         for slot in &self.slots {
@@ -163,7 +163,7 @@ impl Board {
         // Pairs with the fence in `wake`.
         fence(Ordering::SeqCst);
         if !look() && !self.stopping() {
-            std::thread::park();
+            park();
         }
         seat.resting.store(false, Ordering::SeqCst);
     }

@@ -564,6 +564,10 @@ mod tests {
             Err(ConfigError::TenantTwice { name }) if name == "a"
         ));
         assert!(matches!(
+            from_text("realtime = 'yesterday'"),
+            Err(ConfigError::Syntax { .. })
+        ));
+        assert!(matches!(
             from_text("lisen = '127.0.0.1:1'"),
             Err(ConfigError::Syntax { .. })
         ));

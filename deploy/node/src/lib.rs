@@ -26,6 +26,7 @@ pub mod node;
 pub mod notify;
 pub mod pin;
 pub mod preparer;
+mod primitive;
 pub mod reaper;
 pub mod refusal;
 pub mod registrar;

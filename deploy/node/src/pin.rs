@@ -14,7 +14,7 @@
 //! left to the others is the kernel's fair server, 50 ms in each second. So workers ask for
 //! SCHED_FIFO only where no thread that they depend on lives on their cores; elsewhere they stay
 //! normal. The arbiter asks for it everywhere, since it sleeps unless there is something to
-//! decide. What the kernel refuses (no CAP_SYS_NICE, a cgroup without a real-time budget) is said
+//! decide. `realtime` in the configuration says otherwise. What the kernel refuses (no CAP_SYS_NICE, a cgroup without a real-time budget) is said
 //! in plain words in the log, in `/readyz` and as `policy` in `pool_statusV1`; the box works
 //! without it and is slower to hand over.
 //!
@@ -239,6 +239,18 @@ mod tests {
             );
         }
         assert_eq!(Placement::plan(&[], None), Err(PinError::NoCore));
+    }
+
+    #[test]
+    fn workers_are_real_time_only_where_nothing_they_need_shares_their_cores() {
+        let plan = |cores: &[usize], workers| Placement::plan(cores, workers).expect("placed");
+        let (shared, own) = (plan(&[0, 1], None), plan(&[0, 1], Some(1)));
+        let [arbiter, worker] = [Some(ARBITER_PRIORITY), Some(WORKER_PRIORITY)];
+        assert_eq!(Realtime::Auto.priorities(&shared), [arbiter, None]);
+        assert_eq!(Realtime::Auto.priorities(&own), [arbiter, worker]);
+        assert_eq!(Realtime::Workers.priorities(&shared), [arbiter, worker]);
+        assert_eq!(Realtime::Arbiter.priorities(&own), [arbiter, None]);
+        assert_eq!(Realtime::None.priorities(&own), [None, None]);
     }
 
     #[test]

@@ -85,7 +85,7 @@ struct Run {
     /// Look at every property after each event (slow)
     #[arg(long)]
     check: bool,
-    /// How many faults hit each box: units lost, workers stalled, clock jumps, bursts
+    /// How many faults hit each box: units lost, workers stalled, clock jumps, bursts, policies reloaded
     #[arg(long, default_value_t = 0)]
     faults: u32,
     /// Write all figures to a file; - for standard output, in place of the table

@@ -1,7 +1,8 @@
 //! What goes wrong on a box, and when, from a seed.
 
-use crate::Nanos;
+use crate::scenario::PolicyError;
 use crate::sim::random::Random;
+use crate::{Nanos, Policy};
 
 /// Something that goes wrong, or is mended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +38,26 @@ pub enum Fault {
         /// Core time of each.
         service: Nanos,
     },
+    /// The operator has another policy read: the same classes, promises and bounds of waiting, with
+    /// other values and other lengths of queues.
+    Reload {
+        /// The figures are drawn from it.
+        seed: u64,
+    },
+}
+
+/// The policy that takes the place of `policy` then.
+pub fn reloaded(policy: &Policy, seed: u64) -> Result<Policy, PolicyError> {
+    let mut random = Random::new(seed);
+    let mut classes = policy.classes().to_vec();
+    for class in &mut classes {
+        class.value = random.between(1, 100) as u32;
+        class.queue_max = random.between(2, 40) as u32;
+        if let Some(peak) = &mut class.peak {
+            peak.value = peak.value.max(class.value);
+        }
+    }
+    Policy::new(classes, *policy.limits())
 }
 
 /// A fault at its time.
@@ -55,7 +76,7 @@ pub fn plan(seed: u64, count: u32, duration: Nanos, units: u32, tenants: u16) ->
     for _ in 0..count {
         let at = Nanos(random.between(0, duration.0));
         let unit = random.between(0, u64::from(units)) as usize;
-        let fault = match random.between(0, 4) {
+        let fault = match random.between(0, 5) {
             0 => {
                 let mended = Nanos(random.between(at.0, duration.0));
                 planned.push(Planned {
@@ -74,6 +95,9 @@ pub fn plan(seed: u64, count: u32, duration: Nanos, units: u32, tenants: u16) ->
                 let by = if random.chance(0.5) { by } else { -by };
                 Fault::JumpClock { by }
             }
+            3 => Fault::Reload {
+                seed: random.bits(),
+            },
             _ => Fault::Burst {
                 tenant: random.between(0, u64::from(tenants)) as u16,
                 jobs: random.between(1, 40) as u32,

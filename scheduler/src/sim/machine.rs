@@ -21,6 +21,7 @@ use crate::arbiter::{Counters, Outcome, Reallocation};
 use crate::mailbox::{Entry, Found, Ownership};
 use crate::pool::{Pool, UNITS_MAX};
 use crate::queue::{Refusal, Work};
+use crate::scenario::PolicyError;
 use crate::sim::properties::{Property, Violation, Watch};
 use crate::{Action, Arbiter, Epoch, Event, JobId, Nanos, Policy, TenantId, UnitId};
 
@@ -292,6 +293,15 @@ impl SimulatedBox {
         // After a jump back the arbiter's clock stands still until the other has caught up.
         let behind = self.highest_told.since(self.told());
         self.disturb(self.now.plus(behind));
+    }
+
+    /// Puts another policy in the place of the present one, which comes back, or says why not.
+    pub fn adopt(&mut self, policy: Policy) -> Result<Policy, PolicyError> {
+        let told = self.told();
+        self.highest_told = self.highest_told.max(told);
+        let answer = self.arbiter.adopt(policy, told);
+        self.tell(Event::Tick);
+        answer
     }
 
     /// Who owns each unit by the newest decision.

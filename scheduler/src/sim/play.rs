@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 
 use crate::queue::Refusal;
 use crate::scenario::Policy;
-use crate::sim::fault::{Fault, Planned};
+use crate::sim::fault::{Fault, Planned, reloaded};
 use crate::sim::machine::SimulatedBox;
 use crate::sim::outcome::Outcome;
 use crate::sim::properties::{Property, Violation};
@@ -222,6 +222,13 @@ impl<'a> Player<'a> {
             Fault::Mend { unit } => self.simulated.mend(unit),
             Fault::Stall { unit, span } => self.simulated.stall(unit, span),
             Fault::JumpClock { by } => self.simulated.jump_clock(by),
+            Fault::Reload { seed } => {
+                let policy = reloaded(self.simulated.arbiter.policy(), seed);
+                if let Err(why) = policy.and_then(|policy| self.simulated.adopt(policy)) {
+                    let detail = format!("a policy is refused: {why}");
+                    self.simulated.report(Property::EveryJobEnds, detail);
+                }
+            }
             Fault::Burst {
                 tenant,
                 jobs,

@@ -50,13 +50,12 @@ pub(crate) fn declare(
 /// Puts another policy in the place of the present one.
 pub(crate) fn adopt(simulated: &mut SimulatedBox, policy: Policy) -> Result<(), PolicyError> {
     let before = simulated.arbiter.policy().clone();
-    let answer = simulated.arbiter.adopt(policy, simulated.now);
+    let answer = simulated.adopt(policy);
     simulated.arbiter.check().expect("the invariants");
     match &answer {
         Ok(old) => assert_eq!(*old, before),
         Err(_) => assert_eq!(simulated.arbiter.policy(), &before, "nothing has changed"),
     }
-    simulated.tell(Event::Tick);
     answer.map(drop)
 }
 
