@@ -31,6 +31,7 @@ use caldera_rpc::error::RpcError;
 use caldera_rpc::jsonrpc::{self, Id, Params, Request, Response};
 use caldera_rpc::methods::{Digest, IdempotencyKey, Method, PoolQuery};
 use caldera_rpc::openrpc::{self, DISCOVER, Discover};
+use caldera_scheduler::arbiter::Cause;
 use caldera_scheduler::{JobId, Nanos, TenantId};
 use caldera_store::TenantName;
 use caldera_store::blob::{BlobError, BlobStore, Finished};
@@ -43,6 +44,7 @@ use crate::board::{Board, RunningJob};
 use crate::clerk::{Stored, Task};
 use crate::clock::{Clock, unix_time};
 use crate::config::Config;
+use crate::histograms::{cause_name, split};
 use crate::pin::Standing;
 use crate::preparer::Preparations;
 use crate::reaper::Grave;
@@ -265,6 +267,8 @@ struct Place {
 enum Question {
     /// A value that becomes the call's result.
     Call,
+    /// A view of the pool, after which the histograms of a cause, or of all, are as new as it.
+    Histograms { cause: Option<Cause> },
     /// A view of the pool that becomes the text of `/metrics`.
     Metrics { exchange: u64, connections: usize },
 }
@@ -273,7 +277,7 @@ enum Question {
 enum Flow {
     Done(Value),
     /// It waits under this ticket.
-    Wait(u64),
+    Wait(u64, Question),
 }
 
 impl Post {
@@ -544,12 +548,12 @@ impl Service {
             }
         });
         match self.dispatch(caller, request, received) {
-            Ok(Flow::Wait(ticket)) => {
+            Ok(Flow::Wait(ticket, question)) => {
                 collected.left += usize::from(place.is_some());
                 let waiting = Waiting {
                     place,
                     caller,
-                    question: Question::Call,
+                    question,
                 };
                 self.waiting.insert(ticket, waiting);
             }
@@ -584,7 +588,10 @@ impl Service {
         let method = Method::from_name(&request.method).ok_or(RpcError::MethodNotFound)?;
         if method == Method::Pool {
             let PoolQuery {} = params.decode()?;
-            return self.look_at_pool();
+            return self.look_at_pool(Question::Call);
+        }
+        if method == Method::Histograms {
+            return self.histograms(caller, params.decode()?);
         }
         let Caller::Tenant(tenant) = caller else {
             return Err(RpcError::InvalidRequest {
@@ -601,7 +608,7 @@ impl Service {
             Method::Result => self.result(tenant, params.decode()?),
             Method::Cancel => self.cancel(tenant, params.decode()?),
             Method::Demand => self.declare(tenant, params.decode()?, received),
-            Method::Pool => Err(RpcError::MethodNotFound),
+            Method::Pool | Method::Histograms => Err(RpcError::MethodNotFound),
         }
     }
 
@@ -683,10 +690,15 @@ impl Service {
                 }
                 Measurement::Reallocation(it) => {
                     if it.missed {
+                        let [us, detect, decide, drain, first] = split(&it).map(Nanos::as_micros);
                         tracing::warn!(
                             unit = it.unit.0,
-                            cause = crate::telemetry::cause_name(it.cause),
-                            us = it.total().as_micros(),
+                            cause = cause_name(it.cause),
+                            us,
+                            detect,
+                            decide,
+                            drain,
+                            first,
                             "a reallocation was missed"
                         );
                     }

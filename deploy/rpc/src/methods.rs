@@ -40,11 +40,13 @@ pub enum Method {
     Pool,
     /// [`DeclareDemand`] -> [`Demand`].
     Demand,
+    /// [`HistogramsQuery`] -> `Vec<SpanHistogram>`. For the operator.
+    Histograms,
 }
 
 impl Method {
     /// Every method.
-    pub const ALL: [Method; 10] = [
+    pub const ALL: [Method; 11] = [
         Method::RegisterCircuit,
         Method::ListCircuits,
         Method::UnregisterCircuit,
@@ -55,6 +57,7 @@ impl Method {
         Method::Cancel,
         Method::Pool,
         Method::Demand,
+        Method::Histograms,
     ];
 
     /// The name on the wire.
@@ -70,6 +73,7 @@ impl Method {
             Method::Cancel => "prover_cancelV1",
             Method::Pool => "pool_statusV1",
             Method::Demand => "pool_demandV1",
+            Method::Histograms => "pool_histogramsV1",
         }
     }
 
@@ -268,6 +272,15 @@ pub struct DeclareDemand {
     /// For how long, in milliseconds from receipt. Needed for all but 0 units.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration_ms: Option<u64>,
+}
+
+/// Parameters of `pool_histogramsV1`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HistogramsQuery {
+    /// Only reallocations of this cause, as `pool_statusV1` names causes; all by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
 }
 
 /// A registered circuit.
@@ -509,6 +522,9 @@ pub struct Reallocations {
     pub empty: EmptyReallocations,
     /// The newest, last one last.
     pub recent: Vec<Reallocation>,
+    /// The newest of those that took longer than their limit, last one last.
+    #[serde(default)]
+    pub misses: Vec<Reallocation>,
 }
 
 /// Cores that changed hands, to somebody who had nothing to run at the first look.
@@ -553,6 +569,33 @@ pub struct Reallocation {
     pub first_us: f64,
     /// All of it.
     pub total_us: f64,
+}
+
+/// How long reallocations of one cause took since the start of the box, as a whole or in one part.
+/// `pool_histogramsV1` has one for each of which there were any.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SpanHistogram {
+    /// What changed hands: `core`.
+    pub resource: String,
+    /// What caused it.
+    pub cause: String,
+    /// `total`, or the part of it: `detect`, `decide`, `drain`, `first`, as in [`Reallocation`].
+    pub part: String,
+    /// How many.
+    pub count: u64,
+    /// Their mean.
+    pub mean_us: f64,
+    /// Half of them took at most so long.
+    pub p50_us: f64,
+    /// 99 in 100 took at most so long.
+    pub p99_us: f64,
+    /// 999 in 1,000 took at most so long.
+    pub p999_us: f64,
+    /// The longest.
+    pub max_us: f64,
+    /// All of it, as the percentile text of HdrHistogram, in microseconds.
+    pub hgrm: String,
 }
 
 /// Result of `pool_demandV1`.

@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 use caldera_rpc::error::{Full, KeyFault, RpcError, WitnessFault};
 use caldera_rpc::methods::{
     CheckLevel, CircuitInfo, CircuitName, CircuitState, CoreShare, CurveName, DeclareDemand,
-    Demand, Digest, EmptyReallocations, Estimate, EstimateProof, IdempotencyKey, JobError, JobName,
-    JobQuery, JobResult, JobState, JobStatus, ListCircuits, Method, PoolQuery, PoolStatus, Quanta,
-    Reallocation, Reallocations, RegisterCircuit, StageTiming, Submit, TenantStatus, Timings,
-    UnitStatus, UnregisterCircuit, Unregistered,
+    Demand, Digest, EmptyReallocations, Estimate, EstimateProof, HistogramsQuery, IdempotencyKey,
+    JobError, JobName, JobQuery, JobResult, JobState, JobStatus, ListCircuits, Method, PoolQuery,
+    PoolStatus, Quanta, Reallocation, Reallocations, RegisterCircuit, SpanHistogram, StageTiming,
+    Submit, TenantStatus, Timings, UnitStatus, UnregisterCircuit, Unregistered,
 };
 use caldera_rpc::openrpc::{DISCOVER, document};
 use serde::Serialize;
@@ -34,6 +34,7 @@ fn params_of(method: Method) -> Through {
         Method::Status | Method::Result | Method::Cancel => through::<JobQuery>,
         Method::Pool => through::<PoolQuery>,
         Method::Demand => through::<DeclareDemand>,
+        Method::Histograms => through::<HistogramsQuery>,
     }
 }
 
@@ -47,10 +48,11 @@ fn result_of(method: Method) -> Through {
         Method::Result => through::<JobResult>,
         Method::Pool => through::<PoolStatus>,
         Method::Demand => through::<Demand>,
+        Method::Histograms => through::<Vec<SpanHistogram>>,
     }
 }
 
-const SCHEMAS: [(&str, Through); 25] = [
+const SCHEMAS: [(&str, Through); 26] = [
     ("Digest", through::<Digest>),
     ("JobName", through::<JobName>),
     ("CircuitName", through::<CircuitName>),
@@ -76,6 +78,7 @@ const SCHEMAS: [(&str, Through); 25] = [
     ("Quanta", through::<Quanta>),
     ("PoolStatus", through::<PoolStatus>),
     ("Demand", through::<Demand>),
+    ("SpanHistogram", through::<SpanHistogram>),
 ];
 
 /// The keys of an object, and those of them that are always written: without which it is not
@@ -175,6 +178,9 @@ fn no_parameter_is_left_out() {
         serde_json::to_value(DeclareDemand {
             units: 1,
             duration_ms: Some(1),
+        }),
+        serde_json::to_value(HistogramsQuery {
+            cause: Some("turn".to_owned()),
         }),
     ];
     let document = document();

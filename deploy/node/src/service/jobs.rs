@@ -25,7 +25,7 @@ use caldera_scheduler::{JobId, Nanos, TenantId};
 use serde_json::Value;
 
 use super::circuits::job_error;
-use super::{Caller, Flow, RETRY_MS, Service, ms, value};
+use super::{Caller, Flow, Question, RETRY_MS, Service, ms, value};
 use crate::arbiter_thread::Command;
 use crate::board::RunningJob;
 use crate::clock::unix_time;
@@ -160,7 +160,7 @@ impl Service {
                 waiting: vec![ticket],
             },
         );
-        Ok(Flow::Wait(ticket))
+        Ok(Flow::Wait(ticket, Question::Call))
     }
 
     /// A key that was used before: the same submission gets the same job.
@@ -174,7 +174,7 @@ impl Service {
         }
         if let Phase::Arriving = entry.phase {
             entry.waiting.push(ticket);
-            return Ok(Flow::Wait(ticket));
+            return Ok(Flow::Wait(ticket, Question::Call));
         }
         Ok(Flow::Done(value(&entry.status(job))?))
     }

@@ -4,22 +4,49 @@ use std::sync::atomic::Ordering;
 
 use caldera_rpc::error::RpcError;
 use caldera_rpc::methods::{
-    CircuitState, DeclareDemand, Demand, JobName, PoolStatus, TenantStatus, UnitStatus,
+    CircuitState, DeclareDemand, Demand, HistogramsQuery, JobName, PoolStatus, TenantStatus,
+    UnitStatus,
 };
-use caldera_scheduler::arbiter::DemandRefusal;
+use caldera_scheduler::arbiter::{Cause, DemandRefusal};
 use caldera_scheduler::{Nanos, TenantId};
 use serde_json::Value;
 
 use super::{Answer, Caller, Flow, Gauges, PoolView, Question, Service, ms, value};
 use crate::arbiter_thread::Command;
+use crate::histograms::{CAUSES, cause_name};
 use crate::telemetry::{TenantGauges, show_reallocation};
 
 impl Service {
-    pub(super) fn look_at_pool(&mut self) -> Result<Flow, RpcError> {
+    /// Asks the arbiter what there is; the question is answered when it has told.
+    pub(super) fn look_at_pool(&mut self, question: Question) -> Result<Flow, RpcError> {
         let ticket = self.ticket();
         let view = self.empty_view();
         self.command(Command::Look { ticket, view })?;
-        Ok(Flow::Wait(ticket))
+        Ok(Flow::Wait(ticket, question))
+    }
+
+    pub(super) fn histograms(
+        &mut self,
+        caller: Caller,
+        query: HistogramsQuery,
+    ) -> Result<Flow, RpcError> {
+        let find = |name: String| {
+            let named = |cause: &&Cause| cause_name(**cause) == name;
+            let found = CAUSES.iter().find(named).copied();
+            found.ok_or_else(|| RpcError::InvalidParams {
+                detail: format!(
+                    "cause: expected one of {}, got {name:?}",
+                    CAUSES.map(cause_name).join(", ")
+                ),
+            })
+        };
+        let cause = query.cause.map(find).transpose()?;
+        if caller != Caller::Operator {
+            return Err(RpcError::InvalidRequest {
+                detail: "how cores go from one tenant to another is told to the operator".into(),
+            });
+        }
+        self.look_at_pool(Question::Histograms { cause })
     }
 
     pub(super) fn declare(
@@ -39,7 +66,7 @@ impl Service {
             span: Nanos::from_millis(request.duration_ms.unwrap_or(0)),
             received,
         })?;
-        Ok(Flow::Wait(ticket))
+        Ok(Flow::Wait(ticket, Question::Call))
     }
 
     pub(super) fn declared(&mut self, ticket: u64, answer: Result<(u32, Nanos), DemandRefusal>) {
@@ -81,21 +108,23 @@ impl Service {
         let Some(waiting) = self.waiting.remove(&ticket) else {
             return;
         };
-        if let Question::Metrics {
-            exchange,
-            connections,
-        } = waiting.question
-        {
-            let text = self.telemetry.metrics(&self.gauges(view, connections));
-            let answer = Answer {
-                status: 200,
-                content_type: METRICS,
-                body: text.into_bytes(),
-            };
-            self.answer(exchange, answer);
-            return;
-        }
-        let outcome = self.pool_status(waiting.caller, view);
+        let outcome = match waiting.question {
+            Question::Metrics {
+                exchange,
+                connections,
+            } => {
+                let text = self.telemetry.metrics(&self.gauges(view, connections));
+                let answer = Answer {
+                    status: 200,
+                    content_type: METRICS,
+                    body: text.into_bytes(),
+                };
+                self.answer(exchange, answer);
+                return;
+            }
+            Question::Histograms { cause } => value(&self.telemetry.histograms(cause)),
+            Question::Call => self.pool_status(waiting.caller, view),
+        };
         self.settle(waiting, outcome);
     }
 
