@@ -10,7 +10,7 @@
 //! | `registrar` | one | new keys checked and laid out |
 //! | `clerk` | one | everything that is written to the store |
 //! | `reaper` | one | finished jobs freed |
-//! | `telemetry`, `histograms` | rpc | what was measured |
+//! | `telemetry`, `histograms`, `profile` | rpc | what was measured |
 //! | `pin` | | cores and policies of all of them |
 //! | `refusal` | | what is told of a bad key or witness |
 //!
@@ -28,6 +28,7 @@ pub mod node;
 pub mod notify;
 pub mod pin;
 pub mod preparer;
+pub mod profile;
 pub mod reaper;
 pub mod refusal;
 pub mod registrar;

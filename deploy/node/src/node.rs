@@ -187,7 +187,8 @@ impl Node {
                 worker_side,
                 Arc::clone(&inbox),
                 clock,
-            );
+            )
+            .timed(config.limits.profile_bytes > 0);
             let name = format!("worker-{number}");
             crew.hire(name, vec![*core], fifo, move || worker.run())?;
         }

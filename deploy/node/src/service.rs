@@ -18,6 +18,7 @@
 mod circuits;
 mod jobs;
 mod pool;
+mod profiles;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -47,6 +48,7 @@ use crate::config::Config;
 use crate::histograms::{cause_name, split};
 use crate::pin::Standing;
 use crate::preparer::Preparations;
+use crate::profile::Profiles;
 use crate::reaper::Grave;
 use crate::registrar::Examination;
 use crate::tables;
@@ -71,6 +73,8 @@ pub enum Message {
     Prepared {
         /// The job.
         job: Arc<RunningJob>,
+        /// When it was.
+        at: Nanos,
         /// How long that took.
         span: Nanos,
     },
@@ -228,6 +232,7 @@ pub struct Service {
     next_ticket: u64,
     outgoing: Vec<Outgoing>,
     telemetry: Telemetry,
+    profiles: Profiles,
     over_budget: Muffler,
     /// What `rpc.discover` answers.
     description: Value,
@@ -269,6 +274,8 @@ enum Question {
     Call,
     /// A view of the pool, after which the histograms of a cause, or of all, are as new as it.
     Histograms { cause: Option<Cause> },
+    /// A view of the pool, after which the quanta of a job are as new as it.
+    Profile { job: JobId, from: Option<u64> },
     /// A view of the pool that becomes the text of `/metrics`.
     Metrics { exchange: u64, connections: usize },
 }
@@ -313,6 +320,7 @@ impl Service {
             .collect();
         let limits = parts.config.policy.limits();
         let telemetry = Telemetry::new(limits.quantum);
+        let profiles = Profiles::new(parts.config.limits.profile_bytes);
         let rows = std::mem::take(&mut parts.circuits);
         let mut service = Service {
             parts,
@@ -329,6 +337,7 @@ impl Service {
             next_ticket: 0,
             outgoing: Vec::new(),
             telemetry,
+            profiles,
             over_budget: Muffler::default(),
             description: openrpc::document(),
             stopping: false,
@@ -608,13 +617,14 @@ impl Service {
             Method::Result => self.result(tenant, params.decode()?),
             Method::Cancel => self.cancel(tenant, params.decode()?),
             Method::Demand => self.declare(tenant, params.decode()?, received),
+            Method::Profile => self.profile(tenant, params.decode()?),
             Method::Pool | Method::Histograms => Err(RpcError::MethodNotFound),
         }
     }
 
     fn take_message(&mut self, message: Message) {
         match message {
-            Message::Prepared { job, span } => self.prepared(job, span),
+            Message::Prepared { job, at, span } => self.prepared(job, at, span),
             Message::Unprepared { job, error } => self.unprepared(job, error),
             Message::Written { upload, bytes } => {
                 self.outgoing.push(Outgoing::Written { upload, bytes });
@@ -676,6 +686,7 @@ impl Service {
         while let Ok(measurement) = self.parts.measurements.pop() {
             match measurement {
                 Measurement::Quantum(record) => {
+                    self.profiles.quantum(&record);
                     if self.telemetry.quantum(&record)
                         && let Some(muffled) = self.over_budget.speak(self.parts.clock.now())
                     {
@@ -702,6 +713,7 @@ impl Service {
                             "a reallocation was missed"
                         );
                     }
+                    self.profiles.reallocation(it);
                     self.telemetry.reallocation(it);
                 }
             }

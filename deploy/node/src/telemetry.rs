@@ -30,10 +30,16 @@ pub struct QuantumRecord {
     pub job: JobId,
     /// What ran.
     pub kernel: &'static str,
+    /// The stage that it is of, by its place among the job's stages.
+    pub stage: u16,
+    /// The lane that it is of.
+    pub lane: u32,
     /// When it began.
     pub start: Nanos,
     /// How long it took.
     pub span: Nanos,
+    /// How long its thread ran meanwhile; nothing where that is not measured.
+    pub cpu: Nanos,
 }
 
 /// What travels from the arbiter's thread to here.
@@ -459,6 +465,9 @@ mod tests {
             tenant: TenantId(0),
             job: JobId(1),
             kernel: "msm",
+            stage: 0,
+            lane: 0,
+            cpu: Nanos::ZERO,
             start: Nanos(5),
             span: Nanos::from_millis(2),
         };

@@ -36,6 +36,8 @@ pub enum Method {
     Result,
     /// [`JobQuery`] -> [`JobStatus`].
     Cancel,
+    /// [`ProfileQuery`] -> [`JobProfile`].
+    Profile,
     /// [`PoolQuery`] -> [`PoolStatus`].
     Pool,
     /// [`DeclareDemand`] -> [`Demand`].
@@ -46,7 +48,7 @@ pub enum Method {
 
 impl Method {
     /// Every method.
-    pub const ALL: [Method; 11] = [
+    pub const ALL: [Method; 12] = [
         Method::RegisterCircuit,
         Method::ListCircuits,
         Method::UnregisterCircuit,
@@ -55,6 +57,7 @@ impl Method {
         Method::Status,
         Method::Result,
         Method::Cancel,
+        Method::Profile,
         Method::Pool,
         Method::Demand,
         Method::Histograms,
@@ -71,6 +74,7 @@ impl Method {
             Method::Status => "prover_statusV1",
             Method::Result => "prover_resultV1",
             Method::Cancel => "prover_cancelV1",
+            Method::Profile => "prover_profileV1",
             Method::Pool => "pool_statusV1",
             Method::Demand => "pool_demandV1",
             Method::Histograms => "pool_histogramsV1",
@@ -258,6 +262,17 @@ pub struct JobQuery {
     pub job: JobName,
 }
 
+/// Parameters of `prover_profileV1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ProfileQuery {
+    /// The job, as `prover_submitV1` named it.
+    pub job: JobName,
+    /// Where to go on: `next` of the answer before; at the beginning by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<u64>,
+}
+
 /// Parameters of `pool_statusV1`: none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -434,6 +449,92 @@ pub struct CoreShare {
     pub quanta: u64,
     /// Their time, summed.
     pub cpu_ms: f64,
+}
+
+/// Result of `prover_profileV1`: the quanta of a job, one by one, as far as they are still kept.
+/// Times are counted from the job's receipt.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobProfile {
+    /// The job.
+    pub status: JobStatus,
+    /// When a thread began to lay it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preparing_us: Option<f64>,
+    /// When it was laid out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prepared_us: Option<f64>,
+    /// All workers of the box.
+    pub units: Vec<ProfiledUnit>,
+    /// What its quanta are of.
+    pub stages: Vec<ProfiledStage>,
+    /// How many quanta it has had.
+    pub total: u64,
+    /// How many of them are not kept any more.
+    pub lost: u64,
+    /// The others, or the first few thousand of them from `from` on; those of one worker in order.
+    pub quanta: Vec<ProfiledQuantum>,
+    /// Where to go on, if there are more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<u64>,
+    /// Cores that came to its tenant, or left it, while it was there; only without `from`.
+    pub reallocations: Vec<ProfiledReallocation>,
+}
+
+/// A worker of a profile.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProfiledUnit {
+    /// Its number in the pool.
+    pub unit: u16,
+    /// The core that it is pinned to.
+    pub core: u32,
+}
+
+/// What some quanta of a profile are of.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProfiledStage {
+    /// The part of the proof: `msm-a`, `shift-c`. Its stages follow one another.
+    pub part: String,
+    /// What runs: `msm.accumulate`, `ntt.forward`.
+    pub kernel: String,
+    /// Elements that the part goes over: points, entries of a matrix, elements of a vector; 0 where
+    /// there is nothing to count.
+    pub size: u64,
+    /// Bytes of the vectors, points and entries that the part reads or writes.
+    pub bytes: u64,
+    /// Of a sum: bytes of the tables of its points, 0 if it was laid out without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table_bytes: Option<u64>,
+}
+
+/// One quantum of a profile.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProfiledQuantum {
+    /// The worker that ran it.
+    pub unit: u16,
+    /// Its place in `stages`.
+    pub stage: u32,
+    /// The lane of the stage.
+    pub lane: u32,
+    /// When it began.
+    pub start_us: f64,
+    /// How long it took.
+    pub span_us: f64,
+    /// How long its thread ran meanwhile; the rest went to other threads of that core.
+    pub cpu_us: f64,
+}
+
+/// A core that came to a job's tenant, or left it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProfiledReallocation {
+    /// When the new owner's first instruction came.
+    pub at_us: f64,
+    /// The rest of it.
+    pub reallocation: Reallocation,
 }
 
 /// Result of `pool_statusV1`. A tenant reads its own name, and `null` beside `foreign: true` in

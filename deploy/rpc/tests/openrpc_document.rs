@@ -7,8 +7,9 @@ use caldera_rpc::error::{Full, KeyFault, RpcError, WitnessFault};
 use caldera_rpc::methods::{
     CheckLevel, CircuitInfo, CircuitName, CircuitState, CoreShare, CurveName, DeclareDemand,
     Demand, Digest, EmptyReallocations, Estimate, EstimateProof, HistogramsQuery, IdempotencyKey,
-    JobError, JobName, JobQuery, JobResult, JobState, JobStatus, ListCircuits, Method, PoolQuery,
-    PoolStatus, Quanta, Reallocation, Reallocations, RegisterCircuit, SpanHistogram, StageTiming,
+    JobError, JobName, JobProfile, JobQuery, JobResult, JobState, JobStatus, ListCircuits, Method,
+    PoolQuery, PoolStatus, ProfileQuery, ProfiledQuantum, ProfiledReallocation, ProfiledStage,
+    ProfiledUnit, Quanta, Reallocation, Reallocations, RegisterCircuit, SpanHistogram, StageTiming,
     Submit, TenantStatus, Timings, UnitStatus, UnregisterCircuit, Unregistered,
 };
 use caldera_rpc::openrpc::{DISCOVER, document};
@@ -32,6 +33,7 @@ fn params_of(method: Method) -> Through {
         Method::Estimate => through::<EstimateProof>,
         Method::Submit => through::<Submit>,
         Method::Status | Method::Result | Method::Cancel => through::<JobQuery>,
+        Method::Profile => through::<ProfileQuery>,
         Method::Pool => through::<PoolQuery>,
         Method::Demand => through::<DeclareDemand>,
         Method::Histograms => through::<HistogramsQuery>,
@@ -46,13 +48,14 @@ fn result_of(method: Method) -> Through {
         Method::Estimate => through::<Estimate>,
         Method::Submit | Method::Status | Method::Cancel => through::<JobStatus>,
         Method::Result => through::<JobResult>,
+        Method::Profile => through::<JobProfile>,
         Method::Pool => through::<PoolStatus>,
         Method::Demand => through::<Demand>,
         Method::Histograms => through::<Vec<SpanHistogram>>,
     }
 }
 
-const SCHEMAS: [(&str, Through); 26] = [
+const SCHEMAS: [(&str, Through); 31] = [
     ("Digest", through::<Digest>),
     ("JobName", through::<JobName>),
     ("CircuitName", through::<CircuitName>),
@@ -70,6 +73,11 @@ const SCHEMAS: [(&str, Through); 26] = [
     ("CoreShare", through::<CoreShare>),
     ("Timings", through::<Timings>),
     ("JobResult", through::<JobResult>),
+    ("ProfiledUnit", through::<ProfiledUnit>),
+    ("ProfiledStage", through::<ProfiledStage>),
+    ("ProfiledQuantum", through::<ProfiledQuantum>),
+    ("ProfiledReallocation", through::<ProfiledReallocation>),
+    ("JobProfile", through::<JobProfile>),
     ("UnitStatus", through::<UnitStatus>),
     ("TenantStatus", through::<TenantStatus>),
     ("Reallocation", through::<Reallocation>),
@@ -174,6 +182,10 @@ fn no_parameter_is_left_out() {
         serde_json::to_value(JobQuery { job: JobName(0) }),
         serde_json::to_value(JobQuery { job: JobName(0) }),
         serde_json::to_value(JobQuery { job: JobName(0) }),
+        serde_json::to_value(ProfileQuery {
+            job: JobName(0),
+            from: Some(1),
+        }),
         serde_json::to_value(PoolQuery {}),
         serde_json::to_value(DeclareDemand {
             units: 1,
@@ -269,7 +281,28 @@ fn every_field_has_an_example() {
         since_ms: 0.0,
         policy: String::new(),
     };
+    let profile = JobProfile {
+        status: status.clone(),
+        preparing_us: Some(0.0),
+        prepared_us: Some(0.0),
+        units: Vec::new(),
+        stages: Vec::new(),
+        total: 0,
+        lost: 0,
+        quanta: Vec::new(),
+        next: Some(0),
+        reallocations: Vec::new(),
+    };
+    let stage = ProfiledStage {
+        part: String::new(),
+        kernel: String::new(),
+        size: 0,
+        bytes: 0,
+        table_bytes: Some(0),
+    };
     for (name, full) in [
+        ("JobProfile", serde_json::to_value(profile)),
+        ("ProfiledStage", serde_json::to_value(stage)),
         ("JobStatus", serde_json::to_value(status)),
         ("CircuitInfo", serde_json::to_value(circuit)),
         ("UnitStatus", serde_json::to_value(unit)),
@@ -332,6 +365,7 @@ fn errors() -> Vec<RpcError> {
             max_ms: 1,
             got_ms: 2,
         },
+        RpcError::ProfileUnavailable { job, detail: "" },
     ];
     all.extend(KeyFault::ALL.iter().map(|&fault| RpcError::KeyRefused {
         fault,
@@ -370,7 +404,8 @@ fn errors() -> Vec<RpcError> {
             | RpcError::Stopping
             | RpcError::DeadlineUnmeetable { .. }
             | RpcError::DemandAboveCeiling { .. }
-            | RpcError::DemandDuration { .. } => {}
+            | RpcError::DemandDuration { .. }
+            | RpcError::ProfileUnavailable { .. } => {}
         }
     }
     all

@@ -123,6 +123,7 @@ impl Service {
                 return;
             }
             Question::Histograms { cause } => value(&self.telemetry.histograms(cause)),
+            Question::Profile { job, from } => self.profiled(waiting.caller, job, from),
             Question::Call => self.pool_status(waiting.caller, view),
         };
         self.settle(waiting, outcome);
@@ -185,7 +186,7 @@ impl Service {
     }
 
     /// A tenant's name, if the caller may see it, and whether it is one that it may not.
-    fn shown(&self, caller: Caller, tenant: Option<TenantId>) -> (Option<String>, bool) {
+    pub(super) fn shown(&self, caller: Caller, tenant: Option<TenantId>) -> (Option<String>, bool) {
         let Some(tenant) = tenant else {
             return (None, false);
         };
