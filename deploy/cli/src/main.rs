@@ -1,7 +1,7 @@
 //! `caldera`: the command line of Caldera.
 //!
 //! Some commands compute here and now (`prove`, `verify`, `inspect`, `setup`, `vkey`, `policy`), some talk
-//! to a running `calderad` (`submit`, `status`, `pool`, `profile`), and `demo` starts one of its own.
+//! to a running `calderad` (`submit`, `status`, `pool`, `top`, `profile`), and `demo` starts one of its own.
 //! Each command is a file with its arguments, one function that does the work, and a [`Report`]
 //! at the end: the same facts as a text for people and as JSON for programs.
 //!
@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `prove`, `verify`, `inspect`, `setup`, `vkey`, `policy` | local commands |
 //! | `service` | commands that ask a running `calderad` |
+//! | `top` | who owns each core now, as a screen |
 //! | `profile` | the quanta of a job, as a trace |
 //! | `demo` | a service, two tenants and their proofs, from start to stop |
 //! | `manual` | manual pages and completions, for installers |
@@ -30,6 +31,7 @@ mod prove;
 mod service;
 mod setup;
 mod table;
+mod top;
 mod verify;
 mod vkey;
 
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Command::Submit(arguments) => service::submit(&arguments),
         Command::Status(arguments) => service::status(&arguments),
         Command::Pool(arguments) => service::pool(&arguments),
+        Command::Top(arguments) => top::run(&arguments, json),
         Command::Profile(arguments) => profile::run(&arguments),
         Command::Policy(arguments) => policy::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments, json),
@@ -101,6 +104,7 @@ enum Command {
     Submit(service::SubmitArguments),
     Status(service::StatusArguments),
     Pool(service::PoolArguments),
+    Top(top::Arguments),
     Profile(profile::Arguments),
     Policy(policy::Arguments),
     Demo(demo::Arguments),

@@ -64,6 +64,8 @@ pub struct Telemetry {
     recent: VecDeque<Reallocation>,
     /// The newest that were missed.
     misses: VecDeque<Reallocation>,
+    /// What cores have worked for each tenant.
+    tenants: Vec<Nanos>,
     /// Jobs that ended, by how: proved, failed, cancelled.
     pub ended: [u64; 3],
     /// Proofs that came after their deadline.
@@ -108,6 +110,8 @@ pub struct TenantGauges {
     pub declared: u64,
     /// Whether its measured demand is at a peak.
     pub peak: bool,
+    /// How long cores have worked for it.
+    pub core_time: Nanos,
 }
 
 impl Telemetry {
@@ -122,6 +126,7 @@ impl Telemetry {
             handovers: Handovers::new(),
             recent: VecDeque::with_capacity(RECENT_MAX),
             misses: VecDeque::with_capacity(MISSES_MAX),
+            tenants: Vec::new(),
             ended: [0; 3],
             late: 0,
             requests: 0,
@@ -134,6 +139,11 @@ impl Telemetry {
     /// Counts a quantum; true if it was over its budget.
     pub fn quantum(&mut self, record: &QuantumRecord) -> bool {
         self.quanta.record(record.span);
+        let tenant = record.tenant.0 as usize;
+        if self.tenants.len() <= tenant {
+            self.tenants.resize(tenant + 1, Nanos::ZERO);
+        }
+        self.tenants[tenant] = self.tenants[tenant].plus(record.span);
         let over = record.span > self.quantum_max;
         self.over_budget += u64::from(over);
         over
@@ -150,6 +160,30 @@ impl Telemetry {
             keep(&mut self.misses, handover, MISSES_MAX);
         }
         keep(&mut self.recent, handover, RECENT_MAX);
+    }
+
+    /// How long cores have worked for a tenant.
+    pub fn core_time(&self, tenant: TenantId) -> Nanos {
+        let time = self.tenants.get(tenant.0 as usize);
+        time.copied().unwrap_or(Nanos::ZERO)
+    }
+
+    /// How long hand-overs took, by cause; those of which there were none are left out.
+    pub fn causes(&self) -> Vec<methods::CauseSpans> {
+        let causes = self.handovers.causes();
+        causes
+            .filter(|of| of.total().count() > 0)
+            .map(|of| methods::CauseSpans {
+                resource: RESOURCE.to_owned(),
+                cause: cause_name(of.cause).to_owned(),
+                count: of.total().count(),
+                missed: of.missed,
+                p50_us: of.total().quantile_us(0.5),
+                p99_us: of.total().quantile_us(0.99),
+                p999_us: of.total().quantile_us(0.999),
+                max_us: of.total().max_us(),
+            })
+            .collect()
     }
 
     /// Every histogram of hand-overs, or those of one cause; empty ones are left out.
@@ -193,6 +227,7 @@ impl Telemetry {
             },
             recent: self.recent.iter().map(&mut show).collect(),
             misses: self.misses.iter().map(&mut show).collect(),
+            causes: Vec::new(),
         }
     }
 
@@ -260,6 +295,12 @@ impl Telemetry {
             for tenant in &now.tenants {
                 text.sample(name, &[("tenant", &tenant.name)], of(tenant) as f64);
             }
+        }
+        let name = "caldera_tenant_core_seconds_total";
+        text.family(name, "counter", "How long cores have worked for a tenant.");
+        for tenant in &now.tenants {
+            let seconds = tenant.core_time.0 as f64 / 1e9;
+            text.sample(name, &[("tenant", &tenant.name)], seconds);
         }
         text.family(
             "caldera_unit_owner",
@@ -505,6 +546,7 @@ mod tests {
                 cores: 2,
                 declared: 3,
                 peak: true,
+                core_time: Nanos::from_millis(1_500),
             }],
             units: vec![(0, 4, Some("a".into())), (1, 5, None)],
             ..Gauges::default()
@@ -527,6 +569,7 @@ mod tests {
             "caldera_tenant_cores{tenant=\"a\"} 2",
             "caldera_tenant_declared_cores{tenant=\"a\"} 3",
             "caldera_tenant_peak{tenant=\"a\"} 1",
+            "caldera_tenant_core_seconds_total{tenant=\"a\"} 1.5",
             "# TYPE caldera_reallocation_seconds histogram",
         ] {
             assert!(

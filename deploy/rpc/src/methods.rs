@@ -550,6 +550,9 @@ pub struct PoolStatus {
     pub reallocations: Reallocations,
     /// How long quanta took.
     pub quanta: Quanta,
+    /// How long the box has been up.
+    #[serde(default)]
+    pub up_ms: f64,
 }
 
 /// One unit of the pool: a pinned worker.
@@ -574,6 +577,9 @@ pub struct UnitStatus {
     pub job: Option<JobName>,
     /// How long this owner has held it.
     pub since_ms: f64,
+    /// Whether its worker had something to run at its last look, if the caller may see the owner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub busy: Option<bool>,
     /// The scheduling policy of its thread.
     pub policy: String,
 }
@@ -601,6 +607,29 @@ pub struct TenantStatus {
     /// Whether its measured demand is at a peak.
     #[serde(default)]
     pub peak: bool,
+    /// More, if the caller may see the tenant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<TenantDetail>,
+}
+
+/// What a tenant and the operator are told of it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TenantDetail {
+    /// Those of its waiting jobs whose witness is being read.
+    pub preparing: u64,
+    /// Cores that it wants now.
+    pub wants: u64,
+    /// Whether it lends what it does not keep busy, because others want more than there is.
+    pub lends: bool,
+    /// What its class is guaranteed, in percent of the box.
+    pub guarantee_percent: f64,
+    /// How long cores have worked for it since the start of the box.
+    pub core_ms: f64,
+    /// Of its first job with a deadline: what is left until then, less the time that it still needs on
+    /// all the cores that the tenant may have. Below zero it will be late.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slack_ms: Option<f64>,
 }
 
 /// How cores changed hands since the start of the box.
@@ -626,6 +655,31 @@ pub struct Reallocations {
     /// The newest of those that took longer than their limit, last one last.
     #[serde(default)]
     pub misses: Vec<Reallocation>,
+    /// By cause; for the operator, and empty for tenants.
+    #[serde(default)]
+    pub causes: Vec<CauseSpans>,
+}
+
+/// How long reallocations of one cause took since the start of the box.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CauseSpans {
+    /// What changed hands: `core`.
+    pub resource: String,
+    /// What caused it.
+    pub cause: String,
+    /// How many.
+    pub count: u64,
+    /// How many took longer than their limit.
+    pub missed: u64,
+    /// Half of them took at most so long.
+    pub p50_us: f64,
+    /// 99 in 100 took at most so long.
+    pub p99_us: f64,
+    /// 999 in 1,000 took at most so long.
+    pub p999_us: f64,
+    /// The longest.
+    pub max_us: f64,
 }
 
 /// Cores that changed hands, to somebody who had nothing to run at the first look.

@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 
 use caldera_rpc::error::{Full, KeyFault, RpcError, WitnessFault};
 use caldera_rpc::methods::{
-    CheckLevel, CircuitInfo, CircuitName, CircuitState, CoreShare, CurveName, DeclareDemand,
-    Demand, Digest, EmptyReallocations, Estimate, EstimateProof, HistogramsQuery, IdempotencyKey,
-    JobError, JobName, JobProfile, JobQuery, JobResult, JobState, JobStatus, ListCircuits, Method,
-    PoolQuery, PoolStatus, ProfileQuery, ProfiledQuantum, ProfiledReallocation, ProfiledStage,
-    ProfiledUnit, Quanta, Reallocation, Reallocations, RegisterCircuit, SpanHistogram, StageTiming,
-    Submit, TenantStatus, Timings, UnitStatus, UnregisterCircuit, Unregistered,
+    CauseSpans, CheckLevel, CircuitInfo, CircuitName, CircuitState, CoreShare, CurveName,
+    DeclareDemand, Demand, Digest, EmptyReallocations, Estimate, EstimateProof, HistogramsQuery,
+    IdempotencyKey, JobError, JobName, JobProfile, JobQuery, JobResult, JobState, JobStatus,
+    ListCircuits, Method, PoolQuery, PoolStatus, ProfileQuery, ProfiledQuantum,
+    ProfiledReallocation, ProfiledStage, ProfiledUnit, Quanta, Reallocation, Reallocations,
+    RegisterCircuit, SpanHistogram, StageTiming, Submit, TenantDetail, TenantStatus, Timings,
+    UnitStatus, UnregisterCircuit, Unregistered,
 };
 use caldera_rpc::openrpc::{DISCOVER, document};
 use serde::Serialize;
@@ -55,7 +56,7 @@ fn result_of(method: Method) -> Through {
     }
 }
 
-const SCHEMAS: [(&str, Through); 31] = [
+const SCHEMAS: [(&str, Through); 33] = [
     ("Digest", through::<Digest>),
     ("JobName", through::<JobName>),
     ("CircuitName", through::<CircuitName>),
@@ -79,7 +80,9 @@ const SCHEMAS: [(&str, Through); 31] = [
     ("ProfiledReallocation", through::<ProfiledReallocation>),
     ("JobProfile", through::<JobProfile>),
     ("UnitStatus", through::<UnitStatus>),
+    ("TenantDetail", through::<TenantDetail>),
     ("TenantStatus", through::<TenantStatus>),
+    ("CauseSpans", through::<CauseSpans>),
     ("Reallocation", through::<Reallocation>),
     ("EmptyReallocations", through::<EmptyReallocations>),
     ("Reallocations", through::<Reallocations>),
@@ -279,7 +282,27 @@ fn every_field_has_an_example() {
         epoch: 0,
         job: Some(JobName(0)),
         since_ms: 0.0,
+        busy: Some(true),
         policy: String::new(),
+    };
+    let detail = TenantDetail {
+        preparing: 0,
+        wants: 0,
+        lends: false,
+        guarantee_percent: 0.0,
+        core_ms: 0.0,
+        slack_ms: Some(0.0),
+    };
+    let tenant = TenantStatus {
+        tenant: None,
+        foreign: false,
+        scenario: None,
+        queued: 0,
+        running: 0,
+        cores: 0,
+        declared: 0,
+        peak: false,
+        detail: Some(detail),
     };
     let profile = JobProfile {
         status: status.clone(),
@@ -306,6 +329,8 @@ fn every_field_has_an_example() {
         ("JobStatus", serde_json::to_value(status)),
         ("CircuitInfo", serde_json::to_value(circuit)),
         ("UnitStatus", serde_json::to_value(unit)),
+        ("TenantDetail", serde_json::to_value(detail)),
+        ("TenantStatus", serde_json::to_value(tenant)),
     ] {
         let full = full.expect("JSON");
         let written = schemas[name]["properties"].as_object().unwrap();

@@ -71,6 +71,45 @@ fn files_in(folder: &Path) -> usize {
     std::fs::read_dir(folder).unwrap().count()
 }
 
+/// One picture for people, and its figures for programs; a screen needs a terminal.
+#[test]
+fn top_prints_one_picture() {
+    let (service, _) = box_with_a_proof();
+    let text = caldera(&service, "operator", &["top", "--once"]).expect_success();
+    for word in [
+        "exchange",
+        "plaza",
+        "financial",
+        "demand",
+        "100 ms at |",
+        "misses",
+    ] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+    let own = caldera(&service, "plaza", &["top", "--once"]).expect_success();
+    assert!(own.contains("plaza") && own.contains("(others)"), "{own}");
+    assert!(
+        !own.contains("exchange") && !own.contains("financial"),
+        "{own}"
+    );
+
+    let said = caldera(&service, "operator", &["--json", "top", "--once"]).expect_success();
+    let said: Value = serde_json::from_str(&said).unwrap();
+    let units = said["pool"]["units"].as_array().unwrap();
+    assert!(
+        text.contains(&format!(" of {} cores held", units.len())),
+        "{text}"
+    );
+    let scenarios = said["scenarios"].as_array().unwrap();
+    let names: Vec<&Value> = scenarios.iter().map(|it| &it["scenario"]).collect();
+    assert_eq!(names, ["financial", "social"]);
+    assert!(scenarios[1]["hadPercent"].as_f64().unwrap() > 0.0, "{said}");
+    assert_eq!(scenarios[0]["hadPercent"], 0.0);
+
+    caldera(&service, "operator", &["top"]).expect_code(78);
+    caldera(&service, "operator", &["top", "--interval", "1"]).expect_code(2);
+}
+
 /// A trace has every quantum that the service has, on its worker's track, and the job's own tracks
 /// have no slice that reaches into another.
 #[test]

@@ -4,10 +4,11 @@ use std::sync::atomic::Ordering;
 
 use caldera_rpc::error::RpcError;
 use caldera_rpc::methods::{
-    CircuitState, DeclareDemand, Demand, HistogramsQuery, JobName, PoolStatus, TenantStatus,
-    UnitStatus,
+    CircuitState, DeclareDemand, Demand, HistogramsQuery, JobName, PoolStatus, TenantDetail,
+    TenantStatus, UnitStatus,
 };
-use caldera_scheduler::arbiter::{Cause, DemandRefusal};
+use caldera_scheduler::arbiter::{Cause, DemandRefusal, TenantView};
+use caldera_scheduler::demand::First;
 use caldera_scheduler::{Nanos, TenantId};
 use serde_json::Value;
 
@@ -136,10 +137,9 @@ impl Service {
             .zip(&self.parts.units)
             .map(|(unit, (core, standing))| {
                 let (owner, foreign) = self.shown(caller, unit.owner());
-                let job = self
-                    .parts
-                    .board
-                    .busy_with(usize::from(unit.id().0))
+                let works = self.parts.board.busy_with(usize::from(unit.id().0));
+                let busy = owner.is_some().then_some(works.is_some());
+                let job = works
                     .filter(|_| owner.is_some())
                     .filter(|job| self.may_see(caller, *job));
                 UnitStatus {
@@ -151,6 +151,7 @@ impl Service {
                     epoch: u64::from(unit.epoch().0),
                     job: job.map(|job| JobName(job.0)),
                     since_ms: ms(view.at.since(unit.since())),
+                    busy,
                     policy: standing.policy.clone(),
                 }
             })
@@ -170,19 +171,40 @@ impl Service {
                     cores: u64::from(it.held),
                     declared: u64::from(it.declared),
                     peak: it.at_peak,
+                    detail: (!foreign).then(|| self.detail(it, view.at)),
                 }
             })
             .collect();
+        let mut reallocations = self.telemetry.reallocations(|it| {
+            let (from, from_foreign) = self.shown(caller, it.from);
+            let (to, to_foreign) = self.shown(caller, Some(it.to));
+            show_reallocation(it, from, to, from_foreign | to_foreign)
+        });
+        if caller == Caller::Operator {
+            reallocations.causes = self.telemetry.causes();
+        }
         value(&PoolStatus {
             units,
             tenants,
-            reallocations: self.telemetry.reallocations(|it| {
-                let (from, from_foreign) = self.shown(caller, it.from);
-                let (to, to_foreign) = self.shown(caller, Some(it.to));
-                show_reallocation(it, from, to, from_foreign | to_foreign)
-            }),
+            reallocations,
             quanta: self.telemetry.quanta(),
+            up_ms: self.parts.clock.elapsed().as_secs_f64() * 1e3,
         })
+    }
+
+    fn detail(&self, it: &TenantView, now: Nanos) -> TenantDetail {
+        let slack = |first: First| {
+            let needed_at = now.plus(first.needs);
+            ms(first.due.since(needed_at)) - ms(needed_at.since(first.due))
+        };
+        TenantDetail {
+            preparing: u64::from(it.preparing),
+            wants: u64::from(it.want),
+            lends: it.lends,
+            guarantee_percent: f64::from(it.guarantee.millionths()) / 1e4,
+            core_ms: ms(self.telemetry.core_time(it.tenant)),
+            slack_ms: it.first.map(slack),
+        }
     }
 
     /// A tenant's name, if the caller may see it, and whether it is one that it may not.
@@ -218,6 +240,7 @@ impl Service {
                     cores: u64::from(it.held),
                     declared: u64::from(it.declared),
                     peak: it.at_peak,
+                    core_time: self.telemetry.core_time(it.tenant),
                 })
                 .collect(),
             units: view

@@ -93,6 +93,62 @@ fn every_reallocation_is_in_one_histogram() {
     world.stop();
 }
 
+/// The pool as those see it who may: where the core time went, what each cause cost, and how
+/// much time a deadline leaves; and to others none of it.
+#[test]
+fn a_tenant_is_told_of_itself_and_the_operator_of_all() {
+    let world = World::new();
+    let (operator, bank) = (world.client("operator"), world.client("bank"));
+    let before = operator.call("pool_statusV1", json!({}));
+    proofs(&world);
+    let key = larger();
+    let (circuit, witness) = (bank.register(&key.zkey), bank.store(&key.witness));
+    let urgent = json!({ "circuit": circuit, "witness": witness, "deadlineMs": 3_600_000 });
+    // Seen while a job with a deadline is unfinished: an hour is more than it needs.
+    let slack = until(|| {
+        bank.call("prover_submitV1", urgent.clone());
+        let pool = bank.call("pool_statusV1", json!({}));
+        let own = list(&pool, "tenants")
+            .iter()
+            .find(|it| it["tenant"] == "bank");
+        own.expect("its own row")["detail"]["slackMs"].as_f64()
+    });
+    assert!((0.0..=3_600_000.0).contains(&slack), "{slack}");
+    until(|| {
+        let pool = operator.call("pool_statusV1", json!({}));
+        let idle = |it: &Value| it["queued"] == 0 && it["running"] == 0;
+        list(&pool, "tenants").iter().all(idle).then_some(())
+    });
+
+    let pool = operator.call("pool_statusV1", json!({}));
+    assert!(number(&pool, "upMs") > number(&before, "upMs"));
+    let mut core_ms = 0.0;
+    for (it, percent) in list(&pool, "tenants").iter().zip([40.0, 2.0]) {
+        let detail = &it["detail"];
+        assert_eq!(detail["guaranteePercent"], percent, "{it}");
+        assert_eq!(detail["slackMs"], Value::Null, "{it}");
+        assert!(number(detail, "coreMs") > 0.0, "{it}");
+        core_ms += number(detail, "coreMs");
+    }
+    assert!(core_ms <= number(&pool, "upMs") * list(&pool, "units").len() as f64);
+    let seconds = sum_of(&operator, "caldera_tenant_core_seconds_total", "");
+    assert!(seconds * 1e3 >= core_ms - 1e-3);
+    let causes = list(&pool["reallocations"], "causes");
+    let sum: u64 = causes.iter().filter_map(|it| it["count"].as_u64()).sum();
+    assert!(sum > 0);
+    assert_eq!(pool["reallocations"]["count"], sum);
+
+    let pool = bank.call("pool_statusV1", json!({}));
+    assert_eq!(pool["reallocations"]["causes"], json!([]));
+    for it in list(&pool, "tenants") {
+        assert_eq!(it["foreign"] == true, it.get("detail").is_none(), "{it}");
+    }
+    for it in list(&pool, "units") {
+        assert_eq!(it["owner"].is_null(), it.get("busy").is_none(), "{it}");
+    }
+    world.stop();
+}
+
 /// All of a profile: the first answer, with the quanta of the others added to it.
 fn profile(client: &Client, job: &str) -> Value {
     let mut whole = client.call("prover_profileV1", json!({ "job": job }));
