@@ -23,7 +23,7 @@ use crate::{Report, table};
 
 /// Write what a job of a calderad did, quantum by quantum, as a trace
 ///
-/// Open the file on https://ui.perfetto.dev or in chrome://tracing. A box keeps the quanta of recent jobs
+/// Open the file on ui.perfetto.dev or in chrome://tracing. A box keeps the quanta of recent jobs
 /// only; the command says how many of this one are lost.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {

@@ -6,7 +6,7 @@
 //!
 //! A thread asks the box and this one draws, so that `q` works however long an answer takes. A
 //! second thread waits for signals; on one of them, on `q` and on a panic the terminal becomes what
-//! it was. (That of ratatui restores it after a panic.)
+//! it was.
 
 use std::io::IsTerminal;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};

@@ -9,8 +9,8 @@
 //! reallocations.
 //!
 //! This belongs to the RPC thread, which takes the records in and answers from here. Workers write
-//! 24 bytes more into each record than without, and read their thread's own clock twice, which
-//! costs about a microsecond in two milliseconds; with 0 bytes they do not read it.
+//! 16 bytes more into each record than without, and read their thread's own clock twice, which
+//! costs less than a microsecond in two milliseconds; with 0 bytes they do not read it.
 //!
 //! [`Limits::profile_bytes`]: crate::config::Limits::profile_bytes
 
