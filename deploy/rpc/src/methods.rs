@@ -472,7 +472,7 @@ pub struct JobProfile {
     pub total: u64,
     /// How many of them are not kept any more.
     pub lost: u64,
-    /// The others, or the first few thousand of them from `from` on; those of one worker in order.
+    /// The others, or about a thousand of them from `from` on; those of one worker in order.
     pub quanta: Vec<ProfiledQuantum>,
     /// Where to go on, if there are more.
     #[serde(default, skip_serializing_if = "Option::is_none")]

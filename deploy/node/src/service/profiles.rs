@@ -114,7 +114,7 @@ impl Service {
     }
 }
 
-/// Quanta of one answer: a few milliseconds of this thread, which also reads submissions.
-const PAGE_MAX: usize = 4_096;
+/// Quanta of one answer: some three milliseconds of this thread, which also reads submissions.
+const PAGE_MAX: usize = 1_024;
 /// Reallocations of one answer.
 const MOVES_MAX: usize = 1_024;
