@@ -36,7 +36,7 @@ mod verify;
 
 pub use blinding::{Blinding, EntropyError};
 pub use check::{CheckError, Checks, check};
-pub use job::{Job, JobError, ProveError, Step, Task};
+pub use job::{Job, JobError, ProveError, Stage, Step, Task};
 pub use key::{KeyError, ProvingKey, verification_key};
 pub use prove::prove;
 pub use setup::{DEVELOPMENT_MARK, SetupError, Synthetic, setup_r1cs, setup_synthetic};

@@ -3,9 +3,11 @@
 
 mod groth16_support;
 
-use caldera_kernels::CurveId;
-use caldera_prover::format::{Wtns, Zkey};
-use caldera_prover::groth16::{Job, ProvingKey, Synthetic, prove, setup_synthetic, verify};
+use caldera_kernels::{CurveId, Group};
+use caldera_prover::format::{Part, Wtns, Zkey};
+use caldera_prover::groth16::{
+    Job, ProvingKey, Stage, Step, Synthetic, prove, setup_synthetic, verify,
+};
 use groth16_support::{
     Circuit, cpu, fixed_blinding, job, reference_proof, run_in_random_order, run_on_threads,
 };
@@ -121,4 +123,62 @@ fn make(synthetic: &Synthetic) -> (Zkey, Wtns) {
     let mut file = Vec::new();
     let witness = setup_synthetic(synthetic, 2, &mut file, &mut |_| {}).expect("a good circuit");
     (Zkey::parse(file.into()).expect("a good key"), witness)
+}
+
+/// A trace names a quantum by its stage: each task has the part and the kernel of its stage, each
+/// stage has tasks, and sizes are those of the key.
+#[test]
+fn every_task_has_a_stage_and_every_stage_the_size_of_its_part() {
+    for circuit in circuits() {
+        let zkey = circuit.zkey();
+        let key = ProvingKey::load(&zkey, cpu()).expect("a good key");
+        let job = job(&key, circuit.witness());
+        let stages: Vec<Stage> = job.stages().collect();
+        assert_eq!(stages.len(), job.nodes());
+        let mut met = vec![false; stages.len()];
+        let mut tasks = Vec::new();
+        job.start(&mut |task| tasks.push(task)).expect("it starts");
+        while let Some(task) = tasks.pop() {
+            let stage = job.stage(task);
+            met[stage] = true;
+            let named = (stages[stage].part, stages[stage].kernel);
+            assert_eq!(named, (job.part(task), job.kernel(task)));
+            let step = job.run(task, &mut |task| tasks.push(task));
+            if step.expect("a good witness") == Step::Again {
+                tasks.push(task);
+            }
+        }
+        for (stage, met) in stages.iter().zip(met) {
+            // A circuit without private wires has nothing to sum over C.
+            assert_eq!(met, stage.kernel != "none", "{stage:?}");
+            let part = match stage.part {
+                "msm-a" => Part::A,
+                "msm-b1" => Part::B1,
+                "msm-b2" => Part::B2,
+                "msm-c" => Part::C,
+                "msm-h" => Part::H,
+                "product" => {
+                    assert_eq!(stage.size, zkey.coefficient_count());
+                    continue;
+                }
+                _ => {
+                    assert_eq!(stage.table_bytes, None);
+                    continue;
+                }
+            };
+            let group = if part == Part::B2 {
+                Group::G2
+            } else {
+                Group::G1
+            };
+            let points = zkey.part(part).len();
+            assert_eq!(
+                stage.size,
+                points / circuit.curve.point_bytes(group),
+                "{stage:?}"
+            );
+            assert_eq!(stage.bytes, points + 32 * stage.size, "{stage:?}");
+            assert_eq!(stage.table_bytes, met.then_some(0), "{stage:?}");
+        }
+    }
 }

@@ -49,12 +49,14 @@
 
 use thiserror::Error;
 
-use crate::demand::Meter;
+use crate::demand::{First, Meter};
 use crate::mailbox::{Entry, Found, Ownership};
 use crate::matching::{Claim, Matcher, Rate, Seat};
 use crate::pool::{Holder, Pool};
 use crate::queue::{Due, JobState, Queue, Refusal, Work};
-use crate::scenario::{CLASSES_MAX, Class, ClassId, PREPARED_MAX, Policy, PolicyError, TimeOfDay};
+use crate::scenario::{
+    CLASSES_MAX, Class, ClassId, PREPARED_MAX, Policy, PolicyError, Share, TimeOfDay,
+};
 use crate::{Epoch, JobId, Nanos, TenantId, UnitId};
 
 /// Something that happened outside.
@@ -416,6 +418,12 @@ pub struct TenantView {
     pub declared: u32,
     /// Whether its measured demand is at a peak.
     pub at_peak: bool,
+    /// Whether it counts as wanting only what it keeps busy, and the rest is lent.
+    pub lends: bool,
+    /// What its class is guaranteed, as a part of the box.
+    pub guarantee: Share,
+    /// The first of its jobs that came with a deadline.
+    pub first: Option<First>,
 }
 
 /// A job as a report shows it.
@@ -719,8 +727,11 @@ impl Arbiter {
 
     /// All tenants.
     pub fn tenants(&self) -> impl Iterator<Item = TenantView> + '_ {
-        self.present().map(|(slot, tenant)| {
+        let units = self.pool.units().len() as u32;
+        self.present().map(move |(slot, tenant)| {
             let lengths = self.queue.lengths(slot);
+            let class = self.policy.class(tenant.class);
+            let ceiling = class.map_or(units, |class| class.ceiling.of_whole(units));
             TenantView {
                 tenant: tenant.id,
                 class: tenant.class,
@@ -731,6 +742,9 @@ impl Arbiter {
                 held: tenant.held,
                 declared: tenant.declared.map_or(0, |it| it.units),
                 at_peak: self.meters[slot].at_peak(),
+                lends: tenant.lent.is_some(),
+                guarantee: class.map_or(Share::NONE, |class| class.guarantee),
+                first: self.queue.reading(slot, ceiling).first,
             }
         })
     }

@@ -1,7 +1,7 @@
 //! `caldera`: the command line of Caldera.
 //!
 //! Some commands compute here and now (`prove`, `verify`, `inspect`, `setup`, `vkey`, `policy`), some talk
-//! to a running `calderad` (`submit`, `status`, `pool`), and `demo` starts one of its own.
+//! to a running `calderad` (`submit`, `status`, `pool`, `top`, `profile`), and `demo` starts one of its own.
 //! Each command is a file with its arguments, one function that does the work, and a [`Report`]
 //! at the end: the same facts as a text for people and as JSON for programs.
 //!
@@ -9,6 +9,8 @@
 //! |---|---|
 //! | `prove`, `verify`, `inspect`, `setup`, `vkey`, `policy` | local commands |
 //! | `service` | commands that ask a running `calderad` |
+//! | `top` | who owns each core now, as a screen |
+//! | `profile` | the quanta of a job, as a trace |
 //! | `demo` | a service, two tenants and their proofs, from start to stop |
 //! | `manual` | manual pages and completions, for installers |
 //! | `client` | signed calls and uploads |
@@ -23,11 +25,13 @@ mod files;
 mod inspect;
 mod manual;
 mod policy;
+mod profile;
 mod progress;
 mod prove;
 mod service;
 mod setup;
 mod table;
+mod top;
 mod verify;
 mod vkey;
 
@@ -49,6 +53,8 @@ fn main() -> ExitCode {
         Command::Submit(arguments) => service::submit(&arguments),
         Command::Status(arguments) => service::status(&arguments),
         Command::Pool(arguments) => service::pool(&arguments),
+        Command::Top(arguments) => top::run(&arguments, json),
+        Command::Profile(arguments) => profile::run(&arguments),
         Command::Policy(arguments) => policy::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments, json),
         Command::Man(arguments) => manual::man(&arguments),
@@ -98,6 +104,8 @@ enum Command {
     Submit(service::SubmitArguments),
     Status(service::StatusArguments),
     Pool(service::PoolArguments),
+    Top(top::Arguments),
+    Profile(profile::Arguments),
     Policy(policy::Arguments),
     Demo(demo::Arguments),
     #[command(hide = true)]

@@ -1,4 +1,4 @@
-//! Commands that ask a running `calderad`: `submit`, `status`, `pool`, `pool demand`.
+//! Commands that ask a running `calderad`: `submit`, `status`, `pool`, `pool demand`, `pool histograms`.
 //!
 //! `submit` sends no byte twice: a key goes up only if its circuit is not registered, a witness
 //! only if the service says that it does not have it. The results are written here exactly as
@@ -12,8 +12,8 @@ use caldera_prover::format::json::{Proof, PublicInputs};
 use caldera_rpc::auth::Secret;
 use caldera_rpc::methods::{
     CheckLevel, CircuitInfo, CircuitName, CircuitState, CurveName, DeclareDemand, Demand, Digest,
-    IdempotencyKey, JobName, JobQuery, JobResult, JobState, JobStatus, ListCircuits, Method,
-    PoolQuery, PoolStatus, RegisterCircuit, Submit,
+    HistogramsQuery, IdempotencyKey, JobName, JobQuery, JobResult, JobState, JobStatus,
+    ListCircuits, Method, PoolQuery, PoolStatus, RegisterCircuit, SpanHistogram, Submit,
 };
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -94,6 +94,7 @@ pub(crate) struct PoolArguments {
 #[derive(clap::Subcommand)]
 enum PoolCommand {
     Demand(DemandArguments),
+    Histograms(HistogramsArguments),
 }
 
 /// Announce how many cores the tenant will want, so that they are there before its work is
@@ -110,6 +111,22 @@ struct DemandArguments {
     /// For how long, in milliseconds from now; needed for all but 0 cores
     #[arg(long, value_name = "MS")]
     duration_ms: Option<u64>,
+}
+
+/// Show how long cores took to change hands, by cause and by part of the way; for the operator
+///
+/// With --output, each histogram also becomes a file core-CAUSE-PART.hgrm, in microseconds, which the
+/// plotter of HdrHistogram draws.
+#[derive(clap::Args)]
+struct HistogramsArguments {
+    #[command(flatten)]
+    connection: Connection,
+    /// Only cores that changed hands for this cause: demand, declared, measured, release, turn, ageing, overrun
+    #[arg(long, value_name = "CAUSE")]
+    cause: Option<String>,
+    /// Folder to write the histograms to; made if it is not there
+    #[arg(short, long, value_name = "FOLDER")]
+    output: Option<PathBuf>,
 }
 
 pub(crate) fn submit(arguments: &SubmitArguments) -> anyhow::Result<Report> {
@@ -176,8 +193,10 @@ pub(crate) fn status(arguments: &StatusArguments) -> anyhow::Result<Report> {
 }
 
 pub(crate) fn pool(arguments: &PoolArguments) -> anyhow::Result<Report> {
-    if let Some(PoolCommand::Demand(arguments)) = &arguments.command {
-        return demand(arguments);
+    match &arguments.command {
+        Some(PoolCommand::Demand(arguments)) => return demand(arguments),
+        Some(PoolCommand::Histograms(arguments)) => return histograms(arguments),
+        None => {}
     }
     let Some(connection) = &arguments.connection else {
         return Err(Misconfigured("--tenant: expected a name, got none".to_owned()).into());
@@ -202,6 +221,44 @@ fn demand(arguments: &DemandArguments) -> anyhow::Result<Report> {
         }
     };
     Ok(Report::new(text, serde_json::to_value(demand)?))
+}
+
+fn histograms(arguments: &HistogramsArguments) -> anyhow::Result<Report> {
+    let client = arguments.connection.client()?;
+    let query = HistogramsQuery {
+        cause: arguments.cause.clone(),
+    };
+    let list: Vec<SpanHistogram> = client.call(Method::Histograms, &query)?;
+    let mut spans = Table::new(&[
+        "cause", "part", ">count", ">mean", ">p50", ">p99", ">p99.9", ">longest",
+    ]);
+    for it in &list {
+        spans.row([
+            it.cause.clone(),
+            it.part.clone(),
+            it.count.to_string(),
+            table::milliseconds(it.mean_us),
+            table::milliseconds(it.p50_us),
+            table::milliseconds(it.p99_us),
+            table::milliseconds(it.p999_us),
+            table::milliseconds(it.max_us),
+        ]);
+    }
+    let mut text = spans.to_string();
+    if let Some(folder) = &arguments.output {
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("cannot write to {}", folder.display()))?;
+        let mut outputs = Outputs::default();
+        for it in &list {
+            let name = format!("{}-{}-{}.hgrm", it.resource, it.cause, it.part);
+            let hgrm = it.hgrm.as_bytes();
+            outputs.add(&folder.join(name), |out| Ok(out.write_all(hgrm)?))?;
+        }
+        outputs.commit()?;
+        let (count, folder) = (list.len(), folder.display());
+        text.push_str(&format!("wrote {count} histograms to {folder}\n"));
+    }
+    Ok(Report::new(text, serde_json::to_value(&list)?))
 }
 
 impl Connection {

@@ -442,6 +442,8 @@ impl ArbiterThread {
                 self.tell(Notice::Adopted(old.map(Box::new)));
             }
             Command::Look { ticket, mut view } => {
+                // Who asks is also shown what was measured until now.
+                self.drain();
                 self.look(&mut view);
                 self.tell(Notice::Seen { ticket, view });
             }
@@ -555,13 +557,18 @@ impl ArbiterThread {
         }
     }
 
-    /// Passes records of quanta on, and notices that found no room before.
-    fn pass_on(&mut self) {
+    /// Passes records of quanta on.
+    fn drain(&mut self) {
         for unit in 0..self.mailboxes.len() {
             while let Some(record) = self.mailboxes[unit].record() {
                 self.measure(Measurement::Quantum(record));
             }
         }
+    }
+
+    /// Passes records of quanta on, and notices that found no room before.
+    fn pass_on(&mut self) {
+        self.drain();
         while let Some(notice) = self.backlog.pop_front() {
             if let Err(back) = self.outbox.notices.push(notice) {
                 self.backlog.push_front(back);

@@ -7,6 +7,7 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use caldera_scheduler::Nanos;
+use nix::time::{ClockId, clock_gettime};
 
 /// A clock that started when it was made. Copies agree.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +34,14 @@ impl Clock {
     pub fn elapsed(self) -> Duration {
         self.start.elapsed()
     }
+}
+
+/// How long the calling thread has run. A system call.
+pub fn thread_time() -> Nanos {
+    // The clock of the calling thread is always there.
+    let time =
+        clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from);
+    Nanos(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// Unix time. A clock set before 1970 reads as 1970.

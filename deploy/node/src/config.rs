@@ -81,6 +81,8 @@ pub struct Limits {
     pub table_bytes: u64,
     /// What the tables of one key may take, as a multiple of its file.
     pub table_times: u32,
+    /// What the newest quanta may take, which are kept one by one for profiles; 0 for none.
+    pub profile_bytes: u64,
 }
 
 /// One tenant.
@@ -212,6 +214,7 @@ impl Default for Limits {
             tenant_circuits: 256,
             table_bytes: 2 << 30,
             table_times: 4,
+            profile_bytes: 16 << 20,
         }
     }
 }
@@ -477,9 +480,18 @@ fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
             });
         }
     }
+    if limits.profile_bytes > PROFILE_BYTES_MAX {
+        return Err(ConfigError::Field {
+            field: "limits.profile_bytes".into(),
+            expected: format!("0 to {PROFILE_BYTES_MAX}"),
+            got: limits.profile_bytes.to_string(),
+        });
+    }
     Ok(())
 }
 
+/// The ring is set aside at the start, so it must be memory that a box has.
+const PROFILE_BYTES_MAX: u64 = 64 << 30;
 /// Where the data of an installed box live.
 const DATA: &str = "/var/lib/caldera";
 const PORT: u16 = 7420;
@@ -559,6 +571,8 @@ mod tests {
         );
         let limits = format!("{}[limits]\nconnections = 0", tenant("a"));
         assert_eq!(field_of(&limits), "limits.connections");
+        let limits = format!("{}[limits]\nprofile_bytes = 99999999999", tenant("a"));
+        assert_eq!(field_of(&limits), "limits.profile_bytes");
         assert!(matches!(
             from_text(&(tenant("a") + &tenant("a"))),
             Err(ConfigError::TenantTwice { name }) if name == "a"

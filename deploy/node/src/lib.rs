@@ -10,6 +10,7 @@
 //! | `registrar` | one | new keys checked and laid out |
 //! | `clerk` | one | everything that is written to the store |
 //! | `reaper` | one | finished jobs freed |
+//! | `telemetry`, `histograms`, `profile` | rpc | what was measured |
 //! | `pin` | | cores and policies of all of them |
 //! | `refusal` | | what is told of a bad key or witness |
 //!
@@ -22,11 +23,13 @@ pub mod board;
 pub mod clerk;
 pub mod clock;
 pub mod config;
+pub mod histograms;
 pub mod node;
 pub mod notify;
 pub mod pin;
 pub mod preparer;
 mod primitive;
+pub mod profile;
 pub mod reaper;
 pub mod refusal;
 pub mod registrar;

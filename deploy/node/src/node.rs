@@ -195,7 +195,8 @@ impl Node {
                 worker_side,
                 Arc::clone(&inbox),
                 clock,
-            );
+            )
+            .timed(config.limits.profile_bytes > 0);
             let name = format!("worker-{number}");
             crew.hire(name, vec![*core], worker_fifo, move || worker.run())?;
         }
@@ -534,7 +535,7 @@ fn slots(config: &Config) -> usize {
     2 * config.tenants.iter().map(prepared).sum::<usize>() + PREPARERS
 }
 
-/// Quanta of half a minute at 2 ms each: a ring of less than a MiB that the arbiter empties
+/// Quanta of half a minute at 2 ms each: a ring of a MiB that the arbiter empties
 /// twenty times a second.
 const RECORDS_MAX: usize = 16_384;
 const MEASUREMENTS_MAX: usize = 65_536;

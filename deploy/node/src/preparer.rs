@@ -132,10 +132,11 @@ impl Preparer {
         match laid_out {
             Ok(job) => {
                 let job = Arc::new(job);
-                let span = self.clock.now().since(began);
+                let at = self.clock.now();
                 self.service.send(Message::Prepared {
                     job: Arc::clone(&job),
-                    span,
+                    at,
+                    span: at.since(began),
                 });
                 self.arbiter.send_waiting(Command::Ready(job));
             }

@@ -18,6 +18,7 @@
 mod circuits;
 mod jobs;
 mod pool;
+mod profiles;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use caldera_rpc::error::RpcError;
 use caldera_rpc::jsonrpc::{self, Id, Params, Request, Response};
 use caldera_rpc::methods::{Digest, IdempotencyKey, Method, PoolQuery};
 use caldera_rpc::openrpc::{self, DISCOVER, Discover};
+use caldera_scheduler::arbiter::Cause;
 use caldera_scheduler::{JobId, Nanos, TenantId};
 use caldera_store::TenantName;
 use caldera_store::blob::{BlobError, BlobStore, Finished};
@@ -43,8 +45,10 @@ use crate::board::{Board, RunningJob};
 use crate::clerk::{Stored, Task};
 use crate::clock::{Clock, unix_time};
 use crate::config::Config;
+use crate::histograms::{cause_name, split};
 use crate::pin::Standing;
 use crate::preparer::Preparations;
+use crate::profile::Profiles;
 use crate::reaper::Grave;
 use crate::registrar::Examination;
 use crate::tables;
@@ -69,6 +73,8 @@ pub enum Message {
     Prepared {
         /// The job.
         job: Arc<RunningJob>,
+        /// When it was.
+        at: Nanos,
         /// How long that took.
         span: Nanos,
     },
@@ -226,6 +232,7 @@ pub struct Service {
     next_ticket: u64,
     outgoing: Vec<Outgoing>,
     telemetry: Telemetry,
+    profiles: Profiles,
     over_budget: Muffler,
     /// What `rpc.discover` answers.
     description: Value,
@@ -265,6 +272,10 @@ struct Place {
 enum Question {
     /// A value that becomes the call's result.
     Call,
+    /// A view of the pool, after which the histograms of a cause, or of all, are as new as it.
+    Histograms { cause: Option<Cause> },
+    /// A view of the pool, after which the quanta of a job are as new as it.
+    Profile { job: JobId, from: Option<u64> },
     /// A view of the pool that becomes the text of `/metrics`.
     Metrics { exchange: u64, connections: usize },
 }
@@ -273,7 +284,7 @@ enum Question {
 enum Flow {
     Done(Value),
     /// It waits under this ticket.
-    Wait(u64),
+    Wait(u64, Question),
 }
 
 impl Post {
@@ -309,6 +320,7 @@ impl Service {
             .collect();
         let limits = parts.config.policy.limits();
         let telemetry = Telemetry::new(limits.quantum);
+        let profiles = Profiles::new(parts.config.limits.profile_bytes);
         let rows = std::mem::take(&mut parts.circuits);
         let mut service = Service {
             parts,
@@ -325,6 +337,7 @@ impl Service {
             next_ticket: 0,
             outgoing: Vec::new(),
             telemetry,
+            profiles,
             over_budget: Muffler::default(),
             description: openrpc::document(),
             stopping: false,
@@ -544,12 +557,12 @@ impl Service {
             }
         });
         match self.dispatch(caller, request, received) {
-            Ok(Flow::Wait(ticket)) => {
+            Ok(Flow::Wait(ticket, question)) => {
                 collected.left += usize::from(place.is_some());
                 let waiting = Waiting {
                     place,
                     caller,
-                    question: Question::Call,
+                    question,
                 };
                 self.waiting.insert(ticket, waiting);
             }
@@ -584,7 +597,10 @@ impl Service {
         let method = Method::from_name(&request.method).ok_or(RpcError::MethodNotFound)?;
         if method == Method::Pool {
             let PoolQuery {} = params.decode()?;
-            return self.look_at_pool();
+            return self.look_at_pool(Question::Call);
+        }
+        if method == Method::Histograms {
+            return self.histograms(caller, params.decode()?);
         }
         let Caller::Tenant(tenant) = caller else {
             return Err(RpcError::InvalidRequest {
@@ -601,13 +617,14 @@ impl Service {
             Method::Result => self.result(tenant, params.decode()?),
             Method::Cancel => self.cancel(tenant, params.decode()?),
             Method::Demand => self.declare(tenant, params.decode()?, received),
-            Method::Pool => Err(RpcError::MethodNotFound),
+            Method::Profile => self.profile(tenant, params.decode()?),
+            Method::Pool | Method::Histograms => Err(RpcError::MethodNotFound),
         }
     }
 
     fn take_message(&mut self, message: Message) {
         match message {
-            Message::Prepared { job, span } => self.prepared(job, span),
+            Message::Prepared { job, at, span } => self.prepared(job, at, span),
             Message::Unprepared { job, error } => self.unprepared(job, error),
             Message::Written { upload, bytes } => {
                 self.outgoing.push(Outgoing::Written { upload, bytes });
@@ -669,6 +686,7 @@ impl Service {
         while let Ok(measurement) = self.parts.measurements.pop() {
             match measurement {
                 Measurement::Quantum(record) => {
+                    self.profiles.quantum(&record);
                     if self.telemetry.quantum(&record)
                         && let Some(muffled) = self.over_budget.speak(self.parts.clock.now())
                     {
@@ -683,13 +701,19 @@ impl Service {
                 }
                 Measurement::Reallocation(it) => {
                     if it.missed {
+                        let [us, detect, decide, drain, first] = split(&it).map(Nanos::as_micros);
                         tracing::warn!(
                             unit = it.unit.0,
-                            cause = crate::telemetry::cause_name(it.cause),
-                            us = it.total().as_micros(),
+                            cause = cause_name(it.cause),
+                            us,
+                            detect,
+                            decide,
+                            drain,
+                            first,
                             "a reallocation was missed"
                         );
                     }
+                    self.profiles.reallocation(it);
                     self.telemetry.reallocation(it);
                 }
             }

@@ -16,7 +16,8 @@ use caldera_rpc::methods;
 use caldera_scheduler::arbiter::{Cause, Reallocation};
 use caldera_scheduler::mailbox::Found;
 use caldera_scheduler::{JobId, Nanos, TenantId, UnitId};
-use hdrhistogram::Histogram;
+
+use crate::histograms::{Handovers, RESOURCE, Spans, cause_name, split};
 
 /// One quantum that a worker ran.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,10 +30,16 @@ pub struct QuantumRecord {
     pub job: JobId,
     /// What ran.
     pub kernel: &'static str,
+    /// The stage that it is of, by its place among the job's stages.
+    pub stage: u16,
+    /// The lane that it is of.
+    pub lane: u32,
     /// When it began.
     pub start: Nanos,
     /// How long it took.
     pub span: Nanos,
+    /// How long its thread ran meanwhile; nothing where that is not measured.
+    pub cpu: Nanos,
 }
 
 /// What travels from the arbiter's thread to here.
@@ -47,18 +54,18 @@ pub enum Measurement {
 /// Everything measured since the start.
 pub struct Telemetry {
     quantum_max: Nanos,
-    quanta: Histogram<u64>,
-    quanta_ns: u64,
-    /// The same by tenant, in the order of their numbers.
-    core_ns: Vec<u64>,
+    quanta: Spans,
     over_budget: u64,
-    handovers: Histogram<u64>,
-    handovers_ns: u64,
+    /// All reallocations.
+    all: Spans,
     /// Those of them whose new owner had nothing to run at the first look.
-    empty: Histogram<u64>,
-    empty_ns: u64,
-    missed: u64,
+    empty: Spans,
+    handovers: Handovers,
     recent: VecDeque<Reallocation>,
+    /// The newest that were missed.
+    misses: VecDeque<Reallocation>,
+    /// What cores have worked for each tenant.
+    tenants: Vec<Nanos>,
     /// Jobs that ended, by how: proved, failed, cancelled.
     pub ended: [u64; 3],
     /// Proofs that came after their deadline.
@@ -107,7 +114,7 @@ pub struct TenantGauges {
     pub declared: u64,
     /// Whether its measured demand is at a peak.
     pub peak: bool,
-    /// The core time of its quanta so far.
+    /// How long cores have worked for it.
     pub core_time: Nanos,
 }
 
@@ -116,16 +123,14 @@ impl Telemetry {
     pub fn new(quantum_max: Nanos) -> Telemetry {
         Telemetry {
             quantum_max,
-            quanta: histogram(),
-            quanta_ns: 0,
-            core_ns: Vec::new(),
+            quanta: Spans::new(),
             over_budget: 0,
-            handovers: histogram(),
-            handovers_ns: 0,
-            empty: histogram(),
-            empty_ns: 0,
-            missed: 0,
+            all: Spans::new(),
+            empty: Spans::new(),
+            handovers: Handovers::new(),
             recent: VecDeque::with_capacity(RECENT_MAX),
+            misses: VecDeque::with_capacity(MISSES_MAX),
+            tenants: Vec::new(),
             ended: [0; 3],
             late: 0,
             requests: 0,
@@ -137,13 +142,12 @@ impl Telemetry {
 
     /// Counts a quantum; true if it was over its budget.
     pub fn quantum(&mut self, record: &QuantumRecord) -> bool {
-        self.quanta.saturating_record(record.span.0);
-        self.quanta_ns += record.span.0;
+        self.quanta.record(record.span);
         let tenant = record.tenant.0 as usize;
-        if self.core_ns.len() <= tenant {
-            self.core_ns.resize(tenant + 1, 0);
+        if self.tenants.len() <= tenant {
+            self.tenants.resize(tenant + 1, Nanos::ZERO);
         }
-        self.core_ns[tenant] += record.span.0;
+        self.tenants[tenant] = self.tenants[tenant].plus(record.span);
         let over = record.span > self.quantum_max;
         self.over_budget += u64::from(over);
         over
@@ -151,52 +155,93 @@ impl Telemetry {
 
     /// Counts a hand-over.
     pub fn reallocation(&mut self, handover: Reallocation) {
-        self.handovers.saturating_record(handover.total().0);
-        self.handovers_ns += handover.total().0;
+        self.all.record(handover.total());
         if handover.found == Found::Nothing {
-            self.empty.saturating_record(handover.total().0);
-            self.empty_ns += handover.total().0;
+            self.empty.record(handover.total());
         }
-        self.missed += u64::from(handover.missed);
-        if self.recent.len() == RECENT_MAX {
-            self.recent.pop_front();
+        self.handovers.record(&handover);
+        if handover.missed {
+            keep(&mut self.misses, handover, MISSES_MAX);
         }
-        self.recent.push_back(handover);
+        keep(&mut self.recent, handover, RECENT_MAX);
+    }
+
+    /// How long cores have worked for a tenant.
+    pub fn core_time(&self, tenant: TenantId) -> Nanos {
+        let time = self.tenants.get(tenant.0 as usize);
+        time.copied().unwrap_or(Nanos::ZERO)
+    }
+
+    /// How long hand-overs took, by cause; those of which there were none are left out.
+    pub fn causes(&self) -> Vec<methods::CauseSpans> {
+        let causes = self.handovers.causes();
+        causes
+            .filter(|of| of.total().count() > 0)
+            .map(|of| methods::CauseSpans {
+                resource: RESOURCE.to_owned(),
+                cause: cause_name(of.cause).to_owned(),
+                count: of.total().count(),
+                missed: of.missed,
+                p50_us: of.total().quantile_us(0.5),
+                p99_us: of.total().quantile_us(0.99),
+                p999_us: of.total().quantile_us(0.999),
+                max_us: of.total().max_us(),
+            })
+            .collect()
+    }
+
+    /// Every histogram of hand-overs, or those of one cause; empty ones are left out.
+    pub fn histograms(&self, cause: Option<Cause>) -> Vec<methods::SpanHistogram> {
+        let causes = self.handovers.causes();
+        let wanted = causes.filter(|of| cause.is_none_or(|cause| cause == of.cause));
+        let parts = wanted.flat_map(|of| of.parts().map(move |(part, it)| (of.cause, part, it)));
+        parts
+            .filter(|(_, _, spans)| spans.count() > 0)
+            .map(|(cause, part, spans)| methods::SpanHistogram {
+                resource: RESOURCE.to_owned(),
+                cause: cause_name(cause).to_owned(),
+                part: part.to_owned(),
+                count: spans.count(),
+                mean_us: spans.mean_us(),
+                p50_us: spans.quantile_us(0.5),
+                p99_us: spans.quantile_us(0.99),
+                p999_us: spans.quantile_us(0.999),
+                max_us: spans.max_us(),
+                hgrm: spans.hgrm(),
+            })
+            .collect()
     }
 
     /// All hand-overs, with the newest as `show` writes them.
     pub fn reallocations(
         &self,
-        show: impl FnMut(&Reallocation) -> methods::Reallocation,
+        mut show: impl FnMut(&Reallocation) -> methods::Reallocation,
     ) -> methods::Reallocations {
         methods::Reallocations {
-            count: self.handovers.len(),
-            missed: self.missed,
-            p50_us: micros(self.handovers.value_at_quantile(0.5)),
-            p99_us: micros(self.handovers.value_at_quantile(0.99)),
-            max_us: micros(self.handovers.max()),
+            count: self.all.count(),
+            missed: self.handovers.causes().map(|of| of.missed).sum(),
+            p50_us: self.all.quantile_us(0.5),
+            p99_us: self.all.quantile_us(0.99),
+            max_us: self.all.max_us(),
             empty: methods::EmptyReallocations {
-                count: self.empty.len(),
-                p50_us: micros(self.empty.value_at_quantile(0.5)),
-                p99_us: micros(self.empty.value_at_quantile(0.99)),
-                max_us: micros(self.empty.max()),
+                count: self.empty.count(),
+                p50_us: self.empty.quantile_us(0.5),
+                p99_us: self.empty.quantile_us(0.99),
+                max_us: self.empty.max_us(),
             },
-            recent: self.recent.iter().map(show).collect(),
+            recent: self.recent.iter().map(&mut show).collect(),
+            misses: self.misses.iter().map(&mut show).collect(),
+            causes: Vec::new(),
         }
-    }
-
-    /// The core time of a tenant's quanta.
-    pub fn core_time(&self, tenant: TenantId) -> Nanos {
-        Nanos(self.core_ns.get(tenant.0 as usize).copied().unwrap_or(0))
     }
 
     /// All quanta.
     pub fn quanta(&self) -> methods::Quanta {
         methods::Quanta {
-            count: self.quanta.len(),
-            p50_us: micros(self.quanta.value_at_quantile(0.5)),
-            p99_us: micros(self.quanta.value_at_quantile(0.99)),
-            max_us: micros(self.quanta.max()),
+            count: self.quanta.count(),
+            p50_us: self.quanta.quantile_us(0.5),
+            p99_us: self.quanta.quantile_us(0.99),
+            max_us: self.quanta.max_us(),
             over_budget: self.over_budget,
         }
     }
@@ -256,7 +301,7 @@ impl Telemetry {
             }
         }
         let name = "caldera_tenant_core_seconds_total";
-        text.family(name, "counter", "Core time that a tenant's quanta took.");
+        text.family(name, "counter", "How long cores have worked for a tenant.");
         for tenant in &now.tenants {
             let seconds = tenant.core_time.0 as f64 / 1e9;
             text.sample(name, &[("tenant", &tenant.name)], seconds);
@@ -288,7 +333,7 @@ impl Telemetry {
             "histogram",
             "How long quanta took.",
         );
-        text.histogram("caldera_quantum_seconds", &self.quanta, self.quanta_ns);
+        text.histogram("caldera_quantum_seconds", &[], &self.quanta);
         text.counter(
             "caldera_quanta_over_budget_total",
             "Quanta that took longer than they may.",
@@ -304,26 +349,38 @@ impl Telemetry {
             "histogram",
             "From a demand to the new owner's first quantum on a core.",
         );
-        text.histogram(
-            "caldera_reallocation_seconds",
-            &self.handovers,
-            self.handovers_ns,
+        for of in self.handovers.causes() {
+            let labels = [("resource", RESOURCE), ("cause", cause_name(of.cause))];
+            text.histogram("caldera_reallocation_seconds", &labels, of.total());
+        }
+        text.family(
+            "caldera_reallocation_part_seconds",
+            "histogram",
+            "Where the time of reallocations went.",
         );
+        for of in self.handovers.causes() {
+            for (part, spans) in of.parts().skip(1) {
+                let cause = cause_name(of.cause);
+                let labels = [("resource", RESOURCE), ("cause", cause), ("part", part)];
+                text.histogram("caldera_reallocation_part_seconds", &labels, spans);
+            }
+        }
         text.family(
             "caldera_reallocation_empty_seconds",
             "histogram",
             "Those of them whose new owner had nothing to run at the first look.",
         );
-        text.histogram(
-            "caldera_reallocation_empty_seconds",
-            &self.empty,
-            self.empty_ns,
-        );
-        text.counter(
+        text.histogram("caldera_reallocation_empty_seconds", &[], &self.empty);
+        text.family(
             "caldera_reallocations_missed_total",
+            "counter",
             "Reallocations that took longer than their bound.",
-            self.missed,
         );
+        for of in self.handovers.causes() {
+            let labels = [("resource", RESOURCE), ("cause", cause_name(of.cause))];
+            let missed = of.missed as f64;
+            text.sample("caldera_reallocations_missed_total", &labels, missed);
+        }
         text.family("caldera_connections", "gauge", "Open connections.");
         text.sample("caldera_connections", &[], now.connections as f64);
         text.counter(
@@ -352,7 +409,8 @@ pub fn show_reallocation(
     to: Option<String>,
     foreign: bool,
 ) -> methods::Reallocation {
-    let span = |a: Nanos, b: Nanos| micros(b.since(a).0);
+    let [total_us, detect_us, decide_us, drain_us, first_us] =
+        split(it).map(|span| span.0 as f64 / 1e3);
     methods::Reallocation {
         unit: it.unit.0,
         from,
@@ -360,24 +418,11 @@ pub fn show_reallocation(
         foreign,
         cause: cause_name(it.cause).to_owned(),
         empty: it.found == Found::Nothing,
-        detect_us: span(it.t0, it.detected),
-        decide_us: span(it.detected, it.decided),
-        drain_us: span(it.decided, it.drained),
-        first_us: span(it.drained, it.first),
-        total_us: span(it.t0, it.first),
-    }
-}
-
-/// The word for a cause on the wire and in the log.
-pub fn cause_name(cause: Cause) -> &'static str {
-    match cause {
-        Cause::Demand => "demand",
-        Cause::Declared => "declared",
-        Cause::Measured => "measured",
-        Cause::Release => "release",
-        Cause::Turn => "turn",
-        Cause::Ageing => "ageing",
-        Cause::Overrun => "overrun",
+        detect_us,
+        decide_us,
+        drain_us,
+        first_us,
+        total_us,
     }
 }
 
@@ -409,40 +454,30 @@ impl Text {
         let _ = writeln!(self.0, " {value}");
     }
 
-    fn histogram(&mut self, name: &str, histogram: &Histogram<u64>, sum_ns: u64) {
+    fn histogram(&mut self, name: &str, labels: &[(&str, &str)], spans: &Spans) {
         let bucket = format!("{name}_bucket");
-        for bound in BUCKETS_US {
-            let seconds = (bound as f64 / 1e6).to_string();
-            // What hdrhistogram counts up to a value includes that value's own bin, which is
-            // less than a thousandth wide.
-            let count = histogram.count_between(0, bound * 1_000);
-            self.sample(&bucket, &[("le", &seconds)], count as f64);
+        let buckets = spans.buckets();
+        let buckets = buckets.map(|(bound, count)| (bound.to_string(), count));
+        for (bound, count) in buckets.chain([("+Inf".to_owned(), spans.count())]) {
+            let labels = [labels, &[("le", bound.as_str())]].concat();
+            self.sample(&bucket, &labels, count as f64);
         }
-        self.sample(&bucket, &[("le", "+Inf")], histogram.len() as f64);
-        self.sample(&format!("{name}_sum"), &[], sum_ns as f64 / 1e9);
-        self.sample(&format!("{name}_count"), &[], histogram.len() as f64);
+        self.sample(&format!("{name}_sum"), labels, spans.sum_s());
+        self.sample(&format!("{name}_count"), labels, spans.count() as f64);
     }
 }
 
-fn histogram() -> Histogram<u64> {
-    match Histogram::new_with_bounds(1, SPAN_NS_MAX, 3) {
-        Ok(histogram) => histogram,
-        Err(error) => unreachable!("the bounds are constants that fit: {error}"),
+fn keep(list: &mut VecDeque<Reallocation>, newest: Reallocation, max: usize) {
+    if list.len() == max {
+        list.pop_front();
     }
-}
-
-fn micros(ns: u64) -> f64 {
-    ns as f64 / 1e3
+    list.push_back(newest);
 }
 
 /// Hand-overs that are kept one by one.
 const RECENT_MAX: usize = 64;
-/// Longer spans count as this long.
-const SPAN_NS_MAX: u64 = 60_000_000_000;
-/// Upper bounds of the buckets in `/metrics`, around a quantum's 2 ms and a hand-over's 100 ms.
-const BUCKETS_US: [u64; 12] = [
-    50, 100, 250, 500, 1_000, 2_000, 5_000, 10_000, 25_000, 50_000, 100_000, 1_000_000,
-];
+/// Of those that were missed, as many.
+const MISSES_MAX: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -474,6 +509,8 @@ mod tests {
         telemetry.reallocation(handover(101));
         let shown = telemetry.reallocations(|it| show_reallocation(it, None, None, true));
         assert_eq!((shown.count, shown.missed), (2, 1));
+        assert_eq!(shown.misses.len(), 1);
+        assert_eq!(shown.misses[0].total_us, 101_000.0);
         let last = shown.recent.last().expect("two were kept");
         assert_eq!(last.total_us, 101_000.0);
         let parts = last.detect_us + last.decide_us + last.drain_us + last.first_us;
@@ -484,6 +521,9 @@ mod tests {
             tenant: TenantId(0),
             job: JobId(1),
             kernel: "msm",
+            stage: 0,
+            lane: 0,
+            cpu: Nanos::ZERO,
             start: Nanos(5),
             span: Nanos::from_millis(2),
         };
@@ -535,11 +575,15 @@ mod tests {
             "caldera_table_bytes 4096",
             "caldera_jobs{tenant=\"a\",state=\"running\"} 3",
             "caldera_unit_owner{unit=\"1\",core=\"5\",tenant=\"\"} 1",
-            "caldera_reallocation_seconds_bucket{le=\"0.002\"} 0",
-            "caldera_reallocation_seconds_bucket{le=\"0.005\"} 1",
-            "caldera_reallocation_seconds_bucket{le=\"0.05\"} 2",
-            "caldera_reallocation_seconds_bucket{le=\"+Inf\"} 2",
-            "caldera_reallocation_seconds_sum 0.044",
+            "caldera_reallocation_seconds_bucket{resource=\"core\",cause=\"demand\",le=\"0.002\"} 0",
+            "caldera_reallocation_seconds_bucket{resource=\"core\",cause=\"demand\",le=\"0.005\"} 1",
+            "caldera_reallocation_seconds_bucket{resource=\"core\",cause=\"demand\",le=\"0.05\"} 2",
+            "caldera_reallocation_seconds_bucket{resource=\"core\",cause=\"demand\",le=\"+Inf\"} 2",
+            "caldera_reallocation_seconds_sum{resource=\"core\",cause=\"demand\"} 0.044",
+            "caldera_reallocation_seconds_count{resource=\"core\",cause=\"turn\"} 0",
+            "caldera_reallocation_part_seconds_sum{resource=\"core\",cause=\"demand\",part=\"detect\"} 0.002",
+            "caldera_reallocation_part_seconds_sum{resource=\"core\",cause=\"demand\",part=\"drain\"} 0.04",
+            "caldera_reallocations_missed_total{resource=\"core\",cause=\"demand\"} 0",
             "caldera_reallocation_empty_seconds_sum 0.04",
             "caldera_tenant_cores{tenant=\"a\"} 2",
             "caldera_tenant_declared_cores{tenant=\"a\"} 3",

@@ -24,7 +24,7 @@ use caldera_scheduler::{Nanos, TenantId, UnitId};
 
 use crate::arbiter_thread::{Ended, Inbox};
 use crate::board::{Board, RunningJob};
-use crate::clock::Clock;
+use crate::clock::{Clock, thread_time};
 use crate::telemetry::QuantumRecord;
 
 /// One worker, before its thread starts.
@@ -34,6 +34,8 @@ pub struct Worker {
     mailbox: WorkerSide<QuantumRecord>,
     arbiter: Arc<Inbox>,
     clock: Clock,
+    /// Whether records say how long the thread itself ran.
+    timed: bool,
 }
 
 /// A task that a worker has in hand.
@@ -54,7 +56,13 @@ impl Worker {
             mailbox,
             arbiter,
             clock,
+            timed: false,
         }
+    }
+
+    /// The same worker, whose records also say how long its thread itself ran, for profiles.
+    pub fn timed(self, timed: bool) -> Worker {
+        Worker { timed, ..self }
     }
 
     /// Works until the box stops. Called once, on the worker's own thread.
@@ -69,6 +77,14 @@ impl Worker {
                 Some((job, task)) => held = self.quantum(job, task, drained),
                 None => self.rest(owner, drained),
             }
+        }
+    }
+
+    fn thread_time(&self) -> Nanos {
+        if self.timed {
+            thread_time()
+        } else {
+            Nanos::ZERO
         }
     }
 
@@ -105,6 +121,8 @@ impl Worker {
         let changed = self.answer(drained, start, Found::Work);
         self.board.note(self.index(), job.id());
         let kernel = job.job().kernel(task);
+        let stage = job.job().stage(task);
+        let ran = self.thread_time();
         let mut opened = 0;
         let step = catch_unwind(AssertUnwindSafe(|| {
             job.job().run(task, &mut |task| {
@@ -112,6 +130,7 @@ impl Worker {
                 opened += 1;
             })
         }));
+        let cpu = self.thread_time().since(ran);
         let end = self.clock.now();
         job.count(self.index(), kernel, start, end);
         self.mailbox.record(QuantumRecord {
@@ -119,8 +138,11 @@ impl Worker {
             tenant: job.tenant(),
             job: job.id(),
             kernel,
+            stage: u16::try_from(stage).unwrap_or(u16::MAX),
+            lane: task.lane(),
             start,
             span: end.since(start),
+            cpu,
         });
 
         let again = match step {

@@ -230,6 +230,14 @@ pub enum RpcError {
         /// What was declared.
         got_ms: u64,
     },
+    /// There is no profile of a job.
+    #[error("no profile of job {job}: {detail}")]
+    ProfileUnavailable {
+        /// The job.
+        job: JobName,
+        /// Why not.
+        detail: &'static str,
+    },
 }
 
 impl Full {
@@ -270,6 +278,7 @@ impl RpcError {
             RpcError::DeadlineUnmeetable { .. } => -32025,
             RpcError::DemandAboveCeiling { .. } => -32026,
             RpcError::DemandDuration { .. } => -32027,
+            RpcError::ProfileUnavailable { .. } => -32030,
         }
     }
 
@@ -300,6 +309,7 @@ impl RpcError {
             RpcError::DeadlineUnmeetable { .. } => "deadlineUnmeetable",
             RpcError::DemandAboveCeiling { .. } => "demandAboveCeiling",
             RpcError::DemandDuration { .. } => "demandDuration",
+            RpcError::ProfileUnavailable { .. } => "profileUnavailable",
         }
     }
 

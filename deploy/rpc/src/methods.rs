@@ -36,15 +36,19 @@ pub enum Method {
     Result,
     /// [`JobQuery`] -> [`JobStatus`].
     Cancel,
+    /// [`ProfileQuery`] -> [`JobProfile`].
+    Profile,
     /// [`PoolQuery`] -> [`PoolStatus`].
     Pool,
     /// [`DeclareDemand`] -> [`Demand`].
     Demand,
+    /// [`HistogramsQuery`] -> `Vec<SpanHistogram>`. For the operator.
+    Histograms,
 }
 
 impl Method {
     /// Every method.
-    pub const ALL: [Method; 10] = [
+    pub const ALL: [Method; 12] = [
         Method::RegisterCircuit,
         Method::ListCircuits,
         Method::UnregisterCircuit,
@@ -53,8 +57,10 @@ impl Method {
         Method::Status,
         Method::Result,
         Method::Cancel,
+        Method::Profile,
         Method::Pool,
         Method::Demand,
+        Method::Histograms,
     ];
 
     /// The name on the wire.
@@ -68,8 +74,10 @@ impl Method {
             Method::Status => "prover_statusV1",
             Method::Result => "prover_resultV1",
             Method::Cancel => "prover_cancelV1",
+            Method::Profile => "prover_profileV1",
             Method::Pool => "pool_statusV1",
             Method::Demand => "pool_demandV1",
+            Method::Histograms => "pool_histogramsV1",
         }
     }
 
@@ -254,6 +262,17 @@ pub struct JobQuery {
     pub job: JobName,
 }
 
+/// Parameters of `prover_profileV1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ProfileQuery {
+    /// The job, as `prover_submitV1` named it.
+    pub job: JobName,
+    /// Where to go on: `next` of the answer before; at the beginning by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<u64>,
+}
+
 /// Parameters of `pool_statusV1`: none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -268,6 +287,15 @@ pub struct DeclareDemand {
     /// For how long, in milliseconds from receipt. Needed for all but 0 units.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration_ms: Option<u64>,
+}
+
+/// Parameters of `pool_histogramsV1`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HistogramsQuery {
+    /// Only reallocations of this cause, as `pool_statusV1` names causes; all by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
 }
 
 /// A registered circuit.
@@ -423,6 +451,92 @@ pub struct CoreShare {
     pub cpu_ms: f64,
 }
 
+/// Result of `prover_profileV1`: the quanta of a job, one by one, as far as they are still kept.
+/// Times are counted from the job's receipt.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobProfile {
+    /// The job.
+    pub status: JobStatus,
+    /// When a thread began to lay it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preparing_us: Option<f64>,
+    /// When it was laid out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prepared_us: Option<f64>,
+    /// All workers of the box.
+    pub units: Vec<ProfiledUnit>,
+    /// What its quanta are of.
+    pub stages: Vec<ProfiledStage>,
+    /// How many quanta it has had.
+    pub total: u64,
+    /// How many of them are not kept any more.
+    pub lost: u64,
+    /// The others, or about a thousand of them from `from` on; those of one worker in order.
+    pub quanta: Vec<ProfiledQuantum>,
+    /// Where to go on, if there are more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<u64>,
+    /// Cores that came to its tenant, or left it, while it was there; only without `from`.
+    pub reallocations: Vec<ProfiledReallocation>,
+}
+
+/// A worker of a profile.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProfiledUnit {
+    /// Its number in the pool.
+    pub unit: u16,
+    /// The core that it is pinned to.
+    pub core: u32,
+}
+
+/// What some quanta of a profile are of.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProfiledStage {
+    /// The part of the proof: `msm-a`, `shift-c`. Its stages follow one another.
+    pub part: String,
+    /// What runs: `msm.accumulate`, `ntt.forward`.
+    pub kernel: String,
+    /// Elements that the part goes over: points, entries of a matrix, elements of a vector; 0 where
+    /// there is nothing to count.
+    pub size: u64,
+    /// Bytes of the vectors, points and entries that the part reads or writes.
+    pub bytes: u64,
+    /// Of a sum: bytes of the tables of its points, 0 if it was laid out without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table_bytes: Option<u64>,
+}
+
+/// One quantum of a profile.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProfiledQuantum {
+    /// The worker that ran it.
+    pub unit: u16,
+    /// Its place in `stages`.
+    pub stage: u32,
+    /// The lane of the stage.
+    pub lane: u32,
+    /// When it began.
+    pub start_us: f64,
+    /// How long it took.
+    pub span_us: f64,
+    /// How long its thread ran meanwhile; the rest went to other threads of that core.
+    pub cpu_us: f64,
+}
+
+/// A core that came to a job's tenant, or left it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProfiledReallocation {
+    /// When the new owner's first instruction came.
+    pub at_us: f64,
+    /// The rest of it.
+    pub reallocation: Reallocation,
+}
+
 /// Result of `pool_statusV1`. A tenant reads its own name, and `null` beside `foreign: true` in
 /// the place of any other's; the operator reads all names.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -436,6 +550,9 @@ pub struct PoolStatus {
     pub reallocations: Reallocations,
     /// How long quanta took.
     pub quanta: Quanta,
+    /// How long the box has been up.
+    #[serde(default)]
+    pub up_ms: f64,
 }
 
 /// One unit of the pool: a pinned worker.
@@ -460,6 +577,9 @@ pub struct UnitStatus {
     pub job: Option<JobName>,
     /// How long this owner has held it.
     pub since_ms: f64,
+    /// Whether its worker had something to run at its last look, if the caller may see the owner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub busy: Option<bool>,
     /// The scheduling policy of its thread.
     pub policy: String,
 }
@@ -487,6 +607,29 @@ pub struct TenantStatus {
     /// Whether its measured demand is at a peak.
     #[serde(default)]
     pub peak: bool,
+    /// More, if the caller may see the tenant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<TenantDetail>,
+}
+
+/// What a tenant and the operator are told of it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TenantDetail {
+    /// Those of its waiting jobs whose witness is being read.
+    pub preparing: u64,
+    /// Cores that it wants now.
+    pub wants: u64,
+    /// Whether it lends what it does not keep busy, because others want more than there is.
+    pub lends: bool,
+    /// What its class is guaranteed, in percent of the box.
+    pub guarantee_percent: f64,
+    /// How long cores have worked for it since the start of the box.
+    pub core_ms: f64,
+    /// Of its first job with a deadline: what is left until then, less the time that it still needs on
+    /// all the cores that the tenant may have. Below zero it will be late.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slack_ms: Option<f64>,
 }
 
 /// How cores changed hands since the start of the box.
@@ -509,6 +652,34 @@ pub struct Reallocations {
     pub empty: EmptyReallocations,
     /// The newest, last one last.
     pub recent: Vec<Reallocation>,
+    /// The newest of those that took longer than their limit, last one last.
+    #[serde(default)]
+    pub misses: Vec<Reallocation>,
+    /// By cause; for the operator, and empty for tenants.
+    #[serde(default)]
+    pub causes: Vec<CauseSpans>,
+}
+
+/// How long reallocations of one cause took since the start of the box.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CauseSpans {
+    /// What changed hands: `core`.
+    pub resource: String,
+    /// What caused it.
+    pub cause: String,
+    /// How many.
+    pub count: u64,
+    /// How many took longer than their limit.
+    pub missed: u64,
+    /// Half of them took at most so long.
+    pub p50_us: f64,
+    /// 99 in 100 took at most so long.
+    pub p99_us: f64,
+    /// 999 in 1,000 took at most so long.
+    pub p999_us: f64,
+    /// The longest.
+    pub max_us: f64,
 }
 
 /// Cores that changed hands, to somebody who had nothing to run at the first look.
@@ -553,6 +724,33 @@ pub struct Reallocation {
     pub first_us: f64,
     /// All of it.
     pub total_us: f64,
+}
+
+/// How long reallocations of one cause took since the start of the box, as a whole or in one part.
+/// `pool_histogramsV1` has one for each of which there were any.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SpanHistogram {
+    /// What changed hands: `core`.
+    pub resource: String,
+    /// What caused it.
+    pub cause: String,
+    /// `total`, or the part of it: `detect`, `decide`, `drain`, `first`, as in [`Reallocation`].
+    pub part: String,
+    /// How many.
+    pub count: u64,
+    /// Their mean.
+    pub mean_us: f64,
+    /// Half of them took at most so long.
+    pub p50_us: f64,
+    /// 99 in 100 took at most so long.
+    pub p99_us: f64,
+    /// 999 in 1,000 took at most so long.
+    pub p999_us: f64,
+    /// The longest.
+    pub max_us: f64,
+    /// All of it, as the percentile text of HdrHistogram, in microseconds.
+    pub hgrm: String,
 }
 
 /// Result of `pool_demandV1`.

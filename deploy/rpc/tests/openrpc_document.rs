@@ -5,10 +5,12 @@ use std::collections::BTreeSet;
 
 use caldera_rpc::error::{Full, KeyFault, RpcError, WitnessFault};
 use caldera_rpc::methods::{
-    CheckLevel, CircuitInfo, CircuitName, CircuitState, CoreShare, CurveName, DeclareDemand,
-    Demand, Digest, EmptyReallocations, Estimate, EstimateProof, IdempotencyKey, JobError, JobName,
-    JobQuery, JobResult, JobState, JobStatus, ListCircuits, Method, PoolQuery, PoolStatus, Quanta,
-    Reallocation, Reallocations, RegisterCircuit, StageTiming, Submit, TenantStatus, Timings,
+    CauseSpans, CheckLevel, CircuitInfo, CircuitName, CircuitState, CoreShare, CurveName,
+    DeclareDemand, Demand, Digest, EmptyReallocations, Estimate, EstimateProof, HistogramsQuery,
+    IdempotencyKey, JobError, JobName, JobProfile, JobQuery, JobResult, JobState, JobStatus,
+    ListCircuits, Method, PoolQuery, PoolStatus, ProfileQuery, ProfiledQuantum,
+    ProfiledReallocation, ProfiledStage, ProfiledUnit, Quanta, Reallocation, Reallocations,
+    RegisterCircuit, SpanHistogram, StageTiming, Submit, TenantDetail, TenantStatus, Timings,
     UnitStatus, UnregisterCircuit, Unregistered,
 };
 use caldera_rpc::openrpc::{DISCOVER, document};
@@ -32,8 +34,10 @@ fn params_of(method: Method) -> Through {
         Method::Estimate => through::<EstimateProof>,
         Method::Submit => through::<Submit>,
         Method::Status | Method::Result | Method::Cancel => through::<JobQuery>,
+        Method::Profile => through::<ProfileQuery>,
         Method::Pool => through::<PoolQuery>,
         Method::Demand => through::<DeclareDemand>,
+        Method::Histograms => through::<HistogramsQuery>,
     }
 }
 
@@ -45,12 +49,14 @@ fn result_of(method: Method) -> Through {
         Method::Estimate => through::<Estimate>,
         Method::Submit | Method::Status | Method::Cancel => through::<JobStatus>,
         Method::Result => through::<JobResult>,
+        Method::Profile => through::<JobProfile>,
         Method::Pool => through::<PoolStatus>,
         Method::Demand => through::<Demand>,
+        Method::Histograms => through::<Vec<SpanHistogram>>,
     }
 }
 
-const SCHEMAS: [(&str, Through); 25] = [
+const SCHEMAS: [(&str, Through); 33] = [
     ("Digest", through::<Digest>),
     ("JobName", through::<JobName>),
     ("CircuitName", through::<CircuitName>),
@@ -68,14 +74,22 @@ const SCHEMAS: [(&str, Through); 25] = [
     ("CoreShare", through::<CoreShare>),
     ("Timings", through::<Timings>),
     ("JobResult", through::<JobResult>),
+    ("ProfiledUnit", through::<ProfiledUnit>),
+    ("ProfiledStage", through::<ProfiledStage>),
+    ("ProfiledQuantum", through::<ProfiledQuantum>),
+    ("ProfiledReallocation", through::<ProfiledReallocation>),
+    ("JobProfile", through::<JobProfile>),
     ("UnitStatus", through::<UnitStatus>),
+    ("TenantDetail", through::<TenantDetail>),
     ("TenantStatus", through::<TenantStatus>),
+    ("CauseSpans", through::<CauseSpans>),
     ("Reallocation", through::<Reallocation>),
     ("EmptyReallocations", through::<EmptyReallocations>),
     ("Reallocations", through::<Reallocations>),
     ("Quanta", through::<Quanta>),
     ("PoolStatus", through::<PoolStatus>),
     ("Demand", through::<Demand>),
+    ("SpanHistogram", through::<SpanHistogram>),
 ];
 
 /// The keys of an object, and those of them that are always written: without which it is not
@@ -171,10 +185,17 @@ fn no_parameter_is_left_out() {
         serde_json::to_value(JobQuery { job: JobName(0) }),
         serde_json::to_value(JobQuery { job: JobName(0) }),
         serde_json::to_value(JobQuery { job: JobName(0) }),
+        serde_json::to_value(ProfileQuery {
+            job: JobName(0),
+            from: Some(1),
+        }),
         serde_json::to_value(PoolQuery {}),
         serde_json::to_value(DeclareDemand {
             units: 1,
             duration_ms: Some(1),
+        }),
+        serde_json::to_value(HistogramsQuery {
+            cause: Some("turn".to_owned()),
         }),
     ];
     let document = document();
@@ -261,12 +282,55 @@ fn every_field_has_an_example() {
         epoch: 0,
         job: Some(JobName(0)),
         since_ms: 0.0,
+        busy: Some(true),
         policy: String::new(),
     };
+    let detail = TenantDetail {
+        preparing: 0,
+        wants: 0,
+        lends: false,
+        guarantee_percent: 0.0,
+        core_ms: 0.0,
+        slack_ms: Some(0.0),
+    };
+    let tenant = TenantStatus {
+        tenant: None,
+        foreign: false,
+        scenario: None,
+        queued: 0,
+        running: 0,
+        cores: 0,
+        declared: 0,
+        peak: false,
+        detail: Some(detail),
+    };
+    let profile = JobProfile {
+        status: status.clone(),
+        preparing_us: Some(0.0),
+        prepared_us: Some(0.0),
+        units: Vec::new(),
+        stages: Vec::new(),
+        total: 0,
+        lost: 0,
+        quanta: Vec::new(),
+        next: Some(0),
+        reallocations: Vec::new(),
+    };
+    let stage = ProfiledStage {
+        part: String::new(),
+        kernel: String::new(),
+        size: 0,
+        bytes: 0,
+        table_bytes: Some(0),
+    };
     for (name, full) in [
+        ("JobProfile", serde_json::to_value(profile)),
+        ("ProfiledStage", serde_json::to_value(stage)),
         ("JobStatus", serde_json::to_value(status)),
         ("CircuitInfo", serde_json::to_value(circuit)),
         ("UnitStatus", serde_json::to_value(unit)),
+        ("TenantDetail", serde_json::to_value(detail)),
+        ("TenantStatus", serde_json::to_value(tenant)),
     ] {
         let full = full.expect("JSON");
         let written = schemas[name]["properties"].as_object().unwrap();
@@ -326,6 +390,7 @@ fn errors() -> Vec<RpcError> {
             max_ms: 1,
             got_ms: 2,
         },
+        RpcError::ProfileUnavailable { job, detail: "" },
     ];
     all.extend(KeyFault::ALL.iter().map(|&fault| RpcError::KeyRefused {
         fault,
@@ -364,7 +429,8 @@ fn errors() -> Vec<RpcError> {
             | RpcError::Stopping
             | RpcError::DeadlineUnmeetable { .. }
             | RpcError::DemandAboveCeiling { .. }
-            | RpcError::DemandDuration { .. } => {}
+            | RpcError::DemandDuration { .. }
+            | RpcError::ProfileUnavailable { .. } => {}
         }
     }
     all

@@ -44,7 +44,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use caldera_kernels::{CurveId, DeviceError, Form, Plan, Progress, Transform, Work};
+use caldera_kernels::{CurveId, DeviceError, Form, Group, Plan, Progress, Transform, Work};
 
 use super::assemble::{Assembly, Sum};
 use super::blinding::{Blinding, EntropyError};
@@ -84,6 +84,22 @@ pub struct Task {
     node: u8,
     stage: u8,
     lane: u32,
+}
+
+/// A stage as a trace shows it: of which part it is, what runs, over how much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stage {
+    /// The part of the proof: see [`Job::part`].
+    pub part: &'static str,
+    /// The kernel: see [`Job::kernel`].
+    pub kernel: &'static str,
+    /// Elements that the part goes over: points of a sum, entries of a matrix, elements of a vector;
+    /// 0 where there is nothing to count.
+    pub size: usize,
+    /// Bytes of the vectors, points and entries that the part reads or writes.
+    pub bytes: usize,
+    /// Of a sum: bytes of the tables that it uses, 0 if it was laid out without.
+    pub table_bytes: Option<usize>,
 }
 
 /// What running one quantum came to.
@@ -232,12 +248,13 @@ impl Job {
         });
         let mut nodes = Vec::with_capacity(NODES);
         for (node, work) in work.iter().enumerate() {
+            let extent = Extent::of(key, node, work.as_ref());
             let body = match (node, work) {
                 (_, Some(work)) => Body::Device(device.plan(work)?),
                 (MSM_C, None) => Body::Nothing,
                 (_, None) => Body::Host,
             };
-            nodes.push(Node::new(node, body));
+            nodes.push(Node::new(node, body, extent));
         }
         let Ok(nodes) = <[Node; NODES]>::try_from(nodes) else {
             unreachable!("the loop above pushes one node for each of NODES pieces of work");
@@ -361,6 +378,36 @@ impl Job {
     /// The part of the proof that a task belongs to: "msm-a", "shift-c", "self-check".
     pub fn part(&self, task: Task) -> &'static str {
         GRAPH.get(task.node as usize).map_or("none", |n| n.name)
+    }
+
+    /// All stages, those of one part together and in their order.
+    pub fn stages(&self) -> impl Iterator<Item = Stage> {
+        let of_node = move |(index, node): (usize, &'_ Node)| {
+            let Extent {
+                size,
+                bytes,
+                table_bytes,
+            } = node.extent;
+            let tasks = (0..node.body.stages()).map(move |stage| Task {
+                node: index as u8,
+                stage: stage as u8,
+                lane: 0,
+            });
+            tasks.map(move |task| Stage {
+                part: self.part(task),
+                kernel: self.kernel(task),
+                size,
+                bytes,
+                table_bytes,
+            })
+        };
+        self.nodes.iter().enumerate().flat_map(of_node)
+    }
+
+    /// The place of a task's stage among [`Job::stages`].
+    pub fn stage(&self, task: Task) -> usize {
+        let before = self.nodes.iter().take(task.node as usize);
+        before.map(|node| node.body.stages()).sum::<usize>() + task.stage as usize
     }
 
     /// The most tasks that can be out at any one time, running ones included.
@@ -557,6 +604,11 @@ impl std::fmt::Debug for Job {
 }
 
 impl Task {
+    /// Which lane of its stage it is of.
+    pub fn lane(self) -> u32 {
+        self.lane
+    }
+
     /// The token as a word.
     pub fn to_bits(self) -> u64 {
         u64::from(self.node) << 56 | u64::from(self.stage) << 48 | u64::from(self.lane)
@@ -587,6 +639,15 @@ struct Node {
     waits: AtomicUsize,
     /// Whether the lane of a host node is running, or has ended. Devices keep this themselves.
     taken: AtomicBool,
+    extent: Extent,
+}
+
+/// How much a node goes over: see [`Stage`].
+#[derive(Clone, Copy)]
+struct Extent {
+    size: usize,
+    bytes: usize,
+    table_bytes: Option<usize>,
 }
 
 /// What a node runs.
@@ -600,15 +661,54 @@ enum Body {
 }
 
 impl Node {
-    fn new(index: usize, body: Body) -> Node {
+    fn new(index: usize, body: Body, extent: Extent) -> Node {
         Node {
             body,
+            extent,
             stage: AtomicUsize::new(CLOSED),
             lanes: AtomicUsize::new(0),
             next: AtomicUsize::new(0),
             left: AtomicUsize::new(0),
             waits: AtomicUsize::new(GRAPH[index].after.len()),
             taken: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Extent {
+    fn of(key: &ProvingKey, node: usize, work: Option<&Work>) -> Extent {
+        let curve = key.curve();
+        let scalars = |count: usize| count * curve.scalar_bytes();
+        let domain = key.domain_size();
+        let (size, bytes) = match work {
+            Some(Work::Product { .. }) => {
+                let (entries, bytes) = key.coefficients();
+                (entries, bytes + scalars(key.wires() + 2 * domain))
+            }
+            Some(Work::Multiply { .. } | Work::MultiplySubtract { .. }) => {
+                (domain, scalars(3 * domain))
+            }
+            Some(Work::Ntt { .. }) => (domain, scalars(domain)),
+            Some(Work::Msm { .. }) => {
+                let (points, group) = match node {
+                    MSM_B2 => (key.wires(), Group::G2),
+                    MSM_C => (key.wires() - 1 - key.public_count(), Group::G1),
+                    MSM_H => (domain, Group::G1),
+                    _ => (key.wires(), Group::G1),
+                };
+                (points, points * curve.point_bytes(group) + scalars(points))
+            }
+            Some(Work::Tables { .. }) | None => (0, 0),
+        };
+        let tables = |bases| key.device().tables_bytes(bases).unwrap_or(0);
+        let table_bytes = match work {
+            Some(Work::Msm { bases, .. }) => Some(tables(*bases)),
+            _ => None,
+        };
+        Extent {
+            size,
+            bytes,
+            table_bytes,
         }
     }
 }

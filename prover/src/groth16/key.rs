@@ -28,6 +28,8 @@ pub struct ProvingKey {
     header: ZkeyHeader,
     bases: QueryBases,
     matrix: MatrixId,
+    /// Entries of the matrix, and their bytes.
+    coefficients: (usize, usize),
     verification_key: VerificationKey,
     verifier: Box<dyn Verifier>,
 }
@@ -91,6 +93,10 @@ impl ProvingKey {
             header,
             bases,
             matrix,
+            coefficients: (
+                zkey.coefficient_count(),
+                zkey.part(Part::Coefficients).len(),
+            ),
             verification_key,
             verifier,
         }))
@@ -166,6 +172,11 @@ impl ProvingKey {
 
     pub(super) fn matrix(&self) -> MatrixId {
         self.matrix
+    }
+
+    /// How many entries the matrix has, and how many bytes they take.
+    pub(super) fn coefficients(&self) -> (usize, usize) {
+        self.coefficients
     }
 
     pub(super) fn verifier(&self) -> &dyn Verifier {

@@ -14,7 +14,7 @@ use caldera_scheduler::{Nanos, TenantId};
 use caldera_store::circuits::{Change, Check, CircuitRow, State};
 use serde_json::Value;
 
-use super::{Flow, Service, value};
+use super::{Flow, Question, Service, value};
 use crate::arbiter_thread::Command;
 use crate::clerk::Task;
 use crate::clock::unix_time;
@@ -91,7 +91,7 @@ impl Service {
             tenant_name: self.tenant(tenant).name.clone(),
             request,
         });
-        Ok(Flow::Wait(ticket))
+        Ok(Flow::Wait(ticket, Question::Call))
     }
 
     pub(super) fn registered(
@@ -210,7 +210,7 @@ impl Service {
             tenant: self.tenant(tenant).name.clone(),
             circuit,
         });
-        Ok(Flow::Wait(ticket))
+        Ok(Flow::Wait(ticket, Question::Call))
     }
 
     pub(super) fn unregistered(&mut self, ticket: u64, removed: Result<bool, RpcError>) {
@@ -232,7 +232,7 @@ impl Service {
             tenant,
             work,
         })?;
-        Ok(Flow::Wait(ticket))
+        Ok(Flow::Wait(ticket, Question::Call))
     }
 
     pub(super) fn estimated(

@@ -25,7 +25,7 @@ use caldera_scheduler::{JobId, Nanos, TenantId};
 use serde_json::Value;
 
 use super::circuits::job_error;
-use super::{Caller, Flow, RETRY_MS, Service, ms, value};
+use super::{Caller, Flow, Question, RETRY_MS, Service, ms, value};
 use crate::arbiter_thread::Command;
 use crate::board::RunningJob;
 use crate::clock::unix_time;
@@ -41,6 +41,7 @@ pub(super) struct Entry {
     phase: Phase,
     /// From its being laid out to its end.
     running: Option<Arc<RunningJob>>,
+    prepared: Option<Nanos>,
     prepared_span: Nanos,
     first: Option<Nanos>,
     finished: Option<Nanos>,
@@ -154,13 +155,14 @@ impl Service {
                 submitted_ms,
                 phase: Phase::Arriving,
                 running: None,
+                prepared: None,
                 prepared_span: Nanos::ZERO,
                 first: None,
                 finished: None,
                 waiting: vec![ticket],
             },
         );
-        Ok(Flow::Wait(ticket))
+        Ok(Flow::Wait(ticket, Question::Call))
     }
 
     /// A key that was used before: the same submission gets the same job.
@@ -174,7 +176,7 @@ impl Service {
         }
         if let Phase::Arriving = entry.phase {
             entry.waiting.push(ticket);
-            return Ok(Flow::Wait(ticket));
+            return Ok(Flow::Wait(ticket, Question::Call));
         }
         Ok(Flow::Done(value(&entry.status(job))?))
     }
@@ -236,13 +238,15 @@ impl Service {
         }
     }
 
-    pub(super) fn prepared(&mut self, job: Arc<RunningJob>, span: Nanos) {
+    pub(super) fn prepared(&mut self, job: Arc<RunningJob>, at: Nanos, span: Nanos) {
         let id = job.id();
         if let Some(entry) = self.jobs.get_mut(&id)
             && !entry.state().is_final()
         {
             entry.phase = Phase::Prepared;
+            entry.prepared = Some(at);
             entry.prepared_span = span;
+            self.profiles.open(id, job.job().stages());
             entry.running = Some(job);
             return;
         }
@@ -283,6 +287,8 @@ impl Service {
             _ => Phase::Failed(why(&job)),
         };
         let first = job.first_quantum();
+        self.profiles.open(id, job.job().stages());
+        self.profiles.end(id, quanta_of(&job));
         if let Some(entry) = self.jobs.get_mut(&id) {
             entry.first = first;
             if let (Phase::Proved(_), tenant, circuit) =
@@ -301,7 +307,7 @@ impl Service {
     }
 
     pub(super) fn cancel(&mut self, tenant: TenantId, query: JobQuery) -> Result<Flow, RpcError> {
-        let job = self.job_of(tenant, query)?;
+        let job = self.job_of(tenant, query.job)?;
         let entry = self.jobs.get(&job).ok_or(RpcError::Internal)?;
         // A prepared job belongs to the one who ends it first: perhaps a worker just has.
         let ended = match &entry.running {
@@ -321,13 +327,13 @@ impl Service {
     }
 
     pub(super) fn status(&mut self, tenant: TenantId, query: JobQuery) -> Result<Flow, RpcError> {
-        let job = self.job_of(tenant, query)?;
+        let job = self.job_of(tenant, query.job)?;
         let entry = self.jobs.get(&job).ok_or(RpcError::Internal)?;
         Ok(Flow::Done(value(&entry.status(job))?))
     }
 
     pub(super) fn result(&mut self, tenant: TenantId, query: JobQuery) -> Result<Flow, RpcError> {
-        let id = self.job_of(tenant, query)?;
+        let id = self.job_of(tenant, query.job)?;
         let entry = self.jobs.get(&id).ok_or(RpcError::Internal)?;
         let job = query.job;
         match &entry.phase {
@@ -364,11 +370,10 @@ impl Service {
         }
     }
 
-    fn job_of(&self, tenant: TenantId, query: JobQuery) -> Result<JobId, RpcError> {
-        let job = JobId(query.job.0);
+    pub(super) fn job_of(&self, tenant: TenantId, name: JobName) -> Result<JobId, RpcError> {
+        let job = JobId(name.0);
         let own = self.may_see(Caller::Tenant(tenant), job);
-        own.then_some(job)
-            .ok_or(RpcError::JobUnknown { job: query.job })
+        own.then_some(job).ok_or(RpcError::JobUnknown { job: name })
     }
 
     fn finish(&mut self, job: JobId, phase: Phase, at: Nanos) {
@@ -403,6 +408,7 @@ impl Service {
         tracing::info!(tenant = %name, job = %job_name, %state, ms, late, error, "job ended");
         self.settle_all(waiting, &status);
         if let Some(running) = running {
+            self.profiles.end(job, quanta_of(&running));
             self.bury(running);
         }
         self.keep_few(tenant, job);
@@ -416,9 +422,11 @@ impl Service {
         if ended.len() > kept
             && let Some(oldest) = ended.pop_front()
             && let Some(entry) = self.jobs.remove(&oldest)
-            && let Some(key) = entry.request.idempotency_key
         {
-            self.keys.remove(&(tenant, key));
+            self.profiles.forget(oldest);
+            if let Some(key) = entry.request.idempotency_key {
+                self.keys.remove(&(tenant, key));
+            }
         }
     }
 
@@ -463,12 +471,28 @@ impl Entry {
         }
     }
 
+    /// When it came.
+    pub(super) fn received(&self) -> Nanos {
+        self.received
+    }
+
+    /// From when to when it was laid out.
+    pub(super) fn laid_out(&self) -> Option<(Nanos, Nanos)> {
+        let end = self.prepared?;
+        Some((end.since(self.prepared_span), end))
+    }
+
+    /// When it ended.
+    pub(super) fn finished(&self) -> Option<Nanos> {
+        self.finished
+    }
+
     fn late(&self) -> Option<bool> {
         let took = self.finished?.since(self.received);
         Some(took > Nanos::from_millis(self.request.deadline_ms?))
     }
 
-    fn status(&self, job: JobId) -> JobStatus {
+    pub(super) fn status(&self, job: JobId) -> JobStatus {
         let since = |at: Nanos| ms(at.since(self.received));
         let running = self.running.as_deref();
         let progress = match (&self.phase, running) {
@@ -552,6 +576,12 @@ impl Entry {
             },
         })
     }
+}
+
+/// How many quanta of a job workers have counted.
+fn quanta_of(job: &RunningJob) -> u64 {
+    let kernels = job.tallies().iter().flat_map(|tally| tally.kernels());
+    kernels.map(|(_, quanta, _, _)| quanta).sum()
 }
 
 /// Why a job that workers ended has no proof.

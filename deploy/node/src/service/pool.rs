@@ -4,22 +4,50 @@ use std::sync::atomic::Ordering;
 
 use caldera_rpc::error::RpcError;
 use caldera_rpc::methods::{
-    CircuitState, DeclareDemand, Demand, JobName, PoolStatus, TenantStatus, UnitStatus,
+    CircuitState, DeclareDemand, Demand, HistogramsQuery, JobName, PoolStatus, TenantDetail,
+    TenantStatus, UnitStatus,
 };
-use caldera_scheduler::arbiter::DemandRefusal;
+use caldera_scheduler::arbiter::{Cause, DemandRefusal, TenantView};
+use caldera_scheduler::demand::First;
 use caldera_scheduler::{Nanos, TenantId};
 use serde_json::Value;
 
 use super::{Answer, Caller, Flow, Gauges, PoolView, Question, Service, ms, value};
 use crate::arbiter_thread::Command;
+use crate::histograms::{CAUSES, cause_name};
 use crate::telemetry::{TenantGauges, show_reallocation};
 
 impl Service {
-    pub(super) fn look_at_pool(&mut self) -> Result<Flow, RpcError> {
+    /// Asks the arbiter what there is; the question is answered when it has told.
+    pub(super) fn look_at_pool(&mut self, question: Question) -> Result<Flow, RpcError> {
         let ticket = self.ticket();
         let view = self.empty_view();
         self.command(Command::Look { ticket, view })?;
-        Ok(Flow::Wait(ticket))
+        Ok(Flow::Wait(ticket, question))
+    }
+
+    pub(super) fn histograms(
+        &mut self,
+        caller: Caller,
+        query: HistogramsQuery,
+    ) -> Result<Flow, RpcError> {
+        let find = |name: String| {
+            let named = |cause: &&Cause| cause_name(**cause) == name;
+            let found = CAUSES.iter().find(named).copied();
+            found.ok_or_else(|| RpcError::InvalidParams {
+                detail: format!(
+                    "cause: expected one of {}, got {name:?}",
+                    CAUSES.map(cause_name).join(", ")
+                ),
+            })
+        };
+        let cause = query.cause.map(find).transpose()?;
+        if caller != Caller::Operator {
+            return Err(RpcError::InvalidRequest {
+                detail: "how cores go from one tenant to another is told to the operator".into(),
+            });
+        }
+        self.look_at_pool(Question::Histograms { cause })
     }
 
     pub(super) fn declare(
@@ -39,7 +67,7 @@ impl Service {
             span: Nanos::from_millis(request.duration_ms.unwrap_or(0)),
             received,
         })?;
-        Ok(Flow::Wait(ticket))
+        Ok(Flow::Wait(ticket, Question::Call))
     }
 
     pub(super) fn declared(&mut self, ticket: u64, answer: Result<(u32, Nanos), DemandRefusal>) {
@@ -81,21 +109,24 @@ impl Service {
         let Some(waiting) = self.waiting.remove(&ticket) else {
             return;
         };
-        if let Question::Metrics {
-            exchange,
-            connections,
-        } = waiting.question
-        {
-            let text = self.telemetry.metrics(&self.gauges(view, connections));
-            let answer = Answer {
-                status: 200,
-                content_type: METRICS,
-                body: text.into_bytes(),
-            };
-            self.answer(exchange, answer);
-            return;
-        }
-        let outcome = self.pool_status(waiting.caller, view);
+        let outcome = match waiting.question {
+            Question::Metrics {
+                exchange,
+                connections,
+            } => {
+                let text = self.telemetry.metrics(&self.gauges(view, connections));
+                let answer = Answer {
+                    status: 200,
+                    content_type: METRICS,
+                    body: text.into_bytes(),
+                };
+                self.answer(exchange, answer);
+                return;
+            }
+            Question::Histograms { cause } => value(&self.telemetry.histograms(cause)),
+            Question::Profile { job, from } => self.profiled(waiting.caller, job, from),
+            Question::Call => self.pool_status(waiting.caller, view),
+        };
         self.settle(waiting, outcome);
     }
 
@@ -106,10 +137,9 @@ impl Service {
             .zip(&self.parts.units)
             .map(|(unit, (core, standing))| {
                 let (owner, foreign) = self.shown(caller, unit.owner());
-                let job = self
-                    .parts
-                    .board
-                    .busy_with(usize::from(unit.id().0))
+                let works = self.parts.board.busy_with(usize::from(unit.id().0));
+                let busy = owner.is_some().then_some(works.is_some());
+                let job = works
                     .filter(|_| owner.is_some())
                     .filter(|job| self.may_see(caller, *job));
                 UnitStatus {
@@ -121,6 +151,7 @@ impl Service {
                     epoch: u64::from(unit.epoch().0),
                     job: job.map(|job| JobName(job.0)),
                     since_ms: ms(view.at.since(unit.since())),
+                    busy,
                     policy: standing.policy.clone(),
                 }
             })
@@ -140,23 +171,44 @@ impl Service {
                     cores: u64::from(it.held),
                     declared: u64::from(it.declared),
                     peak: it.at_peak,
+                    detail: (!foreign).then(|| self.detail(it, view.at)),
                 }
             })
             .collect();
+        let mut reallocations = self.telemetry.reallocations(|it| {
+            let (from, from_foreign) = self.shown(caller, it.from);
+            let (to, to_foreign) = self.shown(caller, Some(it.to));
+            show_reallocation(it, from, to, from_foreign | to_foreign)
+        });
+        if caller == Caller::Operator {
+            reallocations.causes = self.telemetry.causes();
+        }
         value(&PoolStatus {
             units,
             tenants,
-            reallocations: self.telemetry.reallocations(|it| {
-                let (from, from_foreign) = self.shown(caller, it.from);
-                let (to, to_foreign) = self.shown(caller, Some(it.to));
-                show_reallocation(it, from, to, from_foreign | to_foreign)
-            }),
+            reallocations,
             quanta: self.telemetry.quanta(),
+            up_ms: self.parts.clock.elapsed().as_secs_f64() * 1e3,
         })
     }
 
+    fn detail(&self, it: &TenantView, now: Nanos) -> TenantDetail {
+        let slack = |first: First| {
+            let needed_at = now.plus(first.needs);
+            ms(first.due.since(needed_at)) - ms(needed_at.since(first.due))
+        };
+        TenantDetail {
+            preparing: u64::from(it.preparing),
+            wants: u64::from(it.want),
+            lends: it.lends,
+            guarantee_percent: f64::from(it.guarantee.millionths()) / 1e4,
+            core_ms: ms(self.telemetry.core_time(it.tenant)),
+            slack_ms: it.first.map(slack),
+        }
+    }
+
     /// A tenant's name, if the caller may see it, and whether it is one that it may not.
-    fn shown(&self, caller: Caller, tenant: Option<TenantId>) -> (Option<String>, bool) {
+    pub(super) fn shown(&self, caller: Caller, tenant: Option<TenantId>) -> (Option<String>, bool) {
         let Some(tenant) = tenant else {
             return (None, false);
         };

@@ -3,8 +3,8 @@
 
 use caldera_rpc::jsonrpc::{self, Response};
 use caldera_rpc::methods::{
-    DeclareDemand, EstimateProof, JobQuery, ListCircuits, Method, PoolQuery, RegisterCircuit,
-    Submit, UnregisterCircuit,
+    DeclareDemand, EstimateProof, HistogramsQuery, JobQuery, ListCircuits, Method, PoolQuery,
+    ProfileQuery, RegisterCircuit, Submit, UnregisterCircuit,
 };
 
 pub(crate) fn run(data: &[u8]) {
@@ -44,8 +44,10 @@ pub(crate) fn run(data: &[u8]) {
             Method::Status | Method::Result | Method::Cancel => {
                 params.decode::<JobQuery>().map(drop)
             }
+            Method::Profile => params.decode::<ProfileQuery>().map(drop),
             Method::Pool => params.decode::<PoolQuery>().map(drop),
             Method::Demand => params.decode::<DeclareDemand>().map(drop),
+            Method::Histograms => params.decode::<HistogramsQuery>().map(drop),
         };
     }
     let _ = jsonrpc::encode(message.batch, &responses);
