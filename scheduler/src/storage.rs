@@ -138,6 +138,11 @@ impl Watch {
         self.unfinished -= 1;
     }
 
+    /// Whether the release of this quiet has been made.
+    pub fn is_quiet(&self) -> bool {
+        self.given
+    }
+
     /// When a release falls due if nothing happens until then; `None` if none does.
     pub fn due(&self) -> Option<Nanos> {
         let mark = self.mark.filter(|mark| mark.share > Share::NONE)?;

@@ -69,6 +69,8 @@ pub struct Telemetry {
     pub blob_bytes: u64,
     /// Quantum records that found their ring full.
     pub records_lost: u64,
+    /// Bytes that quiet tenants have given back: tables, keys, other blobs.
+    pub given_back: [u64; 3],
 }
 
 /// What is true at the moment, for `/metrics`.
@@ -101,6 +103,8 @@ pub struct TenantGauges {
     pub declared: u64,
     /// Whether its measured demand is at a peak.
     pub peak: bool,
+    /// Bytes that it holds: tables, keys, other blobs.
+    pub storage: [u64; 3],
 }
 
 impl Telemetry {
@@ -123,6 +127,7 @@ impl Telemetry {
             refused_tokens: 0,
             blob_bytes: 0,
             records_lost: 0,
+            given_back: [0; 3],
         }
     }
 
@@ -235,6 +240,22 @@ impl Telemetry {
             for tenant in &now.tenants {
                 text.sample(name, &[("tenant", &tenant.name)], of(tenant) as f64);
             }
+        }
+        text.family(
+            "caldera_storage_bytes",
+            "gauge",
+            "Bytes that a tenant holds.",
+        );
+        for tenant in &now.tenants {
+            for (kind, bytes) in STORAGE.iter().zip(tenant.storage) {
+                let labels = [("tenant", tenant.name.as_str()), ("kind", kind)];
+                text.sample("caldera_storage_bytes", &labels, bytes as f64);
+            }
+        }
+        let given_back = "caldera_storage_given_back_bytes_total";
+        text.family(given_back, "counter", "Bytes that quiet tenants gave back.");
+        for (kind, bytes) in STORAGE.iter().zip(self.given_back) {
+            text.sample(given_back, &[("kind", kind)], bytes as f64);
         }
         text.family(
             "caldera_unit_owner",
@@ -399,6 +420,8 @@ fn micros(ns: u64) -> f64 {
     ns as f64 / 1e3
 }
 
+/// Kinds of storage.
+const STORAGE: [&str; 3] = ["tables", "keys", "blobs"];
 /// Hand-overs that are kept one by one.
 const RECENT_MAX: usize = 64;
 /// Longer spans count as this long.
@@ -485,6 +508,7 @@ mod tests {
                 cores: 2,
                 declared: 3,
                 peak: true,
+                storage: [4096, 512, 7],
             }],
             units: vec![(0, 4, Some("a".into())), (1, 5, None)],
             ..Gauges::default()
@@ -493,6 +517,8 @@ mod tests {
         for line in [
             "caldera_table_bytes 4096",
             "caldera_jobs{tenant=\"a\",state=\"running\"} 3",
+            "caldera_storage_bytes{tenant=\"a\",kind=\"keys\"} 512",
+            "caldera_storage_given_back_bytes_total{kind=\"tables\"} 0",
             "caldera_unit_owner{unit=\"1\",core=\"5\",tenant=\"\"} 1",
             "caldera_reallocation_seconds_bucket{le=\"0.002\"} 0",
             "caldera_reallocation_seconds_bucket{le=\"0.005\"} 1",

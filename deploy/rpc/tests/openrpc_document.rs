@@ -8,8 +8,9 @@ use caldera_rpc::methods::{
     CheckLevel, CircuitInfo, CircuitName, CircuitState, CoreShare, CurveName, DeclareDemand,
     Demand, Digest, EmptyReallocations, Estimate, EstimateProof, IdempotencyKey, JobError, JobName,
     JobQuery, JobResult, JobState, JobStatus, ListCircuits, Method, PoolQuery, PoolStatus, Quanta,
-    Reallocation, Reallocations, RegisterCircuit, StageTiming, Submit, TenantStatus, Timings,
-    UnitStatus, UnregisterCircuit, Unregistered,
+    Reallocation, Reallocations, RegisterCircuit, StageTiming, StorageQuery, StorageRelease,
+    StorageStatus, Submit, TenantStatus, TenantStorage, Timings, UnitStatus, UnregisterCircuit,
+    Unregistered,
 };
 use caldera_rpc::openrpc::{DISCOVER, document};
 use serde::Serialize;
@@ -34,6 +35,7 @@ fn params_of(method: Method) -> Through {
         Method::Status | Method::Result | Method::Cancel => through::<JobQuery>,
         Method::Pool => through::<PoolQuery>,
         Method::Demand => through::<DeclareDemand>,
+        Method::Storage => through::<StorageQuery>,
     }
 }
 
@@ -47,10 +49,11 @@ fn result_of(method: Method) -> Through {
         Method::Result => through::<JobResult>,
         Method::Pool => through::<PoolStatus>,
         Method::Demand => through::<Demand>,
+        Method::Storage => through::<StorageStatus>,
     }
 }
 
-const SCHEMAS: [(&str, Through); 25] = [
+const SCHEMAS: [(&str, Through); 28] = [
     ("Digest", through::<Digest>),
     ("JobName", through::<JobName>),
     ("CircuitName", through::<CircuitName>),
@@ -76,6 +79,9 @@ const SCHEMAS: [(&str, Through); 25] = [
     ("Quanta", through::<Quanta>),
     ("PoolStatus", through::<PoolStatus>),
     ("Demand", through::<Demand>),
+    ("TenantStorage", through::<TenantStorage>),
+    ("StorageRelease", through::<StorageRelease>),
+    ("StorageStatus", through::<StorageStatus>),
 ];
 
 /// The keys of an object, and those of them that are always written: without which it is not
@@ -158,6 +164,7 @@ fn no_parameter_is_left_out() {
             zkey: digest,
             name: "x".parse().ok(),
             check: CheckLevel::Full,
+            source: Some(String::new()),
         }),
         serde_json::to_value(ListCircuits {}),
         serde_json::to_value(UnregisterCircuit { circuit: digest }),
@@ -176,6 +183,7 @@ fn no_parameter_is_left_out() {
             units: 1,
             duration_ms: Some(1),
         }),
+        serde_json::to_value(StorageQuery {}),
     ];
     let document = document();
     for (full, written) in full
@@ -248,6 +256,8 @@ fn every_field_has_an_example() {
         wires: 0,
         bytes: 0,
         state: CircuitState::Failed,
+        resident: true,
+        source: Some(String::new()),
         error: Some(failure()),
         development: false,
         verification_key: Some(Value::Null),
@@ -263,7 +273,32 @@ fn every_field_has_an_example() {
         since_ms: 0.0,
         policy: String::new(),
     };
+    let storage = TenantStorage {
+        tenant: String::new(),
+        scenario: String::new(),
+        tables_bytes: 0,
+        keys_bytes: 0,
+        blobs_bytes: 0,
+        quiet: false,
+        due_ms: Some(0.0),
+    };
+    let release = StorageRelease {
+        release: 0,
+        tenant: String::new(),
+        scenario: String::new(),
+        at_ms: 0,
+        quiet_since_ms: 0,
+        held_bytes: 0,
+        tables_bytes: 0,
+        keys_bytes: 0,
+        blobs_bytes: 0,
+        short_bytes: 0,
+        short_reason: Some(String::new()),
+        taken_again_ms: Some(0),
+    };
     for (name, full) in [
+        ("TenantStorage", serde_json::to_value(storage)),
+        ("StorageRelease", serde_json::to_value(release)),
         ("JobStatus", serde_json::to_value(status)),
         ("CircuitInfo", serde_json::to_value(circuit)),
         ("UnitStatus", serde_json::to_value(unit)),
@@ -326,6 +361,7 @@ fn errors() -> Vec<RpcError> {
             max_ms: 1,
             got_ms: 2,
         },
+        RpcError::KeySource { detail: detail() },
     ];
     all.extend(KeyFault::ALL.iter().map(|&fault| RpcError::KeyRefused {
         fault,
@@ -364,7 +400,8 @@ fn errors() -> Vec<RpcError> {
             | RpcError::Stopping
             | RpcError::DeadlineUnmeetable { .. }
             | RpcError::DemandAboveCeiling { .. }
-            | RpcError::DemandDuration { .. } => {}
+            | RpcError::DemandDuration { .. }
+            | RpcError::KeySource { .. } => {}
         }
     }
     all

@@ -188,6 +188,7 @@ impl Service {
                     cores: u64::from(it.held),
                     declared: u64::from(it.declared),
                     peak: it.at_peak,
+                    storage: self.held(it.tenant),
                 })
                 .collect(),
             units: view

@@ -1,5 +1,6 @@
 //! A whole box in this process, spoken to over its socket.
 
+mod storage;
 mod world;
 
 use std::collections::{BTreeSet, HashSet};

@@ -4,7 +4,7 @@
 use caldera_rpc::jsonrpc::{self, Response};
 use caldera_rpc::methods::{
     DeclareDemand, EstimateProof, JobQuery, ListCircuits, Method, PoolQuery, RegisterCircuit,
-    Submit, UnregisterCircuit,
+    StorageQuery, Submit, UnregisterCircuit,
 };
 
 pub(crate) fn run(data: &[u8]) {
@@ -46,6 +46,7 @@ pub(crate) fn run(data: &[u8]) {
             }
             Method::Pool => params.decode::<PoolQuery>().map(drop),
             Method::Demand => params.decode::<DeclareDemand>().map(drop),
+            Method::Storage => params.decode::<StorageQuery>().map(drop),
         };
     }
     let _ = jsonrpc::encode(message.batch, &responses);
