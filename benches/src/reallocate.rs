@@ -292,20 +292,17 @@ impl World {
     fn client(&self, name: &str) -> Result<Client> {
         let path = self.folder.path().join(format!("data/secrets/{name}.hex"));
         let text = std::fs::read_to_string(path).context("a secret")?;
-        Ok(Client {
-            agent: ureq::Agent::config_builder()
-                .http_status_as_error(false)
-                .build()
-                .into(),
-            url: format!("http://{}", self.node.address()),
-            name: name.to_owned(),
-            secret: Secret::parse(&text).context("a secret")?,
-        })
+        let url = format!("http://{}", self.node.address());
+        Ok(Client::new(
+            url,
+            name,
+            Secret::parse(&text).context("a secret")?,
+        ))
     }
 }
 
 /// A tenant who talks to the box.
-struct Client {
+pub(crate) struct Client {
     agent: ureq::Agent,
     url: String,
     name: String,
@@ -313,12 +310,24 @@ struct Client {
 }
 
 impl Client {
+    pub(crate) fn new(url: String, name: &str, secret: Secret) -> Client {
+        Client {
+            agent: ureq::Agent::config_builder()
+                .http_status_as_error(false)
+                .build()
+                .into(),
+            url,
+            name: name.to_owned(),
+            secret,
+        }
+    }
+
     fn token(&self) -> String {
         let now = unix_time().as_secs();
         format!("Bearer {}", sign(&self.name, &self.secret, now))
     }
 
-    fn call(&self, method: &str, params: Value) -> Result<Value> {
+    pub(crate) fn call(&self, method: &str, params: Value) -> Result<Value> {
         let request = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
         let mut response = self
             .agent
@@ -349,7 +358,7 @@ impl Client {
     }
 
     /// Stores a blob; its name.
-    fn store(&self, bytes: &[u8]) -> Result<String> {
+    pub(crate) fn store(&self, bytes: &[u8]) -> Result<String> {
         let name = hex(&Sha256::digest(bytes));
         let response = self
             .agent
