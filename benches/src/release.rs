@@ -116,7 +116,7 @@ pub(crate) fn release(bench: &mut Bench, log2: u32, rounds: u64) -> Result<Relea
         ensure!(tenants[1].storage()?.0.tables_bytes == 0, "it has tables");
 
         let before = world.footprint()?;
-        world.quiet(AT_ONCE)?;
+        world.quiet(AT_ONCE, &tenants[0])?;
         let mut gone = Vec::new();
         for tenant in &tenants {
             gone.push(wait(|| {
@@ -126,7 +126,7 @@ pub(crate) fn release(bench: &mut Bench, log2: u32, rounds: u64) -> Result<Relea
             })?);
         }
         let after = world.footprint()?;
-        world.quiet(NEVER)?;
+        world.quiet(NEVER, &tenants[0])?;
         let mut all = Vec::new();
         for ((tenant, (release, kept)), warm) in tenants.iter().zip(gone).zip(warm) {
             let first = tenant.proofs(1)?[0];
@@ -325,11 +325,12 @@ impl World {
         })
     }
 
-    /// Puts a policy in force by which tenants are quiet after so long.
-    fn quiet(&self, ms: u64) -> Result<()> {
+    /// Puts a policy in force by which tenants are quiet after so long; anybody is asked to wait for it.
+    fn quiet(&self, ms: u64, anybody: &Member) -> Result<()> {
         write_policy(self.folder.path(), ms)?;
         ensure!(self.node.reload_policy()?, "there is a policy file");
-        Ok(())
+        // Goes through the arbiter behind the policy, and is no demand.
+        anybody.client.call("pool_statusV1", json!({})).map(drop)
     }
 
     fn footprint(&self) -> Result<Footprint> {

@@ -343,8 +343,8 @@ impl Service {
             // Proofs of one circuit differ little; a quarter of the newest follows a change
             // within a few proofs and does not jump at one outlier.
             let learnt = |known: Nanos| Nanos(known.0 / 4 * 3 + core.0 / 4);
-            it.core = learnt(it.core);
             it.measured = Some(it.measured.map_or(core, learnt));
+            it.core = learnt(it.core);
             if let Some(key) = &it.key {
                 // Without a maker the box is stopping.
                 let _ = self.parts.tables.send(tables::Request::Proved {

@@ -27,7 +27,7 @@ use caldera_scheduler::storage::{Bound, Item, Kind, Plan, plan};
 use caldera_scheduler::{Nanos, Policy, TenantId};
 use caldera_store::releases::ReleaseRow;
 
-use super::circuits::Away;
+use super::circuits::{Away, Circuit};
 use super::{Caller, Flow, Question, Service, ms, value};
 use crate::clerk::Task;
 use crate::clock::unix_time;
@@ -252,12 +252,9 @@ impl Service {
     /// Bytes that a tenant holds: tables, keys, other blobs.
     pub(super) fn held(&self, tenant: TenantId) -> [u64; 3] {
         let mut held = [0; 3];
-        for (_, item) in self.holdings(tenant, &HashMap::new()) {
-            held[match item.kind {
-                Kind::Tables => 0,
-                Kind::Key => 1,
-                Kind::Spent | Kind::Blob => 2,
-            }] += item.bytes;
+        held[0] = self.tables_of(tenant).map(|(_, bytes)| bytes).sum();
+        for (_, bytes, key) in self.files_of(tenant) {
+            held[if key.is_some() { 1 } else { 2 }] += bytes;
         }
         held
     }
@@ -270,8 +267,7 @@ impl Service {
     ) -> Vec<(Held, Item)> {
         let uses = self.uses(tenant);
         let needed = |yes: bool| yes.then_some(Bound::Job);
-        let tables = self.tables.iter().filter(|((of, _), _)| *of == tenant);
-        let tables = tables.map(|(&(_, circuit), &bytes)| {
+        let tables = self.tables_of(tenant).map(|(circuit, bytes)| {
             let item = Item {
                 kind: Kind::Tables,
                 bytes,
@@ -279,39 +275,48 @@ impl Service {
             };
             (Held::Tables(circuit), item)
         });
-        let blobs = self.parts.blobs.list(&self.tenant(tenant).name);
-        let blobs = blobs
-            .into_iter()
-            .map(|(digest, bytes)| (Digest(digest), bytes));
-        let blobs = blobs.filter(|(digest, _)| !self.removing.contains(&(tenant, *digest)));
-        let blobs = blobs.filter_map(|(digest, bytes)| {
-            let circuit = self.circuits.get(&(tenant, digest));
-            if let Some(circuit) = circuit
-                && let Some(loaded) = circuit.is_loaded()
-            {
-                if circuit.away == Some(Away::Leaving) {
-                    return None;
-                }
-                // What is being checked or read again is in use as much as what is proved with.
-                let busy = !loaded || uses.circuits.contains(&digest);
-                let sourced = circuit.row.source.is_some()
-                    && looked_at.get(&digest).is_none_or(Option::is_none);
+        let files = self.files_of(tenant).map(|(digest, bytes, key)| {
+            let Some(circuit) = key else {
+                let spent = uses.proved.contains(&digest);
                 let item = Item {
-                    kind: Kind::Key,
+                    kind: if spent { Kind::Spent } else { Kind::Blob },
                     bytes,
-                    bound: needed(busy).or((!sourced).then_some(Bound::NoSource)),
+                    bound: needed(uses.witnesses.contains(&digest)),
                 };
-                return Some((Held::Key(digest), item));
-            }
-            let spent = uses.proved.contains(&digest);
-            let item = Item {
-                kind: if spent { Kind::Spent } else { Kind::Blob },
-                bytes,
-                bound: needed(uses.witnesses.contains(&digest)),
+                return (Held::Blob(digest), item);
             };
-            Some((Held::Blob(digest), item))
+            // What is being checked or read again is in use as much as what is proved with.
+            let busy = circuit.is_loaded() != Some(true) || uses.circuits.contains(&digest);
+            let sourced =
+                circuit.row.source.is_some() && looked_at.get(&digest).is_none_or(Option::is_none);
+            let item = Item {
+                kind: Kind::Key,
+                bytes,
+                bound: needed(busy).or((!sourced).then_some(Bound::NoSource)),
+            };
+            (Held::Key(digest), item)
         });
-        tables.chain(blobs).collect()
+        tables.chain(files).collect()
+    }
+
+    /// What the tables of a tenant's circuits take.
+    fn tables_of(&self, tenant: TenantId) -> impl Iterator<Item = (Digest, u64)> {
+        let all = self.tables.iter().filter(move |((of, _), _)| *of == tenant);
+        all.map(|(&(_, circuit), &bytes)| (circuit, bytes))
+    }
+
+    /// A tenant's files and their lengths, each with its circuit if it is the key of one; without
+    /// those that are on their way out.
+    fn files_of(&self, tenant: TenantId) -> impl Iterator<Item = (Digest, u64, Option<&Circuit>)> {
+        let files = self.parts.blobs.list(&self.tenant(tenant).name);
+        files.into_iter().filter_map(move |(digest, bytes)| {
+            let digest = Digest(digest);
+            let circuit = self.circuits.get(&(tenant, digest));
+            let leaves = circuit.is_some_and(|it| it.away == Some(Away::Leaving))
+                || self.removing.contains(&(tenant, digest));
+            let key = circuit.filter(|it| it.is_loaded().is_some());
+            (!leaves).then_some((digest, bytes, key))
+        })
     }
 
     /// Plans with what is known of sources, and looks at those of which nothing is known; or goes ahead.
