@@ -78,15 +78,9 @@ impl World {
     pub(crate) fn client(&self, name: &str) -> Result<Client> {
         let path = self.folder.path().join(format!("data/secrets/{name}.hex"));
         let text = std::fs::read_to_string(path).context("a secret")?;
-        Ok(Client {
-            agent: ureq::Agent::config_builder()
-                .http_status_as_error(false)
-                .build()
-                .into(),
-            url: format!("http://{}", self.node.address()),
-            name: name.to_owned(),
-            secret: Secret::parse(&text).context("a secret")?,
-        })
+        let url = format!("http://{}", self.node.address());
+        let secret = Secret::parse(&text).context("a secret")?;
+        Ok(Client::new(url, name, secret))
     }
 
     /// Speaks as the operator.
@@ -139,6 +133,19 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// Speaks to the box at `url`.
+    pub(crate) fn new(url: String, name: &str, secret: Secret) -> Client {
+        Client {
+            agent: ureq::Agent::config_builder()
+                .http_status_as_error(false)
+                .build()
+                .into(),
+            url,
+            name: name.to_owned(),
+            secret,
+        }
+    }
+
     fn token(&self) -> String {
         let now = unix_time().as_secs();
         format!("Bearer {}", sign(&self.name, &self.secret, now))

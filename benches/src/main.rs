@@ -3,7 +3,7 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | `field`, `msm`, `ntt`, `prove`, `process`, `load`, `cores`, `quanta`, `tables` | what is measured |
+//! | `field`, `msm`, `ntt`, `prove`, `process`, `load`, `cores`, `quanta`, `tables`, `reallocate`, `release` | what is measured |
 //! | `key` | keys to measure with |
 //! | `peer` | the others |
 //! | `duel`, `clock` | taking turns; medians, quartiles, ratios; two clocks |
@@ -34,6 +34,7 @@ mod prove;
 mod quanta;
 mod reallocate;
 mod record;
+mod release;
 mod table;
 mod tables;
 mod throughput;
@@ -170,6 +171,17 @@ enum Command {
         /// Events.
         #[arg(long, default_value_t = EVENTS)]
         events: u64,
+        #[command(flatten)]
+        run: Run,
+    },
+    /// Storage that quiet tenants give back, and their first proof afterwards.
+    Release {
+        /// The domain of the keys, as a power of two.
+        #[arg(long, default_value_t = 16)]
+        log2: u32,
+        /// How often both go quiet.
+        #[arg(long, default_value_t = RELEASES)]
+        releases: u64,
         #[command(flatten)]
         run: Run,
     },
@@ -392,6 +404,16 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
             print(&bench, json, &[decide::of_decided(&decided)])?;
             return Ok(ExitCode::from(u8::from(!decided.holds())));
         }
+        Command::Release {
+            log2,
+            releases,
+            run,
+        } => {
+            let mut bench = run.bench()?;
+            let released = release::release(&mut bench, *log2, *releases)?;
+            print(&bench, json, &[release::of_released(&released)])?;
+            return Ok(ExitCode::from(u8::from(!released.holds())));
+        }
         Command::All { peers, run } => {
             run.takes_best("all")?;
             let mut bench = run.bench()?;
@@ -499,6 +521,8 @@ fn all(bench: &mut Bench, peers: &Peers) -> Result<(Vec<String>, Vec<Cut>)> {
         let moved = reallocate::reallocate(bench, reallocate::Plan::usual(trigger))?;
         tables.push(reallocate::of_moved(&moved));
     }
+    let released = release::release(bench, 16, RELEASES)?;
+    tables.push(release::of_released(&released));
     let keys = keys(CurveName::Bn254, &[14, 16], 0.9);
     let mut gains = Vec::new();
     gains_of(bench, &keys, &mut gains)?;
@@ -642,6 +666,9 @@ const UNITS: u32 = 1_024;
 const TENANTS: u32 = 256;
 /// Some seconds.
 const EVENTS: u64 = 100_000;
+
+/// Times of quiet: first proofs for a median and its quartiles.
+const RELEASES: u64 = 5;
 
 /// What cutting may cost.
 const GATE: f64 = 1.05;

@@ -11,6 +11,7 @@
 //! | `matching` | demand to cores: a pure function |
 //! | `queue` | admission and order of jobs |
 //! | `demand` | when measured demand is a peak |
+//! | `storage` | when a tenant is quiet, and what of its storage it gives back |
 //! | `mailbox` | the words and the ring between the arbiter and one worker; the only atomics |
 //! | `arbiter` | one box as one state machine, made of the above |
 //! | `sim` | the above in invented time, with modelled workers (feature `sim`) |
@@ -28,6 +29,7 @@ pub mod queue;
 pub mod scenario;
 #[cfg(feature = "sim")]
 pub mod sim;
+pub mod storage;
 
 pub use arbiter::{Action, Arbiter, Event};
 pub use pool::Pool;

@@ -15,6 +15,9 @@
 //! larger one. A peak begins at a high mark and ends below a low one, and not before it has lasted
 //! for a while, as a Schmitt trigger does, so that a demand that sits at a mark moves nothing.
 //!
+//! A tenant that is *quiet* gives storage back: see [`GiveBack`] here and what is done with it in
+//! [`crate::storage`].
+//!
 //! A guarantee belongs to a class, and the tenants of the class that have something to run share
 //! it evenly: so the sum of guarantees is known before any tenant joins, and a tenant that joins
 //! can never make the box promise more than it has.
@@ -118,6 +121,22 @@ pub struct Class {
     pub peak: Option<Peak>,
     /// Spans of the day in which the class has another value. They do not overlap.
     pub off_peak: Vec<Window>,
+    /// When a tenant of the class is quiet and what it gives back then; `None` if it keeps all.
+    pub give_back: Option<GiveBack>,
+}
+
+/// When a tenant is quiet, and what part of its storage it gives back then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GiveBack {
+    /// The part of what it holds at that moment; nothing turns it off.
+    pub share: Share,
+    /// It is quiet when its demand has been at its low mark or below it for so long.
+    pub quiet: Nanos,
+    /// The low mark of its unfinished jobs.
+    pub jobs: u32,
+    /// The low mark of what comes from it within that time: submissions, announcements,
+    /// registrations and uploads.
+    pub arrivals: u32,
 }
 
 /// When a tenant's measured demand is a peak, and what the tenant is worth then. It begins when
@@ -372,7 +391,7 @@ impl Policy {
         Ok(Policy { classes, limits })
     }
 
-    /// The four classes of a box without configuration.
+    /// The four classes of a box without configuration. The two light ones give storage back.
     ///
     /// The weights fall by four from class to class. On two cores a financial tenant against a
     /// social one that also wants everything gets 0.8 + 64/65 of the 1.16 that is left after
@@ -399,12 +418,22 @@ impl Policy {
             }),
             ..Class::plain(name)
         };
+        let give_back = |minutes: u64| {
+            Some(GiveBack {
+                quiet: Nanos::from_secs(60 * minutes),
+                ..GiveBack::PLAIN
+            })
+        };
         let classes = vec![
             class("financial", 64, 40, 200, 5),
             class("supply_chain", 16, 20, 500, 20),
-            class("retail", 4, 10, 1_000, 60),
+            Class {
+                give_back: give_back(30),
+                ..class("retail", 4, 10, 1_000, 60)
+            },
             Class {
                 peak: None,
+                give_back: give_back(10),
                 ..class("social", 1, 2, 2_000, 120)
             },
         ];
@@ -553,6 +582,7 @@ impl Class {
             declared_patience: Nanos::from_millis(100),
             peak: None,
             off_peak: Vec::new(),
+            give_back: None,
         }
     }
 
@@ -604,6 +634,9 @@ impl Class {
         if let Some(peak) = &self.peak {
             self.check_peak(peak)?;
         }
+        if let Some(give_back) = &self.give_back {
+            self.check_give_back(give_back)?;
+        }
         self.check_windows()
     }
 
@@ -645,6 +678,21 @@ impl Class {
         Ok(())
     }
 
+    fn check_give_back(&self, it: &GiveBack) -> Result<(), PolicyError> {
+        let check = |name: &str, unit, range, got| {
+            let key = format!("classes.{}.give_back.{name}", self.name);
+            within(key, unit, range, got)
+        };
+        let whole = u64::from(Share::WHOLE.0);
+        check("held", Unit::Percent, (0, whole), it.share.0.into())?;
+        let year = Nanos::from_secs(365 * 24 * 3_600).0;
+        check("quiet", Unit::Millis, (1_000_000, year), it.quiet.0)?;
+        let jobs = (0, u64::from(JOBS_MAX));
+        check("jobs", Unit::Count, jobs, it.jobs.into())?;
+        let arrivals = (0, u64::from(ARRIVALS_MAX));
+        check("arrivals", Unit::Count, arrivals, it.arrivals.into())
+    }
+
     fn check_windows(&self) -> Result<(), PolicyError> {
         let name = || self.name.clone();
         let windows = (0, WINDOWS_MAX as u64);
@@ -683,6 +731,17 @@ impl Class {
         }
         Ok(())
     }
+}
+
+impl GiveBack {
+    /// What a policy file's table has where it says nothing else: four fifths of what is held, of a
+    /// tenant that has asked for nothing and had nothing to do for ten minutes.
+    pub const PLAIN: GiveBack = GiveBack {
+        share: Share::from_percent(80),
+        quiet: Nanos::from_secs(600),
+        jobs: 0,
+        arrivals: 0,
+    };
 }
 
 impl Window {

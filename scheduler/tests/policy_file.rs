@@ -2,7 +2,8 @@
 
 use caldera_scheduler::scenario::file::{FileError, parse};
 use caldera_scheduler::scenario::{
-    Arrivals, Class, Limits, Marks, Peak, PolicyError, Share, SlackMarks, TimeOfDay, Window,
+    Arrivals, Class, GiveBack, Limits, Marks, Peak, PolicyError, Share, SlackMarks, TimeOfDay,
+    Window,
 };
 use caldera_scheduler::{Nanos, Policy};
 use proptest::prelude::*;
@@ -185,6 +186,31 @@ fn each_refusal_names_key_and_reason() {
             "classes.mine.off_peak[0]: expected from and to to differ, got 05:30 twice",
         ),
         (
+            "[classes.mine.peak]",
+            "[classes.mine.give_back]\nheld_percent = 101\n[classes.mine.peak]",
+            "classes.mine.give_back.held_percent: expected 0 to 100, got 101",
+        ),
+        (
+            "[classes.mine.peak]",
+            "[classes.mine.give_back]\nquiet_ms = 0\n[classes.mine.peak]",
+            "classes.mine.give_back.quiet_ms: expected 1 to 31536000000, got 0",
+        ),
+        (
+            "[classes.mine.peak]",
+            "[classes.mine.give_back]\narrivals = 1025\n[classes.mine.peak]",
+            "classes.mine.give_back.arrivals: expected 0 to 1024, got 1025",
+        ),
+        (
+            "[classes.mine.peak]",
+            "[classes.mine.give_back]\njobs = -1\n[classes.mine.peak]",
+            "line 9: classes.mine.give_back.jobs: invalid value",
+        ),
+        (
+            "[classes.mine.peak]",
+            "[classes.mine.give_back]\nkeys = 1\n[classes.mine.peak]",
+            "line 9: classes.mine.give_back.keys: unknown field `keys`",
+        ),
+        (
             "value = 100",
             "value = 1001",
             "classes.mine.off_peak[0].value: expected 1 to 1000",
@@ -294,6 +320,16 @@ fn write(policy: &Policy) -> String {
                 text += &format!("slack = {{ high_ms = {high}, low_ms = {low} }}\n");
             }
         }
+        if let Some(it) = class.give_back {
+            text += &format!(
+                "[classes.{}.give_back]\nheld_percent = {}\nquiet_ms = {}\njobs = {}\narrivals = {}\n",
+                class.name,
+                percent(it.share),
+                it.quiet.as_millis(),
+                it.jobs,
+                it.arrivals,
+            );
+        }
         for window in &class.off_peak {
             text += &format!(
                 "[[classes.{}.off_peak]]\nfrom = \"{}\"\nto = \"{}\"\nvalue = {}\n",
@@ -361,6 +397,15 @@ fn windows() -> impl Strategy<Value = Vec<Window>> {
     })
 }
 
+fn give_back() -> impl Strategy<Value = GiveBack> {
+    (0u32..=1_000_000, 1u64..100_000, 0u32..100, 0u32..=1_024).prop_map(|it| GiveBack {
+        share: Share::from_millionths(it.0),
+        quiet: Nanos::from_millis(it.1),
+        jobs: it.2,
+        arrivals: it.3,
+    })
+}
+
 fn classes() -> impl Strategy<Value = Vec<Class>> {
     let class = (
         (1u32..=500, 0u32..60_000, 0u32..=400_000, 50u64..10_000),
@@ -372,26 +417,30 @@ fn classes() -> impl Strategy<Value = Vec<Class>> {
         ),
         prop::option::of(peaks()),
         windows(),
+        prop::option::of(give_back()),
     );
     prop::collection::vec(class, 1..=16).prop_map(|classes| {
         let classes = classes.into_iter().enumerate();
         classes
-            .map(|(index, (first, second, peak, off_peak))| Class {
-                // Backwards, so that the order of names is not that of the text.
-                name: format!("c{}", 99 - index),
-                value: first.0,
-                guarantee: Share::from_millionths(first.1),
-                ceiling: Share::from_millionths(600_000 + first.2),
-                ageing_max: Nanos::from_millis(first.3),
-                queue_max: second.0,
-                prepared_max: second.1,
-                deadline_implied: Nanos::from_millis(second.2),
-                storage_max: second.3,
-                declared_span_max: Nanos::from_millis(second.2),
-                declared_patience: Nanos::from_millis(second.2 / 2),
-                peak,
-                off_peak,
-            })
+            .map(
+                |(index, (first, second, peak, off_peak, give_back))| Class {
+                    // Backwards, so that the order of names is not that of the text.
+                    name: format!("c{}", 99 - index),
+                    value: first.0,
+                    guarantee: Share::from_millionths(first.1),
+                    ceiling: Share::from_millionths(600_000 + first.2),
+                    ageing_max: Nanos::from_millis(first.3),
+                    queue_max: second.0,
+                    prepared_max: second.1,
+                    deadline_implied: Nanos::from_millis(second.2),
+                    storage_max: second.3,
+                    declared_span_max: Nanos::from_millis(second.2),
+                    declared_patience: Nanos::from_millis(second.2 / 2),
+                    peak,
+                    off_peak,
+                    give_back,
+                },
+            )
             .collect()
     })
 }

@@ -54,6 +54,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Report> {
         ">guarantee",
         ">ceiling",
         ">ageing bound",
+        "gives back when quiet",
         "off-peak, UTC",
     ]);
     for class in policy.classes() {
@@ -70,6 +71,16 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Report> {
             format!("{} %", percent(class.guarantee)),
             format!("{} %", percent(class.ceiling)),
             format!("{} ms", class.ageing_max.as_millis()),
+            class.give_back.map_or_else(
+                || "-".to_owned(),
+                |it| {
+                    format!(
+                        "{} % after {} s",
+                        percent(it.share),
+                        it.quiet.as_millis() / 1_000
+                    )
+                },
+            ),
             if windows.is_empty() {
                 "-".to_owned()
             } else {
@@ -104,6 +115,12 @@ fn document(class: &Class) -> Value {
         "storageMaxBytes": class.storage_max,
         "declaredSpanMaxMs": class.declared_span_max.as_millis(),
         "declaredPatienceMs": class.declared_patience.as_millis(),
+        "giveBack": class.give_back.map(|it| json!({
+            "heldPercent": percent(it.share),
+            "quietMs": it.quiet.as_millis(),
+            "jobs": it.jobs,
+            "arrivals": it.arrivals,
+        })),
         "offPeak": windows,
     })
 }

@@ -1,4 +1,5 @@
-//! Commands that ask a running `calderad`: `submit`, `status`, `pool`, `pool demand`, `pool histograms`.
+//! Commands that ask a running `calderad`: `submit`, `status`, `pool`, `pool demand`, `pool histograms`,
+//! `pool storage`.
 //!
 //! `submit` sends no byte twice: a key goes up only if its circuit is not registered, a witness
 //! only if the service says that it does not have it. The results are written here exactly as
@@ -13,7 +14,8 @@ use caldera_rpc::auth::Secret;
 use caldera_rpc::methods::{
     CheckLevel, CircuitInfo, CircuitName, CircuitState, CurveName, DeclareDemand, Demand, Digest,
     HistogramsQuery, IdempotencyKey, JobName, JobQuery, JobResult, JobState, JobStatus,
-    ListCircuits, Method, PoolQuery, PoolStatus, RegisterCircuit, SpanHistogram, Submit,
+    ListCircuits, Method, PoolQuery, PoolStatus, RegisterCircuit, SpanHistogram, StorageQuery,
+    StorageStatus, Submit,
 };
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -69,6 +71,10 @@ pub(crate) struct SubmitArguments {
     /// Name to register the circuit under
     #[arg(long, value_name = "NAME")]
     name: Option<CircuitName>,
+    /// Where the box can read the key again, to register the circuit with: a file on the box, below a
+    /// folder that its operator lists for that
+    #[arg(long, value_name = "FILE")]
+    key_source: Option<String>,
 }
 
 /// Show where a job of a calderad stands
@@ -81,7 +87,7 @@ pub(crate) struct StatusArguments {
     connection: Connection,
 }
 
-/// Show who owns which core of a calderad, or announce a peak
+/// Show who owns which core of a calderad and who holds what, or announce a peak
 #[derive(clap::Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct PoolArguments {
@@ -95,6 +101,16 @@ pub(crate) struct PoolArguments {
 enum PoolCommand {
     Demand(DemandArguments),
     Histograms(HistogramsArguments),
+    Storage(StorageArguments),
+}
+
+/// Show what the tenant holds of the box's storage, and what it has given back while it was quiet
+///
+/// The operator is shown all tenants.
+#[derive(clap::Args)]
+struct StorageArguments {
+    #[command(flatten)]
+    connection: Connection,
 }
 
 /// Announce how many cores the tenant will want, so that they are there before its work is
@@ -134,7 +150,12 @@ pub(crate) fn submit(arguments: &SubmitArguments) -> anyhow::Result<Report> {
         Outputs::check(path)?;
     }
     let client = arguments.connection.client()?;
-    let info = ensure_circuit(&client, &arguments.zkey, arguments.name.clone())?;
+    let info = ensure_circuit(
+        &client,
+        &arguments.zkey,
+        arguments.name.clone(),
+        arguments.key_source.clone(),
+    )?;
     let witness = digest(&arguments.witness)?;
     let submission = Submit {
         circuit: info.circuit,
@@ -196,6 +217,7 @@ pub(crate) fn pool(arguments: &PoolArguments) -> anyhow::Result<Report> {
     match &arguments.command {
         Some(PoolCommand::Demand(arguments)) => return demand(arguments),
         Some(PoolCommand::Histograms(arguments)) => return histograms(arguments),
+        Some(PoolCommand::Storage(arguments)) => return storage(arguments),
         None => {}
     }
     let Some(connection) = &arguments.connection else {
@@ -261,6 +283,15 @@ fn histograms(arguments: &HistogramsArguments) -> anyhow::Result<Report> {
     Ok(Report::new(text, serde_json::to_value(&list)?))
 }
 
+fn storage(arguments: &StorageArguments) -> anyhow::Result<Report> {
+    let client = arguments.connection.client()?;
+    let status: StorageStatus = client.call(Method::Storage, &StorageQuery {})?;
+    Ok(Report::new(
+        show_storage(&status),
+        serde_json::to_value(&status)?,
+    ))
+}
+
 impl Connection {
     pub(crate) fn client(&self) -> anyhow::Result<Client> {
         if !self.url.starts_with("http://") {
@@ -291,6 +322,7 @@ pub(crate) fn ensure_circuit(
     client: &Client,
     zkey: &Path,
     name: Option<CircuitName>,
+    source: Option<String>,
 ) -> anyhow::Result<CircuitInfo> {
     let digest = digest(zkey)?;
     let find = || -> Result<Option<CircuitInfo>, ClientError> {
@@ -303,6 +335,7 @@ pub(crate) fn ensure_circuit(
             zkey: digest,
             name,
             check: CheckLevel::Full,
+            source,
         };
         let _: CircuitInfo = client.call(Method::RegisterCircuit, &registration)?;
     }
@@ -453,6 +486,78 @@ pub(crate) fn show_pool(pool: &PoolStatus) -> String {
         table::milliseconds(quanta.max_us),
         quanta.over_budget,
     )
+}
+
+/// Who holds what, and what was given back, for people.
+fn show_storage(status: &StorageStatus) -> String {
+    let mut tenants = Table::new(&[
+        "tenant",
+        "scenario",
+        ">tables",
+        ">keys",
+        ">blobs",
+        "gives back",
+    ]);
+    for it in &status.tenants {
+        tenants.row([
+            it.tenant.clone(),
+            it.scenario.clone(),
+            table::bytes(it.tables_bytes),
+            table::bytes(it.keys_bytes),
+            table::bytes(it.blobs_bytes),
+            match it.due_ms {
+                _ if it.quiet => "done".to_owned(),
+                Some(ms) => format!("in {} if quiet", span(ms as u64)),
+                None => "-".to_owned(),
+            },
+        ]);
+    }
+    let mut releases = Table::new(&[
+        ">release",
+        "tenant",
+        "scenario",
+        ">held",
+        ">tables",
+        ">keys",
+        ">blobs",
+        ">short of",
+        ">quiet before",
+        "taken again",
+    ]);
+    let mut reasons = String::new();
+    for it in &status.releases {
+        releases.row([
+            it.release.to_string(),
+            it.tenant.clone(),
+            it.scenario.clone(),
+            table::bytes(it.held_bytes),
+            table::bytes(it.tables_bytes),
+            table::bytes(it.keys_bytes),
+            table::bytes(it.blobs_bytes),
+            table::bytes(it.short_bytes),
+            span(it.at_ms.saturating_sub(it.quiet_since_ms)),
+            it.taken_again_ms.map_or_else(
+                || "no".to_owned(),
+                |at| format!("after {}", span(at.saturating_sub(it.at_ms))),
+            ),
+        ]);
+        if let Some(reason) = &it.short_reason {
+            reasons += &format!("  release {} is short: {reason}\n", it.release);
+        }
+    }
+    format!("{tenants}\n{releases}{reasons}")
+}
+
+/// A span that may be long, by its two largest units.
+fn span(ms: u64) -> String {
+    let s = ms / 1_000;
+    match s {
+        0 => format!("{ms} ms"),
+        1..60 => format!("{s}.{} s", ms % 1_000 / 100),
+        60..3_600 => format!("{} min {} s", s / 60, s % 60),
+        3_600..86_400 => format!("{} h {} min", s / 3_600, s / 60 % 60),
+        _ => format!("{} d {} h", s / 86_400, s / 3_600 % 24),
+    }
 }
 
 /// Asks at first often, then less so: short proofs are met soon, long ones not disturbed.

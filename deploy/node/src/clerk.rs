@@ -1,4 +1,4 @@
-//! The clerk: the one thread that writes to the store.
+//! The clerk: the thread that writes to the store, but for keys that are read again (`registrar`).
 //!
 //! Syncing a file or a row blocks for as long as the disk likes, so it is done here and never on
 //! the thread that answers. The RPC thread hands over pieces of uploads as they come and is told
@@ -23,9 +23,11 @@ use caldera_scheduler::TenantId;
 use caldera_store::TenantName;
 use caldera_store::blob::{BlobError, BlobStore, BlobWriter, Finished};
 use caldera_store::circuits::{Change, Check, CircuitRow, Circuits, CircuitsError, State};
+use caldera_store::releases::ReleaseRow;
 
 use crate::refusal;
 use crate::service::{Message, Post};
+use crate::source::Sources;
 
 /// What the clerk is asked to do.
 pub enum Task {
@@ -86,6 +88,36 @@ pub enum Task {
         /// What is to be noted.
         change: Change,
     },
+    /// Remove what a tenant gives back. Answered by [`Message::BlobsReleased`].
+    Release {
+        /// Comes back with the answer.
+        release: u64,
+        /// Whose.
+        tenant: TenantName,
+        /// Keys, each with its verification key as it will be shown meanwhile.
+        keys: Vec<(Digest, String)>,
+        /// Other blobs.
+        blobs: Vec<Digest>,
+    },
+    /// Write down what a tenant has given back.
+    NoteRelease {
+        /// Of the number in it nothing is known yet.
+        row: ReleaseRow,
+    },
+    /// Write down that a tenant takes its storage again.
+    TakenAgain {
+        /// Who.
+        tenant: TenantName,
+        /// When, in milliseconds of Unix time.
+        at_ms: u64,
+    },
+    /// Read what was given back.
+    Releases {
+        /// Comes back with the answer.
+        ticket: u64,
+        /// By whom; `None` for all.
+        tenant: Option<TenantName>,
+    },
     /// Take a circuit off the list.
     Unregister {
         /// Comes back with the answer.
@@ -105,6 +137,8 @@ pub struct Clerk {
     pub blobs: BlobStore,
     /// The list.
     pub circuits: Circuits,
+    /// Where keys can be read again.
+    pub sources: Sources,
     /// Whether development keys are taken.
     pub development: bool,
     /// Where answers go.
@@ -186,6 +220,30 @@ impl Clerk {
                         tracing::error!(%tenant, %circuit, %error, "noting a circuit's state");
                     }
                 }
+                Task::Release {
+                    release,
+                    tenant,
+                    keys,
+                    blobs,
+                } => self.release(release, &tenant, keys, blobs),
+                Task::NoteRelease { row } => {
+                    if let Err(error) = self.circuits.insert_release(&row) {
+                        let tenant = &row.tenant;
+                        tracing::error!(%tenant, %error, ?row, "noting what was given back");
+                    }
+                }
+                Task::TakenAgain { tenant, at_ms } => {
+                    if let Err(error) = self.circuits.close_release(&tenant, at_ms) {
+                        tracing::error!(%tenant, %error, at_ms, "noting a return");
+                    }
+                }
+                Task::Releases { ticket, tenant } => {
+                    let releases = self.circuits.releases(tenant.as_ref(), RELEASES_SHOWN);
+                    self.service.send(Message::Releases {
+                        ticket,
+                        releases: releases.map_err(failed),
+                    });
+                }
                 Task::Unregister {
                     ticket,
                     tenant,
@@ -202,18 +260,62 @@ impl Clerk {
         self.service.send(Message::Stored { upload, stored });
     }
 
+    /// Removes files. The row of a key says so before its file is gone: after a kill in between the
+    /// key is read again though it would not have to be, and never missed.
+    fn release(
+        &mut self,
+        release: u64,
+        tenant: &TenantName,
+        keys: Vec<(Digest, String)>,
+        blobs: Vec<Digest>,
+    ) {
+        let remove = |digest: Digest| {
+            let length = self.blobs.length(tenant, digest.0)?.unwrap_or(0);
+            let removed = self.blobs.remove(tenant, digest.0)?;
+            Ok::<u64, BlobError>(if removed { length } else { 0 })
+        };
+        let mut bytes = [0; 2];
+        for (circuit, verification_key) in keys {
+            let change = Change::Released { verification_key };
+            let noted = self.circuits.set_state(tenant, circuit.0, &change);
+            let removed = noted
+                .map_err(failed)
+                .and_then(|_| remove(circuit).map_err(|error| internal(&error)));
+            match removed {
+                Ok(length) => bytes[0] += length,
+                Err(error) => tracing::error!(%tenant, %circuit, %error, "giving a key back"),
+            }
+        }
+        for digest in blobs {
+            match remove(digest) {
+                Ok(length) => bytes[1] += length,
+                Err(error) => tracing::error!(%tenant, %digest, %error, "giving a blob back"),
+            }
+        }
+        let [keys, blobs] = bytes;
+        self.service.send(Message::BlobsReleased {
+            release,
+            keys,
+            blobs,
+        });
+    }
+
     fn register(
         &mut self,
         tenant: TenantName,
         request: &RegisterCircuit,
     ) -> Result<CircuitRow, RpcError> {
-        let zkey = open_key(&self.blobs, &tenant, request.zkey)?;
+        let zkey = read_key(map_key(&self.blobs, &tenant, request.zkey)?)?;
         acceptable(&zkey, self.development)?;
         let bytes = self
             .blobs
             .length(&tenant, request.zkey.0)
             .map_err(|error| internal(&error))?
             .unwrap_or(0);
+        if let Some(source) = &request.source {
+            // Its bytes are looked at before the key is given back, and when it is read again.
+            self.sources.open(source, bytes)?;
+        }
         let header = zkey.header();
         let row = CircuitRow {
             tenant,
@@ -232,27 +334,39 @@ impl Clerk {
             checked_at: None,
             state: State::Checking,
             failure: None,
+            source: request.source.clone(),
+            released: None,
         };
         if self.circuits.insert(&row).map_err(failed)? {
             return Ok(row);
         }
         // A row of a key that failed before: it is checked anew, as was asked.
         self.circuits
-            .set_state(&row.tenant, row.digest, &Change::Checking)
+            .set_state(
+                &row.tenant,
+                row.digest,
+                &Change::Checking {
+                    source: row.source.clone(),
+                },
+            )
             .map_err(failed)?;
         Ok(row)
     }
 }
 
-/// Maps a key and reads its table of sections.
-pub fn open_key(blobs: &BlobStore, tenant: &TenantName, digest: Digest) -> Result<Zkey, RpcError> {
-    let blob = blobs
-        .open_blob(tenant, digest.0)
-        .map_err(|error| match error {
-            BlobError::Unknown => RpcError::BlobUnknown { digest },
-            error => internal(&error),
-        })?;
-    Zkey::parse(blob.into_bytes()).map_err(|error| refusal::key(error.defect(), &error))
+/// Maps a key.
+pub fn map_key(blobs: &BlobStore, tenant: &TenantName, digest: Digest) -> Result<Bytes, RpcError> {
+    let blob = blobs.open_blob(tenant, digest.0);
+    match blob {
+        Ok(blob) => Ok(blob.into_bytes()),
+        Err(BlobError::Unknown) => Err(RpcError::BlobUnknown { digest }),
+        Err(error) => Err(internal(&error)),
+    }
+}
+
+/// Reads a key's table of sections.
+pub fn read_key(bytes: Bytes) -> Result<Zkey, RpcError> {
+    Zkey::parse(bytes).map_err(|error| refusal::key(error.defect(), &error))
 }
 
 /// Refuses keys with which anybody can forge proofs, unless this is a development box.
@@ -285,7 +399,11 @@ fn failed(error: CircuitsError) -> RpcError {
     }
 }
 
-fn internal(error: &dyn std::error::Error) -> RpcError {
+/// Logs what a store refused; for whoever asked it is a fault of ours.
+pub fn internal(error: &dyn std::error::Error) -> RpcError {
     tracing::error!(error = %error, cause = ?error.source(), "store");
     RpcError::Internal
 }
+
+/// The newest releases that are shown.
+const RELEASES_SHOWN: u32 = 64;

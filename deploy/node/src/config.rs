@@ -35,6 +35,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::pin::Realtime;
+use crate::source::Sources;
 
 /// The configuration of one box, checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,6 +58,8 @@ pub struct Config {
     pub operator_secret_file: Option<PathBuf>,
     /// Bounds of everything that could grow.
     pub limits: Limits,
+    /// Below which folders keys may be read again.
+    pub key_sources: Sources,
     /// At least one.
     pub tenants: Vec<TenantConfig>,
 }
@@ -325,7 +328,14 @@ struct Raw {
     policy_file: Option<PathBuf>,
     operator_secret_file: Option<PathBuf>,
     limits: Limits,
+    storage: RawStorage,
     tenant: Vec<RawTenant>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawStorage {
+    key_sources: Vec<PathBuf>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -392,6 +402,14 @@ fn check(raw: Raw, over: &Overrides) -> Result<Config, ConfigError> {
         });
     }
     check_limits(&raw.limits)?;
+    // Tenants name files below them in full, so a folder has to be named in full as well.
+    if let Some(folder) = raw.storage.key_sources.iter().find(|it| it.is_relative()) {
+        return Err(ConfigError::Field {
+            field: "storage.key_sources".into(),
+            expected: "absolute paths".into(),
+            got: format!("{folder:?}"),
+        });
+    }
     Ok(Config {
         listen,
         data: over
@@ -406,6 +424,7 @@ fn check(raw: Raw, over: &Overrides) -> Result<Config, ConfigError> {
         policy_file: raw.policy_file,
         operator_secret_file: raw.operator_secret_file,
         limits: raw.limits,
+        key_sources: Sources::new(raw.storage.key_sources),
         tenants,
     })
 }
@@ -573,6 +592,8 @@ mod tests {
         assert_eq!(field_of(&limits), "limits.connections");
         let limits = format!("{}[limits]\nprofile_bytes = 99999999999", tenant("a"));
         assert_eq!(field_of(&limits), "limits.profile_bytes");
+        let storage = format!("{}[storage]\nkey_sources = ['/srv', 'keys']", tenant("a"));
+        assert_eq!(field_of(&storage), "storage.key_sources");
         assert!(matches!(
             from_text(&(tenant("a") + &tenant("a"))),
             Err(ConfigError::TenantTwice { name }) if name == "a"

@@ -35,6 +35,7 @@ pub mod refusal;
 pub mod registrar;
 pub mod service;
 pub mod shell;
+pub mod source;
 pub mod tables;
 pub mod telemetry;
 pub mod worker;

@@ -43,7 +43,7 @@ use crate::pin::{self, PinError, Placement, Standing};
 use crate::preparer::{PREPARERS, Preparations, Preparer};
 use crate::reaper::reaper;
 use crate::registrar::Registrar;
-use crate::service::{Parts, Post, Service, Wake};
+use crate::service::{Message, Parts, Post, Service, Wake};
 use crate::shell::{Bell, Listener, Shell};
 use crate::tables::{self, TableMaker};
 use crate::worker::Worker;
@@ -58,6 +58,7 @@ pub struct Node {
     preparations: Arc<Preparations>,
     tables: Option<Sender<tables::Request>>,
     policy_file: Option<PathBuf>,
+    service: Post,
     shell: Option<JoinHandle<()>>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -151,7 +152,7 @@ impl Node {
             },
         )?;
         let circuits = Circuits::open(&config.data.join("circuits.sqlite"))?;
-        let rows = circuits.all()?;
+        let (rows, quiet) = (circuits.all()?, circuits.open_releases()?);
         let listener = Listener::bind(config.listen).map_err(|source| StartError::Listen {
             address: config.listen,
             source,
@@ -251,11 +252,13 @@ impl Node {
             let name = format!("preparer-{number}");
             crew.hire(name, background.clone(), None, move || preparer.run())?;
         }
-        let (registrar_sender, examinations) = channel();
+        let (registrar_sender, requests) = channel();
+        let sources = &config.key_sources;
         let registrar = Registrar {
-            examinations,
+            requests,
             blobs: blobs.clone(),
             device,
+            sources: sources.clone(),
             development: config.development,
             threads: background.len(),
             service: post.clone(),
@@ -271,6 +274,7 @@ impl Node {
             limits.table_bytes,
             limits.table_times,
             Arc::clone(&tables_held),
+            post.clone(),
         );
         crew.hire("tables".into(), background.clone(), None, move || {
             maker.run();
@@ -280,8 +284,9 @@ impl Node {
             tasks,
             blobs: blobs.clone(),
             circuits,
+            sources: sources.clone(),
             development: config.development,
-            service: post,
+            service: post.clone(),
         };
         crew.hire("clerk".into(), background.clone(), None, move || {
             clerk.run()
@@ -315,6 +320,7 @@ impl Node {
             messages,
             measurements,
             circuits: rows,
+            quiet,
         });
         let stop = Arc::new(AtomicBool::new(false));
         let shell = Shell::new(
@@ -348,6 +354,7 @@ impl Node {
             preparations,
             tables: Some(table_sender),
             policy_file: config.policy_file.clone(),
+            service: post,
             shell: Some(shell),
             threads: crew.threads,
         })
@@ -376,6 +383,9 @@ impl Node {
             return Ok(false);
         };
         let policy = read_policy(path)?;
+        self.service.send(Message::Offered {
+            policy: Box::new(policy.clone()),
+        });
         self.inbox.send_waiting(Command::Adopt(Box::new(policy)));
         Ok(true)
     }

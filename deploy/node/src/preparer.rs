@@ -32,15 +32,22 @@ pub struct Preparation {
     pub tenant: TenantId,
     /// Its name in the store.
     pub tenant_name: TenantName,
-    /// The key to prove with.
-    pub key: Arc<ProvingKey>,
+    /// The key to prove with; `None` while it is being read again.
+    pub key: Option<Arc<ProvingKey>>,
     /// The witness.
     pub witness: Digest,
 }
 
+/// A job that is to be prepared.
+struct Left {
+    preparation: Preparation,
+    /// Whether the arbiter's order came before the key.
+    ordered: bool,
+}
+
 /// Jobs that are or will be to be prepared.
 pub struct Preparations {
-    waiting: Mutex<HashMap<JobId, Preparation>>,
+    waiting: Mutex<HashMap<JobId, Left>>,
     ordered: ArrayQueue<JobId>,
     threads: [OnceLock<Thread>; PREPARERS],
 }
@@ -70,8 +77,9 @@ impl Preparations {
     pub fn new(jobs_max: usize) -> Preparations {
         Preparations {
             waiting: Mutex::new(HashMap::new()),
-            // The arbiter orders each job once, so what was ordered and not begun is unfinished
-            // or was cancelled since; twice the number leaves room for those.
+            // A job is ordered once by the arbiter, and once more when it had to wait for its key; then
+            // the first order has been taken. So what was ordered and not begun is unfinished or was
+            // cancelled since; twice the number leaves room for those.
             ordered: ArrayQueue::new(2 * jobs_max),
             threads: [const { OnceLock::new() }; PREPARERS],
         }
@@ -79,12 +87,41 @@ impl Preparations {
 
     /// Leaves what a job will need. Called before the arbiter hears of it.
     pub fn leave(&self, job: JobId, preparation: Preparation) {
-        self.waiting().insert(job, preparation);
+        let left = Left {
+            preparation,
+            ordered: false,
+        };
+        self.waiting().insert(job, left);
+    }
+
+    /// Brings the key that a job had to wait for. One that was ordered meanwhile is ordered again.
+    pub fn bring(&self, job: JobId, key: &Arc<ProvingKey>) {
+        let ordered = match self.waiting().get_mut(&job) {
+            Some(left) => {
+                left.preparation.key = Some(Arc::clone(key));
+                left.ordered
+            }
+            None => false,
+        };
+        if ordered {
+            self.order(job);
+        }
     }
 
     /// Takes it back; `None` if a preparer has begun.
     pub fn withdraw(&self, job: JobId) -> Option<Preparation> {
-        self.waiting().remove(&job)
+        self.waiting().remove(&job).map(|left| left.preparation)
+    }
+
+    /// Takes what is to be done now: nothing for a job that was cancelled, or whose key is not there.
+    fn begin(&self, job: JobId) -> Option<(Preparation, Arc<ProvingKey>)> {
+        let mut waiting = self.waiting();
+        let left = waiting.get_mut(&job)?;
+        let Some(key) = left.preparation.key.clone() else {
+            left.ordered = true;
+            return None;
+        };
+        Some((waiting.remove(&job)?.preparation, key))
     }
 
     /// Orders a job to be prepared. Neither waits nor allocates: called by the arbiter.
@@ -102,7 +139,7 @@ impl Preparations {
         }
     }
 
-    fn waiting(&self) -> MutexGuard<'_, HashMap<JobId, Preparation>> {
+    fn waiting(&self) -> MutexGuard<'_, HashMap<JobId, Left>> {
         // Single insertions and removals leave the table whole even if a holder panicked.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -122,12 +159,11 @@ impl Preparer {
     }
 
     fn prepare(&self, id: JobId) {
-        // A cancelled job has been withdrawn.
-        let Some(preparation) = self.preparations.withdraw(id) else {
+        let Some((preparation, key)) = self.preparations.begin(id) else {
             return;
         };
         let began = self.clock.now();
-        let laid_out = catch_unwind(AssertUnwindSafe(|| self.lay_out(id, preparation)))
+        let laid_out = catch_unwind(AssertUnwindSafe(|| self.lay_out(id, preparation, &key)))
             .unwrap_or(Err(RpcError::Internal));
         match laid_out {
             Ok(job) => {
@@ -147,7 +183,12 @@ impl Preparer {
         }
     }
 
-    fn lay_out(&self, id: JobId, it: Preparation) -> Result<RunningJob, RpcError> {
+    fn lay_out(
+        &self,
+        id: JobId,
+        it: Preparation,
+        key: &Arc<ProvingKey>,
+    ) -> Result<RunningJob, RpcError> {
         let witness = self
             .blobs
             .open_blob(&it.tenant_name, it.witness.0)
@@ -157,8 +198,8 @@ impl Preparer {
             })?;
         let witness = Wtns::parse(witness.into_bytes())
             .map_err(|error| refusal::witness(error.defect(), &error))?;
-        let blinding = Blinding::random(it.key.curve()).map_err(|e| internal(id, &e))?;
-        let job = Job::new(&it.key, witness, blinding).map_err(|error| match error.defect() {
+        let blinding = Blinding::random(key.curve()).map_err(|e| internal(id, &e))?;
+        let job = Job::new(key, witness, blinding).map_err(|error| match error.defect() {
             Some(defect) => refusal::witness(defect, &error),
             None => internal(id, &error),
         })?;

@@ -6,12 +6,18 @@
 //! for the check, also after a restart. A tenant that asks for `trusted` vouches for its own key;
 //! what it would harm by a bad one are its own proofs, and no proof leaves that the verifier
 //! refuses.
+//!
+//! Keys that were given back are read again here, from the source that was named when they were
+//! registered, and copied into the store. Their digest is looked at on the way and stands for the
+//! check that they have passed. Before one is given back its source is read too: what could not be
+//! had again is kept.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
+use bytes::Bytes;
 use caldera_kernels::Device;
 use caldera_prover::format::Part;
 use caldera_prover::groth16::{Checks, ProvingKey, check};
@@ -19,11 +25,29 @@ use caldera_rpc::error::RpcError;
 use caldera_rpc::methods::Digest;
 use caldera_scheduler::TenantId;
 use caldera_store::TenantName;
-use caldera_store::blob::BlobStore;
+use caldera_store::blob::{BlobError, BlobStore};
 
 use crate::clerk;
 use crate::refusal;
 use crate::service::{Message, Post};
+use crate::source::Sources;
+
+/// What the registrar is asked to do.
+pub enum Request {
+    /// Lay a key out, with or without a check.
+    Examine(Examination),
+    /// See whether a key could be read again. Answered by [`Message::Confirmed`].
+    Confirm {
+        /// Comes back with the answer.
+        release: u64,
+        /// Which key, of how many bytes.
+        circuit: Digest,
+        /// Its length.
+        bytes: u64,
+        /// Where it should be.
+        source: String,
+    },
+}
 
 /// A key to be looked at.
 pub struct Examination {
@@ -35,16 +59,29 @@ pub struct Examination {
     pub circuit: Digest,
     /// Whether its points are to be checked; otherwise it is only loaded.
     pub full: bool,
+    /// Its length, and where it can be read again if the store does not have it.
+    pub source: Option<(u64, String)>,
+}
+
+/// A mapped key that tells when it is unmapped.
+struct Watched {
+    /// There until it is dropped.
+    map: Option<Bytes>,
+    tenant: TenantId,
+    circuit: Digest,
+    service: Post,
 }
 
 /// The registrar before its thread starts.
 pub struct Registrar {
     /// What is to be done.
-    pub examinations: Receiver<Examination>,
+    pub requests: Receiver<Request>,
     /// Where keys are.
     pub blobs: BlobStore,
     /// Where keys are laid out.
     pub device: Arc<dyn Device>,
+    /// Where keys can be read again.
+    pub sources: Sources,
     /// Whether development keys are taken.
     pub development: bool,
     /// Threads that a check may use.
@@ -56,7 +93,25 @@ pub struct Registrar {
 impl Registrar {
     /// Works until nobody is left who could ask. Called once, on the registrar's own thread.
     pub fn run(self) {
-        while let Ok(examination) = self.examinations.recv() {
+        while let Ok(request) = self.requests.recv() {
+            let examination = match request {
+                Request::Examine(examination) => examination,
+                Request::Confirm {
+                    release,
+                    circuit,
+                    bytes,
+                    source,
+                } => {
+                    let expected = (circuit, bytes);
+                    let result = self.sources.read(&source, expected, |_| Ok(()));
+                    self.service.send(Message::Confirmed {
+                        release,
+                        circuit,
+                        result,
+                    });
+                    continue;
+                }
+            };
             let result = catch_unwind(AssertUnwindSafe(|| self.examine(&examination)))
                 .unwrap_or(Err(RpcError::Internal));
             self.service.send(Message::Examined {
@@ -71,7 +126,16 @@ impl Registrar {
     fn examine(&self, it: &Examination) -> Result<Arc<ProvingKey>, RpcError> {
         let began = Instant::now();
         let (tenant, circuit) = (&it.tenant_name, it.circuit);
-        let zkey = clerk::open_key(&self.blobs, tenant, circuit)?;
+        if let Some((bytes, source)) = &it.source {
+            self.read_again(tenant, circuit, *bytes, source)?;
+        }
+        let blob = clerk::map_key(&self.blobs, tenant, circuit)?;
+        let zkey = clerk::read_key(Bytes::from_owner(Watched {
+            map: Some(blob),
+            tenant: it.tenant,
+            circuit,
+            service: self.service.clone(),
+        }))?;
         // Asked again at each start: a box may have left development mode since.
         clerk::acceptable(&zkey, self.development)?;
         if it.full {
@@ -107,5 +171,60 @@ impl Registrar {
         let ms = began.elapsed().as_millis() as u64;
         tracing::info!(%tenant, %circuit, full = it.full, ms, "key ready");
         Ok(key)
+    }
+
+    /// Copies a key from its source into the store, if the store does not have it.
+    fn read_again(
+        &self,
+        tenant: &TenantName,
+        circuit: Digest,
+        bytes: u64,
+        source: &str,
+    ) -> Result<(), RpcError> {
+        let failed = |error: BlobError| match error {
+            BlobError::NoSpace { .. } => RpcError::StorageFull,
+            error @ (BlobError::Quota { .. } | BlobError::TooLong { .. }) => {
+                RpcError::QuotaExceeded {
+                    detail: error.to_string(),
+                }
+            }
+            error => clerk::internal(&error),
+        };
+        if self
+            .blobs
+            .length(tenant, circuit.0)
+            .map_err(failed)?
+            .is_some()
+        {
+            return Ok(());
+        }
+        let mut writer = self
+            .blobs
+            .begin(tenant, circuit.0, Some(bytes))
+            .map_err(failed)?;
+        let expected = (circuit, bytes);
+        self.sources.read(source, expected, |piece| {
+            writer.write(piece).map_err(failed)
+        })?;
+        writer.finish().map_err(failed)?;
+        tracing::info!(%tenant, %circuit, source, bytes, "key read again");
+        Ok(())
+    }
+}
+
+impl AsRef<[u8]> for Watched {
+    fn as_ref(&self) -> &[u8] {
+        self.map.as_deref().unwrap_or_default()
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        // What is told has to have happened.
+        self.map = None;
+        self.service.send(Message::Unmapped {
+            tenant: self.tenant,
+            circuit: self.circuit,
+        });
     }
 }

@@ -19,8 +19,9 @@ mod circuits;
 mod jobs;
 mod pool;
 mod profiles;
+mod storage;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, Sender};
@@ -30,13 +31,15 @@ use caldera_prover::groth16::ProvingKey;
 use caldera_rpc::auth::{Keyring, OPERATOR};
 use caldera_rpc::error::RpcError;
 use caldera_rpc::jsonrpc::{self, Id, Params, Request, Response};
-use caldera_rpc::methods::{Digest, IdempotencyKey, Method, PoolQuery};
+use caldera_rpc::methods::{Digest, IdempotencyKey, Method, PoolQuery, StorageQuery};
 use caldera_rpc::openrpc::{self, DISCOVER, Discover};
 use caldera_scheduler::arbiter::Cause;
-use caldera_scheduler::{JobId, Nanos, TenantId};
+use caldera_scheduler::storage::Watch;
+use caldera_scheduler::{JobId, Nanos, Policy, TenantId};
 use caldera_store::TenantName;
 use caldera_store::blob::{BlobError, BlobStore, Finished};
 use caldera_store::circuits::CircuitRow;
+use caldera_store::releases::ReleaseRow;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -50,12 +53,14 @@ use crate::pin::Standing;
 use crate::preparer::Preparations;
 use crate::profile::Profiles;
 use crate::reaper::Grave;
-use crate::registrar::Examination;
+use crate::registrar;
+use crate::source::SourceError;
 use crate::tables;
 use crate::telemetry::{Gauges, Measurement, Telemetry};
 
 use circuits::Circuit;
-use jobs::{Costs, Entry};
+use jobs::Entry;
+use storage::Release;
 
 /// Wakes the RPC thread. Neither waits nor allocates.
 pub type Wake = Arc<dyn Fn() + Send + Sync>;
@@ -135,6 +140,57 @@ pub enum Message {
         /// The key, ready for proofs.
         result: Result<Arc<ProvingKey>, RpcError>,
     },
+    /// A circuit's tables take so much now.
+    Tables {
+        /// Which.
+        circuit: tables::CircuitId,
+        /// How much; 0 if it has none.
+        bytes: u64,
+    },
+    /// A key's source was looked at, because the key is to be given back.
+    Confirmed {
+        /// In which release.
+        release: u64,
+        /// The key.
+        circuit: Digest,
+        /// Whether it could be read again.
+        result: Result<(), SourceError>,
+    },
+    /// Tables that are given back are freed.
+    TablesReleased {
+        /// In which release.
+        release: u64,
+        /// So many bytes.
+        bytes: u64,
+    },
+    /// Files that are given back are removed.
+    BlobsReleased {
+        /// In which release.
+        release: u64,
+        /// So many bytes of keys.
+        keys: u64,
+        /// So many of other blobs.
+        blobs: u64,
+    },
+    /// Nobody has a key mapped any more.
+    Unmapped {
+        /// Whose.
+        tenant: TenantId,
+        /// Its digest.
+        circuit: Digest,
+    },
+    /// What was given back.
+    Releases {
+        /// Of the question.
+        ticket: u64,
+        /// The newest of it.
+        releases: Result<Vec<ReleaseRow>, RpcError>,
+    },
+    /// This policy was given to the arbiter, which will say whether it is in force.
+    Offered {
+        /// The policy.
+        policy: Box<Policy>,
+    },
 }
 
 /// What the shell is to do.
@@ -199,7 +255,7 @@ pub struct Parts {
     /// To the clerk.
     pub clerk: Sender<Task>,
     /// To the registrar.
-    pub registrar: Sender<Examination>,
+    pub registrar: Sender<registrar::Request>,
     /// To the table maker.
     pub tables: Sender<tables::Request>,
     /// What the tables of all keys take.
@@ -214,6 +270,8 @@ pub struct Parts {
     pub measurements: rtrb::Consumer<Measurement>,
     /// The list of circuits as the store has it.
     pub circuits: Vec<CircuitRow>,
+    /// Tenants that have given back and not taken again.
+    pub quiet: Vec<TenantName>,
 }
 
 /// See the top of this file.
@@ -222,8 +280,12 @@ pub struct Service {
     tenants: Vec<Tenant>,
     circuits: HashMap<(TenantId, Digest), Circuit>,
     jobs: HashMap<JobId, Entry>,
-    /// What proofs have cost.
-    costs: Costs,
+    /// What tables take.
+    tables: HashMap<tables::CircuitId, u64>,
+    /// Blobs that are given back and may not be gone yet.
+    removing: HashSet<(TenantId, Digest)>,
+    /// Policies of which the arbiter has not said whether they are in force, oldest first.
+    offered: VecDeque<Box<Policy>>,
     /// Jobs by the keys under which they were submitted.
     keys: HashMap<(TenantId, IdempotencyKey), JobId>,
     next_job: u64,
@@ -245,6 +307,10 @@ struct Tenant {
     scenario: String,
     /// Its ended jobs, oldest first.
     ended: VecDeque<JobId>,
+    /// Whether it is quiet.
+    watch: Watch,
+    /// What it is giving back.
+    release: Option<Release>,
 }
 
 /// A request over HTTP whose answers are being collected.
@@ -304,20 +370,22 @@ impl Post {
 impl Service {
     /// A service that knows the circuits of the store and begins to load them.
     pub fn new(mut parts: Parts) -> Service {
-        let tenants = parts
-            .config
-            .tenants
-            .iter()
-            .map(|tenant| Tenant {
+        let (policy, now) = (&parts.config.policy, parts.clock.now());
+        let tenants = parts.config.tenants.iter().map(|tenant| {
+            let class = policy.class(tenant.class);
+            let mut watch = Watch::new(class.and_then(|class| class.give_back), now);
+            if parts.quiet.contains(&tenant.name) {
+                watch.was_given();
+            }
+            Tenant {
                 name: tenant.name.clone(),
-                scenario: parts
-                    .config
-                    .policy
-                    .class(tenant.class)
-                    .map_or_else(String::new, |class| class.name.clone()),
+                scenario: class.map_or_else(String::new, |class| class.name.clone()),
                 ended: VecDeque::new(),
-            })
-            .collect();
+                watch,
+                release: None,
+            }
+        });
+        let tenants = tenants.collect();
         let limits = parts.config.policy.limits();
         let telemetry = Telemetry::new(limits.quantum);
         let profiles = Profiles::new(parts.config.limits.profile_bytes);
@@ -328,7 +396,9 @@ impl Service {
             circuits: HashMap::new(),
             jobs: HashMap::new(),
             keys: HashMap::new(),
-            costs: Costs::default(),
+            tables: HashMap::new(),
+            removing: HashSet::new(),
+            offered: VecDeque::new(),
             // Numbers go on upwards after a restart, so an old name cannot mean a new job: a
             // million for each millisecond that passes.
             next_job: (unix_time().as_millis() as u64) << 20,
@@ -461,8 +531,12 @@ impl Service {
         if self.stopping {
             return Some(Answer::error(503, &RpcError::Stopping));
         }
+        let leaves = self.removing.contains(&(tenant, digest));
+        self.stir(tenant, self.parts.clock.now());
         let tenant = self.tenant(tenant).name.clone();
         match self.parts.blobs.length(&tenant, digest.0) {
+            // The clerk stores it after it has removed it.
+            Ok(Some(_)) if leaves => {}
             Ok(Some(_)) => return Some(stored_answer(Stored::Done(Finished::AlreadyThere))),
             Ok(None) => {}
             Err(error) => return Some(stored_answer(Stored::Failed(error))),
@@ -522,6 +596,7 @@ impl Service {
             self.parts.inbox.wake();
         }
         self.take_measurements();
+        self.watch_storage();
     }
 
     /// What the shell is to do since it last asked.
@@ -602,11 +677,18 @@ impl Service {
         if method == Method::Histograms {
             return self.histograms(caller, params.decode()?);
         }
+        if method == Method::Storage {
+            let StorageQuery {} = params.decode()?;
+            return Ok(self.look_at_storage(caller));
+        }
         let Caller::Tenant(tenant) = caller else {
             return Err(RpcError::InvalidRequest {
                 detail: "the operator owns no circuits and no jobs; call as a tenant".into(),
             });
         };
+        if let Method::RegisterCircuit | Method::Submit | Method::Demand = method {
+            self.stir(tenant, received);
+        }
         match method {
             Method::RegisterCircuit => self.register(tenant, params.decode()?),
             Method::ListCircuits => self.list_circuits(tenant, params.decode()?),
@@ -618,7 +700,7 @@ impl Service {
             Method::Cancel => self.cancel(tenant, params.decode()?),
             Method::Demand => self.declare(tenant, params.decode()?, received),
             Method::Profile => self.profile(tenant, params.decode()?),
-            Method::Pool | Method::Histograms => Err(RpcError::MethodNotFound),
+            Method::Pool | Method::Histograms | Method::Storage => Err(RpcError::MethodNotFound),
         }
     }
 
@@ -651,6 +733,24 @@ impl Service {
                 checked,
                 result,
             } => self.examined(tenant, circuit, checked, result),
+            Message::Tables { circuit, bytes } => {
+                self.tables.insert(circuit, bytes);
+                self.tables.retain(|_, bytes| *bytes > 0);
+            }
+            Message::Confirmed {
+                release,
+                circuit,
+                result,
+            } => self.confirmed(release, circuit, result),
+            Message::TablesReleased { release, bytes } => self.tables_released(release, bytes),
+            Message::BlobsReleased {
+                release,
+                keys,
+                blobs,
+            } => self.blobs_released(release, keys, blobs),
+            Message::Unmapped { tenant, circuit } => self.unmapped(tenant, circuit),
+            Message::Releases { ticket, releases } => self.releases(ticket, releases),
+            Message::Offered { policy } => self.offered.push_back(policy),
         }
     }
 
@@ -670,8 +770,14 @@ impl Service {
                 at,
             } => self.estimated(ticket, estimate, at),
             Notice::Declared { ticket, answer } => self.declared(ticket, answer),
-            Notice::Adopted(Ok(_)) => tracing::info!("another policy is in force"),
+            Notice::Adopted(Ok(_)) => {
+                tracing::info!("another policy is in force");
+                if let Some(policy) = self.offered.pop_front() {
+                    self.adopt_marks(&policy);
+                }
+            }
             Notice::Adopted(Err(error)) => {
+                self.offered.pop_front();
                 tracing::error!(%error, "the policy is refused; the one in force stays");
             }
             Notice::Seen { ticket, view } => self.seen(ticket, &view),

@@ -199,7 +199,8 @@ impl Shell {
         let next = deadlines.chain(stop_by).min();
         let left = next.map_or(TICK, |at| at.saturating_sub(self.clock.elapsed()));
         // A poll counts in milliseconds and rounds up, so it does not return before its time.
-        left.min(TICK)
+        let quiet = self.service.quiet_in().unwrap_or(TICK);
+        left.min(TICK).min(quiet)
     }
 
     fn accept(&mut self) {

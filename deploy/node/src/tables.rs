@@ -7,9 +7,13 @@
 //! proved for longest give theirs up, if that is a minute ago at least: two keys that take turns
 //! must not throw each other out. When the grant shrinks they go at once, whoever's they are.
 //!
+//! Tenants that are quiet give their tables back ([`Request::Release`]). The service is told what each
+//! circuit's tables take whenever that changes, for it has to know what a tenant holds.
+//!
 //! Nothing waits for tables and no proof depends on them: a job that is under way keeps what it
 //! uses to its end, one that is laid out meanwhile is laid out without.
 
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +24,8 @@ use caldera_kernels::Progress;
 use caldera_prover::groth16::ProvingKey;
 use caldera_rpc::methods::Digest;
 use caldera_scheduler::TenantId;
+
+use crate::service::{Message, Post};
 
 /// A circuit of one tenant.
 pub type CircuitId = (TenantId, Digest);
@@ -40,6 +46,14 @@ pub enum Request {
         /// Which.
         circuit: CircuitId,
     },
+    /// These circuits give up their tables and their keys' place here. Answered by
+    /// [`Message::TablesReleased`], when the tables are freed.
+    Release {
+        /// Comes back with the answer.
+        release: u64,
+        /// Which.
+        circuits: Vec<CircuitId>,
+    },
     /// All tables together may take so many bytes from now on.
     Grant {
         /// So many.
@@ -52,6 +66,9 @@ pub struct TableMaker {
     requests: Receiver<Request>,
     shelf: Shelf<Arc<ProvingKey>>,
     held: Arc<AtomicU64>,
+    /// What the service was told last of each circuit that has tables.
+    told: HashMap<CircuitId, u64>,
+    service: Post,
 }
 
 impl TableMaker {
@@ -62,6 +79,7 @@ impl TableMaker {
         grant: u64,
         times: u32,
         held: Arc<AtomicU64>,
+        service: Post,
     ) -> TableMaker {
         TableMaker {
             requests,
@@ -71,13 +89,16 @@ impl TableMaker {
                 books: Vec::new(),
             },
             held,
+            told: HashMap::new(),
+            service,
         }
     }
 
     /// Works until nobody is left who could ask. Called once, on the maker's own thread.
     pub fn run(mut self) {
         while let Ok(request) = self.requests.recv() {
-            self.take(request);
+            let answer = self.take(request);
+            self.tell(answer);
             while let Some(circuit) = self.shelf.next() {
                 if !self.make(circuit) {
                     return;
@@ -86,8 +107,10 @@ impl TableMaker {
         }
     }
 
-    /// Does what a request asks for, but for the making.
-    fn take(&mut self, request: Request) {
+    /// Does what a request asks for, but for the making; what is to be answered when the tables that
+    /// are being made, if they are among those that go, are gone too.
+    fn take(&mut self, request: Request) -> Option<Message> {
+        let mut answer = None;
         let gone = match request {
             Request::Proved {
                 circuit,
@@ -95,12 +118,22 @@ impl TableMaker {
                 bytes,
             } => self.shelf.proved(circuit, key, bytes, Instant::now()),
             Request::Gone { circuit } => self.shelf.gone(circuit),
+            Request::Release { release, circuits } => {
+                let before = self.shelf.held();
+                let of = circuits.into_iter();
+                let gone = of.flat_map(|circuit| self.shelf.gone(circuit)).collect();
+                answer = Some(Message::TablesReleased {
+                    release,
+                    bytes: before - self.shelf.held(),
+                });
+                gone
+            }
             Request::Grant { bytes } => self.shelf.granted(bytes),
         };
         for key in gone {
             key.tables_free();
         }
-        self.tell();
+        answer
     }
 
     /// Makes a circuit's tables, or stops where they are not to be made any more. False when nobody
@@ -140,15 +173,16 @@ impl TableMaker {
                 }
                 match self.requests.try_recv() {
                     Ok(request) => {
-                        self.take(request);
-                        if self
-                            .shelf
-                            .find(circuit)
-                            .is_none_or(|book| book.given != bytes)
-                        {
+                        let answer = self.take(request);
+                        let stays = self.shelf.find(circuit);
+                        if stays.is_none_or(|book| book.given != bytes) {
+                            drop(plan);
                             key.tables_free();
+                            drop(key);
+                            self.tell(answer);
                             return true;
                         }
+                        self.tell(answer);
                     }
                     Err(TryRecvError::Empty) => {}
                     Err(TryRecvError::Disconnected) => return false,
@@ -158,15 +192,33 @@ impl TableMaker {
         drop(plan);
         let took = key.tables_bytes() as u64;
         self.shelf.made(circuit, took);
-        self.tell();
+        self.tell(None);
         let ms = began.elapsed().as_millis() as u64;
         tracing::info!(circuit = %digest, bytes = took, ms, "tables ready");
         true
     }
 
-    fn tell(&self) {
+    /// Tells what is held now, and then what was asked.
+    fn tell(&mut self, answer: Option<Message>) {
         // A figure to look at: nothing is ordered by it.
         self.held.store(self.shelf.held(), Ordering::Relaxed);
+        let books = self.shelf.books.iter().filter(|book| book.made);
+        let now: HashMap<CircuitId, u64> = books.map(|book| (book.circuit, book.bytes)).collect();
+        let gone = self
+            .told
+            .keys()
+            .filter(|circuit| !now.contains_key(circuit));
+        let changed = now
+            .iter()
+            .filter(|(of, bytes)| self.told.get(of) != Some(bytes));
+        let news = gone.map(|circuit| (*circuit, 0));
+        for (circuit, bytes) in news.chain(changed.map(|(of, bytes)| (*of, *bytes))) {
+            self.service.send(Message::Tables { circuit, bytes });
+        }
+        self.told = now;
+        if let Some(answer) = answer {
+            self.service.send(answer);
+        }
     }
 }
 

@@ -78,6 +78,8 @@ pub struct Telemetry {
     pub blob_bytes: u64,
     /// Quantum records that found their ring full.
     pub records_lost: u64,
+    /// Bytes that quiet tenants have given back: tables, keys, other blobs.
+    pub given_back: [u64; 3],
 }
 
 /// What is true at the moment, for `/metrics`.
@@ -116,6 +118,8 @@ pub struct TenantGauges {
     pub peak: bool,
     /// How long cores have worked for it.
     pub core_time: Nanos,
+    /// Bytes that it holds: tables, keys, other blobs.
+    pub storage: [u64; 3],
 }
 
 impl Telemetry {
@@ -137,6 +141,7 @@ impl Telemetry {
             refused_tokens: 0,
             blob_bytes: 0,
             records_lost: 0,
+            given_back: [0; 3],
         }
     }
 
@@ -307,6 +312,22 @@ impl Telemetry {
             text.sample(name, &[("tenant", &tenant.name)], seconds);
         }
         text.family(
+            "caldera_storage_bytes",
+            "gauge",
+            "Bytes that a tenant holds.",
+        );
+        for tenant in &now.tenants {
+            for (kind, bytes) in STORAGE.iter().zip(tenant.storage) {
+                let labels = [("tenant", tenant.name.as_str()), ("kind", kind)];
+                text.sample("caldera_storage_bytes", &labels, bytes as f64);
+            }
+        }
+        let given_back = "caldera_storage_given_back_bytes_total";
+        text.family(given_back, "counter", "Bytes that quiet tenants gave back.");
+        for (kind, bytes) in STORAGE.iter().zip(self.given_back) {
+            text.sample(given_back, &[("kind", kind)], bytes as f64);
+        }
+        text.family(
             "caldera_unit_owner",
             "gauge",
             "1 for the tenant that holds a unit; an empty name is nobody.",
@@ -474,6 +495,8 @@ fn keep(list: &mut VecDeque<Reallocation>, newest: Reallocation, max: usize) {
     list.push_back(newest);
 }
 
+/// Kinds of storage.
+const STORAGE: [&str; 3] = ["tables", "keys", "blobs"];
 /// Hand-overs that are kept one by one.
 const RECENT_MAX: usize = 64;
 /// Of those that were missed, as many.
@@ -566,6 +589,7 @@ mod tests {
                 declared: 3,
                 peak: true,
                 core_time: Nanos::from_millis(1_500),
+                storage: [4096, 512, 7],
             }],
             units: vec![(0, 4, Some("a".into())), (1, 5, None)],
             ..Gauges::default()
@@ -574,6 +598,8 @@ mod tests {
         for line in [
             "caldera_table_bytes 4096",
             "caldera_jobs{tenant=\"a\",state=\"running\"} 3",
+            "caldera_storage_bytes{tenant=\"a\",kind=\"keys\"} 512",
+            "caldera_storage_given_back_bytes_total{kind=\"tables\"} 0",
             "caldera_unit_owner{unit=\"1\",core=\"5\",tenant=\"\"} 1",
             "caldera_reallocation_seconds_bucket{resource=\"core\",cause=\"demand\",le=\"0.002\"} 0",
             "caldera_reallocation_seconds_bucket{resource=\"core\",cause=\"demand\",le=\"0.005\"} 1",

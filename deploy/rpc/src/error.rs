@@ -230,6 +230,12 @@ pub enum RpcError {
         /// What was declared.
         got_ms: u64,
     },
+    /// A key cannot be read again from where its owner said.
+    #[error("source: {detail}")]
+    KeySource {
+        /// The file, what was expected of it and what was got.
+        detail: String,
+    },
     /// There is no profile of a job.
     #[error("no profile of job {job}: {detail}")]
     ProfileUnavailable {
@@ -278,6 +284,7 @@ impl RpcError {
             RpcError::DeadlineUnmeetable { .. } => -32025,
             RpcError::DemandAboveCeiling { .. } => -32026,
             RpcError::DemandDuration { .. } => -32027,
+            RpcError::KeySource { .. } => -32028,
             RpcError::ProfileUnavailable { .. } => -32030,
         }
     }
@@ -309,6 +316,7 @@ impl RpcError {
             RpcError::DeadlineUnmeetable { .. } => "deadlineUnmeetable",
             RpcError::DemandAboveCeiling { .. } => "demandAboveCeiling",
             RpcError::DemandDuration { .. } => "demandDuration",
+            RpcError::KeySource { .. } => "keySource",
             RpcError::ProfileUnavailable { .. } => "profileUnavailable",
         }
     }

@@ -7,7 +7,7 @@
 //! is silently dropped costs its sender a deadline; results do not, so that an old client can read
 //! a newer box.
 //!
-//! Times. `submittedMs` of a job is Unix time in milliseconds. Every other `...Ms` is a duration:
+//! Times. `submittedMs` of a job and the times of a release are Unix time in milliseconds. Every other `...Ms` is a duration:
 //! of a submission and its job, counted from receipt; of an estimate, from the answer.
 
 use std::fmt;
@@ -44,11 +44,13 @@ pub enum Method {
     Demand,
     /// [`HistogramsQuery`] -> `Vec<SpanHistogram>`. For the operator.
     Histograms,
+    /// [`StorageQuery`] -> [`StorageStatus`].
+    Storage,
 }
 
 impl Method {
     /// Every method.
-    pub const ALL: [Method; 12] = [
+    pub const ALL: [Method; 13] = [
         Method::RegisterCircuit,
         Method::ListCircuits,
         Method::UnregisterCircuit,
@@ -61,6 +63,7 @@ impl Method {
         Method::Pool,
         Method::Demand,
         Method::Histograms,
+        Method::Storage,
     ];
 
     /// The name on the wire.
@@ -78,6 +81,7 @@ impl Method {
             Method::Pool => "pool_statusV1",
             Method::Demand => "pool_demandV1",
             Method::Histograms => "pool_histogramsV1",
+            Method::Storage => "pool_storageV1",
         }
     }
 
@@ -214,6 +218,10 @@ pub struct RegisterCircuit {
     /// How much to check; everything by default.
     #[serde(default)]
     pub check: CheckLevel,
+    /// A file on the box from which the key can be read again, below a folder that its operator
+    /// lists for that. With one the key can be given back while the tenant is quiet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
 }
 
 /// Parameters of `prover_listCircuitsV1`: none.
@@ -297,6 +305,10 @@ pub struct HistogramsQuery {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
 }
+/// Parameters of `pool_storageV1`: none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StorageQuery {}
 
 /// A registered circuit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -318,7 +330,13 @@ pub struct CircuitInfo {
     pub bytes: u64,
     /// Where it stands.
     pub state: CircuitState,
-    /// Why it failed.
+    /// Whether its key is on the box. One that was given back is read again when a job for it comes.
+    #[serde(default = "on_the_box")]
+    pub resident: bool,
+    /// Where the key can be read again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// Why it failed, or why its key could not be read again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<JobError>,
     /// Whether the key is a development key, with which proofs can be forged.
@@ -763,6 +781,69 @@ pub struct Demand {
     pub expires_ms: f64,
 }
 
+/// Result of `pool_storageV1`. A tenant reads of itself, the operator of all.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StorageStatus {
+    /// What each holds.
+    pub tenants: Vec<TenantStorage>,
+    /// What was given back: the newest, last one last.
+    pub releases: Vec<StorageRelease>,
+}
+
+/// What one tenant holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TenantStorage {
+    /// Its name.
+    pub tenant: String,
+    /// Its scenario class.
+    pub scenario: String,
+    /// Tables of its keys, in memory.
+    pub tables_bytes: u64,
+    /// Keys of its circuits: files, mapped.
+    pub keys_bytes: u64,
+    /// Its other blobs.
+    pub blobs_bytes: u64,
+    /// Whether it is quiet and has given back.
+    pub quiet: bool,
+    /// When it will give back if nothing comes from it, from now; absent if it will not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due_ms: Option<f64>,
+}
+
+/// What one tenant has given back at a time. Times are Unix time in milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StorageRelease {
+    /// Its number on this box.
+    pub release: u64,
+    /// Whose storage it was.
+    pub tenant: String,
+    /// Its scenario class.
+    pub scenario: String,
+    /// When the last of it was back.
+    pub at_ms: u64,
+    /// Since when demand had been low.
+    pub quiet_since_ms: u64,
+    /// What the tenant held before.
+    pub held_bytes: u64,
+    /// Tables that are back.
+    pub tables_bytes: u64,
+    /// Keys that are back.
+    pub keys_bytes: u64,
+    /// Other blobs that are back.
+    pub blobs_bytes: u64,
+    /// How much less that is than it should be.
+    pub short_bytes: u64,
+    /// Why it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub short_reason: Option<String>,
+    /// When the tenant's demand returned; absent while it has not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_again_ms: Option<u64>,
+}
+
 /// How long quanta took since the start of the box.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -929,6 +1010,11 @@ macro_rules! strings {
     )*};
 }
 strings!(Digest, JobName, CircuitName, IdempotencyKey);
+
+/// What a box says that does not say: before keys could be given back all were there.
+fn on_the_box() -> bool {
+    true
+}
 
 fn lower_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     if text.bytes().any(|byte| byte.is_ascii_uppercase()) {

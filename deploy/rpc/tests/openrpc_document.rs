@@ -10,8 +10,9 @@ use caldera_rpc::methods::{
     IdempotencyKey, JobError, JobName, JobProfile, JobQuery, JobResult, JobState, JobStatus,
     ListCircuits, Method, PoolQuery, PoolStatus, ProfileQuery, ProfiledQuantum,
     ProfiledReallocation, ProfiledStage, ProfiledUnit, Quanta, Reallocation, Reallocations,
-    RegisterCircuit, SpanHistogram, StageTiming, Submit, TenantDetail, TenantStatus, Timings,
-    UnitStatus, UnregisterCircuit, Unregistered,
+    RegisterCircuit, SpanHistogram, StageTiming, StorageQuery, StorageRelease, StorageStatus,
+    Submit, TenantDetail, TenantStatus, TenantStorage, Timings, UnitStatus, UnregisterCircuit,
+    Unregistered,
 };
 use caldera_rpc::openrpc::{DISCOVER, document};
 use serde::Serialize;
@@ -38,6 +39,7 @@ fn params_of(method: Method) -> Through {
         Method::Pool => through::<PoolQuery>,
         Method::Demand => through::<DeclareDemand>,
         Method::Histograms => through::<HistogramsQuery>,
+        Method::Storage => through::<StorageQuery>,
     }
 }
 
@@ -53,10 +55,11 @@ fn result_of(method: Method) -> Through {
         Method::Pool => through::<PoolStatus>,
         Method::Demand => through::<Demand>,
         Method::Histograms => through::<Vec<SpanHistogram>>,
+        Method::Storage => through::<StorageStatus>,
     }
 }
 
-const SCHEMAS: [(&str, Through); 33] = [
+const SCHEMAS: [(&str, Through); 36] = [
     ("Digest", through::<Digest>),
     ("JobName", through::<JobName>),
     ("CircuitName", through::<CircuitName>),
@@ -90,6 +93,9 @@ const SCHEMAS: [(&str, Through); 33] = [
     ("PoolStatus", through::<PoolStatus>),
     ("Demand", through::<Demand>),
     ("SpanHistogram", through::<SpanHistogram>),
+    ("TenantStorage", through::<TenantStorage>),
+    ("StorageRelease", through::<StorageRelease>),
+    ("StorageStatus", through::<StorageStatus>),
 ];
 
 /// The keys of an object, and those of them that are always written: without which it is not
@@ -172,6 +178,7 @@ fn no_parameter_is_left_out() {
             zkey: digest,
             name: "x".parse().ok(),
             check: CheckLevel::Full,
+            source: Some(String::new()),
         }),
         serde_json::to_value(ListCircuits {}),
         serde_json::to_value(UnregisterCircuit { circuit: digest }),
@@ -197,6 +204,7 @@ fn no_parameter_is_left_out() {
         serde_json::to_value(HistogramsQuery {
             cause: Some("turn".to_owned()),
         }),
+        serde_json::to_value(StorageQuery {}),
     ];
     let document = document();
     for (full, written) in full
@@ -269,6 +277,8 @@ fn every_field_has_an_example() {
         wires: 0,
         bytes: 0,
         state: CircuitState::Failed,
+        resident: true,
+        source: Some(String::new()),
         error: Some(failure()),
         development: false,
         verification_key: Some(Value::Null),
@@ -323,9 +333,34 @@ fn every_field_has_an_example() {
         bytes: 0,
         table_bytes: Some(0),
     };
+    let storage = TenantStorage {
+        tenant: String::new(),
+        scenario: String::new(),
+        tables_bytes: 0,
+        keys_bytes: 0,
+        blobs_bytes: 0,
+        quiet: false,
+        due_ms: Some(0.0),
+    };
+    let release = StorageRelease {
+        release: 0,
+        tenant: String::new(),
+        scenario: String::new(),
+        at_ms: 0,
+        quiet_since_ms: 0,
+        held_bytes: 0,
+        tables_bytes: 0,
+        keys_bytes: 0,
+        blobs_bytes: 0,
+        short_bytes: 0,
+        short_reason: Some(String::new()),
+        taken_again_ms: Some(0),
+    };
     for (name, full) in [
         ("JobProfile", serde_json::to_value(profile)),
         ("ProfiledStage", serde_json::to_value(stage)),
+        ("TenantStorage", serde_json::to_value(storage)),
+        ("StorageRelease", serde_json::to_value(release)),
         ("JobStatus", serde_json::to_value(status)),
         ("CircuitInfo", serde_json::to_value(circuit)),
         ("UnitStatus", serde_json::to_value(unit)),
@@ -390,6 +425,7 @@ fn errors() -> Vec<RpcError> {
             max_ms: 1,
             got_ms: 2,
         },
+        RpcError::KeySource { detail: detail() },
         RpcError::ProfileUnavailable { job, detail: "" },
     ];
     all.extend(KeyFault::ALL.iter().map(|&fault| RpcError::KeyRefused {
@@ -430,6 +466,7 @@ fn errors() -> Vec<RpcError> {
             | RpcError::DeadlineUnmeetable { .. }
             | RpcError::DemandAboveCeiling { .. }
             | RpcError::DemandDuration { .. }
+            | RpcError::KeySource { .. }
             | RpcError::ProfileUnavailable { .. } => {}
         }
     }

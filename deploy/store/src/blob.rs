@@ -20,7 +20,8 @@
 //!
 //! A tenant may store so many bytes and no more. What is being written counts from the moment that
 //! its length is announced, or else from the moment that it is written, so parallel uploads cannot
-//! pass the limit together.
+//! pass the limit together. What each tenant has stored is also known by name, so that listing it asks
+//! no disk.
 
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
@@ -161,11 +162,20 @@ struct Shared {
     incoming: PathBuf,
     tenants: PathBuf,
     next: AtomicU64,
-    /// Bytes in use by tenant: stored, and reserved by writers. Also held while a name is given or
-    /// taken away, so that the sum and the folder agree.
-    usage: Mutex<HashMap<TenantName, u64>>,
+    /// What is in use by tenant. Also held while a name is given or taken away, so that the sum and
+    /// the folder agree.
+    usage: Mutex<HashMap<TenantName, Usage>>,
     /// Dropping it frees the lock.
     _lock: File,
+}
+
+/// What one tenant uses.
+#[derive(Debug, Default)]
+struct Usage {
+    /// Stored, and reserved by writers.
+    bytes: u64,
+    /// The length of each stored blob.
+    blobs: HashMap<[u8; 32], u64>,
 }
 
 impl BlobStore {
@@ -262,7 +272,8 @@ impl BlobStore {
         let path = self.shared.path(tenant, digest);
         fs::remove_file(&path).map_err(failed("remove", &path))?;
         if let Some(used) = usage.get_mut(tenant) {
-            *used = used.saturating_sub(length);
+            used.bytes = used.bytes.saturating_sub(length);
+            used.blobs.remove(&digest);
         }
         drop(usage);
         sync_folder(&self.shared.folder(tenant))?;
@@ -271,7 +282,14 @@ impl BlobStore {
 
     /// Bytes that count against this tenant's quota: stored, and being written.
     pub fn usage(&self, tenant: &TenantName) -> u64 {
-        self.shared.usage().get(tenant).copied().unwrap_or(0)
+        self.shared.usage().get(tenant).map_or(0, |used| used.bytes)
+    }
+
+    /// This tenant's complete blobs and their lengths, in no order. Asks no disk.
+    pub fn list(&self, tenant: &TenantName) -> Vec<([u8; 32], u64)> {
+        let usage = self.shared.usage();
+        let blobs = usage.get(tenant).into_iter().flat_map(|used| &used.blobs);
+        blobs.map(|(&digest, &length)| (digest, length)).collect()
     }
 }
 
@@ -323,7 +341,7 @@ impl BlobWriter {
 
         let folder = self.shared.folder(&self.tenant);
         make_folder(&folder)?;
-        let usage = self.shared.usage();
+        let mut usage = self.shared.usage();
         match self.shared.open(&self.tenant, self.digest) {
             Ok(_) => {
                 drop(usage);
@@ -338,6 +356,8 @@ impl BlobWriter {
         fs::rename(&self.path, &path).map_err(failed("name", &path))?;
         // From here on the bytes belong to the stored blob and not to this writer.
         self.reserved = 0;
+        let used = usage.entry(self.tenant.clone()).or_default();
+        used.blobs.insert(self.digest, self.written);
         drop(usage);
         sync_folder(&folder)?;
         sync_folder(&self.shared.tenants)?;
@@ -379,7 +399,7 @@ impl Deref for MappedBlob {
 }
 
 impl Shared {
-    fn usage(&self) -> MutexGuard<'_, HashMap<TenantName, u64>> {
+    fn usage(&self) -> MutexGuard<'_, HashMap<TenantName, Usage>> {
         // The map is changed by single assignments, so it is whole even if a holder panicked.
         self.usage.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -438,7 +458,7 @@ impl Shared {
     fn reserve(&self, tenant: &TenantName, wanted: u64) -> Result<(), BlobError> {
         let max = self.limits.tenant_bytes_max;
         let mut usage = self.usage();
-        let used = usage.entry(tenant.clone()).or_default();
+        let used = &mut usage.entry(tenant.clone()).or_default().bytes;
         match used.checked_add(wanted) {
             Some(sum) if sum <= max => {
                 *used = sum;
@@ -454,7 +474,7 @@ impl Shared {
 
     fn release(&self, tenant: &TenantName, bytes: u64) {
         if let Some(used) = self.usage().get_mut(tenant) {
-            *used = used.saturating_sub(bytes);
+            used.bytes = used.bytes.saturating_sub(bytes);
         }
     }
 }
@@ -505,8 +525,8 @@ fn sweep(incoming: &Path) -> Result<(), BlobError> {
     Ok(())
 }
 
-/// Sums up what each tenant has stored.
-fn measure(tenants: &Path) -> Result<HashMap<TenantName, u64>, BlobError> {
+/// Sees what each tenant has stored.
+fn measure(tenants: &Path) -> Result<HashMap<TenantName, Usage>, BlobError> {
     let mut usage = HashMap::new();
     for entry in fs::read_dir(tenants).map_err(failed("read", tenants))? {
         let entry = entry.map_err(failed("read", tenants))?;
@@ -523,7 +543,7 @@ fn measure(tenants: &Path) -> Result<HashMap<TenantName, u64>, BlobError> {
         {
             return Err(foreign(&folder, "a folder"));
         }
-        let mut sum = 0_u64;
+        let mut used = Usage::default();
         for blob in fs::read_dir(&folder).map_err(failed("read", &folder))? {
             let blob = blob.map_err(failed("read", &folder))?;
             let path = blob.path();
@@ -532,9 +552,15 @@ fn measure(tenants: &Path) -> Result<HashMap<TenantName, u64>, BlobError> {
             if !metadata.is_file() {
                 return Err(foreign(&path, "a regular file"));
             }
-            sum = sum.saturating_add(metadata.len());
+            used.bytes = used.bytes.saturating_add(metadata.len());
+            // A file of another name counts, and nobody can ask for it.
+            let mut digest = [0; 32];
+            let name = blob.file_name();
+            if hex::decode_to_slice(name.as_encoded_bytes(), &mut digest).is_ok() {
+                used.blobs.insert(digest, metadata.len());
+            }
         }
-        usage.insert(tenant, sum);
+        usage.insert(tenant, used);
     }
     Ok(usage)
 }

@@ -7,7 +7,10 @@
 //!
 //! The file is in WAL mode with `synchronous=FULL`: what a call has returned survives a power cut.
 //! The schema has a version (`user_version`), and the file an owner (`application_id`); a file of a
-//! newer version or of another program is refused and not touched.
+//! newer version or of another program is refused and not touched. One of an older version is brought up
+//! to date when it is opened, in one transaction.
+//!
+//! Beside the circuits the file keeps what tenants have given back: see [`crate::releases`].
 
 use std::fs::OpenOptions;
 use std::io;
@@ -23,7 +26,7 @@ use crate::TenantName;
 /// The table.
 #[derive(Debug)]
 pub struct Circuits {
-    connection: Connection,
+    pub(crate) connection: Connection,
 }
 
 /// One registered circuit.
@@ -55,6 +58,10 @@ pub struct CircuitRow {
     pub state: State,
     /// Why it failed.
     pub failure: Option<String>,
+    /// Where the key can be read again.
+    pub source: Option<String>,
+    /// While the key is given back: its verification key, as the caller writes it.
+    pub released: Option<String>,
 }
 
 /// How much of a key was to be checked.
@@ -80,10 +87,18 @@ pub enum State {
 /// A change of where a circuit stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// The check was begun, again.
-    Checking,
-    /// Proofs can be made; with the time at which a full check was passed, if one was made now. A
-    /// time that is already there is kept.
+    /// The check was begun, again, as the circuit is registered now.
+    Checking {
+        /// What becomes [`CircuitRow::source`].
+        source: Option<String>,
+    },
+    /// The key is given back, and will be read again.
+    Released {
+        /// What becomes [`CircuitRow::released`].
+        verification_key: String,
+    },
+    /// Proofs can be made, and the key is there; with the time at which a full check was passed, if one
+    /// was made now. A time that is already there is kept.
     Ready {
         /// Seconds of Unix time.
         checked_at: Option<u64>,
@@ -171,8 +186,13 @@ impl Circuits {
         }
         connection.execute_batch("PRAGMA synchronous = FULL")?;
         let transaction = connection.transaction()?;
-        if version(&transaction)? == 0 {
-            transaction.execute_batch(SCHEMA)?;
+        let old = version(&transaction)?;
+        if old < VERSION {
+            // No version is below zero: those are refused as foreign.
+            let done = usize::try_from(old).unwrap_or(0);
+            for step in &STEPS[done..] {
+                transaction.execute_batch(step)?;
+            }
             transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
             transaction.pragma_update(None, "user_version", VERSION)?;
         }
@@ -184,9 +204,9 @@ impl Circuits {
     pub fn insert(&mut self, row: &CircuitRow) -> Result<bool, CircuitsError> {
         let added = self.connection.execute(
             "INSERT INTO circuits (tenant, digest, name, curve, domain_size, public_count, wires,
-                bytes, development, check_level, checked_at, state, failure)
+                bytes, development, check_level, checked_at, state, failure, source, released)
              VALUES (:tenant, :digest, :name, :curve, :domain_size, :public_count, :wires,
-                :bytes, :development, :check_level, :checked_at, :state, :failure)
+                :bytes, :development, :check_level, :checked_at, :state, :failure, :source, :released)
              ON CONFLICT (tenant, digest) DO NOTHING",
             named_params! {
                 ":tenant": row.tenant.as_str(),
@@ -202,6 +222,8 @@ impl Circuits {
                 ":checked_at": checked_at(row.checked_at)?,
                 ":state": row.state,
                 ":failure": row.failure,
+                ":source": row.source,
+                ":released": row.released,
             },
         )?;
         Ok(added == 1)
@@ -214,15 +236,33 @@ impl Circuits {
         digest: [u8; 32],
         change: &Change,
     ) -> Result<bool, CircuitsError> {
-        let (state, time, failure) = match change {
-            Change::Checking => (State::Checking, None, None),
-            Change::Ready { checked_at } => (State::Ready, *checked_at, None),
-            Change::Failed { failure } => (State::Failed, None, Some(failure.as_str())),
+        let (state, time, failure, released) = match change {
+            Change::Checking { .. } => (State::Checking, None, None, None),
+            Change::Ready { checked_at } => (State::Ready, *checked_at, None, None),
+            Change::Released { verification_key } => {
+                (State::Ready, None, None, Some(verification_key.as_str()))
+            }
+            Change::Failed { failure } => (State::Failed, None, Some(failure.as_str()), None),
         };
+        let source = match change {
+            Change::Checking { source } => Some(source.as_deref()),
+            _ => None,
+        };
+        let time = checked_at(time)?;
         let changed = self.connection.execute(
-            "UPDATE circuits SET state = ?3, checked_at = coalesce(?4, checked_at), failure = ?5
+            "UPDATE circuits SET state = ?3, checked_at = coalesce(?4, checked_at), failure = ?5,
+                released = ?6, source = iif(?7, ?8, source)
              WHERE tenant = ?1 AND digest = ?2",
-            params![tenant.as_str(), digest, state, checked_at(time)?, failure],
+            params![
+                tenant.as_str(),
+                digest,
+                state,
+                time,
+                failure,
+                released,
+                source.is_some(),
+                source.flatten()
+            ],
         )?;
         Ok(changed == 1)
     }
@@ -318,7 +358,7 @@ fn check_owner(connection: &Connection, path: &Path) -> Result<(), CircuitsError
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     let got = version(connection)?;
     let fresh = owner == 0 && got == 0 && tables == 0;
-    if !fresh && owner != APPLICATION_ID {
+    if !fresh && (owner != APPLICATION_ID || got < 1) {
         return Err(CircuitsError::Foreign {
             path: path.to_owned(),
         });
@@ -354,10 +394,12 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<CircuitRow> {
             .map(i64::cast_unsigned),
         state: row.get("state")?,
         failure: row.get("failure")?,
+        source: row.get("source")?,
+        released: row.get("released")?,
     })
 }
 
-fn read_tenant(row: &Row<'_>) -> rusqlite::Result<TenantName> {
+pub(crate) fn read_tenant(row: &Row<'_>) -> rusqlite::Result<TenantName> {
     let column = row.as_ref().column_index("tenant")?;
     let text: String = row.get(column)?;
     text.parse().map_err(|error| {
@@ -367,11 +409,11 @@ fn read_tenant(row: &Row<'_>) -> rusqlite::Result<TenantName> {
 }
 
 /// The table's checks keep these columns from being negative.
-fn unsigned(row: &Row<'_>, column: &'static str) -> rusqlite::Result<u64> {
+pub(crate) fn unsigned(row: &Row<'_>, column: &'static str) -> rusqlite::Result<u64> {
     row.get::<_, i64>(column).map(i64::cast_unsigned)
 }
 
-fn signed(column: &'static str, got: u64) -> Result<i64, CircuitsError> {
+pub(crate) fn signed(column: &'static str, got: u64) -> Result<i64, CircuitsError> {
     i64::try_from(got).map_err(|_| CircuitsError::Number { column, got })
 }
 
@@ -380,12 +422,15 @@ fn checked_at(time: Option<u64>) -> Result<Option<i64>, CircuitsError> {
 }
 
 /// The version that is written, and the newest that is read.
-const VERSION: i64 = 1;
+const VERSION: i64 = STEPS.len() as i64;
+
+/// What makes each version of the one before.
+const STEPS: [&str; 2] = [CIRCUITS, crate::releases::TABLE];
 
 /// "CALD" in ASCII.
 const APPLICATION_ID: i64 = 0x4341_4c44;
 
-const SCHEMA: &str = "
+const CIRCUITS: &str = "
 CREATE TABLE circuits (
     tenant       TEXT    NOT NULL CHECK (length(tenant) BETWEEN 1 AND 64),
     digest       BLOB    NOT NULL CHECK (length(digest) = 32),

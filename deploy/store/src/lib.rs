@@ -1,7 +1,8 @@
 //! What outlives a `calderad`: bytes in, bytes out, and a table of what they are.
 //!
 //! - [`blob`] keeps keys and witnesses as files, named by tenant and digest, and maps them;
-//! - [`circuits`] keeps the list of registered circuits in SQLite.
+//! - [`circuits`] keeps the list of registered circuits in SQLite;
+//! - [`releases`] keeps, in the same file, what tenants have given back.
 //!
 //! Neither knows what a proof is. Calls block on the disk, so they are made from the store's own
 //! thread and never from one that a deadline waits for. All of it assumes a local file system whose
@@ -11,6 +12,7 @@
 
 pub mod blob;
 pub mod circuits;
+pub mod releases;
 
 use std::fmt;
 use std::str::FromStr;

@@ -114,6 +114,7 @@ fn another_tenant_has_nothing_of_it() {
     assert_eq!(world.store.length(&world.bob, digest(bytes)).unwrap(), None);
     assert!(!world.store.remove(&world.bob, digest(bytes)).unwrap());
     assert_eq!(world.store.usage(&world.bob), 0);
+    assert_eq!(world.store.list(&world.bob), []);
     // Storing the same content tells nothing either: for this tenant it is new.
     assert_eq!(
         put(&world.store, &world.bob, bytes).unwrap(),
@@ -234,6 +235,8 @@ fn storing_again_costs_nothing() {
         );
     }
     assert_eq!(world.store.usage(&world.alice), 700);
+    let listed = world.store.list(&world.alice);
+    assert_eq!(listed, [(digest(&[1; 700]), 700)]);
     assert_eq!(world.files().len(), 1);
 }
 
@@ -263,6 +266,7 @@ fn a_restart_sweeps_what_was_not_finished_and_counts_what_was() {
         0
     );
     assert_eq!(store.usage(&alice), 4);
+    assert_eq!(store.list(&alice), [(digest(b"kept"), 4)]);
     assert_eq!(&*store.open_blob(&alice, digest(b"kept")).unwrap(), b"kept");
     assert_eq!(store.length(&alice, digest(b"lost")).unwrap(), None);
 }
@@ -317,6 +321,7 @@ fn what_is_mapped_outlives_its_removal() {
     assert!(world.store.remove(&world.alice, digest(&[7; 900])).unwrap());
     assert!(!world.store.remove(&world.alice, digest(&[7; 900])).unwrap());
     assert!(blob.iter().all(|byte| *byte == 7));
+    assert_eq!(world.store.list(&world.alice), []);
     assert_eq!(world.files(), Vec::<PathBuf>::new());
 }
 

@@ -28,6 +28,8 @@ fn row(name: &str, digest: u8) -> CircuitRow {
         checked_at: None,
         state: State::Checking,
         failure: None,
+        source: Some("/srv/keys/semaphore-32.zkey".to_owned()),
+        released: None,
     }
 }
 
@@ -72,11 +74,24 @@ fn a_restart_knows_the_circuits_and_their_checks() {
         [first.clone(), row("alice", 2), of_bob]
     );
     // Getting ready again without a check keeps the time of the one that was made.
-    for change in [Change::Checking, Change::Ready { checked_at: None }] {
+    let again = Change::Checking {
+        source: first.source.clone(),
+    };
+    for change in [again, Change::Ready { checked_at: None }] {
         assert!(table.set_state(&tenant("alice"), [1; 32], &change).unwrap());
     }
     let found = table.find(&tenant("alice"), [1; 32]).unwrap();
-    assert_eq!(found, Some(first));
+    assert_eq!(found, Some(first.clone()));
+    // Registered again, it has the source that was named then.
+    let again = Change::Checking { source: None };
+    assert!(table.set_state(&tenant("alice"), [1; 32], &again).unwrap());
+    let found = table.find(&tenant("alice"), [1; 32]).unwrap();
+    let elsewhere = CircuitRow {
+        source: None,
+        state: State::Checking,
+        ..first
+    };
+    assert_eq!(found, Some(elsewhere));
 }
 
 #[test]
@@ -87,7 +102,8 @@ fn a_tenant_reaches_its_own_rows_only() {
     let bob = tenant("bob");
     assert_eq!(table.find(&bob, [1; 32]).unwrap(), None);
     assert_eq!(table.list(&bob).unwrap(), []);
-    assert!(!table.set_state(&bob, [1; 32], &Change::Checking).unwrap());
+    let again = Change::Checking { source: None };
+    assert!(!table.set_state(&bob, [1; 32], &again).unwrap());
     assert!(!table.remove(&bob, [1; 32]).unwrap());
     assert!(table.remove(&tenant("alice"), [1; 32]).unwrap());
     assert!(!table.remove(&tenant("alice"), [1; 32]).unwrap());
@@ -157,12 +173,12 @@ fn a_newer_version_is_refused_and_left_alone() {
     let (_folder, path) = file();
     drop(Circuits::open(&path).unwrap());
     let newer = Connection::open(&path).unwrap();
-    newer.pragma_update(None, "user_version", 2).unwrap();
+    newer.pragma_update(None, "user_version", 3).unwrap();
     drop(newer);
     let error = refused(&path);
     assert!(matches!(
         error,
-        CircuitsError::TooNew { max: 1, got: 2, .. }
+        CircuitsError::TooNew { max: 2, got: 3, .. }
     ));
     assert!(error.to_string().contains("written by a newer one"));
 }

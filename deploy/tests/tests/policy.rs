@@ -21,6 +21,11 @@ fn a_policy_file_is_checked() {
     let document: Value = serde_json::from_str(&document).expect("JSON");
     assert_eq!(document["classes"][0]["name"], "financial");
     assert_eq!(document["classes"][0]["guaranteePercent"], json!(40.0));
+    assert_eq!(document["classes"][0]["giveBack"], Value::Null);
+    assert_eq!(
+        document["classes"][3]["giveBack"]["heldPercent"],
+        json!(80.0)
+    );
 
     let folder = tempfile::tempdir().expect("a folder");
     let damaged = folder.path().join("policy.toml");
@@ -61,8 +66,21 @@ fn a_peak_is_announced_from_the_command_line() {
     assert!(run.stdout.contains("demandDuration"), "{run}");
     let answer = demand(&["0"]).expect_success();
     assert!(answer.contains("\"units\": 0"), "{answer}");
-    // Neither command guesses who asks.
+    // It holds nothing, and has ten minutes until it would give back what it holds.
+    let held = run_caldera(["--json", "pool", "storage"].iter().chain(&connection));
+    let held: Value = serde_json::from_str(&held.expect_success()).expect("JSON");
+    assert_eq!(held["tenants"][0]["tenant"], "plaza", "{held}");
+    let due = held["tenants"][0]["dueMs"].as_f64().expect("a number");
+    assert!(due > 0.0 && due <= 600_000.0, "{held}");
+    assert_eq!(held["releases"], json!([]));
+    let shown = run_caldera(["pool", "storage"].iter().chain(&connection)).expect_success();
+    assert!(
+        shown.contains("plaza") && shown.contains("if quiet"),
+        "{shown}"
+    );
+    // No command guesses who asks.
     run_caldera(["pool"]).expect_code(2);
+    run_caldera(["pool", "storage"]).expect_code(2);
     run_caldera(["pool", "demand", "1"]).expect_code(2);
     assert_eq!(service.stop(), Some(0));
 }

@@ -20,12 +20,16 @@
 //! [`Build`] makes tables for several sets within a number of bytes, which it spends where most
 //! time is saved for each; lanes are sets. Tables take effect for plans made later, and plans that
 //! use tables keep them alive, so tables may come and go at any moment.
+//!
+//! Each table is a mapping of its own and not a piece of the heap: a heap keeps what is freed in it
+//! for whoever allocates next, and tables are given up so that the box has their memory.
 
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use memmap2::MmapMut;
 
 use crate::curve::accumulate::{Adder, Doubler, NEGATIVE, Slot, Sources};
 use crate::curve::{Affine, Bls12_381, Bn254, Coordinate, Curve};
@@ -201,7 +205,7 @@ pub(crate) struct Tables {
     /// Bits that a level spans.
     level_bits: u32,
     /// Level 1 and those above it, each as many points as there are bases.
-    levels: Vec<Vec<u8>>,
+    levels: Vec<MmapMut>,
     groups: Option<Groups>,
 }
 
@@ -229,7 +233,7 @@ impl Tables {
             .groups
             .as_ref()
             .map_or(0, |groups| groups.sums.len() + size_of_val(&*groups.places));
-        self.levels.iter().map(Vec::len).sum::<usize>() + groups
+        self.levels.iter().map(|level| level.len()).sum::<usize>() + groups
     }
 }
 
@@ -250,7 +254,7 @@ pub(crate) struct Groups {
     /// The bases in groups, in order; emptied when the sums have been made.
     members: Vec<u32>,
     /// 2^size - 1 points for each group, that of subset m at m - 1.
-    sums: Vec<u8>,
+    sums: MmapMut,
 }
 
 const NO_GROUP: u32 = u32::MAX;
@@ -541,16 +545,11 @@ impl Making {
 }
 
 /// Zero bytes, or the error that there is no room.
-fn zeros(len: usize) -> Result<Vec<u8>, DeviceError> {
-    let mut bytes = Vec::new();
-    bytes
-        .try_reserve_exact(len)
-        .map_err(|_| DeviceError::Memory {
-            what: "tables",
-            bytes: len,
-        })?;
-    bytes.resize(len, 0);
-    Ok(bytes)
+fn zeros(len: usize) -> Result<MmapMut, DeviceError> {
+    MmapMut::map_anon(len).map_err(|_| DeviceError::Memory {
+        what: "tables",
+        bytes: len,
+    })
 }
 
 /// A [`Worker`] of any group.

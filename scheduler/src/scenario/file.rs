@@ -5,7 +5,7 @@
 //! its unit at the end (`ageing_max_ms`). Nothing is guessed: an unknown key is refused, for a
 //! misspelt bound that is silently ignored is found on the day it was needed, and so is a number
 //! that is a string. `value` and `guarantee_percent` must be said of every class; what else is left
-//! out is as in [`Class::plain`], and limits that are left out are [`Limits::STANDARD`].
+//! out is as in [`Class::plain`] and [`GiveBack::PLAIN`], and limits that are left out are [`Limits::STANDARD`].
 //!
 //! A refusal names the key and the reason. What is wrong with the form has a line too; what is
 //! wrong with the sense (guarantees that sum to more than the box) need not have one.
@@ -21,7 +21,8 @@ use thiserror::Error;
 use toml::Spanned;
 
 use super::{
-    Arrivals, Class, Limits, Marks, Peak, Policy, PolicyError, Share, SlackMarks, TimeOfDay, Window,
+    Arrivals, Class, GiveBack, Limits, Marks, Peak, Policy, PolicyError, Share, SlackMarks,
+    TimeOfDay, Window,
 };
 use crate::Nanos;
 
@@ -101,6 +102,16 @@ struct RawClass {
     peak: Option<RawPeak>,
     #[serde(default)]
     off_peak: Vec<RawWindow>,
+    give_back: Option<RawGiveBack>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawGiveBack {
+    held_percent: Option<Percent>,
+    quiet_ms: Option<u64>,
+    jobs: Option<u32>,
+    arrivals: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -145,7 +156,7 @@ struct RawWindow {
     value: u32,
 }
 
-/// Hundredths of the box, with at most four digits after the point.
+/// Hundredths of the box, or of what is held, with at most four digits after the point.
 struct Percent(Share);
 
 impl RawLimits {
@@ -182,6 +193,7 @@ impl RawClass {
             declared_patience: millis(self.declared_patience_ms, plain.declared_patience),
             peak: self.peak.map(RawPeak::peak),
             off_peak: self.off_peak.into_iter().map(RawWindow::window).collect(),
+            give_back: self.give_back.map(RawGiveBack::give_back),
             name: plain.name,
         }
     }
@@ -204,6 +216,18 @@ impl RawPeak {
                 low: Nanos::from_millis(it.low_ms),
             }),
             hold: Nanos::from_millis(self.hold_ms),
+        }
+    }
+}
+
+impl RawGiveBack {
+    fn give_back(self) -> GiveBack {
+        let plain = GiveBack::PLAIN;
+        GiveBack {
+            share: self.held_percent.map_or(plain.share, |it| it.0),
+            quiet: self.quiet_ms.map_or(plain.quiet, Nanos::from_millis),
+            jobs: self.jobs.unwrap_or(plain.jobs),
+            arrivals: self.arrivals.unwrap_or(plain.arrivals),
         }
     }
 }

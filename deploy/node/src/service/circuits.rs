@@ -10,7 +10,7 @@ use caldera_rpc::methods::{
 };
 use caldera_scheduler::arbiter;
 use caldera_scheduler::queue::Work;
-use caldera_scheduler::{Nanos, TenantId};
+use caldera_scheduler::{JobId, Nanos, TenantId};
 use caldera_store::circuits::{Change, Check, CircuitRow, State};
 use serde_json::Value;
 
@@ -18,19 +18,38 @@ use super::{Flow, Question, Service, value};
 use crate::arbiter_thread::Command;
 use crate::clerk::Task;
 use crate::clock::unix_time;
-use crate::registrar::Examination;
+use crate::registrar::{Examination, Request};
 use crate::tables;
 
 /// A circuit of one tenant.
 pub(super) struct Circuit {
     pub(super) row: CircuitRow,
-    /// There when it is ready.
-    pub(super) key: Option<Arc<ProvingKey>>,
+    /// There when it is ready, unless it is away.
+    key: Option<Arc<ProvingKey>>,
+    /// The verification key as it is shown, once it is known.
+    verification_key: Option<String>,
+    /// Where the key is while it is given back.
+    pub(super) away: Option<Away>,
+    /// Jobs that wait for the key to be read again.
+    waiting: Vec<JobId>,
     failure: Option<JobError>,
     /// Whether it was registered before this process began.
     restored: bool,
     /// Core time of a proof: guessed from the size, then learnt from each proof.
     core: Nanos,
+    /// The same, and nothing that was guessed: by this a deadline is refused.
+    measured: Option<Nanos>,
+}
+
+/// What has become of a key that is given back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Away {
+    /// Its file may be there still.
+    Leaving,
+    /// It is not there.
+    Gone,
+    /// It is being read.
+    Returning,
 }
 
 impl Service {
@@ -51,6 +70,13 @@ impl Service {
                 (State::Failed, Some(failure)) => {
                     let key = (tenant, Digest(row.digest));
                     self.circuits.insert(key, Circuit::new(row, Some(failure)));
+                }
+                (State::Ready, _) if row.released.is_some() => {
+                    let key = (tenant, Digest(row.digest));
+                    let mut circuit = Circuit::new(row, None);
+                    circuit.verification_key = circuit.row.released.take();
+                    circuit.away = Some(Away::Gone);
+                    self.circuits.insert(key, circuit);
                 }
                 (state, _) => {
                     let full = state != State::Ready && row.check == Check::Full;
@@ -73,7 +99,7 @@ impl Service {
             return Err(RpcError::Stopping);
         }
         if let Some(circuit) = self.circuits.get(&(tenant, request.zkey))
-            && circuit.failure.is_none()
+            && circuit.state() != CircuitState::Failed
         {
             return Ok(Flow::Done(value(&circuit.info()?)?));
         }
@@ -107,7 +133,7 @@ impl Service {
             let begun = self
                 .circuits
                 .get(&key)
-                .is_some_and(|it| it.failure.is_none());
+                .is_some_and(|it| it.state() != CircuitState::Failed);
             if !begun {
                 let full = row.check == Check::Full;
                 self.examine(tenant, row, full);
@@ -123,13 +149,8 @@ impl Service {
     }
 
     fn examine(&mut self, tenant: TenantId, row: CircuitRow, full: bool) {
-        let examination = Examination {
-            tenant,
-            tenant_name: row.tenant.clone(),
-            circuit: Digest(row.digest),
-            full,
-        };
-        let failure = match self.parts.registrar.send(examination) {
+        let request = examination(tenant, &row, full);
+        let failure = match self.parts.registrar.send(request) {
             Ok(()) => None,
             Err(_) => Some(job_error(&RpcError::Internal)),
         };
@@ -150,11 +171,26 @@ impl Service {
         };
         let change = match result {
             Ok(key) => {
+                it.verification_key = Some(key.verification_key().print());
+                for job in std::mem::take(&mut it.waiting) {
+                    self.parts.preparations.bring(job, &key);
+                }
                 it.key = Some(key);
+                (it.away, it.failure) = (None, None);
                 it.row.state = State::Ready;
                 Change::Ready {
                     checked_at: checked.then(|| unix_time().as_secs()),
                 }
+            }
+            Err(error) if it.away.is_some() => {
+                tracing::warn!(tenant = %it.row.tenant, %circuit, %error, "key not read again");
+                // The next job tries again.
+                it.away = Some(Away::Gone);
+                it.failure = Some(job_error(&error));
+                for job in std::mem::take(&mut it.waiting) {
+                    self.fail(job, error.clone());
+                }
+                return;
             }
             Err(error) => {
                 tracing::warn!(tenant = %it.row.tenant, %circuit, %error, "key refused");
@@ -225,7 +261,8 @@ impl Service {
         tenant: TenantId,
         request: EstimateProof,
     ) -> Result<Flow, RpcError> {
-        let (_, work) = self.ready_circuit(tenant, request.circuit)?;
+        let it = self.ready_circuit(tenant, request.circuit)?;
+        let work = self.work(it.core);
         let ticket = self.ticket();
         self.command(Command::Estimate {
             ticket,
@@ -253,25 +290,51 @@ impl Service {
         }
     }
 
-    /// The key of a circuit that can be proved with, and what a proof is expected to cost.
+    /// A circuit that can be proved with.
     pub(super) fn ready_circuit(
         &self,
         tenant: TenantId,
         circuit: Digest,
-    ) -> Result<(Arc<ProvingKey>, Work), RpcError> {
+    ) -> Result<&Circuit, RpcError> {
         let it = self
             .circuits
             .get(&(tenant, circuit))
             .ok_or(RpcError::CircuitUnknown { circuit })?;
-        let key = it.key.as_ref().ok_or(RpcError::CircuitNotReady {
-            circuit,
-            state: it.state(),
-        })?;
-        let work = Work {
-            core: it.core,
+        match it.state() {
+            CircuitState::Ready => Ok(it),
+            state => Err(RpcError::CircuitNotReady { circuit, state }),
+        }
+    }
+
+    /// What a proof of so much core time asks of the box.
+    pub(super) fn work(&self, core: Nanos) -> Work {
+        Work {
+            core,
             parallelism: u32::try_from(self.parts.units.len()).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// A job has to wait for its key.
+    pub(super) fn await_key(&mut self, tenant: TenantId, circuit: Digest, job: JobId) {
+        if let Some(it) = self.circuits.get_mut(&(tenant, circuit)) {
+            it.waiting.push(job);
+            self.bring_back(tenant, circuit);
+        }
+    }
+
+    /// Has a key read again, if it is gone and somebody waits for it.
+    pub(super) fn bring_back(&mut self, tenant: TenantId, circuit: Digest) {
+        let Some(it) = self.circuits.get_mut(&(tenant, circuit)) else {
+            return;
         };
-        Ok((Arc::clone(key), work))
+        if it.away != Some(Away::Gone) || it.waiting.is_empty() {
+            return;
+        }
+        it.away = Some(Away::Returning);
+        let request = examination(tenant, &it.row, false);
+        if self.parts.registrar.send(request).is_err() {
+            tracing::error!("the registrar has ended");
+        }
     }
 
     /// Learns from a proof what one costs, and lets its key have tables.
@@ -279,7 +342,9 @@ impl Service {
         if let Some(it) = self.circuits.get_mut(&(tenant, circuit)) {
             // Proofs of one circuit differ little; a quarter of the newest follows a change
             // within a few proofs and does not jump at one outlier.
-            it.core = Nanos(it.core.0 / 4 * 3 + core.0 / 4);
+            let learnt = |known: Nanos| Nanos(known.0 / 4 * 3 + core.0 / 4);
+            it.measured = Some(it.measured.map_or(core, learnt));
+            it.core = learnt(it.core);
             if let Some(key) = &it.key {
                 // Without a maker the box is stopping.
                 let _ = self.parts.tables.send(tables::Request::Proved {
@@ -298,16 +363,48 @@ impl Circuit {
             core: Nanos(row.domain_size.saturating_mul(NS_A_POINT)),
             row,
             key: None,
+            verification_key: None,
+            away: None,
+            waiting: Vec::new(),
             failure,
             restored: false,
+            measured: None,
         }
     }
 
+    /// The key, if it is there.
+    pub(super) fn key(&self) -> Option<Arc<ProvingKey>> {
+        self.key.clone()
+    }
+
+    /// What a proof costs: as it was measured, if it was, and else as it is guessed. Where a deadline is
+    /// asked for nothing is guessed, for nobody should be refused for what nobody knows.
+    pub(super) fn cost(&self, deadline: bool) -> Nanos {
+        let guess = if deadline { Nanos::ZERO } else { self.core };
+        self.measured.unwrap_or(guess)
+    }
+
+    /// Whether its key is loaded, or only on its way; `None` where there is none to be had.
+    pub(super) fn is_loaded(&self) -> Option<bool> {
+        match (&self.key, self.away, &self.failure) {
+            (Some(_), ..) => Some(true),
+            (None, Some(Away::Gone), _) | (None, None, Some(_)) => None,
+            (None, Some(Away::Leaving | Away::Returning), _) | (None, None, None) => Some(false),
+        }
+    }
+
+    /// Lets go of the key; the verification key, which stays known.
+    pub(super) fn let_go(&mut self) -> String {
+        self.key = None;
+        self.away = Some(Away::Leaving);
+        self.verification_key.clone().unwrap_or_default()
+    }
+
     pub(super) fn state(&self) -> CircuitState {
-        match (&self.key, &self.failure) {
-            (Some(_), _) => CircuitState::Ready,
-            (None, None) => CircuitState::Checking,
-            (None, Some(_)) => CircuitState::Failed,
+        match (&self.key, self.away, &self.failure) {
+            (Some(_), ..) | (_, Some(_), _) => CircuitState::Ready,
+            (None, None, None) => CircuitState::Checking,
+            (None, None, Some(_)) => CircuitState::Failed,
         }
     }
 
@@ -317,13 +414,11 @@ impl Circuit {
     }
 
     pub(super) fn info(&self) -> Result<CircuitInfo, RpcError> {
-        let verification_key = match &self.key {
-            Some(key) => Some(
-                serde_json::from_str::<Value>(&key.verification_key().print())
-                    .map_err(|_| RpcError::Internal)?,
-            ),
-            None => None,
-        };
+        let verification_key = self.verification_key.as_deref();
+        let verification_key = verification_key
+            .map(serde_json::from_str::<Value>)
+            .transpose()
+            .map_err(|_| RpcError::Internal)?;
         let curve = [CurveName::Bn128, CurveName::Bls12381]
             .into_iter()
             .find(|curve| curve.to_string() == self.row.curve)
@@ -337,11 +432,24 @@ impl Circuit {
             wires: self.row.wires,
             bytes: self.row.bytes,
             state: self.state(),
+            resident: self.key.is_some(),
+            source: self.row.source.clone(),
             error: self.failure.clone(),
             development: self.row.development,
             verification_key,
         })
     }
+}
+
+/// To lay out a key of the list.
+fn examination(tenant: TenantId, row: &CircuitRow, full: bool) -> Request {
+    Request::Examine(Examination {
+        tenant,
+        tenant_name: row.tenant.clone(),
+        circuit: Digest(row.digest),
+        full,
+        source: row.source.clone().map(|source| (row.bytes, source)),
+    })
 }
 
 /// An error as a status shows it.

@@ -10,17 +10,17 @@
 //! the one who submits and not found out afterwards. Whoever ends a prepared job first (a worker
 //! with its last quantum, or a cancellation) settles how it ended; the other finds it ended.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Weak};
+use std::collections::HashSet;
+use std::sync::Arc;
 
-use caldera_prover::groth16::{ProveError, ProvingKey, solidity};
+use caldera_prover::groth16::{ProveError, solidity};
 use caldera_rpc::error::{Full, RpcError};
 use caldera_rpc::methods::{
     CoreShare, Digest, JobName, JobQuery, JobResult, JobState, JobStatus, StageTiming, Submit,
     Timings,
 };
 use caldera_scheduler::arbiter::Outcome;
-use caldera_scheduler::queue::{Refusal, Work};
+use caldera_scheduler::queue::Refusal;
 use caldera_scheduler::{JobId, Nanos, TenantId};
 use serde_json::Value;
 
@@ -67,15 +67,15 @@ struct Done {
     timings: Timings,
 }
 
-/// What the proofs of circuits have cost, and nothing that was guessed: by this a deadline is
-/// refused.
+/// What the jobs of a tenant that are known make of its circuits and blobs.
 #[derive(Default)]
-pub(super) struct Costs(HashMap<(TenantId, Digest), Cost>);
-
-struct Cost {
-    /// The key that was measured: a circuit that is registered anew begins anew.
-    key: Weak<ProvingKey>,
-    core: Nanos,
+pub(super) struct Uses {
+    /// Circuits of unfinished jobs.
+    pub(super) circuits: HashSet<Digest>,
+    /// Witnesses of unfinished jobs.
+    pub(super) witnesses: HashSet<Digest>,
+    /// Witnesses that have been proved.
+    pub(super) proved: HashSet<Digest>,
 }
 
 impl Service {
@@ -93,19 +93,15 @@ impl Service {
         if self.stopping {
             return Err(RpcError::Stopping);
         }
-        let (key, guess) = self.ready_circuit(tenant, request.circuit)?;
-        let core = match self.costs.of(tenant, request.circuit, &key) {
-            Some(core) => core,
-            // Nobody knows, so nobody is refused for it.
-            None if request.deadline_ms.is_some() => Nanos::ZERO,
-            None => guess.core,
-        };
-        let work = Work { core, ..guess };
+        let circuit = self.ready_circuit(tenant, request.circuit)?;
+        let key = circuit.key();
+        let work = self.work(circuit.cost(request.deadline_ms.is_some()));
         let tenant_name = self.tenant(tenant).name.clone();
         let witness = self.parts.blobs.length(&tenant_name, request.witness.0);
+        let leaves = self.removing.contains(&(tenant, request.witness));
         match witness {
-            Ok(Some(_)) => {}
-            Ok(None) => {
+            Ok(Some(_)) if !leaves => {}
+            Ok(_) => {
                 return Err(RpcError::BlobUnknown {
                     digest: request.witness,
                 });
@@ -120,6 +116,7 @@ impl Service {
         let deadline = request
             .deadline_ms
             .map(|ms| received.plus(Nanos::from_millis(ms)));
+        let away = key.is_none().then_some(request.circuit);
         self.parts.preparations.leave(
             job,
             Preparation {
@@ -162,6 +159,10 @@ impl Service {
                 waiting: vec![ticket],
             },
         );
+        self.tenants[tenant.0 as usize].watch.begin();
+        if let Some(circuit) = away {
+            self.await_key(tenant, circuit, job);
+        }
         Ok(Flow::Wait(ticket, Question::Call))
     }
 
@@ -198,6 +199,10 @@ impl Service {
         let Some(entry) = self.jobs.remove(&job) else {
             return;
         };
+        if !entry.state().is_final() {
+            let now = self.parts.clock.now();
+            self.tenants[entry.tenant.0 as usize].watch.end(now);
+        }
         if let Some(key) = entry.request.idempotency_key {
             self.keys.remove(&(entry.tenant, key));
         }
@@ -297,9 +302,6 @@ impl Service {
                 let ns = job.tallies().iter().flat_map(|tally| tally.kernels());
                 let core = Nanos(ns.map(|(_, _, ns, _)| ns).sum());
                 self.learn_cost(tenant, circuit, core);
-                if let Ok((key, _)) = self.ready_circuit(tenant, circuit) {
-                    self.costs.learn(tenant, circuit, &key, core);
-                }
             }
         }
         self.finish(id, phase, at);
@@ -354,6 +356,33 @@ impl Service {
         }
     }
 
+    /// Ends a job that cannot be prepared.
+    pub(super) fn fail(&mut self, job: JobId, error: RpcError) {
+        if self.jobs.get(&job).is_some_and(|it| !it.state().is_final()) {
+            self.parts.preparations.withdraw(job);
+            self.parts.inbox.send_waiting(Command::Cancel(job));
+            let now = self.parts.clock.now();
+            self.finish(job, Phase::Failed(error), now);
+        }
+    }
+
+    /// What a tenant's circuits and blobs are used for.
+    pub(super) fn uses(&self, tenant: TenantId) -> Uses {
+        let mut uses = Uses::default();
+        for entry in self.jobs.values().filter(|it| it.tenant == tenant) {
+            let (circuit, witness) = (entry.request.circuit, entry.request.witness);
+            match entry.phase {
+                Phase::Proved(_) => drop(uses.proved.insert(witness)),
+                Phase::Failed(_) | Phase::Cancelled => {}
+                _ => {
+                    uses.circuits.insert(circuit);
+                    uses.witnesses.insert(witness);
+                }
+            }
+        }
+        uses
+    }
+
     /// How many jobs of a circuit have not ended.
     pub(super) fn unfinished(&self, tenant: TenantId, circuit: Digest) -> u64 {
         let of_it = |entry: &&Entry| {
@@ -393,6 +422,7 @@ impl Service {
         {
             entry.first = running.first_quantum();
         }
+        self.tenants[entry.tenant.0 as usize].watch.end(at);
         self.telemetry.ended[outcome] += 1;
         let late = entry.late().unwrap_or(false);
         self.telemetry.late += u64::from(outcome == 0 && late);
@@ -433,26 +463,6 @@ impl Service {
     fn bury(&self, job: Arc<RunningJob>) {
         // A reaper that is gone leaves the job to be freed here; that happens only at the end.
         let _ = self.parts.grave.send(job);
-    }
-}
-
-impl Costs {
-    /// The cost of a proof with this key, if there has been one.
-    fn of(&self, tenant: TenantId, circuit: Digest, key: &Arc<ProvingKey>) -> Option<Nanos> {
-        let cost = self.0.get(&(tenant, circuit))?;
-        std::ptr::eq(cost.key.as_ptr(), Arc::as_ptr(key)).then_some(cost.core)
-    }
-
-    /// Learns from a proof: a quarter of the newest, as estimates do.
-    fn learn(&mut self, tenant: TenantId, circuit: Digest, key: &Arc<ProvingKey>, core: Nanos) {
-        let known = self.of(tenant, circuit, key);
-        if known.is_none() {
-            // Keys that are gone leave no trace, so there are no more of these than circuits.
-            self.0.retain(|_, cost| cost.key.strong_count() > 0);
-        }
-        let core = known.map_or(core, |known| Nanos(known.0 / 4 * 3 + core.0 / 4));
-        let key = Arc::downgrade(key);
-        self.0.insert((tenant, circuit), Cost { key, core });
     }
 }
 

@@ -241,6 +241,7 @@ impl Service {
                     declared: u64::from(it.declared),
                     peak: it.at_peak,
                     core_time: self.telemetry.core_time(it.tenant),
+                    storage: self.held(it.tenant),
                 })
                 .collect(),
             units: view

@@ -4,7 +4,7 @@
 use caldera_rpc::jsonrpc::{self, Response};
 use caldera_rpc::methods::{
     DeclareDemand, EstimateProof, HistogramsQuery, JobQuery, ListCircuits, Method, PoolQuery,
-    ProfileQuery, RegisterCircuit, Submit, UnregisterCircuit,
+    ProfileQuery, RegisterCircuit, StorageQuery, Submit, UnregisterCircuit,
 };
 
 pub(crate) fn run(data: &[u8]) {
@@ -48,6 +48,7 @@ pub(crate) fn run(data: &[u8]) {
             Method::Pool => params.decode::<PoolQuery>().map(drop),
             Method::Demand => params.decode::<DeclareDemand>().map(drop),
             Method::Histograms => params.decode::<HistogramsQuery>().map(drop),
+            Method::Storage => params.decode::<StorageQuery>().map(drop),
         };
     }
     let _ = jsonrpc::encode(message.batch, &responses);
