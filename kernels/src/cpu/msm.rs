@@ -17,6 +17,13 @@
 //!
 //! Stage 2, `msm.combine`, doubles and adds the windows' sums.
 //!
+//! Where it costs less, scalars of full size are cut in two by the curve's endomorphism
+//! (`curve/endomorphism.rs`) as they are sorted out: half as many windows, so half as many sets to
+//! fold, and wider ones. Their upper half is a level whose points are those of the bases with x
+//! multiplied by a cube root of one, which an engine does as it gathers them for a batch: kept in
+//! memory instead they took longer to fetch. Whether this is less, and which windows are, follows from
+//! prices that the device measures when it is made (`calibration.rs`).
+//!
 //! Where the bases have tables (`tables.rs`), windows that lie alike in their levels are one task
 //! and share its buckets, each level's points coming from the level; and of the bases that are in
 //! groups those with scalar one are added as sums of subsets.
@@ -24,7 +31,7 @@
 //! Digits are made without carries from one to the next: 2^(c-1) is added to every digit but the
 //! top one, all at once, and subtracted from the digit again when it is cut out. With magnitudes
 //! below 2^t there are ceil((t + 1) / c) windows, so that the top digit, which only counts up,
-//! stays within the buckets.
+//! stays within the buckets. The halves of a scalar have signs, so their top digits have one as well.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
@@ -34,13 +41,14 @@ use zeroize::Zeroize;
 use crate::curve::accumulate::{
     Accumulator, Adder, Buckets, Folding, NEGATIVE, Sources, fold, folded_all, folded_bit,
 };
+use crate::curve::endomorphism::Lattice;
 use crate::curve::{Affine, Coordinate, Projective};
 use crate::device::{DeviceError, Form, Plan, Progress};
 use crate::field::PrimeField;
 use crate::lanes::Engine;
 
 use super::Staged;
-use super::calibration::CurveRates;
+use super::calibration::{CurveRates, Prices, SPLIT_NS};
 use super::plan::{Kernel, share};
 use super::tables::{Bases, Groups, Levels, Tables};
 use super::vector::Vector;
@@ -57,6 +65,8 @@ pub(crate) struct Msm<S, F> {
     lanes: usize,
     rates: Costs,
     segments: Box<[RwLock<Segment>]>,
+    scheme: Scheme,
+    prices: Prices,
     /// The widest window whose buckets a lane has room for.
     window_max: u32,
     layout: OnceLock<Layout>,
@@ -78,7 +88,7 @@ struct Costs {
 
 /// The scalars of one lane of stage 0, sorted out. They are the witness: overwritten in the end.
 struct Segment {
-    /// Magnitudes: full-size ones from the front, small ones from the back.
+    /// Magnitudes: full-size ones, or their halves, from the front, small ones from the back.
     magnitudes: Vec<[u64; 4]>,
     /// The bases that they multiply, with a sign.
     sources: Vec<Source>,
@@ -129,6 +139,17 @@ pub(crate) struct Counts {
     pub(crate) ones: usize,
 }
 
+/// What scalars are multiples of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scheme {
+    /// Their bases.
+    Whole,
+    /// Those and the levels of tables.
+    Levels(Levels),
+    /// Those and what the endomorphism makes of them.
+    Halves,
+}
+
 /// How scalars are cut into windows.
 #[derive(Clone, Copy, Debug)]
 struct Cut {
@@ -136,8 +157,10 @@ struct Cut {
     window: u32,
     /// Bits of all windows together.
     bits: u32,
-    /// One as long as a scalar where there are no tables.
+    /// One as long as a scalar where there are no tables; the two halves of one where it is split.
     levels: Levels,
+    /// Whether each level is a number of its own, in two's complement.
+    halves: bool,
 }
 
 /// One window of a scalar.
@@ -165,13 +188,31 @@ impl Window {
 }
 
 impl Cut {
-    fn new<S: PrimeField>(window: u32, levels: Option<Levels>) -> Self {
-        // A magnitude has one bit less than r, and a carry may need one more.
-        let bits = S::MODULUS_BITS;
+    fn new<S: PrimeField>(window: u32, scheme: Scheme) -> Self {
+        let (bits, levels) = match scheme {
+            // A magnitude has one bit less than r, and a carry may need one more.
+            Scheme::Whole => (
+                S::MODULUS_BITS,
+                Levels {
+                    bits: S::MODULUS_BITS,
+                    count: 1,
+                },
+            ),
+            Scheme::Levels(levels) => (S::MODULUS_BITS, levels),
+            // Below 2^126.5 in magnitude, a half has signed digits in 128 bits of any windows.
+            Scheme::Halves => (
+                256,
+                Levels {
+                    bits: 128,
+                    count: 2,
+                },
+            ),
+        };
         Self {
             window,
             bits,
-            levels: levels.unwrap_or(Levels { bits, count: 1 }),
+            levels,
+            halves: scheme == Scheme::Halves,
         }
     }
 
@@ -202,7 +243,7 @@ impl Cut {
         };
         let shift = start + set as u32 * self.window;
         (shift < end).then(|| {
-            let top = last && shift + self.window >= end;
+            let top = last && !self.halves && shift + self.window >= end;
             Window {
                 shift,
                 // The top digit has no carry to make room for.
@@ -247,47 +288,78 @@ impl Cut {
         wanted.clamp(1, count.div_ceil(SLICE_MIN).max(1))
     }
 
-    /// The additions that full-size and small scalars cost: each scalar one in each window that it
-    /// reaches, each set's buckets two when folded, or as many as are not empty.
-    fn additions(&self, counts: Counts, lanes: usize) -> usize {
+    /// What full-size and small scalars cost, in additions to buckets: each scalar one in each window
+    /// that it reaches, each set's buckets two foldings, or as many as are not empty.
+    fn cost(&self, counts: Counts, lanes: usize, prices: Prices) -> f64 {
         let slices = self.slices(lanes, counts.full + counts.small);
         let buckets = 1usize << (self.window - 1);
-        let mut additions = 0;
+        let batch = (buckets / 2).clamp(BATCH_MIN, BATCH_USUAL);
+        let addition = 1.0 + prices.conflict * batch as f64 / buckets as f64;
+        let mut cost = 0.0;
         for set in 0..self.sets() {
             let mut scalars = 0;
             for level in 0..self.levels.count {
                 if let Some(window) = self.window(level, set) {
                     scalars += counts.full;
+                    if self.halves && level > 0 {
+                        cost += prices.turn * counts.full as f64;
+                    }
                     // Carries may reach a window more.
                     if window.shift < 64 {
                         scalars += counts.small;
                     }
                 }
             }
-            additions += scalars + 2 * (slices * buckets).min(scalars);
+            cost += addition * scalars as f64;
+            cost += prices.fold * (2 * (slices * buckets).min(scalars)) as f64;
         }
-        additions + self.sets() * slices * (OVERHEAD + buckets / 16)
+        if self.halves {
+            cost += prices.split * counts.full as f64;
+        }
+        cost + (self.sets() * slices * (OVERHEAD + buckets / 16)) as f64
     }
 }
 
-/// The additions that a sum costs, ones left out, with the best of windows.
+/// What a sum costs in additions to buckets, ones left out, with the best scheme and windows.
 pub(crate) fn additions<S: PrimeField>(
     counts: Counts,
     lanes: usize,
     levels: Option<Levels>,
-) -> usize {
-    best_cut::<S>(counts, lanes, WINDOW_MAX, levels).additions(counts, lanes)
+    prices: Prices,
+) -> f64 {
+    let scheme = best_scheme::<S>(counts, lanes, levels, prices);
+    best_cut::<S>(counts, lanes, WINDOW_MAX, scheme, prices).cost(counts, lanes, prices)
 }
 
-/// The windows for which scalars cost the fewest additions, with the levels or without.
-fn best_cut<S: PrimeField>(counts: Counts, lanes: usize, max: u32, levels: Option<Levels>) -> Cut {
-    let without = (levels.is_some()).then_some(None);
-    std::iter::once(levels)
-        .chain(without)
-        .flat_map(|levels| {
-            (WINDOW_MIN..=max.max(WINDOW_MIN)).map(move |window| Cut::new::<S>(window, levels))
-        })
-        .min_by_key(|cut| cut.additions(counts, lanes))
+/// The scheme for which scalars cost least.
+fn best_scheme<S: PrimeField>(
+    counts: Counts,
+    lanes: usize,
+    levels: Option<Levels>,
+    prices: Prices,
+) -> Scheme {
+    let levels = levels.map(Scheme::Levels);
+    let schemes = levels.into_iter().chain([Scheme::Halves, Scheme::Whole]);
+    let cost = |scheme: &Scheme| {
+        best_cut::<S>(counts, lanes, WINDOW_MAX, *scheme, prices).cost(counts, lanes, prices)
+    };
+    schemes
+        .min_by(|a, b| cost(a).total_cmp(&cost(b)))
+        .expect("there are two at least")
+}
+
+/// The windows for which scalars cost least.
+fn best_cut<S: PrimeField>(
+    counts: Counts,
+    lanes: usize,
+    max: u32,
+    scheme: Scheme,
+    prices: Prices,
+) -> Cut {
+    let cost = |cut: &Cut| cut.cost(counts, lanes, prices);
+    (WINDOW_MIN..=max.max(WINDOW_MIN))
+        .map(|window| Cut::new::<S>(window, scheme))
+        .min_by(|a, b| cost(a).total_cmp(&cost(b)))
         .expect("the range is not empty")
 }
 
@@ -316,6 +388,7 @@ impl<S: PrimeField<Words = [u64; 4]>, F: Coordinate> Msm<S, F> {
         rates: &CurveRates,
     ) -> Result<Arc<dyn Plan>, DeviceError> {
         let count = bases.count();
+        let prices = rates.prices(F::GROUP, engine);
         let tables = bases.tables();
         let levels = tables.as_ref().and_then(|tables| tables.levels());
         let group = tables
@@ -323,23 +396,26 @@ impl<S: PrimeField<Words = [u64; 4]>, F: Coordinate> Msm<S, F> {
             .and_then(|tables| tables.groups())
             .map(Groups::size);
         let parts = lanes.min(count.div_ceil(SEGMENT_MIN)).max(1);
-        let segments = (0..parts)
-            .map(|part| Segment::new(share(count, parts, part).len(), group).map(RwLock::new))
-            .collect::<Result<_, _>>()?;
         let all_full = Counts {
             full: count,
             ..Counts::default()
         };
-        let window_max = best_cut::<S>(all_full, lanes, WINDOW_MAX, levels).window;
-        let cuts = (WINDOW_MIN..=window_max)
-            .flat_map(|window| [levels, None].map(|levels| Cut::new::<S>(window, levels)));
-        let tasks_max = cuts
+        // By what such sums have had before: how many are of full size is not known before they are
+        // cut, or not.
+        let counts = bases.usage.counts(count);
+        let scheme = best_scheme::<S>(counts, lanes, levels, prices);
+        let segments = (0..parts)
+            .map(|part| Segment::new(share(count, parts, part).len(), group).map(RwLock::new))
+            .collect::<Result<_, _>>()?;
+        let window_max = best_cut::<S>(all_full, lanes, WINDOW_MAX, scheme, prices).window;
+        let tasks_max = (WINDOW_MIN..=window_max)
+            .map(|window| Cut::new::<S>(window, scheme))
             .map(|cut| cut.sets() * cut.slices(lanes, count))
             .max()
             .unwrap_or(1)
             + lanes.min(count.div_ceil(ONES_TASK_MIN));
         // A lane without a task, or with next to nothing in it, needs no buckets.
-        let additions = count.saturating_mul(Cut::new::<S>(window_max, None).windows());
+        let additions = count.saturating_mul(Cut::new::<S>(window_max, scheme).windows());
         let lanes = lanes
             .min(tasks_max)
             .min(additions.div_ceil(LANE_MIN))
@@ -359,6 +435,8 @@ impl<S: PrimeField<Words = [u64; 4]>, F: Coordinate> Msm<S, F> {
                 scalar_ns: rates.element_ns,
             },
             segments,
+            scheme,
+            prices,
             window_max,
             layout: OnceLock::new(),
             next_task: AtomicUsize::new(0),
@@ -376,18 +454,15 @@ impl<S: PrimeField<Words = [u64; 4]>, F: Coordinate> Msm<S, F> {
         self.layout.get().expect("made when stage 1 was opened")
     }
 
-    fn levels(&self) -> Option<Levels> {
-        self.tables.as_ref()?.levels()
-    }
-
     fn groups(&self) -> Option<&Groups> {
         self.tables.as_ref()?.groups()
     }
 
     /// Where the points of a level are.
     fn level(&self, level: usize) -> Sources<'_, F> {
-        match &self.tables {
-            Some(tables) if level > 0 => Sources::File(tables.level(level)),
+        match (self.scheme, &self.tables) {
+            (Scheme::Halves, _) if level > 0 => Sources::Endomorphism(&self.bases.points),
+            (_, Some(tables)) if level > 0 => Sources::File(tables.level(level)),
             _ => Sources::File(&self.bases.points),
         }
     }
@@ -409,7 +484,13 @@ impl<S: PrimeField<Words = [u64; 4]>, F: Coordinate> Msm<S, F> {
             ones: counts.ones + grouped,
             ..counts
         });
-        let cut = best_cut::<S>(counts, self.lanes, self.window_max, self.levels());
+        let cut = best_cut::<S>(
+            counts,
+            self.lanes,
+            self.window_max,
+            self.scheme,
+            self.prices,
+        );
         Layout {
             cut,
             slices: cut.slices(self.lanes, counts.full + counts.small),
@@ -428,11 +509,16 @@ impl<S: PrimeField<Words = [u64; 4]>, F: Coordinate> Msm<S, F> {
         let mut segment = self.segments[lane].try_write().map_err(|_| POISONED)?;
         let segment = &mut *segment;
         let part = share(self.bases.count(), self.segments.len(), lane);
-        let units = ((self.rates.budget_ns / self.rates.scalar_ns) as usize).max(1);
+        let mut scalar_ns = self.rates.scalar_ns;
+        if self.scheme == Scheme::Halves {
+            scalar_ns += SPLIT_NS;
+        }
+        let units = ((self.rates.budget_ns / scalar_ns) as usize).max(1);
         let end = part.len().min(segment.done.saturating_add(units));
         let usage = &self.bases.usage;
         let looked = usage.looked();
         let groups = self.groups();
+        let lattice = (self.scheme == Scheme::Halves).then(|| Lattice::of(F::CURVE));
         for i in segment.done..end {
             let base = part.start + i;
             if !looked && self.is_infinite(base) {
@@ -467,6 +553,9 @@ impl<S: PrimeField<Words = [u64; 4]>, F: Coordinate> Msm<S, F> {
                 segment.small += 1;
                 segment.magnitudes.len() - segment.small
             } else {
+                if let Some(lattice) = lattice {
+                    magnitude = lattice.split(&magnitude);
+                }
                 segment.full += 1;
                 segment.full - 1
             };
@@ -1029,6 +1118,9 @@ const ONES_TASK_MIN: usize = 8192;
 /// Additions below which an inversion costs more than conflicts do.
 const BATCH_MIN: usize = 256;
 
+/// Additions of a batch on an engine in BN254's G1, for counting.
+const BATCH_USUAL: usize = 2048;
+
 /// Denominators of a batch: 512 additions in BN254's G1 for scalar code, whose inversion then costs
 /// two percent, and four times as many on an engine, which is four times as fast.
 const BATCH_BYTES: usize = 512 * 32;
@@ -1043,13 +1135,11 @@ mod tests {
         let small = magnitude[1..] == [0; 3];
         let tables = (1..=100).flat_map(|bits| {
             let counts = S::MODULUS_BITS.div_ceil(bits)..=S::MODULUS_BITS.div_ceil(bits);
-            counts
-                .chain(2..3)
-                .map(move |count| Some(Levels { bits, count }))
+            counts.chain(2..3).map(move |count| Levels { bits, count })
         });
-        for levels in tables.chain([None]) {
+        for scheme in tables.map(Scheme::Levels).chain([Scheme::Whole]) {
             for window in WINDOW_MIN..=WINDOW_MAX {
-                let cut = Cut::new::<S>(window, levels);
+                let cut = Cut::new::<S>(window, scheme);
                 let biased = add_bias(&magnitude, &cut.bias());
                 let small_reach = cut.small_reach();
                 let mut sum = S::ZERO;
@@ -1069,7 +1159,55 @@ mod tests {
                         sum = if digit < 0 { sum - term } else { sum + term };
                     }
                 }
-                assert_eq!(sum.to_canonical(), magnitude, "{levels:?}, {window} bits");
+                assert_eq!(sum.to_canonical(), magnitude, "{scheme:?}, {window} bits");
+            }
+        }
+    }
+
+    /// Digits of both halves, and of a small scalar that is not cut in two, are those numbers again.
+    #[test]
+    fn digits_of_halves_recompose() {
+        // Further out than halves ever are.
+        let edge = 0x5a82_7999_fcef_3242_ffff_ffff_ffff_ffff_i128;
+        let halves = [
+            0,
+            1,
+            -1,
+            edge,
+            -edge,
+            1 << 126,
+            -(1 << 126),
+            0x5555_5555_5555_5555_5555_5555_5555_5555,
+            -0x2aaa_aaaa_aaaa_aaaa_aaaa_aaaa_aaaa_aaaa,
+            i128::from(u64::MAX),
+        ];
+        for window in WINDOW_MIN..=WINDOW_MAX {
+            let cut = Cut::new::<FrBn254>(window, Scheme::Halves);
+            for first in halves {
+                for second in halves {
+                    // One number, from whose upper half a negative lower one borrows.
+                    let above = second - i128::from(first < 0);
+                    let parts = [
+                        first as u64,
+                        (first >> 64) as u64,
+                        above as u64,
+                        (above >> 64) as u64,
+                    ];
+                    let biased = add_bias(&parts, &cut.bias());
+                    let small = parts[1..] == [0; 3];
+                    for (level, half) in [(0, first), (1, second)] {
+                        let mut sum = 0;
+                        for set in 0..cut.sets() {
+                            let window = cut.window(level, set).expect("halves have as many");
+                            let digit = window.digit(&biased);
+                            assert!(digit.unsigned_abs() <= 1 << (cut.window - 1));
+                            let reached = window.shift <= cut.small_reach();
+                            assert!(digit == 0 || !small || reached);
+                            sum += i128::from(digit) << (window.shift - 128 * level);
+                        }
+                        assert_eq!(sum, half, "{window} bits");
+                    }
+                }
             }
         }
     }

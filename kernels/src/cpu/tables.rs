@@ -34,7 +34,7 @@ use crate::field::PrimeField;
 use crate::lanes::Engine;
 
 use super::Staged;
-use super::calibration::Rates;
+use super::calibration::{Prices, Rates};
 use super::msm::{self, Counts};
 use super::plan::Kernel;
 
@@ -153,7 +153,7 @@ impl Usage {
     }
 
     /// What a sum has had on average; before the first, all scalars are taken to be of full size.
-    fn counts(&self, count: usize) -> Counts {
+    pub(crate) fn counts(&self, count: usize) -> Counts {
         let sums = self.sums.load(Ordering::Relaxed);
         if sums == 0 {
             return Counts {
@@ -301,10 +301,11 @@ fn level_offers<S: PrimeField>(
     counts: Counts,
     point: usize,
     lanes: usize,
+    prices: Prices,
 ) -> Vec<Offer> {
     let nothing = Offer {
         bytes: 0,
-        additions: msm::additions::<S>(counts, lanes, None) as f64,
+        additions: msm::additions::<S>(counts, lanes, None, prices),
         what: Choice::Nothing,
     };
     let mut offers = vec![nothing];
@@ -318,7 +319,7 @@ fn level_offers<S: PrimeField>(
             };
             all.push(Offer {
                 bytes: (levels.count as usize - 1) * count * point,
-                additions: msm::additions::<S>(counts, lanes, Some(levels)) as f64,
+                additions: msm::additions::<S>(counts, lanes, Some(levels), prices),
                 what: Choice::Levels(levels),
             });
         }
@@ -417,10 +418,13 @@ impl Build {
             let point = set.curve.point_bytes(set.group);
             let narrow = set.usage.narrow(count);
             let ns = rates.of(set.curve).addition_ns(set.group);
+            let prices = rates.of(set.curve).prices(set.group, engine);
             let levels = match set.curve {
-                CurveId::Bn254 => level_offers::<<Bn254 as Curve>::Fr>(count, counts, point, lanes),
+                CurveId::Bn254 => {
+                    level_offers::<<Bn254 as Curve>::Fr>(count, counts, point, lanes, prices)
+                }
                 CurveId::Bls12_381 => {
-                    level_offers::<<Bls12_381 as Curve>::Fr>(count, counts, point, lanes)
+                    level_offers::<<Bls12_381 as Curve>::Fr>(count, counts, point, lanes, prices)
                 }
             };
             lists.push((levels, ns));
