@@ -65,7 +65,7 @@ pub(crate) struct Msm<S, F> {
     lanes: usize,
     rates: Costs,
     segments: Box<[RwLock<Segment>]>,
-    scheme: Scheme,
+    levels: Levels,
     prices: Prices,
     /// The widest window whose buckets a lane has room for.
     window_max: u32,
@@ -139,28 +139,14 @@ pub(crate) struct Counts {
     pub(crate) ones: usize,
 }
 
-/// What scalars are multiples of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Scheme {
-    /// Their bases.
-    Whole,
-    /// Those and the levels of tables.
-    Levels(Levels),
-    /// Those and what the endomorphism makes of them.
-    Halves,
-}
-
 /// How scalars are cut into windows.
 #[derive(Clone, Copy, Debug)]
 struct Cut {
     /// Bits of a window; of a level's last one fewer where the level ends before it.
     window: u32,
-    /// Bits of all windows together.
-    bits: u32,
-    /// One as long as a scalar where there are no tables; the two halves of one where it is split.
     levels: Levels,
-    /// Whether each level is a number of its own, in two's complement.
-    halves: bool,
+    /// Bits of a scalar, or of each of its halves.
+    bits: u32,
 }
 
 /// One window of a scalar.
@@ -188,62 +174,55 @@ impl Window {
 }
 
 impl Cut {
-    fn new<S: PrimeField>(window: u32, scheme: Scheme) -> Self {
-        let (bits, levels) = match scheme {
-            // A magnitude has one bit less than r, and a carry may need one more.
-            Scheme::Whole => (
-                S::MODULUS_BITS,
-                Levels {
-                    bits: S::MODULUS_BITS,
-                    count: 1,
-                },
-            ),
-            Scheme::Levels(levels) => (S::MODULUS_BITS, levels),
-            // Below 2^126.5 in magnitude, a half has signed digits in 128 bits of any windows.
-            Scheme::Halves => (
-                256,
-                Levels {
-                    bits: 128,
-                    count: 2,
-                },
-            ),
-        };
+    fn new<S: PrimeField>(window: u32, levels: Levels) -> Self {
         Self {
             window,
-            bits,
             levels,
-            halves: scheme == Scheme::Halves,
+            bits: levels.number_bits::<S>(),
         }
+    }
+
+    /// Whether the digits of a half reach as far as halves do. The highest has a sign: one bit is too
+    /// few for it, and two are unless a full window follows.
+    fn reaches(&self) -> bool {
+        let last = self.levels.last_bits(self.bits);
+        !self.levels.halves || last % self.window != 1 && last > 2
+    }
+
+    /// Levels of both halves together.
+    fn levels(&self) -> u32 {
+        self.levels.count * if self.levels.halves { 2 } else { 1 }
     }
 
     /// Windows of a level, the last one perhaps apart.
     fn sets(&self) -> usize {
         let windows = |bits: u32| bits.div_ceil(self.window) as usize;
-        let last = self.bits - (self.levels.count - 1) * self.levels.bits;
+        let last = windows(self.levels.last_bits(self.bits));
         match self.levels.count {
-            1 => windows(last),
-            _ => windows(self.levels.bits).max(windows(last)),
+            1 => last,
+            _ => windows(self.levels.bits).max(last),
         }
     }
 
     fn windows(&self) -> usize {
-        (0..self.levels.count)
+        (0..self.levels())
             .map(|level| (0..).map_while(|set| self.window(level, set)).count())
             .sum()
     }
 
     /// A level's window, if it has so many.
     fn window(&self, level: u32, set: usize) -> Option<Window> {
-        let start = level * self.levels.bits;
+        let (half, level) = (level / self.levels.count, level % self.levels.count);
+        let start = half * self.bits + level * self.levels.bits;
         let last = level + 1 == self.levels.count;
         let end = if last {
-            self.bits
+            (half + 1) * self.bits
         } else {
             start + self.levels.bits
         };
         let shift = start + set as u32 * self.window;
         (shift < end).then(|| {
-            let top = last && !self.halves && shift + self.window >= end;
+            let top = last && !self.levels.halves && shift + self.window >= end;
             Window {
                 shift,
                 // The top digit has no carry to make room for.
@@ -260,7 +239,7 @@ impl Cut {
     /// What is added to a magnitude to have all digits positive.
     fn bias(&self) -> [u64; 4] {
         let mut bias = [0; 4];
-        for level in 0..self.levels.count {
+        for level in 0..self.levels() {
             let windows = (0..).map_while(|set| self.window(level, set));
             for window in windows.filter(|window| !window.top) {
                 let bit = (window.shift + window.bits - 1) as usize;
@@ -274,7 +253,7 @@ impl Cut {
     /// one wherever any has.
     fn small_reach(&self) -> u32 {
         let biased = add_bias(&[u64::MAX, 0, 0, 0], &self.bias());
-        (0..self.levels.count)
+        (0..self.levels())
             .flat_map(|level| (0..).map_while(move |set| self.window(level, set)))
             .filter(|window| window.shift < 64 || window.digit(&biased) != 0)
             .map(|window| window.shift)
@@ -298,10 +277,10 @@ impl Cut {
         let mut cost = 0.0;
         for set in 0..self.sets() {
             let mut scalars = 0;
-            for level in 0..self.levels.count {
+            for level in 0..self.levels() {
                 if let Some(window) = self.window(level, set) {
                     scalars += counts.full;
-                    if self.halves && level > 0 {
+                    if level >= self.levels.count {
                         cost += prices.turn * counts.full as f64;
                     }
                     // Carries may reach a window more.
@@ -313,37 +292,38 @@ impl Cut {
             cost += addition * scalars as f64;
             cost += prices.fold * (2 * (slices * buckets).min(scalars)) as f64;
         }
-        if self.halves {
+        if self.levels.halves {
             cost += prices.split * counts.full as f64;
         }
         cost + (self.sets() * slices * (OVERHEAD + buckets / 16)) as f64
     }
 }
 
-/// What a sum costs in additions to buckets, ones left out, with the best scheme and windows.
+/// What a sum costs in additions to buckets, ones left out, with the best levels and windows.
 pub(crate) fn additions<S: PrimeField>(
     counts: Counts,
     lanes: usize,
     levels: Option<Levels>,
     prices: Prices,
 ) -> f64 {
-    let scheme = best_scheme::<S>(counts, lanes, levels, prices);
-    best_cut::<S>(counts, lanes, WINDOW_MAX, scheme, prices).cost(counts, lanes, prices)
+    let levels = best_levels::<S>(counts, lanes, levels, prices);
+    best_cut::<S>(counts, lanes, WINDOW_MAX, levels, prices).cost(counts, lanes, prices)
 }
 
-/// The scheme for which scalars cost least.
-fn best_scheme<S: PrimeField>(
+/// The levels for which scalars cost least: those of tables, if there are any, or only the bases, with
+/// scalars whole or in halves.
+fn best_levels<S: PrimeField>(
     counts: Counts,
     lanes: usize,
     levels: Option<Levels>,
     prices: Prices,
-) -> Scheme {
-    let levels = levels.map(Scheme::Levels);
-    let schemes = levels.into_iter().chain([Scheme::Halves, Scheme::Whole]);
-    let cost = |scheme: &Scheme| {
-        best_cut::<S>(counts, lanes, WINDOW_MAX, *scheme, prices).cost(counts, lanes, prices)
+) -> Levels {
+    let cost = |levels: &Levels| {
+        best_cut::<S>(counts, lanes, WINDOW_MAX, *levels, prices).cost(counts, lanes, prices)
     };
-    schemes
+    levels
+        .into_iter()
+        .chain([true, false].map(Levels::none::<S>))
         .min_by(|a, b| cost(a).total_cmp(&cost(b)))
         .expect("there are two at least")
 }
@@ -353,14 +333,15 @@ fn best_cut<S: PrimeField>(
     counts: Counts,
     lanes: usize,
     max: u32,
-    scheme: Scheme,
+    levels: Levels,
     prices: Prices,
 ) -> Cut {
     let cost = |cut: &Cut| cut.cost(counts, lanes, prices);
-    (WINDOW_MIN..=max.max(WINDOW_MIN))
-        .map(|window| Cut::new::<S>(window, scheme))
+    (WINDOW_MIN..=max)
+        .map(|window| Cut::new::<S>(window, levels))
+        .filter(Cut::reaches)
         .min_by(|a, b| cost(a).total_cmp(&cost(b)))
-        .expect("the range is not empty")
+        .expect("the widest was chosen from these too")
 }
 
 /// No more bases than a [`Source`] can name.
@@ -403,19 +384,19 @@ impl<S: PrimeField<Words = [u64; 4]>, F: Coordinate> Msm<S, F> {
         // By what such sums have had before: how many are of full size is not known before they are
         // cut, or not.
         let counts = bases.usage.counts(count);
-        let scheme = best_scheme::<S>(counts, lanes, levels, prices);
+        let levels = best_levels::<S>(counts, lanes, levels, prices);
         let segments = (0..parts)
             .map(|part| Segment::new(share(count, parts, part).len(), group).map(RwLock::new))
             .collect::<Result<_, _>>()?;
-        let window_max = best_cut::<S>(all_full, lanes, WINDOW_MAX, scheme, prices).window;
+        let window_max = best_cut::<S>(all_full, lanes, WINDOW_MAX, levels, prices).window;
         let tasks_max = (WINDOW_MIN..=window_max)
-            .map(|window| Cut::new::<S>(window, scheme))
+            .map(|window| Cut::new::<S>(window, levels))
             .map(|cut| cut.sets() * cut.slices(lanes, count))
             .max()
             .unwrap_or(1)
             + lanes.min(count.div_ceil(ONES_TASK_MIN));
         // A lane without a task, or with next to nothing in it, needs no buckets.
-        let additions = count.saturating_mul(Cut::new::<S>(window_max, scheme).windows());
+        let additions = count.saturating_mul(Cut::new::<S>(window_max, levels).windows());
         let lanes = lanes
             .min(tasks_max)
             .min(additions.div_ceil(LANE_MIN))
@@ -435,7 +416,7 @@ impl<S: PrimeField<Words = [u64; 4]>, F: Coordinate> Msm<S, F> {
                 scalar_ns: rates.element_ns,
             },
             segments,
-            scheme,
+            levels,
             prices,
             window_max,
             layout: OnceLock::new(),
@@ -459,11 +440,15 @@ impl<S: PrimeField<Words = [u64; 4]>, F: Coordinate> Msm<S, F> {
     }
 
     /// Where the points of a level are.
-    fn level(&self, level: usize) -> Sources<'_, F> {
-        match (self.scheme, &self.tables) {
-            (Scheme::Halves, _) if level > 0 => Sources::Endomorphism(&self.bases.points),
-            (_, Some(tables)) if level > 0 => Sources::File(tables.level(level)),
-            _ => Sources::File(&self.bases.points),
+    fn level(&self, level: u32) -> Sources<'_, F> {
+        let points = match (level % self.levels.count, &self.tables) {
+            (1.., Some(tables)) => tables.level((level % self.levels.count) as usize),
+            _ => &self.bases.points,
+        };
+        if level < self.levels.count {
+            Sources::File(points)
+        } else {
+            Sources::Endomorphism(points)
         }
     }
 
@@ -488,7 +473,7 @@ impl<S: PrimeField<Words = [u64; 4]>, F: Coordinate> Msm<S, F> {
             counts,
             self.lanes,
             self.window_max,
-            self.scheme,
+            self.levels,
             self.prices,
         );
         Layout {
@@ -510,7 +495,7 @@ impl<S: PrimeField<Words = [u64; 4]>, F: Coordinate> Msm<S, F> {
         let segment = &mut *segment;
         let part = share(self.bases.count(), self.segments.len(), lane);
         let mut scalar_ns = self.rates.scalar_ns;
-        if self.scheme == Scheme::Halves {
+        if self.levels.halves {
             scalar_ns += SPLIT_NS;
         }
         let units = ((self.rates.budget_ns / scalar_ns) as usize).max(1);
@@ -518,7 +503,7 @@ impl<S: PrimeField<Words = [u64; 4]>, F: Coordinate> Msm<S, F> {
         let usage = &self.bases.usage;
         let looked = usage.looked();
         let groups = self.groups();
-        let lattice = (self.scheme == Scheme::Halves).then(|| Lattice::of(F::CURVE));
+        let lattice = self.levels.halves.then(|| Lattice::of(F::CURVE));
         for i in segment.done..end {
             let base = part.start + i;
             if !looked && self.is_infinite(base) {
@@ -631,9 +616,9 @@ impl<S: PrimeField<Words = [u64; 4]>, F: Coordinate> Msm<S, F> {
     ) -> Result<bool, &'static str> {
         let layout = self.layout();
         let (set, slice) = (task / layout.slices, task % layout.slices);
-        while lane.level < layout.cut.levels.count {
+        while lane.level < layout.cut.levels() {
             if let Some(window) = layout.cut.window(lane.level, set) {
-                let sources = self.level(lane.level as usize);
+                let sources = self.level(lane.level);
                 if !self.fill_window(window, slice, sources, lane, left)? {
                     return Ok(false);
                 }
@@ -1135,11 +1120,15 @@ mod tests {
         let small = magnitude[1..] == [0; 3];
         let tables = (1..=100).flat_map(|bits| {
             let counts = S::MODULUS_BITS.div_ceil(bits)..=S::MODULUS_BITS.div_ceil(bits);
-            counts.chain(2..3).map(move |count| Levels { bits, count })
+            counts.chain(2..3).map(move |count| Levels {
+                bits,
+                count,
+                halves: false,
+            })
         });
-        for scheme in tables.map(Scheme::Levels).chain([Scheme::Whole]) {
+        for levels in tables.chain([Levels::none::<S>(false)]) {
             for window in WINDOW_MIN..=WINDOW_MAX {
-                let cut = Cut::new::<S>(window, scheme);
+                let cut = Cut::new::<S>(window, levels);
                 let biased = add_bias(&magnitude, &cut.bias());
                 let small_reach = cut.small_reach();
                 let mut sum = S::ZERO;
@@ -1159,7 +1148,7 @@ mod tests {
                         sum = if digit < 0 { sum - term } else { sum + term };
                     }
                 }
-                assert_eq!(sum.to_canonical(), magnitude, "{scheme:?}, {window} bits");
+                assert_eq!(sum.to_canonical(), magnitude, "{levels:?}, {window} bits");
             }
         }
     }
@@ -1181,35 +1170,53 @@ mod tests {
             -0x2aaa_aaaa_aaaa_aaaa_aaaa_aaaa_aaaa_aaaa,
             i128::from(u64::MAX),
         ];
-        for window in WINDOW_MIN..=WINDOW_MAX {
-            let cut = Cut::new::<FrBn254>(window, Scheme::Halves);
-            for first in halves {
-                for second in halves {
-                    // One number, from whose upper half a negative lower one borrows.
-                    let above = second - i128::from(first < 0);
-                    let parts = [
-                        first as u64,
-                        (first >> 64) as u64,
-                        above as u64,
-                        (above >> 64) as u64,
-                    ];
-                    let biased = add_bias(&parts, &cut.bias());
-                    let small = parts[1..] == [0; 3];
-                    for (level, half) in [(0, first), (1, second)] {
-                        let mut sum = 0;
-                        for set in 0..cut.sets() {
-                            let window = cut.window(level, set).expect("halves have as many");
-                            let digit = window.digit(&biased);
-                            assert!(digit.unsigned_abs() <= 1 << (cut.window - 1));
-                            let reached = window.shift <= cut.small_reach();
-                            assert!(digit == 0 || !small || reached);
-                            sum += i128::from(digit) << (window.shift - 128 * level);
-                        }
-                        assert_eq!(sum, half, "{window} bits");
+        let tables = (4..128).flat_map(|bits| {
+            [2, 128u32.div_ceil(bits)].map(|count| Levels {
+                bits,
+                count,
+                halves: true,
+            })
+        });
+        let mut cuts = 0;
+        for levels in tables.chain([Levels::none::<FrBn254>(true)]) {
+            for window in WINDOW_MIN..=WINDOW_MAX {
+                let cut = Cut::new::<FrBn254>(window, levels);
+                if !cut.reaches() {
+                    continue;
+                }
+                cuts += 1;
+                for first in halves {
+                    for second in halves {
+                        halves_recompose(&cut, first, second);
                     }
                 }
             }
         }
+        assert!(cuts > 2500, "only {cuts}");
+    }
+
+    fn halves_recompose(cut: &Cut, first: i128, second: i128) {
+        // One number, from whose upper half a negative lower one borrows.
+        let above = second - i128::from(first < 0);
+        let parts = [
+            first as u64,
+            (first >> 64) as u64,
+            above as u64,
+            (above >> 64) as u64,
+        ];
+        let biased = add_bias(&parts, &cut.bias());
+        let small = parts[1..] == [0; 3];
+        let reach = cut.small_reach();
+        let mut sums = [0; 2];
+        for level in 0..cut.levels() {
+            for window in (0..cut.sets()).map_while(|set| cut.window(level, set)) {
+                let digit = window.digit(&biased);
+                assert!(digit.unsigned_abs() <= 1 << (cut.window - 1));
+                assert!(digit == 0 || !small || window.shift <= reach);
+                sums[window.shift as usize / 128] += i128::from(digit) << (window.shift % 128);
+            }
+        }
+        assert_eq!(sums, [first, second], "{cut:?}");
     }
 
     #[test]
