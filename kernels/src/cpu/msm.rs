@@ -21,8 +21,8 @@
 //! (`curve/endomorphism.rs`) as they are sorted out: half as many windows, so half as many sets to
 //! fold, and wider ones. Their upper half is a level whose points are those of the bases with x
 //! multiplied by a cube root of one, which an engine does as it gathers them for a batch: kept in
-//! memory instead they took longer to fetch. Whether this is less, and which windows are, follows from
-//! prices that the device measures when it is made (`calibration.rs`).
+//! memory instead they took longer to fetch. Whether this is less, and which windows are, follows
+//! from prices that the device measures when it is made (`calibration.rs`).
 //!
 //! Where the bases have tables (`tables.rs`), windows that lie alike in their levels are one task
 //! and share its buckets, each level's points coming from the level; and of the bases that are in
@@ -31,7 +31,8 @@
 //! Digits are made without carries from one to the next: 2^(c-1) is added to every digit but the
 //! top one, all at once, and subtracted from the digit again when it is cut out. With magnitudes
 //! below 2^t there are ceil((t + 1) / c) windows, so that the top digit, which only counts up,
-//! stays within the buckets. The halves of a scalar have signs, so their top digits have one as well.
+//! stays within the buckets. The halves of a scalar have signs, so their top digits have one as
+//! well.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
@@ -182,8 +183,8 @@ impl Cut {
         }
     }
 
-    /// Whether the digits of a half reach as far as halves do. The highest has a sign: one bit is too
-    /// few for it, and two are unless a full window follows.
+    /// Whether the digits of a half reach as far as halves do. The highest has a sign: one bit is
+    /// too few for it, and two are unless a full window follows.
     fn reaches(&self) -> bool {
         let last = self.levels.last_bits(self.bits);
         !self.levels.halves || last % self.window != 1 && last > 2
@@ -267,8 +268,8 @@ impl Cut {
         wanted.clamp(1, count.div_ceil(SLICE_MIN).max(1))
     }
 
-    /// What full-size and small scalars cost, in additions to buckets: each scalar one in each window
-    /// that it reaches, each set's buckets two foldings, or as many as are not empty.
+    /// What full-size and small scalars cost, in additions to buckets: each scalar one in each
+    /// window that it reaches, each set's buckets two foldings, or as many as are not empty.
     fn cost(&self, counts: Counts, lanes: usize, prices: Prices) -> f64 {
         let slices = self.slices(lanes, counts.full + counts.small);
         let buckets = 1usize << (self.window - 1);
@@ -310,8 +311,8 @@ pub(crate) fn additions<S: PrimeField>(
     best_cut::<S>(counts, lanes, WINDOW_MAX, levels, prices).cost(counts, lanes, prices)
 }
 
-/// The levels for which scalars cost least: those of tables, if there are any, or only the bases, with
-/// scalars whole or in halves.
+/// The levels for which scalars cost least: those of tables, if there are any, or only the bases,
+/// with scalars whole or in halves.
 fn best_levels<S: PrimeField>(
     counts: Counts,
     lanes: usize,
@@ -1153,7 +1154,8 @@ mod tests {
         }
     }
 
-    /// Digits of both halves, and of a small scalar that is not cut in two, are those numbers again.
+    /// Digits of both halves, and of a small scalar that is not cut in two, are those numbers
+    /// again.
     #[test]
     fn digits_of_halves_recompose() {
         // Further out than halves ever are.

@@ -38,8 +38,8 @@ pub(crate) fn add_all<F: Coordinate>(
     engine.run(Addition { points, scratch })
 }
 
-/// Doubles all points and says whether it did: where a y is zero, as infinity's is, no point has been
-/// touched.
+/// Doubles all points and says whether it did: where a y is zero, as infinity's is, no point has
+/// been touched.
 ///
 /// # Panics
 /// If the scratch is shorter than [`scratch_lines`] says.

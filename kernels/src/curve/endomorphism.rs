@@ -1,22 +1,24 @@
 //! The endomorphism of both curves, and scalars that are cut in two by it.
 //!
-//! On y^2 = x^3 + b over a field with a cube root of one, beta, the map phi (x, y) -> (beta x, y) keeps to
-//! the curve, and in the subgroup of order r it is multiplication by a cube root of one modulo r, lambda. So
-//! k P = k1 P + k2 phi(P) for any integers with k1 + lambda k2 = k mod r, and there are such of half the
-//! length of r: Gallant, Lambert and Vanstone, "Faster point multiplication on elliptic curves with
-//! efficient endomorphisms" (CRYPTO 2001). Of a sum that is half as many windows of twice as many points.
+//! On y^2 = x^3 + b over a field with a cube root of one, beta, the map phi (x, y) -> (beta x, y)
+//! keeps to the curve, and in the subgroup of order r it is multiplication by a cube root of one
+//! modulo r, lambda. So k P = k1 P + k2 phi(P) for any integers with k1 + lambda k2 = k mod r, and
+//! there are such of half the length of r: Gallant, Lambert and Vanstone, "Faster point
+//! multiplication on elliptic curves with efficient endomorphisms" (CRYPTO 2001). Of a sum that is
+//! half as many windows of twice as many points.
 //!
-//! The pairs (a, b) with a + lambda b = 0 mod r are a lattice with the two short vectors of a [`Lattice`].
-//! From (k, 0) the multiples of them that are nearest to it are taken off (Babai); what is left is no
-//! longer than half of their sum.
+//! The pairs (a, b) with a + lambda b = 0 mod r are a lattice with the two short vectors of a
+//! [`Lattice`]. From (k, 0) the multiples of them that are nearest to it are taken off (Babai);
+//! what is left is no longer than half of their sum.
 //!
-//! A point outside the subgroup, where phi is no multiplication by lambda, makes a wrong sum, as it makes a
-//! sum without meaning in any case: keys are checked when they are loaded, or trusted, and a proof
-//! that comes of a wrong point is refused by the check that follows it.
+//! A point outside the subgroup, where phi is no multiplication by lambda, makes a wrong sum, as it
+//! makes a sum without meaning in any case: keys are checked when they are loaded, or trusted, and
+//! a proof that comes of a wrong point is refused by the check that follows it.
 
 use crate::device::CurveId;
 
-/// Two short vectors, (a0, -b0) and (a1, b1) with a0 b1 + a1 b0 = r, and what finds the nearest multiples.
+/// Two short vectors, (a0, -b0) and (a1, b1) with a0 b1 + a1 b0 = r, and what finds the nearest
+/// multiples.
 pub(crate) struct Lattice {
     a: [u128; 2],
     b: [u128; 2],
@@ -32,8 +34,8 @@ impl Lattice {
         }
     }
 
-    /// Cuts a magnitude of at most (r - 1) / 2 in two: k1 + 2^128 k2 in two's complement, both below
-    /// 2^126.5 in magnitude.
+    /// Cuts a magnitude of at most (r - 1) / 2 in two: k1 + 2^128 k2 in two's complement, both
+    /// below 2^126.5 in magnitude.
     #[inline(always)]
     pub(crate) fn split(&self, k: &[u64; 4]) -> [u64; 4] {
         let multiples = [
@@ -72,8 +74,8 @@ fn nearest(k: &[u64; 4], q: &[u64; 3]) -> u128 {
     floor + (fourth >> (SHIFT - 257) & 1)
 }
 
-/// So many that three words hold 2^318 b / r, and with scalars of four words what that leaves out is
-/// nothing.
+/// So many that three words hold 2^318 b / r, and with scalars of four words what that leaves out
+/// is nothing.
 const SHIFT: usize = 318;
 
 /// With x the curve's parameter: (2 x + 1, -(6 x^2 + 2 x)) and (6 x^2 + 4 x + 1, 2 x + 1).
@@ -102,7 +104,8 @@ mod tests {
     use crate::curve::{Affine, Bls12_381, Bn254, Coordinate, Curve};
     use crate::field::{Field, PrimeField};
 
-    /// The cube root of one modulo r that phi multiplies by: 36 x^3 + 18 x^2 + 6 x + 1 on BN254, -x^2 on BLS12-381.
+    /// The cube root of one modulo r that phi multiplies by: 36 x^3 + 18 x^2 + 6 x + 1 on BN254,
+    /// -x^2 on BLS12-381.
     fn lambda<C: Curve>() -> C::Fr {
         C::Fr::from_canonical(match C::ID {
             CurveId::Bn254 => [
