@@ -4,7 +4,8 @@
 #   make demo    a calderad, two tenants, real proofs, who owned which core (minutes)
 #   make test    every check, as continuous integration runs it
 #   make bench   measures beside all peers, and appends lines to benches/results;
-#                PEERS="--peer rapidsnark=PATH" adds provers that are programs of their own
+#                PEERS="--peer rapidsnark=PATH" adds provers that are programs of their own;
+#                BENCH_MAX_LOG2=12 BENCH_FLIPS=200 keeps it to small sizes and minutes
 #   make test-fuzz   a minute of each fuzz target, with a nightly toolchain (part of test)
 #   make soak    the checks that take long
 
@@ -16,6 +17,8 @@ SHELL := /bin/bash
 INTEROP := deploy/tests/interop
 STAGE := .ci/stage
 DEPTH ?= 16
+BENCH_MAX_LOG2 ?= 20
+BENCH_FLIPS ?= 100000
 BENCH := cargo run --release --locked -p caldera-benches --features peers
 
 help:
@@ -91,8 +94,9 @@ test-bench:
 # the first says that a gate was missed.
 bench:
 	@one=0; many=0; cores=$$(nproc); \
-	$(BENCH) -- all --threads 1 $(PEERS) || one=$$?; \
-	[ $$cores -eq 1 ] || $(BENCH),parallel -- all --threads $$cores $(PEERS) || many=$$?; \
+	all="all --max-log2 $(BENCH_MAX_LOG2) --flips $(BENCH_FLIPS) $(PEERS)"; \
+	$(BENCH) -- $$all --threads 1 || one=$$?; \
+	[ $$cores -eq 1 ] || $(BENCH),parallel -- $$all --threads $$cores || many=$$?; \
 	results=$$(ls -t benches/results/*.jsonl | head -n 1); \
 	target/release/caldera-bench plot $$results --output $${results%.jsonl}.svg && \
 	echo "measured: $$results, drawn: $${results%.jsonl}.svg"; \

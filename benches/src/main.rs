@@ -3,15 +3,16 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | `field`, `msm`, `ntt`, `prove`, `process`, `load`, `cores`, `quanta`, `tables`, `reallocate`, `release` | what is measured |
+//! | `field`, `msm`, `ntt`, `prove`, `process`, `load`, `cores`, `quanta`, `tables`, `memory` | what is measured of kernels and prover |
+//! | `decide`, `reallocate`, `peak`, `throughput`, `release`, `live` | what is measured of the scheduler, and the box to do it on |
 //! | `key` | keys to measure with |
 //! | `peer` | the others |
 //! | `duel`, `clock` | taking turns; medians, quartiles, ratios; two clocks |
 //! | `drive` | runs plans and proofs, and accounts for each quantum |
 //! | `record`, `compare`, `table`, `plot` | lines of results, two files of them, tables, a drawing |
 //!
-//! How to read the figures is in docs/measurements.md. Exit codes: 0 done, 1 the gate on quanta
-//! was missed, 2 usage, 70 a bench failed or a peer was refused.
+//! How to read the figures is in docs/measurements.md. Exit codes: 0 done, 1 a bound was missed (of
+//! `quanta`, `memory` or `reallocate`), 2 usage, 70 a bench failed or a peer was refused.
 
 mod bench;
 mod clock;
@@ -24,6 +25,7 @@ mod field;
 mod key;
 mod live;
 mod load;
+mod memory;
 mod msm;
 mod ntt;
 mod peak;
@@ -51,9 +53,10 @@ use crate::bench::{Bench, CurveName, VectorsName};
 use crate::cores::{Gain, of_gains};
 use crate::duel::Rounds;
 use crate::key::Key;
+use crate::memory::Peak;
 use crate::peer::outside::{Files, Outside};
 use crate::quanta::{Cut, of_cuts};
-use crate::reallocate::Trigger;
+use crate::reallocate::{FLIPS, Trigger};
 use crate::record::{Origin, Results, default_path};
 use crate::tables::of_bought;
 
@@ -134,6 +137,14 @@ enum Command {
         #[command(flatten)]
         run: Run,
     },
+    /// The peak of memory while proving, in a process of its own; exit code 1 if it is more than
+    /// 1.3 times the key file and the vectors that a proof works on.
+    Memory {
+        #[command(flatten)]
+        keys: Keys,
+        #[command(flatten)]
+        run: Run,
+    },
     /// Cores that change hands on a box that proves.
     Reallocate {
         #[command(flatten)]
@@ -188,6 +199,8 @@ enum Command {
     /// Everything above at its usual sizes.
     All {
         #[command(flatten)]
+        bounds: Bounds,
+        #[command(flatten)]
         peers: Peers,
         #[command(flatten)]
         run: Run,
@@ -216,6 +229,9 @@ enum Command {
         threads: usize,
         #[arg(long, value_enum, default_value = "best")]
         vectors: VectorsName,
+        /// Whether it says at its end what it had resident.
+        #[arg(long)]
+        resident: bool,
         zkey: PathBuf,
         witness: PathBuf,
         proof: PathBuf,
@@ -228,6 +244,17 @@ struct Sizes {
     /// log2 of each size.
     #[arg(long, value_delimiter = ',', default_value = "16")]
     log2: Vec<u32>,
+}
+
+/// How far a whole run goes.
+#[derive(Debug, Args)]
+struct Bounds {
+    /// log2 of the largest size, which is taken for all that would be larger.
+    #[arg(long, default_value_t = 20)]
+    max_log2: u32,
+    /// How often demand flips in `reallocate`.
+    #[arg(long, default_value_t = FLIPS)]
+    flips: u64,
 }
 
 #[derive(Debug, Args)]
@@ -377,6 +404,14 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
             })?;
             print(&bench, json, &[of_bought(&bought)])?;
         }
+        Command::Memory { keys, run } => {
+            let mut bench = run.bench()?;
+            let mut peaks = Vec::new();
+            peaks_of(&mut bench, keys, &mut peaks)?;
+            print(&bench, json, &[memory::of_peaks(&peaks)])?;
+            let holds = peaks.iter().all(Peak::holds);
+            return Ok(ExitCode::from(u8::from(!holds)));
+        }
         Command::Reallocate { plan, run } => {
             let mut bench = run.bench()?;
             let moved = reallocate::reallocate(&mut bench, *plan)?;
@@ -414,12 +449,13 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
             print(&bench, json, &[release::of_released(&released)])?;
             return Ok(ExitCode::from(u8::from(!released.holds())));
         }
-        Command::All { peers, run } => {
+        Command::All { bounds, peers, run } => {
             run.takes_best("all")?;
             let mut bench = run.bench()?;
-            let (tables, cuts) = all(&mut bench, peers)?;
-            print(&bench, json, &tables)?;
-            return Ok(gate_exit(&cuts, GATE));
+            let all = all(&mut bench, bounds, peers)?;
+            print(&bench, json, &all.tables)?;
+            let cuts = gate_exit(&all.cuts, GATE);
+            return Ok(if all.holds { cuts } else { ExitCode::FAILURE });
         }
         Command::Compare { old, new } => {
             let comparisons = compare::compare(&Results::read(old)?, &Results::read(new)?);
@@ -443,6 +479,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         Command::Whole {
             threads,
             vectors,
+            resident,
             zkey,
             witness,
             proof,
@@ -454,7 +491,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
                 proof: proof.clone(),
                 public: public.clone(),
             };
-            process::whole(&files, *threads, *vectors)?;
+            process::whole(&files, *threads, *vectors, *resident)?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -474,6 +511,13 @@ fn gains_of(bench: &mut Bench, keys: &Keys, gains: &mut Vec<Gain>) -> Result<()>
     })
 }
 
+fn peaks_of(bench: &mut Bench, keys: &Keys, peaks: &mut Vec<Peak>) -> Result<()> {
+    keys.each(bench, |bench, key| {
+        peaks.extend(memory::memory(bench, key, keys.files())?);
+        Ok(())
+    })
+}
+
 fn quanta_of(bench: &mut Bench, keys: &Keys, cuts: &mut Vec<Cut>) -> Result<()> {
     keys.each(bench, |bench, key| {
         cuts.extend(quanta::quanta(bench, key)?);
@@ -481,15 +525,32 @@ fn quanta_of(bench: &mut Bench, keys: &Keys, cuts: &mut Vec<Cut>) -> Result<()> 
     })
 }
 
-/// Every bench at its usual sizes: the smaller ones completely, of the larger ones what the
-/// figures of docs/measurements.md are.
-fn all(bench: &mut Bench, peers: &Peers) -> Result<(Vec<String>, Vec<Cut>)> {
-    let (mut tables, mut cuts) = (Vec::new(), Vec::new());
+/// What all benches came to, beside their records.
+struct All {
+    tables: Vec<String>,
+    cuts: Vec<Cut>,
+    /// Whether what is promised of memory, decisions, hand-overs and storage holds.
+    holds: bool,
+}
+
+/// Every bench at its usual sizes, up to a bound: the smaller ones completely, of the larger ones
+/// what the figures of docs/measurements.md are.
+fn all(bench: &mut Bench, bounds: &Bounds, peers: &Peers) -> Result<All> {
+    let mut tables = Vec::new();
+    let sizes = |log2: &[u32]| -> Vec<u32> {
+        let mut sizes: Vec<u32> = log2.iter().map(|&log2| log2.min(bounds.max_log2)).collect();
+        sizes.dedup();
+        sizes
+    };
+    let keys = |curve, log2: &[u32], dense| Keys::synthetic(curve, &sizes(log2), dense);
+    step("field: multiplications of each prime field");
     field::field(bench, FIELD_OPERATIONS)?;
-    msm::msm(bench, &[16], &msm::Which::all())?;
-    msm::msm(bench, &[18, 20], &msm::Which::uniform_g1())?;
-    ntt::ntt(bench, &[16, 18, 20], &CurveName::ALL)?;
-    let keys = Keys::synthetic;
+    step("msm: sums of multiples of points");
+    msm::msm(bench, &sizes(&[16]), &msm::Which::all())?;
+    msm::msm(bench, &sizes(&[18, 20]), &msm::Which::uniform_g1())?;
+    step("ntt: number-theoretic transforms");
+    ntt::ntt(bench, &sizes(&[16, 18, 20]), &CurveName::ALL)?;
+    step("prove: whole proofs, without tables");
     for keys in [
         keys(CurveName::Bn254, &[10, 12, 14, 16, 18, 20], 0.9),
         keys(CurveName::Bn254, &[18], 0.0),
@@ -497,9 +558,11 @@ fn all(bench: &mut Bench, peers: &Peers) -> Result<(Vec<String>, Vec<Cut>)> {
     ] {
         proofs(bench, &keys, peers, &mut tables)?;
     }
+    step("load: keys from their files");
     for curve in CurveName::ALL {
         keys(curve, &[18], 0.9).each(bench, load::load)?;
     }
+    step("tables: proofs with tables of 1, 2 and 4 times the key");
     let mut bought = Vec::new();
     for keys in [
         keys(CurveName::Bn254, &[14, 16, 18], 0.9),
@@ -511,25 +574,54 @@ fn all(bench: &mut Bench, peers: &Peers) -> Result<(Vec<String>, Vec<Cut>)> {
         })?;
     }
     tables.push(of_bought(&bought));
+    step("memory: the peak while proving");
+    let mut peaks = Vec::new();
+    // Beside a smaller key the program itself counts.
+    let largest = bounds.max_log2.clamp(16, 18);
+    for (log2, dense) in [(16, 0.85), (largest, 0.0)] {
+        let keys = Keys::synthetic(CurveName::Bn254, &[log2], dense);
+        peaks_of(bench, &keys, &mut peaks)?;
+    }
+    tables.push(memory::of_peaks(&peaks));
+    step("decide: the arbiter alone");
     let decided = decide::decide(bench, UNITS, TENANTS, EVENTS)?;
     tables.push(decide::of_decided(&decided));
+    step("throughput: a box against the prover alone");
     let kept = throughput::throughput(bench, 14, PROOFS)?;
     tables.push(throughput::of_kept(&kept));
+    step("peak: a tenant that held half");
     let risen = peak::peak(bench, PEAKS)?;
     tables.push(peak::of_risen(&risen));
+    step("reallocate: cores that change hands");
+    let mut holds = peaks.iter().all(Peak::holds) && decided.holds();
     for trigger in [Trigger::Declared, Trigger::Measured] {
-        let moved = reallocate::reallocate(bench, reallocate::Plan::usual(trigger))?;
+        let moved = reallocate::reallocate(bench, reallocate::Plan::usual(trigger, bounds.flips))?;
         tables.push(reallocate::of_moved(&moved));
+        holds &= moved.holds();
     }
+    step("release: storage that is given back");
     let released = release::release(bench, 16, RELEASES)?;
+    holds &= released.holds();
     tables.push(release::of_released(&released));
     let keys = keys(CurveName::Bn254, &[14, 16], 0.9);
+    step("cores: a proof on many threads and on one");
     let mut gains = Vec::new();
     gains_of(bench, &keys, &mut gains)?;
     tables.push(of_gains(&gains));
+    step("quanta: a proof cut into quanta and uncut");
+    let mut cuts = Vec::new();
     quanta_of(bench, &keys, &mut cuts)?;
     tables.push(of_cuts(&cuts));
-    Ok((tables, cuts))
+    Ok(All {
+        tables,
+        cuts,
+        holds,
+    })
+}
+
+/// Says what begins: a whole run takes long.
+fn step(what: &str) {
+    eprintln!("caldera-bench: {what}");
 }
 
 /// Every body, at sizes that take no time.
@@ -553,11 +645,7 @@ fn once() -> Result<Bench> {
     decide::decide(&mut bench, 8, 6, 500)?;
     throughput::throughput(&mut bench, 5, 2)?;
     for trigger in [Trigger::Declared, Trigger::Measured] {
-        let plan = reallocate::Plan {
-            flips: 20,
-            ..reallocate::Plan::usual(trigger)
-        };
-        reallocate::reallocate(&mut bench, plan)?;
+        reallocate::reallocate(&mut bench, reallocate::Plan::usual(trigger, 20))?;
     }
     for curve in CurveName::ALL {
         Keys::synthetic(curve, &[5], 0.5).each(&mut bench, |bench, key| {

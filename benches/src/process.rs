@@ -23,6 +23,7 @@ use crate::bench::{Bench, OURS, VectorsName};
 use crate::drive::Confined;
 use crate::duel::{Answer, Contender};
 use crate::key::{self, Key};
+use crate::memory::Resident;
 use crate::peer::outside::{Files, Outside, Run, written};
 use crate::record::{Case, Unit};
 
@@ -92,13 +93,18 @@ pub(crate) fn process(
     Ok(())
 }
 
-/// The work of our process.
-pub(crate) fn whole(files: &Files, threads: usize, vectors: VectorsName) -> Result<()> {
+/// The work of our process. Where it is asked, it says what it had resident.
+pub(crate) fn whole(
+    files: &Files,
+    threads: usize,
+    vectors: VectorsName,
+    resident: bool,
+) -> Result<()> {
     let zkey = Zkey::parse(key::mapped(&files.zkey)?).context("the key")?;
     let witness = key::witness(&files.witness)?;
     let device = vectors.device(CpuConfig {
         quantum: Duration::from_millis(2),
-        lanes: 2 * threads,
+        lanes: lanes(threads),
     })?;
     let key = ProvingKey::load(&zkey, device).context("loading the key")?;
     let (proof, public) =
@@ -109,7 +115,16 @@ pub(crate) fn whole(files: &Files, threads: usize, vectors: VectorsName) -> Resu
     ] {
         std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))?;
     }
+    if resident {
+        let resident = serde_json::to_string(&Resident::here()?).context("JSON")?;
+        println!("{resident}");
+    }
     Ok(())
+}
+
+/// Into how many lanes its work is cut.
+pub(crate) fn lanes(threads: usize) -> usize {
+    2 * threads
 }
 
 /// The name of the command that does it.
@@ -127,7 +142,8 @@ fn ourselves(files: &Files, threads: usize, vectors: VectorsName) -> Result<Run>
     })
 }
 
-fn written_to(folder: &Path, key: &Key) -> Result<(PathBuf, PathBuf)> {
+/// A key and its witness, written to a folder.
+pub(crate) fn written_to(folder: &Path, key: &Key) -> Result<(PathBuf, PathBuf)> {
     let (zkey, witness) = (folder.join("key.zkey"), folder.join("witness.wtns"));
     std::fs::write(&zkey, &key.file).context("writing the key")?;
     let mut file = Vec::new();

@@ -232,12 +232,12 @@ fn record(
 }
 
 impl Plan {
-    /// On a quiet machine: minutes.
-    pub(crate) fn usual(trigger: Trigger) -> Plan {
+    /// On a quiet machine, so many flips where demand is declared: minutes.
+    pub(crate) fn usual(trigger: Trigger, flips: u64) -> Plan {
         Plan {
             flips: match trigger {
-                Trigger::Declared => FLIPS,
-                Trigger::Measured => FLIPS / 20,
+                Trigger::Declared => flips,
+                Trigger::Measured => flips.div_ceil(20),
             },
             trigger,
             synthetic: None,
@@ -495,7 +495,7 @@ ageing_max_ms = 60000
 ";
 
 /// Flips of demand: ten minutes.
-const FLIPS: u64 = 100_000;
+pub(crate) const FLIPS: u64 = 100_000;
 
 /// The moments of the flips are drawn from it.
 const SEED: u64 = 0x9e37_79b9_7f4a_7c15;

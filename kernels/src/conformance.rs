@@ -339,6 +339,9 @@ impl<'a, S: PrimeField> Suite<'a, S> {
         let other = self.values(n);
         let (zero, one) = (S::zero(), S::one());
         let half = -(one + one).inverse().unwrap_or(one);
+        // (r - 1) / 3, a whole number: a cube root of one, by which an endomorphism multiplies.
+        let third = -S::from(3u64).inverse().unwrap_or(one);
+        let root = S::GENERATOR.pow(third.into_bigint());
         for (name, value) in [
             ("all scalars 0", zero),
             ("all scalars 1", one),
@@ -348,6 +351,10 @@ impl<'a, S: PrimeField> Suite<'a, S> {
             ("all scalars (r + 1) / 2", half + one),
             ("all scalars 2^64 - 1", S::from(u64::MAX)),
             ("all scalars 2^64", S::from(u64::MAX) + one),
+            ("all scalars a cube root of one", root),
+            ("all scalars one more", root + one),
+            ("all scalars one less", root - one),
+            ("all scalars the other cube root", root.square()),
             ("all scalars equal", other[0]),
         ] {
             self.sum::<G>(group, name, &random, &vec![value; n])?;
@@ -386,6 +393,15 @@ impl<'a, S: PrimeField> Suite<'a, S> {
         for (name, logs) in [
             ("all points equal", vec![other[1]; n]),
             ("P and -P in turn", alternating(other[2])),
+            (
+                "P and what endomorphisms make of it",
+                (0..n)
+                    .map(|i| {
+                        let point = other[1] * root.pow([i as u64 % 3]);
+                        if i % 2 == 0 { point } else { -point }
+                    })
+                    .collect(),
+            ),
             ("all points infinity", vec![zero; n]),
             (
                 "infinity among points",

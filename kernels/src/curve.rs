@@ -14,6 +14,7 @@ mod batch;
 mod bls12_381;
 mod bn254;
 pub mod check;
+pub(crate) mod endomorphism;
 pub mod fixed_base;
 
 use std::fmt;
@@ -60,6 +61,9 @@ pub trait Coordinate: Laned {
     const B: Self;
     /// The generator of the subgroup of order r that everyone uses.
     const GENERATOR: Affine<Self>;
+    /// beta, the cube root of one for which (x, y) -> (beta x, y) is multiplication by the curve's
+    /// lambda (`endomorphism.rs`). In the prime field.
+    const CUBE_ROOT: Self;
 
     /// Whether a point of the curve is in the subgroup of order r. Not asked of points off the
     /// curve.

@@ -316,6 +316,9 @@ pub trait Lanes<F: Field>: Copy + Send + Sync + 'static {
     /// a b.
     fn mul(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
 
+    /// a b for a as loaded and a b, also as loaded, that is in the prime field.
+    fn scale(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+
     /// The same elements, fit to be stored, those with a bit in the mask negated.
     fn fit(self, negative: u8, x: Self::Vector) -> Self::Vector;
 
@@ -441,6 +444,12 @@ macro_rules! prime_lanes {
                 let columns = Radix::<M, $words, $limbs>::product(self.0, &a, &b);
                 let columns = Radix::<M, $words, $limbs>::reduce(self.0, columns);
                 Radix::<M, $words, $limbs>::carry(self.0, columns)
+            }
+
+            /// [2^S], [2] -> [2].
+            #[inline(always)]
+            fn scale(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+                Lanes::<Fp<M, $words>>::mul(self, a, b)
             }
 
             /// [2^S] -> [1 + 2^-12].
@@ -649,6 +658,14 @@ macro_rules! prime_lanes {
                 [
                     Radix::<M, $words, $limbs>::carry(self.0, c0),
                     Radix::<M, $words, $limbs>::carry(self.0, c1),
+                ]
+            }
+
+            #[inline(always)]
+            fn scale(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+                [
+                    Lanes::<Fp<M, $words>>::mul(self, a[0], b[0]),
+                    Lanes::<Fp<M, $words>>::mul(self, a[1], b[0]),
                 ]
             }
 
@@ -887,7 +904,8 @@ mod tests {
 
     /// A generator of test values: x -> x^2 + 1 and so on, with edge values in between.
     fn values<F: Field>(count: usize) -> Vec<F> {
-        let mut x = F::ONE.double().double() + F::ONE;
+        // Of an extension both parts.
+        let mut x = F::from_montgomery_le(&vec![7; F::BYTES]).expect("below the modulus");
         (0..count)
             .map(|i| {
                 x = x.square() + F::ONE;
@@ -973,6 +991,26 @@ mod tests {
             for (turned, vector) in block[..width].iter().enumerate() {
                 check("turned", *vector, &|lane| chunk[lane % 4 * width + turned]);
             }
+            // Of the prime field.
+            let mut base = F::ONE.double() + F::ONE;
+            for _ in 0..20 {
+                base = base.square() + F::ONE;
+            }
+            let stored_base = L::store(&base);
+            let base_rows = [(&raw const stored_base).cast(); WIDTH_MAX];
+            // SAFETY: each row is an element that lives on.
+            let (base_, _) = unsafe { lanes.gather::<false>(&base_rows) };
+            let scaled = lanes.scale(file_a, base_);
+            check("scaled", scaled, &|i| a[i] * base);
+            check(
+                "product of a difference of scaled",
+                lanes.mul(lanes.difference(scaled, b_), c_),
+                &|i| (a[i] * base - b[i]) * c[i],
+            );
+            check("scaled, fit", lanes.fit(0b01010101, scaled), &|i| {
+                let x = a[i] * base;
+                if i % 2 == 0 { -x } else { x }
+            });
             let difference = lanes.difference(file_a, b_);
             check("product of a difference", lanes.mul(difference, c_), &|i| {
                 (a[i] - b[i]) * c[i]

@@ -15,6 +15,19 @@ use crate::device::{CurveId, Group};
 use crate::field::{Field, PrimeField};
 use crate::lanes::{Engine, Laned};
 
+/// What a sum's choices cost beside additions to buckets, of which each is 1.
+#[derive(Clone, Copy)]
+pub(crate) struct Prices {
+    /// An addition of one bucket to another: they lie together in the cache.
+    pub(crate) fold: f64,
+    /// What conflicts add to an addition where a batch is as large as the buckets are many.
+    pub(crate) conflict: f64,
+    /// What the endomorphism adds to an addition.
+    pub(crate) turn: f64,
+    /// Cutting a scalar in two.
+    pub(crate) split: f64,
+}
+
 /// Costs for both curves.
 pub(crate) struct Rates {
     pub(crate) bn254: CurveRates,
@@ -33,8 +46,9 @@ pub(crate) struct CurveRates {
     pub(crate) butterfly_ns: f64,
     /// A look at a scalar, for the digit that one window has.
     pub(crate) look_ns: f64,
-    addition_g1_ns: f64,
-    addition_g2_ns: f64,
+    /// Additions of points that are at hand.
+    hot_g1_ns: f64,
+    hot_g2_ns: f64,
 }
 
 impl Rates {
@@ -69,8 +83,8 @@ impl CurveRates {
             entry_ns: multiplication_ns + ENTRY_MEMORY_NS,
             butterfly_ns: butterfly_ns::<C::Fr>(engine),
             look_ns: LOOK_NS,
-            addition_g1_ns: addition_ns::<C::Fq>(engine) * ADDITION_FACTOR + ADDITION_MEMORY_NS,
-            addition_g2_ns: addition_ns::<C::Fq2>(engine) * ADDITION_FACTOR + ADDITION_MEMORY_NS,
+            hot_g1_ns: addition_ns::<C::Fq>(engine),
+            hot_g2_ns: addition_ns::<C::Fq2>(engine),
         }
     }
 
@@ -82,9 +96,27 @@ impl CurveRates {
 
     /// An addition to a bucket.
     pub(crate) fn addition_ns(&self, group: Group) -> f64 {
+        self.hot_ns(group) * ADDITION_FACTOR + ADDITION_MEMORY_NS
+    }
+
+    /// What sums are cut into windows by.
+    pub(crate) fn prices(&self, group: Group, engine: Option<Engine>) -> Prices {
+        // Scalar code multiplies by the cube root as often as it looks at a point, which is twice.
+        let turn = if engine.is_some() { TURN } else { 2.0 * TURN };
+        let hot_ns = self.hot_ns(group);
+        let addition_ns = hot_ns + ADDITION_MEMORY_NS;
+        Prices {
+            fold: hot_ns / addition_ns,
+            conflict: CONFLICT_NS / addition_ns,
+            turn: turn * hot_ns / addition_ns,
+            split: SPLIT_NS / addition_ns,
+        }
+    }
+
+    fn hot_ns(&self, group: Group) -> f64 {
         match group {
-            Group::G1 => self.addition_g1_ns,
-            Group::G2 => self.addition_g2_ns,
+            Group::G1 => self.hot_g1_ns,
+            Group::G2 => self.hot_g2_ns,
         }
     }
 }
@@ -170,3 +202,13 @@ const ADDITION_MEMORY_NS: f64 = 25.0;
 const ADDITION_FACTOR: f64 = 1.4;
 
 const LOOK_NS: f64 = 4.0;
+
+/// What conflicts take of an addition's time where a batch is as large as the buckets are many, in
+/// proportion to that: each is written to a queue and looked at again.
+const CONFLICT_NS: f64 = 11.0;
+
+/// One multiplication of an addition's six.
+const TURN: f64 = 1.0 / 6.0;
+
+/// Cutting a scalar in two: two dozen multiplications of words.
+pub(super) const SPLIT_NS: f64 = 20.0;

@@ -17,6 +17,13 @@
 //!
 //! Stage 2, `msm.combine`, doubles and adds the windows' sums.
 //!
+//! Where it costs less, scalars of full size are cut in two by the curve's endomorphism
+//! (`curve/endomorphism.rs`) as they are sorted out: half as many windows, so half as many sets to
+//! fold, and wider ones. Their upper half is a level whose points are those of the bases with x
+//! multiplied by a cube root of one, which an engine does as it gathers them for a batch: kept in
+//! memory instead they took longer to fetch. Whether this is less, and which windows are, follows
+//! from prices that the device measures when it is made (`calibration.rs`).
+//!
 //! Where the bases have tables (`tables.rs`), windows that lie alike in their levels are one task
 //! and share its buckets, each level's points coming from the level; and of the bases that are in
 //! groups those with scalar one are added as sums of subsets.
@@ -24,7 +31,8 @@
 //! Digits are made without carries from one to the next: 2^(c-1) is added to every digit but the
 //! top one, all at once, and subtracted from the digit again when it is cut out. With magnitudes
 //! below 2^t there are ceil((t + 1) / c) windows, so that the top digit, which only counts up,
-//! stays within the buckets.
+//! stays within the buckets. The halves of a scalar have signs, so their top digits have one as
+//! well.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
@@ -34,13 +42,14 @@ use zeroize::Zeroize;
 use crate::curve::accumulate::{
     Accumulator, Adder, Buckets, Folding, NEGATIVE, Sources, fold, folded_all, folded_bit,
 };
+use crate::curve::endomorphism::Lattice;
 use crate::curve::{Affine, Coordinate, Projective};
 use crate::device::{DeviceError, Form, Plan, Progress};
 use crate::field::PrimeField;
 use crate::lanes::Engine;
 
 use super::Staged;
-use super::calibration::CurveRates;
+use super::calibration::{CurveRates, Prices, SPLIT_NS};
 use super::plan::{Kernel, share};
 use super::tables::{Bases, Groups, Levels, Tables};
 use super::vector::Vector;
@@ -57,6 +66,8 @@ pub(crate) struct Msm<S, F> {
     lanes: usize,
     rates: Costs,
     segments: Box<[RwLock<Segment>]>,
+    levels: Levels,
+    prices: Prices,
     /// The widest window whose buckets a lane has room for.
     window_max: u32,
     layout: OnceLock<Layout>,
@@ -78,7 +89,7 @@ struct Costs {
 
 /// The scalars of one lane of stage 0, sorted out. They are the witness: overwritten in the end.
 struct Segment {
-    /// Magnitudes: full-size ones from the front, small ones from the back.
+    /// Magnitudes: full-size ones, or their halves, from the front, small ones from the back.
     magnitudes: Vec<[u64; 4]>,
     /// The bases that they multiply, with a sign.
     sources: Vec<Source>,
@@ -134,10 +145,9 @@ pub(crate) struct Counts {
 struct Cut {
     /// Bits of a window; of a level's last one fewer where the level ends before it.
     window: u32,
-    /// Bits of all windows together.
-    bits: u32,
-    /// One as long as a scalar where there are no tables.
     levels: Levels,
+    /// Bits of a scalar, or of each of its halves.
+    bits: u32,
 }
 
 /// One window of a scalar.
@@ -165,44 +175,55 @@ impl Window {
 }
 
 impl Cut {
-    fn new<S: PrimeField>(window: u32, levels: Option<Levels>) -> Self {
-        // A magnitude has one bit less than r, and a carry may need one more.
-        let bits = S::MODULUS_BITS;
+    fn new<S: PrimeField>(window: u32, levels: Levels) -> Self {
         Self {
             window,
-            bits,
-            levels: levels.unwrap_or(Levels { bits, count: 1 }),
+            levels,
+            bits: levels.number_bits::<S>(),
         }
+    }
+
+    /// Whether the digits of a half reach as far as halves do. The highest has a sign: one bit is
+    /// too few for it, and two are unless a full window follows.
+    fn reaches(&self) -> bool {
+        let last = self.levels.last_bits(self.bits);
+        !self.levels.halves || last % self.window != 1 && last > 2
+    }
+
+    /// Levels of both halves together.
+    fn levels(&self) -> u32 {
+        self.levels.count * if self.levels.halves { 2 } else { 1 }
     }
 
     /// Windows of a level, the last one perhaps apart.
     fn sets(&self) -> usize {
         let windows = |bits: u32| bits.div_ceil(self.window) as usize;
-        let last = self.bits - (self.levels.count - 1) * self.levels.bits;
+        let last = windows(self.levels.last_bits(self.bits));
         match self.levels.count {
-            1 => windows(last),
-            _ => windows(self.levels.bits).max(windows(last)),
+            1 => last,
+            _ => windows(self.levels.bits).max(last),
         }
     }
 
     fn windows(&self) -> usize {
-        (0..self.levels.count)
+        (0..self.levels())
             .map(|level| (0..).map_while(|set| self.window(level, set)).count())
             .sum()
     }
 
     /// A level's window, if it has so many.
     fn window(&self, level: u32, set: usize) -> Option<Window> {
-        let start = level * self.levels.bits;
+        let (half, level) = (level / self.levels.count, level % self.levels.count);
+        let start = half * self.bits + level * self.levels.bits;
         let last = level + 1 == self.levels.count;
         let end = if last {
-            self.bits
+            (half + 1) * self.bits
         } else {
             start + self.levels.bits
         };
         let shift = start + set as u32 * self.window;
         (shift < end).then(|| {
-            let top = last && shift + self.window >= end;
+            let top = last && !self.levels.halves && shift + self.window >= end;
             Window {
                 shift,
                 // The top digit has no carry to make room for.
@@ -219,7 +240,7 @@ impl Cut {
     /// What is added to a magnitude to have all digits positive.
     fn bias(&self) -> [u64; 4] {
         let mut bias = [0; 4];
-        for level in 0..self.levels.count {
+        for level in 0..self.levels() {
             let windows = (0..).map_while(|set| self.window(level, set));
             for window in windows.filter(|window| !window.top) {
                 let bit = (window.shift + window.bits - 1) as usize;
@@ -233,7 +254,7 @@ impl Cut {
     /// one wherever any has.
     fn small_reach(&self) -> u32 {
         let biased = add_bias(&[u64::MAX, 0, 0, 0], &self.bias());
-        (0..self.levels.count)
+        (0..self.levels())
             .flat_map(|level| (0..).map_while(move |set| self.window(level, set)))
             .filter(|window| window.shift < 64 || window.digit(&biased) != 0)
             .map(|window| window.shift)
@@ -247,48 +268,81 @@ impl Cut {
         wanted.clamp(1, count.div_ceil(SLICE_MIN).max(1))
     }
 
-    /// The additions that full-size and small scalars cost: each scalar one in each window that it
-    /// reaches, each set's buckets two when folded, or as many as are not empty.
-    fn additions(&self, counts: Counts, lanes: usize) -> usize {
+    /// What full-size and small scalars cost, in additions to buckets: each scalar one in each
+    /// window that it reaches, each set's buckets two foldings, or as many as are not empty.
+    fn cost(&self, counts: Counts, lanes: usize, prices: Prices) -> f64 {
         let slices = self.slices(lanes, counts.full + counts.small);
         let buckets = 1usize << (self.window - 1);
-        let mut additions = 0;
+        let batch = (buckets / 2).clamp(BATCH_MIN, BATCH_USUAL);
+        let addition = 1.0 + prices.conflict * batch as f64 / buckets as f64;
+        let mut cost = 0.0;
         for set in 0..self.sets() {
             let mut scalars = 0;
-            for level in 0..self.levels.count {
+            for level in 0..self.levels() {
                 if let Some(window) = self.window(level, set) {
                     scalars += counts.full;
+                    if level >= self.levels.count {
+                        cost += prices.turn * counts.full as f64;
+                    }
                     // Carries may reach a window more.
                     if window.shift < 64 {
                         scalars += counts.small;
                     }
                 }
             }
-            additions += scalars + 2 * (slices * buckets).min(scalars);
+            cost += addition * scalars as f64;
+            cost += prices.fold * (2 * (slices * buckets).min(scalars)) as f64;
         }
-        additions + self.sets() * slices * (OVERHEAD + buckets / 16)
+        if self.levels.halves {
+            cost += prices.split * counts.full as f64;
+        }
+        cost + (self.sets() * slices * (OVERHEAD + buckets / 16)) as f64
     }
 }
 
-/// The additions that a sum costs, ones left out, with the best of windows.
+/// What a sum costs in additions to buckets, ones left out, with the best levels and windows.
 pub(crate) fn additions<S: PrimeField>(
     counts: Counts,
     lanes: usize,
     levels: Option<Levels>,
-) -> usize {
-    best_cut::<S>(counts, lanes, WINDOW_MAX, levels).additions(counts, lanes)
+    prices: Prices,
+) -> f64 {
+    let levels = best_levels::<S>(counts, lanes, levels, prices);
+    best_cut::<S>(counts, lanes, WINDOW_MAX, levels, prices).cost(counts, lanes, prices)
 }
 
-/// The windows for which scalars cost the fewest additions, with the levels or without.
-fn best_cut<S: PrimeField>(counts: Counts, lanes: usize, max: u32, levels: Option<Levels>) -> Cut {
-    let without = (levels.is_some()).then_some(None);
-    std::iter::once(levels)
-        .chain(without)
-        .flat_map(|levels| {
-            (WINDOW_MIN..=max.max(WINDOW_MIN)).map(move |window| Cut::new::<S>(window, levels))
-        })
-        .min_by_key(|cut| cut.additions(counts, lanes))
-        .expect("the range is not empty")
+/// The levels for which scalars cost least: those of tables, if there are any, or only the bases,
+/// with scalars whole or in halves.
+fn best_levels<S: PrimeField>(
+    counts: Counts,
+    lanes: usize,
+    levels: Option<Levels>,
+    prices: Prices,
+) -> Levels {
+    let cost = |levels: &Levels| {
+        best_cut::<S>(counts, lanes, WINDOW_MAX, *levels, prices).cost(counts, lanes, prices)
+    };
+    levels
+        .into_iter()
+        .chain([true, false].map(Levels::none::<S>))
+        .min_by(|a, b| cost(a).total_cmp(&cost(b)))
+        .expect("there are two at least")
+}
+
+/// The windows for which scalars cost least.
+fn best_cut<S: PrimeField>(
+    counts: Counts,
+    lanes: usize,
+    max: u32,
+    levels: Levels,
+    prices: Prices,
+) -> Cut {
+    let cost = |cut: &Cut| cut.cost(counts, lanes, prices);
+    (WINDOW_MIN..=max)
+        .map(|window| Cut::new::<S>(window, levels))
+        .filter(Cut::reaches)
+        .min_by(|a, b| cost(a).total_cmp(&cost(b)))
+        .expect("the widest was chosen from these too")
 }
 
 /// No more bases than a [`Source`] can name.
@@ -316,6 +370,7 @@ impl<S: PrimeField<Words = [u64; 4]>, F: Coordinate> Msm<S, F> {
         rates: &CurveRates,
     ) -> Result<Arc<dyn Plan>, DeviceError> {
         let count = bases.count();
+        let prices = rates.prices(F::GROUP, engine);
         let tables = bases.tables();
         let levels = tables.as_ref().and_then(|tables| tables.levels());
         let group = tables
@@ -323,23 +378,26 @@ impl<S: PrimeField<Words = [u64; 4]>, F: Coordinate> Msm<S, F> {
             .and_then(|tables| tables.groups())
             .map(Groups::size);
         let parts = lanes.min(count.div_ceil(SEGMENT_MIN)).max(1);
-        let segments = (0..parts)
-            .map(|part| Segment::new(share(count, parts, part).len(), group).map(RwLock::new))
-            .collect::<Result<_, _>>()?;
         let all_full = Counts {
             full: count,
             ..Counts::default()
         };
-        let window_max = best_cut::<S>(all_full, lanes, WINDOW_MAX, levels).window;
-        let cuts = (WINDOW_MIN..=window_max)
-            .flat_map(|window| [levels, None].map(|levels| Cut::new::<S>(window, levels)));
-        let tasks_max = cuts
+        // By what such sums have had before: how many are of full size is not known before they are
+        // cut, or not.
+        let counts = bases.usage.counts(count);
+        let levels = best_levels::<S>(counts, lanes, levels, prices);
+        let segments = (0..parts)
+            .map(|part| Segment::new(share(count, parts, part).len(), group).map(RwLock::new))
+            .collect::<Result<_, _>>()?;
+        let window_max = best_cut::<S>(all_full, lanes, WINDOW_MAX, levels, prices).window;
+        let tasks_max = (WINDOW_MIN..=window_max)
+            .map(|window| Cut::new::<S>(window, levels))
             .map(|cut| cut.sets() * cut.slices(lanes, count))
             .max()
             .unwrap_or(1)
             + lanes.min(count.div_ceil(ONES_TASK_MIN));
         // A lane without a task, or with next to nothing in it, needs no buckets.
-        let additions = count.saturating_mul(Cut::new::<S>(window_max, None).windows());
+        let additions = count.saturating_mul(Cut::new::<S>(window_max, levels).windows());
         let lanes = lanes
             .min(tasks_max)
             .min(additions.div_ceil(LANE_MIN))
@@ -359,6 +417,8 @@ impl<S: PrimeField<Words = [u64; 4]>, F: Coordinate> Msm<S, F> {
                 scalar_ns: rates.element_ns,
             },
             segments,
+            levels,
+            prices,
             window_max,
             layout: OnceLock::new(),
             next_task: AtomicUsize::new(0),
@@ -376,19 +436,20 @@ impl<S: PrimeField<Words = [u64; 4]>, F: Coordinate> Msm<S, F> {
         self.layout.get().expect("made when stage 1 was opened")
     }
 
-    fn levels(&self) -> Option<Levels> {
-        self.tables.as_ref()?.levels()
-    }
-
     fn groups(&self) -> Option<&Groups> {
         self.tables.as_ref()?.groups()
     }
 
     /// Where the points of a level are.
-    fn level(&self, level: usize) -> Sources<'_, F> {
-        match &self.tables {
-            Some(tables) if level > 0 => Sources::File(tables.level(level)),
-            _ => Sources::File(&self.bases.points),
+    fn level(&self, level: u32) -> Sources<'_, F> {
+        let points = match (level % self.levels.count, &self.tables) {
+            (1.., Some(tables)) => tables.level((level % self.levels.count) as usize),
+            _ => &self.bases.points,
+        };
+        if level < self.levels.count {
+            Sources::File(points)
+        } else {
+            Sources::Endomorphism(points)
         }
     }
 
@@ -409,7 +470,13 @@ impl<S: PrimeField<Words = [u64; 4]>, F: Coordinate> Msm<S, F> {
             ones: counts.ones + grouped,
             ..counts
         });
-        let cut = best_cut::<S>(counts, self.lanes, self.window_max, self.levels());
+        let cut = best_cut::<S>(
+            counts,
+            self.lanes,
+            self.window_max,
+            self.levels,
+            self.prices,
+        );
         Layout {
             cut,
             slices: cut.slices(self.lanes, counts.full + counts.small),
@@ -428,11 +495,16 @@ impl<S: PrimeField<Words = [u64; 4]>, F: Coordinate> Msm<S, F> {
         let mut segment = self.segments[lane].try_write().map_err(|_| POISONED)?;
         let segment = &mut *segment;
         let part = share(self.bases.count(), self.segments.len(), lane);
-        let units = ((self.rates.budget_ns / self.rates.scalar_ns) as usize).max(1);
+        let mut scalar_ns = self.rates.scalar_ns;
+        if self.levels.halves {
+            scalar_ns += SPLIT_NS;
+        }
+        let units = ((self.rates.budget_ns / scalar_ns) as usize).max(1);
         let end = part.len().min(segment.done.saturating_add(units));
         let usage = &self.bases.usage;
         let looked = usage.looked();
         let groups = self.groups();
+        let lattice = self.levels.halves.then(|| Lattice::of(F::CURVE));
         for i in segment.done..end {
             let base = part.start + i;
             if !looked && self.is_infinite(base) {
@@ -467,6 +539,9 @@ impl<S: PrimeField<Words = [u64; 4]>, F: Coordinate> Msm<S, F> {
                 segment.small += 1;
                 segment.magnitudes.len() - segment.small
             } else {
+                if let Some(lattice) = lattice {
+                    magnitude = lattice.split(&magnitude);
+                }
                 segment.full += 1;
                 segment.full - 1
             };
@@ -542,9 +617,9 @@ impl<S: PrimeField<Words = [u64; 4]>, F: Coordinate> Msm<S, F> {
     ) -> Result<bool, &'static str> {
         let layout = self.layout();
         let (set, slice) = (task / layout.slices, task % layout.slices);
-        while lane.level < layout.cut.levels.count {
+        while lane.level < layout.cut.levels() {
             if let Some(window) = layout.cut.window(lane.level, set) {
-                let sources = self.level(lane.level as usize);
+                let sources = self.level(lane.level);
                 if !self.fill_window(window, slice, sources, lane, left)? {
                     return Ok(false);
                 }
@@ -1029,6 +1104,9 @@ const ONES_TASK_MIN: usize = 8192;
 /// Additions below which an inversion costs more than conflicts do.
 const BATCH_MIN: usize = 256;
 
+/// Additions of a batch on an engine in BN254's G1, for counting.
+const BATCH_USUAL: usize = 2048;
+
 /// Denominators of a batch: 512 additions in BN254's G1 for scalar code, whose inversion then costs
 /// two percent, and four times as many on an engine, which is four times as fast.
 const BATCH_BYTES: usize = 512 * 32;
@@ -1043,11 +1121,13 @@ mod tests {
         let small = magnitude[1..] == [0; 3];
         let tables = (1..=100).flat_map(|bits| {
             let counts = S::MODULUS_BITS.div_ceil(bits)..=S::MODULUS_BITS.div_ceil(bits);
-            counts
-                .chain(2..3)
-                .map(move |count| Some(Levels { bits, count }))
+            counts.chain(2..3).map(move |count| Levels {
+                bits,
+                count,
+                halves: false,
+            })
         });
-        for levels in tables.chain([None]) {
+        for levels in tables.chain([Levels::none::<S>(false)]) {
             for window in WINDOW_MIN..=WINDOW_MAX {
                 let cut = Cut::new::<S>(window, levels);
                 let biased = add_bias(&magnitude, &cut.bias());
@@ -1072,6 +1152,73 @@ mod tests {
                 assert_eq!(sum.to_canonical(), magnitude, "{levels:?}, {window} bits");
             }
         }
+    }
+
+    /// Digits of both halves, and of a small scalar that is not cut in two, are those numbers
+    /// again.
+    #[test]
+    fn digits_of_halves_recompose() {
+        // Further out than halves ever are.
+        let edge = 0x5a82_7999_fcef_3242_ffff_ffff_ffff_ffff_i128;
+        let halves = [
+            0,
+            1,
+            -1,
+            edge,
+            -edge,
+            1 << 126,
+            -(1 << 126),
+            0x5555_5555_5555_5555_5555_5555_5555_5555,
+            -0x2aaa_aaaa_aaaa_aaaa_aaaa_aaaa_aaaa_aaaa,
+            i128::from(u64::MAX),
+        ];
+        let tables = (4..128).flat_map(|bits| {
+            [2, 128u32.div_ceil(bits)].map(|count| Levels {
+                bits,
+                count,
+                halves: true,
+            })
+        });
+        let mut cuts = 0;
+        for levels in tables.chain([Levels::none::<FrBn254>(true)]) {
+            for window in WINDOW_MIN..=WINDOW_MAX {
+                let cut = Cut::new::<FrBn254>(window, levels);
+                if !cut.reaches() {
+                    continue;
+                }
+                cuts += 1;
+                for first in halves {
+                    for second in halves {
+                        halves_recompose(&cut, first, second);
+                    }
+                }
+            }
+        }
+        assert!(cuts > 2500, "only {cuts}");
+    }
+
+    fn halves_recompose(cut: &Cut, first: i128, second: i128) {
+        // One number, from whose upper half a negative lower one borrows.
+        let above = second - i128::from(first < 0);
+        let parts = [
+            first as u64,
+            (first >> 64) as u64,
+            above as u64,
+            (above >> 64) as u64,
+        ];
+        let biased = add_bias(&parts, &cut.bias());
+        let small = parts[1..] == [0; 3];
+        let reach = cut.small_reach();
+        let mut sums = [0; 2];
+        for level in 0..cut.levels() {
+            for window in (0..cut.sets()).map_while(|set| cut.window(level, set)) {
+                let digit = window.digit(&biased);
+                assert!(digit.unsigned_abs() <= 1 << (cut.window - 1));
+                assert!(digit == 0 || !small || window.shift <= reach);
+                sums[window.shift as usize / 128] += i128::from(digit) << (window.shift % 128);
+            }
+        }
+        assert_eq!(sums, [first, second], "{cut:?}");
     }
 
     #[test]

@@ -38,7 +38,7 @@ use crate::field::PrimeField;
 use crate::lanes::Engine;
 
 use super::Staged;
-use super::calibration::Rates;
+use super::calibration::{Prices, Rates};
 use super::msm::{self, Counts};
 use super::plan::Kernel;
 
@@ -157,7 +157,7 @@ impl Usage {
     }
 
     /// What a sum has had on average; before the first, all scalars are taken to be of full size.
-    fn counts(&self, count: usize) -> Counts {
+    pub(crate) fn counts(&self, count: usize) -> Counts {
         let sums = self.sums.load(Ordering::Relaxed);
         if sums == 0 {
             return Counts {
@@ -202,8 +202,9 @@ fn is_marked(bits: &[AtomicU64], at: usize) -> bool {
 /// The tables of one set of bases.
 #[derive(Default)]
 pub(crate) struct Tables {
-    /// Bits that a level spans.
+    /// Bits that a level spans, and whether of halves.
     level_bits: u32,
+    halves: bool,
     /// Level 1 and those above it, each as many points as there are bases.
     levels: Vec<MmapMut>,
     groups: Option<Groups>,
@@ -215,6 +216,7 @@ impl Tables {
         (!self.levels.is_empty()).then(|| Levels {
             bits: self.level_bits,
             count: self.levels.len() as u32 + 1,
+            halves: self.halves,
         })
     }
 
@@ -243,6 +245,37 @@ pub(crate) struct Levels {
     pub(crate) bits: u32,
     /// The bases themselves included.
     pub(crate) count: u32,
+    /// Whether they are levels of both halves of a scalar, which the endomorphism cuts in two.
+    pub(crate) halves: bool,
+}
+
+impl Levels {
+    /// Only the bases.
+    pub(crate) fn none<S: PrimeField>(halves: bool) -> Self {
+        let mut levels = Self {
+            bits: 0,
+            count: 1,
+            halves,
+        };
+        levels.bits = levels.number_bits::<S>();
+        levels
+    }
+
+    /// Bits of the last level of so many bits.
+    pub(crate) fn last_bits(&self, number_bits: u32) -> u32 {
+        number_bits - (self.count - 1) * self.bits
+    }
+
+    /// Bits of what is cut into levels: a scalar or a half of one.
+    pub(crate) fn number_bits<S: PrimeField>(&self) -> u32 {
+        if self.halves {
+            // Below 2^126.5 in magnitude, a half has signed digits in 128 bits.
+            128
+        } else {
+            // A magnitude has one bit less than r, and a carry may need one more.
+            S::MODULUS_BITS
+        }
+    }
 }
 
 /// Groups of bases and the sums of their subsets.
@@ -305,26 +338,35 @@ fn level_offers<S: PrimeField>(
     counts: Counts,
     point: usize,
     lanes: usize,
+    prices: Prices,
 ) -> Vec<Offer> {
     let nothing = Offer {
         bytes: 0,
-        additions: msm::additions::<S>(counts, lanes, None) as f64,
+        additions: msm::additions::<S>(counts, lanes, None, prices),
         what: Choice::Nothing,
     };
     let mut offers = vec![nothing];
     let mut all: Vec<Offer> = Vec::new();
-    for window in LEVEL_WINDOWS {
-        let windows = S::MODULUS_BITS.div_ceil(window);
-        for sets in 1..windows {
-            let levels = Levels {
-                bits: window * sets,
-                count: windows.div_ceil(sets),
-            };
-            all.push(Offer {
-                bytes: (levels.count as usize - 1) * count * point,
-                additions: msm::additions::<S>(counts, lanes, Some(levels)) as f64,
-                what: Choice::Levels(levels),
-            });
+    for halves in [false, true] {
+        let bits = Levels::none::<S>(halves).bits;
+        for window in LEVEL_WINDOWS {
+            let windows = bits.div_ceil(window);
+            for sets in 1..windows {
+                let levels = Levels {
+                    bits: window * sets,
+                    count: windows.div_ceil(sets),
+                    halves,
+                };
+                // Where the highest digits have signs, so short a level is no room for them.
+                if levels.last_bits(bits) < 3 {
+                    continue;
+                }
+                all.push(Offer {
+                    bytes: (levels.count as usize - 1) * count * point,
+                    additions: msm::additions::<S>(counts, lanes, Some(levels), prices),
+                    what: Choice::Levels(levels),
+                });
+            }
         }
     }
     all.sort_by(|a, b| {
@@ -421,10 +463,13 @@ impl Build {
             let point = set.curve.point_bytes(set.group);
             let narrow = set.usage.narrow(count);
             let ns = rates.of(set.curve).addition_ns(set.group);
+            let prices = rates.of(set.curve).prices(set.group, engine);
             let levels = match set.curve {
-                CurveId::Bn254 => level_offers::<<Bn254 as Curve>::Fr>(count, counts, point, lanes),
+                CurveId::Bn254 => {
+                    level_offers::<<Bn254 as Curve>::Fr>(count, counts, point, lanes, prices)
+                }
                 CurveId::Bls12_381 => {
-                    level_offers::<<Bls12_381 as Curve>::Fr>(count, counts, point, lanes)
+                    level_offers::<<Bls12_381 as Curve>::Fr>(count, counts, point, lanes, prices)
                 }
             };
             lists.push((levels, ns));
@@ -502,6 +547,7 @@ impl Making {
                 Choice::Nothing => {}
                 Choice::Levels(levels) => {
                     tables.level_bits = levels.bits;
+                    tables.halves = levels.halves;
                     for _ in 1..levels.count {
                         tables.levels.push(zeros(count * point)?);
                     }

@@ -69,6 +69,8 @@ impl<F: Coordinate> Slot<F> {
 pub(crate) enum Sources<'a, F> {
     /// Whole points as they lie in a file.
     File(&'a [u8]),
+    /// The same, each point P standing for phi(P) (`endomorphism.rs`).
+    Endomorphism(&'a [u8]),
     /// Slots of the same engine.
     Slots(&'a [Slot<F>]),
     /// The slots that are added to.
@@ -83,6 +85,13 @@ impl<F: Coordinate> Sources<'_, F> {
         let point = match self {
             Sources::File(bytes) => {
                 Affine::from_bytes_unchecked(&bytes[index * Affine::<F>::BYTES..])
+            }
+            Sources::Endomorphism(bytes) => {
+                let point = Affine::<F>::from_bytes_unchecked(&bytes[index * Affine::<F>::BYTES..]);
+                Affine {
+                    x: point.x * F::CUBE_ROOT,
+                    y: point.y,
+                }
             }
             Sources::Slots(slots) => slots[index].point(engine),
             Sources::Own => own[index].point(engine),
@@ -376,7 +385,7 @@ fn add_scalar<F: Coordinate>(
 ) {
     // Apart, so that it is known within the loops where sources are.
     match sources {
-        Sources::File(_) => add_scalar_from(
+        Sources::File(_) | Sources::Endomorphism(_) => add_scalar_from(
             operations,
             slots,
             |_, source| sources.load(None, &[], source),
@@ -744,14 +753,16 @@ mod tests {
     /// Points into buckets, against sums made one by one: `bucket` of each point decides how
     /// many conflicts there are. With no engine and with each.
     fn check(points: &[Point], log2: u32, capacity: usize, bucket: impl Fn(usize) -> u32) {
-        check_on(None, points, log2, capacity, &bucket);
-        for engine in Engine::all() {
-            check_on(Some(engine), points, log2, capacity, &bucket);
+        for engine in Engine::all().into_iter().map(Some).chain([None]) {
+            for endomorphism in [false, true] {
+                check_on(engine, endomorphism, points, log2, capacity, &bucket);
+            }
         }
     }
 
     fn check_on(
         engine: Option<Engine>,
+        endomorphism: bool,
         points: &[Point],
         log2: u32,
         capacity: usize,
@@ -764,12 +775,20 @@ mod tests {
         let mut expected = vec![Projective::INFINITY; 1 << log2];
         let mut buckets = Buckets::new(engine, 1 << log2);
         let mut accumulator = Accumulator::new(engine, capacity);
-        let sources = Sources::File(&bytes);
+        let sources = if endomorphism {
+            Sources::Endomorphism(&bytes)
+        } else {
+            Sources::File(&bytes)
+        };
         for i in 0..points.len() {
+            let mut point = points[i];
+            if endomorphism {
+                point.x *= FqBn254::CUBE_ROOT;
+            }
             let (point, sign) = if i % 5 == 2 {
-                (-points[i], NEGATIVE)
+                (-point, NEGATIVE)
             } else {
-                (points[i], 0)
+                (point, 0)
             };
             expected[bucket(i) as usize] += point;
             accumulator.add(&mut buckets, bucket(i), i as u32 | sign, sources);

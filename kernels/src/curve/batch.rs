@@ -38,8 +38,8 @@ pub(crate) fn add_all<F: Coordinate>(
     engine.run(Addition { points, scratch })
 }
 
-/// Doubles all points and says whether it did: where a y is zero, as infinity's is, no point has been
-/// touched.
+/// Doubles all points and says whether it did: where a y is zero, as infinity's is, no point has
+/// been touched.
 ///
 /// # Panics
 /// If the scratch is shorter than [`scratch_lines`] says.
@@ -88,7 +88,16 @@ struct Points<'a, F> {
     targets: *mut Slot<F>,
     sources: *const u8,
     stride: usize,
-    file: bool,
+    form: Form,
+}
+
+/// What form sources are in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    File,
+    /// In file form, and not they but what the endomorphism makes of them.
+    Endomorphism,
+    Engine,
 }
 
 impl<'a, F: Coordinate> Points<'a, F> {
@@ -100,18 +109,27 @@ impl<'a, F: Coordinate> Points<'a, F> {
     ) -> Self {
         let targets_len = targets.len();
         let targets = targets.as_mut_ptr();
-        let (sources, sources_len, stride, file) = match sources {
-            Sources::File(bytes) => {
+        let (sources, sources_len, stride, form) = match sources {
+            Sources::File(bytes) | Sources::Endomorphism(bytes) => {
                 let stride = Affine::<F>::BYTES;
-                (bytes.as_ptr(), bytes.len() / stride, stride, true)
+                let form = match sources {
+                    Sources::File(_) => Form::File,
+                    _ => Form::Endomorphism,
+                };
+                (bytes.as_ptr(), bytes.len() / stride, stride, form)
             }
             Sources::Slots(slots) => {
                 let stride = size_of::<Slot<F>>();
-                (slots.as_ptr().cast(), slots.len(), stride, false)
+                (slots.as_ptr().cast(), slots.len(), stride, Form::Engine)
             }
             Sources::Own => {
                 let stride = size_of::<Slot<F>>();
-                (targets.cast_const().cast(), targets_len, stride, false)
+                (
+                    targets.cast_const().cast(),
+                    targets_len,
+                    stride,
+                    Form::Engine,
+                )
             }
         };
         let there = operations.iter().fold(true, |there, operation| {
@@ -125,7 +143,7 @@ impl<'a, F: Coordinate> Points<'a, F> {
             targets,
             sources,
             stride,
-            file,
+            form,
         }
     }
 
@@ -177,6 +195,15 @@ impl<'a, F: Coordinate> Points<'a, F> {
     }
 }
 
+/// beta in every lane.
+#[inline(always)]
+fn cube_root<F: Coordinate, L: Lanes<F>>(lanes: L) -> L::Vector {
+    let stored = L::store(&F::CUBE_ROOT);
+    let rows = [std::ptr::from_ref(&stored).cast(); WIDTH_MAX];
+    // SAFETY: each row is an element, whose bytes are its words.
+    unsafe { lanes.gather::<false>(&rows).0 }
+}
+
 /// The points of one group.
 struct Group {
     targets: [*mut u64; WIDTH_MAX],
@@ -201,17 +228,18 @@ impl<F: Coordinate> Task<F> for Copies<'_, F> {
 
     #[inline(always)]
     fn run<L: Lanes<F>>(self, lanes: L) {
-        if self.0.file {
-            self.copy::<L, true>(lanes);
-        } else {
-            self.copy::<L, false>(lanes);
+        match self.0.form {
+            Form::File => self.copy::<L, true, false>(lanes),
+            Form::Endomorphism => self.copy::<L, true, true>(lanes),
+            Form::Engine => self.copy::<L, false, false>(lanes),
         }
     }
 }
 
 impl<F: Coordinate> Copies<'_, F> {
     #[inline(always)]
-    fn copy<L: Lanes<F>, const FILE: bool>(self, lanes: L) {
+    fn copy<L: Lanes<F>, const FILE: bool, const PHI: bool>(self, lanes: L) {
+        let beta = cube_root(lanes);
         let mut filler = [[0u64; POINT_WORDS_MAX]; 2];
         let [target, source] = &mut filler;
         let filler = [target.as_mut_ptr(), source.as_mut_ptr()];
@@ -224,6 +252,7 @@ impl<F: Coordinate> Copies<'_, F> {
             unsafe {
                 let (x, x_zero) = lanes.gather::<FILE>(&group.sources);
                 let (y, y_zero) = lanes.gather::<FILE>(&source_ys);
+                let x = if PHI { lanes.scale(x, beta) } else { x };
                 lanes.scatter(&group.targets, lanes.fit(0, x));
                 lanes.scatter(&target_ys, lanes.fit(group.negative, y));
                 // Infinity stays all zero, which a multiple of the modulus is not.
@@ -249,10 +278,10 @@ impl<F: Coordinate> Task<F> for Addition<'_, F> {
     #[inline(always)]
     fn run<L: Lanes<F>>(self, lanes: L) -> bool {
         // Apart, so that the form is known when each is compiled.
-        if self.points.file {
-            self.add::<L, true>(lanes)
-        } else {
-            self.add::<L, false>(lanes)
+        match self.points.form {
+            Form::File => self.add::<L, true, false>(lanes),
+            Form::Endomorphism => self.add::<L, true, true>(lanes),
+            Form::Engine => self.add::<L, false, false>(lanes),
         }
     }
 }
@@ -268,7 +297,8 @@ const POINT_WORDS_MAX: usize = 24;
 
 impl<F: Coordinate> Addition<'_, F> {
     #[inline(always)]
-    fn add<L: Lanes<F>, const FILE: bool>(self, lanes: L) -> bool {
+    fn add<L: Lanes<F>, const FILE: bool, const PHI: bool>(self, lanes: L) -> bool {
+        let beta = cube_root(lanes);
         let field_words = F::BYTES / 8;
         let groups = self.points.groups::<L>();
         let denominators: *mut L::Vector = self.scratch.cast();
@@ -296,6 +326,11 @@ impl<F: Coordinate> Addition<'_, F> {
                 let (source, source_zero) = lanes.gather::<FILE>(&group.sources);
                 let (target, target_zero) = lanes.gather::<false>(&targets);
                 infinite |= source_zero | target_zero;
+                let source = if PHI {
+                    lanes.scale(source, beta)
+                } else {
+                    source
+                };
                 let d = lanes.difference(source, target);
                 denominators.add(g).write(d);
                 products.add(g).write(chains[g % CHAINS]);

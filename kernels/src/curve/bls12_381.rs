@@ -40,12 +40,22 @@ impl Coordinate for FqBls12_381 {
         ]),
     };
 
+    /// phi is multiplication by -x^2.
+    const CUBE_ROOT: Self = Self::constant([
+        0x2e01fffffffefffe,
+        0xde17d813620a0002,
+        0xddb3a93be6f89688,
+        0xba69c6076a0f77ea,
+        0x5f19672fdf76ce51,
+        0x0000000000000000,
+    ]);
+
     /// `phi(P) = -x^2 P` holds exactly in the subgroup, phi being (beta x, y): Scott, "A note on
     /// group membership tests for G1, G2 and GT on BLS pairing-friendly curves" (eprint
     /// 2021/1130).
     fn in_subgroup(point: &Affine<Self>) -> bool {
         let phi = Affine {
-            x: point.x * BETA,
+            x: point.x * Self::CUBE_ROOT,
             y: point.y,
         };
         -point.mul_canonical(&[X]).mul_canonical(&[X]) == Projective::from(phi)
@@ -98,6 +108,19 @@ impl Coordinate for Fq2<ModulusFqBls12_381, 6> {
         ),
     };
 
+    /// The square of G1's.
+    const CUBE_ROOT: Self = Self::new(
+        FqBls12_381::constant([
+            0x8bfd00000000aaac,
+            0x409427eb4f49fffd,
+            0x897d29650fb85f9b,
+            0xaa0d857d89759ad4,
+            0xec02408663d4de85,
+            0x1a0111ea397fe699,
+        ]),
+        FqBls12_381::ZERO,
+    );
+
     /// `psi(P) = x P` holds exactly in the subgroup: the same note.
     fn in_subgroup(point: &Affine<Self>) -> bool {
         let psi = Affine {
@@ -110,16 +133,6 @@ impl Coordinate for Fq2<ModulusFqBls12_381, 6> {
 
 /// The absolute value of the parameter.
 const X: u64 = 0xd201000000010000;
-
-/// The cube root of one for which phi is multiplication by -x^2.
-const BETA: FqBls12_381 = FqBls12_381::constant([
-    0x2e01fffffffefffe,
-    0xde17d813620a0002,
-    0xddb3a93be6f89688,
-    0xba69c6076a0f77ea,
-    0x5f19672fdf76ce51,
-    0x0000000000000000,
-]);
 
 /// (1 + u)^-((q - 1) / 3).
 const PSI_X: Fq2<ModulusFqBls12_381, 6> = Fq2::new(

@@ -3,7 +3,7 @@
 
 use super::{Affine, Coordinate, Curve, Projective};
 use crate::device::{CurveId, Group};
-use crate::field::{Fq2, FqBn254, FrBn254, ModulusFqBn254};
+use crate::field::{Field, Fq2, FqBn254, FrBn254, ModulusFqBn254};
 
 /// The curve of Ethereum's precompiles, also called bn128 and alt_bn128.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +24,12 @@ impl Coordinate for FqBn254 {
         x: Self::constant([1, 0, 0, 0]),
         y: Self::constant([2, 0, 0, 0]),
     };
+    const CUBE_ROOT: Self = Self::constant([
+        0x5763473177fffffe,
+        0xd4f263f1acdb5c4f,
+        0x59e26bcea0d48bac,
+        0x0000000000000000,
+    ]);
 
     /// The whole curve has order r.
     fn in_subgroup(_: &Affine<Self>) -> bool {
@@ -78,6 +84,17 @@ impl Coordinate for Fq2<ModulusFqBn254, 4> {
             ]),
         ),
     };
+
+    /// The square of G1's.
+    const CUBE_ROOT: Self = Self::new(
+        FqBn254::constant([
+            0xe4bd44e5607cfd48,
+            0xc28f069fbb966e3d,
+            0x5e6dd9e7e0acccb0,
+            0x30644e72e131a029,
+        ]),
+        FqBn254::ZERO,
+    );
 
     /// `(x + 1) P + psi(x P) + psi^2(x P) = psi^3(2 x P)` holds exactly in the subgroup: El
     /// Housni, Guillevic and Piellard, "Co-factor clearing and subgroup membership testing on

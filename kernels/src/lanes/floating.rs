@@ -614,6 +614,12 @@ macro_rules! floating_lanes {
                 )
             }
 
+            /// [2^S], [1] -> [3].
+            #[inline(always)]
+            fn scale(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+                Lanes::<Fp<M, $words>>::mul(self, a, b)
+            }
+
             /// [2^S + 1], [3] -> [3].
             #[inline(always)]
             fn mul(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
@@ -802,6 +808,14 @@ macro_rules! floating_lanes {
                 [
                     self.reduced::<M, $words, $digits>(x[0]),
                     self.reduced::<M, $words, $digits>(x[1]),
+                ]
+            }
+
+            #[inline(always)]
+            fn scale(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+                [
+                    Lanes::<Fp<M, $words>>::mul(self, a[0], b[0]),
+                    Lanes::<Fp<M, $words>>::mul(self, a[1], b[0]),
                 ]
             }
 
