@@ -14,6 +14,7 @@
 //! A panic within a quantum fails that job and no other: it is caught, the job is marked, and the
 //! worker goes on. What the quantum left behind belongs to the job alone and is thrown away.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -123,27 +124,37 @@ impl Worker {
         let kernel = job.job().kernel(task);
         let stage = job.job().stage(task);
         let ran = self.thread_time();
+        let ended = Cell::new(None);
+        let mut count = || {
+            let cpu = self.thread_time().since(ran);
+            let end = self.clock.now();
+            job.count(self.index(), kernel, start, end);
+            self.mailbox.record(QuantumRecord {
+                unit: self.unit,
+                tenant: job.tenant(),
+                job: job.id(),
+                kernel,
+                stage: u16::try_from(stage).unwrap_or(u16::MAX),
+                lane: task.lane(),
+                start,
+                span: end.since(start),
+                cpu,
+            });
+            ended.set(Some(end));
+        };
         let mut opened = 0;
+        // Counted before its end is known to others: what a job is said to have cost when it has
+        // ended must hold what all workers did for it.
         let step = catch_unwind(AssertUnwindSafe(|| {
-            job.job().run(task, &mut |task| {
+            job.job().run_counted(task, &mut count, &mut |task| {
                 job.offer(task);
                 opened += 1;
             })
         }));
-        let cpu = self.thread_time().since(ran);
-        let end = self.clock.now();
-        job.count(self.index(), kernel, start, end);
-        self.mailbox.record(QuantumRecord {
-            unit: self.unit,
-            tenant: job.tenant(),
-            job: job.id(),
-            kernel,
-            stage: u16::try_from(stage).unwrap_or(u16::MAX),
-            lane: task.lane(),
-            start,
-            span: end.since(start),
-            cpu,
-        });
+        if ended.get().is_none() {
+            count();
+        }
+        let end = ended.get().unwrap_or(start);
 
         let again = match step {
             Ok(Ok(Step::Again)) => true,

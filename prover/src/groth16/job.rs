@@ -299,6 +299,18 @@ impl Job {
     /// An error is final for the whole job: every later call returns the first one at once, and
     /// all outstanding tasks may be thrown away.
     pub fn run(&self, task: Task, ready: &mut dyn FnMut(Task)) -> Result<Step, ProveError> {
+        self.run_counted(task, &mut || (), ready)
+    }
+
+    /// As [`Job::run`]; `computed` is called when the quantum has been computed, and before anything
+    /// that another thread does can follow from it. What it counts is there when the job ends,
+    /// whoever ends it. It may not have been called when an error comes back.
+    pub fn run_counted(
+        &self,
+        task: Task,
+        computed: &mut dyn FnMut(),
+        ready: &mut dyn FnMut(Task),
+    ) -> Result<Step, ProveError> {
         match self.outcome.get() {
             Some(Err(first)) => return Err(first.clone()),
             Some(Ok(_)) => return Err(ProveError::Task(task.to_bits())),
@@ -322,6 +334,7 @@ impl Job {
             }
             Body::Nothing => return Err(self.fail(ProveError::Task(task.to_bits()))),
         };
+        computed();
         if progress == Progress::More {
             return Ok(Step::Again);
         }
