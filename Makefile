@@ -102,7 +102,7 @@ bench:
 	echo "measured: $$results, drawn: $${results%.jsonl}.svg"; \
 	exit $$((one | many))
 
-# A million hand-overs, and a quarter of one on a busy machine; then half an hour of each fuzz target.
+# A million hand-overs, and a fifth of one on a busy machine; then half an hour of each fuzz target.
 soak:
 	.ci/tools stress
 	$(BENCH) -- reallocate --flips 660000 --synthetic 1000

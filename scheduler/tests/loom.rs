@@ -1,4 +1,4 @@
-//! Every interleaving of the mailbox's words, by the model checker. `make test-loom` runs it;
+//! Every interleaving of the mailbox's words, by the model checker. `make test-models` runs it;
 //! without the flag `--cfg loom` this file is empty.
 //!
 //! Danger: a worker that runs for an owner after it has seen a newer epoch; an answer whose stamps
