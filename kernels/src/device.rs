@@ -78,7 +78,7 @@ pub struct MatrixId(pub u64);
 /// What a device is and how finely it cuts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceInfo {
-    /// Kind of device: "cpu".
+    /// Kind of device: "cpu", or what drives a GPU: "wgpu", "cuda", "icicle".
     pub kind: &'static str,
     /// The silicon's own name, for people: a CPU model, a GPU's product name.
     pub name: String,
@@ -333,5 +333,15 @@ pub enum DeviceError {
         what: &'static str,
         /// How much.
         bytes: usize,
+    },
+    /// The device is gone or cannot be believed any more: its driver failed, it did not answer in
+    /// time, or what it computed was wrong. Nothing that it holds can be used again; the work can
+    /// be done on another device.
+    #[error("device {device} is lost: {why}")]
+    Lost {
+        /// Which device, as in [`DeviceInfo::name`].
+        device: String,
+        /// What happened.
+        why: String,
     },
 }
