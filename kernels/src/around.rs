@@ -119,4 +119,8 @@ impl Device for Around {
             quantum: Arc::clone(&self.quantum),
         }))
     }
+
+    fn distrust(&self, why: &str) -> bool {
+        self.inner.distrust(why)
+    }
 }

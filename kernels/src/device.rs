@@ -263,6 +263,14 @@ pub trait Device: Send + Sync {
 
     /// Cuts work into stages and quanta, and sets aside all memory that running it will need.
     fn plan(&self, work: &Work) -> Result<Arc<dyn Plan>, DeviceError>;
+
+    /// Told that what was computed here has been found wrong, for a proof did not verify. `true` if
+    /// the device has given up silicon that may be to blame and computes without it from now on, so
+    /// that trying again is worth while; `false` if there is nothing that it could give up.
+    fn distrust(&self, why: &str) -> bool {
+        let _ = why;
+        false
+    }
 }
 
 /// Why a device refused or failed.

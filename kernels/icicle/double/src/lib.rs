@@ -1,0 +1,487 @@
+//! A library that speaks ICICLE's C ABI and computes with the CPU device: for tests of what loads
+//! ICICLE, on machines that have none.
+//!
+//! Copied under the names of ICICLE's runtime, field and curve libraries it is all three. It has one
+//! device, "CPU", whose memory is the host's. `CALDERA_DOUBLE_FAULT` makes it fail as such libraries
+//! do, from the call with that number on, counted from 0 and in each copy by itself:
+//!
+//! | value | what happens |
+//! |---|---|
+//! | `abort-msm:N`, `abort-ntt:N` | the process is aborted, as by a C++ exception that nobody catches |
+//! | `hang-msm:N`, `hang-ntt:N` | the call never comes back |
+//! | `fail-msm:N`, `fail-ntt:N` | the call answers "unknown error" |
+//! | `wrong-msm:N`, `wrong-ntt:N` | a point of the curve, or scalars, but the wrong ones |
+//! | `astray-msm:N` | a point that is not on the curve |
+//! | `full:N` | no memory |
+//!
+//! As in ICICLE, choosing a device that is not there and a transform without a domain abort.
+
+// The ABI is C's: addresses and lengths, as the callers say.
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use caldera_icicle::abi::{
+    Device, INVERSE, MsmConfig, NttConfig, NttInitDomainConfig, OUT_OF_MEMORY, Status,
+};
+use caldera_kernels::cpu::{CpuConfig, CpuDevice};
+use caldera_kernels::curve::{Affine, Bls12_381, Bn254, Coordinate, Curve};
+use caldera_kernels::field::{Field, PrimeField};
+use caldera_kernels::{CurveId, Device as _, Form, Plan, Progress, Transform, Work};
+
+const SUCCESS: Status = 0;
+const INVALID_DEVICE: Status = 1;
+const INVALID_ARGUMENT: Status = 11;
+const UNKNOWN: Status = 14;
+
+/// Whether this call, the latest of its kind, is to fail as `fault` says.
+fn faulty(fault: &str, call: u64) -> bool {
+    std::env::var("CALDERA_DOUBLE_FAULT").is_ok_and(|wanted| {
+        wanted
+            .split_once(':')
+            .is_some_and(|(name, from)| name == fault && from.parse().is_ok_and(|from: u64| call >= from))
+    })
+}
+
+/// The faults that end a call before it has computed anything.
+fn fail_early(kind: &str, call: u64) -> Option<Status> {
+    if faulty(&format!("abort-{kind}"), call) {
+        std::process::abort();
+    }
+    while faulty(&format!("hang-{kind}"), call) {
+        std::thread::sleep(Duration::from_secs(60));
+    }
+    faulty(&format!("fail-{kind}"), call).then_some(UNKNOWN)
+}
+
+/// # Safety
+/// `device` must be a device, whose kind ends with a zero.
+unsafe fn is_here(device: *const Device) -> bool {
+    // SAFETY: by this function's own condition.
+    let device = unsafe { &*device };
+    // SAFETY: as above.
+    let kind = unsafe { CStr::from_ptr(device.kind.as_ptr()) };
+    kind == c"CPU" && device.index == 0
+}
+
+/// # Safety
+/// As in ICICLE's `runtime.h`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn icicle_load_backend_from_env_or_default() -> Status {
+    SUCCESS
+}
+
+/// # Safety
+/// As in ICICLE's `runtime.h`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn icicle_load_backend(_path: *const c_char, _recursive: bool) -> Status {
+    SUCCESS
+}
+
+/// # Safety
+/// As in ICICLE's `runtime.h`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn icicle_is_device_available(device: *const Device) -> Status {
+    // SAFETY: the caller's word.
+    match unsafe { is_here(device) } {
+        true => SUCCESS,
+        false => INVALID_DEVICE,
+    }
+}
+
+/// # Safety
+/// As in ICICLE's `runtime.h`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn icicle_set_device(device: *const Device) -> Status {
+    // SAFETY: the caller's word.
+    if !unsafe { is_here(device) } {
+        std::process::abort();
+    }
+    SUCCESS
+}
+
+/// # Safety
+/// As in ICICLE's `runtime.h`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn icicle_get_registered_devices(out: *mut c_char, length: usize) -> Status {
+    let names = b"CPU\0";
+    if length < names.len() {
+        return INVALID_ARGUMENT;
+    }
+    // SAFETY: the caller has `length` bytes there, and that is enough.
+    unsafe { std::ptr::copy_nonoverlapping(names.as_ptr(), out.cast(), names.len()) };
+    SUCCESS
+}
+
+/// Each allocation knows its length by a word before it.
+const WORD: usize = 64;
+
+/// # Safety
+/// As in ICICLE's `runtime.h`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn icicle_malloc(out: *mut *mut c_void, bytes: usize) -> Status {
+    static CALLS: AtomicU64 = AtomicU64::new(0);
+    if faulty("full", CALLS.fetch_add(1, Ordering::Relaxed)) {
+        return OUT_OF_MEMORY;
+    }
+    let Some(layout) = layout(bytes) else {
+        return INVALID_ARGUMENT;
+    };
+    // SAFETY: the layout is not empty; the word at its start is inside and aligned.
+    unsafe {
+        let start = std::alloc::alloc(layout);
+        if start.is_null() {
+            return OUT_OF_MEMORY;
+        }
+        start.cast::<usize>().write(bytes);
+        *out = start.add(WORD).cast();
+    }
+    SUCCESS
+}
+
+/// # Safety
+/// As in ICICLE's `runtime.h`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn icicle_free(at: *mut c_void) -> Status {
+    // SAFETY: it came from `icicle_malloc`, which put the length there.
+    unsafe {
+        let start = at.cast::<u8>().sub(WORD);
+        let Some(layout) = layout(start.cast::<usize>().read()) else {
+            return INVALID_ARGUMENT;
+        };
+        std::alloc::dealloc(start, layout);
+    }
+    SUCCESS
+}
+
+fn layout(bytes: usize) -> Option<std::alloc::Layout> {
+    std::alloc::Layout::from_size_align(bytes.checked_add(WORD)?, WORD).ok()
+}
+
+/// # Safety
+/// As in ICICLE's `runtime.h`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn icicle_copy_to_device(
+    to: *mut c_void,
+    from: *const c_void,
+    bytes: usize,
+) -> Status {
+    // SAFETY: the caller's word: both are live, and one is of `icicle_malloc`.
+    unsafe { std::ptr::copy_nonoverlapping(from.cast::<u8>(), to.cast(), bytes) };
+    SUCCESS
+}
+
+fn device() -> &'static Arc<CpuDevice> {
+    static DEVICE: OnceLock<Arc<CpuDevice>> = OnceLock::new();
+    DEVICE.get_or_init(|| {
+        CpuDevice::new(CpuConfig {
+            quantum: Duration::MAX,
+            lanes: 1,
+        })
+    })
+}
+
+fn finish(plan: &dyn Plan) -> Option<Vec<u8>> {
+    for stage in 0..plan.stages() {
+        for lane in 0..plan.open(stage).ok()? {
+            while plan.run(stage, lane).ok()? == Progress::More {}
+        }
+    }
+    plan.point()
+}
+
+/// # Safety
+/// `scalars` and `points` must be as many as `count`, `config` a configuration, and `out` must have
+/// room for a projective point.
+unsafe fn msm<C: Curve, F: Coordinate>(
+    scalars: *const c_void,
+    points: *const c_void,
+    count: c_int,
+    config: *const MsmConfig,
+    out: *mut c_void,
+) -> Status {
+    static CALLS: AtomicU64 = AtomicU64::new(0);
+    let call = CALLS.fetch_add(1, Ordering::Relaxed);
+    if let Some(status) = fail_early("msm", call) {
+        return status;
+    }
+    // SAFETY: by this function's own condition.
+    let config = unsafe { &*config };
+    if !config.are_points_montgomery_form || config.precompute_factor != 1 || count < 0 {
+        return INVALID_ARGUMENT;
+    }
+    let form = match config.are_scalars_montgomery_form {
+        true => Form::Montgomery,
+        false => Form::Canonical,
+    };
+    let count = count as usize;
+    let size = Affine::<F>::BYTES;
+    // SAFETY: as above.
+    let (scalars, points) = unsafe {
+        (
+            std::slice::from_raw_parts(scalars.cast::<u8>(), count * 32),
+            std::slice::from_raw_parts(points.cast::<u8>(), count * size),
+        )
+    };
+    let Some(sum) = sum(F::CURVE, F::GROUP, scalars, points, form) else {
+        return UNKNOWN;
+    };
+    let mut sum = Affine::<F>::from_bytes_unchecked(&sum);
+    if faulty("wrong-msm", call) {
+        sum = F::GENERATOR.mul_canonical(&[2]).add_affine(&sum).to_affine();
+    }
+    if faulty("astray-msm", call) {
+        sum.x += F::ONE;
+    }
+    // Homogeneous: x, y and 1, or 0, 1 and 0 for infinity; plain integers.
+    let mut bytes = vec![0; size / 2 * 3];
+    let one = size / 2 * if sum.is_infinity() { 1 } else { 2 };
+    bytes[one] = 1;
+    if !sum.is_infinity() {
+        sum.to_bytes(&mut bytes);
+        for part in bytes[..size].chunks_mut(C::ID.base_bytes()) {
+            C::Fq::from_montgomery_le_unchecked(part).to_canonical_le(part);
+        }
+    }
+    // SAFETY: as above.
+    unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), out.cast(), bytes.len()) };
+    SUCCESS
+}
+
+fn sum(
+    curve: CurveId,
+    group: caldera_kernels::Group,
+    scalars: &[u8],
+    points: &[u8],
+    form: Form,
+) -> Option<Vec<u8>> {
+    let device = device();
+    let vector = device.vector(curve, scalars.len() / 32).ok()?;
+    device.vector_write(vector, 0, scalars).ok()?;
+    let bases = device
+        .bases(curve, group, Bytes::copy_from_slice(points))
+        .ok()?;
+    let plan = device.plan(&Work::Msm {
+        bases,
+        scalars: vector,
+        offset: 0,
+        form,
+    });
+    device.vector_free(vector);
+    device.bases_free(bases);
+    finish(&*plan.ok()?)
+}
+
+/// # Safety
+/// `from` must be a projective point that [`msm`] has made, `to` must have room for an affine one.
+unsafe fn to_affine<F: Coordinate>(from: *const c_void, to: *mut c_void) {
+    let size = F::BYTES;
+    // SAFETY: by this function's own condition.
+    let (from, to) = unsafe {
+        (
+            std::slice::from_raw_parts(from.cast::<u8>(), 3 * size),
+            std::slice::from_raw_parts_mut(to.cast::<u8>(), 2 * size),
+        )
+    };
+    // z is 1, or 0 for infinity.
+    match from[2 * size] {
+        0 => to.fill(0),
+        _ => to.copy_from_slice(&from[..2 * size]),
+    }
+}
+
+/// log2 of the domain, by curve; 0: none.
+static DOMAINS: [AtomicU32; 2] = [AtomicU32::new(0), AtomicU32::new(0)];
+
+fn domain<C: Curve>() -> &'static AtomicU32 {
+    &DOMAINS[usize::from(C::ID == CurveId::Bls12_381)]
+}
+
+/// # Safety
+/// `root` must be a scalar.
+unsafe fn init_domain<C: Curve>(root: *const c_void) -> Status {
+    // SAFETY: by this function's own condition.
+    let root = unsafe { std::slice::from_raw_parts(root.cast::<u8>(), 32) };
+    let Some(root) = C::Fr::from_canonical_le(root) else {
+        return INVALID_ARGUMENT;
+    };
+    // Of all domains this one has the roots that the CPU device uses.
+    let log2 = (1..=C::Fr::TWO_ADICITY).find(|&log2| C::Fr::root_of_unity(log2) == Some(root));
+    let Some(log2) = log2 else {
+        return INVALID_ARGUMENT;
+    };
+    // As ICICLE does: a second one changes nothing, and says nothing.
+    let _ = domain::<C>().compare_exchange(0, log2, Ordering::Relaxed, Ordering::Relaxed);
+    SUCCESS
+}
+
+/// # Safety
+/// `from` and `to` must be as many scalars as `count`, `config` a configuration.
+unsafe fn ntt<C: Curve>(
+    from: *const c_void,
+    count: c_int,
+    direction: c_int,
+    config: *const NttConfig,
+    to: *mut c_void,
+) -> Status {
+    static CALLS: AtomicU64 = AtomicU64::new(0);
+    let call = CALLS.fetch_add(1, Ordering::Relaxed);
+    if let Some(status) = fail_early("ntt", call) {
+        return status;
+    }
+    let count = count as usize;
+    if !count.is_power_of_two() || count > 1 << domain::<C>().load(Ordering::Relaxed) {
+        std::process::abort();
+    }
+    // SAFETY: by this function's own condition.
+    let config = unsafe { &*config };
+    // SAFETY: as above; they may be the same, so nothing borrows both.
+    let mut scalars = unsafe { std::slice::from_raw_parts(from.cast::<u8>(), count * 32) }.to_vec();
+    let generator: Vec<u8> = config.coset_gen.iter().flat_map(|w| w.to_le_bytes()).collect();
+    let Some(generator) = C::Fr::from_canonical_le(&generator) else {
+        return INVALID_ARGUMENT;
+    };
+    let transform = match direction {
+        INVERSE if generator != C::Fr::ONE => return INVALID_ARGUMENT,
+        INVERSE => Transform::Inverse,
+        _ => Transform::Forward,
+    };
+    let mut power = C::Fr::ONE;
+    for scalar in scalars.chunks_mut(32) {
+        let product = C::Fr::from_montgomery_le_unchecked(scalar) * power;
+        product.to_montgomery_le(scalar);
+        power *= generator;
+    }
+    if transformed(C::ID, transform, &mut scalars).is_none() {
+        return UNKNOWN;
+    }
+    if faulty("wrong-ntt", call) {
+        scalars[0] ^= 1;
+    }
+    // SAFETY: as above.
+    unsafe { std::ptr::copy_nonoverlapping(scalars.as_ptr(), to.cast(), scalars.len()) };
+    SUCCESS
+}
+
+fn transformed(curve: CurveId, transform: Transform, scalars: &mut [u8]) -> Option<()> {
+    let device = device();
+    let vector = device.vector(curve, scalars.len() / 32).ok()?;
+    device.vector_write(vector, 0, scalars).ok()?;
+    let plan = device.plan(&Work::Ntt { vector, transform }).ok()?;
+    finish(&*plan);
+    device.vector_read(vector, 0, scalars).ok()?;
+    device.vector_free(vector);
+    Some(())
+}
+
+/// The symbols of a curve.
+macro_rules! curve {
+    ($curve:ty, $msm:ident, $g2_msm:ident, $to_affine:ident, $g2_to_affine:ident, $ntt:ident,
+     $init_domain:ident, $release_domain:ident) => {
+        /// # Safety
+        /// As in ICICLE's `msm.h`.
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $msm(
+            scalars: *const c_void,
+            points: *const c_void,
+            count: c_int,
+            config: *const MsmConfig,
+            out: *mut c_void,
+        ) -> Status {
+            // SAFETY: the caller's word.
+            unsafe {
+                msm::<$curve, <$curve as Curve>::Fq>(scalars, points, count, config, out)
+            }
+        }
+
+        /// # Safety
+        /// As in ICICLE's `msm.h`.
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $g2_msm(
+            scalars: *const c_void,
+            points: *const c_void,
+            count: c_int,
+            config: *const MsmConfig,
+            out: *mut c_void,
+        ) -> Status {
+            // SAFETY: the caller's word.
+            unsafe {
+                msm::<$curve, <$curve as Curve>::Fq2>(scalars, points, count, config, out)
+            }
+        }
+
+        /// # Safety
+        /// As in ICICLE's `externs.h`.
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $to_affine(from: *const c_void, to: *mut c_void) {
+            // SAFETY: the caller's word.
+            unsafe { to_affine::<<$curve as Curve>::Fq>(from, to) }
+        }
+
+        /// # Safety
+        /// As in ICICLE's `externs.h`.
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $g2_to_affine(from: *const c_void, to: *mut c_void) {
+            // SAFETY: the caller's word.
+            unsafe { to_affine::<<$curve as Curve>::Fq2>(from, to) }
+        }
+
+        /// # Safety
+        /// As in ICICLE's `ntt.h`.
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $ntt(
+            from: *const c_void,
+            count: c_int,
+            direction: c_int,
+            config: *const NttConfig,
+            to: *mut c_void,
+        ) -> Status {
+            // SAFETY: the caller's word.
+            unsafe { ntt::<$curve>(from, count, direction, config, to) }
+        }
+
+        /// # Safety
+        /// As in ICICLE's `ntt.h`.
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $init_domain(
+            root: *const c_void,
+            _config: *const NttInitDomainConfig,
+        ) -> Status {
+            // SAFETY: the caller's word.
+            unsafe { init_domain::<$curve>(root) }
+        }
+
+        /// # Safety
+        /// As in ICICLE's `ntt.h`.
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $release_domain() -> Status {
+            domain::<$curve>().store(0, Ordering::Relaxed);
+            SUCCESS
+        }
+    };
+}
+
+curve!(
+    Bn254,
+    bn254_msm,
+    bn254_g2_msm,
+    bn254_to_affine,
+    bn254_g2_to_affine,
+    bn254_ntt,
+    bn254_ntt_init_domain,
+    bn254_ntt_release_domain
+);
+curve!(
+    Bls12_381,
+    bls12_381_msm,
+    bls12_381_g2_msm,
+    bls12_381_to_affine,
+    bls12_381_g2_to_affine,
+    bls12_381_ntt,
+    bls12_381_ntt_init_domain,
+    bls12_381_ntt_release_domain
+);

@@ -1,0 +1,226 @@
+//! The ICICLE device on the double: it computes what arkworks does, refuses to start where it
+//! should, and survives all that such a library can do.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use caldera_icicle::{IcicleDevice, Setup, StartError};
+use caldera_kernels::conformance::{Effort, run};
+use caldera_kernels::cpu::{CpuConfig, CpuDevice};
+use caldera_kernels::{CurveId, Device};
+use tempfile::TempDir;
+
+const FILES: [&str; 5] = [
+    "libicicle_device.so",
+    "libicicle_field_bn254.so",
+    "libicicle_curve_bn254.so",
+    "libicicle_field_bls12_381.so",
+    "libicicle_curve_bls12_381.so",
+];
+
+/// Cargo puts the double beside this test.
+fn double() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let library = test.with_file_name("libcaldera_icicle_double.so");
+    assert!(library.is_file(), "no {}", library.display());
+    library
+}
+
+/// An installation of those of ICICLE's libraries.
+fn installation(files: &[&str]) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("lib")).unwrap();
+    for file in files {
+        // A copy each: one file, however often it is opened, would be one library.
+        std::fs::copy(double(), folder.path().join("lib").join(file)).unwrap();
+    }
+    folder
+}
+
+fn host() -> Arc<CpuDevice> {
+    CpuDevice::new(CpuConfig {
+        quantum: Duration::from_millis(2),
+        lanes: 2,
+    })
+}
+
+fn start_in(folder: &Path, kind: &str, fault: &str) -> Result<Arc<IcicleDevice>, StartError> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_icicle-double-child"));
+    command
+        .env("CALDERA_DOUBLE_FAULT", fault)
+        .env_remove("ICICLE_BACKEND_INSTALL_DIR");
+    IcicleDevice::start(
+        host(),
+        Setup {
+            command,
+            folder: folder.to_owned(),
+            kind: kind.to_owned(),
+            index: 0,
+            patience: PATIENCE,
+        },
+    )
+}
+
+fn start(fault: &str) -> Result<Arc<IcicleDevice>, StartError> {
+    let folder = installation(&FILES);
+    // The child has opened what it needs; the folder may go.
+    start_in(folder.path(), "CPU", fault)
+}
+
+fn conforms(device: &IcicleDevice, seed: u64) {
+    for curve in [CurveId::Bn254, CurveId::Bls12_381] {
+        if let Err(failure) = run(device, curve, Effort::Quick, seed) {
+            panic!("{curve:?}, seed {seed}: {failure}");
+        }
+    }
+}
+
+#[test]
+fn it_computes_what_arkworks_does() {
+    let device = start("").unwrap();
+    conforms(&device, 1);
+    assert_eq!(device.lost(), None);
+    let counts = device.counts();
+    assert!(counts.slices > 200, "{counts:?}");
+    assert!(counts.transforms > 60, "{counts:?}");
+    // Transforms of no allowed length and sums of nothing do not count; nothing fell back.
+    assert_eq!(counts.fallen_back, 0, "{counts:?}");
+    assert_eq!(device.info().kind, "icicle");
+    assert_eq!(device.libraries().len(), FILES.len());
+    assert!(device.libraries().iter().all(|file| file.sha256.len() == 64));
+}
+
+/// Whatever happens to the child in the midst of work, the work ends right.
+#[test]
+fn a_child_that_fails_is_replaced_by_the_host() {
+    // The self-test makes 8 sums and, each curve in a library of its own, 4 calls for transforms.
+    for (fault, why) in [
+        ("abort-msm:20", "signal 6"),
+        ("abort-ntt:9", "signal 6"),
+        ("hang-msm:21", "no answer within"),
+        ("hang-ntt:10", "no answer within"),
+        ("fail-msm:22", "unknown error"),
+        ("fail-ntt:11", "unknown error"),
+        ("astray-msm:23", "no point of the curve"),
+    ] {
+        let device = start(fault).unwrap();
+        if let Err(failure) = run(&*device, CurveId::Bn254, Effort::Quick, 2) {
+            panic!("{fault}: {failure}");
+        }
+        let lost = device.lost().unwrap_or_default();
+        assert!(lost.contains(why), "{fault}: {lost:?}");
+        let counts = device.counts();
+        assert!(counts.slices > 0, "{fault}: {counts:?}");
+        assert!(counts.fallen_back > 0, "{fault}: {counts:?}");
+    }
+}
+
+#[test]
+fn points_that_have_no_room_on_the_device_are_summed_by_the_host() {
+    // The self-test takes four, two of each curve.
+    let device = start("full:4").unwrap();
+    conforms(&device, 3);
+    assert_eq!(device.lost(), None);
+    let counts = device.counts();
+    assert!(counts.fallen_back > 100, "{counts:?}");
+    assert!(counts.transforms > 60, "{counts:?}");
+}
+
+#[test]
+fn a_device_that_computes_something_else_is_refused() {
+    for (fault, what) in [
+        ("wrong-msm:0", "a sum in G1"),
+        ("wrong-msm:2", "a sum in G2"),
+        ("wrong-ntt:0", "the transform Forward"),
+        ("wrong-ntt:1", "the transform Inverse"),
+        ("wrong-ntt:3", "the transform Shift"),
+    ] {
+        match start(fault).map(|_| ()) {
+            Err(StartError::SelfTest { what: found, .. }) if found.starts_with(what) => {}
+            other => panic!("{fault}: {other:?}"),
+        }
+    }
+    for (fault, why) in [
+        ("abort-msm:0", "signal 6"),
+        ("fail-ntt:0", "unknown error"),
+        ("astray-msm:1", "no point of the curve"),
+    ] {
+        match start(fault).map(|_| ()) {
+            Err(StartError::Refused { why: found, .. }) if found.contains(why) => {}
+            other => panic!("{fault}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn what_is_asked_for_and_not_there_is_an_error_that_says_why() {
+    let whole = installation(&FILES);
+    let refused = |folder: &Path, kind: &str| start_in(folder, kind, "").err().unwrap().to_string();
+
+    let error = refused(whole.path(), "CUDA");
+    assert!(error.contains("no device CUDA:0"), "{error}");
+    assert!(error.contains("knows: CPU"), "{error}");
+
+    let empty = tempfile::tempdir().unwrap();
+    let error = refused(empty.path(), "CPU");
+    assert!(error.contains("no libicicle_device.so"), "{error}");
+
+    // A library, but not the one that its name says.
+    let curve = whole.path().join("lib/libicicle_curve_bn254.so");
+    std::fs::copy(some_other_library(), &curve).unwrap();
+    let error = refused(whole.path(), "CPU");
+    assert!(error.contains("no symbol bn254_msm"), "{error}");
+
+    std::fs::write(&curve, "no library").unwrap();
+    let error = refused(whole.path(), "CPU");
+    assert!(error.contains("loading"), "{error}");
+    assert!(error.contains("libicicle_curve_bn254.so"), "{error}");
+
+    let command = Command::new("/nonexistent/calderad");
+    let setup = Setup {
+        command,
+        folder: whole.path().to_owned(),
+        kind: "CPU".to_owned(),
+        index: 0,
+        patience: PATIENCE,
+    };
+    let started = IcicleDevice::start(host(), setup).map(|_| ());
+    assert!(matches!(started, Err(StartError::Child(_))), "{started:?}");
+}
+
+#[test]
+fn a_curve_without_libraries_is_the_hosts() {
+    let folder = installation(&FILES[..3]);
+    let device = start_in(folder.path(), "CPU", "").unwrap();
+    run(&*device, CurveId::Bls12_381, Effort::Quick, 4).unwrap();
+    let sums = device.counts().slices;
+    run(&*device, CurveId::Bn254, Effort::Quick, 5).unwrap();
+    assert!(device.counts().slices > sums + 100, "{:?}", device.counts());
+}
+
+/// Told that its results are wrong, it does without ICICLE, once.
+#[test]
+fn a_device_that_is_not_trusted_computes_on() {
+    let device = start("").unwrap();
+    assert!(device.distrust("a proof did not verify"));
+    assert!(!device.distrust("nor another"));
+    assert_eq!(device.lost(), Some("a proof did not verify"));
+    let before = device.counts().slices;
+    conforms(&device, 6);
+    assert_eq!(device.counts().slices, before);
+}
+
+/// The C library of this very process.
+fn some_other_library() -> PathBuf {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    maps.lines()
+        .filter_map(|line| line.split_whitespace().nth(5))
+        .find(|path| path.contains("/libc.so") || path.contains("/libc-"))
+        .expect("this process has loaded a C library")
+        .into()
+}
+
+/// Long enough for a double on a busy machine, short enough for one that hangs.
+const PATIENCE: Duration = Duration::from_secs(5);

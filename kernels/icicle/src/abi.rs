@@ -1,0 +1,128 @@
+//! The layouts of ICICLE's C ABI, v3.6 to v4.0, on x86-64: configurations, devices, statuses.
+//!
+//! From the headers `msm.h`, `ntt.h`, `device.h` and `errors.h` of ICICLE's frontend, which is under
+//! the MIT licence. Booleans are bytes that hold 0 or 1; references are pointers; scalars, points
+//! and results are addresses of little-endian words, so that one set of types serves all curves.
+
+use std::ffi::{c_char, c_int, c_void};
+
+/// `icicle::Device`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Device {
+    /// "CPU", "CUDA", ..., ended by a zero.
+    pub kind: [c_char; 64],
+    /// Which of that kind.
+    pub index: c_int,
+}
+
+/// `icicle::MSMConfig`.
+#[repr(C)]
+pub struct MsmConfig {
+    /// Null: the default one.
+    pub stream: *mut c_void,
+    /// 1: the bases are as they are, without multiples.
+    pub precompute_factor: c_int,
+    /// Window in bits; 0: chosen by the backend.
+    pub c: c_int,
+    /// 0: all bits of a scalar.
+    pub bitsize: c_int,
+    /// How many of the same length at once.
+    pub batch_size: c_int,
+    /// One set of points for the whole batch.
+    pub are_points_shared_in_batch: bool,
+    /// Where the scalars are.
+    pub are_scalars_on_device: bool,
+    /// Whether they are multiplied by R.
+    pub are_scalars_montgomery_form: bool,
+    /// Where the points are.
+    pub are_points_on_device: bool,
+    /// Whether their coordinates are multiplied by R.
+    pub are_points_montgomery_form: bool,
+    /// Where the results go.
+    pub are_results_on_device: bool,
+    /// Whether the call comes back before it is done.
+    pub is_async: bool,
+    /// Further settings of a backend; null: none.
+    pub ext: *mut c_void,
+}
+
+/// `icicle::NTTConfig` of a field of 32 bytes.
+#[repr(C)]
+pub struct NttConfig {
+    /// Null: the default one.
+    pub stream: *mut c_void,
+    /// The plain integer by whose powers the coset is reached; 1: none.
+    pub coset_gen: [u32; 8],
+    /// How many of the same length at once.
+    pub batch_size: c_int,
+    /// How a batch lies in memory.
+    pub columns_batch: bool,
+    /// 0: natural order to natural order.
+    pub ordering: c_int,
+    /// Where the scalars are.
+    pub are_inputs_on_device: bool,
+    /// Where they go.
+    pub are_outputs_on_device: bool,
+    /// Whether the call comes back before it is done.
+    pub is_async: bool,
+    /// Further settings of a backend; null: none.
+    pub ext: *mut c_void,
+}
+
+/// `icicle::NTTInitDomainConfig`.
+#[repr(C)]
+pub struct NttInitDomainConfig {
+    /// Null: the default one.
+    pub stream: *mut c_void,
+    /// Whether the call comes back before it is done.
+    pub is_async: bool,
+    /// Further settings of a backend; null: none.
+    pub ext: *mut c_void,
+}
+
+/// `eIcicleError`.
+pub type Status = c_int;
+
+/// What a status means.
+pub fn meaning(status: Status) -> &'static str {
+    match status {
+        0 => "success",
+        1 => "invalid device",
+        OUT_OF_MEMORY => "out of memory",
+        3 => "invalid pointer",
+        ALLOCATION_FAILED => "allocation failed",
+        5 => "deallocation failed",
+        6 => "copy failed",
+        7 => "synchronisation failed",
+        8 => "creating a stream failed",
+        9 => "destroying a stream failed",
+        10 => "not implemented by this backend",
+        11 => "invalid argument",
+        12 => "loading the backend failed",
+        13 => "the licence was refused",
+        _ => "unknown error",
+    }
+}
+
+/// The device has no memory left.
+pub const OUT_OF_MEMORY: Status = 2;
+/// It gave none.
+pub const ALLOCATION_FAILED: Status = 4;
+
+/// Forward and inverse, as `ntt` takes them.
+pub const FORWARD: c_int = 0;
+/// See [`FORWARD`].
+pub const INVERSE: c_int = 1;
+
+const _: () = {
+    assert!(size_of::<Device>() == 68);
+    assert!(size_of::<MsmConfig>() == 40);
+    assert!(std::mem::offset_of!(MsmConfig, are_points_shared_in_batch) == 24);
+    assert!(std::mem::offset_of!(MsmConfig, ext) == 32);
+    assert!(size_of::<NttConfig>() == 64);
+    assert!(std::mem::offset_of!(NttConfig, batch_size) == 40);
+    assert!(std::mem::offset_of!(NttConfig, ordering) == 48);
+    assert!(std::mem::offset_of!(NttConfig, ext) == 56);
+    assert!(size_of::<NttInitDomainConfig>() == 24);
+};

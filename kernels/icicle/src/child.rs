@@ -1,0 +1,184 @@
+//! The child's life: a request, an answer, until the socket closes.
+
+use std::collections::HashMap;
+use std::io::{self, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::process::ExitCode;
+
+use nix::sys::prctl;
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::Signal;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, send};
+
+use crate::library::{Bases, IcicleError, Library};
+use crate::memory::Memory;
+use crate::wire::{Answer, MESSAGE_BYTES_MAX, Request};
+
+/// What the program does that [`Setup`](crate::Setup) starts: answers on the socket that is its
+/// standard input until that closes. Says on stderr why it ended, if that was not asked for.
+pub fn serve() -> ExitCode {
+    match answer_all() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("device child: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn answer_all() -> io::Result<()> {
+    // Whoever asks may be killed while a driver hangs here; and what is here are witnesses, which
+    // have no business in a core dump.
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    let socket = io::stdin();
+    let socket = socket.as_fd();
+    let mut child = Child::default();
+    let mut message = vec![0; MESSAGE_BYTES_MAX];
+    loop {
+        let (length, file) = receive(socket.as_raw_fd(), &mut message)?;
+        if length == 0 {
+            return Ok(());
+        }
+        let answer = match Request::decode(&message[..length]) {
+            Some(request) => child.answer(request, file),
+            None => Answer::Failed("not a request".into()),
+        };
+        send(
+            socket.as_raw_fd(),
+            &answer.encode(),
+            MsgFlags::MSG_NOSIGNAL,
+        )?;
+    }
+}
+
+fn receive(socket: RawFd, message: &mut [u8]) -> io::Result<(usize, Option<RawFd>)> {
+    let mut control = nix::cmsg_space!([RawFd; 1]);
+    let mut parts = [IoSliceMut::new(message)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let received = recvmsg::<()>(socket, &mut parts, Some(&mut control), flags)?;
+    let file = received.cmsgs()?.find_map(|control| match control {
+        ControlMessageOwned::ScmRights(files) => files.first().copied(),
+        _ => None,
+    });
+    Ok((received.bytes, file))
+}
+
+#[derive(Default)]
+struct Child {
+    library: Option<Library>,
+    memory: Option<Memory>,
+    bases: HashMap<u64, Bases>,
+    next: u64,
+}
+
+impl Child {
+    fn answer(&mut self, request: Request, file: Option<RawFd>) -> Answer {
+        match self.follow(request, file) {
+            Ok(body) => Answer::Done(body),
+            Err(error) if error.is_no_room() => Answer::NoRoom(error.to_string()),
+            Err(error) => Answer::Failed(error.to_string()),
+        }
+    }
+
+    fn follow(&mut self, request: Request, file: Option<RawFd>) -> Result<Vec<u8>, IcicleError> {
+        match request {
+            Request::Load {
+                folder,
+                kind,
+                index,
+            } => {
+                let library = Library::open(&folder, &kind, index)?;
+                let mut names = String::new();
+                for (curve, name) in crate::library::CURVES {
+                    if library.curves().any(|known| known == curve) {
+                        names.push_str(name);
+                        names.push(' ');
+                    }
+                }
+                self.library = Some(library);
+                return Ok(names.into_bytes());
+            }
+            Request::Memory { bytes } => {
+                let file = file.ok_or_else(|| nonsense("memory without a file"))?;
+                self.memory = Some(
+                    Memory::received(file, bytes as usize)
+                        .map_err(|error| nonsense(&format!("mapping memory: {error}")))?,
+                );
+                return Ok(Vec::new());
+            }
+            _ => {}
+        }
+        let library = self
+            .library
+            .as_mut()
+            .ok_or_else(|| nonsense("nothing is loaded"))?;
+        let mut memory = self.memory.as_mut().map(Memory::bytes);
+        let mut part = |count: u64, size: usize| -> Result<&mut [u8], IcicleError> {
+            let memory = memory.take().unwrap_or_default();
+            let there = (memory.len() / size) as u64;
+            let bytes = (count <= there).then(|| count as usize * size);
+            bytes
+                .map(|bytes| &mut memory[..bytes])
+                .ok_or(IcicleError::Range {
+                    what: "elements in the memory",
+                    expected: there,
+                    got: count,
+                })
+        };
+        let find = |bases: &u64| {
+            self.bases
+                .get(bases)
+                .ok_or_else(|| nonsense(&format!("no bases {bases}")))
+        };
+        match request {
+            Request::Load { .. } | Request::Memory { .. } => unreachable!("returned above"),
+            Request::Bases {
+                curve,
+                group,
+                count,
+            } => {
+                let bases = library.bases(curve, group, count)?;
+                self.next += 1;
+                self.bases.insert(self.next, bases);
+                Ok(self.next.to_le_bytes().to_vec())
+            }
+            Request::Write { bases, at, count } => {
+                let bases = find(&bases)?;
+                library.write(bases, at, part(count, bases.point_bytes())?)?;
+                Ok(Vec::new())
+            }
+            Request::Forget { bases } => {
+                let bases = self
+                    .bases
+                    .remove(&bases)
+                    .ok_or_else(|| nonsense(&format!("no bases {bases}")))?;
+                library.forget(bases)?;
+                Ok(Vec::new())
+            }
+            Request::Sum {
+                bases,
+                at,
+                count,
+                form,
+            } => {
+                let bases = find(&bases)?;
+                library.sum(bases, at, part(count, bases.scalar_bytes())?, form)
+            }
+            Request::Transform {
+                curve,
+                log2,
+                transform,
+            } => {
+                let count = 1u64.checked_shl(log2 as u32).unwrap_or(u64::MAX);
+                let scalars = part(count, curve.scalar_bytes())?;
+                library.transform(curve, transform, scalars)?;
+                Ok(Vec::new())
+            }
+        }
+    }
+}
+
+fn nonsense(why: &str) -> IcicleError {
+    IcicleError::Request(why.to_owned())
+}

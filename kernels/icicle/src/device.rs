@@ -1,0 +1,911 @@
+//! The host's device, with sums and transforms done by ICICLE while it can be believed.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use caldera_kernels::curve::{Affine, Bls12_381, Bn254, Coordinate, Curve, Projective};
+use caldera_kernels::field::PrimeField;
+use caldera_kernels::{
+    BasesId, CurveId, Device, DeviceError, DeviceInfo, Form, Group, MatrixId, Plan, Progress,
+    Transform, VectorId, Work,
+};
+use sha2::{Digest, Sha256};
+use zeroize::Zeroize;
+
+use crate::library::{CURVES, IcicleError, find};
+use crate::link::{Link, PATIENCE_SHORT, Trouble};
+use crate::total::{self, Total};
+use crate::wire::Request;
+
+/// How to start a child and what it is to load.
+#[derive(Debug)]
+pub struct Setup {
+    /// Starts a program that calls [`serve`](crate::serve). The thread that starts it must live
+    /// as long as the device: the kernel ends the child with it.
+    pub command: Command,
+    /// Where ICICLE is installed: its libraries lie there or in `lib` below.
+    pub folder: PathBuf,
+    /// "CUDA", or what else the installed backends offer.
+    pub kind: String,
+    /// Which device of that kind.
+    pub index: u32,
+    /// After what time without an answer a child is given up. Sums are cut to take no longer than
+    /// a quantum of the host's device; transforms and what they have to prepare are not cut.
+    pub patience: Duration,
+}
+
+/// A device was asked for and cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A file of the installation is not there or cannot be read.
+    #[error("ICICLE: {0}")]
+    Installation(String),
+    /// The child could not be started.
+    #[error("starting the process that loads ICICLE: {0}")]
+    Child(#[from] io::Error),
+    /// ICICLE refused, or its process died of it.
+    #[error("ICICLE's {device}: {why}")]
+    Refused {
+        /// Kind and number.
+        device: String,
+        /// What it or its end said.
+        why: String,
+    },
+    /// It runs and computes something else than the host.
+    #[error("ICICLE's {device} fails its self-test: {what} is not what the host computes")]
+    SelfTest {
+        /// Kind and number.
+        device: String,
+        /// Which sum or transform.
+        what: String,
+    },
+}
+
+/// A file that a child has loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LibraryFile {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// SHA-256, in hexadecimal digits. The libraries know no version of themselves: this is it.
+    pub sha256: String,
+}
+
+/// What ICICLE has done so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Slices of sums.
+    pub slices: u64,
+    /// Transforms.
+    pub transforms: u64,
+    /// Sums and transforms that the host has done again or instead, because the device was lost or
+    /// had no room for the points.
+    pub fallen_back: u64,
+}
+
+/// See the top of the crate.
+pub struct IcicleDevice {
+    info: DeviceInfo,
+    host: Arc<dyn Device>,
+    child: Arc<Child>,
+    libraries: Vec<LibraryFile>,
+    curves: Vec<CurveId>,
+    vectors: Registry<VectorId, Vector>,
+    bases: Registry<BasesId, Bases>,
+}
+
+impl IcicleDevice {
+    /// Starts a child, has it load ICICLE, and holds some sums and transforms against `host`.
+    ///
+    /// # Errors
+    /// If anything of that fails; the child is gone then.
+    pub fn start(host: Arc<dyn Device>, setup: Setup) -> Result<Arc<IcicleDevice>, StartError> {
+        let device = format!("{}:{}", setup.kind, setup.index);
+        let libraries = libraries(&setup.folder)?;
+        let mut link = Link::start(setup.command)?;
+        let load = Request::Load {
+            folder: setup.folder,
+            kind: setup.kind,
+            index: setup.index.into(),
+        };
+        let names = link
+            .ask(&load, PATIENCE_LOADING)
+            .map_err(|trouble| match trouble {
+                Trouble::NoRoom(why) | Trouble::Lost(why) => StartError::Refused {
+                    device: device.clone(),
+                    why,
+                },
+            })?;
+        let names = String::from_utf8_lossy(&names).into_owned();
+        let curves: Vec<CurveId> = CURVES
+            .into_iter()
+            .filter(|(_, name)| names.split(' ').any(|known| known == *name))
+            .map(|(curve, _)| curve)
+            .collect();
+        let host_info = host.info().clone();
+        let icicle = Arc::new(IcicleDevice {
+            info: DeviceInfo {
+                kind: "icicle",
+                name: format!("ICICLE {device} beside {}", host_info.name),
+                ..host_info
+            },
+            host,
+            child: Arc::new(Child {
+                device,
+                link: Mutex::new(Some(link)),
+                // The first use of a GPU loads its kernels.
+                patience: OnceLock::new(),
+                lost: OnceLock::new(),
+                quantum: host_info.quantum,
+                slices: Default::default(),
+                done_slices: AtomicU64::new(0),
+                done_transforms: AtomicU64::new(0),
+                fallen_back: AtomicU64::new(0),
+            }),
+            libraries,
+            curves,
+            vectors: Registry::new("vector"),
+            bases: Registry::new("bases"),
+        });
+        icicle.try_all()?;
+        // Set only once, here: it was not set before.
+        let _ = icicle.child.patience.set(setup.patience);
+        Ok(icicle)
+    }
+
+    /// Why nothing is asked of ICICLE any more; `None` while it is well.
+    pub fn lost(&self) -> Option<&str> {
+        self.child.lost.get().map(String::as_str)
+    }
+
+    /// The files that the child has loaded.
+    pub fn libraries(&self) -> &[LibraryFile] {
+        &self.libraries
+    }
+
+    /// What it has done.
+    pub fn counts(&self) -> Counts {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Counts {
+            slices: read(&self.child.done_slices),
+            transforms: read(&self.child.done_transforms),
+            fallen_back: read(&self.child.fallen_back),
+        }
+    }
+
+    /// The self-test: sums in each group and each transform, beside the host's.
+    fn try_all(self: &Arc<Self>) -> Result<(), StartError> {
+        for curve in self.curves.clone() {
+            let tried = match curve {
+                CurveId::Bn254 => self.try_curve::<Bn254>(),
+                CurveId::Bls12_381 => self.try_curve::<Bls12_381>(),
+            };
+            let what = match (tried, self.lost()) {
+                (_, Some(why)) => {
+                    return Err(StartError::Refused {
+                        device: self.child.device.clone(),
+                        why: why.to_owned(),
+                    });
+                }
+                (Ok(None), None) => continue,
+                (Ok(Some(what)), None) => format!("{what} on {curve:?}"),
+                (Err(error), None) => format!("{curve:?} ({error})"),
+            };
+            let device = self.child.device.clone();
+            return Err(StartError::SelfTest { device, what });
+        }
+        Ok(())
+    }
+
+    /// What differs, if anything.
+    fn try_curve<C: Curve>(&self) -> Result<Option<String>, DeviceError> {
+        let count = 1 << TRIAL_LOG2;
+        let mut scalars = Vec::new();
+        let mut power = C::Fr::from(TRIAL_SEED);
+        for _ in 0..count {
+            let mut bytes = [0; 32];
+            power.to_canonical_le(&mut bytes);
+            scalars.extend(bytes);
+            power *= C::Fr::from(TRIAL_SEED) + power;
+        }
+        let vector = Owned::vector(self, C::ID, count)?;
+        let groups = [
+            (Group::G1, multiples::<C::Fq>(count)),
+            (Group::G2, multiples::<C::Fq2>(count)),
+        ];
+        for (group, points) in groups {
+            let bases = Owned::bases(self, C::ID, group, Bytes::from(points))?;
+            for form in [Form::Canonical, Form::Montgomery] {
+                self.vector_write(vector.0, 0, &scalars)?;
+                let work = Work::Msm {
+                    bases: bases.0,
+                    scalars: vector.0,
+                    offset: 0,
+                    form,
+                };
+                let theirs = finish(&*self.plan(&work)?)?;
+                let ours = finish(&*self.host.plan(&work)?)?;
+                if theirs != ours {
+                    return Ok(Some(format!("a sum in {group:?} of {form:?} scalars")));
+                }
+            }
+        }
+        for transform in [Transform::Forward, Transform::Inverse, Transform::Shift] {
+            let work = Work::Ntt {
+                vector: vector.0,
+                transform,
+            };
+            let mut results = [vec![0; scalars.len()], vec![0; scalars.len()]];
+            for (device, result) in [self as &dyn Device, &*self.host].iter().zip(&mut results) {
+                self.vector_write(vector.0, 0, &scalars)?;
+                finish(&*device.plan(&work)?)?;
+                self.vector_read(vector.0, 0, result)?;
+            }
+            if results[0] != results[1] {
+                return Ok(Some(format!("the transform {transform:?}")));
+            }
+        }
+        Ok(None)
+    }
+
+    fn solo(&self, work: &Work, kernel: &'static str, task: Task) -> Arc<dyn Plan> {
+        Arc::new(Solo {
+            kernel,
+            host: Arc::clone(&self.host),
+            child: Arc::clone(&self.child),
+            work: work.clone(),
+            opened: AtomicBool::new(false),
+            task: Mutex::new(task),
+        })
+    }
+}
+
+impl Device for IcicleDevice {
+    fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    fn vector(&self, curve: CurveId, len: usize) -> Result<VectorId, DeviceError> {
+        let id = self.host.vector(curve, len)?;
+        let host = Arc::clone(&self.host);
+        self.vectors.insert(
+            id,
+            Vector {
+                host,
+                id,
+                curve,
+                len,
+            },
+        );
+        Ok(id)
+    }
+
+    fn vector_write(&self, id: VectorId, at: usize, scalars: &[u8]) -> Result<(), DeviceError> {
+        self.vectors.find(id, id.0)?;
+        self.host.vector_write(id, at, scalars)
+    }
+
+    fn vector_read(&self, id: VectorId, at: usize, scalars: &mut [u8]) -> Result<(), DeviceError> {
+        self.vectors.find(id, id.0)?;
+        self.host.vector_read(id, at, scalars)
+    }
+
+    fn vector_free(&self, id: VectorId) {
+        self.vectors.remove(id);
+    }
+
+    fn bases(&self, curve: CurveId, group: Group, points: Bytes) -> Result<BasesId, DeviceError> {
+        let theirs = if self.curves.contains(&curve) {
+            self.child.upload(curve, group, &points)
+        } else {
+            None
+        };
+        let count = points.len() / curve.point_bytes(group);
+        // The child's copy is freed with this if the host refuses.
+        let mut bases = Bases {
+            host: Arc::clone(&self.host),
+            child: Arc::clone(&self.child),
+            id: None,
+            theirs,
+            curve,
+            group,
+            count,
+        };
+        let id = self.host.bases(curve, group, points)?;
+        bases.id = Some(id);
+        self.bases.insert(id, bases);
+        Ok(id)
+    }
+
+    fn bases_free(&self, id: BasesId) {
+        self.bases.remove(id);
+    }
+
+    fn tables_bytes(&self, id: BasesId) -> Result<usize, DeviceError> {
+        self.bases.find(id, id.0)?;
+        self.host.tables_bytes(id)
+    }
+
+    fn tables_free(&self, id: BasesId) {
+        if self.bases.find(id, id.0).is_ok() {
+            self.host.tables_free(id);
+        }
+    }
+
+    fn matrix(
+        &self,
+        curve: CurveId,
+        rows: usize,
+        columns: usize,
+        entries: Bytes,
+    ) -> Result<MatrixId, DeviceError> {
+        self.host.matrix(curve, rows, columns, entries)
+    }
+
+    fn matrix_free(&self, id: MatrixId) {
+        self.host.matrix_free(id);
+    }
+
+    fn plan(&self, work: &Work) -> Result<Arc<dyn Plan>, DeviceError> {
+        match *work {
+            Work::Msm {
+                bases,
+                scalars,
+                offset,
+                form,
+            } => {
+                let bases = self.bases.find(bases, bases.0)?;
+                let scalars = self.vectors.find(scalars, scalars.0)?;
+                if self.child.is_lost() || bases.theirs.is_none() || bases.count == 0 {
+                    if bases.count > 0 {
+                        self.child.note_fall();
+                    }
+                    return self.host.plan(work);
+                }
+                if bases.curve != scalars.curve {
+                    return Err(DeviceError::Curve {
+                        what: "scalars",
+                        expected: bases.curve,
+                        got: scalars.curve,
+                    });
+                }
+                let available = scalars.len.saturating_sub(offset);
+                if available < bases.count {
+                    return Err(DeviceError::Length {
+                        what: "scalars from the offset on",
+                        expected: bases.count,
+                        got: available,
+                    });
+                }
+                let total = total::zero(bases.curve, bases.group);
+                let sum = Sum {
+                    bases,
+                    scalars,
+                    offset,
+                    form,
+                    done: 0,
+                    total,
+                };
+                Ok(self.solo(work, "icicle.msm", Task::Sum(sum)))
+            }
+            Work::Ntt { vector, transform } => {
+                let vector = self.vectors.find(vector, vector.0)?;
+                if self.child.is_lost() || !self.curves.contains(&vector.curve) {
+                    self.child.note_fall();
+                    return self.host.plan(work);
+                }
+                let max_log2 = match vector.curve {
+                    CurveId::Bn254 => <Bn254 as Curve>::Fr::TWO_ADICITY,
+                    CurveId::Bls12_381 => <Bls12_381 as Curve>::Fr::TWO_ADICITY,
+                } - 1;
+                let len = vector.len;
+                if len < 2 || !len.is_power_of_two() || len.ilog2() > max_log2 {
+                    // It knows best how to refuse, or can after all.
+                    return self.host.plan(work);
+                }
+                Ok(self.solo(work, "icicle.ntt", Task::Transform(vector, transform)))
+            }
+            _ => self.host.plan(work),
+        }
+    }
+
+    fn distrust(&self, why: &str) -> bool {
+        if self.child.is_lost() {
+            return false;
+        }
+        let counts = self.counts();
+        let was_used = counts.slices > 0 || counts.transforms > 0;
+        self.child.give_up(&mut self.child.lock(), why.to_owned());
+        was_used
+    }
+}
+
+/// The child as all plans share it.
+struct Child {
+    device: String,
+    link: Mutex<Option<Link>>,
+    patience: OnceLock<Duration>,
+    lost: OnceLock<String>,
+    /// The longest that one slice of a sum should take.
+    quantum: Duration,
+    /// Points in a slice, by curve and group; 0: none was tried yet.
+    slices: [[AtomicUsize; 2]; 2],
+    done_slices: AtomicU64,
+    done_transforms: AtomicU64,
+    fallen_back: AtomicU64,
+}
+
+impl Child {
+    fn is_lost(&self) -> bool {
+        self.lost.get().is_some()
+    }
+
+    fn note_fall(&self) {
+        self.fallen_back.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Link>> {
+        // A thread that panicked in the midst of a request leaves an answer unread.
+        self.link.lock().unwrap_or_else(|poisoned| {
+            let mut link = poisoned.into_inner();
+            self.give_up(&mut link, "a request was not finished".into());
+            link
+        })
+    }
+
+    fn give_up(&self, link: &mut Option<Link>, why: String) {
+        // Of two reasons the first one counts.
+        let _ = self.lost.set(why);
+        *link = None;
+    }
+
+    /// One exchange with the child, or the reason why there is none. Waits for other exchanges.
+    fn with<T>(&self, exchange: impl FnOnce(&mut Link) -> Result<T, Trouble>) -> Result<T, Trouble> {
+        let mut link = self.lock();
+        let Some(open) = link.as_mut() else {
+            let why = self.lost.get().cloned().unwrap_or_default();
+            return Err(Trouble::Lost(why));
+        };
+        let result = exchange(open);
+        if let Err(Trouble::Lost(why)) = &result {
+            self.give_up(&mut link, why.clone());
+        }
+        result
+    }
+
+    fn patience(&self) -> Duration {
+        self.patience.get().copied().unwrap_or(PATIENCE_LOADING)
+    }
+
+    /// Copies points to the device: their number there, or nothing if it has no room or is lost.
+    fn upload(&self, curve: CurveId, group: Group, points: &[u8]) -> Option<u64> {
+        let size = curve.point_bytes(group);
+        let count = (points.len() / size) as u64;
+        if count == 0 {
+            return None;
+        }
+        let request = Request::Bases {
+            curve,
+            group,
+            count,
+        };
+        let answer = self.with(|link| link.ask(&request, self.patience())).ok()?;
+        let bases = u64::from_le_bytes(answer.try_into().ok()?);
+        let piece = UPLOAD_BYTES / size;
+        for (i, points) in points.chunks(piece * size).enumerate() {
+            let request = Request::Write {
+                bases,
+                at: (i * piece) as u64,
+                count: (points.len() / size) as u64,
+            };
+            let written = self.with(|link| {
+                link.memory(points.len())?.copy_from_slice(points);
+                link.ask(&request, self.patience())
+            });
+            if written.is_err() {
+                self.forget(bases);
+                return None;
+            }
+        }
+        Some(bases)
+    }
+
+    fn forget(&self, bases: u64) {
+        // If that fails the child is lost, and its memory with it.
+        let _ = self.with(|link| link.ask(&Request::Forget { bases }, PATIENCE_SHORT));
+    }
+
+    fn slice(&self, bases: &Bases) -> &AtomicUsize {
+        let curve = usize::from(bases.curve == CurveId::Bls12_381);
+        let group = usize::from(bases.group == Group::G2);
+        &self.slices[curve][group]
+    }
+}
+
+/// A vector of the host's, freed when neither its id nor a plan is left.
+struct Vector {
+    host: Arc<dyn Device>,
+    id: VectorId,
+    curve: CurveId,
+    len: usize,
+}
+
+impl Drop for Vector {
+    fn drop(&mut self) {
+        self.host.vector_free(self.id);
+    }
+}
+
+/// Points of the host's, and the same on the device.
+struct Bases {
+    host: Arc<dyn Device>,
+    child: Arc<Child>,
+    id: Option<BasesId>,
+    theirs: Option<u64>,
+    curve: CurveId,
+    group: Group,
+    count: usize,
+}
+
+impl Drop for Bases {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            self.host.bases_free(id);
+        }
+        if let Some(bases) = self.theirs
+            && !self.child.is_lost()
+        {
+            self.child.forget(bases);
+        }
+    }
+}
+
+/// Work of one stage and one lane.
+struct Solo {
+    kernel: &'static str,
+    host: Arc<dyn Device>,
+    child: Arc<Child>,
+    work: Work,
+    opened: AtomicBool,
+    task: Mutex<Task>,
+}
+
+enum Task {
+    Sum(Sum),
+    Transform(Arc<Vector>, Transform),
+    /// The host does it after all. What the work needs is kept alive.
+    Host(HostRun, #[expect(dead_code)] Kept),
+    Ended(Option<Vec<u8>>),
+}
+
+struct Sum {
+    bases: Arc<Bases>,
+    scalars: Arc<Vector>,
+    offset: usize,
+    form: Form,
+    /// Points summed so far.
+    done: usize,
+    total: Box<dyn Total>,
+}
+
+enum Kept {
+    Sum { _bases: Arc<Bases>, _scalars: Arc<Vector> },
+    Transform { _vector: Arc<Vector> },
+}
+
+/// A plan of the host's, run by one thread, a quantum at a time.
+struct HostRun {
+    plan: Arc<dyn Plan>,
+    stage: usize,
+    lanes: usize,
+    lane: usize,
+}
+
+impl HostRun {
+    fn quantum(&mut self) -> Result<Progress, DeviceError> {
+        if self.lane == self.lanes {
+            self.lanes = self.plan.open(self.stage)?;
+            self.lane = 0;
+        }
+        if self.plan.run(self.stage, self.lane)? == Progress::Done {
+            self.lane += 1;
+            if self.lane == self.lanes {
+                self.stage += 1;
+                if self.stage == self.plan.stages() {
+                    return Ok(Progress::Done);
+                }
+            }
+        }
+        Ok(Progress::More)
+    }
+}
+
+impl Solo {
+    /// The next slice: whether that was the last one, or why there is none.
+    fn slice(&self, sum: &mut Sum) -> Result<Progress, Trouble> {
+        let size = self.child.slice(&sum.bases);
+        let wanted = size.load(Ordering::Relaxed).max(SLICE_MIN);
+        let count = wanted.min(sum.bases.count - sum.done);
+        let request = Request::Sum {
+            bases: sum.bases.theirs.expect("planned only if they are there"),
+            at: sum.done as u64,
+            count: count as u64,
+            form: sum.form,
+        };
+        let start = Instant::now();
+        let point = self.child.with(|link| {
+            let patience = self.child.patience();
+            let memory = link.memory(count * 32)?;
+            self.host
+                .vector_read(sum.scalars.id, sum.offset + sum.done, memory)
+                .map_err(|error| Trouble::Lost(error.to_string()))?;
+            let answer = link.ask(&request, patience);
+            link.memory(count * 32)?.zeroize();
+            let point = answer?;
+            if !sum.total.add(&point) {
+                return Err(Trouble::Lost("a sum is no point of the curve".into()));
+            }
+            Ok(())
+        });
+        point?;
+        let took = start.elapsed();
+        // Towards slices that take a half to the whole of a quantum; two threads that adapt it at
+        // once do no harm.
+        if took > self.child.quantum {
+            size.store((wanted / 2).max(SLICE_MIN), Ordering::Relaxed);
+        } else if took < self.child.quantum / 2 && count == wanted {
+            size.store((wanted * 2).min(SLICE_MAX), Ordering::Relaxed);
+        }
+        self.child.done_slices.fetch_add(1, Ordering::Relaxed);
+        sum.done += count;
+        Ok(if sum.done == sum.bases.count {
+            Progress::Done
+        } else {
+            Progress::More
+        })
+    }
+
+    fn transform(&self, vector: &Vector, transform: Transform) -> Result<(), Trouble> {
+        let request = Request::Transform {
+            curve: vector.curve,
+            log2: vector.len.ilog2().into(),
+            transform,
+        };
+        let bytes = vector.len * 32;
+        self.child.with(|link| {
+            let patience = self.child.patience();
+            let lost = |error: DeviceError| Trouble::Lost(error.to_string());
+            let memory = link.memory(bytes)?;
+            self.host.vector_read(vector.id, 0, memory).map_err(lost)?;
+            let answer = link.ask(&request, patience);
+            let memory = link.memory(bytes)?;
+            // Only a whole result is written back: until then the host can still begin.
+            let written = match answer {
+                Ok(_) => self.host.vector_write(vector.id, 0, memory).map_err(lost),
+                Err(trouble) => Err(trouble),
+            };
+            memory.zeroize();
+            written
+        })?;
+        self.child.done_transforms.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The same work from its start on the host.
+    fn fall_back(&self, kept: Kept) -> Result<Task, DeviceError> {
+        self.child.note_fall();
+        let run = HostRun {
+            plan: self.host.plan(&self.work)?,
+            stage: 0,
+            lanes: 0,
+            lane: 0,
+        };
+        Ok(Task::Host(run, kept))
+    }
+}
+
+impl Plan for Solo {
+    fn stages(&self) -> usize {
+        1
+    }
+
+    fn kernel(&self, _stage: usize) -> &'static str {
+        self.kernel
+    }
+
+    fn open(&self, stage: usize) -> Result<usize, DeviceError> {
+        if stage != 0 {
+            return Err(refusal(stage, 0, "there is no such stage"));
+        }
+        if self.opened.swap(true, Ordering::AcqRel) {
+            return Err(refusal(stage, 0, "stages are opened once each, in order"));
+        }
+        Ok(1)
+    }
+
+    fn run(&self, stage: usize, lane: usize) -> Result<Progress, DeviceError> {
+        if stage != 0 || !self.opened.load(Ordering::Acquire) {
+            return Err(refusal(stage, lane, "the stage is not open"));
+        }
+        if lane != 0 {
+            return Err(refusal(stage, lane, "there is no such lane"));
+        }
+        let Ok(mut task) = self.task.try_lock() else {
+            return Err(refusal(stage, lane, "the lane is running on another thread"));
+        };
+        let (next, progress) = match &mut *task {
+            Task::Sum(sum) => match self.slice(sum) {
+                Ok(Progress::More) => return Ok(Progress::More),
+                Ok(Progress::Done) => (Task::Ended(Some(sum.total.bytes())), Progress::Done),
+                Err(_) => {
+                    let kept = Kept::Sum {
+                        _bases: Arc::clone(&sum.bases),
+                        _scalars: Arc::clone(&sum.scalars),
+                    };
+                    (self.fall_back(kept)?, Progress::More)
+                }
+            },
+            Task::Transform(vector, transform) => match self.transform(vector, *transform) {
+                Ok(()) => (Task::Ended(None), Progress::Done),
+                Err(_) => {
+                    let kept = Kept::Transform {
+                        _vector: Arc::clone(vector),
+                    };
+                    (self.fall_back(kept)?, Progress::More)
+                }
+            },
+            Task::Host(run, _) => match run.quantum()? {
+                Progress::More => return Ok(Progress::More),
+                Progress::Done => (Task::Ended(run.plan.point()), Progress::Done),
+            },
+            Task::Ended(_) => return Err(refusal(stage, lane, "the lane has ended")),
+        };
+        *task = next;
+        Ok(progress)
+    }
+
+    fn point(&self) -> Option<Vec<u8>> {
+        match &*self.task.try_lock().ok()? {
+            Task::Ended(point) => point.clone(),
+            _ => None,
+        }
+    }
+}
+
+fn refusal(stage: usize, lane: usize, why: &'static str) -> DeviceError {
+    DeviceError::Lane { stage, lane, why }
+}
+
+/// Things by id; plans hold their own reference.
+struct Registry<I, T> {
+    what: &'static str,
+    things: Mutex<HashMap<I, Arc<T>>>,
+}
+
+impl<I: Eq + Hash + Copy, T> Registry<I, T> {
+    fn new(what: &'static str) -> Self {
+        Self {
+            what,
+            things: Mutex::default(),
+        }
+    }
+
+    fn insert(&self, id: I, thing: T) {
+        self.lock().insert(id, Arc::new(thing));
+    }
+
+    fn find(&self, id: I, number: u64) -> Result<Arc<T>, DeviceError> {
+        let what = self.what;
+        let unknown = DeviceError::Unknown { what, id: number };
+        self.lock().get(&id).cloned().ok_or(unknown)
+    }
+
+    fn remove(&self, id: I) {
+        // Dropped after the lock is released: the child may have to be asked.
+        let removed = self.lock().remove(&id);
+        drop(removed);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<I, Arc<T>>> {
+        // Each critical section is one call of the map's, which leaves it whole.
+        self.things.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A thing of the self-test's, freed at its end.
+struct Owned<'a, I: Copy>(I, &'a IcicleDevice, fn(&IcicleDevice, I));
+
+impl<'a> Owned<'a, VectorId> {
+    fn vector(device: &'a IcicleDevice, curve: CurveId, len: usize) -> Result<Self, DeviceError> {
+        let id = device.vector(curve, len)?;
+        Ok(Owned(id, device, |device, id| device.vector_free(id)))
+    }
+}
+
+impl<'a> Owned<'a, BasesId> {
+    fn bases(
+        device: &'a IcicleDevice,
+        curve: CurveId,
+        group: Group,
+        points: Bytes,
+    ) -> Result<Self, DeviceError> {
+        let id = device.bases(curve, group, points)?;
+        Ok(Owned(id, device, |device, id| device.bases_free(id)))
+    }
+}
+
+impl<I: Copy> Drop for Owned<'_, I> {
+    fn drop(&mut self) {
+        self.2(self.1, self.0);
+    }
+}
+
+/// The first multiples of the generator, infinity among them.
+fn multiples<F: Coordinate>(count: usize) -> Vec<u8> {
+    let mut bytes = vec![0; count * Affine::<F>::BYTES];
+    let mut sum = Projective::<F>::INFINITY;
+    for point in bytes.chunks_mut(Affine::<F>::BYTES) {
+        sum.to_affine().to_bytes(point);
+        sum = sum.add_affine(&F::GENERATOR);
+    }
+    bytes
+}
+
+/// Runs a plan to its end on this thread.
+fn finish(plan: &dyn Plan) -> Result<Option<Vec<u8>>, DeviceError> {
+    for stage in 0..plan.stages() {
+        for lane in 0..plan.open(stage)? {
+            while plan.run(stage, lane)? == Progress::More {}
+        }
+    }
+    Ok(plan.point())
+}
+
+/// The libraries of an installation, with their digests.
+fn libraries(folder: &Path) -> Result<Vec<LibraryFile>, StartError> {
+    let mut names = vec!["libicicle_device.so".to_owned()];
+    for (_, curve) in CURVES {
+        names.push(format!("libicicle_field_{curve}.so"));
+        names.push(format!("libicicle_curve_{curve}.so"));
+    }
+    let mut libraries = Vec::new();
+    for (i, name) in names.iter().enumerate() {
+        match find(folder, name) {
+            Ok(path) => {
+                let bytes = std::fs::read(&path).map_err(|error| {
+                    StartError::Installation(format!("reading {}: {error}", path.display()))
+                })?;
+                let sha256 = hex::encode(Sha256::digest(&bytes));
+                libraries.push(LibraryFile { path, sha256 });
+            }
+            // All but the runtime belong to curves, which can be done without.
+            Err(IcicleError::Missing { .. }) if i > 0 => {}
+            Err(error) => return Err(StartError::Installation(error.to_string())),
+        }
+    }
+    Ok(libraries)
+}
+
+/// For loading libraries and for the first use of a device, which may compile its kernels.
+const PATIENCE_LOADING: Duration = Duration::from_secs(60);
+
+/// Points go to the device in pieces of this size.
+const UPLOAD_BYTES: usize = 4 << 20;
+
+/// The fewest points of a slice: below, the way there and back is all that it costs.
+const SLICE_MIN: usize = 1 << 10;
+
+/// The most: 128 MiB of scalars.
+const SLICE_MAX: usize = 1 << 22;
+
+/// log2 of the size of what is tried at the start.
+const TRIAL_LOG2: u32 = 6;
+
+/// Where the scalars of the trial come from: any odd number of 64 bits will do.
+const TRIAL_SEED: u64 = 0x9e37_79b9_7f4a_7c15;
