@@ -9,8 +9,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::device::{
-    BasesId, CurveId, Device, DeviceError, DeviceInfo, Group, MatrixId, Plan, Progress, VectorId,
-    Work,
+    BasesId, CurveId, Device, DeviceError, DeviceInfo, Group, Health, MatrixId, Plan, Progress,
+    VectorId, Work,
 };
 
 /// What stands around each quantum: it is told the kernel's name and given the quantum to run.
@@ -122,5 +122,9 @@ impl Device for Around {
 
     fn distrust(&self, why: &str) -> bool {
         self.inner.distrust(why)
+    }
+
+    fn health(&self) -> Health {
+        self.inner.health()
     }
 }

@@ -214,6 +214,27 @@ pub trait Plan: Send + Sync {
     fn point(&self) -> Option<Vec<u8>>;
 }
 
+/// How a device is at the moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Health {
+    /// Why silicon was given up, if it was; what it did is done elsewhere since.
+    pub lost: Option<String>,
+    /// Pieces of work that other silicon of the device's did instead of that which should have.
+    pub fallen_back: u64,
+    /// What the device runs on beside this program, for support: a driver with its version, a
+    /// library with its digest.
+    pub software: Vec<Software>,
+}
+
+/// A driver or a library that a device uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Software {
+    /// Its name, or where it lies.
+    pub name: String,
+    /// Its version, or its SHA-256 in hexadecimal digits where it knows none.
+    pub version: String,
+}
+
 /// Silicon that computes. See the top of this file.
 pub trait Device: Send + Sync {
     /// What this device is.
@@ -270,6 +291,11 @@ pub trait Device: Send + Sync {
     fn distrust(&self, why: &str) -> bool {
         let _ = why;
         false
+    }
+
+    /// How the device is. A device of one kind of silicon that is part of the host is always well.
+    fn health(&self) -> Health {
+        Health::default()
     }
 }
 

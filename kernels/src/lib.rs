@@ -18,6 +18,6 @@ mod lanes;
 
 pub use around::{Around, Quantum};
 pub use device::{
-    BasesId, CurveId, Device, DeviceError, DeviceInfo, Form, Group, MatrixId, Plan, Progress,
-    Transform, VectorId, Work,
+    BasesId, CurveId, Device, DeviceError, DeviceInfo, Form, Group, Health, MatrixId, Plan,
+    Progress, Software, Transform, VectorId, Work,
 };

@@ -6,6 +6,7 @@
 
 use std::fmt::Write;
 
+use caldera_devices::{NameError, OpenError};
 use caldera_prover::Defect;
 use caldera_prover::format::FormatError;
 use caldera_prover::groth16::{CheckError, KeyError, ProveError, SetupError, VerifyError};
@@ -45,13 +46,13 @@ macro_rules! classes {
 
 classes! {
     Data = 65 "data" "an input holds something that its format does not allow",
-    Unavailable = 69 "unavailable" "no calderad answers there",
+    Unavailable = 69 "unavailable" "no calderad answers there, or a device is not there",
     Internal = 70 "internal" "a fault of Caldera or of the machine: please report it",
     Files = 74 "files" "a file cannot be read or written",
     TryLater = 75 "try-later" "calderad has no room now; its answer says when to try again",
     Protocol = 76 "protocol" "calderad answered with something that the protocol does not have",
     Unauthorized = 77 "unauthorized" "calderad does not know the tenant or its secret",
-    Configuration = 78 "configuration" "a secret file or an address cannot be used",
+    Configuration = 78 "configuration" "a secret file, an address or the name of a device cannot be used",
     Refused = 79 "refused" "calderad refused or failed the job for another reason, which is in the message",
     Format = 80 "format" "not a file of the expected kind or version",
     Truncated = 81 "truncated" "a file ends too early",
@@ -93,8 +94,10 @@ pub(crate) fn classify(error: &anyhow::Error) -> Class {
                 of_setup(error)
             } else if let Some(error) = cause.downcast_ref::<ClientError>() {
                 Some(of_client(error))
-            } else if cause.is::<Misconfigured>() {
+            } else if cause.is::<Misconfigured>() || cause.is::<NameError>() {
                 Some(Class::Configuration)
+            } else if cause.is::<OpenError>() {
+                Some(Class::Unavailable)
             } else if cause.is::<std::io::Error>() {
                 Some(Class::Files)
             } else {

@@ -20,6 +20,7 @@
 
 mod client;
 mod demo;
+mod devices;
 mod failure;
 mod files;
 mod inspect;
@@ -42,6 +43,9 @@ use clap::{Parser, Subcommand};
 use serde_json::Value;
 
 fn main() -> ExitCode {
+    if let Some(code) = caldera_devices::child() {
+        return code;
+    }
     let arguments = Arguments::parse();
     let json = arguments.json;
     let result = match arguments.command {

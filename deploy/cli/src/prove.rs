@@ -10,11 +10,12 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use caldera_kernels::cpu::{CpuConfig, CpuDevice};
+use caldera_kernels::cpu::CpuConfig;
 use caldera_prover::format::{Wtns, Zkey};
-use caldera_prover::groth16::{self, CheckError, Checks, ProvingKey};
+use caldera_prover::groth16::{self, CheckError, Checks, ProveError, ProvingKey};
 use serde_json::json;
 
+use crate::devices::Choice;
 use crate::files::{self, Outputs};
 use crate::progress::Bars;
 use crate::{Report, progress, table};
@@ -45,6 +46,8 @@ pub(crate) struct Arguments {
     /// Threads to compute with [default: one a core]
     #[arg(long, value_name = "COUNT", value_parser = threads_parser())]
     threads: Option<u16>,
+    #[command(flatten)]
+    devices: Choice,
 }
 
 /// How much of a key is checked before it is used.
@@ -71,18 +74,28 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Report> {
     check(&zkey, arguments, threads).with_context(key_name)?;
     let checked = watch.lap();
     // Twice as many lanes as threads let them all end at about the same time.
-    let device = CpuDevice::new(CpuConfig {
+    let device = arguments.devices.open(CpuConfig {
         quantum: Duration::from_millis(2),
         lanes: 2 * threads,
-    });
+    })?;
     let key = ProvingKey::load(&zkey, device).with_context(key_name)?;
     let loaded = watch.lap();
 
     let bar = progress::bar("proving", 0);
-    let result = groth16::prove(&key, witness, threads, &mut |done, total| {
-        bar.set_length(total as u64);
-        bar.set_position(done as u64);
-    });
+    let prove = |witness| {
+        groth16::prove(&key, witness, threads, &mut |done, total| {
+            bar.set_length(total as u64);
+            bar.set_position(done as u64);
+        })
+    };
+    let mut result = prove(witness.clone());
+    if let Err(ProveError::SelfCheck(error)) = &result
+        && key.device().distrust(&error.to_string())
+    {
+        // Either the witness is to blame or the device; without it the answer is certain.
+        bar.println("the proof is wrong; proving again without the device");
+        result = prove(witness);
+    }
     bar.finish_and_clear();
     let (proof, public) = result.with_context(witness_name)?;
     let proved = watch.lap();

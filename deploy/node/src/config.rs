@@ -24,7 +24,9 @@ use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use caldera_devices::{ICICLE_FOLDER, NameError, PATIENCE, Wanted, choose};
 use caldera_rpc::auth::{OPERATOR, Secret, SecretError};
 use caldera_scheduler::scenario::file::{self as policy_file, FileError, TEXT_MAX};
 use caldera_scheduler::scenario::{ClassId, Limits as PoolLimits, PolicyError};
@@ -50,6 +52,12 @@ pub struct Config {
     pub workers: Option<usize>,
     /// Which threads stand above other programs.
     pub realtime: Realtime,
+    /// What proves beside the processor, or the processor alone.
+    pub device: Wanted,
+    /// Where ICICLE is installed.
+    pub icicle_folder: PathBuf,
+    /// After what time without an answer a device is given up.
+    pub device_patience: Duration,
     /// What each class of tenant is worth and is promised; holds the length of a quantum.
     pub policy: Policy,
     /// Where the policy was read from, and is read again; `None` is the standard policy.
@@ -110,6 +118,8 @@ pub struct Overrides {
     pub development: bool,
     /// `--workers`
     pub workers: Option<usize>,
+    /// `--devices`, or `CALDERA_DEVICES`
+    pub devices: Option<Vec<String>>,
 }
 
 /// Why a configuration was refused.
@@ -324,6 +334,9 @@ struct Raw {
     development: bool,
     workers: Option<usize>,
     realtime: Realtime,
+    devices: Vec<String>,
+    device_patience_ms: Option<u64>,
+    icicle_folder: Option<PathBuf>,
     quantum_us: Option<u64>,
     policy_file: Option<PathBuf>,
     operator_secret_file: Option<PathBuf>,
@@ -352,6 +365,7 @@ fn rooted(mut raw: Raw, folder: &Path) -> Raw {
     raw.data.as_mut().map(root);
     raw.policy_file.as_mut().map(root);
     raw.operator_secret_file.as_mut().map(root);
+    raw.icicle_folder.as_mut().map(root);
     for tenant in &mut raw.tenant {
         tenant.secret_file.as_mut().map(root);
     }
@@ -402,6 +416,17 @@ fn check(raw: Raw, over: &Overrides) -> Result<Config, ConfigError> {
         });
     }
     check_limits(&raw.limits)?;
+    let devices = over.devices.as_ref().unwrap_or(&raw.devices);
+    let patience_ms = raw
+        .device_patience_ms
+        .unwrap_or(PATIENCE.as_millis() as u64);
+    if !(PATIENCE_MS_MIN..=PATIENCE_MS_MAX).contains(&patience_ms) {
+        return Err(ConfigError::Field {
+            field: "device_patience_ms".into(),
+            expected: format!("{PATIENCE_MS_MIN} to {PATIENCE_MS_MAX}"),
+            got: patience_ms.to_string(),
+        });
+    }
     // Tenants name files below them in full, so a folder has to be named in full as well.
     if let Some(folder) = raw.storage.key_sources.iter().find(|it| it.is_relative()) {
         return Err(ConfigError::Field {
@@ -420,6 +445,13 @@ fn check(raw: Raw, over: &Overrides) -> Result<Config, ConfigError> {
         development,
         workers: over.workers.or(raw.workers),
         realtime: raw.realtime,
+        device: choose(devices).map_err(|NameError { expected, got }| ConfigError::Field {
+            field: "devices".into(),
+            expected: expected.into(),
+            got,
+        })?,
+        icicle_folder: raw.icicle_folder.unwrap_or_else(|| ICICLE_FOLDER.into()),
+        device_patience: Duration::from_millis(patience_ms),
         policy,
         policy_file: raw.policy_file,
         operator_secret_file: raw.operator_secret_file,
@@ -518,6 +550,9 @@ const PORT: u16 = 7420;
 const SECRET_FILE_BYTES_MAX: usize = 128;
 /// Counts size arrays at the start; this is more than any box needs and less than hurts.
 const COUNT_MAX: usize = 1 << 20;
+/// Below, a device on a busy machine is given up for nothing; above, jobs stand still for a minute.
+const PATIENCE_MS_MIN: u64 = 50;
+const PATIENCE_MS_MAX: u64 = 60_000;
 
 #[cfg(test)]
 mod tests {
@@ -562,12 +597,14 @@ mod tests {
             listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
             data: Some("elsewhere".into()),
             workers: Some(3),
+            devices: Some(vec!["cpu".into(), "icicle:CUDA:1".into()]),
             development: true,
         };
         let config = Config::load(Some(&path), &over).expect("valid");
         assert_eq!(config.listen.port(), 0);
         assert_eq!(config.data, Path::new("elsewhere"));
         assert_eq!(config.workers, Some(3));
+        assert_eq!(config.device.to_string(), "icicle:CUDA:1");
         assert!(config.development);
     }
 
@@ -578,6 +615,11 @@ mod tests {
             other => panic!("expected a refused field, got {other:?}"),
         };
         assert_eq!(field_of("listen = 'here'"), "listen");
+        let devices = |names: &str| field_of(&format!("devices = {names}\n{}", tenant("a")));
+        assert_eq!(devices("['gpu']"), "devices");
+        assert_eq!(devices("['icicle:CUDA:0', 'icicle:CUDA:1']"), "devices");
+        let patience = format!("device_patience_ms = 1\n{}", tenant("a"));
+        assert_eq!(field_of(&patience), "device_patience_ms");
         assert!(matches!(
             from_text("quantum_us = 1000000"),
             Err(ConfigError::Policy(_))

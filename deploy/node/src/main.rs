@@ -36,9 +36,20 @@ struct Options {
     /// Number of workers, one a core
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
+    /// What proves: cpu, or a device beside it, such as icicle:CUDA:0
+    #[arg(
+        long,
+        value_name = "NAME,...",
+        env = "CALDERA_DEVICES",
+        value_delimiter = ','
+    )]
+    devices: Option<Vec<String>>,
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = caldera_devices::child() {
+        return code;
+    }
     let options = Options::parse();
     let filter = EnvFilter::try_from_env("CALDERA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
@@ -103,6 +114,7 @@ fn start(options: Options) -> Result<Node, StartError> {
         listen: options.listen,
         development: options.development,
         workers: options.workers,
+        devices: options.devices,
     };
     let config = Config::load(options.config.as_deref(), &over)?;
     if config.development {

@@ -24,7 +24,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use caldera_kernels::Device;
-use caldera_kernels::cpu::{CpuConfig, CpuDevice};
+use caldera_kernels::cpu::CpuConfig;
 use caldera_rpc::auth::{Keyring, OPERATOR};
 use caldera_scheduler::arbiter::TenantRefusal;
 use caldera_scheduler::mailbox::mailbox;
@@ -69,6 +69,9 @@ pub enum StartError {
     /// The configuration does not fit this machine, or a secret cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The device that the configuration asks for cannot be had.
+    #[error(transparent)]
+    Device(#[from] caldera_devices::OpenError),
     /// Workers cannot be placed.
     #[error(transparent)]
     Placement(#[from] PinError),
@@ -132,8 +135,8 @@ impl Node {
         Node::start_on(config, |device| device)
     }
 
-    /// Starts a box on the device that `device` makes of the processor's: around it, so that what
-    /// it does can be watched, held up or broken.
+    /// Starts a box on what `device` makes of the configured device: around it, so that what it
+    /// does can be watched, held up or broken.
     pub fn start_on(
         config: Config,
         device: impl FnOnce(Arc<dyn Device>) -> Arc<dyn Device>,
@@ -162,11 +165,20 @@ impl Node {
         let bell = Bell::new().map_err(system("a poll"))?;
         let wake = bell.wake();
         let quantum = config.policy.limits().quantum;
-        let device = device(CpuDevice::new(CpuConfig {
+        let cpu = CpuConfig {
             quantum: Duration::from_nanos(quantum.0),
             // Twice the number of workers lets them all end at about the same time.
             lanes: 2 * workers,
-        }));
+        };
+        let opened = caldera_devices::open(
+            &config.device,
+            &caldera_devices::Options {
+                cpu,
+                icicle_folder: config.icicle_folder.clone(),
+                patience: config.device_patience,
+            },
+        )?;
+        let device = device(opened);
 
         let slots = slots(&config);
         let board = Arc::new(Board::new(workers, config.tenants.len(), slots));
@@ -257,7 +269,7 @@ impl Node {
         let registrar = Registrar {
             requests,
             blobs: blobs.clone(),
-            device,
+            device: Arc::clone(&device),
             sources: sources.clone(),
             development: config.development,
             threads: background.len(),
@@ -317,6 +329,7 @@ impl Node {
             tables_held,
             blobs,
             board: Arc::clone(&board),
+            device,
             messages,
             measurements,
             circuits: rows,

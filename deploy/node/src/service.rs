@@ -27,6 +27,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, Sender};
 
 use bytes::Bytes;
+use caldera_kernels::Device;
 use caldera_prover::groth16::ProvingKey;
 use caldera_rpc::auth::{Keyring, OPERATOR};
 use caldera_rpc::error::RpcError;
@@ -264,6 +265,8 @@ pub struct Parts {
     pub blobs: BlobStore,
     /// To see who works on what.
     pub board: Arc<Board>,
+    /// What computes.
+    pub device: Arc<dyn Device>,
     /// From all threads that may allocate.
     pub messages: Receiver<Message>,
     /// From the arbiter's thread.

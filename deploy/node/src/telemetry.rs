@@ -97,6 +97,8 @@ pub struct Gauges {
     pub overruns: u64,
     /// Units that are fenced off.
     pub fenced: u64,
+    /// The device's kind, whether it is lost, and how much of its work the processor did instead.
+    pub device: (&'static str, bool, u64),
     /// Open connections.
     pub connections: u64,
     /// Seconds since the start.
@@ -349,6 +351,24 @@ impl Telemetry {
             "Units whose worker has not answered since it was fenced off.",
         );
         text.sample("caldera_units_fenced", &[], now.fenced as f64);
+        let (kind, lost, fallen_back) = now.device;
+        text.family(
+            "caldera_device_lost",
+            "gauge",
+            "1 for a device that was given up, whose work the processor does.",
+        );
+        text.sample(
+            "caldera_device_lost",
+            &[("kind", kind)],
+            f64::from(u8::from(lost)),
+        );
+        let family = "caldera_device_fallen_back_total";
+        text.family(
+            family,
+            "counter",
+            "Sums and transforms that the processor did in place of the device.",
+        );
+        text.sample(family, &[("kind", kind)], fallen_back as f64);
         text.family(
             "caldera_quantum_seconds",
             "histogram",

@@ -177,3 +177,25 @@ fn a_reader_of_its_output_that_is_gone_does_not_end_it() {
     stderr.read_to_string(&mut text).expect("text");
     assert!(text.contains("stopping"), "{text}");
 }
+
+/// Nothing takes the place of a device that was asked for.
+#[test]
+fn a_device_that_is_not_there_is_said_and_ends_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = on_data(folder.path());
+    for (devices, code, said) in [
+        ("icicle:CUDA:0", 69, "no libicicle_device.so"),
+        ("gpu", 78, "devices: expected cpu or icicle:KIND:N"),
+        ("icicle:CUDA:0,icicle:CUDA:1", 78, "at most one beside cpu"),
+    ] {
+        let config = folder.path().join("calderad.toml");
+        fs::write(&config, "icicle_folder = 'nowhere'").expect("written");
+        let config = config.display().to_string();
+        let mut arguments: Vec<&str> = data.iter().map(String::as_str).collect();
+        arguments.extend(["--config", &config, "--devices", devices]);
+        let output = calderad(&arguments).output().expect("it ends");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{text}");
+        assert!(text.contains(said), "{text}");
+    }
+}

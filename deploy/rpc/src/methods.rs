@@ -564,6 +564,9 @@ pub struct PoolStatus {
     pub units: Vec<UnitStatus>,
     /// One a tenant.
     pub tenants: Vec<TenantStatus>,
+    /// What computes.
+    #[serde(default)]
+    pub devices: Vec<DeviceStatus>,
     /// How cores changed hands.
     pub reallocations: Reallocations,
     /// How long quanta took.
@@ -600,6 +603,33 @@ pub struct UnitStatus {
     pub busy: Option<bool>,
     /// The scheduling policy of its thread.
     pub policy: String,
+}
+
+/// What computes: the processor, or a device with the processor behind it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeviceStatus {
+    /// `cpu`, or what drives a GPU.
+    pub kind: String,
+    /// The silicon's own name.
+    pub name: String,
+    /// Why it was given up, if it was; the processor does its work since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<String>,
+    /// Pieces of work that the processor did in its place.
+    pub fallen_back: u64,
+    /// Drivers and libraries that it runs on, for the operator.
+    pub software: Vec<DeviceSoftware>,
+}
+
+/// A driver or a library that a device runs on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeviceSoftware {
+    /// Its name, or where it lies.
+    pub name: String,
+    /// Its version, or its SHA-256 if it knows none.
+    pub version: String,
 }
 
 /// One tenant of the pool.

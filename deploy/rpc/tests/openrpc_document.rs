@@ -6,13 +6,13 @@ use std::collections::BTreeSet;
 use caldera_rpc::error::{Full, KeyFault, RpcError, WitnessFault};
 use caldera_rpc::methods::{
     CauseSpans, CheckLevel, CircuitInfo, CircuitName, CircuitState, CoreShare, CurveName,
-    DeclareDemand, Demand, Digest, EmptyReallocations, Estimate, EstimateProof, HistogramsQuery,
-    IdempotencyKey, JobError, JobName, JobProfile, JobQuery, JobResult, JobState, JobStatus,
-    ListCircuits, Method, PoolQuery, PoolStatus, ProfileQuery, ProfiledQuantum,
-    ProfiledReallocation, ProfiledStage, ProfiledUnit, Quanta, Reallocation, Reallocations,
-    RegisterCircuit, SpanHistogram, StageTiming, StorageQuery, StorageRelease, StorageStatus,
-    Submit, TenantDetail, TenantStatus, TenantStorage, Timings, UnitStatus, UnregisterCircuit,
-    Unregistered,
+    DeclareDemand, Demand, DeviceSoftware, DeviceStatus, Digest, EmptyReallocations, Estimate,
+    EstimateProof, HistogramsQuery, IdempotencyKey, JobError, JobName, JobProfile, JobQuery,
+    JobResult, JobState, JobStatus, ListCircuits, Method, PoolQuery, PoolStatus, ProfileQuery,
+    ProfiledQuantum, ProfiledReallocation, ProfiledStage, ProfiledUnit, Quanta, Reallocation,
+    Reallocations, RegisterCircuit, SpanHistogram, StageTiming, StorageQuery, StorageRelease,
+    StorageStatus, Submit, TenantDetail, TenantStatus, TenantStorage, Timings, UnitStatus,
+    UnregisterCircuit, Unregistered,
 };
 use caldera_rpc::openrpc::{DISCOVER, document};
 use serde::Serialize;
@@ -59,7 +59,7 @@ fn result_of(method: Method) -> Through {
     }
 }
 
-const SCHEMAS: [(&str, Through); 36] = [
+const SCHEMAS: [(&str, Through); 38] = [
     ("Digest", through::<Digest>),
     ("JobName", through::<JobName>),
     ("CircuitName", through::<CircuitName>),
@@ -84,6 +84,8 @@ const SCHEMAS: [(&str, Through); 36] = [
     ("JobProfile", through::<JobProfile>),
     ("UnitStatus", through::<UnitStatus>),
     ("TenantDetail", through::<TenantDetail>),
+    ("DeviceSoftware", through::<DeviceSoftware>),
+    ("DeviceStatus", through::<DeviceStatus>),
     ("TenantStatus", through::<TenantStatus>),
     ("CauseSpans", through::<CauseSpans>),
     ("Reallocation", through::<Reallocation>),
@@ -314,6 +316,13 @@ fn every_field_has_an_example() {
         peak: false,
         detail: Some(detail),
     };
+    let device = DeviceStatus {
+        kind: String::new(),
+        name: String::new(),
+        lost: Some(String::new()),
+        fallen_back: 0,
+        software: Vec::new(),
+    };
     let profile = JobProfile {
         status: status.clone(),
         preparing_us: Some(0.0),
@@ -366,6 +375,7 @@ fn every_field_has_an_example() {
         ("UnitStatus", serde_json::to_value(unit)),
         ("TenantDetail", serde_json::to_value(detail)),
         ("TenantStatus", serde_json::to_value(tenant)),
+        ("DeviceStatus", serde_json::to_value(device)),
     ] {
         let full = full.expect("JSON");
         let written = schemas[name]["properties"].as_object().unwrap();

@@ -44,11 +44,7 @@ fn answer_all() -> io::Result<()> {
             Some(request) => child.answer(request, file),
             None => Answer::Failed("not a request".into()),
         };
-        send(
-            socket.as_raw_fd(),
-            &answer.encode(),
-            MsgFlags::MSG_NOSIGNAL,
-        )?;
+        send(socket.as_raw_fd(), &answer.encode(), MsgFlags::MSG_NOSIGNAL)?;
     }
 }
 

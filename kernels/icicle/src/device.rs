@@ -13,8 +13,8 @@ use bytes::Bytes;
 use caldera_kernels::curve::{Affine, Bls12_381, Bn254, Coordinate, Curve, Projective};
 use caldera_kernels::field::PrimeField;
 use caldera_kernels::{
-    BasesId, CurveId, Device, DeviceError, DeviceInfo, Form, Group, MatrixId, Plan, Progress,
-    Transform, VectorId, Work,
+    BasesId, CurveId, Device, DeviceError, DeviceInfo, Form, Group, Health, MatrixId, Plan,
+    Progress, Software, Transform, VectorId, Work,
 };
 use sha2::{Digest, Sha256};
 use zeroize::Zeroize;
@@ -68,15 +68,6 @@ pub enum StartError {
     },
 }
 
-/// A file that a child has loaded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LibraryFile {
-    /// Where it lies.
-    pub path: PathBuf,
-    /// SHA-256, in hexadecimal digits. The libraries know no version of themselves: this is it.
-    pub sha256: String,
-}
-
 /// What ICICLE has done so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -84,9 +75,6 @@ pub struct Counts {
     pub slices: u64,
     /// Transforms.
     pub transforms: u64,
-    /// Sums and transforms that the host has done again or instead, because the device was lost or
-    /// had no room for the points.
-    pub fallen_back: u64,
 }
 
 /// See the top of the crate.
@@ -94,7 +82,7 @@ pub struct IcicleDevice {
     info: DeviceInfo,
     host: Arc<dyn Device>,
     child: Arc<Child>,
-    libraries: Vec<LibraryFile>,
+    libraries: Vec<Software>,
     curves: Vec<CurveId>,
     vectors: Registry<VectorId, Vector>,
     bases: Registry<BasesId, Bases>,
@@ -159,23 +147,12 @@ impl IcicleDevice {
         Ok(icicle)
     }
 
-    /// Why nothing is asked of ICICLE any more; `None` while it is well.
-    pub fn lost(&self) -> Option<&str> {
-        self.child.lost.get().map(String::as_str)
-    }
-
-    /// The files that the child has loaded.
-    pub fn libraries(&self) -> &[LibraryFile] {
-        &self.libraries
-    }
-
     /// What it has done.
     pub fn counts(&self) -> Counts {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Counts {
             slices: read(&self.child.done_slices),
             transforms: read(&self.child.done_transforms),
-            fallen_back: read(&self.child.fallen_back),
         }
     }
 
@@ -186,11 +163,11 @@ impl IcicleDevice {
                 CurveId::Bn254 => self.try_curve::<Bn254>(),
                 CurveId::Bls12_381 => self.try_curve::<Bls12_381>(),
             };
-            let what = match (tried, self.lost()) {
+            let what = match (tried, self.child.lost.get()) {
                 (_, Some(why)) => {
                     return Err(StartError::Refused {
                         device: self.child.device.clone(),
-                        why: why.to_owned(),
+                        why: why.clone(),
                     });
                 }
                 (Ok(None), None) => continue,
@@ -424,6 +401,14 @@ impl Device for IcicleDevice {
         self.child.give_up(&mut self.child.lock(), why.to_owned());
         was_used
     }
+
+    fn health(&self) -> Health {
+        Health {
+            lost: self.child.lost.get().cloned(),
+            fallen_back: self.child.fallen_back.load(Ordering::Relaxed),
+            software: self.libraries.clone(),
+        }
+    }
 }
 
 /// The child as all plans share it.
@@ -466,7 +451,10 @@ impl Child {
     }
 
     /// One exchange with the child, or the reason why there is none. Waits for other exchanges.
-    fn with<T>(&self, exchange: impl FnOnce(&mut Link) -> Result<T, Trouble>) -> Result<T, Trouble> {
+    fn with<T>(
+        &self,
+        exchange: impl FnOnce(&mut Link) -> Result<T, Trouble>,
+    ) -> Result<T, Trouble> {
         let mut link = self.lock();
         let Some(open) = link.as_mut() else {
             let why = self.lost.get().cloned().unwrap_or_default();
@@ -595,8 +583,13 @@ struct Sum {
 }
 
 enum Kept {
-    Sum { _bases: Arc<Bases>, _scalars: Arc<Vector> },
-    Transform { _vector: Arc<Vector> },
+    Sum {
+        _bases: Arc<Bases>,
+        _scalars: Arc<Vector>,
+    },
+    Transform {
+        _vector: Arc<Vector>,
+    },
 }
 
 /// A plan of the host's, run by one thread, a quantum at a time.
@@ -737,7 +730,11 @@ impl Plan for Solo {
             return Err(refusal(stage, lane, "there is no such lane"));
         }
         let Ok(mut task) = self.task.try_lock() else {
-            return Err(refusal(stage, lane, "the lane is running on another thread"));
+            return Err(refusal(
+                stage,
+                lane,
+                "the lane is running on another thread",
+            ));
         };
         let (next, progress) = match &mut *task {
             Task::Sum(sum) => match self.slice(sum) {
@@ -868,7 +865,7 @@ fn finish(plan: &dyn Plan) -> Result<Option<Vec<u8>>, DeviceError> {
 }
 
 /// The libraries of an installation, with their digests.
-fn libraries(folder: &Path) -> Result<Vec<LibraryFile>, StartError> {
+fn libraries(folder: &Path) -> Result<Vec<Software>, StartError> {
     let mut names = vec!["libicicle_device.so".to_owned()];
     for (_, curve) in CURVES {
         names.push(format!("libicicle_field_{curve}.so"));
@@ -881,8 +878,10 @@ fn libraries(folder: &Path) -> Result<Vec<LibraryFile>, StartError> {
                 let bytes = std::fs::read(&path).map_err(|error| {
                     StartError::Installation(format!("reading {}: {error}", path.display()))
                 })?;
-                let sha256 = hex::encode(Sha256::digest(&bytes));
-                libraries.push(LibraryFile { path, sha256 });
+                libraries.push(Software {
+                    name: path.display().to_string(),
+                    version: hex::encode(Sha256::digest(&bytes)),
+                });
             }
             // All but the runtime belong to curves, which can be done without.
             Err(IcicleError::Missing { .. }) if i > 0 => {}

@@ -10,7 +10,7 @@
 //! sums and transforms go to the child, a slice at a time; all else the host does. When the child
 //! aborts, does not answer, or answers with what is no point of the curve, it is killed, and the
 //! sum or transform in progress is done again by the host, from its start, a quantum at a time.
-//! From then on the device is lost ([`IcicleDevice::lost`]) and the host does everything.
+//! From then on the device is lost ([`Device::health`](caldera_kernels::Device::health)) and the host does everything.
 //!
 //! What a child could still do unseen is to return a wrong point of the curve. It is tried on known
 //! sums and transforms before it is used, and no proof leaves the prover unverified: see
@@ -32,4 +32,4 @@ mod total;
 mod wire;
 
 pub use child::serve;
-pub use device::{Counts, IcicleDevice, LibraryFile, Setup, StartError};
+pub use device::{Counts, IcicleDevice, Setup, StartError};

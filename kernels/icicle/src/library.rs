@@ -76,8 +76,13 @@ struct Runtime {
     copy_to_device: unsafe extern "C" fn(*mut c_void, *const c_void, usize) -> Status,
 }
 
-type Msm =
-    unsafe extern "C" fn(*const c_void, *const c_void, c_int, *const MsmConfig, *mut c_void) -> Status;
+type Msm = unsafe extern "C" fn(
+    *const c_void,
+    *const c_void,
+    c_int,
+    *const MsmConfig,
+    *mut c_void,
+) -> Status;
 type ToAffine = unsafe extern "C" fn(*const c_void, *mut c_void);
 
 struct Curve {
@@ -267,10 +272,7 @@ impl Library {
         })?;
         // SAFETY: both are larger than what is read and written.
         unsafe {
-            (curve.to_affine[group])(
-                projective.0.as_ptr().cast(),
-                affine.0.as_mut_ptr().cast(),
-            );
+            (curve.to_affine[group])(projective.0.as_ptr().cast(), affine.0.as_mut_ptr().cast());
         }
         Ok(affine.0[..bases.point_bytes()].to_vec())
     }
@@ -476,11 +478,9 @@ pub(crate) fn find(folder: &Path, file: &str) -> Result<PathBuf, IcicleError> {
 fn open(file: &Path) -> Result<Opened, IcicleError> {
     // SAFETY: what its constructors do is its authors' and the operator's business; this process
     // exists so that nobody else has to trust them.
-    unsafe { Opened::open(Some(file), RTLD_NOW | RTLD_GLOBAL) }.map_err(|error| {
-        IcicleError::Open {
-            file: file.to_owned(),
-            why: error.to_string(),
-        }
+    unsafe { Opened::open(Some(file), RTLD_NOW | RTLD_GLOBAL) }.map_err(|error| IcicleError::Open {
+        file: file.to_owned(),
+        why: error.to_string(),
     })
 }
 

@@ -2,10 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
+use caldera_kernels::Software;
 use caldera_rpc::error::RpcError;
 use caldera_rpc::methods::{
-    CircuitState, DeclareDemand, Demand, HistogramsQuery, JobName, PoolStatus, TenantDetail,
-    TenantStatus, UnitStatus,
+    CircuitState, DeclareDemand, Demand, DeviceSoftware, DeviceStatus, HistogramsQuery, JobName,
+    PoolStatus, TenantDetail, TenantStatus, UnitStatus,
 };
 use caldera_scheduler::arbiter::{Cause, DemandRefusal, TenantView};
 use caldera_scheduler::demand::First;
@@ -186,10 +187,29 @@ impl Service {
         value(&PoolStatus {
             units,
             tenants,
+            devices: vec![self.device_status(caller)],
             reallocations,
             quanta: self.telemetry.quanta(),
             up_ms: self.parts.clock.elapsed().as_secs_f64() * 1e3,
         })
+    }
+
+    fn device_status(&self, caller: Caller) -> DeviceStatus {
+        let info = self.parts.device.info();
+        let health = self.parts.device.health();
+        let shown = |it: Software| DeviceSoftware {
+            name: it.name,
+            version: it.version,
+        };
+        let software = health.software.into_iter().map(shown);
+        DeviceStatus {
+            kind: info.kind.to_owned(),
+            name: info.name.clone(),
+            lost: health.lost,
+            fallen_back: health.fallen_back,
+            // Paths of the box are the operator's business.
+            software: software.filter(|_| caller == Caller::Operator).collect(),
+        }
     }
 
     fn detail(&self, it: &TenantView, now: Nanos) -> TenantDetail {
@@ -229,7 +249,13 @@ impl Service {
                 CircuitState::Failed => 2,
             }] += 1;
         }
+        let health = self.parts.device.health();
         Gauges {
+            device: (
+                self.parts.device.info().kind,
+                health.lost.is_some(),
+                health.fallen_back,
+            ),
             table_bytes: self.parts.tables_held.load(Ordering::Relaxed),
             tenants: view
                 .tenants

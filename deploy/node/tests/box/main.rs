@@ -1,5 +1,6 @@
 //! A whole box in this process, spoken to over its socket.
 
+mod devices;
 mod storage;
 mod watching;
 mod world;

@@ -41,9 +41,9 @@ const UNKNOWN: Status = 14;
 /// Whether this call, the latest of its kind, is to fail as `fault` says.
 fn faulty(fault: &str, call: u64) -> bool {
     std::env::var("CALDERA_DOUBLE_FAULT").is_ok_and(|wanted| {
-        wanted
-            .split_once(':')
-            .is_some_and(|(name, from)| name == fault && from.parse().is_ok_and(|from: u64| call >= from))
+        wanted.split_once(':').is_some_and(|(name, from)| {
+            name == fault && from.parse().is_ok_and(|from: u64| call >= from)
+        })
     })
 }
 
@@ -232,7 +232,10 @@ unsafe fn msm<C: Curve, F: Coordinate>(
     };
     let mut sum = Affine::<F>::from_bytes_unchecked(&sum);
     if faulty("wrong-msm", call) {
-        sum = F::GENERATOR.mul_canonical(&[2]).add_affine(&sum).to_affine();
+        sum = F::GENERATOR
+            .mul_canonical(&[2])
+            .add_affine(&sum)
+            .to_affine();
     }
     if faulty("astray-msm", call) {
         sum.x += F::ONE;
@@ -341,7 +344,11 @@ unsafe fn ntt<C: Curve>(
     let config = unsafe { &*config };
     // SAFETY: as above; they may be the same, so nothing borrows both.
     let mut scalars = unsafe { std::slice::from_raw_parts(from.cast::<u8>(), count * 32) }.to_vec();
-    let generator: Vec<u8> = config.coset_gen.iter().flat_map(|w| w.to_le_bytes()).collect();
+    let generator: Vec<u8> = config
+        .coset_gen
+        .iter()
+        .flat_map(|w| w.to_le_bytes())
+        .collect();
     let Some(generator) = C::Fr::from_canonical_le(&generator) else {
         return INVALID_ARGUMENT;
     };
@@ -393,9 +400,7 @@ macro_rules! curve {
             out: *mut c_void,
         ) -> Status {
             // SAFETY: the caller's word.
-            unsafe {
-                msm::<$curve, <$curve as Curve>::Fq>(scalars, points, count, config, out)
-            }
+            unsafe { msm::<$curve, <$curve as Curve>::Fq>(scalars, points, count, config, out) }
         }
 
         /// # Safety
@@ -409,9 +414,7 @@ macro_rules! curve {
             out: *mut c_void,
         ) -> Status {
             // SAFETY: the caller's word.
-            unsafe {
-                msm::<$curve, <$curve as Curve>::Fq2>(scalars, points, count, config, out)
-            }
+            unsafe { msm::<$curve, <$curve as Curve>::Fq2>(scalars, points, count, config, out) }
         }
 
         /// # Safety

@@ -81,15 +81,15 @@ fn conforms(device: &IcicleDevice, seed: u64) {
 fn it_computes_what_arkworks_does() {
     let device = start("").unwrap();
     conforms(&device, 1);
-    assert_eq!(device.lost(), None);
     let counts = device.counts();
     assert!(counts.slices > 200, "{counts:?}");
     assert!(counts.transforms > 60, "{counts:?}");
-    // Transforms of no allowed length and sums of nothing do not count; nothing fell back.
-    assert_eq!(counts.fallen_back, 0, "{counts:?}");
+    let health = device.health();
+    assert_eq!(health.lost, None);
+    assert_eq!(health.fallen_back, 0);
     assert_eq!(device.info().kind, "icicle");
-    assert_eq!(device.libraries().len(), FILES.len());
-    assert!(device.libraries().iter().all(|file| file.sha256.len() == 64));
+    assert_eq!(health.software.len(), FILES.len());
+    assert!(health.software.iter().all(|file| file.version.len() == 64));
 }
 
 /// Whatever happens to the child in the midst of work, the work ends right.
@@ -109,11 +109,12 @@ fn a_child_that_fails_is_replaced_by_the_host() {
         if let Err(failure) = run(&*device, CurveId::Bn254, Effort::Quick, 2) {
             panic!("{fault}: {failure}");
         }
-        let lost = device.lost().unwrap_or_default();
+        let health = device.health();
+        let lost = health.lost.unwrap_or_default();
         assert!(lost.contains(why), "{fault}: {lost:?}");
         let counts = device.counts();
         assert!(counts.slices > 0, "{fault}: {counts:?}");
-        assert!(counts.fallen_back > 0, "{fault}: {counts:?}");
+        assert!(health.fallen_back > 0, "{fault}");
     }
 }
 
@@ -122,9 +123,10 @@ fn points_that_have_no_room_on_the_device_are_summed_by_the_host() {
     // The self-test takes four, two of each curve.
     let device = start("full:4").unwrap();
     conforms(&device, 3);
-    assert_eq!(device.lost(), None);
+    let health = device.health();
+    assert_eq!(health.lost, None);
+    assert!(health.fallen_back > 100, "{health:?}");
     let counts = device.counts();
-    assert!(counts.fallen_back > 100, "{counts:?}");
     assert!(counts.transforms > 60, "{counts:?}");
 }
 
@@ -206,7 +208,8 @@ fn a_device_that_is_not_trusted_computes_on() {
     let device = start("").unwrap();
     assert!(device.distrust("a proof did not verify"));
     assert!(!device.distrust("nor another"));
-    assert_eq!(device.lost(), Some("a proof did not verify"));
+    let lost = device.health().lost;
+    assert_eq!(lost.as_deref(), Some("a proof did not verify"));
     let before = device.counts().slices;
     conforms(&device, 6);
     assert_eq!(device.counts().slices, before);
