@@ -21,7 +21,6 @@ mod tables;
 mod vector;
 
 use std::collections::HashMap;
-use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -36,6 +35,7 @@ use crate::device::{
 use crate::field::PrimeField;
 use crate::lanes::Engine;
 pub use crate::lanes::{Laned, Row};
+use crate::registry::Registry;
 
 use calibration::Rates;
 use elementwise::{Elementwise, Operation};
@@ -395,44 +395,6 @@ impl Device for CpuDevice {
                 Build::plan(sets, bytes, self.info.lanes, self.engine, &self.rates)
             }
         }
-    }
-}
-
-/// Things by id. Plans hold their own reference, so that freeing an id never waits for them.
-struct Registry<I, T> {
-    what: &'static str,
-    things: Mutex<HashMap<I, Arc<T>>>,
-}
-
-impl<I: Eq + Hash + Copy, T> Registry<I, T> {
-    fn new(what: &'static str) -> Self {
-        Self {
-            what,
-            things: Mutex::default(),
-        }
-    }
-
-    fn insert(&self, id: I, thing: T) {
-        self.lock().insert(id, Arc::new(thing));
-    }
-
-    fn find(&self, id: I, number: u64) -> Result<Arc<T>, DeviceError> {
-        let unknown = DeviceError::Unknown {
-            what: self.what,
-            id: number,
-        };
-        self.lock().get(&id).cloned().ok_or(unknown)
-    }
-
-    fn remove(&self, id: I) {
-        // Dropped after the lock is released: overwriting a large vector takes a while.
-        let removed = self.lock().remove(&id);
-        drop(removed);
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<I, Arc<T>>> {
-        // Each critical section is one call of the map's, which leaves it whole.
-        self.things.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -15,9 +15,12 @@ pub mod field;
 // Vector instructions and rows of raw words.
 #[allow(unsafe_code)]
 mod lanes;
+mod registry;
+pub mod relay;
 
 pub use around::{Around, Quantum};
 pub use device::{
     BasesId, CurveId, Device, DeviceError, DeviceInfo, Form, Group, Health, MatrixId, Plan,
     Progress, Software, Transform, VectorId, Work,
 };
+pub use registry::Registry;

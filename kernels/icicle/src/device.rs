@@ -1,12 +1,10 @@
 //! The host's device, with sums and transforms done by ICICLE while it can be believed.
 
-use std::collections::HashMap;
-use std::hash::Hash;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -14,7 +12,7 @@ use caldera_kernels::curve::{Affine, Bls12_381, Bn254, Coordinate, Curve, Projec
 use caldera_kernels::field::PrimeField;
 use caldera_kernels::{
     BasesId, CurveId, Device, DeviceError, DeviceInfo, Form, Group, Health, MatrixId, Plan,
-    Progress, Software, Transform, VectorId, Work,
+    Progress, Registry, Software, Transform, VectorId, Work,
 };
 use sha2::{Digest, Sha256};
 use zeroize::Zeroize;
@@ -777,42 +775,6 @@ impl Plan for Solo {
 
 fn refusal(stage: usize, lane: usize, why: &'static str) -> DeviceError {
     DeviceError::Lane { stage, lane, why }
-}
-
-/// Things by id; plans hold their own reference.
-struct Registry<I, T> {
-    what: &'static str,
-    things: Mutex<HashMap<I, Arc<T>>>,
-}
-
-impl<I: Eq + Hash + Copy, T> Registry<I, T> {
-    fn new(what: &'static str) -> Self {
-        Self {
-            what,
-            things: Mutex::default(),
-        }
-    }
-
-    fn insert(&self, id: I, thing: T) {
-        self.lock().insert(id, Arc::new(thing));
-    }
-
-    fn find(&self, id: I, number: u64) -> Result<Arc<T>, DeviceError> {
-        let what = self.what;
-        let unknown = DeviceError::Unknown { what, id: number };
-        self.lock().get(&id).cloned().ok_or(unknown)
-    }
-
-    fn remove(&self, id: I) {
-        // Dropped after the lock is released: the child may have to be asked.
-        let removed = self.lock().remove(&id);
-        drop(removed);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<I, Arc<T>>> {
-        // Each critical section is one call of the map's, which leaves it whole.
-        self.things.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// A thing of the self-test's, freed at its end.

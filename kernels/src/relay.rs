@@ -1,0 +1,1046 @@
+//! Several devices as one: each piece of work goes to the one that may be used and is quickest, and
+//! goes on elsewhere when a device is lost.
+//!
+//! Vectors have a copy on every device, of which some are up to date; bases and matrices are on all
+//! that have room. All memory is set aside when work is planned, on every device. Which of them does
+//! it is decided when its first quantum runs, so that a proof that is under way moves to another
+//! device, and back, from one piece of work to the next ([`Relay::allow`]). What a vector lacks on
+//! the device that was chosen is copied there first, in quanta of its own.
+//!
+//! **Choice.** For each device, kind of work, curve and size the time that work took is kept, a
+//! running mean of what was measured. A device costs that time, by the size next to it that is
+//! known, and the time of the copies. What was never tried costs nothing, and so is tried.
+//!
+//! **Loss.** A device that answers with [`DeviceError::Lost`] is never asked again. Work in progress
+//! begins again on another one if what it reads is still somewhere; what works in place on the
+//! lost device's only copy ends with the error, and the proof must be made again.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
+
+use bytes::Bytes;
+use zeroize::Zeroizing;
+
+use crate::device::{
+    BasesId, CurveId, Device, DeviceError, DeviceInfo, Group, Health, MatrixId, Plan, Progress,
+    Software, VectorId, Work,
+};
+use crate::registry::Registry;
+
+/// A device and how many threads may run its lanes at once.
+#[derive(Clone)]
+pub struct Member {
+    /// The device.
+    pub device: Arc<dyn Device>,
+    /// For a processor the number of workers, for a GPU one.
+    pub width: usize,
+}
+
+/// What a kind of work of one size has been seen to cost on a device.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Price {
+    /// Which device, by its place among the members.
+    pub member: usize,
+    /// "product", "multiply", "ntt", "msm-g1", "msm-g2" or "copy".
+    pub kind: &'static str,
+    /// On which curve.
+    pub curve: CurveId,
+    /// Rounded up to a power of two.
+    pub log2: u32,
+    /// How long it took, with all threads that may run it.
+    pub nanoseconds: u64,
+}
+
+/// See the top of this file.
+pub struct Relay {
+    info: DeviceInfo,
+    shared: Arc<Shared>,
+    next_id: AtomicU64,
+    vectors: Registry<VectorId, Vector>,
+    bases: Registry<BasesId, Copies<BasesId>>,
+    matrices: Registry<MatrixId, Copies<MatrixId>>,
+}
+
+impl Relay {
+    /// Of at least one member and at most 64. The first one is the host: it must have room for
+    /// everything, and what callers write comes to it.
+    ///
+    /// # Panics
+    /// If there is none, or more.
+    pub fn new(members: Vec<Member>) -> Arc<Relay> {
+        assert!(!members.is_empty());
+        assert!(members.len() <= 64);
+        let infos = || members.iter().map(|member| member.device.info());
+        let names: Vec<&str> = infos().map(|info| info.name.as_str()).collect();
+        let info = DeviceInfo {
+            kind: "relay",
+            name: names.join(" + "),
+            quantum: infos().map(|info| info.quantum).max().unwrap_or_default(),
+            lanes: infos().map(|info| info.lanes).max().unwrap_or(1),
+        };
+        let members: Vec<Runner> = members
+            .into_iter()
+            .map(|member| Runner {
+                device: member.device,
+                width: member.width.max(1) as u64,
+                lost: OnceLock::new(),
+                prices: Prices::default(),
+            })
+            .collect();
+        Arc::new(Relay {
+            info,
+            shared: Arc::new(Shared {
+                members,
+                allowed: AtomicU64::new(u64::MAX),
+                replays: AtomicU64::new(0),
+            }),
+            next_id: AtomicU64::new(1),
+            vectors: Registry::new("vector"),
+            bases: Registry::new("bases"),
+            matrices: Registry::new("matrix"),
+        })
+    }
+
+    /// Which members may begin pieces of work from now on, a bit each; where none of those can, the
+    /// others may. Work that has begun stays where it is.
+    pub fn allow(&self, members: u64) {
+        self.shared.allowed.store(members, Ordering::Relaxed);
+    }
+
+    /// What has been measured.
+    pub fn prices(&self) -> Vec<Price> {
+        let mut prices = Vec::new();
+        for (member, runner) in self.shared.members.iter().enumerate() {
+            for kind in Kind::ALL {
+                for curve in [CurveId::Bn254, CurveId::Bls12_381] {
+                    for log2 in 0..SIZES as u32 {
+                        let nanoseconds =
+                            runner.prices.at(kind, curve, log2).load(Ordering::Relaxed);
+                        if nanoseconds > 0 {
+                            prices.push(Price {
+                                member,
+                                kind: kind.name(),
+                                curve,
+                                log2,
+                                nanoseconds,
+                            });
+                        }
+                    }
+                }
+            }
+        }
+        prices
+    }
+
+    fn id(&self) -> u64 {
+        // Only uniqueness matters.
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn part(&self, work: &Work) -> Result<Part, DeviceError> {
+        let vector = |id: VectorId| self.vectors.find(id, id.0);
+        let mut part = Part {
+            kind: Kind::Multiply,
+            curve: CurveId::Bn254,
+            size: 0,
+            reads: Vec::new(),
+            writes: Vec::new(),
+            bases: Vec::new(),
+            matrix: None,
+        };
+        match *work {
+            Work::Product {
+                matrix,
+                witness,
+                a,
+                b,
+            } => {
+                part.kind = Kind::Product;
+                part.matrix = Some(self.matrices.find(matrix, matrix.0)?);
+                part.reads = vec![vector(witness)?];
+                part.writes = vec![vector(a)?, vector(b)?];
+            }
+            Work::Multiply { a, b, out } => {
+                part.reads = vec![vector(a)?, vector(b)?];
+                part.writes = vec![vector(out)?];
+            }
+            Work::MultiplySubtract { a, b, c } => {
+                part.reads = vec![vector(a)?, vector(b)?, vector(c)?];
+                part.writes = vec![vector(a)?];
+            }
+            Work::Ntt { vector: id, .. } => {
+                part.kind = Kind::Ntt;
+                part.reads = vec![vector(id)?];
+                part.writes = vec![vector(id)?];
+            }
+            Work::Msm { bases, scalars, .. } => {
+                let bases = self.bases.find(bases, bases.0)?;
+                part.kind = match bases.group {
+                    Group::G1 => Kind::MsmG1,
+                    Group::G2 => Kind::MsmG2,
+                };
+                part.size = bases.count;
+                part.reads = vec![vector(scalars)?];
+                part.bases = vec![bases];
+            }
+            Work::Tables { ref bases, .. } => {
+                part.bases = bases
+                    .iter()
+                    .map(|&id| self.bases.find(id, id.0))
+                    .collect::<Result<_, _>>()?;
+            }
+        }
+        if let Some(first) = part.writes.first().or(part.reads.first()) {
+            part.curve = first.curve;
+            if part.kind != Kind::MsmG1 && part.kind != Kind::MsmG2 {
+                part.size = first.len;
+            }
+        }
+        Ok(part)
+    }
+
+    /// The same work in a member's own names; `None` if it has no room for something of it.
+    fn translate(&self, work: &Work, part: &Part, member: usize) -> Option<Work> {
+        let vector = |id: VectorId| self.vectors.find(id, id.0).ok()?.ids[member];
+        Some(match *work {
+            Work::Product { witness, a, b, .. } => Work::Product {
+                matrix: part.matrix.as_ref()?.ids[member]?,
+                witness: vector(witness)?,
+                a: vector(a)?,
+                b: vector(b)?,
+            },
+            Work::Multiply { a, b, out } => Work::Multiply {
+                a: vector(a)?,
+                b: vector(b)?,
+                out: vector(out)?,
+            },
+            Work::MultiplySubtract { a, b, c } => Work::MultiplySubtract {
+                a: vector(a)?,
+                b: vector(b)?,
+                c: vector(c)?,
+            },
+            Work::Ntt {
+                vector: id,
+                transform,
+            } => Work::Ntt {
+                vector: vector(id)?,
+                transform,
+            },
+            Work::Msm {
+                scalars,
+                offset,
+                form,
+                ..
+            } => Work::Msm {
+                bases: part.bases[0].ids[member]?,
+                scalars: vector(scalars)?,
+                offset,
+                form,
+            },
+            Work::Tables { bytes, .. } => Work::Tables {
+                bases: part
+                    .bases
+                    .iter()
+                    .map(|bases| bases.ids[member])
+                    .collect::<Option<_>>()?,
+                bytes,
+            },
+        })
+    }
+}
+
+impl Device for Relay {
+    fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    fn vector(&self, curve: CurveId, len: usize) -> Result<VectorId, DeviceError> {
+        let ids = self.shared.on_each(|device| device.vector(curve, len))?;
+        let there = (0..ids.len()).filter(|&i| ids[i].is_some());
+        let id = VectorId(self.id());
+        let vector = Vector {
+            shared: Arc::clone(&self.shared),
+            curve,
+            len,
+            // All are zero.
+            current: AtomicU64::new(there.map(|i| 1 << i).sum()),
+            ids,
+        };
+        self.vectors.insert(id, vector);
+        Ok(id)
+    }
+
+    fn vector_write(&self, id: VectorId, at: usize, scalars: &[u8]) -> Result<(), DeviceError> {
+        let vector = self.vectors.find(id, id.0)?;
+        let whole = at == 0 && scalars.len() == vector.len * vector.curve.scalar_bytes();
+        if !whole && !vector.is_current(HOST) {
+            let mut copy = Copy::new(Arc::clone(&vector));
+            while copy.quantum(HOST).map_err(CopyError::into_error)? == Progress::More {}
+        }
+        let host = &self.shared.members[HOST].device;
+        host.vector_write(vector.ids[HOST].expect("the host has all"), at, scalars)?;
+        vector.current.store(1 << HOST, Ordering::Release);
+        Ok(())
+    }
+
+    fn vector_read(&self, id: VectorId, at: usize, scalars: &mut [u8]) -> Result<(), DeviceError> {
+        let vector = self.vectors.find(id, id.0)?;
+        vector.read(at, scalars)
+    }
+
+    fn vector_free(&self, id: VectorId) {
+        self.vectors.remove(id);
+    }
+
+    fn bases(&self, curve: CurveId, group: Group, points: Bytes) -> Result<BasesId, DeviceError> {
+        let count = points.len() / curve.point_bytes(group);
+        let ids = self
+            .shared
+            .on_each(|device| device.bases(curve, group, points.clone()))?;
+        let id = BasesId(self.id());
+        let copies = Copies {
+            shared: Arc::clone(&self.shared),
+            ids,
+            free: |device, id| device.bases_free(id),
+            group,
+            count,
+        };
+        self.bases.insert(id, copies);
+        Ok(id)
+    }
+
+    fn bases_free(&self, id: BasesId) {
+        self.bases.remove(id);
+    }
+
+    fn tables_bytes(&self, id: BasesId) -> Result<usize, DeviceError> {
+        let bases = self.bases.find(id, id.0)?;
+        let host = &self.shared.members[HOST].device;
+        host.tables_bytes(bases.ids[HOST].expect("the host has all"))
+    }
+
+    fn tables_free(&self, id: BasesId) {
+        if let Ok(bases) = self.bases.find(id, id.0) {
+            let host = &self.shared.members[HOST].device;
+            host.tables_free(bases.ids[HOST].expect("the host has all"));
+        }
+    }
+
+    fn matrix(
+        &self,
+        curve: CurveId,
+        rows: usize,
+        columns: usize,
+        entries: Bytes,
+    ) -> Result<MatrixId, DeviceError> {
+        let ids = self
+            .shared
+            .on_each(|device| device.matrix(curve, rows, columns, entries.clone()))?;
+        let id = MatrixId(self.id());
+        let copies = Copies {
+            shared: Arc::clone(&self.shared),
+            ids,
+            free: |device, id| device.matrix_free(id),
+            // Of matrices these are not asked for.
+            group: Group::G1,
+            count: 0,
+        };
+        self.matrices.insert(id, copies);
+        Ok(id)
+    }
+
+    fn matrix_free(&self, id: MatrixId) {
+        self.matrices.remove(id);
+    }
+
+    fn plan(&self, work: &Work) -> Result<Arc<dyn Plan>, DeviceError> {
+        let part = self.part(work)?;
+        let on = |member: usize| {
+            let work = self.translate(work, &part, member)?;
+            Some(self.shared.members[member].device.plan(&work))
+        };
+        let host = on(HOST).expect("the host has all")?;
+        if matches!(work, Work::Tables { .. }) {
+            // They are the host's: others have theirs, or none, by themselves.
+            return Ok(host);
+        }
+        let mut plans = vec![Some(host)];
+        for member in 1..self.shared.members.len() {
+            plans.push(match on(member) {
+                _ if self.shared.is_lost(member) => None,
+                Some(Ok(plan)) => Some(plan),
+                // It has no room, or does not do such work.
+                None => None,
+                Some(Err(error)) => {
+                    self.shared.note(member, &error);
+                    None
+                }
+            });
+        }
+        let longest = plans.iter().flatten().map(|plan| plan.stages()).max();
+        Ok(Arc::new(RelayPlan {
+            shared: Arc::clone(&self.shared),
+            stages: 1 + longest.unwrap_or(0),
+            plans,
+            opening: Mutex::new(()),
+            opened: AtomicUsize::new(0),
+            lanes: AtomicUsize::new(0),
+            left: AtomicUsize::new(0),
+            is_passed: AtomicBool::new(false),
+            chosen: AtomicUsize::new(NONE),
+            arrival: Mutex::new(Arrival::default()),
+            is_replayed: AtomicBool::new(false),
+            replay: Mutex::new(None),
+            spent: AtomicU64::new(0),
+            part,
+        }))
+    }
+
+    fn distrust(&self, why: &str) -> bool {
+        let mut given_up = false;
+        for (member, runner) in self.shared.members.iter().enumerate() {
+            given_up |= runner.device.distrust(why);
+            // The host itself cannot be done without.
+            given_up |= member != HOST && runner.lost.set(why.to_owned()).is_ok();
+        }
+        given_up
+    }
+
+    fn health(&self) -> Health {
+        let mut health = Health {
+            fallen_back: self.shared.replays.load(Ordering::Relaxed),
+            ..Health::default()
+        };
+        let mut lost = Vec::new();
+        for runner in &self.shared.members {
+            let own = runner.device.health();
+            let name = &runner.device.info().name;
+            let why = runner.lost.get().cloned().or(own.lost);
+            lost.extend(why.map(|why| format!("{name}: {why}")));
+            health.fallen_back += own.fallen_back;
+            let software = own.software.into_iter();
+            health
+                .software
+                .extend(software.filter(|it: &Software| !it.name.is_empty()));
+        }
+        health.lost = (!lost.is_empty()).then(|| lost.join("; "));
+        health
+    }
+}
+
+/// What plans and things share.
+struct Shared {
+    members: Vec<Runner>,
+    allowed: AtomicU64,
+    replays: AtomicU64,
+}
+
+struct Runner {
+    device: Arc<dyn Device>,
+    width: u64,
+    lost: OnceLock<String>,
+    prices: Prices,
+}
+
+impl Shared {
+    /// Does something on the host and on each other member that is not lost and has room.
+    fn on_each<T>(
+        &self,
+        make: impl Fn(&dyn Device) -> Result<T, DeviceError>,
+    ) -> Result<Vec<Option<T>>, DeviceError> {
+        let mut made = vec![Some(make(&*self.members[HOST].device)?)];
+        for member in 1..self.members.len() {
+            let result = match self.is_lost(member) {
+                true => None,
+                false => Some(make(&*self.members[member].device)),
+            };
+            made.push(match result {
+                Some(Ok(thing)) => Some(thing),
+                Some(Err(error)) => {
+                    self.note(member, &error);
+                    None
+                }
+                None => None,
+            });
+        }
+        Ok(made)
+    }
+
+    fn is_lost(&self, member: usize) -> bool {
+        self.members[member].lost.get().is_some()
+    }
+
+    /// Takes note of a member's error: whether it is lost.
+    fn note(&self, member: usize, error: &DeviceError) -> bool {
+        let lost = matches!(error, DeviceError::Lost { .. });
+        if lost {
+            // Of two reasons the first one counts.
+            let _ = self.members[member].lost.set(error.to_string());
+        }
+        lost
+    }
+
+    /// The member that does a part soonest, of those that have a plan for it.
+    fn choose(&self, part: &Part, plans: &[Option<Arc<dyn Plan>>]) -> Result<usize, DeviceError> {
+        let can = |member: &usize| plans[*member].is_some() && !self.is_lost(*member);
+        let allowed = self.allowed.load(Ordering::Relaxed);
+        let may = |member: &usize| can(member) && allowed >> *member & 1 == 1;
+        let price = |member: &usize| {
+            let prices = &self.members[*member].prices;
+            let copies: u64 = part
+                .reads
+                .iter()
+                .filter(|vector| !vector.is_current(*member))
+                .map(|vector| prices.guess(Kind::Copy, part.curve, vector.len))
+                .sum();
+            prices.guess(part.kind, part.curve, part.size) + copies
+        };
+        let members = 0..self.members.len();
+        let chosen = members.clone().filter(may).min_by_key(price);
+        chosen
+            .or_else(|| members.filter(can).min_by_key(price))
+            .ok_or_else(|| self.loss("no device is left"))
+    }
+
+    fn loss(&self, why: &str) -> DeviceError {
+        let names: Vec<&str> = self
+            .members
+            .iter()
+            .filter(|runner| runner.lost.get().is_some())
+            .map(|runner| runner.device.info().name.as_str())
+            .collect();
+        DeviceError::Lost {
+            device: names.join(" + "),
+            why: why.to_owned(),
+        }
+    }
+}
+
+/// What a piece of work is about.
+struct Part {
+    kind: Kind,
+    curve: CurveId,
+    size: usize,
+    reads: Vec<Arc<Vector>>,
+    writes: Vec<Arc<Vector>>,
+    bases: Vec<Arc<Copies<BasesId>>>,
+    matrix: Option<Arc<Copies<MatrixId>>>,
+}
+
+impl Part {
+    /// Whether it can be done again after it was half done.
+    fn is_repeatable(&self) -> bool {
+        let written = |read: &Arc<Vector>| self.writes.iter().any(|it| Arc::ptr_eq(it, read));
+        !self.reads.iter().any(written)
+    }
+}
+
+/// Kinds of work that are priced apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Product,
+    Multiply,
+    Ntt,
+    MsmG1,
+    MsmG2,
+    Copy,
+}
+
+impl Kind {
+    const ALL: [Kind; 6] = [
+        Kind::Product,
+        Kind::Multiply,
+        Kind::Ntt,
+        Kind::MsmG1,
+        Kind::MsmG2,
+        Kind::Copy,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Product => "product",
+            Kind::Multiply => "multiply",
+            Kind::Ntt => "ntt",
+            Kind::MsmG1 => "msm-g1",
+            Kind::MsmG2 => "msm-g2",
+            Kind::Copy => "copy",
+        }
+    }
+}
+
+/// Nanoseconds by kind, curve and log2 of the size; 0: not measured.
+struct Prices(Vec<AtomicU64>);
+
+impl Default for Prices {
+    fn default() -> Prices {
+        let count = Kind::ALL.len() * 2 * SIZES;
+        Prices((0..count).map(|_| AtomicU64::new(0)).collect())
+    }
+}
+
+impl Prices {
+    fn at(&self, kind: Kind, curve: CurveId, log2: u32) -> &AtomicU64 {
+        let curve = usize::from(curve == CurveId::Bls12_381);
+        let row = kind as usize * 2 + curve;
+        &self.0[row * SIZES + (log2 as usize).min(SIZES - 1)]
+    }
+
+    fn log2(size: usize) -> u32 {
+        size.max(1).next_power_of_two().ilog2()
+    }
+
+    /// By the nearest size that is known, the larger of two.
+    fn guess(&self, kind: Kind, curve: CurveId, size: usize) -> u64 {
+        let wanted = Prices::log2(size);
+        let known = |log2: u32| {
+            let price = self.at(kind, curve, log2).load(Ordering::Relaxed);
+            (price > 0).then_some((log2, price))
+        };
+        let nearest = (0..SIZES as u32).find_map(|distance| {
+            let above = Some(wanted + distance).filter(|&log2| (log2 as usize) < SIZES);
+            let below = wanted.checked_sub(distance);
+            above.and_then(known).or_else(|| below.and_then(known))
+        });
+        match nearest {
+            None => 0,
+            Some((log2, price)) if log2 > wanted => price >> (log2 - wanted),
+            Some((log2, price)) => price.saturating_mul(1 << (wanted - log2)),
+        }
+    }
+
+    fn learn(&self, kind: Kind, curve: CurveId, size: usize, nanoseconds: u64) {
+        let price = self.at(kind, curve, Prices::log2(size));
+        let old = price.load(Ordering::Relaxed);
+        let new = match old {
+            0 => nanoseconds,
+            old => old - old / 4 + nanoseconds / 4,
+        };
+        // Two threads that learn at once may lose one of the two: it is a mean of many.
+        price.store(new.max(1), Ordering::Relaxed);
+    }
+}
+
+/// A vector with a copy on each member.
+struct Vector {
+    shared: Arc<Shared>,
+    curve: CurveId,
+    len: usize,
+    ids: Vec<Option<VectorId>>,
+    /// A bit for each member whose copy is up to date.
+    current: AtomicU64,
+}
+
+impl Vector {
+    fn is_current(&self, member: usize) -> bool {
+        self.current.load(Ordering::Acquire) >> member & 1 == 1
+    }
+
+    /// Reads an up-to-date copy, the host's if it is one.
+    fn read(&self, at: usize, scalars: &mut [u8]) -> Result<(), DeviceError> {
+        loop {
+            let found = (0..self.ids.len())
+                .filter(|&member| self.is_current(member) && !self.shared.is_lost(member))
+                .find_map(|member| Some((member, self.ids[member]?)));
+            let (member, id) = found.ok_or_else(|| self.shared.loss("it had the only copy"))?;
+            match self.shared.members[member]
+                .device
+                .vector_read(id, at, scalars)
+            {
+                Err(error) if member != HOST && self.shared.note(member, &error) => {}
+                other => return other,
+            }
+        }
+    }
+}
+
+impl Drop for Vector {
+    fn drop(&mut self) {
+        for (runner, id) in self.shared.members.iter().zip(&self.ids) {
+            if let Some(id) = id {
+                runner.device.vector_free(*id);
+            }
+        }
+    }
+}
+
+/// Something that each member has a copy of for good.
+struct Copies<I: std::marker::Copy> {
+    shared: Arc<Shared>,
+    ids: Vec<Option<I>>,
+    free: fn(&dyn Device, I),
+    group: Group,
+    count: usize,
+}
+
+impl<I: std::marker::Copy> Drop for Copies<I> {
+    fn drop(&mut self) {
+        for (runner, id) in self.shared.members.iter().zip(&self.ids) {
+            if let Some(id) = id {
+                (self.free)(&*runner.device, *id);
+            }
+        }
+    }
+}
+
+/// A vector on its way to a member.
+struct Copy {
+    vector: Arc<Vector>,
+    done: usize,
+    spent: u64,
+    buffer: Zeroizing<Vec<u8>>,
+}
+
+impl Copy {
+    fn new(vector: Arc<Vector>) -> Copy {
+        let bytes = vector.len.min(COPY_SCALARS) * vector.curve.scalar_bytes();
+        Copy {
+            vector,
+            done: 0,
+            spent: 0,
+            buffer: Zeroizing::new(vec![0; bytes]),
+        }
+    }
+
+    /// A piece.
+    fn quantum(&mut self, member: usize) -> Result<Progress, CopyError> {
+        let begin = Instant::now();
+        let vector = &self.vector;
+        let size = vector.curve.scalar_bytes();
+        let count = (vector.len - self.done).min(COPY_SCALARS);
+        let buffer = &mut self.buffer[..count * size];
+        vector.read(self.done, buffer).map_err(CopyError::Gone)?;
+        let runner = &vector.shared.members[member];
+        let id = vector.ids[member].expect("planned only where there is room");
+        let written = runner.device.vector_write(id, self.done, buffer);
+        written.map_err(CopyError::Target)?;
+        self.done += count;
+        self.spent += nanoseconds(begin);
+        if self.done < vector.len {
+            return Ok(Progress::More);
+        }
+        vector.current.fetch_or(1 << member, Ordering::AcqRel);
+        runner
+            .prices
+            .learn(Kind::Copy, vector.curve, vector.len, self.spent);
+        Ok(Progress::Done)
+    }
+}
+
+/// Why a vector did not come to a member.
+enum CopyError {
+    /// Nobody has it.
+    Gone(DeviceError),
+    /// The member does not take it.
+    Target(DeviceError),
+}
+
+impl CopyError {
+    fn into_error(self) -> DeviceError {
+        match self {
+            CopyError::Gone(error) | CopyError::Target(error) => error,
+        }
+    }
+}
+
+/// Brings what a part reads to the member that was chosen.
+#[derive(Default)]
+struct Arrival {
+    ended: bool,
+    copy: Option<Copy>,
+}
+
+impl Arrival {
+    fn quantum(&mut self, part: &Part, member: usize) -> Result<Progress, CopyError> {
+        if self.copy.is_none() {
+            let missing = part.reads.iter().find(|read| !read.is_current(member));
+            self.copy = missing.map(|vector| Copy::new(Arc::clone(vector)));
+        }
+        if let Some(copy) = &mut self.copy {
+            if copy.quantum(member)? == Progress::Done {
+                self.copy = None;
+            }
+            return Ok(Progress::More);
+        }
+        for vector in &part.writes {
+            // From here on the other copies are old.
+            vector.current.store(1 << member, Ordering::Release);
+        }
+        self.ended = true;
+        Ok(Progress::Done)
+    }
+}
+
+/// Work that begins again on another member, one quantum after another.
+struct Replay {
+    member: usize,
+    arrival: Arrival,
+    stage: usize,
+    lanes: usize,
+    lane: usize,
+    ended: bool,
+}
+
+struct RelayPlan {
+    shared: Arc<Shared>,
+    part: Part,
+    /// The first stage, and as many as the longest of the plans has.
+    stages: usize,
+    plans: Vec<Option<Arc<dyn Plan>>>,
+    opening: Mutex<()>,
+    /// Stages opened so far.
+    opened: AtomicUsize,
+    /// Lanes of the open stage.
+    lanes: AtomicUsize,
+    /// Those of them that have not ended.
+    left: AtomicUsize,
+    /// Of a stage with nothing to do: whether its lane has been run.
+    is_passed: AtomicBool,
+    chosen: AtomicUsize,
+    arrival: Mutex<Arrival>,
+    is_replayed: AtomicBool,
+    replay: Mutex<Option<Replay>>,
+    /// Nanoseconds of all quanta but copies.
+    spent: AtomicU64,
+}
+
+impl RelayPlan {
+    /// The plan of the member that was chosen, and its stage; `None` where it has no such stage.
+    fn inner(&self, stage: usize) -> Option<(usize, &Arc<dyn Plan>, usize)> {
+        let member = self.chosen.load(Ordering::Acquire);
+        let plan = self.plans.get(member)?.as_ref()?;
+        let stage = stage.checked_sub(1).filter(|&it| it < plan.stages())?;
+        Some((member, plan, stage))
+    }
+
+    /// The first stage: chooses, and copies what is missing.
+    fn arrive(&self, arrival: &mut Arrival) -> Result<Progress, DeviceError> {
+        let mut member = self.chosen.load(Ordering::Acquire);
+        if member == NONE {
+            member = self.shared.choose(&self.part, &self.plans)?;
+            self.chosen.store(member, Ordering::Release);
+        }
+        match arrival.quantum(&self.part, member) {
+            Err(CopyError::Target(error)) if self.note_loss(member, &error) => {
+                // Another one, from the start.
+                *arrival = Arrival::default();
+                self.chosen.store(NONE, Ordering::Release);
+                Ok(Progress::More)
+            }
+            other => other.map_err(CopyError::into_error),
+        }
+    }
+
+    /// Whether an error means that a member is lost that can be done without.
+    fn note_loss(&self, member: usize, error: &DeviceError) -> bool {
+        member != HOST && self.shared.note(member, error)
+    }
+
+    /// A quantum of the work on another member than the one that was lost.
+    fn run_replay(&self, lost: DeviceError) -> Result<Progress, DeviceError> {
+        let Ok(mut guard) = self.replay.try_lock() else {
+            // Another lane carries it on; this one has nothing left to do.
+            return Ok(Progress::Done);
+        };
+        if guard.is_none() {
+            if !self.part.is_repeatable() {
+                return Err(lost);
+            }
+            let member = self.shared.choose(&self.part, &self.plans)?;
+            self.shared.replays.fetch_add(1, Ordering::Relaxed);
+            *guard = Some(Replay {
+                member,
+                arrival: Arrival::default(),
+                stage: 0,
+                lanes: 0,
+                lane: 0,
+                ended: false,
+            });
+        }
+        let replay = guard.as_mut().expect("just made");
+        if replay.ended {
+            return Ok(Progress::Done);
+        }
+        let plan = self.plans[replay.member].as_ref().expect("chosen for it");
+        match replay.quantum(&self.part, &**plan) {
+            Err(error) if self.note_loss(replay.member, &error) => {
+                // This one too: the next quantum begins on another.
+                drop(guard.take());
+                Ok(Progress::More)
+            }
+            other => other,
+        }
+    }
+
+    fn ended(&self) {
+        let member = self.chosen.load(Ordering::Acquire);
+        if member == NONE || self.is_replayed.load(Ordering::Acquire) {
+            return;
+        }
+        let runner = &self.shared.members[member];
+        let spent = self.spent.load(Ordering::Relaxed) / runner.width;
+        let part = &self.part;
+        runner.prices.learn(part.kind, part.curve, part.size, spent);
+    }
+}
+
+impl Replay {
+    fn quantum(&mut self, part: &Part, plan: &dyn Plan) -> Result<Progress, DeviceError> {
+        if !self.arrival.ended {
+            let arrived = self.arrival.quantum(part, self.member);
+            arrived.map_err(CopyError::into_error)?;
+            return Ok(Progress::More);
+        }
+        if self.lane == self.lanes {
+            self.lanes = plan.open(self.stage)?;
+            self.lane = 0;
+        }
+        if plan.run(self.stage, self.lane)? == Progress::Done {
+            self.lane += 1;
+            if self.lane == self.lanes {
+                self.stage += 1;
+                self.ended = self.stage == plan.stages();
+            }
+        }
+        Ok(match self.ended {
+            true => Progress::Done,
+            false => Progress::More,
+        })
+    }
+}
+
+impl Plan for RelayPlan {
+    fn stages(&self) -> usize {
+        self.stages
+    }
+
+    fn kernel(&self, stage: usize) -> &'static str {
+        match self.inner(stage) {
+            Some((_, plan, stage)) => plan.kernel(stage),
+            None if stage == 0 => "relay.copy",
+            None => "relay.nothing",
+        }
+    }
+
+    fn open(&self, stage: usize) -> Result<usize, DeviceError> {
+        let Ok(_opening) = self.opening.try_lock() else {
+            return Err(refusal(stage, 0, "another thread is opening a stage"));
+        };
+        if stage >= self.stages {
+            return Err(refusal(stage, 0, "there is no such stage"));
+        }
+        if self.opened.load(Ordering::Relaxed) != stage {
+            return Err(refusal(stage, 0, "stages are opened once each, in order"));
+        }
+        if self.left.load(Ordering::Acquire) != 0 {
+            let why = "the stage before has lanes that have not ended";
+            return Err(refusal(stage, 0, why));
+        }
+        let replayed = self.is_replayed.load(Ordering::Acquire);
+        let lanes = match self.inner(stage).filter(|_| !replayed) {
+            Some((member, plan, inner)) => match plan.open(inner) {
+                Err(error) if self.note_loss(member, &error) => {
+                    self.is_replayed.store(true, Ordering::Release);
+                    1
+                }
+                other => other?,
+            },
+            None => 1,
+        };
+        self.is_passed.store(false, Ordering::Relaxed);
+        self.lanes.store(lanes, Ordering::Relaxed);
+        self.left.store(lanes, Ordering::Relaxed);
+        // Pairs with the Acquire in `run`.
+        self.opened.store(stage + 1, Ordering::Release);
+        Ok(lanes)
+    }
+
+    fn run(&self, stage: usize, lane: usize) -> Result<Progress, DeviceError> {
+        let opened = self.opened.load(Ordering::Acquire);
+        if opened == 0 || opened - 1 != stage {
+            return Err(refusal(stage, lane, "the stage is not open"));
+        }
+        if lane >= self.lanes.load(Ordering::Relaxed) {
+            return Err(refusal(stage, lane, "there is no such lane"));
+        }
+        let progress = if stage == 0 {
+            let Ok(mut arrival) = self.arrival.try_lock() else {
+                return Err(refusal(
+                    stage,
+                    lane,
+                    "the lane is running on another thread",
+                ));
+            };
+            if arrival.ended {
+                return Err(refusal(stage, lane, "the lane has ended"));
+            }
+            self.arrive(&mut arrival)?
+        } else if self.is_replayed.load(Ordering::Acquire) {
+            self.run_replay(self.shared.loss("it was lost in the midst of its work"))?
+        } else {
+            match self.inner(stage) {
+                Some((member, plan, inner)) => {
+                    let begin = Instant::now();
+                    let ran = plan.run(inner, lane);
+                    self.spent.fetch_add(nanoseconds(begin), Ordering::Relaxed);
+                    match ran {
+                        Err(error) if self.note_loss(member, &error) => {
+                            self.is_replayed.store(true, Ordering::Release);
+                            self.run_replay(error)?
+                        }
+                        other => other?,
+                    }
+                }
+                None => {
+                    if self.is_passed.swap(true, Ordering::AcqRel) {
+                        return Err(refusal(stage, lane, "the lane has ended"));
+                    }
+                    Progress::Done
+                }
+            }
+        };
+        if progress == Progress::Done {
+            let left = self.left.fetch_sub(1, Ordering::AcqRel);
+            if left == 1 && stage + 1 == self.stages {
+                self.ended();
+            }
+        }
+        Ok(progress)
+    }
+
+    fn point(&self) -> Option<Vec<u8>> {
+        if self.is_replayed.load(Ordering::Acquire) {
+            let replay = lock(&self.replay);
+            let replay = replay.as_ref().filter(|replay| replay.ended)?;
+            return self.plans[replay.member].as_ref()?.point();
+        }
+        let member = self.chosen.load(Ordering::Acquire);
+        self.plans.get(member)?.as_ref()?.point()
+    }
+}
+
+fn refusal(stage: usize, lane: usize, why: &'static str) -> DeviceError {
+    DeviceError::Lane { stage, lane, why }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is behind these locks is whole between any two statements.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn nanoseconds(begin: Instant) -> u64 {
+    u64::try_from(begin.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The member that has everything.
+const HOST: usize = 0;
+
+/// No member.
+const NONE: usize = usize::MAX;
+
+/// log2 of sizes that are told apart.
+const SIZES: usize = 33;
+
+/// Scalars in one quantum of a copy: 512 KiB, a fifth of a millisecond of a host's memory and less
+/// than that of a bus of 16 GB/s.
+const COPY_SCALARS: usize = 1 << 14;

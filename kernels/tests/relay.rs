@@ -1,0 +1,294 @@
+//! Several devices as one: whatever moves and whatever is lost, what comes out is right.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use caldera_kernels::conformance::{Effort, run};
+use caldera_kernels::cpu::{CpuConfig, CpuDevice};
+use caldera_kernels::curve::{Affine, Bn254, Curve, Projective};
+use caldera_kernels::relay::{Member, Relay};
+use caldera_kernels::{
+    Around, CurveId, Device, DeviceError, Form, Group, Plan, Progress, Transform, Work,
+};
+
+fn cpu(lanes: usize) -> Arc<CpuDevice> {
+    CpuDevice::new(CpuConfig {
+        quantum: Duration::from_micros(200),
+        lanes,
+    })
+}
+
+fn alone(device: Arc<dyn Device>) -> Member {
+    Member { device, width: 1 }
+}
+
+/// A seed is a test; shared by threads.
+struct Random(AtomicU64);
+
+impl Random {
+    fn next(&self) -> u64 {
+        // SplitMix64.
+        let step = 0x9e37_79b9_7f4a_7c15;
+        let mut x = self.0.fetch_add(step, Ordering::Relaxed).wrapping_add(step);
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^ (x >> 31)
+    }
+}
+
+/// Three devices that cut differently, and before every quantum of one it is drawn which of them
+/// may begin what comes next.
+fn restless(seed: u64) -> Arc<Relay> {
+    let relay: Arc<OnceLock<Weak<Relay>>> = Arc::default();
+    let random = Arc::new(Random(AtomicU64::new(seed)));
+    let member = |lanes: usize| {
+        let (relay, random) = (Arc::clone(&relay), Arc::clone(&random));
+        let draw = move |_: &'static str, quantum: &mut dyn FnMut() -> _| {
+            if let Some(relay) = relay.get().and_then(Weak::upgrade) {
+                relay.allow(1 << (random.next() % 3));
+            }
+            quantum()
+        };
+        alone(Around::new(cpu(lanes), Arc::new(draw)))
+    };
+    let whole = Relay::new(vec![member(1), member(3), member(2)]);
+    assert!(relay.set(Arc::downgrade(&whole)).is_ok());
+    whole
+}
+
+#[test]
+fn it_conforms_while_work_moves_all_the_time() {
+    for (curve, seed) in [(CurveId::Bn254, 1), (CurveId::Bls12_381, 2)] {
+        let relay = restless(seed);
+        if let Err(failure) = run(&*relay, curve, Effort::Quick, seed) {
+            panic!("{curve:?}, seed {seed}: {failure}");
+        }
+        for member in 0..3 {
+            for kind in ["product", "multiply", "ntt", "msm-g1", "msm-g2", "copy"] {
+                if member == 0 && kind == "copy" {
+                    // What the suite writes comes to the first one anyway.
+                    continue;
+                }
+                let is_known = relay
+                    .prices()
+                    .iter()
+                    .any(|price| price.member == member && price.kind == kind);
+                assert!(is_known, "{kind} never went to {member}");
+            }
+        }
+        assert_eq!(relay.health().lost, None);
+    }
+}
+
+/// A device that is lost at its quantum with this number, counted from 0 and from `start` on.
+struct Mortal {
+    device: Arc<dyn Device>,
+    left: Arc<AtomicUsize>,
+}
+
+impl Mortal {
+    fn new() -> Mortal {
+        let left = Arc::new(AtomicUsize::new(usize::MAX));
+        let count = Arc::clone(&left);
+        let die = move |_: &'static str, quantum: &mut dyn FnMut() -> _| {
+            let before = count.load(Ordering::Relaxed);
+            count.store(before.saturating_sub(1), Ordering::Relaxed);
+            match before {
+                0 => Err(DeviceError::Lost {
+                    device: "mortal".into(),
+                    why: "its time had come".into(),
+                }),
+                _ => quantum(),
+            }
+        };
+        Mortal {
+            device: Around::new(cpu(2), Arc::new(die)),
+            left,
+        }
+    }
+
+    fn start(&self, quanta: usize) {
+        self.left.store(quanta, Ordering::Relaxed);
+    }
+}
+
+/// Runs a plan's lanes in turn, a quantum each; how many quanta it were.
+fn finish(plan: &dyn Plan) -> Result<usize, DeviceError> {
+    let mut quanta = 0;
+    for stage in 0..plan.stages() {
+        let mut lanes: Vec<usize> = (0..plan.open(stage)?).collect();
+        while let Some(lane) = lanes.pop() {
+            quanta += 1;
+            if plan.run(stage, lane)? == Progress::More {
+                lanes.insert(0, lane);
+            }
+        }
+    }
+    Ok(quanta)
+}
+
+fn points(count: usize) -> Bytes {
+    let size = Affine::<<Bn254 as Curve>::Fq>::BYTES;
+    let mut bytes = vec![0; count * size];
+    let mut sum = Projective::<<Bn254 as Curve>::Fq>::INFINITY;
+    for point in bytes.chunks_mut(size) {
+        sum = sum.add_affine(&Bn254::g1());
+        sum.to_affine().to_bytes(point);
+    }
+    Bytes::from(bytes)
+}
+
+fn scalars(count: usize, seed: u64) -> Vec<u8> {
+    let random = Random(AtomicU64::new(seed));
+    let mut bytes: Vec<u8> = (0..4 * count)
+        .flat_map(|_| random.next().to_le_bytes())
+        .collect();
+    for scalar in bytes.chunks_mut(32) {
+        // Below the modulus.
+        scalar[31] &= 0x1f;
+    }
+    bytes
+}
+
+const COUNT: usize = 3000;
+
+/// The sum on a device, however many quanta it takes there.
+fn sum(device: &dyn Device) -> Result<(Vec<u8>, usize), DeviceError> {
+    let bases = device.bases(CurveId::Bn254, Group::G1, points(COUNT))?;
+    let vector = device.vector(CurveId::Bn254, COUNT)?;
+    device.vector_write(vector, 0, &scalars(COUNT, 5))?;
+    let plan = device.plan(&Work::Msm {
+        bases,
+        scalars: vector,
+        offset: 0,
+        form: Form::Canonical,
+    })?;
+    device.vector_free(vector);
+    device.bases_free(bases);
+    let quanta = finish(&*plan)?;
+    Ok((plan.point().expect("a sum"), quanta))
+}
+
+/// Lost at each of its quanta in turn: the sum is always the same.
+#[test]
+fn a_sum_whose_device_is_lost_begins_again_elsewhere() {
+    let (expected, _) = sum(&*cpu(1)).unwrap();
+    let whole = Mortal::new();
+    let relay = Relay::new(vec![alone(cpu(1)), alone(whole.device.clone())]);
+    relay.allow(0b10);
+    let (undisturbed, quanta) = sum(&*relay).unwrap();
+    assert_eq!(undisturbed, expected);
+    assert_eq!(relay.health().fallen_back, 0);
+    assert!(quanta > 20, "{quanta}");
+    // Two quanta, at the least, are the relay's own copies.
+    for quantum in 0..quanta - 2 {
+        let mortal = Mortal::new();
+        let relay = Relay::new(vec![alone(cpu(1)), alone(mortal.device.clone())]);
+        relay.allow(0b10);
+        mortal.start(quantum);
+        let (point, _) = sum(&*relay).unwrap_or_else(|error| panic!("{quantum}: {error}"));
+        assert_eq!(point, expected, "lost at quantum {quantum}");
+        let health = relay.health();
+        // How finely the device cuts differs from run to run: the last ones may not be reached.
+        if mortal.left.load(Ordering::Relaxed) == 0 && health.lost.is_some() {
+            assert_eq!(health.fallen_back, 1, "lost at quantum {quantum}");
+        } else {
+            assert!(
+                quantum * 10 > quanta * 8,
+                "not lost at {quantum} of {quanta}"
+            );
+        }
+        // It is not asked again, though nothing else is allowed.
+        assert_eq!(sum(&*relay).unwrap().0, expected);
+    }
+}
+
+/// What works in place cannot begin again; what comes later can be done without the device.
+#[test]
+fn a_transform_whose_device_is_lost_says_so() {
+    let mortal = Mortal::new();
+    let relay = Relay::new(vec![alone(cpu(1)), alone(mortal.device.clone())]);
+    relay.allow(0b10);
+    let vector = relay.vector(CurveId::Bn254, 1024).unwrap();
+    let input = scalars(1024, 6);
+    relay.vector_write(vector, 0, &input).unwrap();
+    let work = Work::Ntt {
+        vector,
+        transform: Transform::Forward,
+    };
+    let plan = relay.plan(&work).unwrap();
+    mortal.start(0);
+    let error = finish(&*plan).unwrap_err();
+    assert!(matches!(error, DeviceError::Lost { .. }), "{error}");
+    let mut output = vec![0; input.len()];
+    let error = relay.vector_read(vector, 0, &mut output).unwrap_err();
+    assert!(matches!(error, DeviceError::Lost { .. }), "{error}");
+
+    relay.vector_write(vector, 0, &input).unwrap();
+    finish(&*relay.plan(&work).unwrap()).unwrap();
+    relay.vector_read(vector, 0, &mut output).unwrap();
+    let host = cpu(1);
+    let vector = host.vector(CurveId::Bn254, 1024).unwrap();
+    host.vector_write(vector, 0, &input).unwrap();
+    let transform = Transform::Forward;
+    finish(&*host.plan(&Work::Ntt { vector, transform }).unwrap()).unwrap();
+    let mut expected = vec![0; input.len()];
+    host.vector_read(vector, 0, &mut expected).unwrap();
+    assert_eq!(output, expected);
+}
+
+/// A part of a vector can be written wherever the rest of it is.
+#[test]
+fn a_part_of_a_vector_is_written_where_the_rest_is() {
+    let relay = Relay::new(vec![alone(cpu(1)), alone(cpu(1))]);
+    relay.allow(0b10);
+    let vector = |bytes: &[u8]| {
+        let id = relay.vector(CurveId::Bn254, 64).unwrap();
+        relay.vector_write(id, 0, bytes).unwrap();
+        id
+    };
+    let (a, b) = (vector(&scalars(64, 7)), vector(&scalars(64, 8)));
+    let out = relay.vector(CurveId::Bn254, 64).unwrap();
+    finish(&*relay.plan(&Work::Multiply { a, b, out }).unwrap()).unwrap();
+    let mut products = vec![0; 64 * 32];
+    relay.vector_read(out, 0, &mut products).unwrap();
+    relay.vector_write(out, 3, &[7; 32]).unwrap();
+    products[96..128].fill(7);
+    let mut found = vec![0; 64 * 32];
+    relay.vector_read(out, 0, &mut found).unwrap();
+    assert_eq!(found, products);
+}
+
+/// Once both are known, work goes to the one that is quicker, unless only the other may.
+#[test]
+fn work_goes_where_it_is_quicker() {
+    let counted = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&counted);
+    let slow = move |_: &'static str, quantum: &mut dyn FnMut() -> _| {
+        count.fetch_add(1, Ordering::Relaxed);
+        // As if its silicon were many times slower.
+        for _ in 0..4 {
+            std::hint::black_box(sum(&*cpu(1)).is_ok());
+        }
+        quantum()
+    };
+    let relay = Relay::new(vec![
+        alone(cpu(1)),
+        alone(Around::new(cpu(1), Arc::new(slow))),
+    ]);
+    // Each is tried once, for what was never tried costs nothing.
+    for _ in 0..2 {
+        sum(&*relay).unwrap();
+    }
+    let tried = counted.load(Ordering::Relaxed);
+    assert!(tried > 0);
+    for _ in 0..3 {
+        sum(&*relay).unwrap();
+    }
+    assert_eq!(counted.load(Ordering::Relaxed), tried);
+    relay.allow(0b10);
+    sum(&*relay).unwrap();
+    assert!(counted.load(Ordering::Relaxed) > tried);
+}

@@ -1,0 +1,168 @@
+//! A proof may be left at any quantum, for however long, and go on on another device: nothing is done
+//! twice and the proof is the same.
+
+mod groth16_support;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use caldera_kernels::cpu::{CpuConfig, CpuDevice};
+use caldera_kernels::relay::{Member, Relay};
+use caldera_kernels::{Around, CurveId, Device};
+use caldera_prover::format::{Wtns, Zkey};
+use caldera_prover::groth16::{Job, ProvingKey, Step, Synthetic, Task, setup_synthetic, verify};
+use groth16_support::{cpu, job, run_in_random_order, run_on_threads};
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+
+fn material(curve: CurveId) -> (Zkey, Wtns) {
+    let synthetic = Synthetic {
+        curve,
+        domain_log2: 9,
+        dense: 0.6,
+        seed: [3; 32],
+    };
+    let mut file = Vec::new();
+    let witness = setup_synthetic(&synthetic, 2, &mut file, &mut |_| ()).expect("a key");
+    (Zkey::parse(file.into()).expect("a good file"), witness)
+}
+
+/// A device whose quanta are short, before each of which `before` is called.
+fn cut(before: impl Fn(&'static str) + Send + Sync + 'static) -> Arc<dyn Device> {
+    let cpu = CpuDevice::new(CpuConfig {
+        quantum: Duration::from_micros(50),
+        lanes: 3,
+    });
+    Around::new(
+        cpu,
+        Arc::new(move |kernel, quantum| {
+            before(kernel);
+            quantum()
+        }),
+    )
+}
+
+/// Before every quantum it is drawn which of three devices may begin the next piece of work.
+#[test]
+fn a_proof_that_moves_between_devices_and_back_is_the_same() {
+    for curve in [CurveId::Bn254, CurveId::Bls12_381] {
+        let (zkey, witness) = material(curve);
+        let key = ProvingKey::load(&zkey, cpu()).expect("a good key");
+        let still = job(&key, witness.clone());
+        run_on_threads(&still, 1).expect("a good witness");
+        let expected = still.proof().expect("it has finished");
+        verify(key.verification_key(), &expected.0, &expected.1).expect("a good proof");
+
+        let visits: Arc<[AtomicU64; 3]> = Arc::default();
+        let members = (0..3).map(|member| {
+            let visits = Arc::clone(&visits);
+            let device = cut(move |_| {
+                visits[member].fetch_add(1, Ordering::Relaxed);
+            });
+            Member { device, width: 1 }
+        });
+        let relay = Relay::new(members.collect());
+        let key = ProvingKey::load(&zkey, relay.clone()).expect("a good key");
+        let mut moves = 0;
+        for seed in 0..6 {
+            let moved = job(&key, witness.clone());
+            let mut random = ChaCha20Rng::seed_from_u64(seed);
+            let mut tasks = Vec::new();
+            moved
+                .start(&mut |task| tasks.push(task))
+                .expect("it starts");
+            let mut last = 0;
+            while let Some(task) = tasks.pop() {
+                let allowed = random.next_u32() % 3;
+                relay.allow(1 << allowed);
+                moves += u32::from(allowed != last);
+                last = allowed;
+                match moved.run(task, &mut |task| tasks.push(task)) {
+                    Ok(Step::Again) => tasks.push(task),
+                    Ok(_) => {}
+                    Err(error) => panic!("seed {seed}: {error}"),
+                }
+            }
+            assert_eq!(moved.proof(), Some(expected.clone()), "seed {seed}");
+        }
+        assert!(moves > 100, "{moves}");
+        for visits in &*visits {
+            assert!(visits.load(Ordering::Relaxed) > 100, "{visits:?}");
+        }
+    }
+}
+
+/// One of several proofs that share a device.
+struct Underway {
+    job: Arc<Job>,
+    tasks: Vec<Task>,
+    quanta: usize,
+    ended: HashSet<Task>,
+}
+
+/// Ten thousand times a proof is left for another one, nine times of ten in the midst of a lane of a
+/// sum or a transform. None of them does a lane twice, or more quanta than a proof that nobody disturbs.
+#[test]
+fn ten_thousand_preemptions_restart_nothing() {
+    let (zkey, witness) = material(CurveId::Bn254);
+    let key = ProvingKey::load(&zkey, cut(|_| ())).expect("a good key");
+    let still = job(&key, witness.clone());
+    let undisturbed = run_in_random_order(&still, 1).expect("a good witness");
+    let expected = still.proof().expect("it has finished");
+
+    let mut random = ChaCha20Rng::seed_from_u64(2);
+    let begin = || {
+        let job = job(&key, witness.clone());
+        let mut tasks = Vec::new();
+        job.start(&mut |task| tasks.push(task)).expect("it starts");
+        Underway {
+            job,
+            tasks,
+            quanta: 0,
+            ended: HashSet::new(),
+        }
+    };
+    let mut underway: Vec<Underway> = (0..5).map(|_| begin()).collect();
+    let (mut preemptions, mut inside, mut proofs) = (0, 0, 0);
+    let mut running = 0;
+    while preemptions < 10_000 {
+        let it = &mut underway[running];
+        // Of a lane that was left half-way the next quantum comes last.
+        let at = random.next_u32() as usize % it.tasks.len();
+        let task = it.tasks.swap_remove(at);
+        let kernel = it.job.kernel(task);
+        it.quanta += 1;
+        let step = it.job.run(task, &mut |task| it.tasks.push(task));
+        match step.expect("a good witness") {
+            Step::Again => {
+                it.tasks.push(task);
+                let is_inside = kernel.starts_with("msm.") || kernel.starts_with("ntt.");
+                // Now and then elsewhere too.
+                if is_inside || random.next_u32() % 8 == 0 {
+                    preemptions += 1;
+                    inside += u32::from(is_inside);
+                    running = (running + 1 + random.next_u32() as usize % 4) % 5;
+                }
+            }
+            Step::LaneEnded => {
+                assert!(it.ended.insert(task), "{kernel} began again");
+                if random.next_u32() % 32 == 0 {
+                    preemptions += 1;
+                    running = (running + 1 + random.next_u32() as usize % 4) % 5;
+                }
+            }
+            Step::Finished => {
+                // Which lane is the last one, and has the rest to do, depends on the order.
+                let expected_quanta = undisturbed - 2..=undisturbed + 2;
+                assert!(expected_quanta.contains(&it.quanta), "{}", it.quanta);
+                assert_eq!(it.job.proof().as_ref(), Some(&expected));
+                *it = begin();
+                proofs += 1;
+            }
+        }
+    }
+    assert!(inside >= 9_000, "{inside}");
+    assert!(proofs > 5, "{proofs}");
+}
