@@ -23,6 +23,7 @@
 
 use std::fmt::Write;
 
+use caldera_kernels::curve::{Bls12_381, Bn254, Curve};
 use caldera_kernels::field::PrimeField;
 use caldera_kernels::{CurveId, Group};
 use num_bigint::BigUint;
@@ -86,7 +87,6 @@ impl Description {
 
 /// Arithmetic in the scalar field of a curve, as WGSL.
 pub(crate) fn scalar_field(curve: CurveId, variant: Variant) -> String {
-    use caldera_kernels::curve::{Bls12_381, Bn254, Curve};
     let description = match curve {
         CurveId::Bn254 => Description::of::<<Bn254 as Curve>::Fr>(),
         CurveId::Bls12_381 => Description::of::<<Bls12_381 as Curve>::Fr>(),
@@ -94,16 +94,18 @@ pub(crate) fn scalar_field(curve: CurveId, variant: Variant) -> String {
     field(&description, variant)
 }
 
-/// Arithmetic in the base field of a curve and the points of one group, as WGSL.
-pub(crate) fn points(curve: CurveId, group: Group, variant: Variant) -> String {
-    use caldera_kernels::curve::{Bls12_381, Bn254, Curve};
+/// Arithmetic in the base field of a curve, as WGSL.
+pub(crate) fn base_field(curve: CurveId, variant: Variant) -> String {
     let description = match curve {
         CurveId::Bn254 => Description::of::<<Bn254 as Curve>::Fq>(),
         CurveId::Bls12_381 => Description::of::<<Bls12_381 as Curve>::Fq>(),
     };
-    let mut text = field(&description, variant);
-    text += &programs(degree(group)).0;
-    text
+    field(&description, variant)
+}
+
+/// The same with what `wgsl/curve.wgsl` has to know of a group.
+pub(crate) fn points(curve: CurveId, group: Group, variant: Variant) -> String {
+    base_field(curve, variant) + &programs(degree(group)).0
 }
 
 /// The instructions that the programs consist of, which the shader reads from a buffer.
@@ -655,4 +657,125 @@ fn programs(degree: usize) -> (String, Vec<u32>) {
     }
     let constants = format!("const DEGREE = {degree}u;\nconst REGISTERS = {registers}u;\n{bounds}");
     (constants, words)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::OnceLock;
+
+    use ark_ff::{BigInteger, PrimeField as ArkField};
+    use caldera_kernels::Progress;
+
+    use super::*;
+    use crate::gpu::{Gpu, Part};
+    use crate::plan::{Stage, Staged, Steps};
+    use crate::shaders::{Kernel, Over};
+    use crate::{Choice, WgpuConfig};
+
+    fn gpu() -> &'static std::sync::Arc<Gpu> {
+        static GPU: OnceLock<std::sync::Arc<Gpu>> = OnceLock::new();
+        GPU.get_or_init(|| {
+            let config = WgpuConfig {
+                checked: true,
+                choice: Choice::Fixed(Variant::Portable),
+                ..WgpuConfig::default()
+            };
+            Gpu::open(&config).expect("a Vulkan driver, as `.ci/tools vulkan` brings it")
+        })
+    }
+
+    /// Montgomery form, computed from what R is.
+    fn bytes<F: ArkField>(values: &[F]) -> Vec<u8> {
+        let bits = 64 * u64::from(F::MODULUS_BIT_SIZE.div_ceil(64));
+        let r = F::from(2u64).pow([bits]);
+        values
+            .iter()
+            .flat_map(|value| (*value * r).into_bigint().to_bytes_le())
+            .collect()
+    }
+
+    /// Products and differences of all pairs of values at the edges and of some in between.
+    fn arithmetic<F: ArkField>(over: Over) {
+        let mut values = vec![
+            F::zero(),
+            F::one(),
+            -F::one(),
+            F::from(2u64),
+            -F::from(2u64),
+        ];
+        for shift in [1, 13, 26, 31, 32, 33, 64, 130, 250] {
+            let power = F::from(2u64).pow([shift]);
+            values.extend([
+                power,
+                power - F::one(),
+                -power,
+                power.inverse().expect("not zero"),
+            ]);
+        }
+        let mut random = F::from(0x9e37_79b9_7f4a_7c15u64);
+        for _ in 0..20 {
+            random = random.square() + F::one();
+            values.push(random);
+        }
+        let pairs: Vec<(F, F)> = values
+            .iter()
+            .flat_map(|x| values.iter().map(|y| (*x, *y)))
+            .collect();
+        let (x, y): (Vec<F>, Vec<F>) = pairs.iter().copied().unzip();
+        let z: Vec<F> = pairs.iter().rev().map(|(x, y)| *x + y).collect();
+        let products: Vec<F> = pairs.iter().map(|(x, y)| *x * y).collect();
+        let differences: Vec<F> = products.iter().zip(&z).map(|(p, z)| *p - z).collect();
+        for variant in [Variant::Portable, Variant::Int64] {
+            for (subtract, expected) in [(0, &products), (1, &differences)] {
+                let gpu = gpu();
+                let upload = |values: &[F]| {
+                    let bytes = bytes(values);
+                    let buffer = gpu.buffer("test", bytes.len() as u64).expect("room");
+                    gpu.write(&buffer, 0, &bytes).expect("a device that stands");
+                    buffer
+                };
+                let buffers = [upload(&x), upload(&y), upload(&z)];
+                let steps = Steps::new(gpu, variant);
+                let step = steps
+                    .threads(
+                        Kernel::Multiply,
+                        over,
+                        &buffers.each_ref().map(Part::all),
+                        &[pairs.len() as u32, subtract],
+                        pairs.len(),
+                        1.0,
+                    )
+                    .expect("a good shader");
+                let stages = vec![Stage {
+                    name: "test",
+                    steps: vec![step],
+                }];
+                let plan = Staged::new(steps, stages, (), None);
+                plan.open(0).expect("the first stage");
+                while plan.run(0, 0).expect("a device that stands") == Progress::More {}
+                let expected = bytes(expected);
+                let mut got = vec![0; expected.len()];
+                let result = if subtract == 0 { 2 } else { 0 };
+                gpu.read(&buffers[result], 0, &mut got)
+                    .expect("a device that stands");
+                let size = expected.len() / pairs.len();
+                for (i, pair) in pairs.iter().enumerate() {
+                    let at = i * size..(i + 1) * size;
+                    assert_eq!(
+                        expected[at.clone()],
+                        got[at],
+                        "{over:?} {variant:?} {pair:?}, subtract {subtract}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn arithmetic_is_that_of_arkworks() {
+        arithmetic::<ark_bn254::Fr>(Over::Scalars(CurveId::Bn254));
+        arithmetic::<ark_bn254::Fq>(Over::Base(CurveId::Bn254));
+        arithmetic::<ark_bls12_381::Fr>(Over::Scalars(CurveId::Bls12_381));
+        arithmetic::<ark_bls12_381::Fq>(Over::Base(CurveId::Bls12_381));
+    }
 }

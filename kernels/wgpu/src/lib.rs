@@ -11,6 +11,8 @@
 //! the checks that wgpu can add to them, of indices and of loops: the results are the same, and
 //! without is faster.
 
+#![deny(unsafe_code)]
+
 mod calibration;
 mod elementwise;
 mod generate;

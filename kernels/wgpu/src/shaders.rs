@@ -15,6 +15,8 @@ pub(crate) enum Over {
     Words,
     /// Elements of the scalar field.
     Scalars(CurveId),
+    /// Elements of the base field.
+    Base(CurveId),
     /// Points.
     Points(CurveId, Group),
 }
@@ -151,12 +153,13 @@ impl Kernel {
     /// The whole shader.
     pub(crate) fn text(self, over: Over, variant: Variant) -> String {
         let quads = match over {
-            Over::Points(CurveId::Bls12_381, _) => 3,
+            Over::Base(CurveId::Bls12_381) | Over::Points(CurveId::Bls12_381, _) => 3,
             _ => 2,
         };
         let mut text = match over {
             Over::Words => String::new(),
             Over::Scalars(curve) => generate::scalar_field(curve, variant),
+            Over::Base(curve) => generate::base_field(curve, variant),
             Over::Points(curve, group) => {
                 let mut text = generate::points(curve, group, variant);
                 text += include_str!("../wgsl/curve.wgsl");
