@@ -2,7 +2,7 @@
 //! integration that is lavapipe, an emulation. What the suite tries is in the kernels' own
 //! `src/conformance.rs`. A driver that is missing fails here.
 //!
-//! Shaders run with all checks, but for one run of each curve without.
+//! Shaders run with all checks in BN254 and without in BLS12-381.
 
 use std::time::Duration;
 
@@ -15,14 +15,28 @@ use caldera_kernels::{
 };
 use caldera_wgpu::{Choice, Open, Variant, WgpuConfig, WgpuDevice};
 
+/// `make soak` sets this: everything the suite has, with and without the shaders' checks.
+const SOAK: &str = "CALDERA_WGPU_SOAK";
+
 fn conforms(config: WgpuConfig, curve: CurveId, effort: Effort, seed: u64) {
-    let device = WgpuDevice::open(config.clone())
-        .expect("a Vulkan driver; `.ci/tools vulkan` brings one, `make test-wgpu` uses it");
-    if let Err(failure) = run(&*device, curve, effort, seed) {
-        panic!(
-            "{} with {config:?}, seed {seed}: {failure}",
-            device.identity()
-        );
+    let (modes, effort) = if std::env::var_os(SOAK).is_some() {
+        (vec![true, false], Effort::Full)
+    } else {
+        (vec![config.checked], effort)
+    };
+    for checked in modes {
+        let config = WgpuConfig {
+            checked,
+            ..config.clone()
+        };
+        let device = WgpuDevice::open(config.clone())
+            .expect("a Vulkan driver; `.ci/tools vulkan` brings one, `make test-wgpu` uses it");
+        if let Err(failure) = run(&*device, curve, effort, seed) {
+            panic!(
+                "{} with {config:?}, seed {seed}: {failure}",
+                device.identity()
+            );
+        }
     }
 }
 
