@@ -623,3 +623,89 @@ fn ready<F: Future>(future: F) -> F::Output {
         std::thread::yield_now();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Choice;
+
+    fn gpu() -> Arc<Gpu> {
+        let config = WgpuConfig {
+            checked: true,
+            choice: Choice::Fixed(Variant::Portable),
+            ..WgpuConfig::default()
+        };
+        Gpu::open(&config).expect("a Vulkan driver, as `.ci/tools vulkan` brings it")
+    }
+
+    fn is_lost<T>(result: Result<T, DeviceError>, expected: &str) {
+        match result {
+            Err(DeviceError::Lost { why, .. }) if why.contains(expected) => {}
+            Err(other) => panic!("expected a loss with {expected:?}, got {other}"),
+            Ok(_) => panic!("expected a loss with {expected:?}, got a result"),
+        }
+    }
+
+    #[test]
+    fn secrets_are_overwritten() {
+        let gpu = gpu();
+        let secret = gpu.secret("test", 1000).expect("room");
+        let buffer = secret.buffer.clone();
+        gpu.write(&buffer, 0, &[0xa5; 1000]).expect("it fits");
+        let mut bytes = [0; 1000];
+        gpu.read(&buffer, 0, &mut bytes).expect("it fits");
+        assert_eq!(bytes, [0xa5; 1000]);
+        drop(secret);
+        gpu.read(&buffer, 0, &mut bytes).expect("it fits");
+        assert_eq!(bytes, [0; 1000]);
+        // What it came through.
+        let transfers = lock(&gpu.transfers);
+        gpu.map(&transfers.down, wgpu::MapMode::Read)
+            .expect("it stands");
+        let view = transfers.down.get_mapped_range(..1000);
+        assert_eq!(view.expect("it is mapped")[..], [0; 1000]);
+    }
+
+    /// What wgpu refuses, it refuses later and elsewhere; and from then on nothing is believed.
+    #[test]
+    fn an_error_of_validation_loses_the_device() {
+        let gpu = gpu();
+        let buffer = gpu.buffer("test", 512).expect("room");
+        let pipeline = gpu
+            .pipeline(Kernel::MsmScanStarts, Over::Words, Variant::Portable)
+            .expect("a good shader");
+        let part = Part {
+            buffer: &buffer,
+            range: 256..1024,
+        };
+        is_lost(gpu.bind(&pipeline, &gpu.jobs(1), &[part]), "");
+        is_lost(gpu.buffer("test", 512), "");
+        is_lost(gpu.write(&buffer, 0, &[0; 8]), "");
+        is_lost(gpu.read(&buffer, 0, &mut [0; 8]), "");
+        is_lost(gpu.submit(&[], None), "");
+    }
+
+    #[test]
+    fn a_fence_that_does_not_come_loses_the_device() {
+        let mut gpu = gpu();
+        let over = Over::Base(caldera_kernels::CurveId::Bn254);
+        let pipeline = gpu
+            .pipeline(Kernel::Chain, over, Variant::Portable)
+            .expect("a good shader");
+        let (jobs, buffer) = (gpu.jobs(1), gpu.buffer("test", 4096).expect("room"));
+        let bind = gpu
+            .bind(&pipeline, &jobs, &[Part::all(&buffer), Part::all(&buffer)])
+            .expect("buffers that fit");
+        Arc::get_mut(&mut gpu).expect("nobody else has it").patience = Duration::ZERO;
+        let mut job = [0; JOB_WORDS];
+        job[1..3].copy_from_slice(&[64, 1 << 16]);
+        let command = Command::Dispatch(Dispatch {
+            pipeline: &pipeline,
+            bind: &bind,
+            job: 0,
+            groups: 1,
+        });
+        is_lost(gpu.submit(&[command], Some((&jobs, &[job]))), "fence");
+        is_lost(gpu.check(), "fence");
+    }
+}
