@@ -12,7 +12,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help build demo test bench soak interop \
-        check-fmt check-clippy check-doc check-deny test-fast test-interop test-models test-fuzz test-bench
+        check-fmt check-clippy check-doc check-deny test-fast test-wgpu test-interop test-models test-fuzz test-bench
 
 INTEROP := deploy/tests/interop
 STAGE := .ci/stage
@@ -46,13 +46,14 @@ demo: build
 
 test:
 	@rm -f target/stages.tsv
-	@$(STAGE) tools .ci/tools node deny
+	@$(STAGE) tools .ci/tools node deny vulkan
 	@$(STAGE) fmt $(MAKE) --no-print-directory check-fmt
 	@$(STAGE) build cargo build --locked --workspace --all-targets
 	@$(STAGE) clippy $(MAKE) --no-print-directory check-clippy
 	@$(STAGE) docs $(MAKE) --no-print-directory check-doc
 	@$(STAGE) deny $(MAKE) --no-print-directory check-deny
 	@$(STAGE) tests $(MAKE) --no-print-directory test-fast
+	@$(STAGE) wgpu $(MAKE) --no-print-directory test-wgpu
 	@$(STAGE) interop $(MAKE) --no-print-directory test-interop
 	@$(STAGE) models $(MAKE) --no-print-directory test-models
 	@$(STAGE) fuzz $(MAKE) --no-print-directory test-fuzz
@@ -71,7 +72,13 @@ check-deny:
 	target/tools/bin/cargo-deny --locked check licenses bans sources
 
 test-fast:
-	cargo test --locked --workspace --exclude caldera-tests
+	cargo test --locked --workspace --exclude caldera-tests --exclude caldera-wgpu
+
+# On lavapipe, an emulation of a GPU, whose driver compiles each shader for some seconds.
+VULKAN := . target/tools/vulkan/environment
+test-wgpu:
+	.ci/tools vulkan
+	$(VULKAN) && cargo test --locked -p caldera-wgpu
 
 test-interop: interop
 	cargo test --locked -p caldera-tests
@@ -103,8 +110,10 @@ bench:
 	exit $$((one | many))
 
 # A million hand-overs, and a fifth of one on a busy machine; then half an hour of each fuzz target.
+# Before that the WebGPU device, every size of the suite, with and without the shaders' checks.
 soak:
-	.ci/tools stress
+	.ci/tools stress vulkan
+	$(VULKAN) && CALDERA_WGPU_SOAK=1 cargo test --release --locked -p caldera-wgpu --test conformance
 	$(BENCH) -- reallocate --flips 660000 --synthetic 1000
 	$(BENCH) -- reallocate --flips 100000 --stress $$(nproc)
 	.ci/fuzz 1800

@@ -31,6 +31,10 @@ use crate::device::{
 pub enum Effort {
     /// Small sizes only: some seconds on a CPU without optimisation of its own.
     Quick,
+    /// Transforms of every size up to 2^14, sums of some sizes up to 2^12, all else as in `Quick`:
+    /// minutes on a GPU that is emulated, whose kernels are slow and whose sums of a hundred points
+    /// take about as long as those of a thousand do.
+    Emulated,
     /// Every size up to 2^14 and one of 2^16.
     Full,
 }
@@ -261,6 +265,7 @@ impl<'a, S: PrimeField> Suite<'a, S> {
     fn transforms(&mut self) -> Result<(), Failure> {
         let sizes: Vec<u32> = match self.effort {
             Effort::Quick => (1..=11).collect(),
+            Effort::Emulated => (1..=14).collect(),
             Effort::Full => (1..=14).chain([16]).collect(),
         };
         for log2 in sizes {
@@ -321,6 +326,7 @@ impl<'a, S: PrimeField> Suite<'a, S> {
     {
         let sizes: &[usize] = match self.effort {
             Effort::Quick => &[0, 1, 2, 3, 31, 33, 257, 1100],
+            Effort::Emulated => &[0, 1, 2, 3, 31, 33, 257, 1100, 4096],
             Effort::Full => &[
                 0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 129, 255, 256,
                 257, 511, 513, 1023, 1024, 1025, 2047, 4097, 16384,
@@ -332,7 +338,7 @@ impl<'a, S: PrimeField> Suite<'a, S> {
             self.sum::<G>(group, "random values", &points, &scalars)?;
         }
         let n = match self.effort {
-            Effort::Quick => 500,
+            Effort::Quick | Effort::Emulated => 500,
             Effort::Full => 2500,
         };
         let random = Multiples::<G>::of(self.values(n));
@@ -516,7 +522,7 @@ impl<'a, S: PrimeField> Suite<'a, S> {
     {
         let device = self.device;
         let n = match self.effort {
-            Effort::Quick => 250,
+            Effort::Quick | Effort::Emulated => 250,
             Effort::Full => 700,
         };
         let (zero, one) = (S::zero(), S::one());
@@ -558,7 +564,7 @@ impl<'a, S: PrimeField> Suite<'a, S> {
                 point_bytes::<G>(&[(G::generator() * total).into_affine()])
             };
             let cases: Vec<(usize, usize)> = match self.effort {
-                Effort::Quick => vec![(2, 12), (1, 12), (0, 60)],
+                Effort::Quick | Effort::Emulated => vec![(2, 12), (1, 12), (0, 60)],
                 Effort::Full => [0, 1, 3, 12, 60]
                     .into_iter()
                     .flat_map(|times| (0..3).map(move |learnt| (learnt, times)))

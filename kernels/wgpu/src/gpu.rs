@@ -1,0 +1,711 @@
+//! The adapter, and what every kernel needs of it: buffers, pipelines, transfers, and the one way
+//! of running a slice of work to its fence.
+//!
+//! Whatever goes wrong in the driver comes back later and elsewhere: wgpu reports validation
+//! errors and lost devices to callbacks. They are kept in one place, which is looked at after each
+//! fence; from then on everything is refused with [`DeviceError::Lost`].
+//!
+//! Vectors hold secrets, and so does what is computed from them: buffers of the kind [`Secret`]
+//! are overwritten with zeros when they are dropped, and so are the two buffers through which data
+//! comes and goes, each time.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::ops::Range;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use caldera_kernels::{DeviceError, Group};
+
+use crate::generate::{self, Variant};
+use crate::shaders::{Kernel, Over};
+use crate::{Open, WgpuConfig};
+
+/// An opened adapter.
+pub(crate) struct Gpu {
+    pub(crate) name: String,
+    /// Adapter and driver, for what is kept on disk.
+    pub(crate) identity: String,
+    pub(crate) quantum: Duration,
+    /// The largest part of a buffer that can be bound, in bytes.
+    pub(crate) binding: u64,
+    pub(crate) has_int64: bool,
+    largest: u64,
+    patience: Duration,
+    checked: bool,
+    /// What a submission takes that does nothing.
+    overhead: Duration,
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    lost: Arc<Mutex<Option<String>>>,
+    /// Held while something is on the queue, so that what is timed is that and nothing else.
+    turn: Mutex<()>,
+    transfers: Mutex<Transfers>,
+    pipelines: Mutex<HashMap<(Kernel, Over, Variant), Arc<Pipeline>>>,
+    programs: Mutex<HashMap<Group, Arc<wgpu::Buffer>>>,
+}
+
+/// A kernel as the driver has it, and what it has been seen to cost.
+pub(crate) struct Pipeline {
+    pipeline: wgpu::ComputePipeline,
+    layout: wgpu::BindGroupLayout,
+    /// Nanoseconds for a unit of its work, as the bits of an f64.
+    rate_ns: AtomicU64,
+    /// Whether it has run: some drivers compile when it first does.
+    warm: AtomicBool,
+}
+
+impl Pipeline {
+    pub(crate) fn rate_ns(&self) -> f64 {
+        f64::from_bits(self.rate_ns.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_rate_ns(&self, rate: f64) {
+        self.rate_ns.store(rate.to_bits(), Ordering::Relaxed);
+    }
+
+    /// Whether it has run before; from now on it has.
+    pub(crate) fn warm(&self) -> bool {
+        self.warm.swap(true, Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_warm(&self) -> bool {
+        self.warm.load(Ordering::Relaxed)
+    }
+}
+
+/// Where data comes and goes.
+struct Transfers {
+    /// Mapped whenever nobody uses it.
+    up: wgpu::Buffer,
+    down: wgpu::Buffer,
+}
+
+/// Bytes of each transfer.
+const TRANSFER: usize = 1 << 22;
+
+/// A part of a buffer that a kernel binds, in bytes.
+pub(crate) struct Part<'a> {
+    pub(crate) buffer: &'a wgpu::Buffer,
+    pub(crate) range: Range<u64>,
+}
+
+impl<'a> Part<'a> {
+    pub(crate) fn all(buffer: &'a wgpu::Buffer) -> Self {
+        Self {
+            buffer,
+            range: 0..buffer.size(),
+        }
+    }
+}
+
+/// Words of a job's parameters, at most.
+pub(crate) const JOB_WORDS: usize = 16;
+/// Where the next job's parameters stand: the alignment that every adapter takes.
+pub(crate) const JOB_STRIDE: u64 = 256;
+/// Bindings begin at multiples of it; every adapter takes that.
+pub(crate) const ALIGNMENT: u64 = 256;
+
+/// One kernel over some workgroups.
+pub(crate) struct Dispatch<'a> {
+    pub(crate) pipeline: &'a Pipeline,
+    pub(crate) bind: &'a wgpu::BindGroup,
+    /// Which of the plan's jobs.
+    pub(crate) job: u32,
+    pub(crate) groups: u32,
+}
+
+/// Something to put on the queue.
+pub(crate) enum Command<'a> {
+    Dispatch(Dispatch<'a>),
+    Clear(&'a wgpu::Buffer, Range<u64>),
+}
+
+impl Gpu {
+    pub(crate) fn open(config: &WgpuConfig) -> Result<Arc<Self>, Open> {
+        let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+        descriptor.backends = wgpu::Backends::VULKAN;
+        let instance = wgpu::Instance::new(descriptor);
+        let adapters = ready(instance.enumerate_adapters(wgpu::Backends::VULKAN));
+        let found: Vec<String> = adapters
+            .iter()
+            .map(|adapter| adapter.get_info().name)
+            .collect();
+        // What a person would choose: a card before what is built in, that before an emulation.
+        let rank = |adapter: &wgpu::Adapter| match adapter.get_info().device_type {
+            wgpu::DeviceType::DiscreteGpu => 0,
+            wgpu::DeviceType::IntegratedGpu => 1,
+            wgpu::DeviceType::VirtualGpu => 2,
+            wgpu::DeviceType::Other => 3,
+            wgpu::DeviceType::Cpu => 4,
+        };
+        let adapter = adapters
+            .into_iter()
+            .filter(|adapter| match &config.adapter {
+                Some(name) => adapter.get_info().name.contains(name.as_str()),
+                None => true,
+            })
+            .min_by_key(rank)
+            .ok_or_else(|| match &config.adapter {
+                Some(name) if !found.is_empty() => Open::NotThere {
+                    name: name.clone(),
+                    found: found.join(", "),
+                },
+                _ => Open::NoDriver,
+            })?;
+        let info = adapter.get_info();
+        let limits = adapter.limits();
+        let has_int64 = adapter.features().contains(wgpu::Features::SHADER_INT64);
+        let request = adapter.request_device(&wgpu::DeviceDescriptor {
+            label: Some("caldera"),
+            required_features: adapter.features() & wgpu::Features::SHADER_INT64,
+            required_limits: limits.clone(),
+            ..Default::default()
+        });
+        let (device, queue) = ready(request).map_err(|error| Open::Refused {
+            name: info.name.clone(),
+            why: error.to_string(),
+        })?;
+        let lost = Arc::new(Mutex::new(None));
+        let note = {
+            let lost = lost.clone();
+            move |why: String| {
+                lock(&lost).get_or_insert(why);
+            }
+        };
+        let note_error = note.clone();
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            note_error(error.to_string());
+        }));
+        device.set_device_lost_callback(move |reason, message| {
+            // A device that we let go is not lost.
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                note(message);
+            }
+        });
+        let buffer = |usage, mapped_at_creation| {
+            device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("transfer"),
+                size: TRANSFER as u64,
+                usage,
+                mapped_at_creation,
+            })
+        };
+        let transfers = Transfers {
+            up: buffer(
+                wgpu::BufferUsages::MAP_WRITE | wgpu::BufferUsages::COPY_SRC,
+                true,
+            ),
+            down: buffer(
+                wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+                false,
+            ),
+        };
+        let binding = limits.max_storage_buffer_binding_size;
+        let mut gpu = Self {
+            name: info.name.clone(),
+            identity: format!(
+                "{} {:04x}:{:04x} {} {}",
+                info.name, info.vendor, info.device, info.driver, info.driver_info
+            ),
+            quantum: config.quantum,
+            binding: binding.min(config.binding_max) / ALIGNMENT * ALIGNMENT,
+            has_int64,
+            largest: limits.max_buffer_size,
+            patience: config.patience,
+            checked: config.checked,
+            overhead: Duration::ZERO,
+            device,
+            queue,
+            lost,
+            turn: Mutex::default(),
+            transfers: Mutex::new(transfers),
+            pipelines: Mutex::default(),
+            programs: Mutex::default(),
+        };
+        let mut overhead = Duration::MAX;
+        for _ in 0..4 {
+            let took = gpu.submit(&[], None).map_err(|error| Open::Refused {
+                name: info.name.clone(),
+                why: error.to_string(),
+            })?;
+            overhead = overhead.min(took);
+        }
+        gpu.overhead = overhead;
+        Ok(Arc::new(gpu))
+    }
+
+    /// Whether the device still stands.
+    pub(crate) fn check(&self) -> Result<(), DeviceError> {
+        match &*lock(&self.lost) {
+            None => Ok(()),
+            Some(why) => Err(DeviceError::Lost {
+                device: self.name.clone(),
+                why: why.clone(),
+            }),
+        }
+    }
+
+    /// A buffer of zeros for kernels to use.
+    pub(crate) fn buffer(
+        &self,
+        what: &'static str,
+        bytes: u64,
+    ) -> Result<wgpu::Buffer, DeviceError> {
+        self.check()?;
+        let bytes = bytes.max(1).next_multiple_of(ALIGNMENT);
+        let no_memory = DeviceError::Memory {
+            what,
+            bytes: bytes as usize,
+        };
+        if bytes > self.largest {
+            return Err(no_memory);
+        }
+        let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(what),
+            size: bytes,
+            usage: wgpu::BufferUsages::STORAGE
+                | wgpu::BufferUsages::COPY_SRC
+                | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        match ready(scope.pop()) {
+            None => Ok(buffer),
+            Some(_) => Err(no_memory),
+        }
+    }
+
+    /// The same for what must not stay behind.
+    pub(crate) fn secret(
+        self: &Arc<Self>,
+        what: &'static str,
+        bytes: u64,
+    ) -> Result<Secret, DeviceError> {
+        Ok(Secret {
+            buffer: self.buffer(what, bytes)?,
+            gpu: self.clone(),
+        })
+    }
+
+    /// Where the parameters of a plan's jobs go.
+    pub(crate) fn jobs(&self, count: usize) -> wgpu::Buffer {
+        self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("jobs"),
+            size: count as u64 * JOB_STRIDE,
+            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        })
+    }
+
+    pub(crate) fn pipeline(
+        &self,
+        kernel: Kernel,
+        over: Over,
+        variant: Variant,
+    ) -> Result<Arc<Pipeline>, DeviceError> {
+        let key = (kernel, over, variant);
+        if let Some(pipeline) = lock(&self.pipelines).get(&key) {
+            return Ok(pipeline.clone());
+        }
+        let text = kernel.text(over, variant);
+        let descriptor = wgpu::ShaderModuleDescriptor {
+            label: Some(kernel.section()),
+            source: wgpu::ShaderSource::Wgsl(text.into()),
+        };
+        let module = if self.checked {
+            self.device.create_shader_module(descriptor)
+        } else {
+            // SAFETY: the texts are our own, in `wgsl/` and `generate.rs`: their loops are counted,
+            // and all indices come from jobs that are made to fit what they bind, or from the
+            // counting sort of digits. The suite runs the same texts with all checks as well.
+            #[allow(unsafe_code)]
+            unsafe {
+                self.device.create_shader_module_trusted(
+                    descriptor,
+                    wgpu::ShaderRuntimeChecks::unchecked(),
+                )
+            }
+        };
+        let mut entries = vec![wgpu::BindGroupLayoutEntry {
+            binding: 0,
+            visibility: wgpu::ShaderStages::COMPUTE,
+            ty: wgpu::BindingType::Buffer {
+                ty: wgpu::BufferBindingType::Uniform,
+                has_dynamic_offset: true,
+                min_binding_size: None,
+            },
+            count: None,
+        }];
+        for binding in 1..=kernel.bindings() as u32 {
+            entries.push(wgpu::BindGroupLayoutEntry {
+                binding,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer {
+                    // One buffer may be bound twice, which only this kind may be.
+                    ty: wgpu::BufferBindingType::Storage { read_only: false },
+                    has_dynamic_offset: false,
+                    min_binding_size: None,
+                },
+                count: None,
+            });
+        }
+        let layout = self
+            .device
+            .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+                label: None,
+                entries: &entries,
+            });
+        let pipeline_layout = self
+            .device
+            .create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                label: None,
+                bind_group_layouts: &[Some(&layout)],
+                immediate_size: 0,
+            });
+        let pipeline = self
+            .device
+            .create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: Some(kernel.section()),
+                layout: Some(&pipeline_layout),
+                module: &module,
+                entry_point: Some("main"),
+                compilation_options: wgpu::PipelineCompilationOptions {
+                    zero_initialize_workgroup_memory: false,
+                    ..Default::default()
+                },
+                cache: None,
+            });
+        self.check()?;
+        let pipeline = Arc::new(Pipeline {
+            pipeline,
+            layout,
+            rate_ns: AtomicU64::new(FIRST_RATE_NS.to_bits()),
+            warm: AtomicBool::new(false),
+        });
+        Ok(lock(&self.pipelines).entry(key).or_insert(pipeline).clone())
+    }
+
+    /// The formulas' instructions for the points of a group, which are the same on all curves.
+    pub(crate) fn program(&self, group: Group) -> Result<Arc<wgpu::Buffer>, DeviceError> {
+        if let Some(program) = lock(&self.programs).get(&group) {
+            return Ok(program.clone());
+        }
+        let words = generate::code(group);
+        let buffer = self.buffer("programs", 4 * words.len() as u64)?;
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        self.write(&buffer, 0, &bytes)?;
+        Ok(lock(&self.programs)
+            .entry(group)
+            .or_insert(Arc::new(buffer))
+            .clone())
+    }
+
+    pub(crate) fn bind(
+        &self,
+        pipeline: &Pipeline,
+        jobs: &wgpu::Buffer,
+        parts: &[Part<'_>],
+    ) -> Result<wgpu::BindGroup, DeviceError> {
+        let job = wgpu::BufferBinding {
+            buffer: jobs,
+            offset: 0,
+            size: wgpu::BufferSize::new(4 * JOB_WORDS as u64),
+        };
+        let mut entries = vec![wgpu::BindGroupEntry {
+            binding: 0,
+            resource: wgpu::BindingResource::Buffer(job),
+        }];
+        for (i, part) in parts.iter().enumerate() {
+            entries.push(wgpu::BindGroupEntry {
+                binding: i as u32 + 1,
+                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                    buffer: part.buffer,
+                    offset: part.range.start,
+                    size: wgpu::BufferSize::new(part.range.end - part.range.start),
+                }),
+            });
+        }
+        let group = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: None,
+            layout: &pipeline.layout,
+            entries: &entries,
+        });
+        self.check()?;
+        Ok(group)
+    }
+
+    /// Puts commands on the queue, with the words of their jobs, and waits for the fence. Says how
+    /// long that took beyond what an empty submission takes.
+    pub(crate) fn submit(
+        &self,
+        commands: &[Command<'_>],
+        jobs: Option<(&wgpu::Buffer, &[[u32; JOB_WORDS]])>,
+    ) -> Result<Duration, DeviceError> {
+        self.check()?;
+        let _turn = lock(&self.turn);
+        let start = Instant::now();
+        if let Some((buffer, jobs)) = jobs {
+            let mut bytes = vec![0; jobs.len() * JOB_STRIDE as usize];
+            for (place, words) in bytes.chunks_exact_mut(JOB_STRIDE as usize).zip(jobs) {
+                for (place, word) in place.as_chunks_mut::<4>().0.iter_mut().zip(words) {
+                    *place = word.to_le_bytes();
+                }
+            }
+            self.queue.write_buffer(buffer, 0, &bytes);
+        }
+        let mut encoder = self.device.create_command_encoder(&Default::default());
+        for command in commands {
+            match command {
+                Command::Dispatch(dispatch) => {
+                    let mut pass = encoder.begin_compute_pass(&Default::default());
+                    pass.set_pipeline(&dispatch.pipeline.pipeline);
+                    pass.set_bind_group(0, dispatch.bind, &[dispatch.job * JOB_STRIDE as u32]);
+                    pass.dispatch_workgroups(dispatch.groups, 1, 1);
+                }
+                Command::Clear(buffer, range) => {
+                    let bytes = range.end - range.start;
+                    encoder.clear_buffer(buffer, range.start, Some(bytes));
+                }
+            }
+        }
+        self.fence(encoder)?;
+        Ok(start.elapsed().saturating_sub(self.overhead))
+    }
+
+    /// Submits and waits.
+    fn fence(&self, encoder: wgpu::CommandEncoder) -> Result<(), DeviceError> {
+        let index = self.queue.submit([encoder.finish()]);
+        let waited = self.device.poll(wgpu::PollType::Wait {
+            submission_index: Some(index),
+            timeout: Some(self.patience),
+        });
+        if let Err(error) = waited {
+            lock(&self.lost).get_or_insert(format!("waiting for a fence: {error}"));
+        }
+        self.check()
+    }
+
+    /// Copies bytes into a buffer; whole words at whole words.
+    pub(crate) fn write(
+        &self,
+        buffer: &wgpu::Buffer,
+        at: u64,
+        bytes: &[u8],
+    ) -> Result<(), DeviceError> {
+        self.check()?;
+        let transfers = lock(&self.transfers);
+        for (i, chunk) in bytes.chunks(TRANSFER).enumerate() {
+            self.fill(&transfers.up, chunk)?;
+            transfers.up.unmap();
+            let mut encoder = self.device.create_command_encoder(&Default::default());
+            let to = at + (i * TRANSFER) as u64;
+            encoder.copy_buffer_to_buffer(&transfers.up, 0, buffer, to, chunk.len() as u64);
+            self.fence(encoder)?;
+            self.map(&transfers.up, wgpu::MapMode::Write)?;
+            self.wipe(&transfers.up, chunk.len())?;
+        }
+        Ok(())
+    }
+
+    fn fill(&self, up: &wgpu::Buffer, bytes: &[u8]) -> Result<(), DeviceError> {
+        let range = 0..bytes.len().next_multiple_of(8) as u64;
+        match up.get_mapped_range_mut(range) {
+            Ok(mut view) => {
+                view.slice(..bytes.len()).copy_from_slice(bytes);
+                Ok(())
+            }
+            Err(error) => Err(self.unmapped(&error)),
+        }
+    }
+
+    fn wipe(&self, up: &wgpu::Buffer, bytes: usize) -> Result<(), DeviceError> {
+        let range = 0..bytes.next_multiple_of(8) as u64;
+        match up.get_mapped_range_mut(range) {
+            Ok(mut view) => {
+                view.slice(..).fill(0);
+                Ok(())
+            }
+            Err(error) => Err(self.unmapped(&error)),
+        }
+    }
+
+    fn unmapped(&self, error: &dyn std::fmt::Display) -> DeviceError {
+        DeviceError::Lost {
+            device: self.name.clone(),
+            why: format!("a transfer's buffer is not mapped: {error}"),
+        }
+    }
+
+    fn map(&self, buffer: &wgpu::Buffer, mode: wgpu::MapMode) -> Result<(), DeviceError> {
+        let lost = self.lost.clone();
+        buffer.map_async(mode, .., move |mapped| {
+            if let Err(error) = mapped {
+                lock(&lost).get_or_insert(format!("mapping a transfer's buffer: {error}"));
+            }
+        });
+        let waited = self.device.poll(wgpu::PollType::Wait {
+            submission_index: None,
+            timeout: Some(self.patience),
+        });
+        if let Err(error) = waited {
+            lock(&self.lost).get_or_insert(format!("waiting for a mapping: {error}"));
+        }
+        self.check()
+    }
+
+    /// Copies bytes out of a buffer; whole words from whole words.
+    pub(crate) fn read(
+        &self,
+        buffer: &wgpu::Buffer,
+        at: u64,
+        bytes: &mut [u8],
+    ) -> Result<(), DeviceError> {
+        self.check()?;
+        let transfers = lock(&self.transfers);
+        for (i, chunk) in bytes.chunks_mut(TRANSFER).enumerate() {
+            let mut encoder = self.device.create_command_encoder(&Default::default());
+            let from = at + (i * TRANSFER) as u64;
+            encoder.copy_buffer_to_buffer(buffer, from, &transfers.down, 0, chunk.len() as u64);
+            self.fence(encoder)?;
+            self.map(&transfers.down, wgpu::MapMode::Read)?;
+            let range = 0..chunk.len().next_multiple_of(8) as u64;
+            match transfers.down.get_mapped_range(range) {
+                Ok(view) => chunk.copy_from_slice(&view[..chunk.len()]),
+                Err(error) => return Err(self.unmapped(&error)),
+            }
+            transfers.down.unmap();
+            let mut encoder = self.device.create_command_encoder(&Default::default());
+            encoder.clear_buffer(&transfers.down, 0, None);
+            self.fence(encoder)?;
+        }
+        Ok(())
+    }
+}
+
+/// What a unit of work is taken to cost before anybody knows: so much that the first slice is
+/// small on any device.
+const FIRST_RATE_NS: f64 = 250_000.0;
+
+/// A buffer that is overwritten with zeros when it is dropped.
+pub(crate) struct Secret {
+    pub(crate) buffer: wgpu::Buffer,
+    gpu: Arc<Gpu>,
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
+        encoder.clear_buffer(&self.buffer, 0, None);
+        // The queue keeps the buffer until it has done so.
+        self.gpu.queue.submit([encoder.finish()]);
+    }
+}
+
+pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is behind these locks is whole after each statement.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a future of wgpu's comes to; on native platforms all of those used here are ready at once.
+fn ready<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(output) = future
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()))
+        {
+            return output;
+        }
+        std::thread::yield_now();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Choice;
+
+    fn gpu() -> Arc<Gpu> {
+        let config = WgpuConfig {
+            checked: true,
+            choice: Choice::Fixed(Variant::Portable),
+            ..WgpuConfig::default()
+        };
+        Gpu::open(&config).expect("a Vulkan driver, as `.ci/tools vulkan` brings it")
+    }
+
+    fn is_lost<T>(result: Result<T, DeviceError>, expected: &str) {
+        match result {
+            Err(DeviceError::Lost { why, .. }) if why.contains(expected) => {}
+            Err(other) => panic!("expected a loss with {expected:?}, got {other}"),
+            Ok(_) => panic!("expected a loss with {expected:?}, got a result"),
+        }
+    }
+
+    #[test]
+    fn secrets_are_overwritten() {
+        let gpu = gpu();
+        let secret = gpu.secret("test", 1000).expect("room");
+        let buffer = secret.buffer.clone();
+        gpu.write(&buffer, 0, &[0xa5; 1000]).expect("it fits");
+        let mut bytes = [0; 1000];
+        gpu.read(&buffer, 0, &mut bytes).expect("it fits");
+        assert_eq!(bytes, [0xa5; 1000]);
+        drop(secret);
+        gpu.read(&buffer, 0, &mut bytes).expect("it fits");
+        assert_eq!(bytes, [0; 1000]);
+        // What it came through.
+        let transfers = lock(&gpu.transfers);
+        gpu.map(&transfers.down, wgpu::MapMode::Read)
+            .expect("it stands");
+        let view = transfers.down.get_mapped_range(..1000);
+        assert_eq!(view.expect("it is mapped")[..], [0; 1000]);
+    }
+
+    /// What wgpu refuses, it refuses later and elsewhere; and from then on nothing is believed.
+    #[test]
+    fn an_error_of_validation_loses_the_device() {
+        let gpu = gpu();
+        let buffer = gpu.buffer("test", 512).expect("room");
+        let pipeline = gpu
+            .pipeline(Kernel::MsmScanStarts, Over::Words, Variant::Portable)
+            .expect("a good shader");
+        let part = Part {
+            buffer: &buffer,
+            range: 256..1024,
+        };
+        is_lost(gpu.bind(&pipeline, &gpu.jobs(1), &[part]), "");
+        is_lost(gpu.buffer("test", 512), "");
+        is_lost(gpu.write(&buffer, 0, &[0; 8]), "");
+        is_lost(gpu.read(&buffer, 0, &mut [0; 8]), "");
+        is_lost(gpu.submit(&[], None), "");
+    }
+
+    #[test]
+    fn a_fence_that_does_not_come_loses_the_device() {
+        let mut gpu = gpu();
+        let over = Over::Base(caldera_kernels::CurveId::Bn254);
+        let pipeline = gpu
+            .pipeline(Kernel::Chain, over, Variant::Portable)
+            .expect("a good shader");
+        let (jobs, buffer) = (gpu.jobs(1), gpu.buffer("test", 4096).expect("room"));
+        let bind = gpu
+            .bind(&pipeline, &jobs, &[Part::all(&buffer), Part::all(&buffer)])
+            .expect("buffers that fit");
+        Arc::get_mut(&mut gpu).expect("nobody else has it").patience = Duration::ZERO;
+        let mut job = [0; JOB_WORDS];
+        job[1..3].copy_from_slice(&[64, 1 << 16]);
+        let command = Command::Dispatch(Dispatch {
+            pipeline: &pipeline,
+            bind: &bind,
+            job: 0,
+            groups: 1,
+        });
+        is_lost(gpu.submit(&[command], Some((&jobs, &[job]))), "fence");
+        is_lost(gpu.check(), "fence");
+    }
+}

@@ -1,0 +1,509 @@
+//! Sums of multiples of points: buckets of signed digits.
+//!
+//! A scalar is cut into windows of c bits with digits from -(2^(c-1) - 1) to 2^(c-1), and a point
+//! belongs, with its sign, to one bucket of each window where its digit is not zero. Steps, all of
+//! them on the device but for the last:
+//!
+//! 1. `digits`: digits of all scalars, and how many points each bucket will get;
+//! 2. `scan`: from that, where each bucket's points and each bucket's segments begin, in three
+//!    kernels;
+//! 3. `scatter`: a counting sort of the points' numbers by bucket;
+//! 4. `accumulate`: sums of segments, which are at most [`SEGMENT_MAX`] points of one bucket, by
+//!    mixed additions. A bucket that has many points, because many scalars are equal, is many
+//!    segments and as many threads;
+//! 5. `combine`: a tree over the segments of a bucket, eight to one in a round;
+//! 6. `collect`: a bucket's sum; points that do not fit a binding come in pieces of 1 to 6;
+//! 7. `reduce`: each window's weighted sum of buckets, 2^[`CHUNK_LOG2`] to one in a level;
+//! 8. on the host: c doublings and an addition for each window.
+//!
+//! No step depends on what the scalars are, only on how many there are: kernels whose threads
+//! have nothing to do end at once.
+
+use std::sync::Arc;
+
+use caldera_kernels::curve::{Affine, Bls12_381, Bn254, Coordinate, Curve, Projective};
+use caldera_kernels::field::{PrimeField, batch_inverse};
+use caldera_kernels::{CurveId, DeviceError, Form, Group, Plan};
+
+use crate::generate::Variant;
+use crate::gpu::{Gpu, Part, Secret};
+use crate::plan::{Stage, Staged, Step, Steps};
+use crate::shaders::{Kernel, Over};
+use crate::vector::{SCALAR, Vector};
+
+/// Points on the device.
+pub(crate) struct Bases {
+    pub(crate) curve: CurveId,
+    pub(crate) group: Group,
+    pub(crate) count: usize,
+    buffer: wgpu::Buffer,
+}
+
+impl Bases {
+    pub(crate) fn new(
+        gpu: &Arc<Gpu>,
+        curve: CurveId,
+        group: Group,
+        points: &[u8],
+    ) -> Result<Self, DeviceError> {
+        let size = curve.point_bytes(group);
+        let count = points.len() / size;
+        if count * size != points.len() {
+            return Err(DeviceError::Length {
+                what: "bytes of points",
+                expected: count * size,
+                got: points.len(),
+            });
+        }
+        // The top bit of a point's number is its sign.
+        if count >= 1 << 31 {
+            return Err(DeviceError::Length {
+                what: "points",
+                expected: (1 << 31) - 1,
+                got: count,
+            });
+        }
+        let buffer = gpu.buffer("bases", points.len() as u64)?;
+        gpu.write(&buffer, 0, points)?;
+        Ok(Self {
+            curve,
+            group,
+            count,
+            buffer,
+        })
+    }
+}
+
+/// How a sum is cut.
+#[derive(Debug, Clone, Copy)]
+struct Cut {
+    /// Bits of a window.
+    bits: u32,
+    windows: usize,
+    /// Of one window.
+    buckets: usize,
+    /// Points of a piece; bindings of bases and scalars begin at its multiples.
+    piece: usize,
+    /// Points of a segment.
+    segment: usize,
+    /// Segments of a piece, at most.
+    segments: usize,
+}
+
+/// log2 of the buckets that one thread reduces.
+const CHUNK_LOG2: u32 = 4;
+/// Points that one thread adds up, at most and at least.
+const SEGMENT_MAX: usize = 64;
+const SEGMENT_MIN: usize = 16;
+/// Segments that one thread of a round takes together.
+const ROUND: usize = 8;
+/// Buckets that one workgroup scans.
+const SCAN: usize = 1024;
+/// What an addition of two sums costs, where that of a point is 1.
+const FULL_ADDITION: f64 = 1.4;
+
+impl Cut {
+    fn of(gpu: &Gpu, curve: CurveId, group: Group, n: usize) -> Result<Self, DeviceError> {
+        let scalar_bits = match curve {
+            CurveId::Bn254 => <<Bn254 as Curve>::Fr as PrimeField>::MODULUS_BITS,
+            CurveId::Bls12_381 => <<Bls12_381 as Curve>::Fr as PrimeField>::MODULUS_BITS,
+        };
+        let point = curve.point_bytes(group);
+        let sum = 2 * point as u64;
+        let mut best: Option<(f64, Self)> = None;
+        for bits in 2..=BITS_MAX {
+            // One bit more than the scalars have, for the last carry.
+            let windows = (scalar_bits + 1).div_ceil(bits) as usize;
+            let buckets = 1usize << (bits - 1);
+            if (windows * buckets) as u64 * sum > gpu.binding {
+                break;
+            }
+            let cost = windows as f64 * (n as f64 + buckets as f64 * 2.0 * FULL_ADDITION);
+            if best.is_none_or(|(least, _)| cost < least) {
+                let segment = (n / buckets)
+                    .next_power_of_two()
+                    .clamp(SEGMENT_MIN, SEGMENT_MAX);
+                let segments = |piece: usize| {
+                    windows * piece / segment + (windows * buckets).min(windows * piece)
+                };
+                // A multiple of eight scalars and of four points is a multiple of what bindings
+                // begin at.
+                let mut piece = n.next_multiple_of(8);
+                while piece > 8
+                    && ((piece * point) as u64 > gpu.binding
+                        || (piece + 8) as u64 * SCALAR > gpu.binding
+                        || (piece * windows * 4) as u64 > gpu.binding
+                        || segments(piece) as u64 * sum > gpu.binding)
+                {
+                    piece = (piece / 2).next_multiple_of(8);
+                }
+                let cut = Self {
+                    bits,
+                    windows,
+                    buckets,
+                    piece,
+                    segment,
+                    segments: segments(piece),
+                };
+                best = Some((cost, cut));
+            }
+        }
+        best.map(|(_, cut)| cut).ok_or(DeviceError::Memory {
+            what: "buckets in one binding",
+            bytes: gpu.binding as usize,
+        })
+    }
+
+    fn all_buckets(&self) -> usize {
+        self.windows * self.buckets
+    }
+}
+
+/// Bits of a window, at most.
+const BITS_MAX: u32 = 16;
+
+/// What a plan keeps on the device.
+struct Scratch {
+    digits: Secret,
+    counts: Secret,
+    blocks: Secret,
+    places: Secret,
+    sorted: Secret,
+    parts: Secret,
+    buckets: Secret,
+    levels: Secret,
+}
+
+pub(crate) fn plan(
+    gpu: &Arc<Gpu>,
+    variant: Variant,
+    bases: Arc<Bases>,
+    scalars: Arc<Vector>,
+    offset: usize,
+    form: Form,
+) -> Result<Arc<dyn Plan>, DeviceError> {
+    let (curve, group) = (bases.curve, bases.group);
+    if bases.count == 0 {
+        let stages = vec![Stage {
+            name: "msm.digits",
+            steps: Vec::new(),
+        }];
+        let infinity = vec![0; curve.point_bytes(group)];
+        let finish = Box::new(move |_: &Gpu| Ok(infinity.clone()));
+        return Ok(Staged::new(
+            Steps::new(gpu, variant),
+            stages,
+            (),
+            Some(finish),
+        ));
+    }
+    let cut = Cut::of(gpu, curve, group, bases.count)?;
+    let point = curve.point_bytes(group) as u64;
+    let all = cut.all_buckets();
+    let (levels, last) = levels(&cut);
+    let level_points = levels.iter().map(|level| 2 * level.count).sum::<usize>();
+    let entries = (cut.windows * cut.piece * 4) as u64;
+    let scratch = Scratch {
+        digits: gpu.secret("digits", entries)?,
+        counts: gpu.secret("buckets' sizes", 4 * all as u64)?,
+        blocks: gpu.secret("buckets' sizes", 8 * all.div_ceil(SCAN) as u64 + 8)?,
+        places: gpu.secret("buckets' places", 8 * (all as u64 + 1))?,
+        sorted: gpu.secret("points by bucket", entries)?,
+        parts: gpu.secret("sums of segments", cut.segments as u64 * 2 * point)?,
+        buckets: gpu.secret("buckets", all as u64 * 2 * point)?,
+        levels: gpu.secret("reduced buckets", level_points as u64 * 2 * point)?,
+    };
+    let maker = Maker {
+        steps: Steps::new(gpu, variant),
+        program: gpu.program(group)?,
+        cut,
+        bases: &bases,
+        scalars: &scalars,
+        offset,
+        form,
+        scratch: &scratch,
+    };
+    let mut sort = Vec::new();
+    let mut stages = Vec::new();
+    for from in (0..bases.count).step_by(cut.piece) {
+        let count = cut.piece.min(bases.count - from);
+        sort.extend(maker.sort(from, count)?);
+        stages.push(Stage {
+            name: "msm.sort",
+            steps: std::mem::take(&mut sort),
+        });
+        stages.push(Stage {
+            name: "msm.accumulate",
+            steps: maker.accumulate(from, count)?,
+        });
+    }
+    stages.push(Stage {
+        name: "msm.reduce",
+        steps: maker.reduce(&levels)?,
+    });
+    let steps = maker.steps;
+    let buffer = scratch.levels.buffer.clone();
+    let windows = cut.windows;
+    let bits = cut.bits;
+    let finish = Box::new(move |gpu: &Gpu| {
+        let mut bytes = zeroize::Zeroizing::new(vec![0; windows * 2 * point as usize]);
+        gpu.read(&buffer, last as u64 * 2 * point, &mut bytes)?;
+        Ok(match (curve, group) {
+            (CurveId::Bn254, Group::G1) => combine::<<Bn254 as Curve>::Fq>(&bytes, bits),
+            (CurveId::Bn254, Group::G2) => combine::<<Bn254 as Curve>::Fq2>(&bytes, bits),
+            (CurveId::Bls12_381, Group::G1) => combine::<<Bls12_381 as Curve>::Fq>(&bytes, bits),
+            (CurveId::Bls12_381, Group::G2) => combine::<<Bls12_381 as Curve>::Fq2>(&bytes, bits),
+        })
+    });
+    Ok(Staged::new(
+        steps,
+        stages,
+        (bases, scalars, scratch),
+        Some(finish),
+    ))
+}
+
+/// One level of the reduction.
+struct Level {
+    /// Values of each window before it.
+    size: usize,
+    chunk_log2: u32,
+    doublings: u32,
+    /// Threads, and what is left.
+    count: usize,
+    from: usize,
+    to: usize,
+}
+
+/// All levels, and where the windows' sums are in the end, in points.
+fn levels(cut: &Cut) -> (Vec<Level>, usize) {
+    let mut levels = Vec::new();
+    let (mut size, mut doublings, mut from, mut to) = (cut.buckets, 0, 0, 0);
+    while size > 1 {
+        let chunk_log2 = CHUNK_LOG2.min(size.ilog2());
+        let count = cut.windows * (size >> chunk_log2);
+        levels.push(Level {
+            size,
+            chunk_log2,
+            doublings,
+            count,
+            from,
+            to,
+        });
+        size >>= chunk_log2;
+        doublings += chunk_log2;
+        from = to;
+        to += 2 * count;
+    }
+    // The weighted sums stand after the plain ones.
+    (levels, from + cut.windows)
+}
+
+struct Maker<'a, 'g> {
+    steps: Steps<'g>,
+    program: Arc<wgpu::Buffer>,
+    cut: Cut,
+    bases: &'a Bases,
+    scalars: &'a Vector,
+    offset: usize,
+    form: Form,
+    scratch: &'a Scratch,
+}
+
+impl Maker<'_, '_> {
+    fn sort(&self, from: usize, count: usize) -> Result<Vec<Step>, DeviceError> {
+        let (cut, scratch) = (&self.cut, self.scratch);
+        let all = |secret: &'_ Secret| secret.buffer.clone();
+        let (digits, counts) = (all(&scratch.digits), all(&scratch.counts));
+        let (blocks, places, sorted) = (
+            all(&scratch.blocks),
+            all(&scratch.places),
+            all(&scratch.sorted),
+        );
+        let buckets = cut.all_buckets();
+        // One more than there are buckets, for the end of the last.
+        let block_count = (buckets + 1).div_ceil(SCAN);
+        let first = self.offset + from;
+        let bound = first / 8 * 8;
+        let scan = [buckets as u32, cut.segment as u32, block_count as u32];
+        Ok(vec![
+            self.steps.threads(
+                Kernel::MsmDigits,
+                Over::Scalars(self.bases.curve),
+                &[
+                    self.scalars.part(bound, first + count - bound),
+                    Part::all(&digits),
+                    Part::all(&counts),
+                ],
+                &[
+                    count as u32,
+                    (first - bound) as u32,
+                    cut.bits,
+                    cut.windows as u32,
+                    cut.buckets as u32,
+                    u32::from(self.form == Form::Montgomery),
+                ],
+                count,
+                cut.windows as f64,
+            )?,
+            self.steps.groups(
+                Kernel::MsmScanBlocks,
+                Over::Words,
+                &[Part::all(&counts), Part::all(&blocks)],
+                &scan,
+                block_count,
+                1.0,
+            )?,
+            self.steps.groups(
+                Kernel::MsmScanStarts,
+                Over::Words,
+                &[Part::all(&blocks)],
+                &scan,
+                1,
+                block_count as f64,
+            )?,
+            self.steps.groups(
+                Kernel::MsmScanPlaces,
+                Over::Words,
+                &[Part::all(&counts), Part::all(&blocks), Part::all(&places)],
+                &scan,
+                block_count,
+                1.0,
+            )?,
+            self.steps.threads(
+                Kernel::MsmScatter,
+                Over::Words,
+                &[
+                    Part::all(&digits),
+                    Part::all(&places),
+                    Part::all(&counts),
+                    Part::all(&sorted),
+                ],
+                &[count as u32, cut.windows as u32, cut.buckets as u32],
+                count,
+                cut.windows as f64,
+            )?,
+        ])
+    }
+
+    fn over(&self) -> Over {
+        Over::Points(self.bases.curve, self.bases.group)
+    }
+
+    fn accumulate(&self, from: usize, count: usize) -> Result<Vec<Step>, DeviceError> {
+        let (cut, scratch) = (&self.cut, self.scratch);
+        let buckets = cut.all_buckets();
+        let point = self.bases.curve.point_bytes(self.bases.group) as u64;
+        let segments = cut.windows * count / cut.segment + buckets.min(cut.windows * count);
+        let program = Part::all(&self.program);
+        let places = || Part::all(&scratch.places.buffer);
+        let parts = || Part::all(&scratch.parts.buffer);
+        let mut steps = vec![self.steps.threads(
+            Kernel::MsmAccumulate,
+            self.over(),
+            &[
+                program,
+                places(),
+                Part::all(&scratch.sorted.buffer),
+                Part {
+                    buffer: &self.bases.buffer,
+                    range: from as u64 * point..(from + count) as u64 * point,
+                },
+                parts(),
+            ],
+            &[buckets as u32, cut.segment as u32],
+            segments,
+            cut.segment as f64,
+        )?];
+        let mut stride = 1;
+        // A bucket has at most one point of each scalar.
+        while stride < count.div_ceil(cut.segment) {
+            steps.push(self.steps.threads(
+                Kernel::MsmCombine,
+                self.over(),
+                &[Part::all(&self.program), places(), parts()],
+                &[buckets as u32, stride as u32],
+                segments,
+                1.0,
+            )?);
+            stride *= ROUND;
+        }
+        steps.push(self.steps.threads(
+            Kernel::MsmCollect,
+            self.over(),
+            &[
+                Part::all(&self.program),
+                places(),
+                parts(),
+                Part::all(&scratch.buckets.buffer),
+            ],
+            &[buckets as u32, u32::from(from > 0)],
+            buckets,
+            if from > 0 { 2.0 } else { 1.0 },
+        )?);
+        Ok(steps)
+    }
+
+    fn reduce(&self, levels: &[Level]) -> Result<Vec<Step>, DeviceError> {
+        levels
+            .iter()
+            .enumerate()
+            .map(|(number, level)| {
+                self.steps.threads(
+                    Kernel::MsmReduce,
+                    self.over(),
+                    &[
+                        Part::all(&self.program),
+                        Part::all(&self.scratch.buckets.buffer),
+                        Part::all(&self.scratch.levels.buffer),
+                    ],
+                    &[
+                        level.count as u32,
+                        level.chunk_log2,
+                        level.size as u32,
+                        level.doublings,
+                        number as u32,
+                        level.from as u32,
+                        (level.from + self.cut.windows * level.size) as u32,
+                        level.to as u32,
+                        (level.to + level.count) as u32,
+                    ],
+                    level.count,
+                    f64::from(2 << level.chunk_log2),
+                )
+            })
+            .collect()
+    }
+}
+
+/// The sum over windows, of points (X, Y, ZZ, ZZZ) in Montgomery form.
+fn combine<F: Coordinate>(bytes: &[u8], bits: u32) -> Vec<u8> {
+    let windows: Vec<[F; 4]> = bytes
+        .chunks_exact(4 * F::BYTES)
+        .map(|point| {
+            let at = |i: usize| {
+                F::from_montgomery_le_unchecked(&point[i * F::BYTES..(i + 1) * F::BYTES])
+            };
+            [at(0), at(1), at(2), at(3)]
+        })
+        .collect();
+    let mut inverses: Vec<F> = windows.iter().map(|[_, _, _, zzz]| *zzz).collect();
+    batch_inverse(&mut inverses);
+    let mut sum = Projective::<F>::INFINITY;
+    for ([x, y, zz, _], inverse) in windows.iter().zip(&inverses).rev() {
+        for _ in 0..bits {
+            sum = sum.double();
+        }
+        if !zz.is_zero() {
+            // ZZ^3 = ZZZ^2, so 1 / ZZ is the square of ZZ / ZZZ.
+            let root = *zz * *inverse;
+            sum = sum.add_affine(&Affine {
+                x: *x * root.square(),
+                y: *y * *inverse,
+            });
+        }
+    }
+    let mut point = vec![0; 2 * F::BYTES];
+    sum.to_affine().to_bytes(&mut point);
+    point
+}

@@ -1,0 +1,36 @@
+//! Whole proofs on the WebGPU device, judged by arkworks's verifier, which shares no code with it.
+
+use caldera_kernels::CurveId;
+use caldera_prover::format::Zkey;
+use caldera_prover::groth16::{ProvingKey, Synthetic, prove, setup_synthetic, verify};
+use caldera_wgpu::{Choice, Variant, WgpuConfig, WgpuDevice};
+
+#[test]
+fn proofs_verify() {
+    for (curve, variant, domain_log2) in [
+        (CurveId::Bn254, Variant::Int64, 11),
+        (CurveId::Bn254, Variant::Portable, 9),
+        (CurveId::Bls12_381, Variant::Int64, 8),
+    ] {
+        let device = WgpuDevice::open(WgpuConfig {
+            checked: variant == Variant::Portable,
+            choice: Choice::Fixed(variant),
+            ..WgpuConfig::default()
+        })
+        .expect("a Vulkan driver; `.ci/tools vulkan` brings one, `make test-wgpu` uses it");
+        let synthetic = Synthetic {
+            curve,
+            domain_log2,
+            dense: 0.5,
+            seed: [domain_log2 as u8; 32],
+        };
+        let mut file = Vec::new();
+        let witness = setup_synthetic(&synthetic, 2, &mut file, &mut |_| {}).expect("a circuit");
+        let zkey = Zkey::parse(file.into()).expect("a good key");
+        let key = ProvingKey::load(&zkey, device).expect("a key that fits the device");
+        // Two threads, so that plans of several sums are on the device at once.
+        let (proof, inputs) =
+            prove(&key, witness, 2, &mut |_, _| {}).expect("a witness that fits its key");
+        verify(key.verification_key(), &proof, &inputs).expect("a proof that verifies");
+    }
+}
