@@ -60,6 +60,7 @@ fn main() -> ExitCode {
         Command::Top(arguments) => top::run(&arguments, json),
         Command::Profile(arguments) => profile::run(&arguments),
         Command::Policy(arguments) => policy::run(&arguments),
+        Command::Devices(arguments) => devices::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments, json),
         Command::Man(arguments) => manual::man(&arguments),
         Command::Completions(arguments) => manual::completions(&arguments),
@@ -111,6 +112,7 @@ enum Command {
     Top(top::Arguments),
     Profile(profile::Arguments),
     Policy(policy::Arguments),
+    Devices(devices::Arguments),
     Demo(demo::Arguments),
     #[command(hide = true)]
     Man(manual::ManArguments),

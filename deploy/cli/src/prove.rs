@@ -10,12 +10,11 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use caldera_kernels::cpu::CpuConfig;
 use caldera_prover::format::{Wtns, Zkey};
 use caldera_prover::groth16::{self, CheckError, Checks, ProveError, ProvingKey};
 use serde_json::json;
 
-use crate::devices::Choice;
+use crate::devices::{Choice, QUANTUM};
 use crate::files::{self, Outputs};
 use crate::progress::Bars;
 use crate::{Report, progress, table};
@@ -73,11 +72,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Report> {
     let read = watch.lap();
     check(&zkey, arguments, threads).with_context(key_name)?;
     let checked = watch.lap();
-    // Twice as many lanes as threads let them all end at about the same time.
-    let device = arguments.devices.open(CpuConfig {
-        quantum: Duration::from_millis(2),
-        lanes: 2 * threads,
-    })?;
+    let device = arguments.devices.open(QUANTUM, threads)?;
     let key = ProvingKey::load(&zkey, device).with_context(key_name)?;
     let loaded = watch.lap();
 

@@ -52,8 +52,8 @@ pub struct Config {
     pub workers: Option<usize>,
     /// Which threads stand above other programs.
     pub realtime: Realtime,
-    /// What proves beside the processor, or the processor alone.
-    pub device: Wanted,
+    /// What proves beside the processor.
+    pub devices: Vec<Wanted>,
     /// Where ICICLE is installed.
     pub icicle_folder: PathBuf,
     /// After what time without an answer a device is given up.
@@ -445,7 +445,7 @@ fn check(raw: Raw, over: &Overrides) -> Result<Config, ConfigError> {
         development,
         workers: over.workers.or(raw.workers),
         realtime: raw.realtime,
-        device: choose(devices).map_err(|NameError { expected, got }| ConfigError::Field {
+        devices: choose(devices).map_err(|NameError { expected, got }| ConfigError::Field {
             field: "devices".into(),
             expected: expected.into(),
             got,
@@ -604,7 +604,7 @@ mod tests {
         assert_eq!(config.listen.port(), 0);
         assert_eq!(config.data, Path::new("elsewhere"));
         assert_eq!(config.workers, Some(3));
-        assert_eq!(config.device.to_string(), "icicle:CUDA:1");
+        assert_eq!(config.devices[1].to_string(), "icicle:CUDA:1");
         assert!(config.development);
     }
 

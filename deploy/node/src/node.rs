@@ -24,7 +24,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use caldera_kernels::Device;
-use caldera_kernels::cpu::CpuConfig;
 use caldera_rpc::auth::{Keyring, OPERATOR};
 use caldera_scheduler::arbiter::TenantRefusal;
 use caldera_scheduler::mailbox::mailbox;
@@ -165,19 +164,13 @@ impl Node {
         let bell = Bell::new().map_err(system("a poll"))?;
         let wake = bell.wake();
         let quantum = config.policy.limits().quantum;
-        let cpu = CpuConfig {
-            quantum: Duration::from_nanos(quantum.0),
-            // Twice the number of workers lets them all end at about the same time.
-            lanes: 2 * workers,
+        let options = caldera_devices::Options {
+            icicle_folder: config.icicle_folder.clone(),
+            patience: config.device_patience,
+            calibration: Some(config.data.join("calibration")),
+            ..caldera_devices::Options::new(Duration::from_nanos(quantum.0), workers)
         };
-        let opened = caldera_devices::open(
-            &config.device,
-            &caldera_devices::Options {
-                cpu,
-                icicle_folder: config.icicle_folder.clone(),
-                patience: config.device_patience,
-            },
-        )?;
+        let opened = caldera_devices::open(&config.devices, &options)?;
         let device = device(opened);
 
         let slots = slots(&config);

@@ -185,8 +185,8 @@ fn a_device_that_is_not_there_is_said_and_ends_it() {
     let data = on_data(folder.path());
     for (devices, code, said) in [
         ("icicle:CUDA:0", 69, "no libicicle_device.so"),
-        ("gpu", 78, "devices: expected cpu or icicle:KIND:N"),
-        ("icicle:CUDA:0,icicle:CUDA:1", 78, "at most one beside cpu"),
+        ("gpu", 78, "devices: expected cpu, wgpu"),
+        ("icicle:CUDA:0,icicle:CUDA:1", 78, "at most one device of ICICLE's"),
     ] {
         let config = folder.path().join("calderad.toml");
         fs::write(&config, "icicle_folder = 'nowhere'").expect("written");

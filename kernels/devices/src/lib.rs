@@ -1,12 +1,16 @@
-//! Opens the device that was asked for, by the name that people write in a configuration.
+//! Opens the devices that were asked for, by the names that people write in a configuration.
 //!
 //! | name | what computes |
 //! |---|---|
-//! | `cpu` | the processor, on the caller's threads |
+//! | `cpu` | the processor, on the caller's threads; always there |
+//! | `wgpu`, `wgpu:NAME` | a GPU with a Vulkan driver: the best one, or the one whose name has NAME in it |
 //! | `icicle:KIND:N` | ICICLE's device N of a kind, such as `icicle:CUDA:0`; what it does not do, the processor |
 //!
-//! What was asked for and is not there is an [`OpenError`] that says why; nothing takes its place in
-//! silence.
+//! Several devices are one to the caller (`caldera_kernels::relay`): work goes to the one that has been
+//! quickest for its kind and size. What was asked for and is not there is an [`OpenError`] that says
+//! why; nothing takes its place in silence.
+
+mod measure;
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -19,13 +23,21 @@ use std::time::Duration;
 use caldera_icicle::{IcicleDevice, Setup};
 use caldera_kernels::Device;
 use caldera_kernels::cpu::{CpuConfig, CpuDevice};
+use caldera_kernels::relay::{Member, Relay};
+use caldera_wgpu::{Choice, WgpuConfig, WgpuDevice};
+
+pub use measure::{Measured, measure};
 
 /// A device by its name.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Wanted {
     /// The processor.
-    #[default]
     Cpu,
+    /// A GPU with a Vulkan driver.
+    Wgpu {
+        /// A part of its name; without one, the best there is.
+        name: Option<String>,
+    },
     /// A device of an ICICLE installation.
     Icicle {
         /// What ICICLE calls it: "CUDA".
@@ -35,7 +47,7 @@ pub enum Wanted {
     },
 }
 
-/// A name that no device has.
+/// A name that no device has, or a choice that cannot be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("devices: expected {expected}, got {got:?}")]
 pub struct NameError {
@@ -45,36 +57,19 @@ pub struct NameError {
     pub got: String,
 }
 
-/// The one of several names that stands beside the processor, which is always there.
-///
-/// # Errors
-/// For a name that is none, and for two devices.
-pub fn choose(names: &[String]) -> Result<Wanted, NameError> {
-    let mut device = Wanted::Cpu;
-    for name in names {
-        match (&device, name.parse()?) {
-            (_, Wanted::Cpu) => {}
-            (Wanted::Cpu, wanted) => device = wanted,
-            _ => {
-                return Err(NameError {
-                    expected: "at most one beside cpu",
-                    got: names.join(","),
-                });
-            }
-        }
-    }
-    Ok(device)
-}
-
 /// What devices need to be opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// How work on the processor is cut; of it, the length of a quantum holds for all devices.
     pub cpu: CpuConfig,
+    /// How many threads run the processor's lanes at once.
+    pub workers: usize,
     /// Where ICICLE is installed.
     pub icicle_folder: PathBuf,
     /// After what time without an answer a device is given up.
     pub patience: Duration,
+    /// Where what was measured of GPUs is kept; without, they are measured each time.
+    pub calibration: Option<PathBuf>,
 }
 
 /// Why a device cannot be had.
@@ -96,6 +91,22 @@ pub enum OpenError {
         /// Why not.
         source: caldera_icicle::StartError,
     },
+    /// GPUs by Vulkan.
+    #[error("device {device}: {source}")]
+    Wgpu {
+        /// Which one.
+        device: Wanted,
+        /// Why not.
+        source: caldera_wgpu::Open,
+    },
+}
+
+/// A device of this machine, or one that could be.
+pub struct Candidate {
+    /// Its name in a configuration.
+    pub wanted: Wanted,
+    /// The device, or why it cannot be had.
+    pub device: Result<Arc<dyn Device>, OpenError>,
 }
 
 /// Where ICICLE's own documentation has it installed.
@@ -104,47 +115,144 @@ pub const ICICLE_FOLDER: &str = "/opt/icicle";
 pub const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Options {
-    /// With ICICLE and patience as they are where nobody says otherwise.
-    pub fn new(cpu: CpuConfig) -> Options {
+    /// For so many workers, with all else as it is where nobody says otherwise.
+    pub fn new(quantum: Duration, workers: usize) -> Options {
         Options {
-            cpu,
+            cpu: CpuConfig {
+                quantum,
+                // Twice the number of workers lets them all end at about the same time.
+                lanes: 2 * workers,
+            },
+            workers,
             icicle_folder: ICICLE_FOLDER.into(),
             patience: PATIENCE,
+            calibration: None,
         }
     }
 }
 
-/// Opens a device. Devices that live in a process of their own start this program again, which must
-/// call [`child`] first of all; the calling thread must live as long as the device.
+/// Reads names; the processor is always there and need not be among them.
 ///
 /// # Errors
-/// If it is not there or fails its self-test.
-pub fn open(wanted: &Wanted, options: &Options) -> Result<Arc<dyn Device>, OpenError> {
-    let cpu = CpuDevice::new(options.cpu);
-    match wanted {
-        Wanted::Cpu => Ok(cpu),
-        Wanted::Icicle { kind, index } => {
-            let program = std::env::current_exe().map_err(|source| OpenError::Program {
-                device: wanted.clone(),
-                source,
-            })?;
-            let mut command = Command::new(program);
-            command.arg(CHILD);
-            let setup = Setup {
-                command,
-                folder: options.icicle_folder.clone(),
-                kind: kind.clone(),
-                index: *index,
-                patience: options.patience,
-            };
-            match IcicleDevice::start(cpu, setup) {
-                Ok(device) => Ok(device),
-                Err(source) => Err(OpenError::Icicle {
-                    device: wanted.clone(),
-                    source,
-                }),
-            }
+/// For a name that is none, one that comes twice, and two of ICICLE's.
+pub fn choose(names: &[String]) -> Result<Vec<Wanted>, NameError> {
+    let refuse = |expected| NameError {
+        expected,
+        got: names.join(","),
+    };
+    let mut chosen = Vec::new();
+    for name in names {
+        let wanted: Wanted = name.parse()?;
+        let is_icicle = |it: &Wanted| matches!(it, Wanted::Icicle { .. });
+        if chosen.contains(&wanted) {
+            return Err(refuse("each device once"));
         }
+        if is_icicle(&wanted) && chosen.iter().any(is_icicle) {
+            return Err(refuse("at most one device of ICICLE's"));
+        }
+        chosen.push(wanted);
+    }
+    Ok(chosen)
+}
+
+/// Opens devices, and the processor with them, as one. Devices that live in a process of their own
+/// start this program again, which must call [`child`] first of all; the calling thread must live as
+/// long as the device.
+///
+/// # Errors
+/// If one is not there or fails its self-test.
+pub fn open(wanted: &[Wanted], options: &Options) -> Result<Arc<dyn Device>, OpenError> {
+    let mut host: Arc<dyn Device> = CpuDevice::new(options.cpu);
+    let mut others = Vec::new();
+    for device in wanted {
+        match device {
+            Wanted::Cpu => {}
+            Wanted::Icicle { kind, index } => {
+                host = icicle(host, device, kind, *index, options)?;
+            }
+            Wanted::Wgpu { name } => others.push(wgpu(device, name.clone(), options)?),
+        }
+    }
+    if others.is_empty() {
+        return Ok(host);
+    }
+    let mut members = vec![Member {
+        device: host,
+        width: options.workers,
+    }];
+    members.extend(others.into_iter().map(|device| Member { device, width: 1 }));
+    Ok(Relay::new(members))
+}
+
+/// The devices that this machine has or could have, each by itself.
+pub fn survey(options: &Options) -> Vec<Candidate> {
+    let all = [
+        Wanted::Cpu,
+        Wanted::Wgpu { name: None },
+        Wanted::Icicle {
+            kind: "CUDA".into(),
+            index: 0,
+        },
+    ];
+    let each = |wanted: Wanted| {
+        let device = match &wanted {
+            Wanted::Wgpu { name } => wgpu(&wanted, name.clone(), options),
+            wanted => open(std::slice::from_ref(wanted), options),
+        };
+        Candidate { wanted, device }
+    };
+    all.into_iter().map(each).collect()
+}
+
+fn icicle(
+    host: Arc<dyn Device>,
+    wanted: &Wanted,
+    kind: &str,
+    index: u32,
+    options: &Options,
+) -> Result<Arc<dyn Device>, OpenError> {
+    let program = std::env::current_exe().map_err(|source| OpenError::Program {
+        device: wanted.clone(),
+        source,
+    })?;
+    let mut command = Command::new(program);
+    command.arg(CHILD);
+    let setup = Setup {
+        command,
+        folder: options.icicle_folder.clone(),
+        kind: kind.to_owned(),
+        index,
+        patience: options.patience,
+    };
+    match IcicleDevice::start(host, setup) {
+        Ok(device) => Ok(device),
+        Err(source) => Err(OpenError::Icicle {
+            device: wanted.clone(),
+            source,
+        }),
+    }
+}
+
+fn wgpu(
+    wanted: &Wanted,
+    name: Option<String>,
+    options: &Options,
+) -> Result<Arc<dyn Device>, OpenError> {
+    let config = WgpuConfig {
+        adapter: name,
+        quantum: options.cpu.quantum,
+        choice: Choice::Measured {
+            folder: options.calibration.clone(),
+        },
+        // Not `options.patience`: some drivers compile a shader when it first runs.
+        ..WgpuConfig::default()
+    };
+    match WgpuDevice::open(config) {
+        Ok(device) => Ok(device),
+        Err(source) => Err(OpenError::Wgpu {
+            device: wanted.clone(),
+            source,
+        }),
     }
 }
 
@@ -162,11 +270,22 @@ impl FromStr for Wanted {
 
     fn from_str(name: &str) -> Result<Wanted, NameError> {
         let wrong = || NameError {
-            expected: "cpu or icicle:KIND:N (such as icicle:CUDA:0)",
+            expected: "cpu, wgpu, wgpu:NAME or icicle:KIND:N (such as icicle:CUDA:0)",
             got: name.to_owned(),
         };
         if name == "cpu" {
             return Ok(Wanted::Cpu);
+        }
+        if name == "wgpu" {
+            return Ok(Wanted::Wgpu { name: None });
+        }
+        if let Some(part) = name.strip_prefix("wgpu:") {
+            return match part.trim() {
+                "" => Err(wrong()),
+                part => Ok(Wanted::Wgpu {
+                    name: Some(part.to_owned()),
+                }),
+            };
         }
         let (kind, index) = name
             .strip_prefix("icicle:")
@@ -192,6 +311,8 @@ impl fmt::Display for Wanted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Wanted::Cpu => f.write_str("cpu"),
+            Wanted::Wgpu { name: None } => f.write_str("wgpu"),
+            Wanted::Wgpu { name: Some(name) } => write!(f, "wgpu:{name}"),
             Wanted::Icicle { kind, index } => write!(f, "icicle:{kind}:{index}"),
         }
     }
@@ -206,7 +327,13 @@ mod tests {
 
     #[test]
     fn names_are_read_as_they_are_written() {
-        for name in ["cpu", "icicle:CUDA:0", "icicle:CUDA-PQC:12"] {
+        for name in [
+            "cpu",
+            "wgpu",
+            "wgpu:RTX 4090",
+            "icicle:CUDA:0",
+            "icicle:CUDA-PQC:12",
+        ] {
             let wanted: Wanted = name.parse().unwrap();
             assert_eq!(wanted.to_string(), name);
         }
@@ -214,6 +341,7 @@ mod tests {
             "",
             "CPU",
             "gpu",
+            "wgpu:",
             "icicle",
             "icicle:CUDA",
             "icicle::0",
@@ -228,14 +356,15 @@ mod tests {
     }
 
     #[test]
-    fn one_device_stands_beside_the_processor() {
+    fn several_devices_are_chosen_each_once() {
         let choose = |names: &str| {
             let names: Vec<String> = names.split(',').map(str::to_owned).collect();
-            choose(&names).map(|wanted| wanted.to_string())
+            choose(&names).map(|wanted| wanted.len())
         };
-        assert_eq!(choose("cpu"), Ok("cpu".into()));
-        assert_eq!(choose("cpu,icicle:CUDA:1"), Ok("icicle:CUDA:1".into()));
+        assert_eq!(choose("cpu"), Ok(1));
+        assert_eq!(choose("wgpu,icicle:CUDA:1"), Ok(2));
         assert!(choose("icicle:CUDA:0,icicle:CUDA:1").is_err());
+        assert!(choose("wgpu,wgpu").is_err());
         assert!(choose("cpu,").is_err());
     }
 
@@ -244,18 +373,17 @@ mod tests {
         let folder = std::env::temp_dir().join("caldera-devices-no-icicle");
         let options = Options {
             icicle_folder: folder.clone(),
-            ..Options::new(CpuConfig {
-                quantum: Duration::from_millis(2),
-                lanes: 1,
-            })
+            ..Options::new(Duration::from_millis(2), 1)
         };
-        let wanted = "icicle:CUDA:3".parse().unwrap();
+        let wanted = ["icicle:CUDA:3".parse().unwrap()];
         let error = open(&wanted, &options).err().unwrap().to_string();
         let expected = format!(
             "device icicle:CUDA:3: ICICLE: no libicicle_device.so in {} or its lib",
             folder.display()
         );
         assert_eq!(error, expected);
-        assert_eq!(open(&Wanted::Cpu, &options).unwrap().info().kind, "cpu");
+        for names in [&[][..], &[Wanted::Cpu]] {
+            assert_eq!(open(names, &options).unwrap().info().kind, "cpu");
+        }
     }
 }

@@ -1,0 +1,261 @@
+//! What a device takes for each kind of work: for people who choose one, and who tune one.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use caldera_kernels::curve::{Affine, Bls12_381, Bn254, Coordinate, Curve, Projective};
+use caldera_kernels::field::PrimeField;
+use caldera_kernels::{
+    BasesId, CurveId, Device, DeviceError, Form, Group, MatrixId, Progress, Transform, VectorId,
+    Work,
+};
+
+/// What one kind of work of one size took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Measured {
+    /// "product", "multiply", "ntt", "msm-g1" or "msm-g2".
+    pub kind: &'static str,
+    /// How many quanta it was.
+    pub quanta: usize,
+    /// The longest of them.
+    pub longest: Duration,
+    /// The median of several runs, on one thread. Copies to and from the device are not in it.
+    pub median: Duration,
+}
+
+/// Measures each kind of work over 2^log2 elements, `rounds` times after one that is not counted.
+/// `tell` is called before each kind.
+///
+/// # Errors
+/// Those of the device.
+pub fn measure(
+    device: &dyn Device,
+    curve: CurveId,
+    log2: u32,
+    rounds: usize,
+    tell: &mut dyn FnMut(&'static str),
+) -> Result<Vec<Measured>, DeviceError> {
+    match curve {
+        CurveId::Bn254 => measure_on::<Bn254>(device, log2, rounds, tell),
+        CurveId::Bls12_381 => measure_on::<Bls12_381>(device, log2, rounds, tell),
+    }
+}
+
+fn measure_on<C: Curve>(
+    device: &dyn Device,
+    log2: u32,
+    rounds: usize,
+    tell: &mut dyn FnMut(&'static str),
+) -> Result<Vec<Measured>, DeviceError> {
+    let n = 1usize << log2;
+    let scalars = scalars::<C::Fr>(n);
+    let mut held = Held::new(device);
+    let mut vectors = [VectorId(0); 3];
+    for vector in &mut vectors {
+        *vector = held.vector(C::ID, n)?;
+        device.vector_write(*vector, 0, &scalars)?;
+    }
+    let [a, b, witness] = vectors;
+    let transform = Transform::Shift;
+    // Three entries a row, as in a circuit of additions and products.
+    let entries = (0..3 * n as u32).flat_map(|i| {
+        let column = i.wrapping_mul(0x9e37_79b1) % n as u32;
+        let numbers = [i % 2, i / 3, column].map(u32::to_le_bytes);
+        let coefficient = &scalars[32 * column as usize..][..32];
+        [&numbers.concat()[..], coefficient].concat()
+    });
+    let entries = Bytes::from_iter(entries);
+    let matrix = held.matrix(C::ID, n, entries)?;
+    let mut kinds = vec![
+        (
+            "product",
+            Work::Product {
+                matrix,
+                witness,
+                a,
+                b,
+            },
+        ),
+        ("multiply", Work::Multiply { a, b, out: a }),
+        (
+            "ntt",
+            Work::Ntt {
+                vector: b,
+                transform,
+            },
+        ),
+    ];
+    for (kind, group, points) in [
+        ("msm-g1", Group::G1, points::<C::Fq>(n)),
+        ("msm-g2", Group::G2, points::<C::Fq2>(n)),
+    ] {
+        let bases = held.bases(C::ID, group, points)?;
+        let work = Work::Msm {
+            bases,
+            scalars: witness,
+            offset: 0,
+            form: Form::Canonical,
+        };
+        kinds.push((kind, work));
+    }
+    let mut all = Vec::new();
+    for (kind, work) in &kinds {
+        tell(kind);
+        let mut times = Vec::new();
+        let (mut quanta, mut longest) = (0, Duration::ZERO);
+        for round in 0..=rounds {
+            let plan = device.plan(work)?;
+            let begin = Instant::now();
+            let mut slowest = Duration::ZERO;
+            quanta = 0;
+            for stage in 0..plan.stages() {
+                for lane in 0..plan.open(stage)? {
+                    loop {
+                        let begin = Instant::now();
+                        let progress = plan.run(stage, lane)?;
+                        slowest = slowest.max(begin.elapsed());
+                        quanta += 1;
+                        if progress == Progress::Done {
+                            break;
+                        }
+                    }
+                }
+            }
+            // The first one may compile shaders and fill caches.
+            if round > 0 {
+                times.push(begin.elapsed());
+                longest = longest.max(slowest);
+            }
+        }
+        times.sort();
+        all.push(Measured {
+            kind,
+            quanta,
+            longest,
+            median: times.get(times.len() / 2).copied().unwrap_or_default(),
+        });
+    }
+    Ok(all)
+}
+
+/// What was made for measuring, freed at its end.
+struct Held<'a> {
+    device: &'a dyn Device,
+    vectors: Vec<VectorId>,
+    bases: Vec<BasesId>,
+    matrices: Vec<MatrixId>,
+}
+
+impl<'a> Held<'a> {
+    fn new(device: &'a dyn Device) -> Held<'a> {
+        Held {
+            device,
+            vectors: Vec::new(),
+            bases: Vec::new(),
+            matrices: Vec::new(),
+        }
+    }
+
+    fn vector(&mut self, curve: CurveId, len: usize) -> Result<VectorId, DeviceError> {
+        let id = self.device.vector(curve, len)?;
+        self.vectors.push(id);
+        Ok(id)
+    }
+
+    fn bases(
+        &mut self,
+        curve: CurveId,
+        group: Group,
+        points: Bytes,
+    ) -> Result<BasesId, DeviceError> {
+        let id = self.device.bases(curve, group, points)?;
+        self.bases.push(id);
+        Ok(id)
+    }
+
+    fn matrix(
+        &mut self,
+        curve: CurveId,
+        n: usize,
+        entries: Bytes,
+    ) -> Result<MatrixId, DeviceError> {
+        let id = self.device.matrix(curve, n, n, entries)?;
+        self.matrices.push(id);
+        Ok(id)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        for id in &self.vectors {
+            self.device.vector_free(*id);
+        }
+        for id in &self.bases {
+            self.device.bases_free(*id);
+        }
+        for id in &self.matrices {
+            self.device.matrix_free(*id);
+        }
+    }
+}
+
+/// Powers of an element: as dense as scalars can be, and the same each time.
+fn scalars<F: PrimeField>(count: usize) -> Vec<u8> {
+    let generator = F::from(0x9e37_79b9_7f4a_7c15) * F::from(0xbf58_476d_1ce4_e5b9);
+    let mut power = generator;
+    let mut bytes = vec![0; 32 * count];
+    for scalar in bytes.chunks_mut(32) {
+        power.to_canonical_le(scalar);
+        power *= generator * power;
+    }
+    bytes
+}
+
+/// Points in no order that the sums' buckets would feel: sums of multiples that double.
+fn points<F: Coordinate>(count: usize) -> Bytes {
+    let mut step = F::GENERATOR.mul_canonical(&[0x9e37_79b9]).to_affine();
+    let mut sum = Projective::<F>::INFINITY;
+    let mut sums = Vec::with_capacity(count);
+    for i in 0..count {
+        sum = sum.double().add_affine(&step);
+        sums.push(sum);
+        if i % 1024 == 1023 {
+            step = sum.to_affine();
+        }
+    }
+    let mut bytes = vec![0; count * Affine::<F>::BYTES];
+    let affine = Projective::batch_to_affine(&sums);
+    for (point, bytes) in affine.iter().zip(bytes.chunks_mut(Affine::<F>::BYTES)) {
+        point.to_bytes(bytes);
+    }
+    bytes.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use caldera_kernels::cpu::{CpuConfig, CpuDevice};
+
+    #[test]
+    fn each_kind_is_measured_once_and_nothing_is_left() {
+        let device = CpuDevice::new(CpuConfig {
+            quantum: Duration::from_micros(100),
+            lanes: 2,
+        });
+        let mut told = Vec::new();
+        let measured = measure(&*device, CurveId::Bls12_381, 8, 2, &mut |kind| {
+            told.push(kind);
+        });
+        let measured = measured.unwrap();
+        let kinds: Vec<&str> = measured.iter().map(|it| it.kind).collect();
+        assert_eq!(kinds, ["product", "multiply", "ntt", "msm-g1", "msm-g2"]);
+        assert_eq!(kinds, told);
+        for it in &measured {
+            assert!(it.quanta > 0, "{it:?}");
+            assert!(it.median > Duration::ZERO, "{it:?}");
+        }
+        // The first vector's id is 1: freed.
+        let refused = device.vector_read(VectorId(1), 0, &mut []);
+        assert!(matches!(refused, Err(DeviceError::Unknown { .. })));
+    }
+}
