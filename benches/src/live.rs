@@ -306,6 +306,7 @@ const CONFIG: &str = "
 listen = '127.0.0.1:0'
 data = 'data'
 development = true
+keep_witnesses = true
 policy_file = 'policy.toml'
 [limits]
 table_bytes = 0

@@ -27,6 +27,7 @@ use caldera_rpc::methods::Digest;
 use caldera_scheduler::Nanos;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
+use zeroize::Zeroizing;
 
 use crate::clock::Clock;
 use crate::config::Limits;
@@ -199,8 +200,8 @@ impl Shell {
         let next = deadlines.chain(stop_by).min();
         let left = next.map_or(TICK, |at| at.saturating_sub(self.clock.elapsed()));
         // A poll counts in milliseconds and rounds up, so it does not return before its time.
-        let quiet = self.service.quiet_in().unwrap_or(TICK);
-        left.min(TICK).min(quiet)
+        let due = self.service.due_in().unwrap_or(TICK);
+        left.min(TICK).min(due)
     }
 
     fn accept(&mut self) {
@@ -404,6 +405,8 @@ impl Shell {
             Request::Call { caller, body } => {
                 let request = self.request(token);
                 peer.request = Request::Awaited(request);
+                // It may hold a witness.
+                let body = Zeroizing::new(body);
                 self.service.call(request, caller, &body, received);
             }
             Request::Upload(upload) => {
