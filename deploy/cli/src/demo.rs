@@ -194,7 +194,11 @@ impl Proven {
         info: &CircuitInfo,
         verification_key: &VerificationKey,
     ) -> anyhow::Result<Self> {
-        let query = JobWait { job, wait_ms: None };
+        // Its cores may be free a moment before its end is written down.
+        let query = JobWait {
+            job,
+            wait_ms: Some(10_000),
+        };
         let status: JobStatus = client.call(Method::Status, &query)?;
         let result: JobResult = client.call(Method::Result, &query)?;
         let (proof, public) = service::parse_result(&result, info.curve)?;

@@ -1,8 +1,8 @@
 //! Commands that ask a running `calderad`: `submit`, `status`, `pool`, `pool demand`, `pool histograms`,
 //! `pool storage`.
 //!
-//! `submit` sends no byte twice: a key goes up only if its circuit is not registered, a witness
-//! only if the service says that it does not have it. The results are written here exactly as
+//! `submit` sends no byte twice: a key goes up only if its circuit is not registered, a long witness
+//! only if the service says that it does not have it, and a short one comes with the submission. The results are written here exactly as
 //! the local `prove` writes them.
 
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use caldera_rpc::methods::{
     CheckLevel, CircuitInfo, CircuitName, CircuitState, CurveName, DeclareDemand, Demand, Digest,
     HistogramsQuery, IdempotencyKey, JobName, JobResult, JobState, JobStatus, JobWait,
     ListCircuits, Method, PoolQuery, PoolStatus, RegisterCircuit, SpanHistogram, StorageQuery,
-    StorageStatus, Submit,
+    StorageStatus, Submit, WitnessData,
 };
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -156,11 +156,14 @@ pub(crate) fn submit(arguments: &SubmitArguments) -> anyhow::Result<Report> {
         arguments.name.clone(),
         arguments.key_source.clone(),
     )?;
-    let witness = digest(&arguments.witness)?;
+    // A short one goes with the submission, a long one is uploaded if the service asks for it.
+    let bytes = files::read(&arguments.witness)?;
+    let witness = Digest(Sha256::digest(&bytes).into());
+    let short = bytes.len() <= WitnessData::BYTES_MAX;
     let submission = Submit {
         circuit: info.circuit,
         witness,
-        witness_data: None,
+        witness_data: short.then(|| bytes.to_vec()).and_then(WitnessData::new),
         deadline_ms: arguments.deadline_ms,
         idempotency_key: arguments.idempotency_key.clone(),
     };

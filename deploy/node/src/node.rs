@@ -515,6 +515,11 @@ fn make_data_folder(config: &Config) -> Result<(), StartError> {
         .recursive(true)
         .mode(0o700)
         .create(&config.data)
+        // A box that acknowledges jobs must find its folder after a power cut.
+        .and_then(|()| {
+            let parent = config.data.canonicalize()?;
+            std::fs::File::open(parent.parent().unwrap_or(&parent))?.sync_all()
+        })
         .map_err(|source| StartError::Data {
             path: config.data.clone(),
             source,
