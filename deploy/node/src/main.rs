@@ -48,6 +48,8 @@ fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(false)
+        // A log that cannot be written, on a full disk for one, must not end the process.
+        .log_internal_errors(false)
         .init();
 
     if let Err(errno) = withhold_memory() {

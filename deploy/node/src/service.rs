@@ -17,6 +17,7 @@
 //! [`pump`]: Service::pump
 
 mod circuits;
+mod events;
 mod jobs;
 mod pool;
 mod profiles;
@@ -62,6 +63,7 @@ use crate::tables;
 use crate::telemetry::{Gauges, Measurement, Telemetry};
 
 use circuits::Circuit;
+use events::{LOOK_EVERY, Watcher};
 use jobs::{Asked, Entry};
 use storage::Release;
 
@@ -223,6 +225,15 @@ pub enum Outgoing {
         /// The answer.
         answer: Answer,
     },
+    /// Send a piece of a stream.
+    Event {
+        /// Which request asked for it.
+        exchange: u64,
+        /// The piece.
+        text: String,
+        /// Whether it is the last.
+        last: bool,
+    },
     /// So many more bytes of an upload may be read.
     Written {
         /// Which upload; it has the number of its request.
@@ -323,6 +334,8 @@ pub struct Service {
     waiting: HashMap<u64, Waiting>,
     /// Until when calls wait for the end of a job.
     due: BTreeSet<(Nanos, u64)>,
+    /// Who reads of a job as it goes, by the request.
+    watchers: HashMap<u64, Watcher>,
     next_ticket: u64,
     outgoing: Vec<Outgoing>,
     telemetry: Telemetry,
@@ -448,6 +461,7 @@ impl Service {
             exchanges: HashMap::new(),
             waiting: HashMap::new(),
             due: BTreeSet::new(),
+            watchers: HashMap::new(),
             next_ticket: 0,
             outgoing: Vec::new(),
             telemetry,
@@ -653,6 +667,7 @@ impl Service {
         self.take_measurements();
         self.watch_storage();
         self.watch_jobs();
+        self.show_events();
     }
 
     /// What the shell is to do since it last asked.
@@ -669,6 +684,7 @@ impl Service {
     pub fn stop(&mut self) {
         self.stopping = true;
         self.expire(Nanos::MAX);
+        self.end_events();
     }
 
     /// How long until something is due though nothing happens.
@@ -676,7 +692,8 @@ impl Service {
         let now = self.parts.clock.now();
         let first = self.due.first();
         let due = first.map(|(at, _)| Duration::from_nanos(at.since(now).0));
-        due.into_iter().chain(self.quiet_in()).min()
+        let look = (!self.watchers.is_empty()).then_some(LOOK_EVERY);
+        due.into_iter().chain(self.quiet_in()).chain(look).min()
     }
 
     fn begin(
@@ -922,8 +939,17 @@ impl Service {
 
     /// The client of a request has gone: what is still to come for it is thrown away.
     pub fn forget(&mut self, exchange: u64) {
+        self.watchers.remove(&exchange);
         if self.exchanges.remove(&exchange).is_some() {
             self.forget_waits(exchange);
+        }
+    }
+
+    /// The client of a request will send nothing more, and may be gone: it is not kept waiting for the end of a
+    /// job.
+    pub fn hurry(&mut self, exchange: u64) {
+        for (ticket, ..) in self.waits_of(exchange) {
+            self.end_wait(ticket);
         }
     }
 

@@ -490,37 +490,45 @@ impl Service {
         while let Some(&(until, ticket)) = self.due.first()
             && until <= now
         {
-            if let Some(Waiting {
-                question: Question::Job { job, .. },
-                ..
-            }) = self.waiting.get(&ticket)
-                && let Some(entry) = self.jobs.get_mut(job)
-            {
-                entry.watching.retain(|it| *it != ticket);
-            }
             self.due.remove(&(until, ticket));
-            self.tell(ticket);
+            self.end_wait(ticket);
         }
+    }
+
+    /// Answers a call before its job has ended.
+    pub(super) fn end_wait(&mut self, ticket: u64) {
+        if let Some(Waiting {
+            question: Question::Job { job, .. },
+            ..
+        }) = self.waiting.get(&ticket)
+            && let Some(entry) = self.jobs.get_mut(job)
+        {
+            entry.watching.retain(|it| *it != ticket);
+        }
+        self.tell(ticket);
+    }
+
+    /// The calls of a request that wait for the end of a job, or for their time.
+    pub(super) fn waits_of(&self, exchange: u64) -> Vec<(u64, JobId, Nanos)> {
+        let all = self.waiting.iter().filter_map(|(ticket, waiting)| {
+            let place = waiting.place.as_ref()?;
+            match waiting.question {
+                Question::Job {
+                    job,
+                    until: Some(until),
+                    ..
+                } if place.exchange == exchange => Some((*ticket, job, until)),
+                _ => None,
+            }
+        });
+        all.collect()
     }
 
     /// Forgets the calls of a client that has gone.
     pub(super) fn forget_waits(&mut self, exchange: u64) {
-        let of_it = |waiting: &Waiting| {
-            let place = waiting.place.as_ref();
-            place.is_some_and(|place| place.exchange == exchange)
-        };
-        let gone = self
-            .waiting
-            .iter()
-            .filter_map(|(ticket, waiting)| match waiting.question {
-                Question::Job { job, until, .. } if of_it(waiting) => Some((*ticket, job, until)),
-                _ => None,
-            });
-        for (ticket, job, until) in gone.collect::<Vec<_>>() {
+        for (ticket, job, until) in self.waits_of(exchange) {
             self.waiting.remove(&ticket);
-            if let Some(until) = until {
-                self.due.remove(&(until, ticket));
-            }
+            self.due.remove(&(until, ticket));
             if let Some(entry) = self.jobs.get_mut(&job) {
                 entry.watching.retain(|it| *it != ticket);
             }
@@ -722,7 +730,7 @@ impl Service {
         Ok(Flow::Wait(ticket, Question::Job { job, asked, until }))
     }
 
-    fn show(&self, id: JobId, asked: Asked) -> Result<Value, RpcError> {
+    pub(super) fn show(&self, id: JobId, asked: Asked) -> Result<Value, RpcError> {
         let job = JobName(id.0);
         let entry = self.jobs.get(&id).ok_or(RpcError::JobUnknown { job })?;
         if asked == Asked::Status {
@@ -980,7 +988,7 @@ impl Entry {
     }
 
     /// Whether it has ended and that is written down.
-    fn is_told(&self) -> bool {
+    pub(super) fn is_told(&self) -> bool {
         self.has_ended() && self.ending.is_none()
     }
 

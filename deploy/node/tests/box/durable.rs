@@ -1,11 +1,15 @@
 //! Jobs through restarts: what is acknowledged goes on, ends once, and leaves nothing of its witness.
 
-use std::io::Read;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use caldera_kernels::Around;
 use serde_json::{Value, json};
 
 use crate::world::{Client, World, digest, larger, material, until};
@@ -192,30 +196,7 @@ fn a_call_that_waits_is_answered_when_the_job_ends_or_its_time_is_over() {
         );
     });
     assert!(began.elapsed() < Duration::from_secs(60));
-    // A client that goes away while it waits holds nothing up.
-    let gone = chat.submit(&circuit, &witness);
-    drop(hang_up(&chat, &gone));
-    chat.proved(&gone);
     world.stop();
-}
-
-/// Sends a call that waits, and does not wait for its answer.
-fn hang_up(client: &Client, job: &str) -> std::net::TcpStream {
-    use std::io::Write;
-    let address = client.url.strip_prefix("http://").expect("an address");
-    let mut stream = std::net::TcpStream::connect(address).expect("it listens");
-    let body = json!({
-        "jsonrpc": "2.0", "id": 1, "method": "prover_resultV1",
-        "params": { "job": job, "waitMs": 60_000 },
-    })
-    .to_string();
-    let head = format!(
-        "POST / HTTP/1.1\r\nHost: box\r\nAuthorization: {}\r\nContent-Length: {}\r\n\r\n{body}",
-        client.token(),
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).expect("sent");
-    stream
 }
 
 /// Results are kept for so long, counted from their end and through restarts.
@@ -271,5 +252,152 @@ fn a_box_that_cannot_write_says_so_keeps_what_it_has_and_recovers() {
     until(|| (bank.get("/readyz").0 == 200).then_some(()));
     let small = submit(&material().witness);
     bank.proved(&job_of(&small["result"]));
+    world.stop();
+}
+
+/// A box whose workers stop in the middle of a proof while they are told to.
+fn held_box(hold: &Arc<AtomicBool>) -> World {
+    let of_device = Arc::clone(hold);
+    let wait = move |_: &'static str, quantum: &mut dyn FnMut() -> _| {
+        while of_device.load(SeqCst) {
+            std::thread::yield_now();
+        }
+        quantum()
+    };
+    World::start_on(
+        tempfile::tempdir().expect("a folder"),
+        "development = true\nlimits = { wait_ms = 3600000 }\n",
+        |inner| Around::new(inner, Arc::new(wait)),
+    )
+    .expect("the box starts")
+}
+
+/// Lets the workers go, also when a test fails: the box waits for them.
+struct LetGo<'a>(&'a AtomicBool);
+
+impl Drop for LetGo<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, SeqCst);
+    }
+}
+
+fn connect(client: &Client) -> TcpStream {
+    let address = client.url.strip_prefix("http://").expect("an address");
+    let stream = TcpStream::connect(address).expect("it listens");
+    // So that a test that would hang ends.
+    let patience = Some(Duration::from_secs(60));
+    stream.set_read_timeout(patience).expect("set");
+    stream
+}
+
+/// While the job is held nothing but what the client does can end the wait.
+#[test]
+fn who_hangs_up_waits_no_longer_and_who_cancels_ends_all_waits() {
+    let hold = Arc::new(AtomicBool::new(false));
+    let world = held_box(&hold);
+    let chat = world.client("chat");
+    let circuit = chat.register(&material().zkey);
+    let witness = chat.store(&material().witness);
+    let letting_go = LetGo(&hold);
+    hold.store(true, SeqCst);
+    let job = chat.submit(&circuit, &witness);
+
+    let body = json!({
+        "jsonrpc": "2.0", "id": 1, "method": "prover_resultV1",
+        "params": { "job": job, "waitMs": 3_600_000 },
+    })
+    .to_string();
+    let head = format!(
+        "POST / HTTP/1.1\r\nHost: box\r\nAuthorization: {}\r\nContent-Length: {}\r\n\r\n{body}",
+        chat.token(),
+        body.len()
+    );
+    let mut half = connect(&chat);
+    half.write_all(head.as_bytes()).expect("sent");
+    half.shutdown(Shutdown::Write).expect("ended");
+    let mut answer = String::new();
+    half.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.contains("jobNotFinished"), "{answer}");
+
+    let mut waits = connect(&chat);
+    waits.write_all(head.as_bytes()).expect("sent");
+    let cancelled = chat.call("prover_cancelV1", json!({ "job": job }));
+    assert_eq!(cancelled["state"], "cancelled", "{cancelled}");
+    let mut answer = [0; 1024];
+    let count = waits.read(&mut answer).expect("an answer");
+    let answer = String::from_utf8_lossy(&answer[..count]);
+    assert!(answer.contains("jobCancelled"), "{answer}");
+    drop(letting_go);
+    world.stop();
+}
+
+/// The events of a stream: their names and what they say.
+fn events(text: &str) -> Vec<(String, Value)> {
+    let (_, body) = text.split_once("\r\n\r\n").expect("a head");
+    let event = |text: &str| {
+        let (name, data) = text.split_once('\n')?;
+        let name = name.strip_prefix("event: ")?.to_owned();
+        let data = data.strip_prefix("data: ").expect("data");
+        Some((name, serde_json::from_str(data).expect("JSON")))
+    };
+    body.split("\n\n").filter_map(event).collect()
+}
+
+#[test]
+fn a_stream_tells_of_a_job_until_its_result() {
+    let hold = Arc::new(AtomicBool::new(false));
+    let world = held_box(&hold);
+    let (chat, bank) = (world.client("chat"), world.client("bank"));
+    let circuit = chat.register(&material().zkey);
+    let witness = chat.store(&material().witness);
+    let letting_go = LetGo(&hold);
+    hold.store(true, SeqCst);
+    let jobs = [(); 2].map(|()| chat.submit(&circuit, &witness));
+    let get = |client: &Client, job: &str| {
+        let mut stream = connect(client);
+        let head = format!(
+            "GET /v1/jobs/{job}/events HTTP/1.1\r\nHost: box\r\nAuthorization: {}\r\n\r\n",
+            client.token()
+        );
+        stream.write_all(head.as_bytes()).expect("sent");
+        stream
+    };
+    let rest = |mut stream: TcpStream, mut text: String| {
+        stream.read_to_string(&mut text).expect("the rest");
+        text
+    };
+    // The first events come while nothing moves.
+    let streams = [0, 1].map(|at| {
+        let mut stream = get(&chat, &jobs[at]);
+        let mut text = String::new();
+        while !text.contains("\n\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).expect("a byte");
+            text.push(char::from(byte[0]));
+        }
+        (stream, text)
+    });
+    chat.call("prover_cancelV1", json!({ "job": jobs[1] }));
+    drop(letting_go);
+    let [first, second] = streams.map(|(stream, text)| events(&rest(stream, text)));
+    let result = chat.proved(&jobs[0]);
+    let (name, data) = first.last().expect("events");
+    assert_eq!((name.as_str(), data), ("result", &result));
+    let (name, data) = &first[first.len() - 2];
+    assert_eq!((name.as_str(), data), ("status", &chat.status(&jobs[0])));
+    assert_ne!(first[0].1["state"], "proved");
+    let (name, data) = second.last().expect("events");
+    assert_eq!(
+        (name.as_str(), &data["state"]),
+        ("status", &json!("cancelled"))
+    );
+
+    // For others, and where there is none, there is nothing.
+    let status =
+        |client: &Client, job: &str| rest(get(client, job), String::new())[9..12].to_owned();
+    assert_eq!(status(&bank, &jobs[0]), "404");
+    assert_eq!(status(&chat, "0x0000000000000001"), "404");
+    assert_eq!(status(&chat, "1"), "400");
+    assert_eq!(status(&world.client("operator"), &jobs[0]), "403");
     world.stop();
 }
