@@ -102,9 +102,11 @@ bench:
 	echo "measured: $$results, drawn: $${results%.jsonl}.svg"; \
 	exit $$((one | many))
 
-# A million hand-overs, and a fifth of one on a busy machine; then half an hour of each fuzz target.
-soak:
+# A million hand-overs, and a fifth of one on a busy machine; half an hour of each fuzz target; a thousand kills.
+soak: interop
 	.ci/tools stress
+	cargo build --locked -p caldera-cli -p caldera-node --bins
 	$(BENCH) -- reallocate --flips 660000 --synthetic 1000
 	$(BENCH) -- reallocate --flips 100000 --stress $$(nproc)
 	.ci/fuzz 1800
+	CALDERA_KILLS=1000 cargo test --locked -p caldera-tests --test kills -- --nocapture

@@ -252,14 +252,14 @@ impl Clerk {
         } else {
             self.circuits.write_jobs(&group)
         };
-        let error = written.as_ref().err().map(ToString::to_string);
+        let error = written.as_ref().err().map(|error| {
+            let cause = std::error::Error::source(error);
+            cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
+        });
         if *fault != error {
-            match (&written, &error) {
-                (Err(error), _) => {
-                    let cause = std::error::Error::source(error);
-                    tracing::error!(%error, ?cause, "jobs cannot be written down");
-                }
-                (Ok(_), _) => tracing::info!("jobs can be written down again"),
+            match &error {
+                Some(error) => tracing::error!(error, "jobs cannot be written down"),
+                None => tracing::info!("jobs can be written down again"),
             }
             fault.clone_from(&error);
             self.service.send(Message::Storage { fault: error });

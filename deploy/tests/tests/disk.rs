@@ -32,7 +32,7 @@ fn a_full_disk_is_told_refused_and_recovered_from() {
 
     let limit = |bytes: &str| {
         let process = service.process().to_string();
-        let limit = format!("--fsize={bytes}");
+        let limit = format!("--fsize={bytes}:");
         let set = Command::new("prlimit")
             .args(["--pid", &process, &limit])
             .status();

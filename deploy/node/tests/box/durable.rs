@@ -356,7 +356,7 @@ fn a_stream_tells_of_a_job_until_its_result() {
     let get = |client: &Client, job: &str| {
         let mut stream = connect(client);
         let head = format!(
-            "GET /v1/jobs/{job}/events HTTP/1.1\r\nHost: box\r\nAuthorization: {}\r\n\r\n",
+            "GET /v1/jobs/{job}/events HTTP/1.1\r\nHost: box\r\nConnection: close\r\nAuthorization: {}\r\n\r\n",
             client.token()
         );
         stream.write_all(head.as_bytes()).expect("sent");
