@@ -109,11 +109,13 @@ bench:
 	echo "measured: $$results, drawn: $${results%.jsonl}.svg"; \
 	exit $$((one | many))
 
-# A million hand-overs, and a fifth of one on a busy machine; then half an hour of each fuzz target.
-# Before that the WebGPU device, every size of the suite, with and without the shaders' checks.
-soak:
+# A million hand-overs, and a fifth of one on a busy machine; half an hour of each fuzz target; a
+# thousand kills. Before that the WebGPU device, every size of the suite, with and without checks.
+soak: interop
 	.ci/tools stress vulkan
+	cargo build --locked -p caldera-cli -p caldera-node --bins
 	$(VULKAN) && CALDERA_WGPU_SOAK=1 cargo test --release --locked -p caldera-wgpu --test conformance
 	$(BENCH) -- reallocate --flips 660000 --synthetic 1000
 	$(BENCH) -- reallocate --flips 100000 --stress $$(nproc)
 	.ci/fuzz 1800
+	CALDERA_KILLS=1000 cargo test --locked -p caldera-tests --test kills -- --nocapture

@@ -2,6 +2,8 @@
 //! scheduler have in common.
 
 use std::collections::VecDeque;
+use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -209,6 +211,46 @@ impl Client {
         Ok(name)
     }
 
+    /// The digest of a file, by which it is stored.
+    pub(crate) fn digest_of(&self, path: &Path) -> Result<String> {
+        let mut hasher = Sha256::new();
+        std::io::copy(&mut File::open(path)?, &mut HashWriter(&mut hasher))?;
+        Ok(hex(&hasher.finalize()))
+    }
+
+    /// Sends a file under its digest, as it is read.
+    pub(crate) fn upload(&self, path: &Path, digest: &str) -> Result<()> {
+        let file = File::open(path)?;
+        let bytes = file.metadata()?.len();
+        let response = self
+            .agent
+            .put(format!("{}/v1/blobs/{digest}", self.url))
+            .header("Authorization", self.token())
+            .header("Content-Length", bytes.to_string())
+            .send(ureq::SendBody::from_owned_reader(file))?;
+        ensure!(
+            response.status() == 201,
+            "storing a blob: {}",
+            response.status()
+        );
+        Ok(())
+    }
+
+    /// Removes a blob.
+    pub(crate) fn remove(&self, digest: &str) -> Result<()> {
+        let response = self
+            .agent
+            .delete(format!("{}/v1/blobs/{digest}", self.url))
+            .header("Authorization", self.token())
+            .call()?;
+        ensure!(
+            response.status() == 200,
+            "removing a blob: {}",
+            response.status()
+        );
+        Ok(())
+    }
+
     /// Registers a key and waits until it can be proved with.
     pub(crate) fn circuit(&self, zkey: &[u8]) -> Result<String> {
         let zkey = self.store(zkey)?;
@@ -292,6 +334,20 @@ impl<'a> Feed<'a> {
     }
 }
 
+/// Bytes that are written go into a digest.
+struct HashWriter<'a>(&'a mut Sha256);
+
+impl std::io::Write for HashWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
     bytes.iter().fold(String::new(), |mut text, byte| {
@@ -306,6 +362,7 @@ const CONFIG: &str = "
 listen = '127.0.0.1:0'
 data = 'data'
 development = true
+keep_witnesses = true
 policy_file = 'policy.toml'
 [limits]
 table_bytes = 0

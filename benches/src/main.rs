@@ -21,6 +21,7 @@ mod cores;
 mod decide;
 mod drive;
 mod duel;
+mod durable;
 mod field;
 mod key;
 mod live;
@@ -40,6 +41,7 @@ mod release;
 mod table;
 mod tables;
 mod throughput;
+mod upload;
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -168,6 +170,24 @@ enum Command {
         /// Proofs of one round.
         #[arg(long, default_value_t = PROOFS)]
         proofs: usize,
+        #[command(flatten)]
+        run: Run,
+    },
+    /// Submissions that are on the disk before they are acknowledged, in groups and one by one; exit code 1 if
+    /// groups are not worth ten times.
+    Durable {
+        /// Submissions of one round.
+        #[arg(long, default_value_t = SUBMISSIONS)]
+        submissions: u64,
+        #[command(flatten)]
+        run: Run,
+    },
+    /// A large witness onto the disk of a box, against cp and fsync; exit code 1 if it is slower than half of
+    /// their speed, or takes more than 16 MiB of memory.
+    Upload {
+        /// MiB of the witness.
+        #[arg(long, default_value_t = UPLOAD_MIB)]
+        mib: u64,
         #[command(flatten)]
         run: Run,
     },
@@ -428,6 +448,18 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
             let kept = throughput::throughput(&mut bench, *log2, *proofs)?;
             print(&bench, json, &[throughput::of_kept(&kept)])?;
         }
+        Command::Durable { submissions, run } => {
+            let mut bench = run.bench()?;
+            let written = durable::durable(&mut bench, *submissions)?;
+            print(&bench, json, &[durable::of_written(&written)])?;
+            return Ok(ExitCode::from(u8::from(!written.holds())));
+        }
+        Command::Upload { mib, run } => {
+            let mut bench = run.bench()?;
+            let uploaded = upload::upload(&mut bench, *mib)?;
+            print(&bench, json, &[upload::of_uploaded(&uploaded)])?;
+            return Ok(ExitCode::from(u8::from(!uploaded.holds())));
+        }
         Command::Decide {
             units,
             tenants,
@@ -586,6 +618,12 @@ fn all(bench: &mut Bench, bounds: &Bounds, peers: &Peers) -> Result<All> {
     step("decide: the arbiter alone");
     let decided = decide::decide(bench, UNITS, TENANTS, EVENTS)?;
     tables.push(decide::of_decided(&decided));
+    step("durable: submissions in groups and one by one");
+    let written = durable::durable(bench, SUBMISSIONS)?;
+    tables.push(durable::of_written(&written));
+    step("upload: a large witness onto the disk");
+    let uploaded = upload::upload(bench, UPLOAD_MIB)?;
+    tables.push(upload::of_uploaded(&uploaded));
     step("throughput: a box against the prover alone");
     let kept = throughput::throughput(bench, 14, PROOFS)?;
     tables.push(throughput::of_kept(&kept));
@@ -593,7 +631,8 @@ fn all(bench: &mut Bench, bounds: &Bounds, peers: &Peers) -> Result<All> {
     let risen = peak::peak(bench, PEAKS)?;
     tables.push(peak::of_risen(&risen));
     step("reallocate: cores that change hands");
-    let mut holds = peaks.iter().all(Peak::holds) && decided.holds();
+    let mut holds =
+        peaks.iter().all(Peak::holds) && decided.holds() && written.holds() && uploaded.holds();
     for trigger in [Trigger::Declared, Trigger::Measured] {
         let moved = reallocate::reallocate(bench, reallocate::Plan::usual(trigger, bounds.flips))?;
         tables.push(reallocate::of_moved(&moved));
@@ -643,6 +682,8 @@ fn once() -> Result<Bench> {
     msm::msm(&mut bench, &[0, 5], &msm::Which::all())?;
     ntt::ntt(&mut bench, &[1, 5], &CurveName::ALL)?;
     decide::decide(&mut bench, 8, 6, 500)?;
+    durable::durable(&mut bench, 100)?;
+    upload::upload(&mut bench, 1)?;
     throughput::throughput(&mut bench, 5, 2)?;
     for trigger in [Trigger::Declared, Trigger::Measured] {
         reallocate::reallocate(&mut bench, reallocate::Plan::usual(trigger, 20))?;
@@ -748,6 +789,10 @@ const PEAKS: usize = 20;
 
 /// A second or two.
 const PROOFS: usize = 24;
+/// Durable submissions of one round.
+const SUBMISSIONS: u64 = 2_000;
+/// A witness of fifteen million wires.
+const UPLOAD_MIB: u64 = 477;
 
 /// The largest box.
 const UNITS: u32 = 1_024;

@@ -460,6 +460,7 @@ const CONFIG: &str = "
 listen = '127.0.0.1:0'
 data = 'data'
 development = true
+keep_witnesses = true
 policy_file = 'policy.toml'
 [[tenant]]
 name = 'with_tables'

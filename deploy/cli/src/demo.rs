@@ -19,7 +19,7 @@ use caldera_prover::format::json::VerificationKey;
 use caldera_prover::groth16;
 use caldera_rpc::auth::{OPERATOR, Secret};
 use caldera_rpc::methods::{
-    CircuitInfo, JobName, JobQuery, JobResult, JobStatus, Method, PoolQuery, PoolStatus,
+    CircuitInfo, JobName, JobResult, JobStatus, JobWait, Method, PoolQuery, PoolStatus,
     Reallocations, Submit,
 };
 use nix::sys::signal::{Signal, kill};
@@ -124,6 +124,7 @@ pub(crate) fn run(arguments: &Arguments, quiet: bool) -> anyhow::Result<Report> 
                 let submission = Submit {
                     circuit: info.circuit,
                     witness: digests[index % digests.len()],
+                    witness_data: None,
                     deadline_ms: None,
                     idempotency_key: None,
                 };
@@ -193,7 +194,11 @@ impl Proven {
         info: &CircuitInfo,
         verification_key: &VerificationKey,
     ) -> anyhow::Result<Self> {
-        let query = JobQuery { job };
+        // Its cores may be free a moment before its end is written down.
+        let query = JobWait {
+            job,
+            wait_ms: Some(10_000),
+        };
         let status: JobStatus = client.call(Method::Status, &query)?;
         let result: JobResult = client.call(Method::Result, &query)?;
         let (proof, public) = service::parse_result(&result, info.curve)?;
@@ -476,7 +481,7 @@ impl Daemon {
             .with_file_name("calderad");
         let mut secrets = Vec::new();
         let mut config = format!(
-            "listen = \"127.0.0.1:0\"\ndevelopment = true\ndata = {:?}\n",
+            "listen = \"127.0.0.1:0\"\ndevelopment = true\nkeep_witnesses = true\ndata = {:?}\n",
             folder.path().join("data")
         );
         for (name, scenario) in [

@@ -1,8 +1,8 @@
 //! Commands that ask a running `calderad`: `submit`, `status`, `pool`, `pool demand`, `pool histograms`,
 //! `pool storage`.
 //!
-//! `submit` sends no byte twice: a key goes up only if its circuit is not registered, a witness
-//! only if the service says that it does not have it. The results are written here exactly as
+//! `submit` sends no byte twice: a key goes up only if its circuit is not registered, a long witness
+//! only if the service says that it does not have it, and a short one comes with the submission. The results are written here exactly as
 //! the local `prove` writes them.
 
 use std::path::{Path, PathBuf};
@@ -13,9 +13,9 @@ use caldera_prover::format::json::{Proof, PublicInputs};
 use caldera_rpc::auth::Secret;
 use caldera_rpc::methods::{
     CheckLevel, CircuitInfo, CircuitName, CircuitState, CurveName, DeclareDemand, Demand, Digest,
-    HistogramsQuery, IdempotencyKey, JobName, JobQuery, JobResult, JobState, JobStatus,
+    HistogramsQuery, IdempotencyKey, JobName, JobResult, JobState, JobStatus, JobWait,
     ListCircuits, Method, PoolQuery, PoolStatus, RegisterCircuit, SpanHistogram, StorageQuery,
-    StorageStatus, Submit,
+    StorageStatus, Submit, WitnessData,
 };
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -156,10 +156,14 @@ pub(crate) fn submit(arguments: &SubmitArguments) -> anyhow::Result<Report> {
         arguments.name.clone(),
         arguments.key_source.clone(),
     )?;
-    let witness = digest(&arguments.witness)?;
+    // A short one goes with the submission, a long one is uploaded if the service asks for it.
+    let bytes = files::read(&arguments.witness)?;
+    let witness = Digest(Sha256::digest(&bytes).into());
+    let short = bytes.len() <= WitnessData::BYTES_MAX;
     let submission = Submit {
         circuit: info.circuit,
         witness,
+        witness_data: short.then(|| bytes.to_vec()).and_then(WitnessData::new),
         deadline_ms: arguments.deadline_ms,
         idempotency_key: arguments.idempotency_key.clone(),
     };
@@ -198,7 +202,10 @@ pub(crate) fn submit(arguments: &SubmitArguments) -> anyhow::Result<Report> {
 
 pub(crate) fn status(arguments: &StatusArguments) -> anyhow::Result<Report> {
     let client = arguments.connection.client()?;
-    let query = JobQuery { job: arguments.job };
+    let query = JobWait {
+        job: arguments.job,
+        wait_ms: None,
+    };
     let status: JobStatus = client.call(Method::Status, &query)?;
     let mut text = format!(
         "job {} of circuit {} is {}, {:.0} % done\n",
@@ -370,11 +377,14 @@ pub(crate) fn ensure_circuit(
 
 /// Waits for a job, with a bar, and fetches its result.
 fn wait(client: &Client, submitted: &JobStatus) -> anyhow::Result<JobResult> {
-    let query = JobQuery { job: submitted.job };
     let bar = progress::bar("proving", BAR_STEPS);
     bar.set_message(submitted.job.to_string());
-    let mut pause = Pause::new();
     loop {
+        // The box answers when the job ends; before that only the bar wants to know.
+        let query = JobWait {
+            job: submitted.job,
+            wait_ms: Some(if bar.is_hidden() { WAIT_MS } else { FRAME_MS }),
+        };
         let status: JobStatus = client.call(Method::Status, &query)?;
         bar.set_position((status.progress.clamp(0.0, 1.0) * BAR_STEPS as f64) as u64);
         match status.state {
@@ -389,7 +399,7 @@ fn wait(client: &Client, submitted: &JobStatus) -> anyhow::Result<JobResult> {
                 }
                 .into());
             }
-            JobState::Queued | JobState::Preparing | JobState::Running => pause.sleep(),
+            JobState::Queued | JobState::Preparing | JobState::Running => {}
         }
     }
 }
@@ -575,3 +585,7 @@ impl Pause {
 }
 
 const BAR_STEPS: u64 = 1000;
+/// How long one call waits for the end of a job; a box may answer sooner.
+const WAIT_MS: u64 = 20_000;
+/// The same while somebody watches the bar.
+const FRAME_MS: u64 = 200;

@@ -6,11 +6,19 @@
 //! is faster than the disk. Nothing that is acknowledged (a stored blob, a registered circuit)
 //! is acknowledged before it would survive a power cut.
 //!
+//! **Group commit.** Changes to jobs that wait when the clerk looks are written in one transaction, with one
+//! sync: while that one lasts the next ones gather. They may overtake other work, which touches no job.
+//!
+//! **A disk that takes no writes.** Submissions of a group that cannot be written are refused. The ends of
+//! jobs, without which their results must not be told, are kept and tried again, and the service is told
+//! what the matter is until a write succeeds.
+//!
 //! The clerk also reads the head of a key when it is registered: that costs a few page faults, is
 //! needed for the row, and tells at once of a file that is no key.
 
-use std::collections::HashMap;
-use std::sync::mpsc::Receiver;
+use std::collections::{HashMap, VecDeque};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use caldera_kernels::CurveId;
@@ -18,11 +26,12 @@ use caldera_prover::Defect;
 use caldera_prover::format::Zkey;
 use caldera_prover::groth16::CheckError;
 use caldera_rpc::error::RpcError;
-use caldera_rpc::methods::{CheckLevel, CurveName, Digest, RegisterCircuit};
-use caldera_scheduler::TenantId;
+use caldera_rpc::methods::{CheckLevel, CurveName, Digest, JobName, RegisterCircuit};
+use caldera_scheduler::{JobId, TenantId};
 use caldera_store::TenantName;
 use caldera_store::blob::{BlobError, BlobStore, BlobWriter, Finished};
 use caldera_store::circuits::{Change, Check, CircuitRow, Circuits, CircuitsError, State};
+use caldera_store::jobs::{JobWrite, Written};
 use caldera_store::releases::ReleaseRow;
 
 use crate::refusal;
@@ -118,6 +127,17 @@ pub enum Task {
         /// By whom; `None` for all.
         tenant: Option<TenantName>,
     },
+    /// Write down a change to a job. Answered by [`Message::Recorded`], but for what is forgotten or erased.
+    Job(JobWrite),
+    /// Overwrite and remove a witness whose jobs have ended. Answered by [`Message::Erased`].
+    Erase {
+        /// Whose.
+        tenant: TenantId,
+        /// Its name in the store.
+        tenant_name: TenantName,
+        /// Which.
+        witness: Digest,
+    },
     /// Take a circuit off the list.
     Unregister {
         /// Comes back with the answer.
@@ -145,6 +165,15 @@ pub struct Clerk {
     pub service: Post,
 }
 
+/// What became of a change to a job.
+#[derive(Debug)]
+pub enum Recorded {
+    /// It is written down that the job was submitted, or it cannot be.
+    Accepted(JobId, Result<(), RpcError>),
+    /// It is written down how the job ended.
+    Ended(JobId),
+}
+
 /// How an upload ended.
 #[derive(Debug)]
 pub enum Stored {
@@ -158,100 +187,244 @@ impl Clerk {
     /// Works until nobody is left who could ask. Called once, on the clerk's own thread.
     pub fn run(mut self) {
         let mut uploads: HashMap<u64, BlobWriter> = HashMap::new();
-        while let Ok(task) = self.tasks.recv() {
-            match task {
-                Task::Begin {
-                    upload,
-                    tenant,
-                    digest,
-                    length,
-                } => match self.blobs.begin(&tenant, digest.0, length) {
-                    Ok(writer) => drop(uploads.insert(upload, writer)),
-                    Err(error) => self.stored(upload, Stored::Failed(error)),
-                },
-                Task::Piece { upload, bytes } => {
-                    // A piece of an upload that has failed is thrown away.
-                    let written = uploads.get_mut(&upload).map(|to| to.write(&bytes));
-                    if let Some(Err(error)) = written {
-                        drop(uploads.remove(&upload));
-                        self.stored(upload, Stored::Failed(error));
+        let mut waiting = VecDeque::new();
+        let mut unwritten = Vec::new();
+        let mut fault = None;
+        // Whether the log may hold a witness whose job has ended.
+        let mut residue = false;
+        loop {
+            if waiting.is_empty() {
+                let task = if fault.is_some() {
+                    self.tasks.recv_timeout(TRY_AGAIN)
+                } else if residue {
+                    self.tasks.recv_timeout(LULL)
+                } else {
+                    self.tasks
+                        .recv()
+                        .map_err(|_| RecvTimeoutError::Disconnected)
+                };
+                match task {
+                    Ok(task) => waiting.push_back(task),
+                    Err(RecvTimeoutError::Disconnected) => return,
+                    Err(RecvTimeoutError::Timeout) if fault.is_some() => {}
+                    Err(RecvTimeoutError::Timeout) => {
+                        residue = false;
+                        if let Err(error) = self.circuits.checkpoint() {
+                            tracing::warn!(%error, "cutting the log of the tables");
+                        }
+                        continue;
                     }
-                    self.service.send(Message::Written {
-                        upload,
-                        bytes: bytes.len(),
-                    });
                 }
-                Task::Finish { upload } => {
-                    if let Some(writer) = uploads.remove(&upload) {
-                        let stored = writer.finish().map_or_else(Stored::Failed, Stored::Done);
-                        self.stored(upload, stored);
-                    }
-                }
-                Task::Abandon { upload } => drop(uploads.remove(&upload)),
-                Task::RemoveBlob {
-                    exchange,
-                    tenant,
-                    digest,
-                } => {
-                    let removed = self.blobs.remove(&tenant, digest.0);
-                    self.service
-                        .send(Message::BlobRemoved { exchange, removed });
-                }
-                Task::Register {
-                    ticket,
-                    tenant,
-                    tenant_name,
-                    request,
-                } => {
-                    let registered = self.register(tenant_name, &request);
-                    self.service.send(Message::Registered {
-                        ticket,
+            }
+            waiting.extend(self.tasks.try_iter());
+            let mut group = std::mem::take(&mut unwritten);
+            let mut erased = Vec::new();
+            let mut rest = VecDeque::with_capacity(waiting.len());
+            for task in waiting.drain(..) {
+                match task {
+                    Task::Job(write) => group.push(write),
+                    Task::Erase {
                         tenant,
-                        circuit: request.zkey,
-                        registered,
-                    });
+                        tenant_name,
+                        witness,
+                    } => erased.push((tenant, tenant_name, witness)),
+                    other => rest.push_back(other),
                 }
-                Task::Note {
-                    tenant,
-                    circuit,
-                    change,
-                } => {
-                    if let Err(error) = self.circuits.set_state(&tenant, circuit.0, &change) {
-                        tracing::error!(%tenant, %circuit, %error, "noting a circuit's state");
+            }
+            waiting = rest;
+            if !group.is_empty() || fault.is_some() {
+                residue |= !group.is_empty();
+                unwritten = self.write_jobs(group, &mut fault);
+            }
+            if !erased.is_empty() {
+                self.erase(erased);
+            }
+            if let Some(task) = waiting.pop_front() {
+                self.work(task, &mut uploads);
+            }
+        }
+    }
+
+    /// Writes a group of changes and tells what became of them. Gives back what must be tried again.
+    fn write_jobs(&mut self, group: Vec<JobWrite>, fault: &mut Option<String>) -> Vec<JobWrite> {
+        let written = if group.is_empty() {
+            self.circuits.probe().map(|()| Vec::new())
+        } else {
+            self.circuits.write_jobs(&group)
+        };
+        let error = written.as_ref().err().map(|error| {
+            let cause = std::error::Error::source(error);
+            cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
+        });
+        if *fault != error {
+            match &error {
+                Some(error) => tracing::error!(error, "jobs cannot be written down"),
+                None => tracing::info!("jobs can be written down again"),
+            }
+            fault.clone_from(&error);
+            self.service.send(Message::Storage { fault: error });
+        }
+        let mut again = Vec::new();
+        let mut recorded = Vec::with_capacity(group.len());
+        match written {
+            Ok(written) => {
+                for (write, written) in group.into_iter().zip(written) {
+                    let fenced = written == Written::Fenced;
+                    match write {
+                        JobWrite::Accept(row) => {
+                            let refused = fenced.then_some(RpcError::Internal);
+                            let answer = refused.map_or(Ok(()), Err);
+                            recorded.push(Recorded::Accepted(JobId(row.job), answer));
+                        }
+                        // One that comes too late has nothing to tell.
+                        JobWrite::End { job, attempt, .. } if fenced => {
+                            tracing::error!(job = %JobName(job), attempt, "a late end of a job");
+                        }
+                        JobWrite::End { job, .. } => recorded.push(Recorded::Ended(JobId(job))),
+                        JobWrite::Forget { .. } | JobWrite::Erased { .. } => {}
                     }
                 }
-                Task::Release {
-                    release,
-                    tenant,
-                    keys,
-                    blobs,
-                } => self.release(release, &tenant, keys, blobs),
-                Task::NoteRelease { row } => {
-                    if let Err(error) = self.circuits.insert_release(&row) {
-                        let tenant = &row.tenant;
-                        tracing::error!(%tenant, %error, ?row, "noting what was given back");
+            }
+            Err(_) => {
+                for write in group {
+                    match write {
+                        JobWrite::Accept(row) => {
+                            let error = RpcError::StorageUnavailable {
+                                retry_after_ms: TRY_AGAIN.as_millis() as u64,
+                            };
+                            recorded.push(Recorded::Accepted(JobId(row.job), Err(error)));
+                        }
+                        other => again.push(other),
                     }
                 }
-                Task::TakenAgain { tenant, at_ms } => {
-                    if let Err(error) = self.circuits.close_release(&tenant, at_ms) {
-                        tracing::error!(%tenant, %error, at_ms, "noting a return");
-                    }
+            }
+        }
+        if !recorded.is_empty() {
+            self.service.send(Message::Recorded { recorded });
+        }
+        again
+    }
+
+    fn erase(&mut self, witnesses: Vec<(TenantId, TenantName, Digest)>) {
+        let blobs: Vec<_> = witnesses
+            .iter()
+            .map(|(_, name, witness)| (name.clone(), witness.0))
+            .collect();
+        match self.blobs.erase(&blobs) {
+            Ok(()) => {
+                let notes = blobs
+                    .into_iter()
+                    .map(|(tenant, witness)| JobWrite::Erased { tenant, witness });
+                // The next start erases again what it is not told of.
+                if let Err(error) = self.circuits.write_jobs(&notes.collect::<Vec<_>>()) {
+                    tracing::warn!(%error, "noting that witnesses are erased");
                 }
-                Task::Releases { ticket, tenant } => {
-                    let releases = self.circuits.releases(tenant.as_ref(), RELEASES_SHOWN);
-                    self.service.send(Message::Releases {
-                        ticket,
-                        releases: releases.map_err(failed),
-                    });
+            }
+            Err(error) => {
+                let cause = std::error::Error::source(&error);
+                tracing::error!(%error, ?cause, "erasing witnesses; the next start tries again");
+            }
+        }
+        for (tenant, _, witness) in witnesses {
+            self.service.send(Message::Erased { tenant, witness });
+        }
+    }
+
+    /// Does what is not done in groups.
+    fn work(&mut self, task: Task, uploads: &mut HashMap<u64, BlobWriter>) {
+        match task {
+            Task::Job(_) | Task::Erase { .. } => {}
+            Task::Begin {
+                upload,
+                tenant,
+                digest,
+                length,
+            } => match self.blobs.begin(&tenant, digest.0, length) {
+                Ok(writer) => drop(uploads.insert(upload, writer)),
+                Err(error) => self.stored(upload, Stored::Failed(error)),
+            },
+            Task::Piece { upload, bytes } => {
+                // A piece of an upload that has failed is thrown away.
+                let written = uploads.get_mut(&upload).map(|to| to.write(&bytes));
+                if let Some(Err(error)) = written {
+                    drop(uploads.remove(&upload));
+                    self.stored(upload, Stored::Failed(error));
                 }
-                Task::Unregister {
+                self.service.send(Message::Written {
+                    upload,
+                    bytes: bytes.len(),
+                });
+            }
+            Task::Finish { upload } => {
+                if let Some(writer) = uploads.remove(&upload) {
+                    let stored = writer.finish().map_or_else(Stored::Failed, Stored::Done);
+                    self.stored(upload, stored);
+                }
+            }
+            Task::Abandon { upload } => drop(uploads.remove(&upload)),
+            Task::RemoveBlob {
+                exchange,
+                tenant,
+                digest,
+            } => {
+                let removed = self.blobs.remove(&tenant, digest.0);
+                self.service
+                    .send(Message::BlobRemoved { exchange, removed });
+            }
+            Task::Register {
+                ticket,
+                tenant,
+                tenant_name,
+                request,
+            } => {
+                let registered = self.register(tenant_name, &request);
+                self.service.send(Message::Registered {
                     ticket,
                     tenant,
-                    circuit,
-                } => {
-                    let removed = self.circuits.remove(&tenant, circuit.0).map_err(failed);
-                    self.service.send(Message::Unregistered { ticket, removed });
+                    circuit: request.zkey,
+                    registered,
+                });
+            }
+            Task::Note {
+                tenant,
+                circuit,
+                change,
+            } => {
+                if let Err(error) = self.circuits.set_state(&tenant, circuit.0, &change) {
+                    tracing::error!(%tenant, %circuit, %error, "noting a circuit's state");
                 }
+            }
+            Task::Release {
+                release,
+                tenant,
+                keys,
+                blobs,
+            } => self.release(release, &tenant, keys, blobs),
+            Task::NoteRelease { row } => {
+                if let Err(error) = self.circuits.insert_release(&row) {
+                    let tenant = &row.tenant;
+                    tracing::error!(%tenant, %error, ?row, "noting what was given back");
+                }
+            }
+            Task::TakenAgain { tenant, at_ms } => {
+                if let Err(error) = self.circuits.close_release(&tenant, at_ms) {
+                    tracing::error!(%tenant, %error, at_ms, "noting a return");
+                }
+            }
+            Task::Releases { ticket, tenant } => {
+                let releases = self.circuits.releases(tenant.as_ref(), RELEASES_SHOWN);
+                self.service.send(Message::Releases {
+                    ticket,
+                    releases: releases.map_err(failed),
+                });
+            }
+            Task::Unregister {
+                ticket,
+                tenant,
+                circuit,
+            } => {
+                let removed = self.circuits.remove(&tenant, circuit.0).map_err(failed);
+                self.service.send(Message::Unregistered { ticket, removed });
             }
         }
     }
@@ -395,6 +568,12 @@ pub fn curve_name(curve: CurveId) -> CurveName {
 fn failed(error: CircuitsError) -> RpcError {
     match error {
         CircuitsError::NoSpace => RpcError::StorageFull,
+        CircuitsError::ReadOnly | CircuitsError::Damaged(_) => {
+            tracing::error!(%error, "store");
+            RpcError::StorageUnavailable {
+                retry_after_ms: TRY_AGAIN.as_millis() as u64,
+            }
+        }
         error => internal(&error),
     }
 }
@@ -405,5 +584,9 @@ pub fn internal(error: &dyn std::error::Error) -> RpcError {
     RpcError::Internal
 }
 
+/// How often a disk is tried that has refused a write.
+const TRY_AGAIN: Duration = Duration::from_millis(500);
+/// After so long without work the log of the tables is cut.
+const LULL: Duration = Duration::from_secs(1);
 /// The newest releases that are shown.
 const RELEASES_SHOWN: u32 = 64;

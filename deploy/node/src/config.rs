@@ -66,6 +66,9 @@ pub struct Config {
     pub operator_secret_file: Option<PathBuf>,
     /// Bounds of everything that could grow.
     pub limits: Limits,
+    /// Whether witnesses stay when their jobs have ended, until their tenants remove them or give them
+    /// back.
+    pub keep_witnesses: bool,
     /// Below which folders keys may be read again.
     pub key_sources: Sources,
     /// At least one.
@@ -86,6 +89,13 @@ pub struct Limits {
     pub tenant_blob_bytes: u64,
     /// Ended jobs of one tenant whose results are kept; the oldest go first.
     pub tenant_results: usize,
+    /// How long an ended job and its result are kept, if `tenant_results` does not end it before.
+    pub result_seconds: u64,
+    /// The longest that a call waits for the end of a job, in milliseconds; one that asks for more waits so
+    /// long.
+    pub wait_ms: u64,
+    /// The file of circuits and jobs; beyond it jobs are refused as on a full disk.
+    pub database_bytes: u64,
     /// Circuits that one tenant may register.
     pub tenant_circuits: usize,
     /// What the tables of all keys may take; 0 for none.
@@ -224,6 +234,9 @@ impl Default for Limits {
             blob_bytes: 8 << 30,
             tenant_blob_bytes: 32 << 30,
             tenant_results: 1024,
+            result_seconds: 86_400,
+            wait_ms: 30_000,
+            database_bytes: 16 << 30,
             tenant_circuits: 256,
             table_bytes: 2 << 30,
             table_times: 4,
@@ -340,6 +353,7 @@ struct Raw {
     quantum_us: Option<u64>,
     policy_file: Option<PathBuf>,
     operator_secret_file: Option<PathBuf>,
+    keep_witnesses: bool,
     limits: Limits,
     storage: RawStorage,
     tenant: Vec<RawTenant>,
@@ -456,6 +470,7 @@ fn check(raw: Raw, over: &Overrides) -> Result<Config, ConfigError> {
         policy_file: raw.policy_file,
         operator_secret_file: raw.operator_secret_file,
         limits: raw.limits,
+        keep_witnesses: raw.keep_witnesses,
         key_sources: Sources::new(raw.storage.key_sources),
         tenants,
     })
@@ -531,6 +546,13 @@ fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
             });
         }
     }
+    if limits.wait_ms > WAIT_MS_MAX {
+        return Err(ConfigError::Field {
+            field: "limits.wait_ms".into(),
+            expected: format!("0 to {WAIT_MS_MAX}"),
+            got: limits.wait_ms.to_string(),
+        });
+    }
     if limits.profile_bytes > PROFILE_BYTES_MAX {
         return Err(ConfigError::Field {
             field: "limits.profile_bytes".into(),
@@ -541,6 +563,8 @@ fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
     Ok(())
 }
 
+/// An hour; proxies give up sooner.
+const WAIT_MS_MAX: u64 = 3_600_000;
 /// The ring is set aside at the start, so it must be memory that a box has.
 const PROFILE_BYTES_MAX: u64 = 64 << 30;
 /// Where the data of an installed box live.
@@ -632,6 +656,8 @@ mod tests {
         );
         let limits = format!("{}[limits]\nconnections = 0", tenant("a"));
         assert_eq!(field_of(&limits), "limits.connections");
+        let limits = format!("{}[limits]\nwait_ms = 3600001", tenant("a"));
+        assert_eq!(field_of(&limits), "limits.wait_ms");
         let limits = format!("{}[limits]\nprofile_bytes = 99999999999", tenant("a"));
         assert_eq!(field_of(&limits), "limits.profile_bytes");
         let storage = format!("{}[storage]\nkey_sources = ['/srv', 'keys']", tenant("a"));

@@ -14,6 +14,9 @@ use caldera_node::config::{Config, Overrides};
 use caldera_node::notify::notify;
 use caldera_node::{Node, StartError};
 use clap::Parser;
+use nix::errno::Errno;
+use nix::sys::prctl::set_dumpable;
+use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use tracing_subscriber::EnvFilter;
 
@@ -56,14 +59,25 @@ fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(false)
+        // A log that cannot be written, on a full disk for one, must not end the process.
+        .log_internal_errors(false)
         .init();
 
-    // Blocked before any thread starts, so that all inherit it and only this one waits for them.
+    if let Err(errno) = withhold_memory() {
+        tracing::warn!(
+            reason = errno.desc(),
+            "this system may write memory to a core dump"
+        );
+    }
+    // Blocked before any thread starts, so that all inherit it and only this one waits for them. A write
+    // beyond the limit of a file's length then fails, as on a full disk, and does not end the process.
+    let mut beyond = SigSet::empty();
+    beyond.add(Signal::SIGXFSZ);
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGTERM);
     signals.add(Signal::SIGINT);
     signals.add(Signal::SIGHUP);
-    if let Err(error) = signals.thread_block() {
+    if let Err(error) = beyond.thread_block().and_then(|()| signals.thread_block()) {
         tracing::error!(%error, "blocking signals");
         return ExitCode::from(INTERNAL);
     }
@@ -97,6 +111,13 @@ fn main() -> ExitCode {
     notify("STOPPING=1");
     node.stop();
     ExitCode::SUCCESS
+}
+
+/// Keeps witnesses and secrets out of core dumps, and out of reach of other processes of the same user.
+fn withhold_memory() -> Result<(), Errno> {
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    // A limit of nothing does not hold a program back to which the kernel pipes dumps.
+    set_dumpable(false)
 }
 
 fn reload(node: &Node) {

@@ -11,8 +11,8 @@
 //! starts it again, and the store is made for that.
 //!
 //! Stopping: the shell is told, stops listening, gives answers that are on their way two seconds,
-//! and ends; then workers end after the quantum that they are in. Jobs end with the process; what
-//! the store holds is synced as it is written, so there is nothing to flush.
+//! and ends; then workers end after the quantum that they are in. Jobs that have not ended go on when the box
+//! starts again; what the store holds is synced as it is written, so there is nothing to flush.
 
 use std::io;
 use std::net::SocketAddr;
@@ -153,8 +153,10 @@ impl Node {
                 tenant_bytes_max: config.limits.tenant_blob_bytes,
             },
         )?;
-        let circuits = Circuits::open(&config.data.join("circuits.sqlite"))?;
+        let mut circuits = Circuits::open(&config.data.join("circuits.sqlite"))?;
+        circuits.limit_bytes(config.limits.database_bytes)?;
         let (rows, quiet) = (circuits.all()?, circuits.open_releases()?);
+        let jobs = circuits.resume_jobs()?;
         let listener = Listener::bind(config.listen).map_err(|source| StartError::Listen {
             address: config.listen,
             source,
@@ -326,6 +328,7 @@ impl Node {
             messages,
             measurements,
             circuits: rows,
+            jobs,
             quiet,
         });
         let stop = Arc::new(AtomicBool::new(false));
@@ -518,6 +521,11 @@ fn make_data_folder(config: &Config) -> Result<(), StartError> {
         .recursive(true)
         .mode(0o700)
         .create(&config.data)
+        // A box that acknowledges jobs must find its folder after a power cut.
+        .and_then(|()| {
+            let parent = config.data.canonicalize()?;
+            std::fs::File::open(parent.parent().unwrap_or(&parent))?.sync_all()
+        })
         .map_err(|source| StartError::Data {
             path: config.data.clone(),
             source,

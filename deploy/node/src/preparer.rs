@@ -11,6 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
 
+use bytes::Bytes;
 use caldera_prover::format::Wtns;
 use caldera_prover::groth16::{Blinding, Job, ProvingKey};
 use caldera_rpc::error::RpcError;
@@ -18,6 +19,7 @@ use caldera_rpc::methods::{Digest, JobName};
 use caldera_scheduler::{JobId, TenantId};
 use caldera_store::TenantName;
 use caldera_store::blob::{BlobError, BlobStore};
+use caldera_store::jobs::WitnessBytes;
 use crossbeam::queue::ArrayQueue;
 
 use crate::arbiter_thread::{Command, Inbox};
@@ -34,8 +36,10 @@ pub struct Preparation {
     pub tenant_name: TenantName,
     /// The key to prove with; `None` while it is being read again.
     pub key: Option<Arc<ProvingKey>>,
-    /// The witness.
+    /// The witness: a blob, unless it is here.
     pub witness: Digest,
+    /// The witness that came with the submission.
+    pub witness_bytes: Option<WitnessBytes>,
 }
 
 /// A job that is to be prepared.
@@ -189,21 +193,34 @@ impl Preparer {
         it: Preparation,
         key: &Arc<ProvingKey>,
     ) -> Result<RunningJob, RpcError> {
-        let witness = self
-            .blobs
-            .open_blob(&it.tenant_name, it.witness.0)
-            .map_err(|error| match error {
-                BlobError::Unknown => RpcError::BlobUnknown { digest: it.witness },
-                error => internal(id, &error),
-            })?;
-        let witness = Wtns::parse(witness.into_bytes())
-            .map_err(|error| refusal::witness(error.defect(), &error))?;
+        let bytes = match it.witness_bytes {
+            Some(bytes) => Bytes::from_owner(Borrowed(bytes)),
+            None => self
+                .blobs
+                .open_blob(&it.tenant_name, it.witness.0)
+                .map_err(|error| match error {
+                    BlobError::Unknown => RpcError::BlobUnknown { digest: it.witness },
+                    error => internal(id, &error),
+                })?
+                .into_bytes(),
+        };
+        let witness =
+            Wtns::parse(bytes).map_err(|error| refusal::witness(error.defect(), &error))?;
         let blinding = Blinding::random(key.curve()).map_err(|e| internal(id, &e))?;
         let job = Job::new(key, witness, blinding).map_err(|error| match error.defect() {
             Some(defect) => refusal::witness(defect, &error),
             None => internal(id, &error),
         })?;
         RunningJob::new(id, it.tenant, job, self.workers).map_err(|error| internal(id, &error))
+    }
+}
+
+/// A witness that is overwritten when its last holder lets go.
+struct Borrowed(WitnessBytes);
+
+impl AsRef<[u8]> for Borrowed {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
     }
 }
 

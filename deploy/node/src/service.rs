@@ -11,20 +11,23 @@
 //! the one that would be given if they did not exist. The operator sees who holds which core and
 //! owns nothing.
 //!
-//! Jobs live in memory and end with the process; keys, circuits and witnesses are in the store.
+//! Jobs live here and in the store, which has each before it is acknowledged and its outcome before it is told;
+//! a start takes over what the store has.
 //!
 //! [`pump`]: Service::pump
 
 mod circuits;
+mod events;
 mod jobs;
 mod pool;
 mod profiles;
 mod storage;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, Sender};
+use std::time::Duration;
 
 use bytes::Bytes;
 use caldera_kernels::Device;
@@ -40,13 +43,14 @@ use caldera_scheduler::{JobId, Nanos, Policy, TenantId};
 use caldera_store::TenantName;
 use caldera_store::blob::{BlobError, BlobStore, Finished};
 use caldera_store::circuits::CircuitRow;
+use caldera_store::jobs::JobRow;
 use caldera_store::releases::ReleaseRow;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::arbiter_thread::{Command, Inbox, Notice, Outbox, PoolView};
 use crate::board::{Board, RunningJob};
-use crate::clerk::{Stored, Task};
+use crate::clerk::{Recorded, Stored, Task};
 use crate::clock::{Clock, unix_time};
 use crate::config::Config;
 use crate::histograms::{cause_name, split};
@@ -60,7 +64,8 @@ use crate::tables;
 use crate::telemetry::{Gauges, Measurement, Telemetry};
 
 use circuits::Circuit;
-use jobs::Entry;
+use events::{LOOK_EVERY, Watcher};
+use jobs::{Asked, Entry};
 use storage::Release;
 
 /// Wakes the RPC thread. Neither waits nor allocates.
@@ -187,6 +192,23 @@ pub enum Message {
         /// The newest of it.
         releases: Result<Vec<ReleaseRow>, RpcError>,
     },
+    /// Changes to jobs are written down.
+    Recorded {
+        /// What became of them.
+        recorded: Vec<Recorded>,
+    },
+    /// A witness is erased, or will be when the box starts again.
+    Erased {
+        /// Whose.
+        tenant: TenantId,
+        /// Which.
+        witness: Digest,
+    },
+    /// Jobs cannot be written down any more, or can be again.
+    Storage {
+        /// Why not.
+        fault: Option<String>,
+    },
     /// This policy was given to the arbiter, which will say whether it is in force.
     Offered {
         /// The policy.
@@ -203,6 +225,15 @@ pub enum Outgoing {
         exchange: u64,
         /// The answer.
         answer: Answer,
+    },
+    /// Send a piece of a stream.
+    Event {
+        /// Which request asked for it.
+        exchange: u64,
+        /// The piece.
+        text: String,
+        /// Whether it is the last.
+        last: bool,
     },
     /// So many more bytes of an upload may be read.
     Written {
@@ -273,6 +304,8 @@ pub struct Parts {
     pub measurements: rtrb::Consumer<Measurement>,
     /// The list of circuits as the store has it.
     pub circuits: Vec<CircuitRow>,
+    /// The jobs as the store has them, oldest first.
+    pub jobs: Vec<JobRow>,
     /// Tenants that have given back and not taken again.
     pub quiet: Vec<TenantName>,
 }
@@ -287,6 +320,14 @@ pub struct Service {
     tables: HashMap<tables::CircuitId, u64>,
     /// Blobs that are given back and may not be gone yet.
     removing: HashSet<(TenantId, Digest)>,
+    /// Witnesses that are being erased.
+    erasing: HashSet<(TenantId, Digest)>,
+    /// Jobs of before that the arbiter has no place for yet, oldest first.
+    parked: VecDeque<JobId>,
+    /// When they are offered again.
+    parked_until: Nanos,
+    /// Why jobs cannot be written down.
+    fault: Option<String>,
     /// Policies of which the arbiter has not said whether they are in force, oldest first.
     offered: VecDeque<Box<Policy>>,
     /// Jobs by the keys under which they were submitted.
@@ -294,6 +335,10 @@ pub struct Service {
     next_job: u64,
     exchanges: HashMap<u64, Exchange>,
     waiting: HashMap<u64, Waiting>,
+    /// Until when calls wait for the end of a job.
+    due: BTreeSet<(Nanos, u64)>,
+    /// Who reads of a job as it goes, by the request.
+    watchers: HashMap<u64, Watcher>,
     next_ticket: u64,
     outgoing: Vec<Outgoing>,
     telemetry: Telemetry,
@@ -341,6 +386,12 @@ struct Place {
 enum Question {
     /// A value that becomes the call's result.
     Call,
+    /// The end of a job, or the time at which it is told how far it is.
+    Job {
+        job: JobId,
+        asked: Asked,
+        until: Option<Nanos>,
+    },
     /// A view of the pool, after which the histograms of a cause, or of all, are as new as it.
     Histograms { cause: Option<Cause> },
     /// A view of the pool, after which the quanta of a job are as new as it.
@@ -393,6 +444,7 @@ impl Service {
         let telemetry = Telemetry::new(limits.quantum);
         let profiles = Profiles::new(parts.config.limits.profile_bytes);
         let rows = std::mem::take(&mut parts.circuits);
+        let jobs = std::mem::take(&mut parts.jobs);
         let mut service = Service {
             parts,
             tenants,
@@ -401,12 +453,18 @@ impl Service {
             keys: HashMap::new(),
             tables: HashMap::new(),
             removing: HashSet::new(),
+            erasing: HashSet::new(),
+            parked: VecDeque::new(),
+            parked_until: Nanos::ZERO,
+            fault: None,
             offered: VecDeque::new(),
             // Numbers go on upwards after a restart, so an old name cannot mean a new job: a
             // million for each millisecond that passes.
             next_job: (unix_time().as_millis() as u64) << 20,
             exchanges: HashMap::new(),
             waiting: HashMap::new(),
+            due: BTreeSet::new(),
+            watchers: HashMap::new(),
             next_ticket: 0,
             outgoing: Vec::new(),
             telemetry,
@@ -416,6 +474,7 @@ impl Service {
             stopping: false,
         };
         service.restore(rows);
+        service.resume(jobs);
         service
     }
 
@@ -505,6 +564,9 @@ impl Service {
             0 => {}
             count => faults.push(format!("{count} circuits of before are being loaded")),
         }
+        if let Some(fault) = &self.fault {
+            faults.push(format!("jobs cannot be written down: {fault}"));
+        }
         if self.stopping {
             faults.push("stopping".into());
         }
@@ -534,7 +596,7 @@ impl Service {
         if self.stopping {
             return Some(Answer::error(503, &RpcError::Stopping));
         }
-        let leaves = self.removing.contains(&(tenant, digest));
+        let leaves = self.leaves(tenant, digest);
         self.stir(tenant, self.parts.clock.now());
         let tenant = self.tenant(tenant).name.clone();
         match self.parts.blobs.length(&tenant, digest.0) {
@@ -579,6 +641,13 @@ impl Service {
             self.answer(exchange, Answer::error(409, &error));
             return;
         }
+        let jobs = self.unfinished_on(tenant, digest);
+        if jobs > 0 {
+            let message = format!("blob {digest} is the witness of {jobs} unfinished jobs");
+            let answer = refusal(409, "blobInUse", &message);
+            self.answer(exchange, answer);
+            return;
+        }
         let tenant = self.tenant(tenant).name.clone();
         self.tell_clerk(Task::RemoveBlob {
             exchange,
@@ -600,6 +669,8 @@ impl Service {
         }
         self.take_measurements();
         self.watch_storage();
+        self.watch_jobs();
+        self.show_events();
     }
 
     /// What the shell is to do since it last asked.
@@ -615,6 +686,17 @@ impl Service {
     /// Takes no new work from now on.
     pub fn stop(&mut self) {
         self.stopping = true;
+        self.expire(Nanos::MAX);
+        self.end_events();
+    }
+
+    /// How long until something is due though nothing happens.
+    pub fn due_in(&self) -> Option<Duration> {
+        let now = self.parts.clock.now();
+        let first = self.due.first();
+        let due = first.map(|(at, _)| Duration::from_nanos(at.since(now).0));
+        let look = (!self.watchers.is_empty()).then_some(LOOK_EVERY);
+        due.into_iter().chain(self.quiet_in()).chain(look).min()
     }
 
     fn begin(
@@ -698,8 +780,8 @@ impl Service {
             Method::UnregisterCircuit => self.unregister(tenant, params.decode()?),
             Method::Estimate => self.estimate(tenant, params.decode()?),
             Method::Submit => self.submit(tenant, params.decode()?, received),
-            Method::Status => self.status(tenant, params.decode()?),
-            Method::Result => self.result(tenant, params.decode()?),
+            Method::Status => self.ask(tenant, params.decode()?, Asked::Status),
+            Method::Result => self.ask(tenant, params.decode()?, Asked::Result),
             Method::Cancel => self.cancel(tenant, params.decode()?),
             Method::Demand => self.declare(tenant, params.decode()?, received),
             Method::Profile => self.profile(tenant, params.decode()?),
@@ -753,6 +835,11 @@ impl Service {
             } => self.blobs_released(release, keys, blobs),
             Message::Unmapped { tenant, circuit } => self.unmapped(tenant, circuit),
             Message::Releases { ticket, releases } => self.releases(ticket, releases),
+            Message::Recorded { recorded } => self.recorded(recorded),
+            Message::Erased { tenant, witness } => {
+                self.erasing.remove(&(tenant, witness));
+            }
+            Message::Storage { fault } => self.fault = fault,
             Message::Offered { policy } => self.offered.push_back(policy),
         }
     }
@@ -855,7 +942,18 @@ impl Service {
 
     /// The client of a request has gone: what is still to come for it is thrown away.
     pub fn forget(&mut self, exchange: u64) {
-        self.exchanges.remove(&exchange);
+        self.watchers.remove(&exchange);
+        if self.exchanges.remove(&exchange).is_some() {
+            self.forget_waits(exchange);
+        }
+    }
+
+    /// The client of a request will send nothing more, and may be gone: it is not kept waiting for the end of a
+    /// job.
+    pub fn hurry(&mut self, exchange: u64) {
+        for (ticket, ..) in self.waits_of(exchange) {
+            self.end_wait(ticket);
+        }
     }
 
     fn answer_exchange(&mut self, number: u64, exchange: Exchange) {
@@ -955,13 +1053,14 @@ impl Muffler {
     }
 }
 
+fn refusal(status: u16, reason: &str, message: &str) -> Answer {
+    Answer::json(
+        status,
+        &json!({ "error": { "message": message, "data": { "reason": reason } } }),
+    )
+}
+
 fn stored_answer(stored: Stored) -> Answer {
-    let refuse = |status: u16, reason: &str, message: String| {
-        Answer::json(
-            status,
-            &json!({ "error": { "message": message, "data": { "reason": reason } } }),
-        )
-    };
     let error = match stored {
         Stored::Done(Finished::Created) => return Answer::json(201, &json!({ "created": true })),
         Stored::Done(Finished::AlreadyThere) => {
@@ -970,12 +1069,12 @@ fn stored_answer(stored: Stored) -> Answer {
         Stored::Failed(error) => error,
     };
     match &error {
-        BlobError::TooLong { .. } => refuse(413, "blobTooLong", error.to_string()),
-        BlobError::Quota { .. } => refuse(507, "quotaExceeded", error.to_string()),
+        BlobError::TooLong { .. } => refusal(413, "blobTooLong", &error.to_string()),
+        BlobError::Quota { .. } => refusal(507, "quotaExceeded", &error.to_string()),
         BlobError::NoSpace { .. } => Answer::error(507, &RpcError::StorageFull),
-        BlobError::Digest { .. } => refuse(422, "digestMismatch", error.to_string()),
-        BlobError::Length { .. } => refuse(422, "lengthMismatch", error.to_string()),
-        BlobError::Unknown => refuse(404, "blobUnknown", error.to_string()),
+        BlobError::Digest { .. } => refusal(422, "digestMismatch", &error.to_string()),
+        BlobError::Length { .. } => refusal(422, "lengthMismatch", &error.to_string()),
+        BlobError::Unknown => refusal(404, "blobUnknown", &error.to_string()),
         BlobError::Locked { .. } | BlobError::Foreign { .. } | BlobError::Io { .. } => {
             tracing::error!(%error, cause = ?std::error::Error::source(&error), "blob");
             Answer::error(500, &RpcError::Internal)

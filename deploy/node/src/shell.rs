@@ -23,10 +23,11 @@ use std::time::Duration;
 use caldera_rpc::http::{
     BodyKind, Connection, Disposition, Event, Head, Limits as HttpLimits, Method, Response,
 };
-use caldera_rpc::methods::Digest;
+use caldera_rpc::methods::{Digest, JobName};
 use caldera_scheduler::Nanos;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
+use zeroize::Zeroizing;
 
 use crate::clock::Clock;
 use crate::config::Limits;
@@ -68,6 +69,8 @@ struct Peer {
     request: Request,
     /// Whether the socket may have more to read than was read.
     readable: bool,
+    /// Whether the peer has just said that it will send no more.
+    ended: bool,
     /// Whether the sending side was shut down.
     shut: bool,
     /// Whether the socket has failed.
@@ -88,6 +91,8 @@ enum Request {
     Discard(Answer),
     /// The answer comes from elsewhere.
     Awaited(u64),
+    /// The answer is a stream, which begins when the request is complete.
+    Stream(u64),
     /// An upload is complete, or failed, and the clerk has not answered.
     Stored(u64),
 }
@@ -199,8 +204,8 @@ impl Shell {
         let next = deadlines.chain(stop_by).min();
         let left = next.map_or(TICK, |at| at.saturating_sub(self.clock.elapsed()));
         // A poll counts in milliseconds and rounds up, so it does not return before its time.
-        let quiet = self.service.quiet_in().unwrap_or(TICK);
-        left.min(TICK).min(quiet)
+        let due = self.service.due_in().unwrap_or(TICK);
+        left.min(TICK).min(due)
     }
 
     fn accept(&mut self) {
@@ -242,6 +247,7 @@ impl Shell {
             local: address.ip().is_loopback(),
             request: Request::None,
             readable: true,
+            ended: false,
             shut: false,
             broken: false,
             unwritten: 0,
@@ -278,6 +284,11 @@ impl Shell {
             if !read && !wrote {
                 break;
             }
+        }
+        if std::mem::take(&mut peer.ended)
+            && let Request::Awaited(request) = &peer.request
+        {
+            self.service.hurry(*request);
         }
         if peer.stays() {
             self.peers.insert(token, peer);
@@ -329,6 +340,8 @@ impl Shell {
     fn route(&mut self, token: Token, peer: &mut Peer, head: &Head) -> Result<Request, Answer> {
         let now = self.clock.elapsed();
         let blob = head.path.strip_prefix(BLOBS);
+        let job = head.path.strip_prefix(JOBS);
+        let job = job.and_then(|path| path.strip_suffix(EVENTS));
         match (head.method, head.path.as_str()) {
             (Method::Get | Method::Head, "/livez") => {
                 Ok(Request::Discard(Answer::text(200, "alive\n".into())))
@@ -384,10 +397,27 @@ impl Shell {
                     None => Ok(Request::Upload(request)),
                 }
             }
+            (Method::Get, _) if job.is_some() && head.body == BodyKind::None => {
+                let Caller::Tenant(tenant) = self.authorised(head)? else {
+                    return Err(Answer::text(403, "the operator has no jobs\n".into()));
+                };
+                let job: JobName = job
+                    .unwrap_or_default()
+                    .parse()
+                    .map_err(|error| Answer::text(400, format!("{error}\n")))?;
+                let request = self.request(token);
+                self.service.watch(request, tenant, job).map_err(|answer| {
+                    self.requests.remove(&request);
+                    answer
+                })?;
+                Ok(Request::Stream(request))
+            }
             (_, "/livez" | "/readyz" | "/metrics" | "/") => {
                 Err(Answer::text(405, "no such method here\n".into()))
             }
-            _ if blob.is_some() => Err(Answer::text(405, "no such method here\n".into())),
+            _ if blob.is_some() || job.is_some() => {
+                Err(Answer::text(405, "no such method here\n".into()))
+            }
             _ => Err(Answer::text(404, "nothing here\n".into())),
         }
     }
@@ -404,6 +434,8 @@ impl Shell {
             Request::Call { caller, body } => {
                 let request = self.request(token);
                 peer.request = Request::Awaited(request);
+                // It may hold a witness.
+                let body = Zeroizing::new(body);
                 self.service.call(request, caller, &body, received);
             }
             Request::Upload(upload) => {
@@ -411,6 +443,12 @@ impl Shell {
                 self.service.finish_upload(upload);
             }
             Request::Discard(answer) => self.respond(peer, &answer),
+            Request::Stream(number) => {
+                peer.request = Request::Stream(number);
+                self.service.count_request();
+                peer.http
+                    .begin_stream("text/event-stream", self.clock.elapsed());
+            }
             other => peer.request = other,
         }
     }
@@ -434,6 +472,26 @@ impl Shell {
                         peer.unwritten = 0;
                         self.respond(&mut peer, &answer);
                         self.peers.insert(token, peer);
+                    }
+                    self.turn(token);
+                }
+                Outgoing::Event {
+                    exchange,
+                    text,
+                    last,
+                } => {
+                    let Some(token) = self.requests.get(&exchange).copied() else {
+                        continue;
+                    };
+                    if last {
+                        self.requests.remove(&exchange);
+                    }
+                    if let Some(peer) = self.peers.get_mut(&token) {
+                        peer.http.stream(text.as_bytes(), self.clock.elapsed());
+                        if last {
+                            peer.request = Request::None;
+                            peer.http.end_stream();
+                        }
                     }
                     self.turn(token);
                 }
@@ -490,7 +548,7 @@ impl Shell {
                 self.requests.remove(&number);
                 self.service.abandon_upload(number);
             }
-            Request::Awaited(number) => {
+            Request::Awaited(number) | Request::Stream(number) => {
                 self.requests.remove(&number);
                 self.service.forget(number);
             }
@@ -520,6 +578,7 @@ impl Peer {
         match self.stream.read(&mut buffer[..room]) {
             Ok(0) => {
                 self.readable = false;
+                self.ended = true;
                 self.http.end_of_stream();
                 false
             }
@@ -587,6 +646,8 @@ const LISTENER: Token = Token(0);
 const WAKER: Token = Token(1);
 const FIRST_PEER: usize = 2;
 const BLOBS: &str = "/v1/blobs/";
+const JOBS: &str = "/v1/jobs/";
+const EVENTS: &str = "/events";
 const BUFFER_BYTES: usize = 64 * 1024;
 /// One MiB a turn: a millisecond or two of copying.
 const READS_A_TURN: usize = 16;

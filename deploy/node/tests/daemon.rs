@@ -186,7 +186,11 @@ fn a_device_that_is_not_there_is_said_and_ends_it() {
     for (devices, code, said) in [
         ("icicle:CUDA:0", 69, "no libicicle_device.so"),
         ("gpu", 78, "devices: expected cpu, wgpu"),
-        ("icicle:CUDA:0,icicle:CUDA:1", 78, "at most one device of ICICLE's"),
+        (
+            "icicle:CUDA:0,icicle:CUDA:1",
+            78,
+            "at most one device of ICICLE's",
+        ),
     ] {
         let config = folder.path().join("calderad.toml");
         fs::write(&config, "icicle_folder = 'nowhere'").expect("written");
@@ -198,4 +202,27 @@ fn a_device_that_is_not_there_is_said_and_ends_it() {
         assert_eq!(output.status.code(), Some(code), "{text}");
         assert!(text.contains(said), "{text}");
     }
+}
+
+/// Witnesses and secrets are in its memory.
+#[test]
+fn it_leaves_no_core_dump_and_outlives_a_file_that_is_too_long() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let arguments = on_data(folder.path());
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let mut child = Guard(calderad(&arguments).spawn().expect("started"));
+    let mut stdout = BufReader::new(child.0.stdout.take().expect("a pipe"));
+    let mut line = String::new();
+    stdout.read_line(&mut line).expect("a line");
+    let proc = Path::new("/proc").join(child.0.id().to_string());
+    let limits = fs::read_to_string(proc.join("limits")).expect("limits");
+    let core = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file size"));
+    let core: Vec<&str> = core.expect("a limit").split_whitespace().collect();
+    assert_eq!(core[4..6], ["0", "0"]);
+    let pid = Pid::from_raw(i32::try_from(child.0.id()).expect("a process"));
+    kill(pid, Signal::SIGXFSZ).expect("sent");
+    kill(pid, Signal::SIGTERM).expect("sent");
+    assert_eq!(child.0.wait().expect("it ends").code(), Some(0));
 }

@@ -205,6 +205,13 @@ pub enum RpcError {
     /// The disk of the box is full.
     #[error("no space left in the box's storage")]
     StorageFull,
+    /// The box cannot write down what it takes: its disk is full, read-only or damaged. The same request may
+    /// succeed later.
+    #[error("the box cannot write to its storage now")]
+    StorageUnavailable {
+        /// When to try again, in milliseconds from now.
+        retry_after_ms: u64,
+    },
     /// The box is stopping and takes nothing new.
     #[error("the box is stopping")]
     Stopping,
@@ -286,6 +293,7 @@ impl RpcError {
             RpcError::DemandDuration { .. } => -32027,
             RpcError::KeySource { .. } => -32028,
             RpcError::ProfileUnavailable { .. } => -32030,
+            RpcError::StorageUnavailable { .. } => -32031,
         }
     }
 
@@ -318,13 +326,15 @@ impl RpcError {
             RpcError::DemandDuration { .. } => "demandDuration",
             RpcError::KeySource { .. } => "keySource",
             RpcError::ProfileUnavailable { .. } => "profileUnavailable",
+            RpcError::StorageUnavailable { .. } => "storageUnavailable",
         }
     }
 
     /// What goes over the wire.
     pub fn to_wire(&self) -> WireError {
         let retry_after_ms = match *self {
-            RpcError::QueueFull { retry_after_ms, .. } => Some(retry_after_ms),
+            RpcError::QueueFull { retry_after_ms, .. }
+            | RpcError::StorageUnavailable { retry_after_ms } => Some(retry_after_ms),
             _ => None,
         };
         let earliest_ms = match *self {

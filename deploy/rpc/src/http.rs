@@ -16,6 +16,9 @@
 //! respond               now or much later; the next request is read after this answer has left
 //! ```
 //!
+//! An answer may also be a stream ([`Connection::begin_stream`]) that goes on until its sender ends it or its
+//! reader goes away; the connection ends with it.
+//!
 //! An answer may be given at any point after `Head`; if the body has not been read to its end, the
 //! connection closes after the answer, because what follows on the wire is no request. Requests
 //! that were pipelined wait in the input buffer, which is bounded, so they are answered in order
@@ -271,6 +274,8 @@ enum State {
     Complete,
     /// Only the answer is missing.
     Answer,
+    /// An answer goes out piece by piece; what comes in is thrown away.
+    Streaming,
     /// The last answer is in the output; what comes in is thrown away. `by` is set when the
     /// output has been written.
     Closing { by: Option<Duration> },
@@ -334,7 +339,7 @@ impl Connection {
     /// reading the socket; ask again after each `poll` and `respond`.
     pub fn room(&self) -> usize {
         match self.state {
-            State::Closing { .. } | State::Closed => BUFFER_BYTES,
+            State::Streaming | State::Closing { .. } | State::Closed => BUFFER_BYTES,
             _ => BUFFER_BYTES
                 .max(self.limits.head_bytes_max + 1)
                 .saturating_sub(self.input.len()),
@@ -345,7 +350,7 @@ impl Connection {
     /// [`Connection::room`]. Call [`Connection::poll`] after it, until that gives nothing.
     pub fn receive(&mut self, bytes: &[u8], now: Duration) -> usize {
         match &mut self.state {
-            State::Closing { .. } | State::Closed => return bytes.len(),
+            State::Streaming | State::Closing { .. } | State::Closed => return bytes.len(),
             State::Body(body) => body.arrived(now),
             _ => {}
         }
@@ -406,7 +411,9 @@ impl Connection {
         let complete = match self.state {
             State::Complete | State::Answer => true,
             State::Offered(_) | State::Body(_) => false,
-            State::Head { .. } | State::Closing { .. } | State::Closed => return false,
+            State::Head { .. } | State::Streaming | State::Closing { .. } | State::Closed => {
+                return false;
+            }
         };
         let keep_alive = self.exchange.keep_alive && complete && !response.close;
         response.write(&mut self.output, self.exchange.head_only, keep_alive);
@@ -418,6 +425,45 @@ impl Connection {
             self.begin_closing();
         }
         true
+    }
+
+    /// Begins an answer that has no length: it ends with the connection. `false` if there is no request to
+    /// answer, or one whose body has not been read.
+    pub fn begin_stream(&mut self, content_type: &str, now: Duration) -> bool {
+        let (State::Complete | State::Answer) = self.state else {
+            return false;
+        };
+        response::write_stream_head(&mut self.output, content_type);
+        self.note_output(now);
+        self.state = State::Streaming;
+        self.input = BytesMut::new();
+        true
+    }
+
+    /// Adds a piece to a stream. `false`, and the connection is closed, if the peer takes so little of it that
+    /// more than 64 KiB wait for it; or if there is no stream.
+    pub fn stream(&mut self, bytes: &[u8], now: Duration) -> bool {
+        let State::Streaming = self.state else {
+            return false;
+        };
+        if self.output.len() + bytes.len() > BUFFER_BYTES {
+            self.state = State::Closed;
+            return false;
+        }
+        // What waits already has its time; more of it buys no more.
+        let waited = !self.output.is_empty();
+        self.output.extend_from_slice(bytes);
+        if !waited {
+            self.note_output(now);
+        }
+        true
+    }
+
+    /// Ends a stream, if there is one.
+    pub fn end_stream(&mut self) {
+        if let State::Streaming = self.state {
+            self.begin_closing();
+        }
     }
 
     /// What is to be written to the peer.
@@ -456,7 +502,7 @@ impl Connection {
             State::Head { idle, .. } => Some(*idle + self.limits.idle_max),
             State::Body(body) => body.deadline(&self.limits),
             State::Closing { by } => *by,
-            State::Offered(_) | State::Complete | State::Answer => None,
+            State::Offered(_) | State::Complete | State::Answer | State::Streaming => None,
             State::Closed => return None,
         };
         match (output_by, state_by) {
@@ -491,6 +537,8 @@ impl Connection {
     pub fn disposition(&self) -> Disposition {
         match self.state {
             State::Closed => Disposition::Close,
+            // Who reads a stream says nothing more, and who has ended reads no more.
+            State::Streaming if self.peer_ended => Disposition::Close,
             _ if !self.output.is_empty() => Disposition::Open,
             State::Closing { .. } if self.peer_ended => Disposition::Close,
             State::Closing { .. } => Disposition::Linger,
@@ -527,7 +575,11 @@ impl Connection {
                 self.state = State::Answer;
                 Ok(Some(Event::End))
             }
-            State::Offered(_) | State::Answer | State::Closing { .. } | State::Closed => Ok(None),
+            State::Offered(_)
+            | State::Answer
+            | State::Streaming
+            | State::Closing { .. }
+            | State::Closed => Ok(None),
         }
     }
 
@@ -886,6 +938,49 @@ mod tests {
         assert_eq!(goes.deadline(), None);
         assert_eq!(goes.poll(at(200)), Ok(None));
         assert_eq!(goes.deadline(), Some(at(202)));
+    }
+
+    #[test]
+    fn a_stream_ends_with_its_sender_or_its_reader() {
+        let begin = || {
+            let mut connection = open();
+            connection.receive(GET, at(0));
+            expect_head(&mut connection, at(0));
+            assert_eq!(connection.poll(at(0)), Ok(Some(Event::End)));
+            assert!(connection.begin_stream("text/event-stream", at(0)));
+            connection
+        };
+        let mut connection = begin();
+        let head = written(&mut connection, at(0));
+        assert!(head.contains("\r\nConnection: close\r\n"), "{head}");
+        assert!(!head.contains("Content-Length"), "{head}");
+        // It may be quiet for as long as it likes, and what its reader says is not listened to.
+        assert_eq!(connection.deadline(), None);
+        assert_eq!(connection.receive(GET, at(500)), GET.len());
+        assert_eq!(connection.poll(at(500)), Ok(None));
+        assert!(!connection.respond(&Response::new(204), at(500)));
+        assert!(connection.stream(b"data: 1\n\n", at(500)));
+        assert!(connection.stream(b"data: 2\n\n", at(505)));
+        // Who does not read is given up at the time that the first of it had.
+        assert_eq!(connection.deadline(), Some(at(510)));
+        assert_eq!(written(&mut connection, at(506)), "data: 1\n\ndata: 2\n\n");
+        connection.end_stream();
+        assert_eq!(connection.disposition(), Disposition::Linger);
+
+        let mut left = begin();
+        left.end_of_stream();
+        assert_eq!(left.disposition(), Disposition::Close);
+        let mut slow = begin();
+        while slow.stream(&[b'x'; 1000], at(1)) {}
+        assert!(slow.output().len() <= BUFFER_BYTES);
+        assert_eq!(slow.disposition(), Disposition::Close);
+        // There is none to add to where none was begun, or before a body was read.
+        let mut none = open();
+        assert!(!none.begin_stream("text/event-stream", at(0)));
+        none.receive(PUT, at(0));
+        expect_head(&mut none, at(0));
+        assert!(!none.begin_stream("text/event-stream", at(0)));
+        assert!(!none.stream(b"x", at(0)));
     }
 
     #[test]

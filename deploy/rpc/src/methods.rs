@@ -13,9 +13,12 @@
 use std::fmt;
 use std::str::FromStr;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;
+use zeroize::Zeroizing;
 
 /// A method that a box answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -30,9 +33,9 @@ pub enum Method {
     Estimate,
     /// [`Submit`] -> [`JobStatus`].
     Submit,
-    /// [`JobQuery`] -> [`JobStatus`].
+    /// [`JobWait`] -> [`JobStatus`].
     Status,
-    /// [`JobQuery`] -> [`JobResult`].
+    /// [`JobWait`] -> [`JobResult`].
     Result,
     /// [`JobQuery`] -> [`JobStatus`].
     Cancel,
@@ -114,6 +117,12 @@ pub struct CircuitName(String);
 #[serde(try_from = "String", into = "String")]
 pub struct IdempotencyKey(String);
 
+/// The bytes of a witness; base64 with padding on the wire. They are overwritten when they are dropped, and
+/// never printed.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct WitnessData(Zeroizing<Vec<u8>>);
+
 /// A string that is not what its field holds.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum NameError {
@@ -138,6 +147,14 @@ pub enum NameError {
     /// Not an idempotency key.
     #[error("expected 1 to 128 visible ASCII characters, got {got} characters")]
     Idempotency {
+        /// Characters that were there.
+        got: usize,
+    },
+    /// Not the bytes of a witness.
+    #[error("expected base64 of at most {max} bytes, got {got} characters that are not")]
+    Witness {
+        /// The longest.
+        max: usize,
         /// Characters that were there.
         got: usize,
     },
@@ -251,8 +268,11 @@ pub struct EstimateProof {
 pub struct Submit {
     /// The digest of the circuit's proving key.
     pub circuit: Digest,
-    /// The blob that holds the witness, uploaded before.
+    /// The digest of the witness: of a blob, uploaded before, or of `witness_data`.
     pub witness: Digest,
+    /// The witness itself, if it is short.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub witness_data: Option<WitnessData>,
     /// When the proof is needed, in milliseconds from receipt. A proof that comes after it is
     /// kept and marked late.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -262,12 +282,23 @@ pub struct Submit {
     pub idempotency_key: Option<IdempotencyKey>,
 }
 
-/// Parameters of `prover_statusV1`, `prover_resultV1` and `prover_cancelV1`.
+/// Parameters of `prover_cancelV1`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct JobQuery {
     /// The job, as `prover_submitV1` named it.
     pub job: JobName,
+}
+
+/// Parameters of `prover_statusV1` and `prover_resultV1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct JobWait {
+    /// The job, as `prover_submitV1` named it.
+    pub job: JobName,
+    /// Answer when the job has ended, or after so many milliseconds; at once by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_ms: Option<u64>,
 }
 
 /// Parameters of `prover_profileV1`.
@@ -901,6 +932,55 @@ impl IdempotencyKey {
     /// The key.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl WitnessData {
+    /// The longest witness that a submission can bring.
+    pub const BYTES_MAX: usize = 64 * 1024;
+
+    /// The bytes of a witness; `None` if it is too long to be sent so.
+    pub fn new(bytes: Vec<u8>) -> Option<WitnessData> {
+        (bytes.len() <= WitnessData::BYTES_MAX).then_some(WitnessData(Zeroizing::new(bytes)))
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The bytes, for a holder who overwrites them in turn.
+    pub fn into_bytes(self) -> Zeroizing<Vec<u8>> {
+        self.0
+    }
+}
+
+impl fmt::Debug for WitnessData {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "WitnessData({} bytes)", self.0.len())
+    }
+}
+
+impl TryFrom<String> for WitnessData {
+    type Error = NameError;
+
+    fn try_from(text: String) -> Result<WitnessData, NameError> {
+        let text = Zeroizing::new(text);
+        let refused = || NameError::Witness {
+            max: WitnessData::BYTES_MAX,
+            got: text.chars().count(),
+        };
+        if text.len() > WitnessData::BYTES_MAX.div_ceil(3) * 4 {
+            return Err(refused());
+        }
+        let bytes = STANDARD.decode(text.as_bytes()).map_err(|_| refused())?;
+        WitnessData::new(bytes).ok_or_else(refused)
+    }
+}
+
+impl From<WitnessData> for String {
+    fn from(data: WitnessData) -> String {
+        STANDARD.encode(&*data.0)
     }
 }
 

@@ -8,11 +8,11 @@ use caldera_rpc::methods::{
     CauseSpans, CheckLevel, CircuitInfo, CircuitName, CircuitState, CoreShare, CurveName,
     DeclareDemand, Demand, DeviceSoftware, DeviceStatus, Digest, EmptyReallocations, Estimate,
     EstimateProof, HistogramsQuery, IdempotencyKey, JobError, JobName, JobProfile, JobQuery,
-    JobResult, JobState, JobStatus, ListCircuits, Method, PoolQuery, PoolStatus, ProfileQuery,
-    ProfiledQuantum, ProfiledReallocation, ProfiledStage, ProfiledUnit, Quanta, Reallocation,
-    Reallocations, RegisterCircuit, SpanHistogram, StageTiming, StorageQuery, StorageRelease,
-    StorageStatus, Submit, TenantDetail, TenantStatus, TenantStorage, Timings, UnitStatus,
-    UnregisterCircuit, Unregistered,
+    JobResult, JobState, JobStatus, JobWait, ListCircuits, Method, PoolQuery, PoolStatus,
+    ProfileQuery, ProfiledQuantum, ProfiledReallocation, ProfiledStage, ProfiledUnit, Quanta,
+    Reallocation, Reallocations, RegisterCircuit, SpanHistogram, StageTiming, StorageQuery,
+    StorageRelease, StorageStatus, Submit, TenantDetail, TenantStatus, TenantStorage, Timings,
+    UnitStatus, UnregisterCircuit, Unregistered, WitnessData,
 };
 use caldera_rpc::openrpc::{DISCOVER, document};
 use serde::Serialize;
@@ -34,7 +34,8 @@ fn params_of(method: Method) -> Through {
         Method::UnregisterCircuit => through::<UnregisterCircuit>,
         Method::Estimate => through::<EstimateProof>,
         Method::Submit => through::<Submit>,
-        Method::Status | Method::Result | Method::Cancel => through::<JobQuery>,
+        Method::Status | Method::Result => through::<JobWait>,
+        Method::Cancel => through::<JobQuery>,
         Method::Profile => through::<ProfileQuery>,
         Method::Pool => through::<PoolQuery>,
         Method::Demand => through::<DeclareDemand>,
@@ -59,11 +60,12 @@ fn result_of(method: Method) -> Through {
     }
 }
 
-const SCHEMAS: [(&str, Through); 38] = [
+const SCHEMAS: [(&str, Through); 39] = [
     ("Digest", through::<Digest>),
     ("JobName", through::<JobName>),
     ("CircuitName", through::<CircuitName>),
     ("IdempotencyKey", through::<IdempotencyKey>),
+    ("WitnessData", through::<WitnessData>),
     ("CheckLevel", through::<CheckLevel>),
     ("CurveName", through::<CurveName>),
     ("CircuitState", through::<CircuitState>),
@@ -175,6 +177,10 @@ fn every_method_and_its_parameters() {
 #[test]
 fn no_parameter_is_left_out() {
     let digest = Digest([0; 32]);
+    let wait = JobWait {
+        job: JobName(0),
+        wait_ms: Some(1),
+    };
     let full = [
         serde_json::to_value(RegisterCircuit {
             zkey: digest,
@@ -188,11 +194,12 @@ fn no_parameter_is_left_out() {
         serde_json::to_value(Submit {
             circuit: digest,
             witness: digest,
+            witness_data: WitnessData::new(Vec::new()),
             deadline_ms: Some(1),
             idempotency_key: "x".parse().ok(),
         }),
-        serde_json::to_value(JobQuery { job: JobName(0) }),
-        serde_json::to_value(JobQuery { job: JobName(0) }),
+        serde_json::to_value(wait),
+        serde_json::to_value(wait),
         serde_json::to_value(JobQuery { job: JobName(0) }),
         serde_json::to_value(ProfileQuery {
             job: JobName(0),
@@ -428,6 +435,7 @@ fn errors() -> Vec<RpcError> {
         RpcError::IdempotencyConflict { job },
         RpcError::QuotaExceeded { detail: detail() },
         RpcError::StorageFull,
+        RpcError::StorageUnavailable { retry_after_ms: 1 },
         RpcError::Stopping,
         RpcError::DeadlineUnmeetable { earliest_ms: 1 },
         RpcError::DemandAboveCeiling { ceiling: 1, got: 2 },
@@ -472,6 +480,7 @@ fn errors() -> Vec<RpcError> {
             | RpcError::IdempotencyConflict { .. }
             | RpcError::QuotaExceeded { .. }
             | RpcError::StorageFull
+            | RpcError::StorageUnavailable { .. }
             | RpcError::Stopping
             | RpcError::DeadlineUnmeetable { .. }
             | RpcError::DemandAboveCeiling { .. }

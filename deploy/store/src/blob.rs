@@ -4,6 +4,7 @@
 //! <folder>/lock                      held while a store is open; a second one is refused
 //! <folder>/incoming/<number>         being written; swept when a store is opened
 //! <folder>/tenants/<tenant>/<digest> complete, mode 0400, never changed again
+//! <folder>/erasing/<number>          has lost its name, and is overwritten; so are those that a start finds
 //! ```
 //!
 //! A blob is written into `incoming`, hashed as it comes, and gets its name only when its digest is
@@ -18,19 +19,25 @@
 //! somebody with this user's or root's rights, who could as well write into the memory of the
 //! process, is able to do either.
 //!
+//! A witness is private, and [`BlobStore::erase`] overwrites it before its blocks go back to the file
+//! system. It loses its name first, and that is synced, so no cut leaves zeros under a digest; and
+//! nothing is overwritten that is still mapped: then the last holder does it when it lets go. What a
+//! disk keeps below its own addresses (a copy-on-write file system, the spare blocks of an SSD) is out of
+//! reach from here.
+//!
 //! A tenant may store so many bytes and no more. What is being written counts from the moment that
 //! its length is announced, or else from the moment that it is written, so parallel uploads cannot
 //! pass the limit together. What each tenant has stored is also known by name, so that listing it asks
 //! no disk.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::ops::Deref;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use bytes::Bytes;
 use memmap2::Mmap;
@@ -73,6 +80,8 @@ pub struct BlobWriter {
 #[derive(Debug)]
 pub struct MappedBlob {
     map: Mmap,
+    /// Dropped after the map: the last one overwrites what is to be erased.
+    _held: Arc<Held>,
 }
 
 /// How a blob came to be there.
@@ -160,6 +169,7 @@ pub enum BlobError {
 struct Shared {
     limits: BlobLimits,
     incoming: PathBuf,
+    erasing: PathBuf,
     tenants: PathBuf,
     next: AtomicU64,
     /// What is in use by tenant. Also held while a name is given or taken away, so that the sum and
@@ -176,6 +186,15 @@ struct Usage {
     bytes: u64,
     /// The length of each stored blob.
     blobs: HashMap<[u8; 32], u64>,
+    /// Those that may be mapped.
+    held: HashMap<[u8; 32], Weak<Held>>,
+}
+
+/// A blob that somebody has mapped.
+#[derive(Debug, Default)]
+struct Held {
+    /// Where it is to be erased, once nobody has it mapped.
+    doomed: OnceLock<PathBuf>,
 }
 
 impl BlobStore {
@@ -187,6 +206,11 @@ impl BlobStore {
         let incoming = folder.join("incoming");
         make_folder(&incoming)?;
         sweep(&incoming)?;
+        let erasing = folder.join("erasing");
+        make_folder(&erasing)?;
+        for entry in fs::read_dir(&erasing).map_err(failed("read", &erasing))? {
+            overwrite(&entry.map_err(failed("read", &erasing))?.path())?;
+        }
         let tenants = folder.join("tenants");
         make_folder(&tenants)?;
         let usage = measure(&tenants)?;
@@ -195,6 +219,7 @@ impl BlobStore {
             shared: Arc::new(Shared {
                 limits,
                 incoming,
+                erasing,
                 tenants,
                 next: AtomicU64::new(0),
                 usage: Mutex::new(usage),
@@ -257,8 +282,19 @@ impl BlobStore {
         tenant: &TenantName,
         digest: [u8; 32],
     ) -> Result<MappedBlob, BlobError> {
+        // Under the lock, so that it is either held before it is erased or not found.
+        let mut usage = self.shared.usage();
         let (file, _) = self.shared.open(tenant, digest)?;
-        MappedBlob::map(&file).map_err(failed("map", &self.shared.path(tenant, digest)))
+        let all = &mut usage.entry(tenant.clone()).or_default().held;
+        let held = all.get(&digest).and_then(Weak::upgrade);
+        let held = held.unwrap_or_else(|| {
+            all.retain(|_, held| held.strong_count() > 0);
+            let held = Arc::default();
+            all.insert(digest, Arc::downgrade(&held));
+            held
+        });
+        drop(usage);
+        MappedBlob::map(&file, held).map_err(failed("map", &self.shared.path(tenant, digest)))
     }
 
     /// Removes a blob; `false` if this tenant has none of that digest. What is mapped stays so.
@@ -278,6 +314,50 @@ impl BlobStore {
         drop(usage);
         sync_folder(&self.shared.folder(tenant))?;
         Ok(true)
+    }
+
+    /// Removes blobs and overwrites them; what is mapped, when its last holder lets go. One that is not
+    /// there is no error. Blocks for as long as the disk takes to write and sync them all. After an error
+    /// some may be left, to be erased again; those that have lost their name are swept at the next start.
+    pub fn erase(&self, blobs: &[(TenantName, [u8; 32])]) -> Result<(), BlobError> {
+        let mut nameless = Vec::with_capacity(blobs.len());
+        let mut folders = HashSet::new();
+        for (tenant, digest) in blobs {
+            let number = self.shared.next.fetch_add(1, Ordering::Relaxed);
+            let doomed = self.shared.erasing.join(number.to_string());
+            let mut usage = self.shared.usage();
+            let length = match self.shared.open(tenant, *digest) {
+                Ok((_, length)) => length,
+                Err(BlobError::Unknown) => continue,
+                Err(error) => return Err(error),
+            };
+            let path = self.shared.path(tenant, *digest);
+            fs::rename(&path, &doomed).map_err(failed("take the name of", &path))?;
+            let mut held = None;
+            if let Some(used) = usage.get_mut(tenant) {
+                used.bytes = used.bytes.saturating_sub(length);
+                used.blobs.remove(digest);
+                held = used.held.remove(digest).and_then(|held| held.upgrade());
+            }
+            folders.insert(self.shared.folder(tenant));
+            nameless.push((doomed, held));
+        }
+        if nameless.is_empty() {
+            return Ok(());
+        }
+        // A cut must not bring a name back to what has been overwritten.
+        sync_folder(&self.shared.erasing)?;
+        for folder in &folders {
+            sync_folder(folder)?;
+        }
+        for (doomed, held) in nameless {
+            match held {
+                // If the others have let go meanwhile this is the last, and does it here.
+                Some(held) => drop(held.doomed.set(doomed)),
+                None => overwrite(&doomed)?,
+            }
+        }
+        Ok(())
     }
 
     /// Bytes that count against this tenant's quota: stored, and being written.
@@ -376,17 +456,33 @@ impl Drop for BlobWriter {
 
 impl MappedBlob {
     #[allow(unsafe_code)]
-    fn map(file: &File) -> io::Result<MappedBlob> {
+    fn map(file: &File, held: Arc<Held>) -> io::Result<MappedBlob> {
         // SAFETY: the file was synced and closed for writing (mode 0400) before it got the name
-        // under which it was opened; this store never writes to it again, removal only takes the
-        // name away, and the lock and mode 0700 of the folder keep other processes out.
+        // under which it was opened; this store does not write to it again while `held` lives, which is
+        // dropped after the map; removal only takes the name away, and the lock and mode 0700 of the
+        // folder keep other processes out.
         let map = unsafe { Mmap::map(file)? };
-        Ok(MappedBlob { map })
+        Ok(MappedBlob { map, _held: held })
     }
 
     /// The blob as shared bytes; it is unmapped when the last of them is dropped.
     pub fn into_bytes(self) -> Bytes {
-        Bytes::from_owner(self.map)
+        Bytes::from_owner(self)
+    }
+}
+
+impl AsRef<[u8]> for MappedBlob {
+    fn as_ref(&self) -> &[u8] {
+        &self.map
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(path) = self.doomed.get() {
+            // What cannot be overwritten now is when the store is opened next.
+            let _ = overwrite(path);
+        }
     }
 }
 
@@ -525,6 +621,26 @@ fn sweep(incoming: &Path) -> Result<(), BlobError> {
     Ok(())
 }
 
+/// Writes zeros over a file that nobody maps and that has no name outside of `erasing`; then removes it.
+fn overwrite(path: &Path) -> Result<(), BlobError> {
+    let erased = fs::set_permissions(path, Permissions::from_mode(0o600)).and_then(|()| {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(path)?;
+        let mut left = file.metadata()?.len();
+        let zeros = vec![0; left.min(ZEROS_BYTES) as usize];
+        while left > 0 {
+            let count = left.min(ZEROS_BYTES);
+            file.write_all(&zeros[..count as usize])?;
+            left -= count;
+        }
+        file.sync_data()?;
+        fs::remove_file(path)
+    });
+    erased.map_err(failed("erase", path))
+}
+
 /// Sees what each tenant has stored.
 fn measure(tenants: &Path) -> Result<HashMap<TenantName, Usage>, BlobError> {
     let mut usage = HashMap::new();
@@ -581,7 +697,9 @@ fn foreign(path: &Path, expected: &'static str) -> BlobError {
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BlobError {
     let path = path.to_owned();
     move |source| match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => BlobError::NoSpace { path },
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            BlobError::NoSpace { path }
+        }
         _ => BlobError::Io {
             action,
             path,
@@ -589,6 +707,8 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BlobEr
         },
     }
 }
+
+const ZEROS_BYTES: u64 = 1 << 20;
 
 #[cfg(test)]
 mod tests {

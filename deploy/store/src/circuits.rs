@@ -10,7 +10,8 @@
 //! newer version or of another program is refused and not touched. One of an older version is brought up
 //! to date when it is opened, in one transaction.
 //!
-//! Beside the circuits the file keeps what tenants have given back: see [`crate::releases`].
+//! Beside the circuits the file keeps what tenants have given back ([`crate::releases`]) and jobs
+//! ([`crate::jobs`]).
 
 use std::fs::OpenOptions;
 use std::io;
@@ -147,8 +148,14 @@ pub enum CircuitsError {
         got: String,
     },
     /// The disk is full.
-    #[error("no space left for the table of circuits")]
+    #[error("no space left for the tables of circuits and jobs")]
     NoSpace,
+    /// The disk takes no writes.
+    #[error("the disk is read-only")]
+    ReadOnly,
+    /// The disk gives back what was never written.
+    #[error("the file of circuits and jobs is damaged")]
+    Damaged(#[source] rusqlite::Error),
     /// A number that SQLite cannot hold.
     #[error("{column} is {got}, more than the table can hold")]
     Number {
@@ -158,7 +165,7 @@ pub enum CircuitsError {
         got: u64,
     },
     /// SQLite refused something else.
-    #[error("the table of circuits cannot be used")]
+    #[error("the tables of circuits and jobs cannot be used")]
     Sqlite(#[source] rusqlite::Error),
 }
 
@@ -184,7 +191,8 @@ impl Circuits {
         if mode != "wal" {
             return Err(CircuitsError::Journal { got: mode });
         }
-        connection.execute_batch("PRAGMA synchronous = FULL")?;
+        // What is freed is overwritten: rows of jobs hold witnesses.
+        connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA secure_delete = ON")?;
         let transaction = connection.transaction()?;
         let old = version(&transaction)?;
         if old < VERSION {
@@ -323,6 +331,7 @@ impl State {
     ];
 }
 
+/// Has an enum stored by the names in its `NAMES`.
 macro_rules! stored_by_name {
     ($($type:ident),*) => {$(
         impl ToSql for $type {
@@ -341,12 +350,15 @@ macro_rules! stored_by_name {
         }
     )*};
 }
+pub(crate) use stored_by_name;
 stored_by_name!(Check, State);
 
 impl From<rusqlite::Error> for CircuitsError {
     fn from(error: rusqlite::Error) -> CircuitsError {
         match error.sqlite_error_code() {
             Some(rusqlite::ErrorCode::DiskFull) => CircuitsError::NoSpace,
+            Some(rusqlite::ErrorCode::ReadOnly) => CircuitsError::ReadOnly,
+            Some(rusqlite::ErrorCode::DatabaseCorrupt) => CircuitsError::Damaged(error),
             _ => CircuitsError::Sqlite(error),
         }
     }
@@ -425,7 +437,7 @@ fn checked_at(time: Option<u64>) -> Result<Option<i64>, CircuitsError> {
 const VERSION: i64 = STEPS.len() as i64;
 
 /// What makes each version of the one before.
-const STEPS: [&str; 2] = [CIRCUITS, crate::releases::TABLE];
+const STEPS: [&str; 3] = [CIRCUITS, crate::releases::TABLE, crate::jobs::TABLE];
 
 /// "CALD" in ASCII.
 const APPLICATION_ID: i64 = 0x4341_4c44;

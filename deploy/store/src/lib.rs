@@ -2,9 +2,10 @@
 //!
 //! - [`blob`] keeps keys and witnesses as files, named by tenant and digest, and maps them;
 //! - [`circuits`] keeps the list of registered circuits in SQLite;
-//! - [`releases`] keeps, in the same file, what tenants have given back.
+//! - [`releases`] keeps, in the same file, what tenants have given back;
+//! - [`jobs`] keeps, there too, what was submitted and what came of it.
 //!
-//! Neither knows what a proof is. Calls block on the disk, so they are made from the store's own
+//! None knows what a proof is. Calls block on the disk, so they are made from the store's own
 //! thread and never from one that a deadline waits for. All of it assumes a local file system whose
 //! `rename` is atomic and whose `fsync` reaches the disk, in a folder that one process owns.
 
@@ -12,6 +13,7 @@
 
 pub mod blob;
 pub mod circuits;
+pub mod jobs;
 pub mod releases;
 
 use std::fmt;

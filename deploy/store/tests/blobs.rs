@@ -410,3 +410,70 @@ proptest! {
         prop_assert_eq!(world.store.usage(&world.alice), bytes.len() as u64);
     }
 }
+
+/// A second name for its file shows what stands in it after it has lost the first.
+#[test]
+fn what_is_erased_is_overwritten_and_what_is_mapped_only_afterwards() {
+    let folder = TempDir::new().unwrap();
+    let limits = BlobLimits {
+        blob_bytes_max: 4 << 20,
+        tenant_bytes_max: 4 << 20,
+    };
+    let store = BlobStore::open(folder.path(), limits).unwrap();
+    // More than one piece of zeros, and not a whole number of them.
+    let content = vec![7; (1 << 20) + 5];
+    let alice: TenantName = "alice".parse().unwrap();
+    let digest = digest(&content);
+    let put = || put(&store, &alice, &content).unwrap();
+    let path = folder
+        .path()
+        .join("tenants/alice")
+        .join(hex::encode(digest));
+    let witness = |name: &str| {
+        let other = folder.path().join(name);
+        fs::hard_link(&path, &other).unwrap();
+        move || fs::read(&other).unwrap()
+    };
+    let erase = || store.erase(&[(alice.clone(), digest)]).unwrap();
+
+    assert_eq!(put(), Finished::Created);
+    let bytes = witness("first");
+    erase();
+    assert!(bytes() == vec![0; content.len()]);
+    assert!(matches!(
+        store.open_blob(&alice, digest),
+        Err(BlobError::Unknown)
+    ));
+    assert_eq!(store.usage(&alice), 0);
+    assert_eq!(store.list(&alice), []);
+    assert_eq!(
+        fs::read_dir(folder.path().join("erasing")).unwrap().count(),
+        0
+    );
+    // Nothing is there to be erased.
+    erase();
+
+    // Two have it mapped: it stays as it is until both have let go, and can be stored anew meanwhile.
+    assert_eq!(put(), Finished::Created);
+    let bytes = witness("second");
+    let held = [0, 1].map(|_| store.open_blob(&alice, digest).unwrap().into_bytes());
+    erase();
+    assert_eq!(put(), Finished::Created);
+    let [one, two] = held;
+    drop(one);
+    assert!(two[..] == content[..] && bytes() == content);
+    drop(two);
+    assert!(bytes() == vec![0; content.len()]);
+    assert!(store.open_blob(&alice, digest).unwrap()[..] == content[..]);
+
+    // A start sweeps what a kill has left.
+    let bytes = witness("third");
+    let held = store.open_blob(&alice, digest).unwrap();
+    erase();
+    std::mem::forget(held);
+    assert!(bytes() == content);
+    drop(store);
+    let store = BlobStore::open(folder.path(), limits).unwrap();
+    assert!(bytes() == vec![0; content.len()]);
+    assert_eq!(store.usage(&alice), 0);
+}

@@ -51,8 +51,13 @@ impl Service {
             });
             path
         };
+        // Most tests prove one witness many times.
+        let keep = match extra.contains("keep_witnesses") {
+            true => "",
+            false => "keep_witnesses = true\n",
+        };
         let mut config = format!(
-            "listen = \"127.0.0.1:0\"\ndata = {:?}\noperator_secret_file = {:?}\n{extra}\n",
+            "listen = \"127.0.0.1:0\"\ndata = {:?}\noperator_secret_file = {:?}\n{keep}{extra}\n",
             folder.path().join("data"),
             account("operator"),
         );
@@ -79,6 +84,19 @@ impl Service {
         assert_eq!(self.terminate(), Some(0), "{}", self.log());
         (self.child, self.address) = run(&self.folder);
         self
+    }
+
+    /// Kills the service (SIGKILL), as a machine does that has no memory left.
+    pub fn kill(&mut self) {
+        self.child
+            .kill()
+            .expect("the process has not been waited for");
+        self.child.wait().expect("calderad ends");
+    }
+
+    /// Starts a service that was killed, with the same configuration and data.
+    pub fn start_again(&mut self) {
+        (self.child, self.address) = run(&self.folder);
     }
 
     /// A client that speaks for one of the tenants, or for `operator`.
@@ -228,6 +246,34 @@ impl Client {
         }
     }
 
+    /// Calls a method of a service that may die meanwhile: then there is no answer.
+    pub fn attempt(&self, method: &str, parameters: &Value) -> Option<Result<Value, Value>> {
+        let request = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": parameters});
+        let sent = self
+            .agent
+            .post(format!("http://{}/", self.address))
+            .header("Authorization", format!("Bearer {}", self.token()))
+            .header("Content-Type", "application/json")
+            .send(request.to_string());
+        let text = sent.ok()?.body_mut().read_to_string().ok()?;
+        let mut body: Value = serde_json::from_str(&text).ok()?;
+        match body.get_mut("error") {
+            Some(error) => Some(Err(error.take())),
+            None => Some(Ok(body["result"].take())),
+        }
+    }
+
+    /// Uploads a blob to a service that may die meanwhile.
+    pub fn attempt_upload(&self, bytes: &[u8]) -> Option<()> {
+        let digest = hex::encode(Sha256::digest(bytes));
+        let sent = self
+            .agent
+            .put(format!("http://{}/v1/blobs/{digest}", self.address))
+            .header("Authorization", format!("Bearer {}", self.token()))
+            .send(bytes);
+        sent.ok().map(drop)
+    }
+
     /// Calls a method once for each of the parameters, in one request; the results in their order.
     pub fn batch(&self, method: &str, parameters: Vec<Value>) -> Vec<Value> {
         let calls = parameters.into_iter().enumerate().map(|(id, parameters)| {
@@ -302,6 +348,20 @@ impl Client {
                 "{method} {parameters} still answers {result}"
             );
             std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// The status of a job once it has ended: the service answers when it has.
+    pub fn ended(&self, job: &Value) -> Value {
+        loop {
+            let parameters = json!({"job": job, "waitMs": 30_000});
+            let status = self.call("prover_statusV1", parameters);
+            if ["proved", "failed", "cancelled"]
+                .iter()
+                .any(|it| status["state"] == *it)
+            {
+                return status;
+            }
         }
     }
 

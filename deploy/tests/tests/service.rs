@@ -254,7 +254,7 @@ fn tenants_are_strangers() {
     let witness = plaza.upload(&SMALL_WITNESS);
     let submission = json!({"circuit": circuit, "witness": witness});
     let job = plaza.call("prover_submitV1", submission.clone())["job"].clone();
-    plaza.wait("prover_statusV1", json!({"job": job}), is_proved);
+    assert_eq!(plaza.ended(&job)["state"], "proved");
 
     let reason = |error: Value| error["data"]["reason"].as_str().unwrap().to_owned();
     let refused = |method: &str, parameters: Value| {
@@ -394,7 +394,7 @@ fn bls12_381() {
     let submission = json!({"circuit": name, "witness": witness});
     let status = plaza.call("prover_submitV1", submission);
     let job = json!({"job": status["job"]});
-    plaza.wait("prover_statusV1", job.clone(), is_proved);
+    assert_eq!(plaza.ended(&status["job"])["state"], "proved");
     let result = plaza.call("prover_resultV1", job);
     assert_eq!(result["proof"]["curve"], "bls12381");
     let write = |name: &str, value: &Value| {
@@ -660,7 +660,7 @@ struct Job {
 impl Job {
     fn fetch(tenant: &'static str, client: &Client, name: String) -> Self {
         let query = json!({"job": name});
-        let status = client.call("prover_statusV1", query.clone());
+        let status = client.ended(&query["job"]);
         assert_eq!(status["state"], "proved", "{status}");
         assert_eq!(status["progress"], 1.0, "{status}");
         let submitted_ms = status["submittedMs"].as_f64().unwrap();
@@ -737,7 +737,7 @@ fn submit_all(client: &Client, submissions: Vec<Value>) -> Vec<String> {
 fn failed_job(client: &Client, submission: Value) -> Value {
     let status = client.call("prover_submitV1", submission);
     let job = json!({"job": status["job"]});
-    let status = client.wait("prover_statusV1", job.clone(), is_final);
+    let status = client.ended(&status["job"]);
     assert_eq!(status["state"], "failed", "{status}");
     let error = client.try_call("prover_resultV1", job).unwrap_err();
     assert_eq!(error["code"], status["error"]["code"]);
@@ -762,17 +762,6 @@ fn entry<'a>(circuits: &'a Value, circuit: &str) -> &'a Value {
     let circuits = circuits.as_array().unwrap();
     let found = circuits.iter().find(|info| info["circuit"] == circuit);
     found.expect("the circuit is listed")
-}
-
-fn is_proved(status: &Value) -> bool {
-    assert_ne!(status["state"], "failed", "{status}");
-    status["state"] == "proved"
-}
-
-fn is_final(status: &Value) -> bool {
-    ["proved", "failed", "cancelled"]
-        .iter()
-        .any(|state| status["state"] == *state)
 }
 
 static WITNESSES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| make_witnesses(DEPTH, PROOFS));

@@ -169,6 +169,7 @@ impl Service {
             // It was taken off the list meanwhile.
             return;
         };
+        let mut failing = Vec::new();
         let change = match result {
             Ok(key) => {
                 it.verification_key = Some(key.verification_key().print());
@@ -198,6 +199,9 @@ impl Service {
                 let failure = job_error(&error);
                 let text = serde_json::to_string(&failure).unwrap_or_default();
                 it.failure = Some(failure);
+                for job in std::mem::take(&mut it.waiting) {
+                    failing.push((job, error.clone()));
+                }
                 Change::Failed { failure: text }
             }
         };
@@ -207,6 +211,9 @@ impl Service {
             circuit,
             change,
         });
+        for (job, error) in failing {
+            self.fail(job, error);
+        }
     }
 
     pub(super) fn list_circuits(
@@ -375,6 +382,12 @@ impl Circuit {
     /// The key, if it is there.
     pub(super) fn key(&self) -> Option<Arc<ProvingKey>> {
         self.key.clone()
+    }
+
+    /// Why it cannot be proved with, if it is known that it cannot.
+    pub(super) fn failed(&self) -> Option<&JobError> {
+        let failed = self.state() == CircuitState::Failed;
+        self.failure.as_ref().filter(|_| failed)
     }
 
     /// What a proof costs: as it was measured, if it was, and else as it is guessed. Where a deadline is

@@ -7,46 +7,74 @@
 //! ```
 //!
 //! A submission is answered when the arbiter has given it a place, so a full queue is told to
-//! the one who submits and not found out afterwards. Whoever ends a prepared job first (a worker
-//! with its last quantum, or a cancellation) settles how it ended; the other finds it ended.
+//! the one who submits and not found out afterwards; and when the clerk has written it down, so what is
+//! answered survives a power cut. The job runs meanwhile: no disk stands between a demand and its
+//! cores. How a job ended is told when that is written down too, so no result is told twice with two
+//! proofs. Until then the job looks as it did before.
+//!
+//! Whoever ends a prepared job first (a worker with its last quantum, or a cancellation) settles how
+//! it ended; the other finds it ended.
+//!
+//! A start takes over what the store has: ended jobs with their results, and unfinished ones, which go
+//! to the arbiter like any other and are never refused. One for which there is no place waits here.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use caldera_prover::groth16::{ProveError, solidity};
-use caldera_rpc::error::{Full, RpcError};
+use caldera_rpc::error::{Full, KeyFault, RpcError, WitnessFault};
 use caldera_rpc::methods::{
-    CoreShare, Digest, JobName, JobQuery, JobResult, JobState, JobStatus, StageTiming, Submit,
-    Timings,
+    CoreShare, Digest, JobError, JobName, JobQuery, JobResult, JobState, JobStatus, JobWait,
+    StageTiming, Submit, Timings,
 };
 use caldera_scheduler::arbiter::Outcome;
-use caldera_scheduler::queue::Refusal;
+use caldera_scheduler::queue::{Refusal, Work};
 use caldera_scheduler::{JobId, Nanos, TenantId};
+use caldera_store::jobs::{EndState, JobEnd, JobRow, JobWrite, WitnessBytes};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 use super::circuits::job_error;
-use super::{Caller, Flow, Question, RETRY_MS, Service, ms, value};
+use super::{Caller, Flow, Question, RETRY_MS, Service, Waiting, ms, value};
 use crate::arbiter_thread::Command;
 use crate::board::RunningJob;
+use crate::clerk::{Recorded, Task};
 use crate::clock::unix_time;
 use crate::preparer::Preparation;
 
 /// A job of one tenant.
 pub(super) struct Entry {
     tenant: TenantId,
+    /// Without the bytes of the witness.
     request: Submit,
+    /// The witness, if it came with the submission; until the job ends.
+    witness: Option<WitnessBytes>,
+    /// Whether the witness is a blob that is to be erased with the job.
+    blob_left: bool,
     received: Nanos,
+    /// How long it had been here when another process stopped working on it.
+    before: Nanos,
     /// Unix time in milliseconds.
     submitted_ms: u64,
+    /// The attempt that this process may end.
+    attempt: u64,
     phase: Phase,
+    written: Written,
+    /// As what it is shown until its end is written down.
+    ending: Option<JobState>,
     /// From its being laid out to its end.
     running: Option<Arc<RunningJob>>,
     prepared: Option<Nanos>,
     prepared_span: Nanos,
     first: Option<Nanos>,
     finished: Option<Nanos>,
-    /// Calls that wait for the arbiter's answer.
+    /// When it ended, in Unix time in milliseconds.
+    ended_ms: u64,
+    /// Calls that wait until it is accepted.
     waiting: Vec<u64>,
+    /// Calls that wait until it has ended.
+    watching: Vec<u64>,
 }
 
 enum Phase {
@@ -59,12 +87,37 @@ enum Phase {
     Cancelled,
 }
 
+/// Whether a submission is in the store.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Written {
+    No,
+    OnItsWay,
+    Yes,
+}
+
 /// What came out of a job.
+#[derive(Serialize, Deserialize)]
 struct Done {
     proof: Value,
     public_inputs: Vec<String>,
     calldata: String,
     timings: Timings,
+}
+
+/// What the store keeps of a job's end, beside how and when. Times are counted from receipt.
+#[derive(Serialize, Deserialize)]
+struct Ended {
+    started_ns: Option<u64>,
+    finished_ns: u64,
+    error: Option<JobError>,
+    done: Option<Box<Done>>,
+}
+
+/// What is asked about a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    Status,
+    Result,
 }
 
 /// What the jobs of a tenant that are known make of its circuits and blobs.
@@ -82,9 +135,10 @@ impl Service {
     pub(super) fn submit(
         &mut self,
         tenant: TenantId,
-        request: Submit,
+        mut request: Submit,
         received: Nanos,
     ) -> Result<Flow, RpcError> {
+        let bytes = request.witness_data.take();
         if let Some(key) = request.idempotency_key.clone()
             && let Some(job) = self.keys.get(&(tenant, key)).copied()
         {
@@ -93,37 +147,66 @@ impl Service {
         if self.stopping {
             return Err(RpcError::Stopping);
         }
+        if self.fault.is_some() {
+            return Err(RpcError::StorageUnavailable {
+                retry_after_ms: STORAGE_RETRY_MS,
+            });
+        }
         let circuit = self.ready_circuit(tenant, request.circuit)?;
         let key = circuit.key();
         let work = self.work(circuit.cost(request.deadline_ms.is_some()));
-        let tenant_name = self.tenant(tenant).name.clone();
-        let witness = self.parts.blobs.length(&tenant_name, request.witness.0);
-        let leaves = self.removing.contains(&(tenant, request.witness));
-        match witness {
-            Ok(Some(_)) if !leaves => {}
-            Ok(_) => {
-                return Err(RpcError::BlobUnknown {
-                    digest: request.witness,
-                });
+        let witness = match bytes {
+            Some(bytes) => {
+                let got = Digest(Sha256::digest(bytes.bytes()).into());
+                if got != request.witness {
+                    let expected = request.witness;
+                    return Err(RpcError::InvalidParams {
+                        detail: format!("witnessData: expected digest {expected}, got {got}"),
+                    });
+                }
+                Some(Arc::new(bytes.into_bytes()))
             }
-            Err(error) => {
-                tracing::error!(tenant = %tenant_name, %error, "looking for a witness");
-                return Err(RpcError::Internal);
+            None => {
+                self.look_for_witness(tenant, request.witness)?;
+                None
             }
-        }
+        };
 
         let job = JobId(self.next_job);
         let deadline = request
             .deadline_ms
             .map(|ms| received.plus(Nanos::from_millis(ms)));
         let away = key.is_none().then_some(request.circuit);
+        let ticket = self.ticket();
+        let entry = Entry {
+            tenant,
+            blob_left: witness.is_none() && !self.parts.config.keep_witnesses,
+            request,
+            witness,
+            received,
+            before: Nanos::ZERO,
+            submitted_ms: unix_ms(),
+            attempt: 1,
+            phase: Phase::Arriving,
+            written: Written::No,
+            ending: None,
+            running: None,
+            prepared: None,
+            prepared_span: Nanos::ZERO,
+            first: None,
+            finished: None,
+            ended_ms: 0,
+            waiting: vec![ticket],
+            watching: Vec::new(),
+        };
         self.parts.preparations.leave(
             job,
             Preparation {
                 tenant,
-                tenant_name,
+                tenant_name: self.tenant(tenant).name.clone(),
                 key,
-                witness: request.witness,
+                witness: entry.request.witness,
+                witness_bytes: entry.witness.clone(),
             },
         );
         let sent = self.command(Command::Submitted {
@@ -138,32 +221,28 @@ impl Service {
             return Err(error);
         }
         self.next_job += 1;
-        if let Some(key) = request.idempotency_key.clone() {
+        if let Some(key) = entry.request.idempotency_key.clone() {
             self.keys.insert((tenant, key), job);
         }
-        let ticket = self.ticket();
-        let submitted_ms = unix_time().as_millis() as u64;
-        self.jobs.insert(
-            job,
-            Entry {
-                tenant,
-                request,
-                received,
-                submitted_ms,
-                phase: Phase::Arriving,
-                running: None,
-                prepared: None,
-                prepared_span: Nanos::ZERO,
-                first: None,
-                finished: None,
-                waiting: vec![ticket],
-            },
-        );
+        self.jobs.insert(job, entry);
         self.tenants[tenant.0 as usize].watch.begin();
         if let Some(circuit) = away {
             self.await_key(tenant, circuit, job);
         }
         Ok(Flow::Wait(ticket, Question::Call))
+    }
+
+    /// Whether the blob of a witness is there, and stays.
+    fn look_for_witness(&self, tenant: TenantId, digest: Digest) -> Result<(), RpcError> {
+        let name = &self.tenant(tenant).name;
+        match self.parts.blobs.length(name, digest.0) {
+            Ok(Some(_)) if !self.leaves(tenant, digest) => Ok(()),
+            Ok(_) => Err(RpcError::BlobUnknown { digest }),
+            Err(error) => {
+                tracing::error!(tenant = %name, %error, "looking for a witness");
+                Err(RpcError::Internal)
+            }
+        }
     }
 
     /// A key that was used before: the same submission gets the same job.
@@ -175,7 +254,7 @@ impl Service {
                 job: JobName(job.0),
             });
         }
-        if let Phase::Arriving = entry.phase {
+        if entry.written != Written::Yes {
             entry.waiting.push(ticket);
             return Ok(Flow::Wait(ticket, Question::Call));
         }
@@ -183,23 +262,311 @@ impl Service {
     }
 
     pub(super) fn admitted(&mut self, job: JobId) {
+        if let Some(entry) = self.jobs.get_mut(&job) {
+            if let Phase::Arriving = entry.phase {
+                entry.phase = Phase::Queued;
+            }
+            self.write_down(job);
+        }
+    }
+
+    /// Has a submission written down, if it is not.
+    fn write_down(&mut self, job: JobId) {
         let Some(entry) = self.jobs.get_mut(&job) else {
             return;
         };
-        if let Phase::Arriving = entry.phase {
-            entry.phase = Phase::Queued;
+        if entry.written != Written::No {
+            return;
         }
-        let status = value(&entry.status(job));
-        let waiting = std::mem::take(&mut entry.waiting);
-        self.settle_all(waiting, &status);
+        entry.written = Written::OnItsWay;
+        let entry = &self.jobs[&job];
+        let request = &entry.request;
+        let key = request.idempotency_key.as_ref();
+        self.tell_clerk(Task::Job(JobWrite::Accept(Box::new(JobRow {
+            job: job.0,
+            tenant: self.tenant(entry.tenant).name.clone(),
+            circuit: request.circuit.0,
+            witness: request.witness.0,
+            in_row: entry.witness.clone(),
+            blob_left: entry.blob_left,
+            deadline_ms: request.deadline_ms,
+            key: key.map(|key| key.as_str().to_owned()),
+            submitted_ms: entry.submitted_ms,
+            attempt: entry.attempt,
+            end: None,
+        }))));
+    }
+
+    /// The clerk has written changes down, or cannot.
+    pub(super) fn recorded(&mut self, recorded: Vec<Recorded>) {
+        for it in recorded {
+            match it {
+                Recorded::Accepted(job, Ok(())) => {
+                    if let Some(entry) = self.jobs.get_mut(&job) {
+                        entry.written = Written::Yes;
+                        let status = value(&entry.status(job));
+                        let waiting = std::mem::take(&mut entry.waiting);
+                        self.settle_all(waiting, &status);
+                    }
+                }
+                Recorded::Accepted(job, Err(error)) => self.disown(job, &error),
+                Recorded::Ended(job) => self.told(job),
+            }
+        }
+    }
+
+    /// Drops a job that nobody has been told of.
+    fn disown(&mut self, job: JobId, error: &RpcError) {
+        let Some(mut entry) = self.jobs.remove(&job) else {
+            return;
+        };
+        if !entry.has_ended() {
+            // A worker that has just ended it finds nobody who waits for that.
+            let running = entry.running.take();
+            if running.as_ref().is_none_or(|running| running.end()) {
+                if let Some(running) = &running {
+                    running.job().cancel();
+                }
+                self.parts.preparations.withdraw(job);
+                self.parts.inbox.send_waiting(Command::Cancel(job));
+            }
+            if let Some(running) = running {
+                self.profiles.end(job, quanta_of(&running));
+                self.bury(running);
+            }
+            let now = self.parts.clock.now();
+            self.tenants[entry.tenant.0 as usize].watch.end(now);
+        }
+        self.profiles.forget(job);
+        if let Some(key) = entry.request.idempotency_key {
+            self.keys.remove(&(entry.tenant, key));
+        }
+        self.settle_all(entry.waiting, &Err(error.clone()));
+        self.settle_all(entry.watching, &Err(error.clone()));
+    }
+
+    /// How a job ended is written down, and may be told.
+    fn told(&mut self, job: JobId) {
+        let Some(entry) = self.jobs.get_mut(&job) else {
+            return;
+        };
+        entry.ending = None;
+        let (tenant, witness) = (entry.tenant, entry.request.witness);
+        for ticket in std::mem::take(&mut entry.watching) {
+            self.tell(ticket);
+        }
+        self.erase_witness(job, tenant, witness);
+        self.keep_few(tenant, job);
+    }
+
+    /// Has the blob of an ended job's witness erased, if no other job needs it.
+    fn erase_witness(&mut self, job: JobId, tenant: TenantId, witness: Digest) {
+        let left = self.jobs.get(&job).is_some_and(|entry| entry.blob_left);
+        // A key that somebody named as a witness is a key.
+        if !left
+            || self.circuits.contains_key(&(tenant, witness))
+            || self.unfinished_on(tenant, witness) > 0
+            || !self.erasing.insert((tenant, witness))
+        {
+            return;
+        }
+        self.tell_clerk(Task::Erase {
+            tenant,
+            tenant_name: self.tenant(tenant).name.clone(),
+            witness,
+        });
+    }
+
+    /// Takes over the jobs of before.
+    pub(super) fn resume(&mut self, rows: Vec<JobRow>) {
+        let now = self.parts.clock.now();
+        let unix_ms = unix_ms();
+        let mut ended = Vec::new();
+        let mut unfinished = Vec::new();
+        for row in rows {
+            // The clock of the day may have been set back meanwhile.
+            self.next_job = self.next_job.max(row.job + 1);
+            let named = self.tenants.iter().position(|t| t.name == row.tenant);
+            let Some(tenant) = named.and_then(|at| u32::try_from(at).ok()).map(TenantId) else {
+                tracing::warn!(tenant = %row.tenant, "a job of a tenant that is not configured");
+                continue;
+            };
+            let job = JobId(row.job);
+            let entry = Entry::restored(tenant, row, now, unix_ms);
+            if let Some(key) = entry.request.idempotency_key.clone() {
+                self.keys.insert((tenant, key), job);
+            }
+            if entry.has_ended() {
+                ended.push((entry.ended_ms, job, tenant));
+            } else {
+                unfinished.push(job);
+                self.tenants[tenant.0 as usize].watch.begin();
+            }
+            self.jobs.insert(job, entry);
+        }
+        ended.sort_unstable();
+        for (_, job, tenant) in ended {
+            let witness = self.jobs[&job].request.witness;
+            self.erase_witness(job, tenant, witness);
+            self.keep_few(tenant, job);
+        }
+        if !unfinished.is_empty() {
+            tracing::info!(count = unfinished.len(), "jobs of before go on");
+        }
+        for job in unfinished {
+            self.offer(job);
+        }
+    }
+
+    /// Offers a job of before to the arbiter.
+    fn offer(&mut self, job: JobId) {
+        let Some(entry) = self.jobs.get(&job).filter(|entry| !entry.has_ended()) else {
+            return;
+        };
+        let (tenant, request) = (entry.tenant, &entry.request);
+        let Some(circuit) = self.circuits.get(&(tenant, request.circuit)) else {
+            let circuit = request.circuit;
+            return self.fail(job, RpcError::CircuitUnknown { circuit });
+        };
+        if let Some(error) = circuit.failed() {
+            let error = error_of(error, request);
+            return self.fail(job, error);
+        }
+        let (key, circuit) = (circuit.key(), request.circuit);
+        // It was accepted when its deadline was far enough away; no cost is named that speaks against it.
+        let core = match request.deadline_ms {
+            Some(_) => Nanos::ZERO,
+            None => self.circuits[&(tenant, circuit)].cost(false),
+        };
+        let deadline = request.deadline_ms.map(|ms| {
+            let left = Nanos::from_millis(ms).since(entry.before);
+            entry.received.plus(left)
+        });
+        let (received, work): (Nanos, Work) = (entry.received, self.work(core));
+        let preparation = Preparation {
+            tenant,
+            tenant_name: self.tenant(tenant).name.clone(),
+            key: key.clone(),
+            witness: request.witness,
+            witness_bytes: entry.witness.clone(),
+        };
+        self.parts.preparations.leave(job, preparation);
+        self.parts.inbox.send_waiting(Command::Submitted {
+            job,
+            tenant,
+            work,
+            deadline,
+            received,
+        });
+        if key.is_none() {
+            self.await_key(tenant, circuit, job);
+        }
+    }
+
+    /// Ends waits whose time has come, offers again what has waited for a place, and forgets what has been
+    /// kept for long enough.
+    pub(super) fn watch_jobs(&mut self) {
+        let now = self.parts.clock.now();
+        self.expire(now);
+        if !self.parked.is_empty() && now >= self.parked_until {
+            for job in std::mem::take(&mut self.parked) {
+                self.offer(job);
+            }
+        }
+        let keep_ms = self.parts.config.limits.result_seconds.saturating_mul(1000);
+        let oldest_ms = unix_ms().saturating_sub(keep_ms);
+        for at in 0..self.tenants.len() {
+            while let Some(&job) = self.tenants[at].ended.front()
+                && self.jobs.get(&job).is_none_or(|it| it.ended_ms < oldest_ms)
+            {
+                self.tenants[at].ended.pop_front();
+                self.forget_job(job);
+            }
+        }
+    }
+
+    /// Answers the calls that have waited until now.
+    pub(super) fn expire(&mut self, now: Nanos) {
+        while let Some(&(until, ticket)) = self.due.first()
+            && until <= now
+        {
+            self.due.remove(&(until, ticket));
+            self.end_wait(ticket);
+        }
+    }
+
+    /// Answers a call before its job has ended.
+    pub(super) fn end_wait(&mut self, ticket: u64) {
+        if let Some(Waiting {
+            question: Question::Job { job, .. },
+            ..
+        }) = self.waiting.get(&ticket)
+            && let Some(entry) = self.jobs.get_mut(job)
+        {
+            entry.watching.retain(|it| *it != ticket);
+        }
+        self.tell(ticket);
+    }
+
+    /// The calls of a request that wait for the end of a job, or for their time.
+    pub(super) fn waits_of(&self, exchange: u64) -> Vec<(u64, JobId, Nanos)> {
+        let all = self.waiting.iter().filter_map(|(ticket, waiting)| {
+            let place = waiting.place.as_ref()?;
+            match waiting.question {
+                Question::Job {
+                    job,
+                    until: Some(until),
+                    ..
+                } if place.exchange == exchange => Some((*ticket, job, until)),
+                _ => None,
+            }
+        });
+        all.collect()
+    }
+
+    /// Forgets the calls of a client that has gone.
+    pub(super) fn forget_waits(&mut self, exchange: u64) {
+        for (ticket, job, until) in self.waits_of(exchange) {
+            self.waiting.remove(&ticket);
+            self.due.remove(&(until, ticket));
+            if let Some(entry) = self.jobs.get_mut(&job) {
+                entry.watching.retain(|it| *it != ticket);
+            }
+        }
+    }
+
+    /// Answers a call that has waited for the end of a job.
+    fn tell(&mut self, ticket: u64) {
+        let Some(waiting) = self.waiting.remove(&ticket) else {
+            return;
+        };
+        if let Question::Job { job, asked, until } = waiting.question {
+            if let Some(until) = until {
+                self.due.remove(&(until, ticket));
+            }
+            let outcome = self.show(job, asked);
+            self.settle(waiting, outcome);
+        }
     }
 
     pub(super) fn refused(&mut self, job: JobId, reason: Refusal, retry_after: Option<Nanos>) {
         self.parts.preparations.withdraw(job);
+        if let Some(entry) = self.jobs.get(&job)
+            && entry.written == Written::Yes
+        {
+            // It was accepted by an earlier process.
+            if !entry.has_ended() {
+                if self.parked.is_empty() {
+                    self.parked_until = self.parts.clock.now().plus(PARKED);
+                }
+                self.parked.push_back(job);
+            }
+            return;
+        }
         let Some(entry) = self.jobs.remove(&job) else {
             return;
         };
-        if !entry.state().is_final() {
+        if !entry.has_ended() {
             let now = self.parts.clock.now();
             self.tenants[entry.tenant.0 as usize].watch.end(now);
         }
@@ -246,7 +613,7 @@ impl Service {
     pub(super) fn prepared(&mut self, job: Arc<RunningJob>, at: Nanos, span: Nanos) {
         let id = job.id();
         if let Some(entry) = self.jobs.get_mut(&id)
-            && !entry.state().is_final()
+            && !entry.has_ended()
         {
             entry.phase = Phase::Prepared;
             entry.prepared = Some(at);
@@ -265,7 +632,7 @@ impl Service {
 
     pub(super) fn unprepared(&mut self, job: JobId, error: RpcError) {
         let now = self.parts.clock.now();
-        if self.jobs.get(&job).is_some_and(|it| !it.state().is_final()) {
+        if self.jobs.get(&job).is_some_and(|it| !it.has_ended()) {
             self.finish(job, Phase::Failed(error), now);
         }
     }
@@ -273,7 +640,7 @@ impl Service {
     /// Workers have ended a job.
     pub(super) fn ended(&mut self, job: Arc<RunningJob>, outcome: Outcome, at: Nanos) {
         let id = job.id();
-        if self.jobs.get(&id).is_none_or(|it| it.state().is_final()) {
+        if self.jobs.get(&id).is_none_or(Entry::has_ended) {
             // It was cancelled before this thread knew that it was prepared.
             self.bury(job);
             return;
@@ -316,7 +683,7 @@ impl Service {
             Some(running) => !running.end(),
             None => false,
         };
-        if !ended && !entry.state().is_final() {
+        if !ended && !entry.has_ended() {
             if let Some(running) = &entry.running {
                 running.job().cancel();
             }
@@ -325,30 +692,61 @@ impl Service {
             let now = self.parts.clock.now();
             self.finish(job, Phase::Cancelled, now);
         }
-        self.status(tenant, query)
+        // The answer comes when it is written down how the job ended.
+        self.look(job, Asked::Status, Some(None))
     }
 
-    pub(super) fn status(&mut self, tenant: TenantId, query: JobQuery) -> Result<Flow, RpcError> {
+    /// Where a job stands, or what came of it; perhaps once it has ended.
+    pub(super) fn ask(
+        &mut self,
+        tenant: TenantId,
+        query: JobWait,
+        asked: Asked,
+    ) -> Result<Flow, RpcError> {
         let job = self.job_of(tenant, query.job)?;
-        let entry = self.jobs.get(&job).ok_or(RpcError::Internal)?;
-        Ok(Flow::Done(value(&entry.status(job))?))
+        let wait_ms = query.wait_ms.unwrap_or(0);
+        let wait_ms = wait_ms.min(self.parts.config.limits.wait_ms);
+        let until = self.parts.clock.now().plus(Nanos::from_millis(wait_ms));
+        let wait = (wait_ms > 0 && !self.stopping).then_some(Some(until));
+        self.look(job, asked, wait)
     }
 
-    pub(super) fn result(&mut self, tenant: TenantId, query: JobQuery) -> Result<Flow, RpcError> {
-        let id = self.job_of(tenant, query.job)?;
-        let entry = self.jobs.get(&id).ok_or(RpcError::Internal)?;
-        let job = query.job;
+    /// Shows a job, or waits for its end first, and for no longer than is said.
+    fn look(
+        &mut self,
+        job: JobId,
+        asked: Asked,
+        wait: Option<Option<Nanos>>,
+    ) -> Result<Flow, RpcError> {
+        let ended = self.jobs.get(&job).is_none_or(Entry::is_told);
+        let Some(until) = wait.filter(|_| !ended) else {
+            return self.show(job, asked).map(Flow::Done);
+        };
+        let ticket = self.ticket();
+        if let Some(entry) = self.jobs.get_mut(&job) {
+            entry.watching.push(ticket);
+        }
+        self.due.extend(until.map(|until| (until, ticket)));
+        Ok(Flow::Wait(ticket, Question::Job { job, asked, until }))
+    }
+
+    pub(super) fn show(&self, id: JobId, asked: Asked) -> Result<Value, RpcError> {
+        let job = JobName(id.0);
+        let entry = self.jobs.get(&id).ok_or(RpcError::JobUnknown { job })?;
+        if asked == Asked::Status {
+            return value(&entry.status(id));
+        }
         match &entry.phase {
-            Phase::Proved(done) => Ok(Flow::Done(value(&JobResult {
+            Phase::Proved(done) if entry.is_told() => value(&JobResult {
                 job,
                 proof: done.proof.clone(),
                 public_inputs: done.public_inputs.clone(),
                 calldata: done.calldata.clone(),
                 timings: done.timings.clone(),
                 late: entry.late().unwrap_or(false),
-            })?)),
-            Phase::Failed(error) => Err(error.clone()),
-            Phase::Cancelled => Err(RpcError::JobCancelled { job }),
+            }),
+            Phase::Failed(error) if entry.is_told() => Err(error.clone()),
+            Phase::Cancelled if entry.is_told() => Err(RpcError::JobCancelled { job }),
             _ => Err(RpcError::JobNotFinished {
                 job,
                 state: entry.state(),
@@ -358,7 +756,7 @@ impl Service {
 
     /// Ends a job that cannot be prepared.
     pub(super) fn fail(&mut self, job: JobId, error: RpcError) {
-        if self.jobs.get(&job).is_some_and(|it| !it.state().is_final()) {
+        if self.jobs.get(&job).is_some_and(|it| !it.has_ended()) {
             self.parts.preparations.withdraw(job);
             self.parts.inbox.send_waiting(Command::Cancel(job));
             let now = self.parts.clock.now();
@@ -372,21 +770,31 @@ impl Service {
         for entry in self.jobs.values().filter(|it| it.tenant == tenant) {
             let (circuit, witness) = (entry.request.circuit, entry.request.witness);
             match entry.phase {
-                Phase::Proved(_) => drop(uses.proved.insert(witness)),
-                Phase::Failed(_) | Phase::Cancelled => {}
-                _ => {
+                // Until its end is written down a restart would prove it again.
+                _ if !entry.is_told() => {
                     uses.circuits.insert(circuit);
                     uses.witnesses.insert(witness);
                 }
+                Phase::Proved(_) => drop(uses.proved.insert(witness)),
+                _ => {}
             }
         }
         uses
     }
 
+    /// How many unfinished jobs have a blob as their witness.
+    pub(super) fn unfinished_on(&self, tenant: TenantId, witness: Digest) -> u64 {
+        let on_it = |entry: &&Entry| {
+            let own = entry.tenant == tenant && entry.request.witness == witness;
+            own && entry.witness.is_none() && !entry.is_told()
+        };
+        self.jobs.values().filter(on_it).count() as u64
+    }
+
     /// How many jobs of a circuit have not ended.
     pub(super) fn unfinished(&self, tenant: TenantId, circuit: Digest) -> u64 {
         let of_it = |entry: &&Entry| {
-            entry.tenant == tenant && entry.request.circuit == circuit && !entry.state().is_final()
+            entry.tenant == tenant && entry.request.circuit == circuit && !entry.is_told()
         };
         self.jobs.values().filter(of_it).count() as u64
     }
@@ -406,42 +814,56 @@ impl Service {
     }
 
     fn finish(&mut self, job: JobId, phase: Phase, at: Nanos) {
+        self.write_down(job);
         let Some(entry) = self.jobs.get_mut(&job) else {
             return;
         };
-        let outcome = match &phase {
-            Phase::Proved(_) => 0,
-            Phase::Failed(_) => 1,
-            _ => 2,
+        let state = match &phase {
+            Phase::Proved(_) => EndState::Proved,
+            Phase::Failed(_) => EndState::Failed,
+            _ => EndState::Cancelled,
         };
+        entry.ending = Some(entry.state());
         entry.phase = phase;
         entry.finished = Some(at);
+        entry.ended_ms = unix_ms();
         let running = entry.running.take();
         if let Some(running) = &running
             && entry.first.is_none()
         {
             entry.first = running.first_quantum();
         }
+        let outcome = match state {
+            EndState::Proved => 0,
+            EndState::Failed => 1,
+            EndState::Cancelled => 2,
+        };
         self.tenants[entry.tenant.0 as usize].watch.end(at);
         self.telemetry.ended[outcome] += 1;
         let late = entry.late().unwrap_or(false);
         self.telemetry.late += u64::from(outcome == 0 && late);
-        let status = value(&entry.status(job));
-        let waiting = std::mem::take(&mut entry.waiting);
-        let (tenant, state) = (entry.tenant, entry.state());
-        let ms = super::ms(at.since(entry.received)) as u64;
+        let ms = super::ms(entry.since(at)) as u64;
         let error = match &entry.phase {
             Phase::Failed(error) => error.reason(),
             _ => "",
         };
+        let end = JobWrite::End {
+            job: job.0,
+            attempt: entry.attempt,
+            end: JobEnd {
+                state,
+                at_ms: entry.ended_ms,
+                outcome: entry.outcome(),
+            },
+        };
+        let tenant = entry.tenant;
         let (name, job_name) = (&self.tenant(tenant).name, JobName(job.0));
-        tracing::info!(tenant = %name, job = %job_name, %state, ms, late, error, "job ended");
-        self.settle_all(waiting, &status);
+        tracing::info!(tenant = %name, job = %job_name, ?state, ms, late, error, "job ended");
+        self.tell_clerk(Task::Job(end));
         if let Some(running) = running {
             self.profiles.end(job, quanta_of(&running));
             self.bury(running);
         }
-        self.keep_few(tenant, job);
     }
 
     /// Notes a job as ended and forgets the oldest beyond what is kept.
@@ -451,12 +873,19 @@ impl Service {
         ended.push_back(job);
         if ended.len() > kept
             && let Some(oldest) = ended.pop_front()
-            && let Some(entry) = self.jobs.remove(&oldest)
         {
-            self.profiles.forget(oldest);
+            self.forget_job(oldest);
+        }
+    }
+
+    /// Forgets an ended job, here and in the store.
+    fn forget_job(&mut self, job: JobId) {
+        if let Some(entry) = self.jobs.remove(&job) {
+            self.profiles.forget(job);
             if let Some(key) = entry.request.idempotency_key {
-                self.keys.remove(&(tenant, key));
+                self.keys.remove(&(entry.tenant, key));
             }
+            self.tell_clerk(Task::Job(JobWrite::Forget { job: job.0 }));
         }
     }
 
@@ -467,7 +896,111 @@ impl Service {
 }
 
 impl Entry {
+    /// A job as the store has it. It was received so long before `now` as the clock of the day says.
+    fn restored(tenant: TenantId, row: JobRow, now: Nanos, unix_ms: u64) -> Entry {
+        let before = Nanos::from_millis(unix_ms.saturating_sub(row.submitted_ms));
+        let mut entry = Entry {
+            tenant,
+            request: Submit {
+                circuit: Digest(row.circuit),
+                witness: Digest(row.witness),
+                witness_data: None,
+                deadline_ms: row.deadline_ms,
+                idempotency_key: row.key.and_then(|key| key.parse().ok()),
+            },
+            witness: row.in_row,
+            blob_left: row.blob_left,
+            received: now,
+            before,
+            submitted_ms: row.submitted_ms,
+            attempt: row.attempt,
+            phase: Phase::Arriving,
+            written: Written::Yes,
+            ending: None,
+            running: None,
+            prepared: None,
+            prepared_span: Nanos::ZERO,
+            first: None,
+            finished: None,
+            ended_ms: 0,
+            waiting: Vec::new(),
+            watching: Vec::new(),
+        };
+        if let Some(end) = row.end {
+            // Its times are counted from receipt, which is at zero then.
+            (entry.received, entry.before) = (Nanos::ZERO, Nanos::ZERO);
+            entry.ended_ms = end.at_ms;
+            // What this version cannot read was written by no version.
+            let ended = serde_json::from_str(&end.outcome).unwrap_or_else(|error| {
+                tracing::error!(job = %JobName(row.job), %error, "the outcome of a job");
+                Ended {
+                    started_ns: None,
+                    finished_ns: 0,
+                    error: None,
+                    done: None,
+                }
+            });
+            entry.first = ended.started_ns.map(Nanos);
+            entry.finished = Some(Nanos(ended.finished_ns));
+            entry.phase = match (end.state, ended.done, ended.error) {
+                (EndState::Proved, Some(done), _) => Phase::Proved(done),
+                (EndState::Failed, _, Some(error)) => {
+                    Phase::Failed(error_of(&error, &entry.request))
+                }
+                (EndState::Cancelled, ..) => Phase::Cancelled,
+                _ => Phase::Failed(RpcError::Internal),
+            };
+        }
+        entry
+    }
+
+    /// What the store keeps of its end.
+    fn outcome(&self) -> String {
+        #[derive(Serialize)]
+        struct Written<'a> {
+            started_ns: Option<u64>,
+            finished_ns: u64,
+            error: Option<JobError>,
+            done: Option<&'a Done>,
+        }
+        let since = |at: Nanos| self.since(at).0;
+        let written = Written {
+            started_ns: self.first.map(since),
+            finished_ns: self.finished.map_or(0, since),
+            error: match &self.phase {
+                Phase::Failed(error) => Some(job_error(error)),
+                _ => None,
+            },
+            done: match &self.phase {
+                Phase::Proved(done) => Some(done),
+                _ => None,
+            },
+        };
+        serde_json::to_string(&written).unwrap_or_default()
+    }
+
+    /// Whether nothing will change any more.
+    fn has_ended(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Proved(_) | Phase::Failed(_) | Phase::Cancelled
+        )
+    }
+
+    /// Whether it has ended and that is written down.
+    pub(super) fn is_told(&self) -> bool {
+        self.has_ended() && self.ending.is_none()
+    }
+
+    /// How long after receipt that is.
+    fn since(&self, at: Nanos) -> Nanos {
+        self.before.plus(at.since(self.received))
+    }
+
     fn state(&self) -> JobState {
+        if let Some(shown) = self.ending {
+            return shown;
+        }
         match &self.phase {
             Phase::Arriving | Phase::Queued => JobState::Queued,
             Phase::Preparing => JobState::Preparing,
@@ -498,12 +1031,12 @@ impl Entry {
     }
 
     fn late(&self) -> Option<bool> {
-        let took = self.finished?.since(self.received);
+        let took = self.since(self.finished?);
         Some(took > Nanos::from_millis(self.request.deadline_ms?))
     }
 
     pub(super) fn status(&self, job: JobId) -> JobStatus {
-        let since = |at: Nanos| ms(at.since(self.received));
+        let since = |at: Nanos| ms(self.since(at));
         let running = self.running.as_deref();
         let progress = match (&self.phase, running) {
             (Phase::Proved(_), _) => 1.0,
@@ -514,6 +1047,7 @@ impl Entry {
             _ => 0.0,
         };
         let first = self.first.or_else(|| running?.first_quantum());
+        let told = self.is_told();
         JobStatus {
             job: JobName(job.0),
             circuit: self.request.circuit,
@@ -522,10 +1056,10 @@ impl Entry {
             submitted_ms: self.submitted_ms,
             deadline_ms: self.request.deadline_ms,
             started_ms: first.map(since),
-            finished_ms: self.finished.map(since),
-            late: self.late(),
+            finished_ms: self.finished.filter(|_| told).map(since),
+            late: self.late().filter(|_| told),
             error: match &self.phase {
-                Phase::Failed(error) => Some(job_error(error)),
+                Phase::Failed(error) if told => Some(job_error(error)),
                 _ => None,
             },
         }
@@ -539,7 +1073,7 @@ impl Entry {
         units: &[(usize, crate::pin::Standing)],
     ) -> Result<Done, RpcError> {
         let first = job.first_quantum().unwrap_or(self.received);
-        let waited = first.since(self.received);
+        let waited = self.since(first);
         let mut stages: Vec<StageTiming> = Vec::new();
         let mut cores = Vec::new();
         for (tally, (core, _)) in job.tallies().iter().zip(units) {
@@ -588,6 +1122,46 @@ impl Entry {
     }
 }
 
+/// The error that a job ended with, out of what is kept of it.
+fn error_of(kept: &JobError, request: &Submit) -> RpcError {
+    let detail = |before: &str| {
+        let text = kept.message.strip_prefix(before);
+        text.unwrap_or(&kept.message).to_owned()
+    };
+    let reason = kept.reason.as_str();
+    if let Some(fault) = WitnessFault::from_reason(reason) {
+        let detail = detail("witness refused: ");
+        return RpcError::WitnessRefused { fault, detail };
+    }
+    if let Some(fault) = KeyFault::from_reason(reason) {
+        let detail = detail("key refused: ");
+        return RpcError::KeyRefused { fault, detail };
+    }
+    let circuit = request.circuit;
+    let errors = [
+        RpcError::SelfCheckFailed,
+        RpcError::DevelopmentKey,
+        RpcError::StorageFull,
+        RpcError::CircuitUnknown { circuit },
+        RpcError::BlobUnknown {
+            digest: request.witness,
+        },
+        RpcError::KeySource {
+            detail: detail("source: "),
+        },
+        RpcError::QuotaExceeded {
+            detail: detail("quota reached: "),
+        },
+    ];
+    let mut errors = errors.into_iter();
+    let found = errors.find(|error| error.reason() == reason);
+    found.unwrap_or(RpcError::Internal)
+}
+
+fn unix_ms() -> u64 {
+    unix_time().as_millis() as u64
+}
+
 /// How many quanta of a job workers have counted.
 fn quanta_of(job: &RunningJob) -> u64 {
     let kernels = job.tallies().iter().flat_map(|tally| tally.kernels());
@@ -613,3 +1187,8 @@ fn why(job: &RunningJob) -> RpcError {
         }
     }
 }
+
+/// When to come back to a box whose disk takes no writes.
+const STORAGE_RETRY_MS: u64 = 1_000;
+/// How often a job of before is offered again that had no place.
+const PARKED: Nanos = Nanos::from_millis(100);

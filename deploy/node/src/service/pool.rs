@@ -126,6 +126,8 @@ impl Service {
             }
             Question::Histograms { cause } => value(&self.telemetry.histograms(cause)),
             Question::Profile { job, from } => self.profiled(waiting.caller, job, from),
+            // The end of a job is told by the clerk.
+            Question::Job { .. } => return,
             Question::Call => self.pool_status(waiting.caller, view),
         };
         self.settle(waiting, outcome);

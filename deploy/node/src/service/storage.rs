@@ -98,8 +98,14 @@ impl Service {
         }
     }
 
+    /// Whether a blob is on its way out.
+    pub(super) fn leaves(&self, tenant: TenantId, digest: Digest) -> bool {
+        let blob = (tenant, digest);
+        self.removing.contains(&blob) || self.erasing.contains(&blob)
+    }
+
     /// How long until somebody may be quiet.
-    pub fn quiet_in(&self) -> Option<Duration> {
+    pub(super) fn quiet_in(&self) -> Option<Duration> {
         if self.stopping {
             return None;
         }
@@ -313,7 +319,7 @@ impl Service {
             let digest = Digest(digest);
             let circuit = self.circuits.get(&(tenant, digest));
             let leaves = circuit.is_some_and(|it| it.away == Some(Away::Leaving))
-                || self.removing.contains(&(tenant, digest));
+                || self.leaves(tenant, digest);
             let key = circuit.filter(|it| it.is_loaded().is_some());
             (!leaves).then_some((digest, bytes, key))
         })

@@ -1,6 +1,7 @@
 //! A whole box in this process, spoken to over its socket.
 
 mod devices;
+mod durable;
 mod storage;
 mod watching;
 mod world;
@@ -453,22 +454,22 @@ fn pipelined_requests_are_answered_in_order() {
 }
 
 #[test]
-fn a_restart_knows_circuits_and_blobs_and_no_jobs() {
+fn a_restart_knows_circuits_blobs_and_jobs() {
     let world = World::new();
     let bank = world.client("bank");
     let circuit = bank.register(&material().zkey);
     let witness = bank.store(&material().witness);
     let job = bank.submit(&circuit, &witness);
-    bank.proved(&job);
+    let result = bank.proved(&job);
+    let status = bank.status(&job);
     let folder = world.stop();
 
     let world = World::start(folder, "development = true\n").expect("it starts again");
     let bank = world.client("bank");
+    assert_eq!(bank.status(&job), status);
+    let params = json!({ "job": job });
+    assert_eq!(bank.call("prover_resultV1", params), result);
     assert_eq!(bank.settled_circuit()["state"], "ready");
-    assert_eq!(
-        bank.refusal("prover_statusV1", json!({ "job": job })),
-        "jobUnknown"
-    );
     let second = bank.submit(&circuit, &witness);
     assert_ne!(second, job);
     bank.proved(&second);

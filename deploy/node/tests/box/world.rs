@@ -103,8 +103,13 @@ impl World {
         device: impl FnOnce(Arc<dyn Device>) -> Arc<dyn Device>,
     ) -> Result<World, StartError> {
         let path = folder.path().join("calderad.toml");
+        // Most tests prove one witness many times.
+        let keep = match lines.contains("keep_witnesses") {
+            true => "",
+            false => "keep_witnesses = true\n",
+        };
         let text = format!(
-            "listen = '127.0.0.1:0'\ndata = 'data'\n{lines}\n\
+            "listen = '127.0.0.1:0'\ndata = 'data'\n{keep}{lines}\n\
              [[tenant]]\nname = 'bank'\nscenario = 'financial'\n\
              [[tenant]]\nname = 'chat'\nscenario = 'social'\n"
         );
@@ -264,7 +269,8 @@ impl Client {
     /// The status of a job once it has ended.
     pub(crate) fn ended(&self, job: &str) -> Value {
         until(|| {
-            let status = self.status(job);
+            let params = json!({ "job": job, "waitMs": 10_000 });
+            let status = self.call("prover_statusV1", params);
             let ended = ["proved", "failed", "cancelled"];
             ended
                 .iter()

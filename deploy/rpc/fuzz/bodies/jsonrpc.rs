@@ -3,8 +3,8 @@
 
 use caldera_rpc::jsonrpc::{self, Response};
 use caldera_rpc::methods::{
-    DeclareDemand, EstimateProof, HistogramsQuery, JobQuery, ListCircuits, Method, PoolQuery,
-    ProfileQuery, RegisterCircuit, StorageQuery, Submit, UnregisterCircuit,
+    DeclareDemand, EstimateProof, HistogramsQuery, JobQuery, JobWait, ListCircuits, Method,
+    PoolQuery, ProfileQuery, RegisterCircuit, StorageQuery, Submit, UnregisterCircuit,
 };
 
 pub(crate) fn run(data: &[u8]) {
@@ -41,9 +41,8 @@ pub(crate) fn run(data: &[u8]) {
             Method::UnregisterCircuit => params.decode::<UnregisterCircuit>().map(drop),
             Method::Estimate => params.decode::<EstimateProof>().map(drop),
             Method::Submit => params.decode::<Submit>().map(drop),
-            Method::Status | Method::Result | Method::Cancel => {
-                params.decode::<JobQuery>().map(drop)
-            }
+            Method::Status | Method::Result => params.decode::<JobWait>().map(drop),
+            Method::Cancel => params.decode::<JobQuery>().map(drop),
             Method::Profile => params.decode::<ProfileQuery>().map(drop),
             Method::Pool => params.decode::<PoolQuery>().map(drop),
             Method::Demand => params.decode::<DeclareDemand>().map(drop),

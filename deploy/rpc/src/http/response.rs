@@ -1,6 +1,7 @@
 //! The head of an answer, in bytes.
 //!
-//! Every answer says how long it is, or has no body by its status. None may be kept by a cache: what
+//! Every answer says how long it is, or has no body by its status, or is a stream that ends with its
+//! connection. None may be kept by a cache: what
 //! one tenant reads is nobody else's. There is no `Date`, for there is no clock here; a caller that
 //! wants one adds it to the fields.
 
@@ -87,6 +88,15 @@ impl<'a> Response<'a> {
         if !head_only && self.status != 204 {
             out.extend_from_slice(self.body);
         }
+    }
+}
+
+/// The head of an answer without a length, after which the connection ends.
+pub(super) fn write_stream_head(out: &mut BytesMut, content_type: &str) {
+    let head = "HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nConnection: close\r\n\
+                X-Content-Type-Options: nosniff\r\nContent-Type: ";
+    for text in [head, content_type, "\r\n\r\n"] {
+        out.extend_from_slice(text.as_bytes());
     }
 }
 
