@@ -120,8 +120,19 @@ impl Device for Around {
         }))
     }
 
-    fn distrust(&self, why: &str) -> bool {
-        self.inner.distrust(why)
+    fn is_mixed(&self) -> bool {
+        self.inner.is_mixed()
+    }
+
+    fn plan_on_host(&self, work: &Work) -> Result<Arc<dyn Plan>, DeviceError> {
+        Ok(Arc::new(AroundPlan {
+            inner: self.inner.plan_on_host(work)?,
+            quantum: Arc::clone(&self.quantum),
+        }))
+    }
+
+    fn distrust(&self, why: &str) {
+        self.inner.distrust(why);
     }
 
     fn health(&self) -> Health {

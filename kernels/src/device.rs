@@ -285,12 +285,21 @@ pub trait Device: Send + Sync {
     /// Cuts work into stages and quanta, and sets aside all memory that running it will need.
     fn plan(&self, work: &Work) -> Result<Arc<dyn Plan>, DeviceError>;
 
-    /// Told that what was computed here has been found wrong, for a proof did not verify. `true` if
-    /// the device has given up silicon that may be to blame and computes without it from now on, so
-    /// that trying again is worth while; `false` if there is nothing that it could give up.
-    fn distrust(&self, why: &str) -> bool {
-        let _ = why;
+    /// Whether silicon beside the host's may compute here.
+    fn is_mixed(&self) -> bool {
         false
+    }
+
+    /// The same as [`Device::plan`], done by the host alone. For when a result was wrong, and it has to
+    /// be known whether the input or other silicon is to blame.
+    fn plan_on_host(&self, work: &Work) -> Result<Arc<dyn Plan>, DeviceError> {
+        self.plan(work)
+    }
+
+    /// Told that what was computed here was wrong where the host's own result was right. Silicon
+    /// beside the host's is given up then.
+    fn distrust(&self, why: &str) {
+        let _ = why;
     }
 
     /// How the device is. A device of one kind of silicon that is part of the host is always well.

@@ -200,6 +200,27 @@ impl Relay {
         Ok(part)
     }
 
+    /// A plan made of a plan on each member that can do the work.
+    fn lay_out(&self, part: Part, plans: Vec<Option<Arc<dyn Plan>>>) -> Arc<dyn Plan> {
+        let longest = plans.iter().flatten().map(|plan| plan.stages()).max();
+        Arc::new(RelayPlan {
+            shared: Arc::clone(&self.shared),
+            stages: 1 + longest.unwrap_or(0),
+            plans,
+            opening: Mutex::new(()),
+            opened: AtomicUsize::new(0),
+            lanes: AtomicUsize::new(0),
+            left: AtomicUsize::new(0),
+            is_passed: AtomicBool::new(false),
+            chosen: AtomicUsize::new(NONE),
+            arrival: Mutex::new(Arrival::default()),
+            is_replayed: AtomicBool::new(false),
+            replay: Mutex::new(None),
+            spent: AtomicU64::new(0),
+            part,
+        })
+    }
+
     /// The same work in a member's own names; `None` if it has no room for something of it.
     fn translate(&self, work: &Work, part: &Part, member: usize) -> Option<Work> {
         let vector = |id: VectorId| self.vectors.find(id, id.0).ok()?.ids[member];
@@ -378,33 +399,34 @@ impl Device for Relay {
                 }
             });
         }
-        let longest = plans.iter().flatten().map(|plan| plan.stages()).max();
-        Ok(Arc::new(RelayPlan {
-            shared: Arc::clone(&self.shared),
-            stages: 1 + longest.unwrap_or(0),
-            plans,
-            opening: Mutex::new(()),
-            opened: AtomicUsize::new(0),
-            lanes: AtomicUsize::new(0),
-            left: AtomicUsize::new(0),
-            is_passed: AtomicBool::new(false),
-            chosen: AtomicUsize::new(NONE),
-            arrival: Mutex::new(Arrival::default()),
-            is_replayed: AtomicBool::new(false),
-            replay: Mutex::new(None),
-            spent: AtomicU64::new(0),
-            part,
-        }))
+        Ok(self.lay_out(part, plans))
     }
 
-    fn distrust(&self, why: &str) -> bool {
-        let mut given_up = false;
-        for (member, runner) in self.shared.members.iter().enumerate() {
-            given_up |= runner.device.distrust(why);
-            // The host itself cannot be done without.
-            given_up |= member != HOST && runner.lost.set(why.to_owned()).is_ok();
+    fn is_mixed(&self) -> bool {
+        let others = 1..self.shared.members.len();
+        let host = &self.shared.members[HOST].device;
+        host.is_mixed()
+            || others
+                .into_iter()
+                .any(|member| !self.shared.is_lost(member))
+    }
+
+    fn plan_on_host(&self, work: &Work) -> Result<Arc<dyn Plan>, DeviceError> {
+        let part = self.part(work)?;
+        let work = self.translate(work, &part, HOST).expect("the host has all");
+        let host = self.shared.members[HOST].device.plan_on_host(&work)?;
+        let mut plans = vec![Some(host)];
+        plans.resize_with(self.shared.members.len(), || None);
+        Ok(self.lay_out(part, plans))
+    }
+
+    /// It is not known which of them it was: all go.
+    fn distrust(&self, why: &str) {
+        self.shared.members[HOST].device.distrust(why);
+        for member in 1..self.shared.members.len() {
+            // Of two reasons the first one counts.
+            let _ = self.shared.members[member].lost.set(why.to_owned());
         }
-        given_up
     }
 
     fn health(&self) -> Health {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use caldera_prover::format::{Wtns, Zkey};
-use caldera_prover::groth16::{self, CheckError, Checks, ProveError, ProvingKey};
+use caldera_prover::groth16::{self, CheckError, Checks, ProvingKey};
 use serde_json::json;
 
 use crate::devices::{Choice, QUANTUM};
@@ -77,21 +77,14 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Report> {
     let loaded = watch.lap();
 
     let bar = progress::bar("proving", 0);
-    let prove = |witness| {
-        groth16::prove(&key, witness, threads, &mut |done, total| {
-            bar.set_length(total as u64);
-            bar.set_position(done as u64);
-        })
-    };
-    let mut result = prove(witness.clone());
-    if let Err(ProveError::SelfCheck(error)) = &result
-        && key.device().distrust(&error.to_string())
-    {
-        // Either the witness is to blame or the device; without it the answer is certain.
-        bar.println("the proof is wrong; proving again without the device");
-        result = prove(witness);
-    }
+    let result = groth16::prove(&key, witness, threads, &mut |done, total| {
+        bar.set_length(total as u64);
+        bar.set_position(done as u64);
+    });
     bar.finish_and_clear();
+    if let Some(why) = key.device().health().lost {
+        eprintln!("caldera: warning: a device was lost: {why}");
+    }
     let (proof, public) = result.with_context(witness_name)?;
     let proved = watch.lap();
 

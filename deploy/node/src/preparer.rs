@@ -36,6 +36,8 @@ pub struct Preparation {
     pub tenant_name: TenantName,
     /// The key to prove with; `None` while it is being read again.
     pub key: Option<Arc<ProvingKey>>,
+    /// Whether it is to be proved on the device's host alone.
+    pub on_host: bool,
     /// The witness: a blob, unless it is here.
     pub witness: Digest,
     /// The witness that came with the submission.
@@ -207,7 +209,11 @@ impl Preparer {
         let witness =
             Wtns::parse(bytes).map_err(|error| refusal::witness(error.defect(), &error))?;
         let blinding = Blinding::random(key.curve()).map_err(|e| internal(id, &e))?;
-        let job = Job::new(key, witness, blinding).map_err(|error| match error.defect() {
+        let laid_out = match it.on_host {
+            true => Job::new_on_host(key, witness, blinding),
+            false => Job::new(key, witness, blinding),
+        };
+        let job = laid_out.map_err(|error| match error.defect() {
             Some(defect) => refusal::witness(defect, &error),
             None => internal(id, &error),
         })?;

@@ -390,14 +390,16 @@ impl Device for IcicleDevice {
         }
     }
 
-    fn distrust(&self, why: &str) -> bool {
-        if self.child.is_lost() {
-            return false;
-        }
-        let counts = self.counts();
-        let was_used = counts.slices > 0 || counts.transforms > 0;
+    fn is_mixed(&self) -> bool {
+        !self.child.is_lost()
+    }
+
+    fn plan_on_host(&self, work: &Work) -> Result<Arc<dyn Plan>, DeviceError> {
+        self.host.plan_on_host(work)
+    }
+
+    fn distrust(&self, why: &str) {
         self.child.give_up(&mut self.child.lock(), why.to_owned());
-        was_used
     }
 
     fn health(&self) -> Health {

@@ -181,6 +181,21 @@ pub enum ProveError {
     Threads,
 }
 
+impl ProveError {
+    /// Whether the fault may lie with silicon beside the host's, so that trying again on the host alone
+    /// can tell.
+    pub fn may_be_silicon(&self) -> bool {
+        matches!(
+            self,
+            ProveError::SelfCheck(_)
+                | ProveError::Device {
+                    error: DeviceError::Lost { .. },
+                    ..
+                }
+        )
+    }
+}
+
 impl Job {
     /// Checks the witness, copies it to the device and cuts the proof up. Nothing runs yet.
     ///
@@ -190,6 +205,26 @@ impl Job {
         key: &Arc<ProvingKey>,
         witness: Wtns,
         blinding: Blinding,
+    ) -> Result<Arc<Job>, JobError> {
+        Job::lay_out(key, witness, blinding, &|work| key.device().plan(work))
+    }
+
+    /// The same on the device's host alone: whether a witness that gave a wrong proof is to blame, or
+    /// silicon beside the host's.
+    pub fn new_on_host(
+        key: &Arc<ProvingKey>,
+        witness: Wtns,
+        blinding: Blinding,
+    ) -> Result<Arc<Job>, JobError> {
+        let plan = |work: &Work| key.device().plan_on_host(work);
+        Job::lay_out(key, witness, blinding, &plan)
+    }
+
+    fn lay_out(
+        key: &Arc<ProvingKey>,
+        witness: Wtns,
+        blinding: Blinding,
+        plan: &dyn Fn(&Work) -> Result<Arc<dyn Plan>, DeviceError>,
     ) -> Result<Arc<Job>, JobError> {
         let curve = key.curve();
         let scalars = checked_scalars(key, &witness)?;
@@ -250,7 +285,7 @@ impl Job {
         for (node, work) in work.iter().enumerate() {
             let extent = Extent::of(key, node, work.as_ref());
             let body = match (node, work) {
-                (_, Some(work)) => Body::Device(device.plan(work)?),
+                (_, Some(work)) => Body::Device(plan(work)?),
                 (MSM_C, None) => Body::Nothing,
                 (_, None) => Body::Host,
             };

@@ -19,6 +19,9 @@ use crate::format::json::{Proof, PublicInputs};
 /// Proves on `threads` new threads and waits. `progress` is told, on the calling thread, how
 /// many of the proof's stages have ended and how many there are; it is called at each change
 /// that it is not too slow to see, and at the end.
+///
+/// On a device with silicon beside the host's, a proof that came out wrong is made once more on the host
+/// alone. If that one is right the other silicon is given up.
 pub fn prove(
     key: &Arc<ProvingKey>,
     witness: Wtns,
@@ -28,9 +31,19 @@ pub fn prove(
     if threads == 0 {
         return Err(ProveError::Threads);
     }
-    let blinding = Blinding::random(key.curve())?;
-    let job = Job::new(key, witness, blinding)?;
-    run(&job, threads, progress)
+    let device = key.device();
+    let was_mixed = device.is_mixed();
+    let job = Job::new(key, witness.clone(), Blinding::random(key.curve())?)?;
+    let first = match run(&job, threads, progress) {
+        Err(error) if was_mixed && error.may_be_silicon() => error,
+        result => return result,
+    };
+    // The witness is to blame, or silicon beside the host's: the host alone can tell.
+    drop(job);
+    let job = Job::new_on_host(key, witness, Blinding::random(key.curve())?)?;
+    let proof = run(&job, threads, progress)?;
+    device.distrust(&first.to_string());
+    Ok(proof)
 }
 
 /// Carries a job that has not been started to its end.

@@ -59,6 +59,10 @@ pub(super) struct Entry {
     submitted_ms: u64,
     /// The attempt that this process may end.
     attempt: u64,
+    /// Whether silicon beside the host's could work for it when it came.
+    was_mixed: bool,
+    /// Why a first try failed for which silicon may be to blame; then it is proved on the host alone.
+    suspicion: Option<String>,
     phase: Phase,
     written: Written,
     /// As what it is shown until its end is written down.
@@ -187,6 +191,8 @@ impl Service {
             before: Nanos::ZERO,
             submitted_ms: unix_ms(),
             attempt: 1,
+            was_mixed: self.parts.device.is_mixed(),
+            suspicion: None,
             phase: Phase::Arriving,
             written: Written::No,
             ending: None,
@@ -205,6 +211,7 @@ impl Service {
                 tenant,
                 tenant_name: self.tenant(tenant).name.clone(),
                 key,
+                on_host: false,
                 witness: entry.request.witness,
                 witness_bytes: entry.witness.clone(),
             },
@@ -392,7 +399,7 @@ impl Service {
                 continue;
             };
             let job = JobId(row.job);
-            let entry = Entry::restored(tenant, row, now, unix_ms);
+            let entry = Entry::restored(tenant, row, now, unix_ms, self.parts.device.is_mixed());
             if let Some(key) = entry.request.idempotency_key.clone() {
                 self.keys.insert((tenant, key), job);
             }
@@ -447,6 +454,7 @@ impl Service {
             tenant,
             tenant_name: self.tenant(tenant).name.clone(),
             key: key.clone(),
+            on_host: entry.suspicion.is_some(),
             witness: request.witness,
             witness_bytes: entry.witness.clone(),
         };
@@ -615,6 +623,11 @@ impl Service {
         if let Some(entry) = self.jobs.get_mut(&id)
             && !entry.has_ended()
         {
+            if entry.suspicion.is_some() && !job.wanted() {
+                // It failed so soon that this message comes second; it is being tried again.
+                self.bury(job);
+                return;
+            }
             entry.phase = Phase::Prepared;
             entry.prepared = Some(at);
             entry.prepared_span = span;
@@ -649,6 +662,16 @@ impl Service {
             Outcome::Proved => job.job().proof(),
             Outcome::Failed => None,
         };
+        if proof.is_none() && self.suspect(id, &job) {
+            self.bury(job);
+            self.offer(id);
+            return;
+        }
+        if let (Some(_), Some(why)) = (&proof, &self.jobs[&id].suspicion) {
+            let job = JobName(id.0);
+            tracing::error!(%job, why, "the host proves it: other silicon is given up");
+            self.parts.device.distrust(why);
+        }
         let phase = match (&proof, self.jobs.get(&id)) {
             (Some((proof, public)), Some(entry)) => {
                 match entry.done(&job, proof, public, &self.parts.units) {
@@ -673,6 +696,24 @@ impl Service {
         }
         self.finish(id, phase, at);
         self.bury(job);
+    }
+
+    /// Whether a job that failed is to be tried on the host alone, for silicon beside it may be to
+    /// blame. If the host fails too the witness is, and the silicon stays.
+    fn suspect(&mut self, id: JobId, job: &RunningJob) -> bool {
+        let error = job.job().error().filter(|error| error.may_be_silicon());
+        let (Some(entry), Some(error)) = (self.jobs.get_mut(&id), error) else {
+            return false;
+        };
+        if entry.suspicion.is_some() || !entry.was_mixed {
+            return false;
+        }
+        tracing::warn!(job = %JobName(id.0), %error, "failed; tried again on the host alone");
+        entry.suspicion = Some(error.to_string());
+        entry.phase = Phase::Queued;
+        entry.running = None;
+        entry.prepared = None;
+        true
     }
 
     pub(super) fn cancel(&mut self, tenant: TenantId, query: JobQuery) -> Result<Flow, RpcError> {
@@ -897,7 +938,7 @@ impl Service {
 
 impl Entry {
     /// A job as the store has it. It was received so long before `now` as the clock of the day says.
-    fn restored(tenant: TenantId, row: JobRow, now: Nanos, unix_ms: u64) -> Entry {
+    fn restored(tenant: TenantId, row: JobRow, now: Nanos, unix_ms: u64, was_mixed: bool) -> Entry {
         let before = Nanos::from_millis(unix_ms.saturating_sub(row.submitted_ms));
         let mut entry = Entry {
             tenant,
@@ -914,6 +955,8 @@ impl Entry {
             before,
             submitted_ms: row.submitted_ms,
             attempt: row.attempt,
+            was_mixed,
+            suspicion: None,
             phase: Phase::Arriving,
             written: Written::Yes,
             ending: None,

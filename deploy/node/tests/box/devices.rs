@@ -73,6 +73,34 @@ fn a_box_proves_on_a_device_in_another_process() {
     world.stop();
 }
 
+/// It answers with points of the curve, and wrong ones: no proof leaves with them, the job is proved by
+/// the processor, and then it is known who was to blame.
+#[test]
+fn a_device_that_computes_wrongly_is_found_by_a_proof() {
+    let world = a_box("wrong-msm:6");
+    let (lost, _) = proves(&world);
+    let lost = lost.unwrap_or_default();
+    assert!(lost.contains("self-check refused the proof"), "{lost:?}");
+    world.stop();
+}
+
+/// A witness that does not fit is its tenant's fault, and costs nobody the device.
+#[test]
+fn a_wrong_witness_is_not_the_devices_fault() {
+    let world = a_box("");
+    let bank = world.client("bank");
+    let (circuit, wrong) = (
+        bank.register(&material().zkey),
+        bank.store(&material().wrong),
+    );
+    let status = bank.ended(&bank.submit(&circuit, &wrong));
+    assert_eq!(status["state"], "failed", "{status}");
+    assert_eq!(status["error"]["reason"], "selfCheckFailed", "{status}");
+    let pool = bank.call("pool_statusV1", json!({}));
+    assert!(pool["devices"][0].get("lost").is_none(), "{pool}");
+    world.stop();
+}
+
 /// Jobs that were on it when it died end right, and so do those that come later.
 #[test]
 fn a_device_that_is_lost_takes_no_job_with_it() {
