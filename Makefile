@@ -87,7 +87,7 @@ test-interop: interop
 # seconds each, after minutes of building with another flag.
 test-models:
 	RUSTFLAGS="--cfg loom" cargo test --locked -p caldera-scheduler --test loom --target-dir target/loom
-	RUSTFLAGS="--cfg shuttle" cargo test --locked -p caldera-node --test shuttle --target-dir target/shuttle
+	RUSTFLAGS="--cfg shuttle" cargo test --locked -p caldera-node --no-default-features --test shuttle --target-dir target/shuttle
 
 test-fuzz:
 	.ci/fuzz $(or $(FUZZ_SECONDS),60)

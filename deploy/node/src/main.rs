@@ -39,7 +39,7 @@ struct Options {
     /// Number of workers, one a core
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
-    /// What proves: cpu, or a device beside it, such as icicle:CUDA:0
+    /// What proves beside the processor: cuda:N, wgpu, wgpu:NAME or icicle:KIND:N
     #[arg(
         long,
         value_name = "NAME,...",

@@ -326,6 +326,8 @@ pub struct Service {
     parked: VecDeque<JobId>,
     /// When they are offered again.
     parked_until: Nanos,
+    /// Whether it has been logged that silicon of the device's is lost.
+    loss_told: bool,
     /// Why jobs cannot be written down.
     fault: Option<String>,
     /// Policies of which the arbiter has not said whether they are in force, oldest first.
@@ -456,6 +458,7 @@ impl Service {
             erasing: HashSet::new(),
             parked: VecDeque::new(),
             parked_until: Nanos::ZERO,
+            loss_told: false,
             fault: None,
             offered: VecDeque::new(),
             // Numbers go on upwards after a restart, so an old name cannot mean a new job: a

@@ -185,7 +185,7 @@ fn a_device_that_is_not_there_is_said_and_ends_it() {
     let data = on_data(folder.path());
     for (devices, code, said) in [
         ("icicle:CUDA:0", 69, "no libicicle_device.so"),
-        ("gpu", 78, "devices: expected cpu, wgpu"),
+        ("gpu", 78, "devices: expected cpu, cuda:N"),
         (
             "icicle:CUDA:0,icicle:CUDA:1",
             78,

@@ -3,6 +3,7 @@
 //! | name | what computes |
 //! |---|---|
 //! | `cpu` | the processor, on the caller's threads; always there |
+//! | `cuda:N` | NVIDIA's GPU number N, by our own kernels |
 //! | `wgpu`, `wgpu:NAME` | a GPU with a Vulkan driver: the best one, or the one whose name has NAME in it |
 //! | `icicle:KIND:N` | ICICLE's device N of a kind, such as `icicle:CUDA:0`; what it does not do, the processor |
 //!
@@ -21,9 +22,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use caldera_icicle::{IcicleDevice, Setup};
-use caldera_kernels::Device;
+use caldera_kernels::{Device, DeviceError};
 use caldera_kernels::cpu::{CpuConfig, CpuDevice};
 use caldera_kernels::relay::{Member, Relay};
+#[cfg(feature = "cuda")]
+use caldera_cuda::{CudaDevice, Nvidia, NvidiaConfig};
+#[cfg(feature = "wgpu")]
 use caldera_wgpu::{Choice, WgpuConfig, WgpuDevice};
 
 pub use measure::{Measured, measure};
@@ -33,6 +37,11 @@ pub use measure::{Measured, measure};
 pub enum Wanted {
     /// The processor.
     Cpu,
+    /// A GPU of NVIDIA's.
+    Cuda {
+        /// Its number, as the driver counts.
+        index: u32,
+    },
     /// A GPU with a Vulkan driver.
     Wgpu {
         /// A part of its name; without one, the best there is.
@@ -68,6 +77,8 @@ pub struct Options {
     pub icicle_folder: PathBuf,
     /// After what time without an answer a device is given up.
     pub patience: Duration,
+    /// What may be used at most of a GPU's own memory.
+    pub device_bytes: usize,
     /// Where what was measured of GPUs is kept; without, they are measured each time.
     pub calibration: Option<PathBuf>,
 }
@@ -91,7 +102,33 @@ pub enum OpenError {
         /// Why not.
         source: caldera_icicle::StartError,
     },
+    /// This program was built without.
+    #[error("device {device}: this program was built without the feature {feature}")]
+    NotBuilt {
+        /// Which one.
+        device: Wanted,
+        /// Of `caldera-devices`.
+        feature: &'static str,
+    },
+    /// NVIDIA's GPUs.
+    #[cfg(feature = "cuda")]
+    #[error("device {device}: {source}")]
+    Nvidia {
+        /// Which one.
+        device: Wanted,
+        /// Why not.
+        source: caldera_cuda::NvidiaError,
+    },
+    /// A device that is there and has no room for what it always needs.
+    #[error("device {device}: {source}")]
+    Device {
+        /// Which one.
+        device: Wanted,
+        /// What it said.
+        source: DeviceError,
+    },
     /// GPUs by Vulkan.
+    #[cfg(feature = "wgpu")]
     #[error("device {device}: {source}")]
     Wgpu {
         /// Which one.
@@ -126,6 +163,7 @@ impl Options {
             workers,
             icicle_folder: ICICLE_FOLDER.into(),
             patience: PATIENCE,
+            device_bytes: usize::MAX,
             calibration: None,
         }
     }
@@ -170,7 +208,7 @@ pub fn open(wanted: &[Wanted], options: &Options) -> Result<Arc<dyn Device>, Ope
             Wanted::Icicle { kind, index } => {
                 host = icicle(host, device, kind, *index, options)?;
             }
-            Wanted::Wgpu { name } => others.push(wgpu(device, name.clone(), options)?),
+            Wanted::Cuda { .. } | Wanted::Wgpu { .. } => others.push(alone(device, options)?),
         }
     }
     if others.is_empty() {
@@ -188,20 +226,27 @@ pub fn open(wanted: &[Wanted], options: &Options) -> Result<Arc<dyn Device>, Ope
 pub fn survey(options: &Options) -> Vec<Candidate> {
     let all = [
         Wanted::Cpu,
+        Wanted::Cuda { index: 0 },
         Wanted::Wgpu { name: None },
         Wanted::Icicle {
             kind: "CUDA".into(),
             index: 0,
         },
     ];
-    let each = |wanted: Wanted| {
-        let device = match &wanted {
-            Wanted::Wgpu { name } => wgpu(&wanted, name.clone(), options),
-            wanted => open(std::slice::from_ref(wanted), options),
-        };
-        Candidate { wanted, device }
+    let each = |wanted: Wanted| Candidate {
+        device: alone(&wanted, options),
+        wanted,
     };
     all.into_iter().map(each).collect()
+}
+
+/// One device, without the processor where it can do without.
+fn alone(wanted: &Wanted, options: &Options) -> Result<Arc<dyn Device>, OpenError> {
+    match wanted {
+        Wanted::Cuda { index } => cuda(wanted, *index, options),
+        Wanted::Wgpu { name } => wgpu(wanted, name.clone(), options),
+        Wanted::Cpu | Wanted::Icicle { .. } => open(std::slice::from_ref(wanted), options),
+    }
 }
 
 fn icicle(
@@ -233,6 +278,50 @@ fn icicle(
     }
 }
 
+#[cfg(not(feature = "cuda"))]
+fn cuda(
+    wanted: &Wanted,
+    _index: u32,
+    _options: &Options,
+) -> Result<Arc<dyn Device>, OpenError> {
+    Err(OpenError::NotBuilt {
+        device: wanted.clone(),
+        feature: "cuda",
+    })
+}
+
+#[cfg(feature = "cuda")]
+fn cuda(wanted: &Wanted, index: u32, options: &Options) -> Result<Arc<dyn Device>, OpenError> {
+    let config = NvidiaConfig {
+        ordinal: index as usize,
+        memory: options.device_bytes,
+    };
+    let driver = Nvidia::open(config).map_err(|source| OpenError::Nvidia {
+        device: wanted.clone(),
+        source,
+    })?;
+    match CudaDevice::new(driver, options.cpu.quantum) {
+        Ok(device) => Ok(device),
+        Err(source) => Err(OpenError::Device {
+            device: wanted.clone(),
+            source,
+        }),
+    }
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn wgpu(
+    wanted: &Wanted,
+    _name: Option<String>,
+    _options: &Options,
+) -> Result<Arc<dyn Device>, OpenError> {
+    Err(OpenError::NotBuilt {
+        device: wanted.clone(),
+        feature: "wgpu",
+    })
+}
+
+#[cfg(feature = "wgpu")]
 fn wgpu(
     wanted: &Wanted,
     name: Option<String>,
@@ -270,11 +359,16 @@ impl FromStr for Wanted {
 
     fn from_str(name: &str) -> Result<Wanted, NameError> {
         let wrong = || NameError {
-            expected: "cpu, wgpu, wgpu:NAME or icicle:KIND:N (such as icicle:CUDA:0)",
+            expected: "cpu, cuda:N, wgpu, wgpu:NAME or icicle:KIND:N (such as icicle:CUDA:0)",
             got: name.to_owned(),
         };
         if name == "cpu" {
             return Ok(Wanted::Cpu);
+        }
+        let number = |text: &str| text.parse().ok().filter(|&index: &u32| index < INDEX_MAX);
+        if let Some(index) = name.strip_prefix("cuda:") {
+            let index = number(index).ok_or_else(wrong)?;
+            return Ok(Wanted::Cuda { index });
         }
         if name == "wgpu" {
             return Ok(Wanted::Wgpu { name: None });
@@ -298,11 +392,7 @@ impl FromStr for Wanted {
         }
         Ok(Wanted::Icicle {
             kind: kind.to_owned(),
-            index: index
-                .parse()
-                .ok()
-                .filter(|&index: &u32| index < INDEX_MAX)
-                .ok_or_else(wrong)?,
+            index: number(index).ok_or_else(wrong)?,
         })
     }
 }
@@ -311,6 +401,7 @@ impl fmt::Display for Wanted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Wanted::Cpu => f.write_str("cpu"),
+            Wanted::Cuda { index } => write!(f, "cuda:{index}"),
             Wanted::Wgpu { name: None } => f.write_str("wgpu"),
             Wanted::Wgpu { name: Some(name) } => write!(f, "wgpu:{name}"),
             Wanted::Icicle { kind, index } => write!(f, "icicle:{kind}:{index}"),
@@ -329,6 +420,7 @@ mod tests {
     fn names_are_read_as_they_are_written() {
         for name in [
             "cpu",
+            "cuda:1",
             "wgpu",
             "wgpu:RTX 4090",
             "icicle:CUDA:0",
@@ -341,6 +433,8 @@ mod tests {
             "",
             "CPU",
             "gpu",
+            "cuda",
+            "cuda:x",
             "wgpu:",
             "icicle",
             "icicle:CUDA",

@@ -658,6 +658,7 @@ impl Service {
             self.bury(job);
             return;
         }
+        self.tell_loss();
         let proof = match outcome {
             Outcome::Proved => job.job().proof(),
             Outcome::Failed => None,
@@ -696,6 +697,17 @@ impl Service {
         }
         self.finish(id, phase, at);
         self.bury(job);
+    }
+
+    /// Logs once that silicon was lost; most losses are found while a job runs.
+    fn tell_loss(&mut self) {
+        if self.loss_told {
+            return;
+        }
+        if let Some(why) = self.parts.device.health().lost {
+            tracing::error!(why, "a device is lost: the processor does its work");
+            self.loss_told = true;
+        }
     }
 
     /// Whether a job that failed is to be tried on the host alone, for silicon beside it may be to
