@@ -160,7 +160,8 @@ impl Profiles {
         if let Some(profile) = self.jobs.get_mut(&job) {
             profile.ended = true;
             profile.ran = ran;
-            if profile.kept == 0 {
+            // Of a short job the records may come after its end.
+            if profile.kept == 0 && profile.seen >= ran {
                 self.forget(job);
             }
         }

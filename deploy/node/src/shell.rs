@@ -406,9 +406,8 @@ impl Shell {
                     .parse()
                     .map_err(|error| Answer::text(400, format!("{error}\n")))?;
                 let request = self.request(token);
-                self.service.watch(request, tenant, job).map_err(|answer| {
+                self.service.watch(request, tenant, job).inspect_err(|_| {
                     self.requests.remove(&request);
-                    answer
                 })?;
                 Ok(Request::Stream(request))
             }

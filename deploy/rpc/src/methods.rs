@@ -1134,3 +1134,24 @@ fn lower_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     hex::decode_to_slice(text, &mut bytes).ok()?;
     Some(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_witness_is_base64_of_bounded_length_and_is_not_printed() {
+        let read = |text: &str| serde_json::from_value::<WitnessData>(Value::from(text));
+        let data = read("d3RucwIAAAA=").expect("base64");
+        assert_eq!(data.bytes(), b"wtns\x02\0\0\0");
+        assert_eq!(String::from(data.clone()), "d3RucwIAAAA=");
+        assert_eq!(format!("{data:?}"), "WitnessData(8 bytes)");
+        let longest = STANDARD.encode(vec![7; WitnessData::BYTES_MAX]);
+        assert!(read(&longest).is_ok());
+        let longer = STANDARD.encode(vec![7; WitnessData::BYTES_MAX + 1]);
+        for bad in [longer.as_str(), "d3RucwIAAAA", "d3Ruc-I=", "d3Ru cw==", "é"] {
+            let error = read(bad).expect_err("not the bytes of a witness");
+            assert!(!error.to_string().contains("d3Ru"), "{error}");
+        }
+    }
+}

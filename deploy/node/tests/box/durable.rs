@@ -401,3 +401,92 @@ fn a_stream_tells_of_a_job_until_its_result() {
     assert_eq!(status(&world.client("operator"), &jobs[0]), "403");
     world.stop();
 }
+
+/// A program that matches on a reason, or shows a message, finds the same after a restart.
+#[test]
+fn how_a_job_ended_is_told_in_the_same_words_after_a_restart() {
+    let world = World::new();
+    let bank = world.client("bank");
+    let circuit = bank.register(&material().zkey);
+    let mut high = material().witness.clone();
+    let end = high.len();
+    high[end - 32..].fill(0xff);
+    let cut = &material().witness[..100];
+    let witnesses: [&[u8]; 4] = [&material().wrong, &larger().witness, &high, cut];
+    let mut jobs: Vec<String> = witnesses
+        .iter()
+        .map(|witness| bank.submit(&circuit, &bank.store(witness)))
+        .collect();
+    // Whoever is slow to cancel it finds its proof made, and takes another.
+    let witness = bank.store(&material().witness);
+    jobs.push(until(|| {
+        let job = bank.submit(&circuit, &witness);
+        let status = bank.call("prover_cancelV1", json!({ "job": job }));
+        (status["state"] == "cancelled").then_some(job)
+    }));
+    let told = |client: &Client| -> Vec<(Value, Value)> {
+        let of = |job: &String| {
+            let status = client.ended(job);
+            let result = client.ask("prover_resultV1", json!({ "job": job }));
+            (status, result["error"].clone())
+        };
+        jobs.iter().map(of).collect()
+    };
+    let before = told(&bank);
+    let reasons: Vec<&Value> = before
+        .iter()
+        .map(|(_, error)| &error["data"]["reason"])
+        .collect();
+    let expected = [
+        "selfCheckFailed",
+        "witnessLength",
+        "witnessRange",
+        "witnessTruncated",
+        "jobCancelled",
+    ];
+    assert_eq!(reasons, expected);
+    let folder = world.stop();
+    let world = World::start(folder, "development = true\n").expect("it starts again");
+    assert_eq!(told(&world.client("bank")), before);
+    world.stop();
+}
+
+/// They were acknowledged under a policy with more room.
+#[test]
+fn jobs_without_a_place_wait_for_one_after_a_restart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let policy = folder.path().join("policy.toml");
+    let write = |queue: u32| {
+        let class = |name: &str| {
+            format!(
+                "[classes.{name}]\nvalue = 1\nguarantee_percent = 0\nqueue_max = {queue}\n\
+                 prepared_max = 1\n"
+            )
+        };
+        let text = class("financial") + &class("social");
+        std::fs::write(&policy, text).expect("written");
+    };
+    write(64);
+    let lines = "development = true\npolicy_file = 'policy.toml'\n";
+    let world = World::start(folder, lines).expect("the box starts");
+    let chat = world.client("chat");
+    let circuit = chat.register(&larger().zkey);
+    let witness = chat.store(&larger().witness);
+    let jobs: Vec<String> = (0..12).map(|_| chat.submit(&circuit, &witness)).collect();
+    let folder = world.stop();
+    write(2);
+    let world = World::start(folder, lines).expect("it starts again");
+    let chat = world.client("chat");
+    let unfinished = jobs
+        .iter()
+        .filter(|job| chat.status(job)["state"] != "proved");
+    assert!(
+        unfinished.count() > 2,
+        "there is a place for all that are left"
+    );
+    assert_eq!(chat.settled_circuit()["state"], "ready");
+    for job in &jobs {
+        chat.proved(job);
+    }
+    world.stop();
+}
