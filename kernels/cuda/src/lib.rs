@@ -1,0 +1,21 @@
+//! The NVIDIA device: our own CUDA kernels behind [`caldera_kernels::Device`].
+//!
+//! The kernels are in `cuda/`, one subject a file. What runs them is behind a small seam,
+//! [`Driver`], with two implementations: NVIDIA's driver, and for tests an emulation that compiles
+//! the same sources for the processor (`emulation/`), so that all but the silicon is held against
+//! arkworks on machines without a GPU.
+
+#![deny(unsafe_code)]
+
+mod device;
+mod driver;
+mod elementwise;
+mod msm;
+mod ntt;
+mod plan;
+mod spmv;
+mod tables;
+mod vector;
+
+pub use device::CudaDevice;
+pub use driver::{Driver, Fence, Kernel};
