@@ -186,16 +186,20 @@ struct alignas(16) Field {
 
     static OUTLINE Field called_product(Field x, Field y) { return product(x, y); }
 
-    static DEVICE Field product(const Field &x, const Field &y) {
-        u32 even[N], odd[N];
-        row(odd, x.word + 1, y.word[0]);
-        row(even, x.word, y.word[0]);
+    static DEVICE Field product(const Field &left, const Field &right) {
+        u32 x[N], y[N], even[N], odd[N];
+        UNROLL for (int i = 0; i < N; i++) {
+            x[i] = held(left.word[i]);
+            y[i] = held(right.word[i]);
+        }
+        row(odd, x + 1, y[0]);
+        row(even, x, y[0]);
         reduce(even, odd);
         UNROLL for (int i = 1; i < N; i++) {
             if (i % 2 == 1)
-                step(odd, even, x.word, y.word[i]);
+                step(odd, even, x, y[i]);
             else
-                step(even, odd, x.word, y.word[i]);
+                step(even, odd, x, y[i]);
         }
         // N is even: what was odd is even now, and its lowest word is zero.
         Carry c;

@@ -21,6 +21,8 @@ fn main() {
         .cpp(true)
         .std("c++17")
         .opt_level(2)
+        // With it the compiler takes many times as long.
+        .debug(false)
         .include(&here)
         .include(&kernels)
         .warnings(true)

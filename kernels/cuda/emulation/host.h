@@ -77,6 +77,7 @@ static DEVICE u32 addc(Carry &c, u32 x, u32 y) { return x + y + c.take(); }
 static DEVICE u32 sub_cc(Carry &c, u32 x, u32 y) { return c.leave((u64)x - y); }
 static DEVICE u32 subc_cc(Carry &c, u32 x, u32 y) { return c.leave((u64)x - y - c.take()); }
 static DEVICE u32 subc(Carry &c, u32 x, u32 y) { return x - y - c.take(); }
+static DEVICE u32 held(u32 x) { return x; }
 static DEVICE u32 multiply_lo(u32 x, u32 y) { return x * y; }
 static DEVICE u32 multiply_hi(u32 x, u32 y) { return (u32)((u64)x * y >> 32); }
 static DEVICE u32 mad_lo_cc(Carry &c, u32 x, u32 y, u32 w) {

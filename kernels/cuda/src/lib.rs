@@ -7,15 +7,24 @@
 
 #![deny(unsafe_code)]
 
+pub mod bundle;
 mod device;
 mod driver;
 mod elementwise;
 mod msm;
 mod ntt;
+// NVIDIA's driver.
+#[allow(unsafe_code)]
+mod nvidia;
+// NVIDIA's compiler.
+#[allow(unsafe_code)]
+pub mod nvrtc;
 mod plan;
+pub mod sources;
 mod spmv;
 mod tables;
 mod vector;
 
 pub use device::CudaDevice;
 pub use driver::{Driver, Fence, Kernel};
+pub use nvidia::{COMPILER, Nvidia, NvidiaConfig, NvidiaError};

@@ -48,7 +48,13 @@ pub(crate) struct Build {
     wanted: Vec<Wanted>,
     bytes: usize,
     /// What is being made, in the order of `wanted`, and what it takes to make it.
-    made: Mutex<Vec<Option<(Arc<Tables>, Buffer)>>>,
+    made: Mutex<Vec<Option<Making>>>,
+}
+
+struct Making {
+    tables: Arc<Tables>,
+    /// Points in XYZZ, kept until the last launch has ended.
+    _scratch: Buffer,
 }
 
 impl Build {
@@ -203,7 +209,10 @@ impl Steps for Build {
             let scratch = 2 * size * CHUNK.min(bases.count());
             let scratch = Buffer::uninitialised(&self.driver, scratch, "making of tables")?;
             sweeps.extend(wanted.sweeps(&tables, &scratch));
-            all.push(Some((tables, scratch)));
+            all.push(Some(Making {
+                tables,
+                _scratch: scratch,
+            }));
         }
         *self.made.lock().unwrap_or_else(PoisonError::into_inner) = all;
         Ok(sweeps)
@@ -212,8 +221,8 @@ impl Steps for Build {
     fn close(&self, _: usize) -> Result<(), DeviceError> {
         let made = std::mem::take(&mut *self.made.lock().unwrap_or_else(PoisonError::into_inner));
         for (wanted, made) in self.wanted.iter().zip(made) {
-            if let Some((tables, _)) = made {
-                wanted.bases.set_tables(Some(tables));
+            if let Some(making) = made {
+                wanted.bases.set_tables(Some(making.tables));
             }
         }
         Ok(())

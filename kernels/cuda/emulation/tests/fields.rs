@@ -20,7 +20,14 @@ trait Element: Field {
 impl<F: Field> Element for F {}
 
 /// What the kernels of `check.cu` do, by number.
-type Operation<F> = (u64, &'static str, fn(F, F) -> F);
+type Operation<F> = (u64, &'static str, Of<F>);
+
+enum Of<F> {
+    /// Tried with each pair of values.
+    Two(fn(F, F) -> F),
+    /// Tried with each value.
+    One(fn(F) -> F),
+}
 
 fn check<F: Field>(unit: &str, kernel: &str, operations: &[Operation<F>])
 where
@@ -54,30 +61,44 @@ where
         .flat_map(|&x| values.iter().map(move |&y| (x, y)))
         .collect();
     let (left, right): (Vec<F>, Vec<F>) = pairs.iter().copied().unzip();
-    let [x, y] = [left, right].map(|side| {
-        let bytes = montgomery(&side);
-        let address = emulation.allocate(bytes.len(), "operands").expect("room");
-        emulation.upload(address, &bytes).expect("it fits");
-        (address, bytes.len())
-    });
-    let z = emulation.allocate(x.1, "results").expect("room");
-    for &(number, name, expected) in operations {
-        let count = pairs.len() as u64;
-        let blocks = pairs.len().div_ceil(kernel.threads as usize) as u32;
-        let fence = emulation
-            .launch(kernel, blocks, &[0, count, number, x.0, y.0, z])
-            .expect("a launch");
+    let alone: Vec<F> = values;
+    for (number, name, expected) in operations {
+        let (x, y, expected): (&[F], &[F], Vec<F>) = match expected {
+            Of::Two(expected) => {
+                let expected = pairs.iter().map(|&(x, y)| expected(x, y)).collect();
+                (&left, &right, expected)
+            }
+            Of::One(expected) => {
+                let expected = alone.iter().map(|&x| expected(x)).collect();
+                (&alone, &alone, expected)
+            }
+        };
+        let operand = |values: &[F]| {
+            let bytes = montgomery(values);
+            let address = emulation.allocate(bytes.len(), "operands").expect("room");
+            emulation.upload(address, &bytes).expect("it fits");
+            address
+        };
+        let expected = montgomery(&expected);
+        let addresses = [operand(x), operand(y), operand(x)];
+        let words = [0, x.len() as u64, *number]
+            .into_iter()
+            .chain(addresses)
+            .collect::<Vec<u64>>();
+        let blocks = x.len().div_ceil(kernel.threads as usize) as u32;
+        let fence = emulation.launch(kernel, blocks, &words).expect("a launch");
         emulation.wait(fence).expect("its end");
-        let mut bytes = vec![0; x.1];
-        emulation.download(z, &mut bytes).expect("results");
-        let size = bytes.len() / pairs.len();
-        for ((x, y), got) in pairs.iter().zip(bytes.chunks(size)) {
-            let expected = montgomery(&[expected(*x, *y)]);
-            assert_eq!(got, expected, "{unit}: {name} of {x} and {y}");
+        let mut bytes = vec![0; expected.len()];
+        emulation
+            .download(addresses[2], &mut bytes)
+            .expect("results");
+        let size = bytes.len() / x.len();
+        for (i, (expected, got)) in expected.chunks(size).zip(bytes.chunks(size)).enumerate() {
+            assert_eq!(got, expected, "{unit}: {name} of {} and {}", x[i], y[i]);
         }
-    }
-    for (address, bytes) in [x, y, (z, x.1)] {
-        emulation.free(address, bytes);
+        for address in addresses {
+            emulation.free(address, bytes.len());
+        }
     }
 }
 
@@ -121,15 +142,19 @@ fn prime<F: PrimeField>(unit: &str) {
         unit,
         "check_field",
         &[
-            (0, "product", |x, y| x * y),
-            (1, "sum", |x, y| x + y),
-            (2, "difference", |x, y| x - y),
-            (3, "inverse", |x, _| x.inverse().unwrap_or_default()),
-            (4, "plain form", |x, _| {
-                let bits = 64 * u64::from(F::MODULUS_BIT_SIZE.div_ceil(64));
-                x * F::from(2u64).pow([bits]).inverse().expect("not zero")
-            }),
-            (5, "negative", |x, _| -x),
+            (0, "product", Of::Two(|x, y| x * y)),
+            (1, "sum", Of::Two(|x, y| x + y)),
+            (2, "difference", Of::Two(|x, y| x - y)),
+            (3, "inverse", Of::One(|x| x.inverse().unwrap_or_default())),
+            (
+                4,
+                "plain form",
+                Of::One(|x| {
+                    let bits = 64 * u64::from(F::MODULUS_BIT_SIZE.div_ceil(64));
+                    x * F::from(2u64).pow([bits]).inverse().expect("not zero")
+                }),
+            ),
+            (5, "negative", Of::One(|x| -x)),
         ],
     );
 }
@@ -142,12 +167,12 @@ where
         unit,
         "check_quadratic",
         &[
-            (0, "product", |x, y| x * y),
-            (1, "sum", |x, y| x + y),
-            (2, "difference", |x, y| x - y),
-            (3, "inverse", |x, _| x.inverse().unwrap_or_default()),
-            (4, "square", |x, _| x.square()),
-            (5, "negative", |x, _| -x),
+            (0, "product", Of::Two(|x, y| x * y)),
+            (1, "sum", Of::Two(|x, y| x + y)),
+            (2, "difference", Of::Two(|x, y| x - y)),
+            (3, "inverse", Of::One(|x| x.inverse().unwrap_or_default())),
+            (4, "square", Of::One(|x| x.square())),
+            (5, "negative", Of::One(|x| -x)),
         ],
     );
 }
