@@ -102,11 +102,14 @@ impl Bases {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// As many scalars of full size as the last sum's were worth; all, if there was none.
+    /// As many scalars of full size as the last sum's were worth, all if there was none; and a few
+    /// in any case, because there has to be room for the digits of all.
     pub(crate) fn full(&self) -> usize {
         let bits = self.seen.load(Ordering::Relaxed);
         let full = bits / u64::from(scalar_bits(self.curve));
-        self.count.min(usize::try_from(full).unwrap_or(usize::MAX))
+        usize::try_from(full)
+            .unwrap_or(usize::MAX)
+            .clamp(self.count / 16, self.count)
     }
 }
 
@@ -544,7 +547,7 @@ impl<F: Coordinate> Steps for Msm<F> {
 const HALF_BITS: u32 = 127;
 
 const WINDOW_MIN: u32 = 3;
-const WINDOW_MAX: u32 = 20;
+const WINDOW_MAX: u32 = 22;
 
 /// Entries number points in 31 bits, those of all levels.
 const BASES_MAX: usize = 1 << 26;

@@ -97,11 +97,11 @@ impl Build {
                     let product = (bases.curve.point_bytes(bases.group) as f64).powi(2);
                     Cut::best(bases.curve, full, levels).cost(full) * product
                 };
-                // One level more may save nothing where two do.
-                for more in 1..=2 {
+                // One level more may save nothing where several do: digits are whole.
+                for more in 1..=LEVELS_MAX - levels[i] {
                     let levels = levels[i] + more;
-                    if each * more as usize > left || levels > LEVELS_MAX {
-                        continue;
+                    if each * more as usize > left {
+                        break;
                     }
                     let saved = cost(levels - more) - cost(levels);
                     let worth = saved / (each * more as usize) as f64;

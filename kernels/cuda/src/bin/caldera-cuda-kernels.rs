@@ -3,7 +3,7 @@
 //!
 //! TOOLS is the folder with NVIDIA's NVRTC, ptxas and nvdisasm, which `.ci/tools cuda` brings;
 //! none of them needs a GPU. The record is a file that is committed, with the bytes that each kernel
-//! spills on each architecture and the instructions IMAD of one multiplication. No figure may rise. Where
+//! spills on each architecture and the instructions IMAD of one multiplication. Neither may rise. Where
 //! one has fallen, or a kernel is new and spills nothing, the file is written anew, to be committed.
 //! In the field, NTT and G1 kernels of BN254 nothing may be spilt, whatever the record says.
 
@@ -184,7 +184,7 @@ fn spills(said: &str) -> BTreeMap<String, u64> {
     spills
 }
 
-/// Instructions IMAD of a kernel by their kind, in a listing.
+/// Instructions IMAD of a kernel in a listing, by their kind and all together.
 fn multiplications(listing: &str, kernel: &str) -> BTreeMap<String, u64> {
     let mut counts = BTreeMap::new();
     let mut inside = false;
@@ -204,6 +204,7 @@ fn multiplications(listing: &str, kernel: &str) -> BTreeMap<String, u64> {
                 .find(|kind| word.starts_with(kind))
                 .unwrap_or("IMAD");
             *counts.entry(kind.to_owned()).or_insert(0) += 1;
+            *counts.entry(ALL_IMAD.to_owned()).or_insert(0) += 1;
         }
     }
     counts
@@ -228,7 +229,11 @@ fn judge(units: &[Unit], figures: &Figures, record: &Path) -> Result<(), String>
         );
     }
     let mut risen = Vec::new();
-    for (key, &number) in figures {
+    // Of which kind the instructions are may change if there are not more of them.
+    let judged = figures
+        .iter()
+        .filter(|(key, _)| ["spills", ALL_IMAD].contains(&&key[3][..]));
+    for (key, &number) in judged {
         let [unit, kernel, architecture, what] = key;
         let forbidden = units
             .iter()
@@ -273,5 +278,8 @@ fn judge(units: &[Unit], figures: &Figures, record: &Path) -> Result<(), String>
     }
     Ok(())
 }
+
+/// The figure of all instructions IMAD, whatever their kind.
+const ALL_IMAD: &str = "all IMAD";
 
 const ARCHITECTURES: [u32; 5] = [80, 86, 89, 90, 120];
