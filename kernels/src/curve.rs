@@ -14,7 +14,7 @@ mod batch;
 mod bls12_381;
 mod bn254;
 pub mod check;
-pub(crate) mod endomorphism;
+pub mod endomorphism;
 pub mod fixed_base;
 
 use std::fmt;

@@ -19,7 +19,7 @@ use crate::device::CurveId;
 
 /// Two short vectors, (a0, -b0) and (a1, b1) with a0 b1 + a1 b0 = r, and what finds the nearest
 /// multiples.
-pub(crate) struct Lattice {
+pub struct Lattice {
     a: [u128; 2],
     b: [u128; 2],
     /// The nearest integers to 2^[`SHIFT`] b1 / r and 2^[`SHIFT`] b0 / r.
@@ -27,11 +27,28 @@ pub(crate) struct Lattice {
 }
 
 impl Lattice {
-    pub(crate) fn of(curve: CurveId) -> &'static Self {
+    /// That of a curve.
+    pub fn of(curve: CurveId) -> &'static Self {
         match curve {
             CurveId::Bn254 => &BN254,
             CurveId::Bls12_381 => &BLS12_381,
         }
+    }
+
+    /// Its numbers in words of 64 bits, for devices that split for themselves: a0, a1, b0, b1, and
+    /// the quotients with a shift of 318 bits.
+    pub fn words(&self) -> [u64; 14] {
+        let mut words = [0; 14];
+        for (pair, number) in words
+            .as_chunks_mut::<2>()
+            .0
+            .iter_mut()
+            .zip(self.a.iter().chain(&self.b))
+        {
+            *pair = [*number as u64, (*number >> 64) as u64];
+        }
+        words[8..].copy_from_slice(self.quotients.as_flattened());
+        words
     }
 
     /// Cuts a magnitude of at most (r - 1) / 2 in two: k1 + 2^128 k2 in two's complement, both

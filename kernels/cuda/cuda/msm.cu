@@ -1,0 +1,119 @@
+// Sums of multiples of points: the buckets filled, and folded.
+//
+// A thread adds up a part of a bucket, whose entries `sort.cu` has put side by side. The parts of
+// heavy buckets are added in rounds, eight to one. Then a thread takes a segment of a set's buckets
+// from above, with a running sum and the sum of running sums, so that bucket i counts i times; what
+// is left, the segment's start times its sum, is a few doublings. The segments of a set are added
+// in rounds as well, and the host does the last few hundred doublings, which a GPU can only do one
+// after the other.
+#include "curve.cuh"
+
+#ifndef THREADS
+#define THREADS 128
+#endif
+
+struct Accumulate {
+    u64 first, count;
+    // Parts, the longest first.
+    const u32 *order;
+    const u32 *bucket, *start, *bucket_entries;
+    u64 part;
+    const u32 *entries;
+    const Affine *bases, *tables;
+    u64 count_bases;
+    Point *sums;
+};
+
+KERNEL(msm_accumulate, Accumulate, THREADS, 1) {
+    u64 thread = thread_of_grid();
+    if (thread >= a.count) return;
+    u32 part = a.order[a.first + thread];
+    u32 start = a.start[part];
+    u32 end = a.bucket_entries[a.bucket[part] + 1];
+    if (end - start > (u32)a.part) end = start + (u32)a.part;
+    Point sum = Point::infinity();
+    ROLLED for (u32 i = start; i < end; i++) {
+        u32 entry = a.entries[i];
+        u32 index = entry & 0x7fffffff;
+        Affine point = index < a.count_bases ? a.bases[index] : a.tables[index - a.count_bases];
+        point.y = point.y.negated_if(entry >> 31);
+        sum.add(point);
+    }
+    a.sums[part] = sum;
+}
+
+struct Merge {
+    u64 first, count;
+    // How far apart the sums are that are left.
+    u64 step;
+    const u32 *bucket, *parts;
+    Point *sums;
+};
+
+// Adds the seven others to each eighth sum of a bucket.
+KERNEL(msm_merge, Merge, THREADS, 1) {
+    u64 thread = thread_of_grid();
+    if (thread >= a.count) return;
+    u32 part = (u32)(a.first + thread);
+    u32 bucket = a.bucket[part];
+    u32 number = part - a.parts[bucket], end = a.parts[bucket + 1];
+    if (number % (8 * a.step) != 0 || part + a.step >= end) return;
+    Point sum = a.sums[part];
+    ROLLED for (u64 i = 1; i < 8 && part + i * a.step < end; i++)
+        sum.add(a.sums[part + i * a.step]);
+    a.sums[part] = sum;
+}
+
+struct Fold {
+    u64 first, count;
+    // Buckets of a segment, segments of a set, and sets.
+    u64 length, segments, sets;
+    const u32 *parts;
+    const Point *sums;
+    Point *out;
+};
+
+KERNEL(msm_fold, Fold, THREADS, 1) {
+    u64 thread = thread_of_grid();
+    if (thread >= a.count) return;
+    u64 segment = a.first + thread;
+    u64 bucket = segment * a.length;
+    Point running = Point::infinity(), sum = Point::infinity();
+    ROLLED for (u64 i = a.length; i-- > 0;) {
+        u32 part = a.parts[bucket + i];
+        if (part != a.parts[bucket + i + 1]) running.add(a.sums[part]);
+        sum.add(running);
+    }
+    u32 start = (u32)(segment % a.segments * a.length);
+    u32 top = 0;
+    while (start >> top > 1) top++;
+    if (start != 0 && !running.is_infinity()) {
+        Point multiple = running;
+        ROLLED while (top-- > 0) {
+            multiple.double_in_place();
+            if (start >> top & 1) multiple.add(running);
+        }
+        sum.add(multiple);
+    }
+    // The first segments of all sets are neighbours.
+    a.out[segment % a.segments * a.sets + segment / a.segments] = sum;
+}
+
+struct Gather {
+    u64 first, count;
+    u64 step, segments, sets;
+    Point *sums;
+};
+
+// Adds the seven others to each eighth sum of a set.
+KERNEL(msm_gather, Gather, THREADS, 1) {
+    u64 thread = thread_of_grid();
+    if (thread >= a.count) return;
+    u64 segment = a.first + thread;
+    u64 number = segment / a.sets;
+    if (number % (8 * a.step) != 0) return;
+    Point sum = a.sums[segment];
+    ROLLED for (u64 i = 1; i < 8 && number + i * a.step < a.segments; i++)
+        sum.add(a.sums[segment + i * a.step * a.sets]);
+    a.sums[segment] = sum;
+}

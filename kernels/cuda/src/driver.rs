@@ -1,0 +1,156 @@
+//! The seam between the device and what runs its kernels: NVIDIA's driver, or the emulation.
+//!
+//! Memory has addresses, a kernel is launched over a range of blocks, and launches run one after
+//! the other in the order in which they were made, some time before their fence is waited for. What
+//! is copied to or from the host is not ordered with launches: whoever copies has waited for the
+//! fences that matter.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use caldera_kernels::DeviceError;
+
+/// What runs kernels.
+pub trait Driver: Send + Sync {
+    /// The silicon's own name.
+    fn name(&self) -> &str;
+
+    /// Memory of so many bytes, at least one, of any contents, aligned for any element; `what` is
+    /// for people.
+    fn allocate(&self, bytes: usize, what: &'static str) -> Result<u64, DeviceError>;
+
+    /// Gives memory back; all launches that use it have been waited for.
+    fn free(&self, address: u64, bytes: usize);
+
+    /// Overwrites with zeros.
+    fn clear(&self, address: u64, bytes: usize) -> Result<(), DeviceError>;
+
+    /// Copies from the host; returns when the host's bytes may change again.
+    fn upload(&self, address: u64, bytes: &[u8]) -> Result<(), DeviceError>;
+
+    /// Copies to the host.
+    fn download(&self, address: u64, bytes: &mut [u8]) -> Result<(), DeviceError>;
+
+    /// A kernel by the name of its unit (a source, a curve, a group: "msm_bn254_g1") and its own.
+    fn kernel(&self, unit: &str, name: &str) -> Result<Kernel, DeviceError>;
+
+    /// Queues a launch. `words` are all that the kernel's one argument holds.
+    fn launch(&self, kernel: Kernel, blocks: u32, words: &[u64]) -> Result<Fence, DeviceError>;
+
+    /// Waits until a launch has ended, and says how long it ran on the device. Called at most once
+    /// for each launch.
+    fn wait(&self, fence: Fence) -> Result<Duration, DeviceError>;
+}
+
+/// A kernel that a driver has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Kernel {
+    /// The driver's own number for it.
+    pub id: usize,
+    /// Threads of a block.
+    pub threads: u32,
+}
+
+/// The end of a launch, numbered by its driver.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Fence(pub u64);
+
+/// Memory that is given back when it is dropped.
+pub(crate) struct Buffer {
+    driver: Arc<dyn Driver>,
+    address: u64,
+    bytes: usize,
+    /// Whether it holds what comes of a witness, and is overwritten in the end.
+    secret: bool,
+}
+
+impl Buffer {
+    /// Zeros that may come to hold secrets.
+    pub(crate) fn secret(
+        driver: &Arc<dyn Driver>,
+        bytes: usize,
+        what: &'static str,
+    ) -> Result<Self, DeviceError> {
+        let mut buffer = Self::uninitialised(driver, bytes, what)?;
+        buffer.secret = true;
+        buffer.driver.clear(buffer.address, buffer.bytes)?;
+        Ok(buffer)
+    }
+
+    /// Any contents.
+    pub(crate) fn uninitialised(
+        driver: &Arc<dyn Driver>,
+        bytes: usize,
+        what: &'static str,
+    ) -> Result<Self, DeviceError> {
+        // Nothing at all has an address too.
+        let bytes = bytes.max(ALIGNMENT);
+        Ok(Self {
+            driver: driver.clone(),
+            address: driver.allocate(bytes, what)?,
+            bytes,
+            secret: false,
+        })
+    }
+
+    /// A copy of the host's bytes.
+    pub(crate) fn of(
+        driver: &Arc<dyn Driver>,
+        bytes: &[u8],
+        what: &'static str,
+    ) -> Result<Self, DeviceError> {
+        let buffer = Self::uninitialised(driver, bytes.len(), what)?;
+        buffer.upload(0, bytes)?;
+        Ok(buffer)
+    }
+
+    /// Where byte `at` lies.
+    pub(crate) fn at(&self, at: usize) -> u64 {
+        assert!(at <= self.bytes);
+        self.address + at as u64
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn upload(&self, at: usize, bytes: &[u8]) -> Result<(), DeviceError> {
+        assert!(at + bytes.len() <= self.bytes);
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.driver.upload(self.address + at as u64, bytes)
+    }
+
+    pub(crate) fn download(&self, at: usize, bytes: &mut [u8]) -> Result<(), DeviceError> {
+        assert!(at + bytes.len() <= self.bytes);
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.driver.download(self.address + at as u64, bytes)
+    }
+
+    /// Words of 32 bits from byte `at` on.
+    pub(crate) fn words<const N: usize>(&self, at: usize) -> Result<[u32; N], DeviceError> {
+        let mut bytes = vec![0; 4 * N];
+        self.download(at, &mut bytes)?;
+        let mut words = [0; N];
+        for (word, bytes) in words.iter_mut().zip(bytes.as_chunks::<4>().0) {
+            *word = u32::from_le_bytes(*bytes);
+        }
+        Ok(words)
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        if self.secret {
+            // A device that cannot do so any more is lost, and so is its memory.
+            let _ = self.driver.clear(self.address, self.bytes);
+        }
+        self.driver.free(self.address, self.bytes);
+    }
+}
+
+/// The least that is ever allocated: an element's alignment.
+const ALIGNMENT: usize = 16;

@@ -1,0 +1,673 @@
+//! NVIDIA's driver as a [`Driver`]: libcuda, loaded when it is wanted.
+//!
+//! One context, the device's primary one; one stream for launches, and one for memory and copies, so
+//! that a witness goes up while another proof computes. Uploads go through two pieces of pinned
+//! memory in turn, the host filling one while the device reads the other. A launch stands between
+//! two events of the device's clock. Waiting asks, with short sleeps between, and gives a launch that
+//! has not ended in [`HANG`] up as lost: nothing here waits for a device without end.
+
+use std::collections::{HashMap, VecDeque};
+use std::ffi::{CString, c_void};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use caldera_kernels::DeviceError;
+use cudarc::driver::result::{self, DriverError};
+use cudarc::driver::sys;
+
+use crate::bundle::{ARCHITECTURE_MIN, Bundle, BundleError, Shape};
+use crate::driver::{Driver, Fence, Kernel};
+use crate::nvrtc::{Nvrtc, NvrtcError, shapes};
+use crate::sources;
+
+/// Which GPU, and how much of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NvidiaConfig {
+    /// Its number, as the driver counts.
+    pub ordinal: usize,
+    /// Bytes of its memory that may be used at most.
+    pub memory: usize,
+}
+
+/// Why a GPU cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum NvidiaError {
+    /// The driver is not installed.
+    #[error("no NVIDIA driver: libcuda.so.1 cannot be loaded")]
+    NoLibrary,
+    /// The driver is there and this user may not use it.
+    #[error("no permission for the NVIDIA driver: {}: {error}", path.display())]
+    Permission {
+        /// The file that could not be opened.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The driver is older than the code that is shipped.
+    #[error(
+        "the NVIDIA driver is too old: it runs CUDA {}.{}, and {}.{} is needed (driver 580 or later)",
+        got / 1000, got % 1000 / 10, expected / 1000, expected % 1000 / 10
+    )]
+    TooOld {
+        /// What is needed: 1000 x major + 10 x minor.
+        expected: i32,
+        /// What the driver runs.
+        got: i32,
+    },
+    /// The driver sees no device of that number.
+    #[error("no NVIDIA device {wanted}: the driver sees {count}")]
+    NoDevice {
+        /// The number that was asked for.
+        wanted: usize,
+        /// How many there are.
+        count: usize,
+    },
+    /// No compiled kernels that it can run.
+    #[error(transparent)]
+    Kernels(#[from] BundleError),
+    /// A developer's compiler failed.
+    #[error(transparent)]
+    Compiler(#[from] NvrtcError),
+    /// The driver refused.
+    #[error("NVIDIA driver: {call}: {error}")]
+    Driver {
+        /// What was asked of it.
+        call: &'static str,
+        /// What it said.
+        error: DriverError,
+    },
+}
+
+/// One GPU.
+pub struct Nvidia {
+    name: String,
+    uuid: String,
+    architecture: u32,
+    memory: usize,
+    device: sys::CUdevice,
+    context: sys::CUcontext,
+    launches: sys::CUstream,
+    copies: sys::CUstream,
+    code: Code,
+    /// Bytes that are allocated.
+    used: AtomicUsize,
+    next_fence: AtomicU64,
+    /// Those of launches that have not been waited for, by fence.
+    flights: Mutex<HashMap<u64, Events>>,
+    /// Those that can be used again.
+    events: Mutex<Vec<Events>>,
+    functions: Mutex<Functions>,
+    staging: Mutex<Staging>,
+}
+
+// SAFETY: the handles are the driver's, which takes them on any thread whose current context is
+// theirs: each call makes it so first.
+unsafe impl Send for Nvidia {}
+// SAFETY: as above; what is not the driver's stands behind locks and atomics.
+unsafe impl Sync for Nvidia {}
+
+/// Where code comes from.
+enum Code {
+    Shipped(Bundle),
+    /// A developer's compiler.
+    Compiled(Nvrtc),
+}
+
+#[derive(Default)]
+struct Functions {
+    modules: HashMap<String, (sys::CUmodule, Vec<Shape>)>,
+    functions: Vec<(sys::CUfunction, Shape)>,
+    numbers: HashMap<(String, String), usize>,
+}
+
+/// Before and after a launch.
+struct Events {
+    start: sys::CUevent,
+    end: sys::CUevent,
+}
+
+/// Pinned memory that uploads go through.
+struct Staging {
+    pieces: [*mut u8; 2],
+    /// When the device has read what is in them.
+    read: [sys::CUevent; 2],
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn refused(call: &'static str) -> impl Fn(DriverError) -> NvidiaError {
+    move |error| NvidiaError::Driver { call, error }
+}
+
+impl Nvidia {
+    /// Opens a GPU, with the shipped kernels, or those that a developer's compiler makes if
+    /// [`COMPILER`] names it.
+    ///
+    /// # Errors
+    /// If there is no such GPU to be used; the error says why.
+    pub fn open(config: NvidiaConfig) -> Result<Arc<Self>, NvidiaError> {
+        // SAFETY: loads libraries by NVIDIA's names, and nothing else of this program's does.
+        if !unsafe { sys::is_culib_present() } {
+            return Err(NvidiaError::NoLibrary);
+        }
+        let mut version = 0;
+        // SAFETY: a place for a number. This call is in every driver, and is allowed before all others.
+        unsafe { sys::cuDriverGetVersion(&mut version) }
+            .result()
+            .map_err(refused("its version"))?;
+        if version < VERSION_MIN {
+            return Err(NvidiaError::TooOld {
+                expected: VERSION_MIN,
+                got: version,
+            });
+        }
+        if let Err(error) = result::init() {
+            return Err(why_not(error, config.ordinal));
+        }
+        let count = result::device::get_count().map_err(refused("number of devices"))?;
+        let count = usize::try_from(count).unwrap_or(0);
+        let none = NvidiaError::NoDevice {
+            wanted: config.ordinal,
+            count,
+        };
+        if config.ordinal >= count {
+            return Err(none);
+        }
+        let device = i32::try_from(config.ordinal)
+            .map_err(|_| none)
+            .and_then(|ordinal| {
+                result::device::get(ordinal).map_err(refused("a device by its number"))
+            })?;
+        let name = result::device::get_name(device).map_err(refused("a device's name"))?;
+        let uuid = result::device::get_uuid(device).map_err(refused("a device's UUID"))?;
+        let attribute = |attribute| {
+            // SAFETY: the device was found above.
+            unsafe { result::device::get_attribute(device, attribute) }
+                .map_err(refused("a device's attribute"))
+        };
+        use sys::CUdevice_attribute_enum as Attribute;
+        let major = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
+        let minor = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
+        let architecture = (10 * major + minor) as u32;
+        let code = match std::env::var_os(COMPILER) {
+            Some(path) => Code::Compiled(Nvrtc::load(&PathBuf::from(path))?),
+            None => Code::Shipped(Bundle::find(&sources::digest())?),
+        };
+        if architecture < ARCHITECTURE_MIN {
+            return Err(BundleError::Architecture { got: architecture }.into());
+        }
+        // SAFETY: the device was found above; released in `drop`.
+        let context = unsafe { result::primary_ctx::retain(device) }
+            .map_err(refused("a device's context"))?;
+        // From here on `drop` gives back what there is.
+        let mut this = Self {
+            name,
+            uuid: uuid_text(&uuid),
+            architecture,
+            memory: config.memory,
+            device,
+            context,
+            launches: std::ptr::null_mut(),
+            copies: std::ptr::null_mut(),
+            code,
+            used: AtomicUsize::new(0),
+            next_fence: AtomicU64::new(0),
+            flights: Mutex::default(),
+            events: Mutex::default(),
+            functions: Mutex::default(),
+            staging: Mutex::new(Staging {
+                pieces: [std::ptr::null_mut(); 2],
+                read: [std::ptr::null_mut(); 2],
+            }),
+        };
+        this.prepare()
+            .map_err(refused("streams and pinned memory"))?;
+        Ok(Arc::new(this))
+    }
+
+    fn prepare(&mut self) -> Result<(), DriverError> {
+        use result::stream::{StreamKind, create};
+        self.make_current()?;
+        self.launches = create(StreamKind::NonBlocking)?;
+        self.copies = create(StreamKind::NonBlocking)?;
+        let staging = self
+            .staging
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        for (piece, read) in staging.pieces.iter_mut().zip(&mut staging.read) {
+            // SAFETY: the context is current; given back in `drop`.
+            *piece = unsafe { result::malloc_host(PIECE, 0) }?.cast();
+            *read = event()?;
+        }
+        // Memory that is given back stays with this process's pool, so that getting some again
+        // costs nothing.
+        // SAFETY: the device was found by `open`, and the attribute is a number of 64 bits.
+        unsafe {
+            let pool = result::device::get_default_mem_pool(self.device)?;
+            let mut all = u64::MAX;
+            result::mem_pool::set_attribute(
+                pool,
+                sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD,
+                (&raw mut all).cast(),
+            )
+        }
+    }
+
+    /// The device's UUID, as NVIDIA's tools print it.
+    pub fn uuid(&self) -> &str {
+        &self.uuid
+    }
+
+    /// Its architecture: 10 x major + minor.
+    pub fn architecture(&self) -> u32 {
+        self.architecture
+    }
+
+    fn make_current(&self) -> Result<(), DriverError> {
+        // SAFETY: the context was retained by `open` and is released in `drop`.
+        unsafe { result::ctx::set_current(self.context) }
+    }
+
+    fn lost(&self, why: impl std::fmt::Display) -> DeviceError {
+        DeviceError::Lost {
+            device: self.name.clone(),
+            why: why.to_string(),
+        }
+    }
+
+    /// One call of the driver's, any failure of which means that the device is lost.
+    fn call<T>(
+        &self,
+        what: &str,
+        call: impl FnOnce() -> Result<T, DriverError>,
+    ) -> Result<T, DeviceError> {
+        self.make_current()
+            .and_then(|()| call())
+            .map_err(|error| self.lost(format!("{what}: {error}")))
+    }
+
+    /// Waits for an event, but not for ever.
+    fn wait_for(&self, event: sys::CUevent) -> Result<(), DeviceError> {
+        let start = Instant::now();
+        loop {
+            // SAFETY: an event of ours that has been recorded.
+            let state = self
+                .make_current()
+                .and_then(|()| unsafe { result::event::query(event) });
+            match state {
+                Ok(()) => return Ok(()),
+                Err(DriverError(sys::CUresult::CUDA_ERROR_NOT_READY)) => {}
+                Err(error) => return Err(self.lost(error)),
+            }
+            let waited = start.elapsed();
+            if waited > HANG {
+                return Err(self.lost(format!("no answer in {waited:?}")));
+            }
+            if waited > SPIN {
+                std::thread::sleep(NAP);
+            } else {
+                std::hint::spin_loop();
+            }
+        }
+    }
+
+    /// Waits for what was asked of the stream of copies so far.
+    fn finish_copies(&self) -> Result<(), DeviceError> {
+        let staging = lock(&self.staging);
+        self.finish_copies_of(&staging)
+    }
+
+    fn finish_copies_of(&self, staging: &Staging) -> Result<(), DeviceError> {
+        // SAFETY: an event and a stream of ours.
+        self.call("copies", || unsafe {
+            result::event::record(staging.read[0], self.copies)
+        })?;
+        self.wait_for(staging.read[0])
+    }
+
+    /// The module of a unit.
+    fn load(&self, unit: &str) -> Result<(sys::CUmodule, Vec<Shape>), DeviceError> {
+        let why = |error: &dyn std::fmt::Display| self.lost(format!("{unit}: {error}"));
+        let units = sources::units();
+        let source = units
+            .iter()
+            .find(|known| known.name == unit)
+            .ok_or_else(|| why(&"there is no such unit"))?;
+        let (image, shapes) = match &self.code {
+            Code::Shipped(bundle) => {
+                let (image, _) = bundle
+                    .image(unit, self.architecture)
+                    .map_err(|error| why(&error))?;
+                (image, bundle.shapes(unit).to_vec())
+            }
+            Code::Compiled(nvrtc) => {
+                let mut ptx = nvrtc
+                    .compile(source, ARCHITECTURE_MIN)
+                    .map_err(|error| why(&error))?;
+                let shapes = shapes(&String::from_utf8_lossy(&ptx));
+                ptx.push(0);
+                (ptx, shapes)
+            }
+        };
+        // SAFETY: code whose digest is that of what was compiled, or PTX with a zero at its end.
+        let module = self.call(unit, || unsafe {
+            result::module::load_data(image.as_ptr().cast())
+        })?;
+        Ok((module, shapes))
+    }
+}
+
+/// The reason behind a driver that does not start.
+fn why_not(error: DriverError, wanted: usize) -> NvidiaError {
+    let path = PathBuf::from("/dev/nvidiactl");
+    let opened = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&path);
+    match (opened, error.0) {
+        (Err(error), _) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            NvidiaError::Permission { path, error }
+        }
+        (_, sys::CUresult::CUDA_ERROR_NO_DEVICE) => NvidiaError::NoDevice { wanted, count: 0 },
+        _ => NvidiaError::Driver {
+            call: "its start",
+            error,
+        },
+    }
+}
+
+fn event() -> Result<sys::CUevent, DriverError> {
+    result::event::create(sys::CUevent_flags::CU_EVENT_DEFAULT)
+}
+
+fn uuid_text(uuid: &sys::CUuuid) -> String {
+    let hex: Vec<String> = uuid
+        .bytes
+        .iter()
+        .map(|byte| format!("{:02x}", *byte as u8))
+        .collect();
+    let part = |range: std::ops::Range<usize>| hex[range].concat();
+    format!(
+        "GPU-{}-{}-{}-{}-{}",
+        part(0..4),
+        part(4..6),
+        part(6..8),
+        part(8..10),
+        part(10..16)
+    )
+}
+
+impl Driver for Nvidia {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn allocate(&self, bytes: usize, what: &'static str) -> Result<u64, DeviceError> {
+        let full = DeviceError::Memory { what, bytes };
+        // Only the sum matters; it never exceeds what is allowed.
+        let within = self
+            .used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                used.checked_add(bytes).filter(|&sum| sum <= self.memory)
+            });
+        if within.is_err() {
+            return Err(full);
+        }
+        let allocated = self.make_current().and_then(|()| {
+            // SAFETY: a stream of ours; what the memory holds is never read before it is written.
+            unsafe { result::malloc_async(self.copies, bytes) }
+        });
+        let given_up = || self.used.fetch_sub(bytes, Ordering::Relaxed);
+        match allocated {
+            Ok(address) => {
+                // Other streams may use it once this one has it.
+                self.finish_copies().inspect_err(|_| {
+                    given_up();
+                })?;
+                Ok(address)
+            }
+            Err(DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => {
+                given_up();
+                Err(full)
+            }
+            Err(error) => {
+                given_up();
+                Err(self.lost(format!("memory: {error}")))
+            }
+        }
+    }
+
+    fn free(&self, address: u64, bytes: usize) {
+        // SAFETY: allocated by the above, given back once; launches that use it have been waited for.
+        let freed = self.call("memory", || unsafe {
+            result::free_async(address, self.copies)
+        });
+        // A lost device's memory is gone with it.
+        let _ = freed;
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn clear(&self, address: u64, bytes: usize) -> Result<(), DeviceError> {
+        // SAFETY: memory of that many bytes.
+        self.call("clearing", || unsafe {
+            result::memset_d8_async(address, 0, bytes, self.copies)
+        })?;
+        self.finish_copies()
+    }
+
+    fn upload(&self, address: u64, bytes: &[u8]) -> Result<(), DeviceError> {
+        let staging = lock(&self.staging);
+        for (i, chunk) in bytes.chunks(PIECE).enumerate() {
+            let (piece, read) = (staging.pieces[i % 2], staging.read[i % 2]);
+            if i >= 2 {
+                self.wait_for(read)?;
+            }
+            // SAFETY: pinned memory of PIECE bytes that the device has read or has not been told
+            // of, and that the lock makes ours.
+            let pinned = unsafe {
+                std::ptr::copy_nonoverlapping(chunk.as_ptr(), piece, chunk.len());
+                std::slice::from_raw_parts(piece, chunk.len())
+            };
+            let to = address + (i * PIECE) as u64;
+            // SAFETY: memory of that many bytes; the pinned piece stays as it is until the event.
+            self.call("upload", || unsafe {
+                result::memcpy_htod_async(to, pinned, self.copies)?;
+                result::event::record(read, self.copies)
+            })?;
+        }
+        self.finish_copies_of(&staging)?;
+        for piece in staging.pieces {
+            // SAFETY: as above. It may have been a witness.
+            let used = unsafe { std::slice::from_raw_parts_mut(piece, bytes.len().min(PIECE)) };
+            zeroize::Zeroize::zeroize(used);
+        }
+        Ok(())
+    }
+
+    fn download(&self, address: u64, bytes: &mut [u8]) -> Result<(), DeviceError> {
+        // SAFETY: memory of that many bytes. Of memory that is not pinned the driver makes a copy,
+        // and returns when the bytes are there.
+        self.call("download", || unsafe {
+            result::memcpy_dtoh_async(bytes, address, self.copies)
+        })?;
+        self.finish_copies()
+    }
+
+    fn kernel(&self, unit: &str, name: &str) -> Result<Kernel, DeviceError> {
+        let mut functions = lock(&self.functions);
+        let key = (unit.to_owned(), name.to_owned());
+        if let Some(&id) = functions.numbers.get(&key) {
+            let threads = functions.functions[id].1.threads;
+            return Ok(Kernel { id, threads });
+        }
+        if !functions.modules.contains_key(unit) {
+            let module = self.load(unit)?;
+            functions.modules.insert(unit.to_owned(), module);
+        }
+        let (module, shapes) = &functions.modules[unit];
+        let missing = || self.lost(format!("there is no kernel {name} in {unit}"));
+        let shape = shapes
+            .iter()
+            .find(|shape| shape.name == name)
+            .ok_or_else(missing)?
+            .clone();
+        let symbol = CString::new(name).map_err(|_| missing())?;
+        let module = *module;
+        // SAFETY: a module that is loaded until `drop`.
+        let function = self.call(name, || unsafe {
+            result::module::get_function(module, symbol)
+        })?;
+        let id = functions.functions.len();
+        let threads = shape.threads;
+        functions.functions.push((function, shape));
+        functions.numbers.insert(key, id);
+        Ok(Kernel { id, threads })
+    }
+
+    fn launch(&self, kernel: Kernel, blocks: u32, words: &[u64]) -> Result<Fence, DeviceError> {
+        let (function, expected) = {
+            let functions = lock(&self.functions);
+            let (function, shape) = &functions.functions[kernel.id];
+            (*function, shape.words as usize)
+        };
+        assert_eq!(words.len(), expected, "words of a kernel's argument");
+        let free = lock(&self.events).pop();
+        let events = match free {
+            Some(events) => events,
+            None => self.call("events", || {
+                Ok(Events {
+                    start: event()?,
+                    end: event()?,
+                })
+            })?,
+        };
+        let mut parameters = [words.as_ptr().cast_mut().cast::<c_void>()];
+        // SAFETY: a function of a loaded module, whose one parameter is as many words as there are
+        // and is copied before the call returns; the addresses among them are of memory that stays
+        // until the fence was waited for.
+        self.call("launch", || unsafe {
+            result::event::record(events.start, self.launches)?;
+            result::launch_kernel(
+                function,
+                (blocks, 1, 1),
+                (kernel.threads, 1, 1),
+                0,
+                self.launches,
+                &mut parameters,
+            )?;
+            result::event::record(events.end, self.launches)
+        })?;
+        // Only uniqueness matters.
+        let fence = self.next_fence.fetch_add(1, Ordering::Relaxed);
+        lock(&self.flights).insert(fence, events);
+        Ok(Fence(fence))
+    }
+
+    fn wait(&self, fence: Fence) -> Result<Duration, DeviceError> {
+        let events = lock(&self.flights)
+            .remove(&fence.0)
+            .expect("each launch is waited for once");
+        self.wait_for(events.end)?;
+        // SAFETY: both were recorded on one stream, and the later one has passed.
+        let milliseconds = self.call("the device's clock", || unsafe {
+            result::event::elapsed(events.start, events.end)
+        })?;
+        lock(&self.events).push(events);
+        Ok(Duration::from_secs_f64(
+            f64::from(milliseconds.max(0.0)) / 1e3,
+        ))
+    }
+}
+
+impl Drop for Nvidia {
+    fn drop(&mut self) {
+        // What a lost device does not take back is gone with it, so no failure matters here.
+        let _ = self.make_current();
+        let free = std::mem::take(&mut *lock(&self.events));
+        let flights = std::mem::take(&mut *lock(&self.flights));
+        let staging = lock(&self.staging);
+        let mut events: VecDeque<sys::CUevent> = staging.read.into();
+        for pair in free.into_iter().chain(flights.into_values()) {
+            events.extend([pair.start, pair.end]);
+        }
+        // SAFETY: made by this type, given back once, null where they were never made.
+        unsafe {
+            for event in events.into_iter().filter(|event| !event.is_null()) {
+                let _ = result::event::destroy(event);
+            }
+            for piece in staging.pieces.into_iter().filter(|piece| !piece.is_null()) {
+                let _ = result::free_host(piece.cast());
+            }
+            for (module, _) in lock(&self.functions).modules.values() {
+                let _ = result::module::unload(*module);
+            }
+            for stream in [self.launches, self.copies] {
+                if !stream.is_null() {
+                    let _ = result::stream::destroy(stream);
+                }
+            }
+            let _ = result::primary_ctx::release(self.device);
+        }
+    }
+}
+
+/// Names a developer's NVRTC, which compiles the kernels at start in the place of the shipped ones.
+pub const COMPILER: &str = "CALDERA_CUDA_NVRTC";
+
+/// What the shipped code is made for: CUDA 13.0.
+const VERSION_MIN: i32 = 13_000;
+
+/// Pinned memory: large enough that a copy is bound by the bus, small enough to fill in a blink.
+const PIECE: usize = 4 << 20;
+
+/// A thousand times what a launch is meant to take, and more.
+const HANG: Duration = Duration::from_secs(5);
+
+/// Asking again at once, before sleeping between.
+const SPIN: Duration = Duration::from_micros(20);
+const NAP: Duration = Duration::from_micros(50);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is true of most machines that run these tests; where a driver is, the next check that
+    /// fails must say so, or none.
+    #[test]
+    fn a_machine_without_a_driver_says_so() {
+        let config = NvidiaConfig {
+            ordinal: usize::MAX,
+            memory: 1 << 30,
+        };
+        let error = Nvidia::open(config)
+            .map(|_| ())
+            .expect_err("no such device");
+        // SAFETY: as in `open`.
+        let there = unsafe { sys::is_culib_present() };
+        match error {
+            NvidiaError::NoLibrary => {
+                assert!(!there);
+                let text = error.to_string();
+                assert_eq!(text, "no NVIDIA driver: libcuda.so.1 cannot be loaded");
+            }
+            NvidiaError::NoDevice { .. }
+            | NvidiaError::TooOld { .. }
+            | NvidiaError::Permission { .. }
+            | NvidiaError::Driver { .. } => assert!(there),
+            other => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn a_uuid_reads_as_in_nvidias_tools() {
+        let mut uuid = sys::CUuuid { bytes: [0; 16] };
+        for (i, byte) in uuid.bytes.iter_mut().enumerate() {
+            *byte = (0xa0u8 + i as u8) as _;
+        }
+        assert_eq!(uuid_text(&uuid), "GPU-a0a1a2a3-a4a5-a6a7-a8a9-aaabacadaeaf");
+    }
+}

@@ -1,0 +1,335 @@
+//! Plans: stages of one lane each, whose quanta are launches.
+//!
+//! A stage is a list of *sweeps*, and a sweep is one kernel over a range of units, threads or
+//! blocks, that may be launched in slices of any size. A quantum launches the next slice, and waits
+//! for the launch before last if there are three in flight, so that the device is never idle while
+//! the host looks round, and what a take-over has to wait for is three slices at most. All state
+//! between them is on the device. How large a slice is follows from what launches of its kernel
+//! have taken so far, by the device's own clock ([`Rates`]).
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
+
+use caldera_kernels::{DeviceError, Plan, Progress};
+
+use crate::driver::{Driver, Fence, Kernel};
+
+/// A kernel over a range of units.
+pub(crate) struct Sweep {
+    pub(crate) kernel: Kernel,
+    pub(crate) unit: Unit,
+    /// The words of the kernel's argument behind the first two, which are the first unit of a
+    /// launch and how many there are.
+    pub(crate) words: Vec<u64>,
+    /// Runs of units that cost the same: how many, and what each costs.
+    pub(crate) runs: Vec<(u64, u64)>,
+}
+
+/// What a sweep counts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unit {
+    Thread,
+    Block,
+}
+
+impl Sweep {
+    /// Over `units` threads that cost the same.
+    pub(crate) fn threads(kernel: Kernel, units: usize, words: Vec<u64>) -> Self {
+        Self::new(kernel, Unit::Thread, units, words)
+    }
+
+    /// Over `units` blocks that cost the same.
+    pub(crate) fn blocks(kernel: Kernel, units: usize, words: Vec<u64>) -> Self {
+        Self::new(kernel, Unit::Block, units, words)
+    }
+
+    fn new(kernel: Kernel, unit: Unit, units: usize, words: Vec<u64>) -> Self {
+        Self {
+            kernel,
+            unit,
+            words,
+            runs: vec![(units as u64, 1)],
+        }
+    }
+
+    /// Units from `from` on that cost no more than `budget`, or as few as make sense, and their
+    /// cost.
+    fn slice(&self, from: u64, budget: u64) -> (u64, u64) {
+        let least = match self.unit {
+            Unit::Thread => u64::from(self.kernel.threads),
+            Unit::Block => 1,
+        };
+        let (mut skipped, mut units, mut cost) = (0, 0, 0u64);
+        for &(count, each) in &self.runs {
+            let before = from.saturating_sub(skipped).min(count);
+            skipped += count;
+            let left = count - before;
+            let affordable = budget.saturating_sub(cost) / each.max(1);
+            let taken = left.min(affordable.max(least.saturating_sub(units)));
+            units += taken;
+            cost += taken * each;
+            if taken < left {
+                break;
+            }
+        }
+        (units.min(UNITS_MAX), cost)
+    }
+
+    fn units(&self) -> u64 {
+        self.runs.iter().map(|run| run.0).sum()
+    }
+
+    fn launch(&self, driver: &dyn Driver, first: u64, count: u64) -> Result<Fence, DeviceError> {
+        let mut words = Vec::with_capacity(self.words.len() + 2);
+        words.extend([first, count]);
+        words.extend(&self.words);
+        let blocks = match self.unit {
+            Unit::Thread => count.div_ceil(u64::from(self.kernel.threads)),
+            Unit::Block => count,
+        };
+        driver.launch(self.kernel, blocks as u32, &words)
+    }
+}
+
+/// What a slice of each kernel may cost.
+///
+/// A slice that took longer or less than it should makes the next ones smaller or larger, at most
+/// four times: small launches leave most of a GPU idle, so what one of them took says little of
+/// what a large one will.
+pub(crate) struct Rates {
+    slice: Duration,
+    costs: Mutex<HashMap<Kernel, u64>>,
+}
+
+impl Rates {
+    pub(crate) fn new(quantum: Duration) -> Self {
+        Self {
+            // A quarter is left for what cannot be foreseen.
+            slice: quantum * 3 / 4,
+            costs: Mutex::default(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Kernel, u64>> {
+        // Each critical section is one call of the map's.
+        self.costs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn budget(&self, sweep: &Sweep) -> u64 {
+        let first = match sweep.unit {
+            Unit::Thread => 1 << 14,
+            Unit::Block => 1 << 6,
+        };
+        *self.lock().entry(sweep.kernel).or_insert(first)
+    }
+
+    fn measured(&self, kernel: Kernel, cost: u64, took: Duration) {
+        let scale = self.slice.as_nanos() as f64 / took.as_nanos().max(1) as f64;
+        let fitting = ((cost as f64 * scale.clamp(0.125, 4.0)) as u64).max(1);
+        let mut costs = self.lock();
+        let budget = costs.entry(kernel).or_insert(fitting);
+        // A rest that was smaller than it might have been says that as much is not too much.
+        if fitting > *budget || took > self.slice || cost >= *budget {
+            *budget = fitting;
+        }
+    }
+}
+
+/// What a plan computes; [`Staged`] makes it a [`Plan`].
+pub(crate) trait Steps: Send + Sync + 'static {
+    fn stages(&self) -> usize;
+
+    fn name(&self, stage: usize) -> &'static str;
+
+    /// The sweeps of a stage. All launches of the stage before have ended.
+    fn open(&self, stage: usize) -> Result<Vec<Sweep>, DeviceError>;
+
+    /// After the last launch of a stage has ended.
+    fn close(&self, _stage: usize) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    fn point(&self) -> Option<Vec<u8>> {
+        None
+    }
+}
+
+/// Steps as a plan.
+pub(crate) struct Staged<S> {
+    driver: Arc<dyn Driver>,
+    rates: Arc<Rates>,
+    /// Dropped after `state`'s launches have ended: see `Drop`.
+    steps: S,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Stages opened so far, and those that have ended.
+    opened: usize,
+    ended: usize,
+    sweeps: VecDeque<Sweep>,
+    /// Units of the first sweep that have been launched.
+    done: u64,
+    flights: VecDeque<Flight>,
+}
+
+struct Flight {
+    fence: Fence,
+    kernel: Kernel,
+    cost: u64,
+}
+
+impl<S: Steps> Staged<S> {
+    pub(crate) fn new(driver: &Arc<dyn Driver>, rates: &Arc<Rates>, steps: S) -> Arc<Self> {
+        Arc::new(Self {
+            driver: driver.clone(),
+            rates: rates.clone(),
+            steps,
+            state: Mutex::default(),
+        })
+    }
+}
+
+impl State {
+    /// Launches the next slice, or waits for one; whether there was anything to do.
+    fn advance(&mut self, driver: &dyn Driver, rates: &Rates) -> Result<bool, DeviceError> {
+        while let Some(sweep) = self.sweeps.front() {
+            let (units, cost) = sweep.slice(self.done, rates.budget(sweep));
+            if units == 0 {
+                self.sweeps.pop_front();
+                self.done = 0;
+                continue;
+            }
+            let fence = sweep.launch(driver, self.done, units)?;
+            self.done += units;
+            self.flights.push_back(Flight {
+                fence,
+                kernel: sweep.kernel,
+                cost,
+            });
+            if self.done == sweep.units() {
+                self.sweeps.pop_front();
+                self.done = 0;
+            }
+            if self.flights.len() == FLIGHTS_MAX {
+                self.wait(driver, rates)?;
+            }
+            return Ok(true);
+        }
+        self.wait(driver, rates)
+    }
+
+    /// Waits for the oldest launch, if there is one.
+    fn wait(&mut self, driver: &dyn Driver, rates: &Rates) -> Result<bool, DeviceError> {
+        let Some(flight) = self.flights.pop_front() else {
+            return Ok(false);
+        };
+        let took = driver.wait(flight.fence)?;
+        rates.measured(flight.kernel, flight.cost, took);
+        Ok(true)
+    }
+}
+
+/// Runs sweeps to their end, for what is made once and kept.
+pub(crate) fn run_now(
+    driver: &dyn Driver,
+    rates: &Rates,
+    sweeps: Vec<Sweep>,
+) -> Result<(), DeviceError> {
+    let mut state = State {
+        sweeps: sweeps.into(),
+        ..State::default()
+    };
+    while state.advance(driver, rates)? {}
+    Ok(())
+}
+
+impl<S: Steps> Plan for Staged<S> {
+    fn stages(&self) -> usize {
+        self.steps.stages()
+    }
+
+    fn kernel(&self, stage: usize) -> &'static str {
+        self.steps.name(stage)
+    }
+
+    fn open(&self, stage: usize) -> Result<usize, DeviceError> {
+        let refuse = |why| DeviceError::Lane {
+            stage,
+            lane: 0,
+            why,
+        };
+        let mut state = match self.state.try_lock() {
+            Ok(state) => state,
+            Err(TryLockError::WouldBlock) => {
+                return Err(refuse("another thread is at work on the plan"));
+            }
+            Err(TryLockError::Poisoned(_)) => return Err(refuse("a quantum has panicked")),
+        };
+        if stage >= self.steps.stages() {
+            return Err(refuse("there is no such stage"));
+        }
+        if state.ended != state.opened {
+            return Err(refuse("the stage before has lanes that have not ended"));
+        }
+        if state.opened != stage {
+            return Err(refuse("stages are opened once each, in order"));
+        }
+        state.sweeps = self.steps.open(stage)?.into();
+        state.done = 0;
+        state.opened += 1;
+        Ok(1)
+    }
+
+    fn run(&self, stage: usize, lane: usize) -> Result<Progress, DeviceError> {
+        let refuse = |why| DeviceError::Lane { stage, lane, why };
+        let mut state = match self.state.try_lock() {
+            Ok(state) => state,
+            Err(TryLockError::WouldBlock) => {
+                return Err(refuse("the lane is running on another thread"));
+            }
+            Err(TryLockError::Poisoned(_)) => return Err(refuse("a quantum has panicked")),
+        };
+        if state.opened == 0 || state.opened - 1 != stage {
+            return Err(refuse("the stage is not open"));
+        }
+        if lane != 0 {
+            return Err(refuse("there is no such lane"));
+        }
+        if state.ended == state.opened {
+            return Err(refuse("the lane has ended"));
+        }
+        if state.advance(&*self.driver, &self.rates)? {
+            return Ok(Progress::More);
+        }
+        self.steps.close(stage)?;
+        state.ended += 1;
+        Ok(Progress::Done)
+    }
+
+    fn point(&self) -> Option<Vec<u8>> {
+        let state = self.state.lock().ok()?;
+        let all = state.ended == self.steps.stages();
+        drop(state);
+        if all { self.steps.point() } else { None }
+    }
+}
+
+/// What is in flight uses the memory that is about to be given back.
+impl<S> Drop for Staged<S> {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for flight in state.flights.drain(..) {
+            // A device that does not answer is lost, and its memory with it.
+            let _ = self.driver.wait(flight.fence);
+        }
+    }
+}
+
+/// One runs, one follows it, and one is being made: enough that the device never waits.
+const FLIGHTS_MAX: usize = 3;
+
+/// Units of one launch: blocks are counted in 31 bits.
+const UNITS_MAX: u64 = 1 << 31;

@@ -1,0 +1,78 @@
+//! Vectors of scalars in the device's memory.
+
+use std::sync::Arc;
+
+use caldera_kernels::{CurveId, DeviceError};
+
+use crate::driver::{Buffer, Driver};
+
+/// A vector of scalars in one of the two forms; which one its user knows.
+pub(crate) struct Vector {
+    curve: CurveId,
+    len: usize,
+    buffer: Buffer,
+}
+
+impl Vector {
+    pub(crate) fn new(
+        driver: &Arc<dyn Driver>,
+        curve: CurveId,
+        len: usize,
+    ) -> Result<Self, DeviceError> {
+        let bytes = len
+            .checked_mul(curve.scalar_bytes())
+            .ok_or(DeviceError::Memory {
+                what: "vector",
+                bytes: usize::MAX,
+            })?;
+        Ok(Self {
+            curve,
+            len,
+            buffer: Buffer::secret(driver, bytes, "vector")?,
+        })
+    }
+
+    pub(crate) fn curve(&self) -> CurveId {
+        self.curve
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The address of an element, or of the end.
+    pub(crate) fn at(&self, index: usize) -> u64 {
+        self.buffer.at(index * self.curve.scalar_bytes())
+    }
+
+    pub(crate) fn write(&self, at: usize, scalars: &[u8]) -> Result<(), DeviceError> {
+        self.buffer.upload(self.place(at, scalars.len())?, scalars)
+    }
+
+    pub(crate) fn read(&self, at: usize, scalars: &mut [u8]) -> Result<(), DeviceError> {
+        self.buffer
+            .download(self.place(at, scalars.len())?, scalars)
+    }
+
+    /// Where so many bytes from element `at` on begin.
+    fn place(&self, at: usize, bytes: usize) -> Result<usize, DeviceError> {
+        let size = self.curve.scalar_bytes();
+        let count = bytes / size;
+        if count * size != bytes {
+            return Err(DeviceError::Length {
+                what: "bytes of scalars",
+                expected: count * size,
+                got: bytes,
+            });
+        }
+        let room = self.len.saturating_sub(at);
+        if at > self.len || count > room {
+            return Err(DeviceError::Length {
+                what: "scalars in the vector from there on",
+                expected: count,
+                got: room,
+            });
+        }
+        Ok(at * size)
+    }
+}
