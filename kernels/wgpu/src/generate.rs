@@ -335,13 +335,13 @@ fn multiply_portable(description: &Description) -> String {
         p[1], p[0]
     )
     .expect(STRING);
-    for j in 2..limbs {
+    for (j, p) in p.iter().enumerate().skip(2) {
         let before = if j + 1 < limbs {
             format!("s{j} + ")
         } else {
             String::new()
         };
-        writeln!(text, "    s{} = {before}x * y{j} + q * {}u;", j - 1, p[j]).expect(STRING);
+        writeln!(text, "    s{} = {before}x * y{j} + q * {p}u;", j - 1).expect(STRING);
     }
     text += "   ";
     for i in 0..words {
@@ -750,7 +750,7 @@ mod tests {
                     name: "test",
                     steps: vec![step],
                 }];
-                let plan = Staged::new(steps, stages, (), None);
+                let plan = Staged::plan(steps, stages, (), None);
                 plan.open(0).expect("the first stage");
                 while plan.run(0, 0).expect("a device that stands") == Progress::More {}
                 let expected = bytes(expected);

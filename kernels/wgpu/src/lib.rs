@@ -242,7 +242,7 @@ impl WgpuDevice {
             name: "msm.tables",
             steps: Vec::new(),
         }];
-        Ok(Staged::new(
+        Ok(Staged::plan(
             Steps::new(&self.gpu, self.variant),
             stages,
             (),

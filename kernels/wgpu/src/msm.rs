@@ -190,7 +190,7 @@ pub(crate) fn plan(
         }];
         let infinity = vec![0; curve.point_bytes(group)];
         let finish = Box::new(move |_: &Gpu| Ok(infinity.clone()));
-        return Ok(Staged::new(
+        return Ok(Staged::plan(
             Steps::new(gpu, variant),
             stages,
             (),
@@ -255,7 +255,7 @@ pub(crate) fn plan(
             (CurveId::Bls12_381, Group::G2) => combine::<<Bls12_381 as Curve>::Fq2>(&bytes, bits),
         })
     });
-    Ok(Staged::new(
+    Ok(Staged::plan(
         steps,
         stages,
         (bases, scalars, scratch),

@@ -134,7 +134,7 @@ struct Lane {
 }
 
 impl Staged {
-    pub(crate) fn new(
+    pub(crate) fn plan(
         steps: Steps<'_>,
         stages: Vec<Stage>,
         held: impl Send + Sync + 'static,
