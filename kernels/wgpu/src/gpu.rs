@@ -212,7 +212,9 @@ impl Gpu {
                 info.name, info.vendor, info.device, info.driver, info.driver_info
             ),
             quantum: config.quantum,
-            binding: binding.min(config.binding_max) / ALIGNMENT * ALIGNMENT,
+            // Shaders count words of what they bind in 32 bits.
+            binding: binding.min(config.binding_max).min(u64::from(u32::MAX)) / ALIGNMENT
+                * ALIGNMENT,
             has_int64,
             largest: limits.max_buffer_size,
             patience: config.patience,

@@ -1,7 +1,10 @@
 //! Whole proofs on the WebGPU device, judged by arkworks's verifier, which shares no code with it.
 
+use std::path::Path;
+use std::process::Command;
+
 use caldera_kernels::CurveId;
-use caldera_prover::format::Zkey;
+use caldera_prover::format::{Wtns, Zkey};
 use caldera_prover::groth16::{ProvingKey, Synthetic, prove, setup_synthetic, verify};
 use caldera_wgpu::{Choice, Variant, WgpuConfig, WgpuDevice};
 
@@ -33,4 +36,35 @@ fn proofs_verify() {
             prove(&key, witness, 2, &mut |_, _| {}).expect("a witness that fits its key");
         verify(key.verification_key(), &proof, &inputs).expect("a proof that verifies");
     }
+}
+
+/// A key of a real ceremony and a witness by the circuit's own program, as anybody would have them.
+#[test]
+fn a_semaphore_proof_verifies() {
+    let interop = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/tests/interop");
+    let artifacts = interop.join("node_modules/@zk-kit/semaphore-artifacts");
+    let zkey = std::fs::read(artifacts.join("semaphore-10.zkey"))
+        .expect("the key that `make interop` brings");
+    let folder = tempfile::tempdir().expect("a folder");
+    let wtns = folder.path().join("semaphore-10.wtns");
+    let made = Command::new("node")
+        .arg(interop.join("semaphore-witness.mjs"))
+        .arg("10")
+        .arg(&wtns)
+        .status()
+        .expect("node, as `.ci/tools node` brings it");
+    assert!(made.success(), "the witness was not made: {made}");
+    let witness = std::fs::read(&wtns).expect("the witness that was made");
+
+    let device = WgpuDevice::open(WgpuConfig {
+        choice: Choice::Fixed(Variant::Int64),
+        ..WgpuConfig::default()
+    })
+    .expect("a Vulkan driver; `.ci/tools vulkan` brings one, `make test-wgpu` uses it");
+    let zkey = Zkey::parse(zkey.into()).expect("a good key");
+    let key = ProvingKey::load(&zkey, device).expect("a key that fits the device");
+    let witness = Wtns::parse(witness.into()).expect("a good witness");
+    let (proof, inputs) =
+        prove(&key, witness, 2, &mut |_, _| {}).expect("a witness that fits its key");
+    verify(key.verification_key(), &proof, &inputs).expect("a proof that verifies");
 }
