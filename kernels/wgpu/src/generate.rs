@@ -11,15 +11,14 @@
 //! - [`Variant::Int64`]: word by word with 64-bit products in registers (CIOS).
 //! - [`Variant::Portable`]: 20 or 30 limbs of 13 bits, so that all partial products of a column can
 //!   be added up in 32 bits without a carry: 2 * 30 * (2^13 - 1)^2 + 2^19 < 2^32. Limbs of that
-//!   kind were quicker than 16-bit halves on lavapipe and, by the results of ZPrize 2023, on GPUs
-//!   (Mitscha-Baude's and Tal's study of limb sizes). 20 limbs make R = 2^260, not 2^256: the
-//!   second factor is unpacked with its bits moved up by those 4, which costs nothing and makes up
-//!   for it. So both variants give the same result, and a vector may change hands between them.
+//!   size were quicker than 16-bit halves on lavapipe and, by the results of ZPrize 2023, on GPUs.
+//!   20 limbs make R = 2^260, not 2^256: the second factor is unpacked with its bits moved up by
+//!   those 4, which costs nothing and makes up for it. So both variants give the same result.
 //!
 //! Formulas of curves are lists of instructions over registers, which an interpreter in
 //! `wgsl/curve.wgsl` runs with a single multiplication in its text. A compiler that inlines all
 //! calls, as lavapipe's does, takes a time that grows with the square of the multiplications in a
-//! shader; written out, an addition in G2 would have 40.
+//! shader; written out, a shader that adds in G2 would have 64.
 
 use std::fmt::Write;
 

@@ -67,13 +67,13 @@ impl Pipeline {
         self.rate_ns.store(rate.to_bits(), Ordering::Relaxed);
     }
 
-    /// Whether it has run before; from now on it has.
-    pub(crate) fn warm(&self) -> bool {
-        self.warm.swap(true, Ordering::Relaxed)
-    }
-
+    /// Whether it has run.
     pub(crate) fn is_warm(&self) -> bool {
         self.warm.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_warm(&self) {
+        self.warm.store(true, Ordering::Relaxed);
     }
 }
 
