@@ -562,7 +562,7 @@ const R: usize = 9;
 /// The interpreter's registers and programs: the formulas add-2008-s, madd-2008-s and dbl-2008-s-1
 /// of the Explicit-Formulas Database for XYZZ coordinates on curves with a = 0. An addition stands
 /// in two parts: after the first, P = 0 says that the points have the same x, and R = 0 the same y.
-fn programs(degree: usize) -> (String, Vec<u32>) {
+fn formula(degree: usize, program: Program) -> Formula {
     let add = |mixed: bool| {
         let mut f = Formula::new(degree);
         let (x1, y1, zz1, zzz1) = (f.input(A_X), f.input(A_Y), f.input(A_ZZ), f.input(A_ZZZ));
@@ -634,16 +634,38 @@ fn programs(degree: usize) -> (String, Vec<u32>) {
         f.output(A_Y, &y);
         f
     };
+    match program {
+        Program::Add => add(false),
+        Program::AddAffine => add(true),
+        Program::Finish => finish(),
+        Program::Double => double(),
+    }
+}
+
+/// What the interpreter runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Program {
+    /// The first part of an addition.
+    Add,
+    /// The same, of a point that has ZZ = ZZZ = 1.
+    AddAffine,
+    /// The second part of either.
+    Finish,
+    /// A doubling.
+    Double,
+}
+
+fn programs(degree: usize) -> (String, Vec<u32>) {
     let mut words = Vec::new();
     let mut registers = 0;
     let mut bounds = String::new();
-    for (name, formula) in [
-        ("ADD", add(false)),
-        ("ADD_AFFINE", add(true)),
-        ("FINISH", finish()),
-        ("DOUBLE", double()),
+    for (name, program) in [
+        ("ADD", Program::Add),
+        ("ADD_AFFINE", Program::AddAffine),
+        ("FINISH", Program::Finish),
+        ("DOUBLE", Program::Double),
     ] {
-        let (program, count) = formula.assemble();
+        let (program, count) = formula(degree, program).assemble();
         let from = words.len();
         words.extend(program);
         registers = registers.max(count);
@@ -656,6 +678,20 @@ fn programs(degree: usize) -> (String, Vec<u32>) {
     }
     let constants = format!("const DEGREE = {degree}u;\nconst REGISTERS = {registers}u;\n{bounds}");
     (constants, words)
+}
+
+/// Turns of loops that a program takes: one for each instruction, and one for each limb of a
+/// multiplication.
+#[cfg(test)]
+pub(crate) fn turns(curve: CurveId, group: Group, variant: Variant, program: Program) -> usize {
+    let words = curve.base_bytes() / 4;
+    let limbs = match variant {
+        Variant::Portable => (32 * words).div_ceil(LIMB),
+        Variant::Int64 => words,
+    };
+    let code = formula(degree(group), program).code;
+    let multiplications = code.iter().filter(|(op, ..)| *op == Op::Mul).count();
+    code.len() + multiplications * limbs
 }
 
 #[cfg(test)]

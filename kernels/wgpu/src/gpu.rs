@@ -694,18 +694,18 @@ mod tests {
         let pipeline = gpu
             .pipeline(Kernel::Chain, over, Variant::Portable)
             .expect("a good shader");
-        let (jobs, buffer) = (gpu.jobs(1), gpu.buffer("test", 4096).expect("room"));
+        let (jobs, buffer) = (gpu.jobs(1), gpu.buffer("test", 32 << 16).expect("room"));
         let bind = gpu
             .bind(&pipeline, &jobs, &[Part::all(&buffer), Part::all(&buffer)])
             .expect("buffers that fit");
         Arc::get_mut(&mut gpu).expect("nobody else has it").patience = Duration::ZERO;
         let mut job = [0; JOB_WORDS];
-        job[1..3].copy_from_slice(&[64, 1 << 16]);
+        job[1..3].copy_from_slice(&[1 << 16, 1 << 10]);
         let command = Command::Dispatch(Dispatch {
             pipeline: &pipeline,
             bind: &bind,
             job: 0,
-            groups: 1,
+            groups: 1 << 10,
         });
         is_lost(gpu.submit(&[command], Some((&jobs, &[job]))), "fence");
         is_lost(gpu.check(), "fence");
