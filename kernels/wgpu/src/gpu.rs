@@ -20,7 +20,8 @@ use std::time::{Duration, Instant};
 
 use caldera_kernels::{DeviceError, Group};
 
-use crate::generate::{self, Variant};
+use crate::formulas;
+use crate::generate::Variant;
 use crate::shaders::{Kernel, Over};
 use crate::{Open, WgpuConfig};
 
@@ -396,7 +397,7 @@ impl Gpu {
         if let Some(program) = lock(&self.programs).get(&group) {
             return Ok(program.clone());
         }
-        let words = generate::code(group);
+        let words = formulas::code(group);
         let buffer = self.buffer("programs", 4 * words.len() as u64)?;
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         self.write(&buffer, 0, &bytes)?;

@@ -15,6 +15,7 @@
 
 mod calibration;
 mod elementwise;
+mod formulas;
 mod generate;
 mod gpu;
 mod msm;

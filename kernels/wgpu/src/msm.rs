@@ -513,7 +513,8 @@ fn combine<F: Coordinate>(bytes: &[u8], bits: u32) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::generate::{Program, turns};
+    use crate::formulas::{Program, turns};
+    use crate::generate::limbs;
 
     /// Sums in G2 of BLS12-381 with 13-bit limbs came out wrong from 3,500 points on, where threads
     /// had 52 steps of a reduction to take: lavapipe had ended their loops.
@@ -522,7 +523,7 @@ mod tests {
         for curve in [CurveId::Bn254, CurveId::Bls12_381] {
             for group in [Group::G1, Group::G2] {
                 for variant in [Variant::Portable, Variant::Int64] {
-                    let program = |program| turns(curve, group, variant, program);
+                    let program = |program| turns(group, limbs(curve, variant), program);
                     let add = program(Program::Add) + program(Program::Finish);
                     let add_affine = program(Program::AddAffine) + program(Program::Finish);
                     let double = program(Program::Double);
