@@ -89,9 +89,10 @@ check-deny:
 test-fast:
 	cargo test --locked --workspace --exclude caldera-tests --exclude caldera-wgpu
 
-# On lavapipe, an emulation of a GPU, whose driver compiles each shader for some seconds.
+# On lavapipe, an emulation of a GPU, whose driver compiles each shader for some seconds; one of the
+# proofs is for a key of Semaphore's.
 VULKAN := . target/tools/vulkan/environment
-test-wgpu:
+test-wgpu: interop
 	.ci/tools vulkan
 	$(VULKAN) && cargo test --locked -p caldera-wgpu
 

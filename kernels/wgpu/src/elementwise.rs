@@ -41,5 +41,5 @@ pub(crate) fn plan(
         "vector.multiply"
     };
     let stages = vec![Stage { name, steps }];
-    Ok(Staged::new(maker, stages, [x, y, third], None))
+    Ok(Staged::plan(maker, stages, [x, y, third], None))
 }

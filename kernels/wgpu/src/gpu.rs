@@ -20,7 +20,8 @@ use std::time::{Duration, Instant};
 
 use caldera_kernels::{DeviceError, Group};
 
-use crate::generate::{self, Variant};
+use crate::formulas;
+use crate::generate::Variant;
 use crate::shaders::{Kernel, Over};
 use crate::{Open, WgpuConfig};
 
@@ -67,13 +68,13 @@ impl Pipeline {
         self.rate_ns.store(rate.to_bits(), Ordering::Relaxed);
     }
 
-    /// Whether it has run before; from now on it has.
-    pub(crate) fn warm(&self) -> bool {
-        self.warm.swap(true, Ordering::Relaxed)
-    }
-
+    /// Whether it has run.
     pub(crate) fn is_warm(&self) -> bool {
         self.warm.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_warm(&self) {
+        self.warm.store(true, Ordering::Relaxed);
     }
 }
 
@@ -212,7 +213,9 @@ impl Gpu {
                 info.name, info.vendor, info.device, info.driver, info.driver_info
             ),
             quantum: config.quantum,
-            binding: binding.min(config.binding_max) / ALIGNMENT * ALIGNMENT,
+            // Shaders count words of what they bind in 32 bits.
+            binding: binding.min(config.binding_max).min(u64::from(u32::MAX)) / ALIGNMENT
+                * ALIGNMENT,
             has_int64,
             largest: limits.max_buffer_size,
             patience: config.patience,
@@ -394,7 +397,7 @@ impl Gpu {
         if let Some(program) = lock(&self.programs).get(&group) {
             return Ok(program.clone());
         }
-        let words = generate::code(group);
+        let words = formulas::code(group);
         let buffer = self.buffer("programs", 4 * words.len() as u64)?;
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         self.write(&buffer, 0, &bytes)?;
@@ -692,18 +695,18 @@ mod tests {
         let pipeline = gpu
             .pipeline(Kernel::Chain, over, Variant::Portable)
             .expect("a good shader");
-        let (jobs, buffer) = (gpu.jobs(1), gpu.buffer("test", 4096).expect("room"));
+        let (jobs, buffer) = (gpu.jobs(1), gpu.buffer("test", 32 << 16).expect("room"));
         let bind = gpu
             .bind(&pipeline, &jobs, &[Part::all(&buffer), Part::all(&buffer)])
             .expect("buffers that fit");
         Arc::get_mut(&mut gpu).expect("nobody else has it").patience = Duration::ZERO;
         let mut job = [0; JOB_WORDS];
-        job[1..3].copy_from_slice(&[64, 1 << 16]);
+        job[1..3].copy_from_slice(&[1 << 16, 1 << 10]);
         let command = Command::Dispatch(Dispatch {
             pipeline: &pipeline,
             bind: &bind,
             job: 0,
-            groups: 1,
+            groups: 1 << 10,
         });
         is_lost(gpu.submit(&[command], Some((&jobs, &[job]))), "fence");
         is_lost(gpu.check(), "fence");

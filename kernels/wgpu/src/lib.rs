@@ -15,6 +15,7 @@
 
 mod calibration;
 mod elementwise;
+mod formulas;
 mod generate;
 mod gpu;
 mod msm;
@@ -242,7 +243,7 @@ impl WgpuDevice {
             name: "msm.tables",
             steps: Vec::new(),
         }];
-        Ok(Staged::new(
+        Ok(Staged::plan(
             Steps::new(&self.gpu, self.variant),
             stages,
             (),

@@ -107,7 +107,7 @@ impl Domain {
             name: "ntt.powers",
             steps,
         }];
-        let plan = Staged::new(maker, stages, (), None);
+        let plan = Staged::plan(maker, stages, (), None);
         plan.open(0)?;
         while plan.run(0, 0)? == Progress::More {}
         Ok(Self {
@@ -185,7 +185,7 @@ pub(crate) fn plan(
         }
     }
     let steps = maker.steps;
-    Ok(Staged::new(
+    Ok(Staged::plan(
         steps,
         stages,
         (vector.clone(), whole.clone(), piece.clone()),

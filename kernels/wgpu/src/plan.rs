@@ -134,7 +134,7 @@ struct Lane {
 }
 
 impl Staged {
-    pub(crate) fn new(
+    pub(crate) fn plan(
         steps: Steps<'_>,
         stages: Vec<Stage>,
         held: impl Send + Sync + 'static,
@@ -187,7 +187,7 @@ impl Staged {
                     break;
                 }
                 cold = true;
-                pipeline.warm();
+                pipeline.set_warm();
                 count = COLD;
             }
             if count == 0 {
@@ -225,7 +225,9 @@ impl Staged {
                 ratio
             };
             // A kernel that is there several times learns once.
-            thought.dedup_by_key(|(pipeline, _)| std::ptr::from_ref(*pipeline));
+            let place = |(pipeline, _): &(&Pipeline, f64)| std::ptr::from_ref(*pipeline);
+            thought.sort_by_key(place);
+            thought.dedup_by_key(|thought| place(thought));
             for (pipeline, _) in thought {
                 pipeline.set_rate_ns((pipeline.rate_ns() * believed).max(1.0));
             }

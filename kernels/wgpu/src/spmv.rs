@@ -251,5 +251,5 @@ pub(crate) fn plan(
         steps,
     }];
     let held: Held = (matrix, witness, results, parts);
-    Ok(Staged::new(maker, stages, held, None))
+    Ok(Staged::plan(maker, stages, held, None))
 }

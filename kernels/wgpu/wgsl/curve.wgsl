@@ -1,6 +1,6 @@
 // Points in XYZZ coordinates, x = X / ZZ and y = Y / ZZZ with ZZ^3 = ZZZ^2; infinity has ZZ = 0.
 //
-// An interpreter runs the formulas (src/generate.rs) over registers: A is the point that is added
+// An interpreter runs the formulas (src/formulas.rs) over registers: A is the point that is added
 // to, B the one that is added, P and R the differences by which special cases are seen. All of
 // it has one multiplication in its text, whatever the formula and the group.
 
