@@ -21,12 +21,12 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use caldera_icicle::{IcicleDevice, Setup};
-use caldera_kernels::{Device, DeviceError};
-use caldera_kernels::cpu::{CpuConfig, CpuDevice};
-use caldera_kernels::relay::{Member, Relay};
 #[cfg(feature = "cuda")]
 use caldera_cuda::{CudaDevice, Nvidia, NvidiaConfig};
+use caldera_icicle::{IcicleDevice, Setup};
+use caldera_kernels::cpu::{CpuConfig, CpuDevice};
+use caldera_kernels::relay::{Member, Relay};
+use caldera_kernels::{Device, DeviceError};
 #[cfg(feature = "wgpu")]
 use caldera_wgpu::{Choice, WgpuConfig, WgpuDevice};
 
@@ -279,11 +279,7 @@ fn icicle(
 }
 
 #[cfg(not(feature = "cuda"))]
-fn cuda(
-    wanted: &Wanted,
-    _index: u32,
-    _options: &Options,
-) -> Result<Arc<dyn Device>, OpenError> {
+fn cuda(wanted: &Wanted, _index: u32, _options: &Options) -> Result<Arc<dyn Device>, OpenError> {
     Err(OpenError::NotBuilt {
         device: wanted.clone(),
         feature: "cuda",

@@ -3,10 +3,16 @@
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use caldera_kernels::CurveId;
+use caldera_kernels::cpu::{CpuConfig, CpuDevice};
+use caldera_kernels::relay::{Member, Relay};
+use caldera_kernels::{Around, CurveId, Device};
 use caldera_prover::format::{Wtns, Zkey};
-use caldera_prover::groth16::{ProvingKey, Synthetic, prove, setup_synthetic, verify};
+use caldera_prover::groth16::{
+    Blinding, Job, ProvingKey, Step, Synthetic, prove, setup_synthetic, verify,
+};
 use caldera_wgpu::{Choice, Variant, WgpuConfig, WgpuDevice};
 
 /// With the checks that the conformance suite has on that curve, so that a driver that keeps what
@@ -42,6 +48,60 @@ fn proofs_verify() {
         let (proof, inputs) =
             prove(&key, witness, 2, &mut |_, _| {}).expect("a witness that fits its key");
         verify(key.verification_key(), &proof, &inputs).expect("a proof that verifies");
+    }
+}
+
+/// Before every quantum the processor and the GPU take turns at what may begin next.
+#[test]
+fn a_proof_that_moves_to_the_gpu_and_back_verifies() {
+    let gpu = device(CurveId::Bn254, Variant::Int64);
+    let cpu = CpuDevice::new(CpuConfig {
+        quantum: Duration::from_micros(200),
+        lanes: 2,
+    });
+    let visits: Arc<[AtomicU64; 2]> = Arc::default();
+    let member = |place: usize, device: Arc<dyn Device>| {
+        let visits = Arc::clone(&visits);
+        let count = move |_: &'static str, quantum: &mut dyn FnMut() -> _| {
+            visits[place].fetch_add(1, Ordering::Relaxed);
+            quantum()
+        };
+        Member {
+            device: Around::new(device, Arc::new(count)),
+            width: 1,
+        }
+    };
+    let relay = Relay::new(vec![member(0, cpu), member(1, gpu)]);
+    let synthetic = Synthetic {
+        curve: CurveId::Bn254,
+        domain_log2: 9,
+        dense: 0.5,
+        seed: [9; 32],
+    };
+    let mut file = Vec::new();
+    let witness = setup_synthetic(&synthetic, 2, &mut file, &mut |_| {}).expect("a circuit");
+    let zkey = Zkey::parse(file.into()).expect("a good key");
+    let key = ProvingKey::load(&zkey, relay.clone()).expect("a key that fits both");
+    for round in 0..4 {
+        let blinding = Blinding::random(key.curve()).expect("randomness");
+        let job = Job::new(&key, witness.clone(), blinding).expect("a witness that fits");
+        let mut tasks = Vec::new();
+        job.start(&mut |task| tasks.push(task)).expect("it starts");
+        let mut quanta = round;
+        while let Some(task) = tasks.pop() {
+            quanta += 1;
+            relay.allow(1 + quanta / 3 % 2);
+            match job.run(task, &mut |task| tasks.push(task)) {
+                Ok(Step::Again) => tasks.push(task),
+                Ok(_) => {}
+                Err(error) => panic!("round {round}: {error}"),
+            }
+        }
+        let (proof, inputs) = job.proof().expect("it has finished");
+        verify(key.verification_key(), &proof, &inputs).expect("a proof that verifies");
+    }
+    for visits in &*visits {
+        assert!(visits.load(Ordering::Relaxed) > 40, "{visits:?}");
     }
 }
 
