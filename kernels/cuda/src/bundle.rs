@@ -5,8 +5,9 @@
 //! the digest of the sources, which has to be that of the sources that the binary was built with: a
 //! kernel's argument is a row of words, and nothing else would tell a wrong one.
 //!
-//! Layout, all little-endian: [`MAGIC`]; 32 bytes of SHA-256 of the sources; u32 length of the index,
-//! then the index, deflated; the images, deflated each by itself. The index: u32 number of units,
+//! Layout, all little-endian: a line of text that names the format; 32 bytes of SHA-256 of the
+//! sources; u32 length of the index, then the index, deflated; the images, deflated each by itself.
+//! The index: u32 number of units,
 //! each a name (u16 length), u16 number of kernels (each a name, u32 threads of a block, u32 words of
 //! its argument), u16 number of images (each u32 architecture, u64 length when inflated, u64 length
 //! in the file, 32 bytes of SHA-256 of what is inflated).
