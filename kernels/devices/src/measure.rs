@@ -199,14 +199,14 @@ impl Drop for Held<'_> {
     }
 }
 
-/// Powers of an element: as dense as scalars can be, and the same each time.
+/// Powers of an element, ever higher: as dense as scalars can be, and the same each time.
 fn scalars<F: PrimeField>(count: usize) -> Vec<u8> {
     let generator = F::from(0x9e37_79b9_7f4a_7c15) * F::from(0xbf58_476d_1ce4_e5b9);
     let mut power = generator;
     let mut bytes = vec![0; 32 * count];
     for scalar in bytes.chunks_mut(32) {
         power.to_canonical_le(scalar);
-        power *= generator * power;
+        power = power.square() * generator;
     }
     bytes
 }

@@ -76,6 +76,9 @@ pub struct Job {
     width: usize,
 }
 
+/// Who cuts up a piece of work: a device, or its host alone.
+type Planner<'a> = dyn Fn(&Work) -> Result<Arc<dyn Plan>, DeviceError> + 'a;
+
 /// A token for one lane of one open stage: what [`Job::run`] can run next.
 ///
 /// Whoever holds it may run it, once at a time. It fits a word, for queues of words.
@@ -224,7 +227,7 @@ impl Job {
         key: &Arc<ProvingKey>,
         witness: Wtns,
         blinding: Blinding,
-        plan: &dyn Fn(&Work) -> Result<Arc<dyn Plan>, DeviceError>,
+        plan: &Planner<'_>,
     ) -> Result<Arc<Job>, JobError> {
         let curve = key.curve();
         let scalars = checked_scalars(key, &witness)?;
