@@ -205,6 +205,54 @@ fn a_sum_whose_device_is_lost_begins_again_elsewhere() {
     }
 }
 
+/// What it had copied from another device is copied again to the one that takes over.
+#[test]
+fn a_sum_of_what_another_device_made_begins_again_on_a_third() {
+    let run = |relay: &Relay, mortal: Option<&Mortal>| {
+        let vector = |seed| {
+            let id = relay.vector(CurveId::Bn254, COUNT).unwrap();
+            relay.vector_write(id, 0, &scalars(COUNT, seed)).unwrap();
+            id
+        };
+        let (a, b, out) = (vector(9), vector(10), vector(11));
+        let bases = relay
+            .bases(CurveId::Bn254, Group::G1, points(COUNT))
+            .unwrap();
+        relay.allow(0b010);
+        finish(&*relay.plan(&Work::Multiply { a, b, out }).unwrap()).unwrap();
+        relay.allow(0b100);
+        let plan = relay.plan(&Work::Msm {
+            bases,
+            scalars: out,
+            offset: 0,
+            form: Form::Montgomery,
+        });
+        let plan = plan.unwrap();
+        plan.open(0).unwrap();
+        while plan.run(0, 0).unwrap() == Progress::More {}
+        // It is on the third device now; what comes next may only be on the first.
+        relay.allow(0b001);
+        if let Some(mortal) = mortal {
+            mortal.start(3);
+        }
+        for stage in 1..plan.stages() {
+            for lane in 0..plan.open(stage).unwrap() {
+                while plan.run(stage, lane).unwrap() == Progress::More {}
+            }
+        }
+        plan.point().expect("a sum")
+    };
+    let three =
+        |third: Arc<dyn Device>| Relay::new(vec![alone(cpu(1)), alone(cpu(1)), alone(third)]);
+    let still = three(cpu(1));
+    let expected = run(&still, None);
+    assert_eq!(still.health().fallen_back, 0);
+    let mortal = Mortal::new();
+    let relay = three(mortal.device.clone());
+    assert_eq!(run(&relay, Some(&mortal)), expected);
+    assert_eq!(relay.health().fallen_back, 1);
+}
+
 /// What works in place cannot begin again; what comes later can be done without the device.
 #[test]
 fn a_transform_whose_device_is_lost_says_so() {
