@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -167,27 +167,36 @@ fn a_witness_that_is_not_its_digest_is_refused() {
     world.stop();
 }
 
-/// Nothing here takes as long as the calls would wait.
+/// The calls would wait for an hour, and the client gives up after two minutes.
 #[test]
 fn a_call_that_waits_is_answered_when_the_job_ends_or_its_time_is_over() {
-    let world = World::with("development = true\nlimits = { wait_ms = 60000 }\n");
+    let world = World::with("development = true\nlimits = { wait_ms = 3600000 }\n");
     let chat = world.client("chat");
     let circuit = chat.register(&larger().zkey);
     let witness = chat.store(&larger().witness);
     let jobs: Vec<String> = (0..6).map(|_| chat.submit(&circuit, &witness)).collect();
     let last = jobs.last().expect("six");
-    let began = Instant::now();
     let early = chat.call("prover_statusV1", json!({ "job": last, "waitMs": 1 }));
     assert_eq!(early["state"], "queued", "{early}");
-    let result = chat.call("prover_resultV1", json!({ "job": last, "waitMs": 600_000 }));
+    let result = chat.call(
+        "prover_resultV1",
+        json!({ "job": last, "waitMs": 3_600_000 }),
+    );
     assert!(result["proof"].is_object(), "{result}");
     // One that has ended is answered at once, and so is one that is cancelled by somebody else.
-    chat.call("prover_statusV1", json!({ "job": last, "waitMs": 60_000 }));
+    chat.call(
+        "prover_statusV1",
+        json!({ "job": last, "waitMs": 3_600_000 }),
+    );
     let more: Vec<String> = (0..6).map(|_| chat.submit(&circuit, &witness)).collect();
     let last = more.last().expect("six").clone();
     std::thread::scope(|scope| {
-        let waits =
-            scope.spawn(|| chat.ask("prover_resultV1", json!({ "job": last, "waitMs": 60_000 })));
+        let waits = scope.spawn(|| {
+            chat.ask(
+                "prover_resultV1",
+                json!({ "job": last, "waitMs": 3_600_000 }),
+            )
+        });
         chat.call("prover_cancelV1", json!({ "job": last }));
         let answer = waits.join().expect("an answer");
         assert_eq!(
@@ -195,7 +204,6 @@ fn a_call_that_waits_is_answered_when_the_job_ends_or_its_time_is_over() {
             "{answer}"
         );
     });
-    assert!(began.elapsed() < Duration::from_secs(60));
     world.stop();
 }
 
