@@ -12,6 +12,7 @@
 //! | `queue` | admission and order of jobs |
 //! | `demand` | when measured demand is a peak |
 //! | `storage` | when a tenant is quiet, and what of its storage it gives back |
+//! | `registry` | trusted state units: what was presented to whom, and how often it may still be used |
 //! | `mailbox` | the words and the ring between the arbiter and one worker; the only atomics |
 //! | `arbiter` | one box as one state machine, made of the above |
 //! | `sim` | the above in invented time, with modelled workers (feature `sim`) |
@@ -26,6 +27,7 @@ pub mod mailbox;
 pub mod matching;
 pub mod pool;
 pub mod queue;
+pub mod registry;
 pub mod scenario;
 #[cfg(feature = "sim")]
 pub mod sim;
