@@ -150,6 +150,76 @@ fn the_window_counts_from_the_replacement() {
 }
 
 #[test]
+fn a_nullifier_is_spent_once_and_a_grant_presented_once() {
+    let mut registry = standing();
+    let grant = grant();
+    carry_out(&mut registry, present(&grant, 30), 1).expect("presented");
+    assert_eq!(
+        registry.decide(&present(&grant, 31), Seconds(1)),
+        Err(Refusal::Presented {
+            grant: grant.digest(&DOMAIN)
+        })
+    );
+    let mut other = grant;
+    other.challenge = word(1);
+    let spent = Err(Refusal::Spent {
+        nullifier: word(30),
+    });
+    assert_eq!(registry.decide(&present(&other, 30), Seconds(1)), spent);
+    // Its presentation is forgotten, its nullifier is not.
+    assert_eq!(registry.sweep(Seconds(100)), 0, "good until then");
+    assert_eq!(registry.sweep(Seconds(101)), 1);
+    carry_out(&mut registry, open(300), 200).expect("again");
+    other.expiry = Seconds(250);
+    assert_eq!(registry.decide(&present(&other, 30), Seconds(201)), spent);
+}
+
+#[test]
+fn a_request_that_is_closed_or_over_ends_what_answers_it() {
+    let mut registry = standing();
+    let grant = grant();
+    carry_out(&mut registry, present(&grant, 30), 1).expect("presented");
+    let used = reuse(&grant, seed(9).after(2));
+    carry_out(&mut registry, open(10), 2).expect("open for shorter");
+    assert_eq!(
+        registry.decide(&used, Seconds(11)),
+        Err(Refusal::RequestOver {
+            closes: Seconds(10),
+            now: Seconds(11)
+        })
+    );
+    let close = Command::Close {
+        verifier: word(1),
+        request: word(3),
+    };
+    carry_out(&mut registry, close, 3).expect("closed");
+    let unknown = Err(Refusal::RequestUnknown { request: word(3) });
+    assert_eq!(registry.decide(&used, Seconds(4)), unknown);
+    assert_eq!(registry.decide(&close, Seconds(4)), unknown);
+}
+
+#[test]
+fn a_proof_for_another_request_is_no_answer() {
+    let registry = standing();
+    let grant = grant();
+    let mut inputs = inputs(&grant, 30);
+    inputs.request = word(4);
+    let sender = grant.sender;
+    let command = Command::Present {
+        sender,
+        grant,
+        inputs,
+    };
+    assert_eq!(
+        registry.decide(&command, Seconds(1)),
+        Err(Refusal::Request {
+            expected: word(3),
+            got: word(4)
+        })
+    );
+}
+
+#[test]
 fn a_root_that_is_published_twice_in_a_row_keeps_its_age() {
     let registry = standing();
     assert_eq!(
@@ -412,7 +482,7 @@ fn steps() -> impl Strategy<Value = Vec<(u64, Step)>> {
         2 => (tree, 10u8..13).prop_map(|(tree, root)| Step::Publish(tree, root)),
         3 => (1u8..3, 5u8..7, 0u64..60).prop_map(|(v, r, closes)| Step::Open(v, r, closes)),
         1 => (1u8..3, 5u8..7).prop_map(|(v, r)| Step::Close(v, r)),
-        6 => (grants(), 10u8..13, 10u8..13, 30u8..36, prop::bool::weighted(0.95), prop::bool::weighted(0.95))
+        6 => (grants(), prop_oneof![3 => Just(10u8), 1 => 10u8..13], prop_oneof![3 => Just(10u8), 1 => 10u8..13], 30u8..36, prop::bool::weighted(0.95), prop::bool::weighted(0.95))
             .prop_map(|(grant, i, r, n, request, sender)| Step::Present(grant, i, r, n, request, sender)),
         8 => (0usize..4, prop_oneof![6 => Just(0u8), 1 => Just(1), 1 => Just(2)], prop::bool::weighted(0.9))
             .prop_map(|(which, off, sender)| Step::Reuse(which, off, sender)),
