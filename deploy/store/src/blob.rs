@@ -34,6 +34,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::ops::Deref;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -69,6 +70,8 @@ pub struct BlobWriter {
     digest: [u8; 32],
     expected: Option<u64>,
     written: u64,
+    /// So many of them are on their way to the disk.
+    started: u64,
     /// What this writer has taken of the tenant's quota.
     reserved: u64,
     hasher: Sha256,
@@ -260,6 +263,7 @@ impl BlobStore {
             digest,
             expected,
             written: 0,
+            started: 0,
             reserved: announced,
             hasher: Sha256::new(),
             file,
@@ -393,7 +397,30 @@ impl BlobWriter {
             .map_err(failed("write", &self.path))?;
         self.hasher.update(bytes);
         self.written = length;
+        if self.written - self.started >= WRITEBACK_BYTES {
+            self.start_writeback();
+        }
         Ok(())
+    }
+
+    /// Lets the disk begin with what has been written, so that it is busy while more arrives and the
+    /// sync at the end finds little left.
+    #[allow(unsafe_code)]
+    fn start_writeback(&mut self) {
+        let [from, count] = [self.started, self.written - self.started]
+            .map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
+        // SAFETY: the descriptor is this file's own and stays open over the call, which reads and
+        // writes no memory of this process.
+        unsafe {
+            libc::sync_file_range(
+                self.file.as_raw_fd(),
+                from,
+                count,
+                libc::SYNC_FILE_RANGE_WRITE,
+            )
+        };
+        // A refusal, or a write that failed, is found by the sync at the end.
+        self.started = self.written;
     }
 
     /// Gives the blob its name, if it is what was announced. When this returns it survives a power
@@ -709,6 +736,8 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BlobEr
 }
 
 const ZEROS_BYTES: u64 = 1 << 20;
+/// Large enough that telling the kernel costs nothing, small enough that little is left for the sync.
+const WRITEBACK_BYTES: u64 = 4 << 20;
 
 #[cfg(test)]
 mod tests {
