@@ -24,8 +24,8 @@
 //!
 //! **Pure.** [`Registry::decide`] says what a command would change, or why nothing, and
 //! [`Registry::apply`] changes it. Whoever keeps the registry writes the [`Change`] down between the
-//! two, or after them and before the answer leaves; all changes in their order make the same
-//! registry again. Numbers of seconds are Unix time, told by the caller. Both cost a few lookups and
+//! two, or after them and before the answer leaves ([`Change::to_bytes`]); all changes in their order
+//! make the same registry again. Numbers of seconds are Unix time, told by the caller. Both cost a few lookups and
 //! one Keccak-256.
 //!
 //! **What the caller owes**: that the proof holds for exactly these public inputs, each below the
@@ -388,6 +388,33 @@ pub enum Misfit {
     },
 }
 
+/// Why bytes are no change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Damage {
+    /// No kind of change has this mark.
+    #[error("a change's first byte: expected 1 to 5, got {got:?}")]
+    Kind {
+        /// The byte; none if there are no bytes.
+        got: Option<u8>,
+    },
+    /// A change of this kind has another length.
+    #[error("a change of kind {kind}: expected {expected} bytes, got {got}")]
+    Length {
+        /// The first byte.
+        kind: u8,
+        /// So many it has.
+        expected: usize,
+        /// So many there are.
+        got: usize,
+    },
+    /// There is no such tree.
+    #[error("a change's tree: expected 0 or 1, got {got}")]
+    Tree {
+        /// The byte.
+        got: u8,
+    },
+}
+
 /// See the top of this file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registry {
@@ -712,6 +739,143 @@ impl Registry {
             Tree::Revocation => &mut self.revocations,
         }
     }
+}
+
+impl Change {
+    /// The change as bytes, to be kept: its kind, then its fields in their order, numbers with the most
+    /// significant byte first. There is one spelling of each change.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(RECORDED_BYTES);
+        match self {
+            Change::Published {
+                tree,
+                index,
+                root,
+                at,
+            } => {
+                let tree = u8::from(*tree == Tree::Revocation);
+                bytes.extend([PUBLISHED, tree]);
+                bytes.extend(index.to_be_bytes());
+                bytes.extend(root.0);
+                bytes.extend(at.0.to_be_bytes());
+            }
+            Change::Opened {
+                verifier,
+                request,
+                closes,
+            } => {
+                bytes.push(OPENED);
+                bytes.extend(verifier.0);
+                bytes.extend(request.0);
+                bytes.extend(closes.0.to_be_bytes());
+            }
+            Change::Closed { verifier, request } => {
+                bytes.push(CLOSED);
+                bytes.extend(verifier.0);
+                bytes.extend(request.0);
+            }
+            Change::Recorded {
+                grant,
+                nullifier,
+                presentation: it,
+            } => {
+                bytes.push(RECORDED);
+                for word in [grant, nullifier, &it.verifier, &it.sender, &it.request] {
+                    bytes.extend(word.0);
+                }
+                bytes.extend(it.link.0);
+                bytes.extend(it.remaining.to_be_bytes());
+                bytes.extend(it.expiry.0.to_be_bytes());
+                bytes.extend(it.revocation.to_be_bytes());
+            }
+            Change::Used {
+                grant,
+                link,
+                remaining,
+            } => {
+                bytes.push(USED);
+                bytes.extend(grant.0);
+                bytes.extend(link.0);
+                bytes.extend(remaining.to_be_bytes());
+            }
+        }
+        bytes
+    }
+
+    /// The change that these bytes are.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Change, Damage> {
+        let (&kind, mut rest) = bytes.split_first().ok_or(Damage::Kind { got: None })?;
+        let expected = match kind {
+            PUBLISHED => 1 + 1 + 4 + 32 + 8,
+            OPENED => 1 + 2 * 32 + 8,
+            CLOSED => 1 + 2 * 32,
+            RECORDED => RECORDED_BYTES,
+            USED => 1 + 32 + 20 + 2,
+            _ => return Err(Damage::Kind { got: Some(kind) }),
+        };
+        if bytes.len() != expected {
+            return Err(Damage::Length {
+                kind,
+                expected,
+                got: bytes.len(),
+            });
+        }
+        let rest = &mut rest;
+        Ok(match kind {
+            PUBLISHED => Change::Published {
+                tree: match take::<1>(rest) {
+                    [0] => Tree::Issuers,
+                    [1] => Tree::Revocation,
+                    [got] => return Err(Damage::Tree { got }),
+                },
+                index: u32::from_be_bytes(take(rest)),
+                root: Word(take(rest)),
+                at: Seconds(u64::from_be_bytes(take(rest))),
+            },
+            OPENED => Change::Opened {
+                verifier: Word(take(rest)),
+                request: Word(take(rest)),
+                closes: Seconds(u64::from_be_bytes(take(rest))),
+            },
+            CLOSED => Change::Closed {
+                verifier: Word(take(rest)),
+                request: Word(take(rest)),
+            },
+            RECORDED => Change::Recorded {
+                grant: Word(take(rest)),
+                nullifier: Word(take(rest)),
+                presentation: Presentation {
+                    verifier: Word(take(rest)),
+                    sender: Word(take(rest)),
+                    request: Word(take(rest)),
+                    link: Link(take(rest)),
+                    remaining: u16::from_be_bytes(take(rest)),
+                    expiry: Seconds(u64::from_be_bytes(take(rest))),
+                    revocation: u32::from_be_bytes(take(rest)),
+                },
+            },
+            _ => Change::Used {
+                grant: Word(take(rest)),
+                link: Link(take(rest)),
+                remaining: u16::from_be_bytes(take(rest)),
+            },
+        })
+    }
+}
+
+const PUBLISHED: u8 = 1;
+const OPENED: u8 = 2;
+const CLOSED: u8 = 3;
+const RECORDED: u8 = 4;
+const USED: u8 = 5;
+/// The longest change.
+const RECORDED_BYTES: usize = 1 + 5 * 32 + 20 + 2 + 8 + 4;
+
+/// The next bytes; the length has been checked.
+fn take<const N: usize>(rest: &mut &[u8]) -> [u8; N] {
+    let (head, tail) = rest.split_first_chunk().expect("the length was checked");
+    *rest = tail;
+    *head
 }
 
 /// All roots of a tree, in the order in which they were published.

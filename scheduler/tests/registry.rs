@@ -3,8 +3,8 @@
 //! races of roots and swapped parties come up by themselves.
 
 use caldera_scheduler::registry::{
-    Change, Command, EXPIRY_MAX, Grant, Inputs, Link, Misfit, Refusal, Registry, Seconds, Tree,
-    Word,
+    Change, Command, Damage, EXPIRY_MAX, Grant, Inputs, Link, Misfit, Refusal, Registry, Seconds,
+    Tree, Word,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -543,6 +543,26 @@ fn command(step: Step, history: &History) -> Command {
 }
 
 proptest! {
+    #[test]
+    fn bytes_that_are_a_change_are_its_only_spelling(bytes in vec(any::<u8>(), 0..250), kind in 0u8..8) {
+        let mut bytes = bytes;
+        if let Some(first) = bytes.first_mut() {
+            *first = kind;
+        }
+        // Most have a wrong length: cut to the right one, if there is one.
+        if let Err(Damage::Length { expected, .. }) = Change::from_bytes(&bytes) {
+            bytes.resize(expected, 1);
+        }
+        match Change::from_bytes(&bytes) {
+            Ok(change) => prop_assert_eq!(change.to_bytes(), bytes),
+            Err(Damage::Kind { got }) => prop_assert_eq!(got, bytes.first().copied()),
+            Err(Damage::Tree { got }) => prop_assert!(got > 1 && bytes[0] == 1),
+            Err(error) => prop_assert!(false, "{}", error),
+        }
+    }
+}
+
+proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
@@ -575,9 +595,16 @@ proptest! {
             }
         }
 
-        // All changes in their order are the registry.
+        // All changes in their order are the registry, and each has one spelling.
         let mut again = Registry::new(DOMAIN, WINDOW);
         for change in &changes {
+            let bytes = change.to_bytes();
+            let kept = Change::from_bytes(&bytes);
+            prop_assert_eq!(kept, Ok(*change));
+            for wrong in [&bytes[..bytes.len() - 1], &[&bytes[..], &[0]].concat()] {
+                let refused = Change::from_bytes(wrong);
+                prop_assert!(refused.is_err(), "{:?}", refused);
+            }
             again.apply(change).expect("in their order they fit");
         }
         prop_assert_eq!(&again, &registry);
