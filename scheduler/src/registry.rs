@@ -18,7 +18,10 @@
 //! their place. The window counts from the replacement: counted from the making, a root that stood
 //! for long would have no grace at all, and one that is published again would be judged by its first
 //! life (semaphore issues 1093 and 1094). A use asks again whether the revocation root of its
-//! presentation is in its window, so whoever has been revoked can go on for one window at most.
+//! presentation is in its window, so whoever has been revoked can go on for one window at most. The same
+//! root again is a new one: what was proved against the old one has a window from then on.
+//!
+//! **Ends** are the first second that is too late: of a grant, a request and a window.
 //!
 //! **Nullifiers** are kept for ever: a scope that is opened again is still the same scope.
 //!
@@ -73,9 +76,9 @@ pub struct Grant {
     pub request: Word,
     /// The end of the chain: the presentation's link is the one before it.
     pub tip: Link,
-    /// How many uses, each a link.
+    /// How many uses after the presentation, each a link.
     pub uses: u16,
-    /// Until when, itself included.
+    /// From when on it is not good any more.
     pub expiry: Seconds,
     /// What the verifier wants to see in it; zero if nothing.
     pub challenge: Word,
@@ -205,7 +208,7 @@ pub struct Presentation {
     pub link: Link,
     /// Uses that are left.
     pub remaining: u16,
-    /// Until when.
+    /// From when on it is not good any more.
     pub expiry: Seconds,
     /// Which revocation root it was proved against.
     pub revocation: u32,
@@ -214,14 +217,6 @@ pub struct Presentation {
 /// Why a command changes nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Refusal {
-    /// The root is the newest already: its window would be counted anew.
-    #[error("the root of {tree} is the newest already: {root}")]
-    RootUnchanged {
-        /// Of which tree.
-        tree: Tree,
-        /// The root.
-        root: Word,
-    },
     /// A tree has had as many roots as its index can count.
     #[error("{tree} has had {max} roots, which is the most there may be")]
     RootsFull {
@@ -240,7 +235,7 @@ pub enum Refusal {
     },
     /// The root was replaced longer ago than the window.
     #[error(
-        "the root of {tree} was replaced at {replaced} and accepted until {until}, now is {now}"
+        "the root of {tree} was replaced at {replaced} and accepted before {until}, now is {now}"
     )]
     RootStale {
         /// Of which tree.
@@ -259,7 +254,7 @@ pub enum Refusal {
         request: Word,
     },
     /// The request is over.
-    #[error("the request was open until {closes}, now is {now}")]
+    #[error("the request was open before {closes}, now is {now}")]
     RequestOver {
         /// Until when.
         closes: Seconds,
@@ -293,11 +288,8 @@ pub enum Refusal {
     /// The sender is not the one that the grant names.
     #[error("the grant is for another sender")]
     Sender,
-    /// The grant allows nothing.
-    #[error("a grant of no uses")]
-    NoUses,
     /// The grant is over.
-    #[error("the grant was good until {expiry}, now is {now}")]
+    #[error("the grant was good before {expiry}, now is {now}")]
     Expired {
         /// Until when.
         expiry: Seconds,
@@ -305,7 +297,7 @@ pub enum Refusal {
         now: Seconds,
     },
     /// The grant lasts longer than the request.
-    #[error("the grant is good until {got}, the request is open until {expected}")]
+    #[error("the grant is good before {got}, the request is open before {expected}")]
     Outlives {
         /// The request's end.
         expected: Seconds,
@@ -571,16 +563,13 @@ impl Registry {
     /// Forgets presentations that have expired; how many. Their nullifiers stay.
     pub fn sweep(&mut self, now: Seconds) -> usize {
         let before = self.presentations.len();
-        self.presentations.retain(|_, it| it.expiry >= now);
+        self.presentations.retain(|_, it| it.expiry > now);
         before - self.presentations.len()
     }
 
     fn publish(&self, tree: Tree, root: Word, now: Seconds) -> Result<Change, Refusal> {
         let roots = self.roots(tree);
         let last = roots.list.last();
-        if last.is_some_and(|last| last.value == root) {
-            return Err(Refusal::RootUnchanged { tree, root });
-        }
         let max = u32::MAX;
         let index =
             u32::try_from(roots.list.len()).map_err(|_| Refusal::RootsFull { tree, max })?;
@@ -617,10 +606,7 @@ impl Registry {
         if grant.sender != sender {
             return Err(Refusal::Sender);
         }
-        if grant.uses == 0 {
-            return Err(Refusal::NoUses);
-        }
-        if grant.expiry < now {
+        if grant.expiry <= now {
             return Err(Refusal::Expired {
                 expiry: grant.expiry,
                 now,
@@ -669,7 +655,7 @@ impl Registry {
         if kept.sender != sender {
             return Err(Refusal::Sender);
         }
-        if kept.expiry < now {
+        if kept.expiry <= now {
             return Err(Refusal::Expired {
                 expiry: kept.expiry,
                 now,
@@ -695,7 +681,7 @@ impl Registry {
     fn open_until(&self, verifier: Word, request: Word, now: Seconds) -> Result<Seconds, Refusal> {
         let closes = self.request(verifier, request);
         let closes = closes.ok_or(Refusal::RequestUnknown { request })?;
-        if closes < now {
+        if closes <= now {
             return Err(Refusal::RequestOver { closes, now });
         }
         Ok(closes)
@@ -715,7 +701,7 @@ impl Registry {
         };
         let replaced = next.published;
         let until = Seconds(replaced.0.saturating_add(self.window));
-        if now > until {
+        if now >= until {
             return Err(Refusal::RootStale {
                 tree,
                 replaced,

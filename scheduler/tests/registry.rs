@@ -134,12 +134,12 @@ fn the_window_counts_from_the_replacement() {
         tree: Tree::Revocation,
         replaced: Seconds(50),
         until: Seconds(54),
-        now: Seconds(55),
+        now: Seconds(54),
     };
-    let late = registry.decide(&present(&grant, 30), Seconds(55));
+    let late = registry.decide(&present(&grant, 30), Seconds(54));
     assert_eq!(late, Err(refused));
-    carry_out(&mut registry, present(&grant, 30), 54).expect("in its window");
-    let late = registry.decide(&reuse(&grant, seed(9).after(2)), Seconds(55));
+    carry_out(&mut registry, present(&grant, 30), 53).expect("in its window");
+    let late = registry.decide(&reuse(&grant, seed(9).after(2)), Seconds(54));
     assert_eq!(late, Err(refused), "a use asks again");
 
     // Published again it has a second life, of which the first says nothing.
@@ -167,8 +167,8 @@ fn a_nullifier_is_spent_once_and_a_grant_presented_once() {
     });
     assert_eq!(registry.decide(&present(&other, 30), Seconds(1)), spent);
     // Its presentation is forgotten, its nullifier is not.
-    assert_eq!(registry.sweep(Seconds(100)), 0, "good until then");
-    assert_eq!(registry.sweep(Seconds(101)), 1);
+    assert_eq!(registry.sweep(Seconds(99)), 0, "good until then");
+    assert_eq!(registry.sweep(Seconds(100)), 1);
     carry_out(&mut registry, open(300), 200).expect("again");
     other.expiry = Seconds(250);
     assert_eq!(registry.decide(&present(&other, 30), Seconds(201)), spent);
@@ -182,10 +182,10 @@ fn a_request_that_is_closed_or_over_ends_what_answers_it() {
     let used = reuse(&grant, seed(9).after(2));
     carry_out(&mut registry, open(10), 2).expect("open for shorter");
     assert_eq!(
-        registry.decide(&used, Seconds(11)),
+        registry.decide(&used, Seconds(10)),
         Err(Refusal::RequestOver {
             closes: Seconds(10),
-            now: Seconds(11)
+            now: Seconds(10)
         })
     );
     let close = Command::Close {
@@ -220,15 +220,26 @@ fn a_proof_for_another_request_is_no_answer() {
 }
 
 #[test]
-fn a_root_that_is_published_twice_in_a_row_keeps_its_age() {
-    let registry = standing();
-    assert_eq!(
-        registry.decide(&publish(Tree::Issuers, 10), Seconds(5)),
-        Err(Refusal::RootUnchanged {
-            tree: Tree::Issuers,
-            root: word(10)
-        })
-    );
+fn the_same_root_again_ends_what_was_proved_before_it() {
+    let mut registry = standing();
+    let grant = grant();
+    carry_out(&mut registry, present(&grant, 30), 1).expect("presented");
+    carry_out(&mut registry, publish(Tree::Revocation, 20), 5).expect("again");
+    let used = reuse(&grant, seed(9).after(2));
+    assert!(registry.decide(&used, Seconds(8)).is_ok());
+    let late = registry.decide(&used, Seconds(9));
+    assert!(matches!(late, Err(Refusal::RootStale { .. })), "{late:?}");
+}
+
+#[test]
+fn a_grant_of_no_uses_is_one_presentation() {
+    let mut registry = standing();
+    let mut grant = grant();
+    grant.uses = 0;
+    grant.tip = seed(9);
+    carry_out(&mut registry, present(&grant, 30), 1).expect("presented");
+    let more = registry.decide(&reuse(&grant, seed(9)), Seconds(1));
+    assert_eq!(more, Err(Refusal::UsedUp));
 }
 
 #[test]
@@ -347,9 +358,7 @@ impl History {
     /// Whether a command is to be accepted now, by looking through everything.
     fn accepts(&self, command: &Command, now: u64) -> bool {
         match command {
-            Command::Publish { tree, root } => {
-                self.published(*tree).last().map(|&(_, last)| last) != Some(*root)
-            }
+            Command::Publish { .. } => true,
             Command::Open { closes, .. } => closes.0 > now && closes.0 < 1 << 40,
             Command::Close { verifier, request } => self.closes(*verifier, *request).is_some(),
             Command::Present {
@@ -361,9 +370,8 @@ impl History {
                 inputs.grant == grant.digest(&DOMAIN)
                     && inputs.request == grant.request
                     && grant.sender == *sender
-                    && grant.uses > 0
-                    && grant.expiry.0 >= now
-                    && open.is_some_and(|until| until >= now && grant.expiry.0 <= until)
+                    && grant.expiry.0 > now
+                    && open.is_some_and(|until| until > now && grant.expiry.0 <= until)
                     && self.is_fresh(Tree::Issuers, inputs.issuers_root, now, now)
                     && self.is_fresh(Tree::Revocation, inputs.revocation_root, now, now)
                     && self.presented().all(|(_, old, before)| {
@@ -390,10 +398,10 @@ impl History {
                 }
                 let open = self.closes(kept.verifier, kept.request);
                 kept.sender == *sender
-                    && kept.expiry.0 >= now
+                    && kept.expiry.0 > now
                     && uses < usize::from(kept.uses)
                     && end == kept.tip
-                    && open.is_some_and(|until| until >= now)
+                    && open.is_some_and(|until| until > now)
                     && self.is_fresh(Tree::Revocation, inputs.revocation_root, at, now)
             }
         }
@@ -419,7 +427,7 @@ impl History {
         let life = (0..all.len()).rfind(|&i| all[i].1 == root && all[i].0 <= then);
         life.is_some_and(|i| {
             all.get(i + 1)
-                .is_none_or(|&(replaced, _)| now <= replaced + WINDOW)
+                .is_none_or(|&(replaced, _)| now < replaced + WINDOW)
         })
     }
 
@@ -613,7 +621,7 @@ proptest! {
         let names: Vec<_> = history.presented().map(|(_, grant, inputs)| (grant.expiry, *inputs)).collect();
         registry.sweep(Seconds(now));
         for (expiry, inputs) in names {
-            prop_assert_eq!(registry.presentation(&inputs.grant).is_some(), expiry.0 >= now);
+            prop_assert_eq!(registry.presentation(&inputs.grant).is_some(), expiry.0 > now);
             prop_assert!(registry.is_spent(&inputs.nullifier));
         }
     }
