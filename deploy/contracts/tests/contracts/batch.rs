@@ -2,7 +2,7 @@
 //! are made to cancel each other, and the interesting question whether the tests would notice; so a
 //! contract whose coefficients are all 1 is tried too, and does accept them.
 
-use ark_bn254::{Fq, G1Affine, G1Projective};
+use ark_bn254::{Fq, Fr, G1Affine, G1Projective};
 use ark_ec::{AffineRepr, CurveGroup};
 use ark_ff::{BigInteger, PrimeField};
 use caldera_kernels::{CurveId, Group};
@@ -11,7 +11,7 @@ use caldera_prover::groth16::solidity;
 use num_bigint::BigUint;
 use revm::primitives::U256;
 
-use crate::chain::{Chain, End, account, call, word};
+use crate::chain::{Chain, End, account, call, keccak, word};
 use crate::compile::{INPUT_COUNTS, compile};
 use crate::statement::{Statement, hashes, modulus_q, modulus_r};
 use crate::verifier::{big_endian, deployed};
@@ -66,6 +66,7 @@ fn each_word_counts() {
     let (mut chain, verifier) = deployed("Groth16BatchVerifier", 5);
     let call = solidity::batch_call(&batch(5, 3)).expect("a good batch");
     let honest = chain.send(account(1), verifier, &call);
+    assert_eq!(honest.number(), U256::ONE);
     let (q, r) = (modulus_q(), modulus_r());
     let mut try_word = |index: usize, what: &str, change: &dyn Fn(BigUint) -> BigUint| {
         let mut call = call.clone();
@@ -101,15 +102,36 @@ fn bad_proofs_that_cancel_are_refused() {
     assert_eq!(chain.send(account(1), verifier, &call).number(), U256::ZERO);
 
     // With coefficients that do not depend on the proofs it would have been accepted.
-    let text = solidity::batch_verifier(Statement::of(5).verification_key()).expect("a good key");
-    let fixed = text.replace("k := keccak256(0x00, 0x40)", "k := 3");
-    assert_ne!(fixed, text);
-    let compiled = compile(&[("Fixed".to_owned(), fixed)].into());
-    let mut chain = Chain::new();
-    let naive = chain
-        .deploy(account(1), &compiled["Fixed"].code, &[])
-        .address();
-    assert_eq!(chain.send(account(1), naive, &call).number(), U256::ONE);
+    let accepts = |from: &str, to: &str, call: &[u8]| {
+        let key = Statement::of(5);
+        let text = solidity::batch_verifier(key.verification_key()).expect("a good key");
+        let changed = text.replace(from, to);
+        assert_ne!(changed, text);
+        let compiled = compile(&[("Fixed".to_owned(), changed)].into());
+        let code = &compiled["Fixed"].code;
+        let mut chain = Chain::new();
+        let naive = chain.deploy(account(1), code, &[]).address();
+        assert_eq!(chain.send(account(1), naive, call).number(), U256::ONE);
+    };
+    accepts("k := keccak256(0x00, 0x40)", "k := 3", &call);
+
+    // So it would with coefficients that are hashes, but of a seed that is known beforehand:
+    // C_1 + k_2 D and C_2 - k_1 D.
+    let k = |index: u64| {
+        let digest = keccak(&[word(5), word(index)].concat());
+        Fr::from_be_bytes_mod_order(&digest)
+    };
+    let mut bad = batch(5, 3);
+    bad[1].0.c = moved(&bad[1].0.c, (difference * k(2)).into_affine());
+    bad[2].0.c = moved(&bad[2].0.c, (-difference * k(1)).into_affine());
+    let call = solidity::batch_call(&bad).expect("a batch");
+    let (mut chain, verifier) = deployed("Groth16BatchVerifier", 5);
+    assert_eq!(chain.send(account(1), verifier, &call).number(), U256::ZERO);
+    accepts(
+        "mstore(0x00, keccak256(pairs, calldatasize()))",
+        "mstore(0x00, 5)",
+        &call,
+    );
 
     // And the first proof, whose coefficient is always 1, cannot be cancelled either.
     let mut bad = batch(5, 2);

@@ -22,35 +22,58 @@ pub(crate) struct Contract {
 }
 
 /// `StateRegistry`, `EraToken`, `EraDistributor`, and `Groth16Verifier.N`, `Groth16BatchVerifier.N`
-/// for the key of N public inputs.
+/// for the key of N public inputs; or the mutant that `threats` has put in its place.
 pub(crate) fn contract(name: &str) -> &'static Contract {
-    static CONTRACTS: OnceLock<BTreeMap<String, Contract>> = OnceLock::new();
-    let contracts = CONTRACTS.get_or_init(|| {
-        let mut sources = BTreeMap::from(
-            [
-                ("StateRegistry", STATE_REGISTRY),
-                ("EraToken", ERA_TOKEN),
-                ("EraDistributor", ERA_DISTRIBUTOR),
-            ]
-            .map(|(name, text)| (name.to_owned(), text.to_owned())),
-        );
-        for inputs in INPUT_COUNTS {
-            let statement = Statement::of(inputs);
-            let key = statement.verification_key();
-            let single = solidity::verifier(key).expect("a good key");
-            let batch = solidity::batch_verifier(key).expect("a good key");
-            sources.insert(format!("Groth16Verifier.{inputs}"), single);
-            sources.insert(format!("Groth16BatchVerifier.{inputs}"), batch);
-        }
-        compile(&sources)
+    static MUTANTS: OnceLock<BTreeMap<String, Contract>> = OnceLock::new();
+    static FEW: OnceLock<BTreeMap<String, Contract>> = OnceLock::new();
+    static ALL: OnceLock<BTreeMap<String, Contract>> = OnceLock::new();
+    let mutants = MUTANTS.get_or_init(|| match std::env::var_os(MUTANTS_FILE) {
+        Some(path) => parse(&std::fs::read(path).expect("the file of the mutants")),
+        None => BTreeMap::new(),
     });
+    if let Some(mutant) = mutants.get(name) {
+        return mutant;
+    }
+    // Most tests need only these, and verifiers of all sizes take solc some seconds.
+    let few = FEW_NAMES.contains(&name);
+    let contracts = match few {
+        true => FEW.get_or_init(|| parse(&solc(&sources(&[5], &FEW_NAMES)))),
+        false => ALL.get_or_init(|| parse(&solc(&sources(&INPUT_COUNTS, &[])))),
+    };
     contracts
         .get(name)
         .unwrap_or_else(|| panic!("no contract {name}"))
 }
 
+/// The sources by name: verifiers for so many inputs, and the others; all, or only those named.
+pub(crate) fn sources(input_counts: &[usize], only: &[&str]) -> BTreeMap<String, String> {
+    let mut sources = BTreeMap::from(
+        [
+            ("StateRegistry", STATE_REGISTRY),
+            ("EraToken", ERA_TOKEN),
+            ("EraDistributor", ERA_DISTRIBUTOR),
+        ]
+        .map(|(name, text)| (name.to_owned(), text.to_owned())),
+    );
+    for inputs in input_counts {
+        let statement = Statement::of(*inputs);
+        let key = statement.verification_key();
+        let single = solidity::verifier(key).expect("a good key");
+        let batch = solidity::batch_verifier(key).expect("a good key");
+        sources.insert(format!("Groth16Verifier.{inputs}"), single);
+        sources.insert(format!("Groth16BatchVerifier.{inputs}"), batch);
+    }
+    sources.retain(|name, _| only.is_empty() || only.contains(&name.as_str()));
+    sources
+}
+
 /// Compiles sources by name. Panics with the compiler's words.
 pub(crate) fn compile(sources: &BTreeMap<String, String>) -> BTreeMap<String, Contract> {
+    parse(&solc(sources))
+}
+
+/// What compile.mjs says of sources by name. Panics with the compiler's words.
+pub(crate) fn solc(sources: &BTreeMap<String, String>) -> Vec<u8> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let solc = folder.join("../tests/interop/node_modules/solc");
     assert!(
@@ -70,8 +93,12 @@ pub(crate) fn compile(sources: &BTreeMap<String, String>) -> BTreeMap<String, Co
     drop(stdin);
     let output = child.wait_with_output().expect("node ends");
     assert!(output.status.success(), "solc refused: its words are above");
+    output.stdout
+}
+
+fn parse(output: &[u8]) -> BTreeMap<String, Contract> {
     let compiled: BTreeMap<String, Value> =
-        serde_json::from_slice(&output.stdout).expect("the script prints JSON");
+        serde_json::from_slice(output).expect("compile.mjs prints JSON");
     compiled
         .into_iter()
         .map(|(name, contract)| {
@@ -86,3 +113,8 @@ pub(crate) fn compile(sources: &BTreeMap<String, String>) -> BTreeMap<String, Co
         })
         .collect()
 }
+
+/// Names a file with what compile.mjs has said of contracts that are to take the place of others.
+pub(crate) const MUTANTS_FILE: &str = "CALDERA_TEST_MUTANTS";
+
+const FEW_NAMES: [&str; 4] = ["StateRegistry", "EraToken", "EraDistributor", "Groth16Verifier.5"];

@@ -6,17 +6,19 @@
 //! | `compile` | solc, once for all tests |
 //! | `statement` | circuits with any number of public inputs, their keys and proofs |
 //! | `verifier`, `batch` | every valid proof accepted, everything else refused |
-//! | `semaphore` | a key and a proof of other people |
+//! | `foreign` | other people's keys and proofs |
 //! | `registry` | presentations and reuse, and every threat to them |
 //! | `era` | claims |
+//! | `threats` | each line that stops something is taken out in turn, and a test fails |
 //! | `gas` | what all of it costs, held against `gas.tsv` |
 
 mod batch;
 mod chain;
 mod compile;
 mod era;
+mod foreign;
 mod gas;
 mod registry;
-mod semaphore;
 mod statement;
+mod threats;
 mod verifier;

@@ -1,11 +1,19 @@
-//! A key of a real ceremony, and a proof by another prover: Semaphore's, made by snarkjs.
+//! Keys of real ceremonies and proofs by other provers: Semaphore's, made by snarkjs, and whatever lies
+//! in a folder of somebody's, such as test data of iden3's circuits:
+//!
+//! ```text
+//! CALDERA_PROOFS=FOLDER cargo test -p caldera-contracts foreign
+//! ```
+//!
+//! where FOLDER has `verification_key.json`, and NAME.public.json with NAME.proof.json. Without it that
+//! test has nothing to judge.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use caldera_kernels::CurveId;
 use caldera_prover::format::json::{Proof, PublicInputs, VerificationKey};
-use caldera_prover::groth16::solidity;
+use caldera_prover::groth16::{solidity, verify};
 use revm::primitives::U256;
 
 use crate::chain::{Chain, account};
@@ -53,6 +61,41 @@ fn a_semaphore_proof_of_snarkjs_is_accepted() {
         let call = solidity::batch_call(&twice).expect("a batch");
         assert_eq!(chain.send(account(1), batch, &call).number(), verdict);
     }
+}
+
+/// The contract says of each what our verifier says.
+#[test]
+fn proofs_of_a_folder() {
+    let Some(folder) = std::env::var_os("CALDERA_PROOFS").map(PathBuf::from) else {
+        return;
+    };
+    let read = |path: &Path| std::fs::read(path).expect("a file");
+    let key = read(&folder.join("verification_key.json"));
+    let key = VerificationKey::parse(&key).expect("a verification key");
+    let sources = [("single".to_owned(), solidity::verifier(&key).expect("a good key"))];
+    let compiled = compile(&sources.into());
+    let mut chain = Chain::new();
+    let single = chain
+        .deploy(account(1), &compiled["single"].code, &[])
+        .address();
+    let mut judged = [0; 2];
+    for entry in std::fs::read_dir(&folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let Some(name) = path.to_str().and_then(|path| path.strip_suffix(".proof.json")) else {
+            continue;
+        };
+        let proof = Proof::parse(&read(&path), Some(key.curve)).expect("a proof");
+        let public = format!("{name}.public.json");
+        let public = PublicInputs::parse(&read(Path::new(&public)), key.curve).expect("inputs");
+        let ours = verify(&key, &proof, &public).is_ok();
+        let call = solidity::call(&proof, &public).expect("BN254");
+        let outcome = chain.send(account(1), single, &call);
+        assert_eq!(outcome.number(), U256::from(ours), "{name}");
+        println!("{name}: {ours}, {} gas", outcome.gas);
+        judged[usize::from(ours)] += 1;
+    }
+    println!("{} valid, {} not", judged[1], judged[0]);
+    assert_ne!(judged, [0; 2], "no proofs in {}", folder.display());
 }
 
 fn node(arguments: &[PathBuf]) {
