@@ -32,7 +32,11 @@ fn valid_batches_are_accepted() {
         for count in [1, 2, 3, 8] {
             let call = solidity::batch_call(&all[..count]).expect("a good batch");
             let outcome = chain.send(account(1), verifier, &call);
-            assert_eq!(outcome.number(), U256::ONE, "{inputs} inputs, {count} proofs");
+            assert_eq!(
+                outcome.number(),
+                U256::ONE,
+                "{inputs} inputs, {count} proofs"
+            );
         }
         // The same proof twice is a batch too.
         let call = solidity::batch_call(&[all[0].clone(), all[0].clone()]).expect("a good batch");
@@ -76,7 +80,11 @@ fn each_word_counts() {
         let outcome = chain.send(account(1), verifier, &call);
         assert_eq!(outcome.number(), U256::ZERO, "word {index} {what}");
         // A refused point burns at most what its precompile was given, and those after it.
-        assert!(outcome.gas < 2 * honest.gas, "word {index} {what}: {}", outcome.gas);
+        assert!(
+            outcome.gas < 2 * honest.gas,
+            "word {index} {what}: {}",
+            outcome.gas
+        );
     };
     for word in 3..3 + 3 * 8 {
         try_word(word, "+ 1", &|number| number + 1u8);
@@ -165,7 +173,12 @@ fn moved(point: &Point, by: G1Affine) -> Point {
     let number = |bytes: &[u8]| Fq::from_le_bytes_mod_order(bytes);
     let (x, y) = point.bytes().split_at(32);
     let sum: G1Projective = G1Affine::new(number(x), number(y)) + by;
-    let (x, y) = sum.into_affine().xy().expect("not the negative of the other");
-    let bytes = [x, y].map(|number| number.into_bigint().to_bytes_le()).concat();
+    let (x, y) = sum
+        .into_affine()
+        .xy()
+        .expect("not the negative of the other");
+    let bytes = [x, y]
+        .map(|number| number.into_bigint().to_bytes_le())
+        .concat();
     Point::from_bytes(CurveId::Bn254, Group::G1, &bytes).expect("coordinates below q")
 }

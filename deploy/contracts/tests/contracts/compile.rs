@@ -37,8 +37,8 @@ pub(crate) fn contract(name: &str) -> &'static Contract {
     // Most tests need only these, and verifiers of all sizes take solc some seconds.
     let few = FEW_NAMES.contains(&name);
     let contracts = match few {
-        true => FEW.get_or_init(|| parse(&solc(&sources(&[5], &FEW_NAMES)))),
-        false => ALL.get_or_init(|| parse(&solc(&sources(&INPUT_COUNTS, &[])))),
+        true => FEW.get_or_init(|| parse(&solc(&sources(&[5], &FEW_NAMES), None))),
+        false => ALL.get_or_init(|| parse(&solc(&sources(&INPUT_COUNTS, &[]), None))),
     };
     contracts
         .get(name)
@@ -69,11 +69,12 @@ pub(crate) fn sources(input_counts: &[usize], only: &[&str]) -> BTreeMap<String,
 
 /// Compiles sources by name. Panics with the compiler's words.
 pub(crate) fn compile(sources: &BTreeMap<String, String>) -> BTreeMap<String, Contract> {
-    parse(&solc(sources))
+    parse(&solc(sources, None))
 }
 
-/// What compile.mjs says of sources by name. Panics with the compiler's words.
-pub(crate) fn solc(sources: &BTreeMap<String, String>) -> Vec<u8> {
+/// What compile.mjs says of sources by name, with an option or none. Panics with the compiler's
+/// words.
+pub(crate) fn solc(sources: &BTreeMap<String, String>, option: Option<&str>) -> Vec<u8> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let solc = folder.join("../tests/interop/node_modules/solc");
     assert!(
@@ -82,6 +83,7 @@ pub(crate) fn solc(sources: &BTreeMap<String, String>) -> Vec<u8> {
     );
     let mut child = Command::new("node")
         .arg(folder.join("compile.mjs"))
+        .args(option)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -117,4 +119,9 @@ fn parse(output: &[u8]) -> BTreeMap<String, Contract> {
 /// Names a file with what compile.mjs has said of contracts that are to take the place of others.
 pub(crate) const MUTANTS_FILE: &str = "CALDERA_TEST_MUTANTS";
 
-const FEW_NAMES: [&str; 4] = ["StateRegistry", "EraToken", "EraDistributor", "Groth16Verifier.5"];
+const FEW_NAMES: [&str; 4] = [
+    "StateRegistry",
+    "EraToken",
+    "EraDistributor",
+    "Groth16Verifier.5",
+];

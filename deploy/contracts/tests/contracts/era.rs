@@ -22,10 +22,13 @@ pub(crate) struct Tree {
 
 impl Tree {
     pub(crate) fn new(payouts: Vec<(Address, u64)>) -> Tree {
-        let leaves = payouts.iter().enumerate().map(|(index, (account, amount))| {
-            let words = [word(index as u64), address_word(*account), word(*amount)];
-            keccak(&keccak(&words.concat()))
-        });
+        let leaves = payouts
+            .iter()
+            .enumerate()
+            .map(|(index, (account, amount))| {
+                let words = [word(index as u64), address_word(*account), word(*amount)];
+                keccak(&keccak(&words.concat()))
+            });
         let mut levels = vec![leaves.collect::<Vec<_>>()];
         while levels.last().unwrap().len() > 1 {
             let level = levels.last().unwrap().chunks(2).map(|nodes| match nodes {
@@ -112,8 +115,7 @@ impl Payments {
                 path.concat(),
             ],
         );
-        self.chain
-            .send(account(STRANGER), self.distributor, &call)
+        self.chain.send(account(STRANGER), self.distributor, &call)
     }
 
     fn balance(&mut self, of: Address) -> U256 {
@@ -150,7 +152,11 @@ fn every_party_is_paid_once() {
             );
         }
         let distributor = payments.distributor;
-        assert_eq!(payments.balance(distributor), U256::ZERO, "to the last unit");
+        assert_eq!(
+            payments.balance(distributor),
+            U256::ZERO,
+            "to the last unit"
+        );
     }
 }
 
@@ -244,13 +250,14 @@ fn an_epoch_pays_no_more_than_its_sum() {
     }
     // The largest amount there is does not wrap around.
     let party = account(50);
-    let leaf = [word(0), address_word(party), [vec![0; 16], vec![255; 16]].concat()];
+    let leaf = [
+        word(0),
+        address_word(party),
+        [vec![0; 16], vec![255; 16]].concat(),
+    ];
     let root = keccak(&keccak(&leaf.concat()));
     payments.publish(PUBLISHER, 3, root, 5).returned();
-    let claim = call(
-        CLAIM,
-        &[word(3), leaf.concat(), word(5 * 32), word(0)],
-    );
+    let claim = call(CLAIM, &[word(3), leaf.concat(), word(5 * 32), word(0)]);
     let outcome = payments
         .chain
         .send(account(1), payments.distributor, &claim);
@@ -331,15 +338,31 @@ fn a_token_that_calls_back_gets_nothing_twice() {
         .address();
     let arguments = [address_word(token), address_word(account(PUBLISHER))];
     let distributor = chain
-        .deploy(account(1), &contract("EraDistributor").code, &arguments.concat())
+        .deploy(
+            account(1),
+            &contract("EraDistributor").code,
+            &arguments.concat(),
+        )
         .address();
     let tree = tree(1);
-    let publish = call(PUBLISH, &[word(1), tree.root().to_vec(), word(10 * tree.total())]);
-    chain.send(account(PUBLISHER), distributor, &publish).returned();
+    let publish = call(
+        PUBLISH,
+        &[word(1), tree.root().to_vec(), word(10 * tree.total())],
+    );
+    chain
+        .send(account(PUBLISHER), distributor, &publish)
+        .returned();
     let (party, amount) = tree.payouts[0];
     let claim = call(
         CLAIM,
-        &[word(1), word(0), address_word(party), word(amount), word(160), word(0)],
+        &[
+            word(1),
+            word(0),
+            address_word(party),
+            word(amount),
+            word(160),
+            word(0),
+        ],
     );
     let mut padded = claim.clone();
     padded.resize(claim.len().next_multiple_of(32), 0);

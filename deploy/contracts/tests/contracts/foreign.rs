@@ -40,8 +40,14 @@ fn a_semaphore_proof_of_snarkjs_is_accepted() {
     let proof = Proof::parse(&read(&proof), Some(CurveId::Bn254)).expect("a proof");
 
     let sources = [
-        ("single".to_owned(), solidity::verifier(&key).expect("a good key")),
-        ("batch".to_owned(), solidity::batch_verifier(&key).expect("a good key")),
+        (
+            "single".to_owned(),
+            solidity::verifier(&key).expect("a good key"),
+        ),
+        (
+            "batch".to_owned(),
+            solidity::batch_verifier(&key).expect("a good key"),
+        ),
     ];
     let compiled = compile(&sources.into());
     let mut chain = Chain::new();
@@ -72,7 +78,10 @@ fn proofs_of_a_folder() {
     let read = |path: &Path| std::fs::read(path).expect("a file");
     let key = read(&folder.join("verification_key.json"));
     let key = VerificationKey::parse(&key).expect("a verification key");
-    let sources = [("single".to_owned(), solidity::verifier(&key).expect("a good key"))];
+    let sources = [(
+        "single".to_owned(),
+        solidity::verifier(&key).expect("a good key"),
+    )];
     let compiled = compile(&sources.into());
     let mut chain = Chain::new();
     let single = chain
@@ -81,7 +90,10 @@ fn proofs_of_a_folder() {
     let mut judged = [0; 2];
     for entry in std::fs::read_dir(&folder).expect("a folder") {
         let path = entry.expect("an entry").path();
-        let Some(name) = path.to_str().and_then(|path| path.strip_suffix(".proof.json")) else {
+        let Some(name) = path
+            .to_str()
+            .and_then(|path| path.strip_suffix(".proof.json"))
+        else {
             continue;
         };
         let proof = Proof::parse(&read(&path), Some(key.curve)).expect("a proof");

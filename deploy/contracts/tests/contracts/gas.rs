@@ -58,7 +58,10 @@ fn gas_is_what_the_table_says() {
     let document = std::fs::read_to_string(document).expect("docs/contracts.md");
     for (name, gas) in &measured {
         let row = format!("| {name} | {} |", thousands(*gas));
-        assert!(document.contains(&row), "docs/contracts.md has no row `{row}`");
+        assert!(
+            document.contains(&row),
+            "docs/contracts.md has no row `{row}`"
+        );
     }
 }
 
@@ -140,7 +143,13 @@ fn measure() -> Vec<(String, u64)> {
             let name = format!("{name}.{inputs}");
             let outcome = chain.deploy(account(PUBLISHER), &contract(&name).code, &[]);
             outcome.returned();
-            put(&format!("deploy {} of {inputs} inputs", name.split('.').next().unwrap_or_default()), outcome.gas);
+            put(
+                &format!(
+                    "deploy {} of {inputs} inputs",
+                    name.split('.').next().unwrap_or_default()
+                ),
+                outcome.gas,
+            );
         }
     }
     table

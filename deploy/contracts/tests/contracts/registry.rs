@@ -5,9 +5,7 @@ use revm::primitives::{Address, U256};
 
 use caldera_prover::groth16::solidity;
 
-use crate::chain::{
-    CHAIN_ID, Chain, End, Outcome, account, address_word, call, keccak, word,
-};
+use crate::chain::{CHAIN_ID, Chain, End, Outcome, account, address_word, call, keccak, word};
 use crate::compile::contract;
 use crate::statement::{Statement, hashes, modulus_r};
 use crate::verifier::big_endian;
@@ -82,7 +80,11 @@ impl World {
 
     fn open(&mut self, verifier: u8, closes: u64) -> Outcome {
         let request = big(&self.request);
-        self.send(verifier, "openRequest(uint256,uint256)", &[request, word(closes)])
+        self.send(
+            verifier,
+            "openRequest(uint256,uint256)",
+            &[request, word(closes)],
+        )
     }
 
     fn close(&mut self, verifier: u8) -> Outcome {
@@ -259,7 +261,10 @@ fn the_contract_hashes_a_grant_as_the_document_says() {
     assert_eq!(outcome.returned(), big(&world.grant_hash(&granted)));
     // A number that has no place in its field is no grant.
     arguments[1][3 * 32 + 29] = 1;
-    assert_eq!(world.send(STRANGER, signature, &arguments).end, End::Reverted(Vec::new()));
+    assert_eq!(
+        world.send(STRANGER, signature, &arguments).end,
+        End::Reverted(Vec::new())
+    );
 }
 
 #[test]
@@ -334,7 +339,10 @@ fn after_the_expiry() {
     let mut granted = world.grant(1, 3);
     granted.expiry = world.chain.now() + 100;
     let late = world.grant(2, 3);
-    let late = Granted { expiry: granted.expiry, ..late };
+    let late = Granted {
+        expiry: granted.expiry,
+        ..late
+    };
     world.present(&granted).returned();
     world.chain.pass(99);
     world.reuse(&granted, &granted.chain[1]).returned();
@@ -364,7 +372,10 @@ fn a_nullifier_counts_once() {
         nullifier: &granted.nullifier + modulus_r(),
         ..world.grant(2, 3)
     };
-    let inputs = world.inputs(&Granted { nullifier: granted.nullifier.clone(), ..spelt.clone() });
+    let inputs = world.inputs(&Granted {
+        nullifier: granted.nullifier.clone(),
+        ..spelt.clone()
+    });
     world
         .present_proving(SENDER, &spelt, &inputs)
         .refused("ProofRefused()", &[]);
@@ -383,7 +394,9 @@ fn a_grant_is_presented_once() {
         ..granted.clone()
     };
     let grant = big(&world.grant_hash(&granted));
-    world.present(&again).refused("GrantUsed(uint256)", &[grant]);
+    world
+        .present(&again)
+        .refused("GrantUsed(uint256)", &[grant]);
 }
 
 /// Each public input is bound: a proof of anything else is refused.
@@ -466,7 +479,9 @@ fn a_request_that_is_not_open() {
 
     world.close(VERIFIER).returned();
     world.present(&waiting).refused(not_open, &refusal);
-    world.reuse(&granted, &granted.chain[2]).refused(not_open, &refusal);
+    world
+        .reuse(&granted, &granted.chain[2])
+        .refused(not_open, &refusal);
 
     // Opened again until then, and then over.
     let closes = world.chain.now() + 50;
@@ -474,13 +489,21 @@ fn a_request_that_is_not_open() {
     world.reuse(&granted, &granted.chain[2]).returned();
     world.chain.pass(50);
     world.present(&waiting).refused(not_open, &refusal);
-    world.reuse(&granted, &granted.chain[3]).refused(not_open, &refusal);
+    world
+        .reuse(&granted, &granted.chain[3])
+        .refused(not_open, &refusal);
 
     let now = world.chain.now();
-    world.open(VERIFIER, now).refused("InThePast(uint256)", &[word(now)]);
+    world
+        .open(VERIFIER, now)
+        .refused("InThePast(uint256)", &[word(now)]);
     let r = big(&modulus_r());
     world
-        .send(VERIFIER, "openRequest(uint256,uint256)", &[r.clone(), word(now + 9)])
+        .send(
+            VERIFIER,
+            "openRequest(uint256,uint256)",
+            &[r.clone(), word(now + 9)],
+        )
         .refused("NotInField(uint256)", &[r]);
 }
 
@@ -505,7 +528,10 @@ fn windows_begin_when_a_root_is_replaced() {
         .refused("StaleRoot(uint256,uint256)", &[word(0), word(replaced)]);
     // Issuers that are replaced do not end what is recorded.
     world.reuse(&before, &before.chain[1]).returned();
-    let current = Granted { issuers_index: 1, ..after };
+    let current = Granted {
+        issuers_index: 1,
+        ..after
+    };
     world.present(&current).returned();
 }
 
@@ -532,10 +558,15 @@ fn a_stale_revocation_root() {
     world
         .reuse(&recorded, &recorded.chain[3])
         .refused("StaleRoot(uint256,uint256)", &refusal);
-    world.present(&stale).refused("StaleRoot(uint256,uint256)", &refusal);
+    world
+        .present(&stale)
+        .refused("StaleRoot(uint256,uint256)", &refusal);
 
     // The root between is in its window still; the next proof is against the current one.
-    let between = Granted { revocation_index: 1, ..stale.clone() };
+    let between = Granted {
+        revocation_index: 1,
+        ..stale.clone()
+    };
     world.present(&between).returned();
     let fresh = world.grant(4, 3);
     assert_eq!(fresh.revocation_index, 2);
@@ -564,7 +595,11 @@ fn a_root_that_never_was() {
     let granted = world.grant(1, 3);
     let inputs = world.inputs(&granted);
     for (issuers_index, revocation_index) in [(1, 0), (0, 1), (u64::MAX, 0), (0, 1 << 40)] {
-        let granted = Granted { issuers_index, revocation_index, ..granted.clone() };
+        let granted = Granted {
+            issuers_index,
+            revocation_index,
+            ..granted.clone()
+        };
         let unknown = issuers_index.max(revocation_index);
         world
             .present_proving(SENDER, &granted, &inputs)
@@ -586,9 +621,15 @@ fn only_the_authority_replaces_roots_and_hands_itself_on() {
     let not_authority = "NotAuthority(address)";
     for stranger in [STRANGER, VERIFIER, SENDER, 1] {
         let caller = [address_word(account(stranger))];
-        world.replace_issuers(stranger, 50).refused(not_authority, &caller);
-        world.replace_revocation(stranger, 50).refused(not_authority, &caller);
-        world.send(stranger, offer, &caller).refused(not_authority, &caller);
+        world
+            .replace_issuers(stranger, 50)
+            .refused(not_authority, &caller);
+        world
+            .replace_revocation(stranger, 50)
+            .refused(not_authority, &caller);
+        world
+            .send(stranger, offer, &caller)
+            .refused(not_authority, &caller);
         world
             .send(stranger, "takeAuthority()", &[])
             .refused("NotOffered(address)", &caller);
@@ -598,7 +639,9 @@ fn only_the_authority_replaces_roots_and_hands_itself_on() {
     // An offer is not yet the role.
     let to_heir = [address_word(account(heir))];
     world.send(AUTHORITY, offer, &to_heir).returned();
-    world.replace_issuers(heir, 50).refused(not_authority, &to_heir);
+    world
+        .replace_issuers(heir, 50)
+        .refused(not_authority, &to_heir);
     world.replace_issuers(AUTHORITY, 50).returned();
     world
         .send(STRANGER, "takeAuthority()", &[])
@@ -613,7 +656,9 @@ fn only_the_authority_replaces_roots_and_hands_itself_on() {
     world.send(heir, "takeAuthority()", &[]).returned();
     world.replace_revocation(heir, 50).returned();
     let old = [address_word(account(AUTHORITY))];
-    world.replace_revocation(AUTHORITY, 51).refused(not_authority, &old);
+    world
+        .replace_revocation(AUTHORITY, 51)
+        .refused(not_authority, &old);
     world
         .send(heir, "takeAuthority()", &[])
         .refused("NotOffered(address)", &to_heir);
@@ -674,9 +719,14 @@ fn a_verifier_cannot_call_back() {
     let granted = world.grant(1, 3);
     let inputs = world.inputs(&granted);
     let present = world.presentation(&granted, &inputs);
-    let registry = chain.deploy(account(1), code, &arguments.concat()).address();
+    let registry = chain
+        .deploy(account(1), code, &arguments.concat())
+        .address();
     let closes = word(chain.now() + 9);
-    let open = call("openRequest(uint256,uint256)", &[big(&world.request), closes]);
+    let open = call(
+        "openRequest(uint256,uint256)",
+        &[big(&world.request), closes],
+    );
     chain.send(account(VERIFIER), registry, &open).returned();
     chain
         .send(account(SENDER), registry, &present)

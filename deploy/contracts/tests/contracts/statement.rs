@@ -61,7 +61,8 @@ impl Statement {
         wires.push(secret);
         wires.extend(inputs.iter().map(|input| input * input % &r));
         let elements: Vec<u8> = wires.iter().flat_map(little_endian).collect();
-        let witness = Wtns::from_elements(CurveId::Bn254, Bytes::from(elements)).expect("a witness");
+        let witness =
+            Wtns::from_elements(CurveId::Bn254, Bytes::from(elements)).expect("a witness");
         let fill = AtomicU8::new(0);
         let blinding = Blinding::draw(CurveId::Bn254, &mut |bytes| {
             let draw = fill.fetch_add(1, Ordering::Relaxed);
@@ -73,7 +74,11 @@ impl Statement {
         let mut tasks = Vec::new();
         job.start(&mut |task| tasks.push(task)).expect("a new job");
         while let Some(task) = tasks.pop() {
-            while job.run(task, &mut |task| tasks.push(task)).expect("a good witness") == Step::Again {}
+            while job
+                .run(task, &mut |task| tasks.push(task))
+                .expect("a good witness")
+                == Step::Again
+            {}
         }
         job.proof().expect("all tasks have run")
     }

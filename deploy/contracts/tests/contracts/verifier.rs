@@ -25,9 +25,14 @@ fn every_valid_proof_is_accepted() {
         let statement = Statement::of(count);
         let (mut chain, verifier) = deployed("Groth16Verifier", count);
         let largest = vec![modulus_r() - 1u8; count];
-        for (index, inputs) in [hashes(count, 1), hashes(count, 2), vec![BigUint::ZERO; count], largest]
-            .iter()
-            .enumerate()
+        for (index, inputs) in [
+            hashes(count, 1),
+            hashes(count, 2),
+            vec![BigUint::ZERO; count],
+            largest,
+        ]
+        .iter()
+        .enumerate()
         {
             let (proof, public) = statement.prove(inputs, index as u8);
             verify(statement.verification_key(), &proof, &public).expect("a good proof");
@@ -65,7 +70,11 @@ fn a_changed_proof_is_refused() {
             let outcome = chain.send(account(1), verifier, &call);
             assert_eq!(outcome.number(), U256::ZERO, "{count} inputs: {what}");
             // A refused point burns what the pairing was given: at most once more its price.
-            assert!(outcome.gas < honest.gas + 190_000, "{what}: {}", outcome.gas);
+            assert!(
+                outcome.gas < honest.gas + 190_000,
+                "{what}: {}",
+                outcome.gas
+            );
         }
     }
 }
@@ -90,9 +99,16 @@ fn a_call_of_another_length_is_none() {
 fn a_contract_of_many_inputs_fits() {
     let mut key = Statement::of(5).verification_key().clone();
     key.ic.resize(201, key.ic[1].clone());
-    let sources = [("Most".to_owned(), solidity::verifier(&key).expect("a good key"))];
+    let sources = [(
+        "Most".to_owned(),
+        solidity::verifier(&key).expect("a good key"),
+    )];
     let compiled = crate::compile::compile(&sources.into());
-    assert!(compiled["Most"].runtime_bytes <= 24_576, "{}", compiled["Most"].runtime_bytes);
+    assert!(
+        compiled["Most"].runtime_bytes <= 24_576,
+        "{}",
+        compiled["Most"].runtime_bytes
+    );
     let most = &contract("Groth16BatchVerifier.11");
     assert!(most.runtime_bytes <= 24_576);
 }
@@ -107,16 +123,27 @@ fn changes(words: &[[u8; 32]], count: usize) -> Vec<(String, Vec<[u8; 32]>)> {
         assert_ne!(changed, words, "{what}");
         changes.push((what, changed));
     };
-    let plus = |word: &[u8; 32], number: &BigUint| big_endian(&(BigUint::from_bytes_be(word) + number));
+    let plus =
+        |word: &[u8; 32], number: &BigUint| big_endian(&(BigUint::from_bytes_be(word) + number));
     for i in 0..8 {
-        change(format!("coordinate {i} + 1"), &|words| words[i] = plus(&words[i], &1u8.into()));
-        change(format!("coordinate {i} + q"), &|words| words[i] = plus(&words[i], &q));
-        change(format!("coordinate {i} = q"), &|words| words[i] = big_endian(&q));
+        change(format!("coordinate {i} + 1"), &|words| {
+            words[i] = plus(&words[i], &1u8.into())
+        });
+        change(format!("coordinate {i} + q"), &|words| {
+            words[i] = plus(&words[i], &q)
+        });
+        change(format!("coordinate {i} = q"), &|words| {
+            words[i] = big_endian(&q)
+        });
         change(format!("coordinate {i} zero"), &|words| words[i] = [0; 32]);
-        change(format!("coordinate {i} all ones"), &|words| words[i] = [255; 32]);
+        change(format!("coordinate {i} all ones"), &|words| {
+            words[i] = [255; 32]
+        });
     }
     for (name, range) in [("A", 0..2), ("B", 2..6), ("C", 6..8), ("A, B, C", 0..8)] {
-        change(format!("{name} zero"), &|words| words[range.clone()].fill([0; 32]));
+        change(format!("{name} zero"), &|words| {
+            words[range.clone()].fill([0; 32])
+        });
     }
     for y in [1, 7] {
         change(format!("the point of word {y} negated"), &|words| {
@@ -135,10 +162,16 @@ fn changes(words: &[[u8; 32]], count: usize) -> Vec<(String, Vec<[u8; 32]>)> {
         words[2..6].copy_from_slice(&outside_the_subgroup());
     });
     for i in 0..count {
-        change(format!("input {i} + 1"), &|words| words[8 + i] = plus(&words[8 + i], &1u8.into()));
+        change(format!("input {i} + 1"), &|words| {
+            words[8 + i] = plus(&words[8 + i], &1u8.into())
+        });
         // The same field element, spelt otherwise.
-        change(format!("input {i} + r"), &|words| words[8 + i] = plus(&words[8 + i], &r));
-        change(format!("input {i} + 4r"), &|words| words[8 + i] = plus(&words[8 + i], &(&r * 4u8)));
+        change(format!("input {i} + r"), &|words| {
+            words[8 + i] = plus(&words[8 + i], &r)
+        });
+        change(format!("input {i} + 4r"), &|words| {
+            words[8 + i] = plus(&words[8 + i], &(&r * 4u8))
+        });
     }
     if count > 1 {
         change("inputs 0 and 1 swapped".into(), &|words| words.swap(8, 9));
@@ -149,7 +182,9 @@ fn changes(words: &[[u8; 32]], count: usize) -> Vec<(String, Vec<[u8; 32]>)> {
 /// A point on the twist, which has a cofactor: nearly all points are outside.
 fn outside_the_subgroup() -> [[u8; 32]; 4] {
     let point = (1u64..)
-        .filter_map(|x| G2Affine::get_point_from_x_unchecked(Fq2::new(Fq::from(x), Fq::from(0)), false))
+        .filter_map(|x| {
+            G2Affine::get_point_from_x_unchecked(Fq2::new(Fq::from(x), Fq::from(0)), false)
+        })
         .find(|point| !point.is_in_correct_subgroup_assuming_on_curve())
         .expect("there are more than 2^254");
     [point.x.c1, point.x.c0, point.y.c1, point.y.c0].map(|number| {
@@ -160,7 +195,9 @@ fn outside_the_subgroup() -> [[u8; 32]; 4] {
 
 fn words(call: &[u8]) -> Vec<[u8; 32]> {
     let words = call[4..].chunks_exact(32);
-    words.map(|word| word.try_into().expect("32 bytes")).collect()
+    words
+        .map(|word| word.try_into().expect("32 bytes"))
+        .collect()
 }
 
 pub(crate) fn big_endian(number: &BigUint) -> [u8; 32] {
