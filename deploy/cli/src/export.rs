@@ -7,8 +7,8 @@ use caldera_prover::format::json::{Proof, PublicInputs, VerificationKey};
 use caldera_prover::groth16::{self, solidity};
 use serde_json::{Value, json};
 
-use crate::files::{self, Outputs};
 use crate::Report;
+use crate::files::{self, Outputs};
 
 /// Export contracts and calls for a chain
 #[derive(clap::Args)]
@@ -96,10 +96,10 @@ fn calldata(arguments: &CalldataArguments) -> anyhow::Result<Report> {
     for files in arguments.proof.chunks_exact(2) {
         let [public, proof] = [&files[0], &files[1]];
         let named = |path: &PathBuf| path.display().to_string();
-        let inputs = PublicInputs::parse(&files::read(public)?, key.curve)
-            .with_context(|| named(public))?;
-        let judged = Proof::parse(&files::read(proof)?, Some(key.curve))
-            .with_context(|| named(proof))?;
+        let inputs =
+            PublicInputs::parse(&files::read(public)?, key.curve).with_context(|| named(public))?;
+        let judged =
+            Proof::parse(&files::read(proof)?, Some(key.curve)).with_context(|| named(proof))?;
         groth16::verify(&key, &judged, &inputs).with_context(|| named(proof))?;
         proofs.push((judged, inputs));
     }
@@ -117,8 +117,8 @@ fn calldata(arguments: &CalldataArguments) -> anyhow::Result<Report> {
         ),
     };
     let data = format!("0x{}", hexadecimal(&call));
-    let list: Value = serde_json::from_str(&format!("[{text}]"))
-        .context("the arguments are strings in lists")?;
+    let list: Value =
+        serde_json::from_str(&format!("[{text}]")).context("the arguments are strings in lists")?;
     Ok(Report::new(
         format!("{}\n", if arguments.hex { &data } else { &text }),
         json!({ "function": function, "arguments": list, "data": data }),

@@ -483,6 +483,11 @@ fn a_request_that_is_not_open() {
         .reuse(&granted, &granted.chain[2])
         .refused(not_open, &refusal);
 
+    // Nor does a stranger open one but his own.
+    let far = world.chain.now() + 1_000_000;
+    world.open(STRANGER, far).returned();
+    world.present(&waiting).refused(not_open, &refusal);
+
     // Opened again until then, and then over.
     let closes = world.chain.now() + 50;
     world.open(VERIFIER, closes).returned();

@@ -54,7 +54,7 @@ const LINES: &[Line] = &[
     (REGISTRY, "requireAuthority();\n        emit RevocationReplaced", "emit RevocationReplaced", "registry::only_the_authority_replaces_roots_and_hands_itself_on"),
     (REGISTRY, "if (msg.sender != authorityOffered) revert NotOffered(msg.sender);", "", "registry::only_the_authority_replaces_roots_and_hands_itself_on"),
     (REGISTRY, "authorityOffered = address(0);", "", "registry::only_the_authority_replaces_roots_and_hands_itself_on"),
-    (REGISTRY, "requests[msg.sender][request] = closes;", "requests[address(20)][request] = closes;", "registry::another_verifier_request_or_grant"),
+    (REGISTRY, "requests[msg.sender][request] = closes;", "requests[address(20)][request] = closes;", "registry::a_request_that_is_not_open"),
     (REGISTRY, "delete requests[msg.sender][request];", "delete requests[address(20)][request];", "registry::a_request_that_is_not_open"),
     (REGISTRY, "if (request >= R) revert NotInField(request);", "", "registry::a_request_that_is_not_open"),
     (REGISTRY, "if (closes <= block.timestamp) revert InThePast(closes);", "", "registry::a_request_that_is_not_open"),

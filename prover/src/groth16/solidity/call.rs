@@ -104,8 +104,17 @@ fn in_order(proof: &Proof) -> [&[u8]; 8] {
         index * len..(index + 1) * len
     };
     let (a, b, c) = (&proof.a, &proof.b, &proof.c);
-    [(a, 0), (a, 1), (b, 1), (b, 0), (b, 3), (b, 2), (c, 0), (c, 1)]
-        .map(|(point, index)| &point.bytes()[at(point, index)])
+    [
+        (a, 0),
+        (a, 1),
+        (b, 1),
+        (b, 0),
+        (b, 3),
+        (b, 2),
+        (c, 0),
+        (c, 1),
+    ]
+    .map(|(point, index)| &point.bytes()[at(point, index)])
 }
 
 fn list(inputs: &PublicInputs) -> String {
