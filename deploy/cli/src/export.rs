@@ -1,6 +1,6 @@
 //! `caldera export`: what a chain needs to judge proofs, the contract and the calls of it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use caldera_prover::format::json::{Proof, PublicInputs, VerificationKey};
@@ -125,7 +125,7 @@ fn calldata(arguments: &CalldataArguments) -> anyhow::Result<Report> {
     ))
 }
 
-fn key(path: &PathBuf) -> anyhow::Result<VerificationKey> {
+fn key(path: &Path) -> anyhow::Result<VerificationKey> {
     VerificationKey::parse(&files::read(path)?).with_context(|| path.display().to_string())
 }
 

@@ -79,12 +79,13 @@ fn each_word_counts() {
         word.copy_from_slice(&big_endian(&changed));
         let outcome = chain.send(account(1), verifier, &call);
         assert_eq!(outcome.number(), U256::ZERO, "word {index} {what}");
-        // A refused point burns at most what its precompile was given, and those after it.
-        assert!(
-            outcome.gas < 2 * honest.gas,
-            "word {index} {what}: {}",
-            outcome.gas
-        );
+        // A refused point burns at most what its precompile was given, and those after it; what is
+        // no number of the field does not reach the pairing.
+        let bound = match what {
+            "+ q" | "+ r" => honest.gas - 100_000,
+            _ => 2 * honest.gas,
+        };
+        assert!(outcome.gas < bound, "word {index} {what}: {}", outcome.gas);
     };
     for word in 3..3 + 3 * 8 {
         try_word(word, "+ 1", &|number| number + 1u8);

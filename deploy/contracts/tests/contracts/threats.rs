@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::compile::{MUTANTS_FILE, solc, sources};
+use crate::compile::{INPUT_COUNTS, MUTANTS_FILE, solc, sources};
 
 /// Contract, what is taken out, what is put there, and the test that fails.
 type Line = (&'static str, &'static str, &'static str, &'static str);
@@ -78,6 +78,10 @@ const LINES: &[Line] = &[
     // Verifiers.
     (VERIFIER, "and(lt(scalar, R), staticcall(MUL_GAS, 0x07, product, 0x60, product, 0x40))", "staticcall(MUL_GAS, 0x07, product, 0x60, product, 0x40)", "registry::a_nullifier_counts_once"),
     (VERIFIER, "staticcall(PAIR_GAS, 0x08", "staticcall(gas(), 0x08", "registry::a_malformed_proof_records_nothing"),
+    (VERIFIER, "let fine := lt(calldataload(a), Q)", "let fine := 1", "verifier::a_changed_proof_is_refused"),
+    (VERIFIER, "fine := and(fine, lt(calldataload(add(c, 0x20)), Q))", "", "verifier::a_changed_proof_is_refused"),
+    (VERIFIER, "if (msg.data.length != 420) return false;", "", "verifier::a_call_of_another_length_is_none"),
+    (BATCH, "fine := and(fine, reduced(proof))", "", "batch::each_word_counts"),
     (BATCH, "fine := and(fine, lt(x, R))", "", "batch::each_word_counts"),
     (BATCH, "if (proofs.length == 0 || proofs.length != inputs.length)", "if (proofs.length == 0)", "batch::lists_of_different_length"),
     (BATCH, "mstore(sums, addmod(mload(sums), k, R))", "mstore(sums, 1)", "batch::each_word_counts"),
@@ -85,7 +89,7 @@ const LINES: &[Line] = &[
 
 #[test]
 fn each_line_is_needed() {
-    let texts = sources(&[5], &[]);
+    let texts = sources(&INPUT_COUNTS, &[]);
     let mut mutants = BTreeMap::new();
     for (index, (contract, from, to, test)) in LINES.iter().enumerate() {
         let text = &texts[*contract];
