@@ -20,7 +20,7 @@
 //! | `verify` | the verifier, whole and cut into quanta |
 //! | `check` | is a key what it claims: points, coefficients, contributions |
 //! | `setup` | development keys, whose secrets are known |
-//! | `solidity` | a proof as call data |
+//! | `solidity` | contracts that verify, and calls of them |
 
 use crate::format::Part;
 

@@ -1,13 +1,13 @@
 //! `caldera`: the command line of Caldera.
 //!
-//! Some commands compute here and now (`prove`, `verify`, `inspect`, `setup`, `vkey`, `policy`), some talk
-//! to a running `calderad` (`submit`, `status`, `pool`, `top`, `profile`), and `demo` starts one of its own.
+//! Some commands compute here and now (`prove`, `verify`, `inspect`, `setup`, `vkey`, `export`, `policy`), some
+//! talk to a running `calderad` (`submit`, `status`, `pool`, `top`, `profile`), and `demo` starts one of its own.
 //! Each command is a file with its arguments, one function that does the work, and a [`Report`]
 //! at the end: the same facts as a text for people and as JSON for programs.
 //!
 //! | file | subject |
 //! |---|---|
-//! | `prove`, `verify`, `inspect`, `setup`, `vkey`, `policy` | local commands |
+//! | `prove`, `verify`, `inspect`, `setup`, `vkey`, `export`, `policy` | local commands |
 //! | `service` | commands that ask a running `calderad` |
 //! | `top` | who owns each core now, as a screen |
 //! | `profile` | the quanta of a job, as a trace |
@@ -21,6 +21,7 @@
 mod client;
 mod demo;
 mod devices;
+mod export;
 mod failure;
 mod files;
 mod inspect;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Setup(arguments) => setup::run(&arguments),
         Command::Vkey(arguments) => vkey::run(&arguments),
+        Command::Export(arguments) => export::run(&arguments),
         Command::Submit(arguments) => service::submit(&arguments),
         Command::Status(arguments) => service::status(&arguments),
         Command::Pool(arguments) => service::pool(&arguments),
@@ -106,6 +108,7 @@ enum Command {
     Inspect(inspect::Arguments),
     Setup(setup::Arguments),
     Vkey(vkey::Arguments),
+    Export(export::Arguments),
     Submit(service::SubmitArguments),
     Status(service::StatusArguments),
     Pool(service::PoolArguments),
