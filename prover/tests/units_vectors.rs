@@ -6,14 +6,18 @@
 //! - `poseidon`: for n = 1 to 16, `poseidon([1n ** 60n, 2n ** 60n, .., n ** 60n])`;
 //! - `eddsa`: for k = 1 to 4, with the private key of 32 bytes k and the message k ** 60n,
 //!   `prv2pub` and `signPoseidon`; `scalar` is the pruned BLAKE-512 hash of the key over 8;
-//! - `merkle`: the root of depth 16 over the leaves 1 to 6 and zeros, by `poseidon([left, right])`.
+//! - `issuers`: the root of depth 16 over `poseidon([ax, ay])` of those keys and zeros, by
+//!   `poseidon` of two children;
+//! - `gaps`: the root of depth 7 over the 21 gaps between 0, (i << 48) + i * i for i = 1 to 20, and
+//!   2^64 - 1, each `low + 2^64 next`, and zeros, by `poseidon` of eight children.
 
 mod units_support;
 
 use ark_bn254::Fr;
 use ark_ff::Field;
 use caldera_prover::units::{
-    IssuerKey, IssuerSecret, Point, Scalar, Signature, UnitError, poseidon,
+    IssuerKey, IssuerSecret, IssuerTree, Point, RevocationTree, Scalar, Signature, UnitError,
+    poseidon,
 };
 use serde_json::Value;
 use units_support::{decimal, issuer};
@@ -28,7 +32,12 @@ fn poseidon_is_circomlibs_for_every_width() {
     assert_eq!(expected.len(), poseidon::INPUTS_MAX);
     let inputs: Vec<Fr> = (1..=16u64).map(|i| Fr::from(i).pow([60])).collect();
     for (n, hash) in expected.iter().enumerate() {
-        assert_eq!(poseidon::hash(&inputs[..=n]), number(hash), "{} inputs", n + 1);
+        assert_eq!(
+            poseidon::hash(&inputs[..=n]),
+            number(hash),
+            "{} inputs",
+            n + 1
+        );
     }
 }
 
@@ -62,7 +71,11 @@ fn signatures_of_something_else_do_not() {
         assert!(!vector.key.verify(vector.message, &r_negated));
         let mut r_off_curve = r;
         r_off_curve.x += Fr::from(1);
-        assert!(!vector.key.verify(vector.message, &Signature { r: r_off_curve, s }));
+        assert!(
+            !vector
+                .key
+                .verify(vector.message, &Signature { r: r_off_curve, s })
+        );
     }
 }
 
@@ -74,7 +87,13 @@ fn keys_that_nobody_can_have_are_refused() {
         (Point { x: y, y: x }, "a point on Baby Jubjub"),
         (Point::neutral(), "a point that is not neutral"),
         // Of order two, and a good key plus it.
-        (Point { x: Fr::from(0), y: -Fr::from(1) }, "a point of the prime subgroup"),
+        (
+            Point {
+                x: Fr::from(0),
+                y: -Fr::from(1),
+            },
+            "a point of the prime subgroup",
+        ),
         (Point { x: -x, y: -y }, "a point of the prime subgroup"),
     ];
     for (point, expected) in refusals {
@@ -85,17 +104,14 @@ fn keys_that_nobody_can_have_are_refused() {
 
 #[test]
 fn roots_are_circomlibs() {
-    // Leaves of the tree of issuers are keys, so the tree is made here from its hash alone.
-    let mut level: Vec<Fr> = (1..=6).map(Fr::from).collect();
-    let mut empty = Fr::from(0);
-    for _ in 0..16 {
-        level = level
-            .chunks(2)
-            .map(|pair| poseidon::hash(&[pair[0], *pair.get(1).unwrap_or(&empty)]))
-            .collect();
-        empty = poseidon::hash(&[empty, empty]);
-    }
-    assert_eq!(level[0], number(&vectors()["merkle"]));
+    let keys: Vec<_> = signatures().into_iter().map(|vector| vector.key).collect();
+    let issuers = IssuerTree::new(&keys).expect("four issuers");
+    assert_eq!(issuers.root(), number(&vectors()["issuers"]));
+
+    let mut revoked: Vec<_> = (1..=20).map(|i| (i, u64::from(i * i))).collect();
+    revoked.reverse();
+    let revoked = RevocationTree::new(&revoked).expect("twenty units");
+    assert_eq!(revoked.root(), number(&vectors()["gaps"]));
 }
 
 struct Vector {

@@ -192,11 +192,17 @@ impl R1csBuilder {
         }
         header.extend_from_slice(&u64::from(self.wires).to_le_bytes());
         header.extend_from_slice(&self.count.to_le_bytes());
-        let labels = (0..u64::from(self.wires)).flat_map(u64::to_le_bytes).collect();
+        let labels = (0..u64::from(self.wires))
+            .flat_map(u64::to_le_bytes)
+            .collect();
         let mut file = b"r1cs".to_vec();
         file.extend_from_slice(&1u32.to_le_bytes());
         file.extend_from_slice(&3u32.to_le_bytes());
-        let sections = [(HEADER, header), (CONSTRAINTS, self.constraints), (LABELS, labels)];
+        let sections = [
+            (HEADER, header),
+            (CONSTRAINTS, self.constraints),
+            (LABELS, labels),
+        ];
         for (kind, content) in sections {
             file.extend_from_slice(&kind.to_le_bytes());
             file.extend_from_slice(&(content.len() as u64).to_le_bytes());

@@ -28,7 +28,10 @@ use super::{UnitError, poseidon};
 pub use scalar::{Scalar, ScalarConfig};
 
 mod scalar {
-    #![expect(unexpected_cfgs, reason = "the derive asks for a feature of another crate")]
+    #![expect(
+        unexpected_cfgs,
+        reason = "the derive asks for a feature of another crate"
+    )]
 
     use ark_ff::{Fp256, MontBackend, MontConfig};
 
@@ -73,7 +76,9 @@ impl Point {
 
     /// The sum. No pair of points on the curve is an exception.
     pub fn plus(&self, other: &Point) -> Point {
-        Projective::from(*self).plus(&Projective::from(*other)).affine()
+        Projective::from(*self)
+            .plus(&Projective::from(*other))
+            .affine()
     }
 
     /// The multiple by a scalar.
@@ -187,8 +192,7 @@ impl IssuerKey {
     pub fn verify(&self, message: Fr, signature: &Signature) -> bool {
         let challenge = challenge(&signature.r, &self.0, message);
         let right = self.0.times(&(challenge * Scalar::from(8u8)));
-        signature.r.is_on_curve()
-            && BASE.times(&signature.s) == signature.r.plus(&right)
+        signature.r.is_on_curve() && BASE.times(&signature.s) == signature.r.plus(&right)
     }
 }
 

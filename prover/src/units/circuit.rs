@@ -137,7 +137,11 @@ fn presentation(system: &mut System, opening: &Opening) {
     let longer = system.integer(opening.valid_until - opening.valid_through, 40);
     let valid_until = &valid_through + &longer;
     let validity = &nonce + &valid_until.times(Fr::from(1u64 << 48));
-    let message = tagged(system, "unit", &[&schema, &subject, &claims_hash, &validity]);
+    let message = tagged(
+        system,
+        "unit",
+        &[&schema, &subject, &claims_hash, &validity],
+    );
 
     system.part("signature");
     let point = |system: &mut System, point: &Point| Edwards {
@@ -198,7 +202,11 @@ fn poseidon(system: &mut System, inputs: &[Sum]) -> Sum {
             *element = system.product(&fourth, element);
         }
         // Of the last state only the first element is wanted.
-        let wanted = if round + 1 == rounds { 1 } else { parameters.width() };
+        let wanted = if round + 1 == rounds {
+            1
+        } else {
+            parameters.width()
+        };
         let mixed = (0..wanted).map(|i| system.combination(parameters.row(i), &state));
         state = mixed.collect();
     }

@@ -307,7 +307,9 @@ pub(super) fn strict_bits(system: &mut System, element: &Sum) -> Vec<Sum> {
     let mut bits = Vec::new();
     let count = Fr::MODULUS_BIT_SIZE as usize;
     // After the lowest 1 of r - 1 nobody asks.
-    let lowest_zero = (0..count).find(|&i| !last.get_bit(i)).expect("r - 1 is even");
+    let lowest_zero = (0..count)
+        .find(|&i| !last.get_bit(i))
+        .expect("r - 1 is even");
     for i in (0..count).rev() {
         if last.get_bit(i) {
             let bit = system.bit(value.get_bit(i));

@@ -36,7 +36,9 @@ pub fn hash(inputs: &[Fr]) -> Fr {
         state = (0..parameters.width)
             .map(|i| {
                 let terms = parameters.row(i).iter().zip(&state);
-                terms.map(|(coefficient, element)| *coefficient * element).sum()
+                terms
+                    .map(|(coefficient, element)| *coefficient * element)
+                    .sum()
             })
             .collect();
     }

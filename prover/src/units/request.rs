@@ -18,7 +18,9 @@ use ark_ff::Zero;
 
 use super::tree::{Levels, WIDE};
 use super::unit::tag;
-use super::{BOUNDS, CLAIMS, SET_MAX, TIME_MAX, UnitError, keccak, keccak_element, poseidon, within};
+use super::{
+    BOUNDS, CLAIMS, SET_MAX, TIME_MAX, UnitError, keccak, keccak_element, poseidon, within,
+};
 
 /// Levels of a set's tree.
 pub(super) const SET_LEVELS: usize = 3;
@@ -152,10 +154,7 @@ impl ValueSet {
     }
 
     /// Where the value is, and its way to the root.
-    pub(super) fn find(
-        &self,
-        value: u64,
-    ) -> Result<(u32, [[Fr; WIDE]; SET_LEVELS]), UnitError> {
+    pub(super) fn find(&self, value: u64) -> Result<(u32, [[Fr; WIDE]; SET_LEVELS]), UnitError> {
         let claim = self.claim;
         let place = self.values.binary_search(&value);
         let place = place.map_err(|_| UnitError::Set { claim })?;

@@ -298,7 +298,9 @@ impl System {
         let ends = self.parts.iter().skip(1).map(|part| part.1);
         let ends = ends.chain([self.count]);
         let parts = self.parts.iter().zip(ends);
-        parts.map(|((name, start), end)| (*name, end - start)).collect()
+        parts
+            .map(|((name, start), end)| (*name, end - start))
+            .collect()
     }
 }
 

@@ -71,7 +71,9 @@ impl IssuerTree {
         let position = *self.positions.get(&leaf.0.0).ok_or(UnitError::Issuer)?;
         let mut siblings = [Fr::zero(); ISSUER_LEVELS];
         for (level, sibling) in siblings.iter_mut().enumerate() {
-            *sibling = self.levels.node(level, (usize::from(position) >> level) ^ 1);
+            *sibling = self
+                .levels
+                .node(level, (usize::from(position) >> level) ^ 1);
         }
         Ok(IssuerPath { position, siblings })
     }

@@ -1,7 +1,6 @@
 //! A small world of state units, and a judge of witnesses that shares nothing with the prover.
 
-// Each test file uses a part of this.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test file uses its own part of this one")]
 
 use std::sync::OnceLock;
 
@@ -11,7 +10,7 @@ use caldera_prover::format::{R1cs, Wtns};
 use caldera_prover::units::{
     Bounds, Grant, HolderSecret, IssuerSecret, IssuerTree, Opening, Request, RevocationTree,
     ScopeName, Unit, UnitContent, UnitError, ValueSet, circuit, domain_native, keccak_element,
-    seed, tip, witness,
+    poseidon, seed, tip, witness,
 };
 
 /// Everything that a presentation takes.
@@ -89,8 +88,12 @@ impl World {
             blinding,
             issuer: issuer(3),
             issuers: IssuerTree::new(&keys).expect("six issuers"),
-            revoked: RevocationTree::new(&[(POSITION, NONCE - 1), (POSITION, NONCE + 1), (1, NONCE)])
-                .expect("three revoked units"),
+            revoked: RevocationTree::new(&[
+                (POSITION, NONCE - 1),
+                (POSITION, NONCE + 1),
+                (1, NONCE),
+            ])
+            .expect("three revoked units"),
             unit,
             request,
             grant,
@@ -133,7 +136,9 @@ pub(crate) fn rows() -> &'static [[Terms; 3]] {
         let rows = r1cs.constraints().map(|constraint| {
             [constraint.a, constraint.b, constraint.c].map(|side| {
                 let terms = side.terms();
-                terms.map(|(wire, c)| (wire as usize, Fr::from_le_bytes_mod_order(c))).collect()
+                terms
+                    .map(|(wire, c)| (wire as usize, Fr::from_le_bytes_mod_order(c)))
+                    .collect()
             })
         });
         rows.collect()
@@ -147,7 +152,9 @@ pub(crate) fn values(witness: &Wtns) -> Vec<Fr> {
 
 pub(crate) fn holds(row: &[Terms; 3], values: &[Fr]) -> bool {
     let [a, b, c] = row.each_ref().map(|side| {
-        side.iter().map(|(wire, coefficient)| *coefficient * values[*wire]).sum::<Fr>()
+        side.iter()
+            .map(|(wire, coefficient)| *coefficient * values[*wire])
+            .sum::<Fr>()
     });
     a * b == c
 }
@@ -165,4 +172,48 @@ pub(crate) fn satisfied(opening: &Opening) -> bool {
 
 pub(crate) fn decimal(text: &str) -> Fr {
     text.parse().expect("a decimal number below the modulus")
+}
+
+/// The hashes of `docs/state-units.md`, written down a second time over whatever an opening has
+/// in it: what one who lies in one place would do so that all others agree with the lie.
+pub(crate) trait Adapt {
+    /// Has the issuer sign the unit as it is now.
+    fn sign_by(&mut self, issuer: &IssuerSecret);
+    /// Computes the nullifier anew.
+    fn count(&mut self);
+    /// Computes the request anew.
+    fn ask(&mut self);
+}
+
+impl Adapt for Opening {
+    fn sign_by(&mut self, issuer: &IssuerSecret) {
+        let subject = poseidon::hash(&[tag("subject"), self.secret, self.blinding]);
+        let claims = poseidon::hash(&self.claims);
+        let validity = self.nonce + self.valid_until * Fr::from(1u64 << 48);
+        let message = [tag("unit"), self.schema, subject, claims, validity];
+        self.signature = issuer.sign(poseidon::hash(&message));
+    }
+
+    fn count(&mut self) {
+        let inputs = [tag("nullifier"), self.secret, self.scope, self.index];
+        self.statement.nullifier = poseidon::hash(&inputs);
+    }
+
+    fn ask(&mut self) {
+        let mut inputs = vec![
+            tag("request"),
+            self.schema,
+            self.scope,
+            self.valid_through,
+            self.presentations,
+            Fr::from(self.selectors),
+        ];
+        inputs.extend(self.bounds.iter().flat_map(|bounds| [bounds.0, bounds.1]));
+        inputs.push(self.set_root);
+        self.statement.request = poseidon::hash(&inputs);
+    }
+}
+
+fn tag(purpose: &str) -> Fr {
+    keccak_element(format!("caldera state unit v1 {purpose}").as_bytes())
 }
