@@ -44,7 +44,7 @@ use sha3::{Digest, Keccak256};
 pub use baby_jubjub::{IssuerKey, IssuerSecret, Point, Scalar, ScalarConfig, Signature};
 pub use circuit::{circuit, constraints_by_part, witness};
 pub use grant::{Grant, domain_native, link, seed, tip};
-pub use presentation::{Opening, Statement};
+pub use presentation::{Opening, Presentation, Statement};
 pub use request::{Bounds, Request, ScopeName, ValueSet};
 pub use revocation::{Gap, RevocationTree};
 pub use tree::{IssuerPath, IssuerTree};

@@ -12,8 +12,9 @@ use caldera_kernels::cpu::{CpuConfig, CpuDevice};
 use caldera_prover::format::{R1cs, Wtns, Zkey};
 use caldera_prover::groth16::{ProvingKey, prove, setup_r1cs};
 use caldera_prover::units::{
-    Bounds, Grant, HolderSecret, IssuerSecret, IssuerTree, Opening, Request, RevocationTree,
-    ScopeName, UnitContent, ValueSet, circuit, domain_native, keccak_element, seed, tip, witness,
+    Bounds, Grant, HolderSecret, IssuerSecret, IssuerTree, Opening, Presentation, Request,
+    RevocationTree, ScopeName, UnitContent, ValueSet, circuit, domain_native, keccak_element, seed,
+    tip, witness,
 };
 use caldera_tests::interop::{self, circom2, json, node, snarkjs};
 use serde_json::{Value, json};
@@ -313,16 +314,17 @@ fn world(change: impl FnOnce(&mut Parts)) -> Opening {
         expiry: 1_850_000_000,
         challenge: [0x33; 32],
     };
-    Opening::new(
-        &secret,
+    Presentation {
+        secret: &secret,
         blinding,
-        &content.issue(&issuer()).unwrap(),
-        &IssuerTree::new(&keys).unwrap(),
-        &RevocationTree::new(&parts.revoked).unwrap(),
-        &request,
-        &grant,
-        parts.index,
-    )
+        unit: &content.issue(&issuer()).unwrap(),
+        issuers: &IssuerTree::new(&keys).unwrap(),
+        revoked: &RevocationTree::new(&parts.revoked).unwrap(),
+        request: &request,
+        grant: &grant,
+        index: parts.index,
+    }
+    .open()
     .unwrap()
 }
 

@@ -57,7 +57,7 @@ fn recorded() -> System {
 }
 
 /// The witness of an opening. Nothing is asked of it here, so the witness of a wrong one does
-/// not satisfy the circuit; [`Opening::new`] asks. The bytes are overwritten when the last
+/// not satisfy the circuit; [`Presentation::open`](super::Presentation::open) asks. The bytes are overwritten when the last
 /// reference to them goes.
 pub fn witness(opening: &Opening) -> Wtns {
     let mut system = System::filling(WIRES);

@@ -68,55 +68,41 @@ impl Statement {
     }
 }
 
-/// All that the circuit is given: the statement and what is behind it. The fields are open, so
-/// that tests, and whoever audits the circuit, can put wrong values in; [`Opening::new`] makes
-/// right ones. Secret, and overwritten when dropped.
-#[derive(Clone)]
-#[expect(missing_docs, reason = "the names are those of docs/state-units.md")]
-pub struct Opening {
-    pub statement: Statement,
-    pub secret: Fr,
+/// What a holder presents, and to what end.
+#[derive(Debug, Clone, Copy)]
+pub struct Presentation<'a> {
+    /// The holder's secret.
+    pub secret: &'a HolderSecret,
+    /// The blinding of the unit's subject.
     pub blinding: Fr,
-    pub scope: Fr,
-    pub index: Fr,
-    pub presentations: Fr,
-    pub claims: [Fr; CLAIMS],
-    /// The claims asked about, four bits each.
-    pub selectors: u32,
-    /// The least and the greatest.
-    pub bounds: [(Fr, Fr); BOUNDS],
-    /// Zero if there is no set.
-    pub set_root: Fr,
-    pub set_index: u32,
-    pub set_families: [[Fr; WIDE]; SET_LEVELS],
-    pub schema: Fr,
-    pub valid_through: Fr,
-    pub valid_until: Fr,
-    pub nonce: Fr,
-    pub issuer: Point,
-    pub signature: Signature,
-    pub position: u16,
-    pub siblings: [Fr; ISSUER_LEVELS],
-    pub gap_low: Fr,
-    pub gap_next: Fr,
-    pub gap_index: u32,
-    pub gap_families: [[Fr; WIDE]; GAP_LEVELS],
+    /// The unit.
+    pub unit: &'a Unit,
+    /// The accepted issuers.
+    pub issuers: &'a IssuerTree,
+    /// The revoked units.
+    pub revoked: &'a RevocationTree,
+    /// What the verifier asks.
+    pub request: &'a Request,
+    /// What the holder allows.
+    pub grant: &'a Grant,
+    /// The number of the presentation in its scope, from 0. One that was used already gives the
+    /// same nullifier, which the registry refuses.
+    pub index: u16,
 }
 
-impl Opening {
-    /// Opens a presentation, if every rule of the statement holds. `index` is the number of the
-    /// presentation in its scope, from 0; one that was used already gives the same nullifier,
-    /// which the registry refuses.
-    pub fn new(
-        secret: &HolderSecret,
-        blinding: Fr,
-        unit: &Unit,
-        issuers: &IssuerTree,
-        revoked: &RevocationTree,
-        request: &Request,
-        grant: &Grant,
-        index: u16,
-    ) -> Result<Opening, UnitError> {
+impl Presentation<'_> {
+    /// Opens it for the circuit, if every rule of the statement holds.
+    pub fn open(&self) -> Result<Opening, UnitError> {
+        let &Presentation {
+            secret,
+            blinding,
+            unit,
+            issuers,
+            revoked,
+            request,
+            grant,
+            index,
+        } = self;
         let request_element = request.element()?;
         let content = &unit.content;
         unit.check()?;
@@ -186,7 +172,44 @@ impl Opening {
             gap_families: gap.families,
         })
     }
+}
 
+/// All that the circuit is given: the statement and what is behind it. The fields are open, so
+/// that tests, and whoever audits the circuit, can put wrong values in; [`Presentation::open`]
+/// makes right ones. Secret, and overwritten when dropped.
+#[derive(Clone)]
+#[expect(missing_docs, reason = "the names are those of docs/state-units.md")]
+pub struct Opening {
+    pub statement: Statement,
+    pub secret: Fr,
+    pub blinding: Fr,
+    pub scope: Fr,
+    pub index: Fr,
+    pub presentations: Fr,
+    pub claims: [Fr; CLAIMS],
+    /// The claims asked about, four bits each.
+    pub selectors: u32,
+    /// The least and the greatest.
+    pub bounds: [(Fr, Fr); BOUNDS],
+    /// Zero if there is no set.
+    pub set_root: Fr,
+    pub set_index: u32,
+    pub set_families: [[Fr; WIDE]; SET_LEVELS],
+    pub schema: Fr,
+    pub valid_through: Fr,
+    pub valid_until: Fr,
+    pub nonce: Fr,
+    pub issuer: Point,
+    pub signature: Signature,
+    pub position: u16,
+    pub siblings: [Fr; ISSUER_LEVELS],
+    pub gap_low: Fr,
+    pub gap_next: Fr,
+    pub gap_index: u32,
+    pub gap_families: [[Fr; WIDE]; GAP_LEVELS],
+}
+
+impl Opening {
     /// Something of the right shape, for a system that records: its values mean nothing.
     pub(super) fn blank() -> Opening {
         let zero = Fr::zero();

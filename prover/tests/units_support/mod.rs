@@ -8,9 +8,9 @@ use ark_bn254::Fr;
 use ark_ff::PrimeField;
 use caldera_prover::format::{R1cs, Wtns};
 use caldera_prover::units::{
-    Bounds, Grant, HolderSecret, IssuerSecret, IssuerTree, Opening, Request, RevocationTree,
-    ScopeName, Unit, UnitContent, UnitError, ValueSet, circuit, domain_native, keccak_element,
-    poseidon, seed, tip, witness,
+    Bounds, Grant, HolderSecret, IssuerSecret, IssuerTree, Opening, Presentation, Request,
+    RevocationTree, ScopeName, Unit, UnitContent, UnitError, ValueSet, circuit, domain_native,
+    keccak_element, poseidon, seed, tip, witness,
 };
 
 /// Everything that a presentation takes.
@@ -109,16 +109,17 @@ impl World {
     }
 
     pub(crate) fn open(&self) -> Result<Opening, UnitError> {
-        Opening::new(
-            &self.secret,
-            self.blinding,
-            &self.unit,
-            &self.issuers,
-            &self.revoked,
-            &self.request,
-            &self.grant,
-            self.index,
-        )
+        Presentation {
+            secret: &self.secret,
+            blinding: self.blinding,
+            unit: &self.unit,
+            issuers: &self.issuers,
+            revoked: &self.revoked,
+            request: &self.request,
+            grant: &self.grant,
+            index: self.index,
+        }
+        .open()
     }
 
     pub(crate) fn opening(&self) -> Opening {
