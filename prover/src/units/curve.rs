@@ -39,7 +39,7 @@
 use std::sync::OnceLock;
 
 use ark_bn254::Fr;
-use ark_ff::{BigInteger, Field, One, PrimeField, Zero};
+use ark_ff::{AdditiveGroup, BigInteger, Field, One, PrimeField, Zero};
 
 use super::baby_jubjub::{A, D, MONTGOMERY_A, Point, Scalar};
 use super::system::{Sum, System};
@@ -164,11 +164,18 @@ fn double_and_add(system: &mut System, q: &Edwards, bits: &[Sum]) -> Edwards {
     for bit in bits.iter().rev() {
         let sign = &bit.times(two) - &one;
         let v = system.product(&sign, &q.v);
-        let first = system.quotient(&(&p.v - &v), &(&p.u - &q.u));
+        // d = u(p) - u(q) and e = u(p) - u(p + q) are both divided by. With n = v(p) - v(q),
+        // t = d^2 e is d^2 (2 u(p) + u(q) + 168698) - n^2, so one inversion, of d t, gives both.
+        let (rise, run) = (&p.v - &v, &p.u - &q.u);
+        let (n, d) = (rise.value(), run.value());
+        let t = d.square() * (p.u.value().double() + q.u.value() + MONTGOMERY_A) - n.square();
+        let inverse = (d * t).inverse().unwrap_or(Fr::zero());
+        let first = system.quotient_by(&rise, &run, t * inverse);
         let between = line_u(system, &first, &(&p.u + &q.u));
         // The line through p and p + q, whose v is first (u - between) - v: its slope and the
         // first one add up to 2 v / (u - between).
-        let slopes = system.quotient(&p.v.times(two), &(&p.u - &between));
+        let run = &p.u - &between;
+        let slopes = system.quotient_by(&p.v.times(two), &run, d.square() * d * inverse);
         let second = &slopes - &first;
         p = third(system, &second, &p, &between);
     }

@@ -182,7 +182,12 @@ impl System {
     /// The wire q with q b = a. Where b is zero this says nothing of q: whoever calls says why
     /// it is not, or why that does not matter.
     pub(super) fn quotient(&mut self, a: &Sum, b: &Sum) -> Sum {
-        let quotient = self.wire(a.value * b.value.inverse().unwrap_or(Fr::ZERO));
+        self.quotient_by(a, b, b.value.inverse().unwrap_or(Fr::ZERO))
+    }
+
+    /// The same, for one who has the inverse of b already.
+    pub(super) fn quotient_by(&mut self, a: &Sum, b: &Sum, b_inverse: Fr) -> Sum {
+        let quotient = self.wire(a.value * b_inverse);
         self.enforce(&quotient, b, a);
         quotient
     }
