@@ -87,7 +87,7 @@ check-deny:
 	target/tools/bin/cargo-deny --locked check licenses bans sources
 
 test-fast:
-	cargo test --locked --workspace --exclude caldera-tests --exclude caldera-wgpu
+	cargo test --locked --workspace --exclude caldera-tests --exclude caldera-contracts --exclude caldera-wgpu
 
 # On lavapipe, an emulation of a GPU, whose driver compiles each shader for some seconds; one of the
 # proofs is for a key of Semaphore's.
@@ -97,7 +97,7 @@ test-wgpu: interop
 	$(VULKAN) && cargo test --locked -p caldera-wgpu
 
 test-interop: interop
-	cargo test --locked -p caldera-tests
+	cargo test --locked -p caldera-tests -p caldera-contracts
 
 # Every interleaving of the mailbox, and some hundred of the arbiter's thread with workers that prove:
 # seconds each, after minutes of building with another flag.
