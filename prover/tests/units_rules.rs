@@ -68,11 +68,6 @@ fn each_rule_has_its_refusal() {
         range(&error, "the index of a presentation", 0, 2, 3),
         "{error}"
     );
-    let error = refusal(|world| world.grant.uses = 0);
-    assert!(
-        range(&error, "the uses of a grant", 1, 65_535, 0),
-        "{error}"
-    );
     let error = refusal(|world| world.grant.expiry = 0);
     assert!(
         range(&error, "the expiry of a grant", 1, TIME_MAX, 0),

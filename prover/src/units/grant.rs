@@ -31,9 +31,9 @@ pub struct Grant {
     pub request: Fr,
     /// The end of the chain: [`tip`].
     pub tip: [u8; 20],
-    /// How often it may be used again.
+    /// How often it may be used again; 0 for a presentation alone.
     pub uses: u16,
-    /// The last second at which it may be used.
+    /// The first second at which it is not good any more.
     pub expiry: u64,
     /// What the verifier chose, so that this grant answers this request and no older one.
     pub challenge: [u8; 32],
@@ -42,7 +42,6 @@ pub struct Grant {
 impl Grant {
     /// The field element that the proof binds.
     pub fn element(&self) -> Result<Fr, UnitError> {
-        within("the uses of a grant", 1..=u16::MAX.into(), self.uses.into())?;
         within("the expiry of a grant", 1..=TIME_MAX, self.expiry)?;
         let mut words = [0; 256];
         words[..32].copy_from_slice(&self.domain);
