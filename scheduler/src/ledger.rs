@@ -215,10 +215,7 @@ impl Ledger {
                     .parties
                     .insert(party, PartyRow::new(role, owner, address, key));
             }
-            Command::Verify { owner, verified } => match state.owners.edit(owner) {
-                Some(row) => row.verified = verified,
-                None => state.owners.insert(owner, state::OwnerRow { verified }),
-            },
+            Command::Verify { owner, verified } => state.owner(owner).verified = verified,
             Command::Transfer { legs } => state.transfer(&legs)?,
             Command::Reserve {
                 party,

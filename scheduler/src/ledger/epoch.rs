@@ -194,7 +194,8 @@ impl State {
                 .collect()
         };
         let nodes = weigh(&|_, row| {
-            let (successes, failures) = row.tally.sums(window);
+            let owner = self.owners.find(row.owner);
+            let (successes, failures) = owner.map_or((0, 0), |owner| owner.tally.sums(window));
             row.work.proving * u128::from(policy.success_factor(successes, failures))
         });
         let developers = weigh(&|party, row| match row.work.developing {

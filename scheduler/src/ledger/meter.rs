@@ -147,10 +147,11 @@ impl State {
         self.parties.edit(party).expect("has been found before")
     }
 
+    /// Counts for all nodes of the owner: a bad one gains nothing by another number.
     fn count(&mut self, node: Party, success: bool) {
         let window = self.window();
-        let row = self.parties.edit(node).expect("has been found before");
-        row.tally.count(window, success);
+        let owner = self.party(node).expect("has been found before").owner;
+        self.owner(owner).tally.count(window, success);
     }
 
     /// The window of success in which the open epoch lies.

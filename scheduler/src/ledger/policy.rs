@@ -11,6 +11,7 @@
 //! eighteen decimals. They may be written with `_` between digits.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
@@ -92,11 +93,15 @@ pub enum PolicyError {
     },
 }
 
-/// What is paid for what, checked. Fields and their order are those of deploy/era.toml.
+/// What is paid for what, checked; it can be read and not changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy(Rules);
+
+/// The figures of a policy. Fields and their order are those of deploy/era.toml.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
-pub struct Policy {
+pub struct Rules {
     pub epoch: EpochRules,
     pub issuance: Issuance,
     pub fees: Fees,
@@ -271,11 +276,11 @@ impl Policy {
         if text.len() > TEXT_MAX {
             return Err(PolicyError::TooLong { got: text.len() });
         }
-        let policy: Policy = toml::from_str(text).map_err(|error| PolicyError::Form {
+        let rules: Rules = toml::from_str(text).map_err(|error| PolicyError::Form {
             reason: error.to_string().trim_end().replace('\n', " "),
         })?;
-        policy.check()?;
-        Ok(policy)
+        rules.check()?;
+        Ok(Policy(rules))
     }
 
     /// Names the policy.
@@ -335,7 +340,17 @@ impl Policy {
         let whole = (1_u128 << 30) * 3_600;
         Some(mul_div(byte_seconds, self.storage.price_gib_hour, whole)?.0)
     }
+}
 
+impl Deref for Policy {
+    type Target = Rules;
+
+    fn deref(&self) -> &Rules {
+        &self.0
+    }
+}
+
+impl Rules {
     fn check(&self) -> Result<(), PolicyError> {
         self.check_ranges()?;
         let Fees {
@@ -649,7 +664,7 @@ impl Coded for Policy {
         self.reinvest.write(out);
     }
     fn read(from: &mut Reader<'_>) -> Result<Policy, Malformed> {
-        let policy = Policy {
+        let rules = Rules {
             epoch: Coded::read(from)?,
             issuance: Coded::read(from)?,
             fees: Coded::read(from)?,
@@ -663,8 +678,8 @@ impl Coded for Policy {
             offset: Coded::read(from)?,
             reinvest: Coded::read(from)?,
         };
-        match policy.check() {
-            Ok(()) => Ok(policy),
+        match rules.check() {
+            Ok(()) => Ok(Policy(rules)),
             Err(_) => Err(from.meaning("policy")),
         }
     }

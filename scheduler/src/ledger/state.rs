@@ -94,7 +94,6 @@ pub(super) struct PartyRow {
     pub(super) unbonding: u128,
     pub(super) free_gas: u128,
     pub(super) work: Work,
-    pub(super) tally: Tally,
 }
 
 /// What a party has done in the open epoch.
@@ -112,7 +111,7 @@ pub(super) struct Work {
     pub(super) byte_seconds: u128,
 }
 
-/// How a node's jobs went in the newest window in which it had any, and in the one before that.
+/// How the jobs of an owner's nodes went in the newest window in which it had any, and in the one before that.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Tally {
     window: u32,
@@ -122,9 +121,10 @@ pub(super) struct Tally {
     failures_before: u64,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct OwnerRow {
     pub(super) verified: bool,
+    pub(super) tally: Tally,
 }
 
 #[derive(Debug, Clone)]
@@ -345,6 +345,14 @@ impl State {
             .ok_or(Error::UnknownParty { party })
     }
 
+    /// The row of an owner, which is there from the first time on that anything is known of it.
+    pub(super) fn owner(&mut self, owner: Owner) -> &mut OwnerRow {
+        if self.owners.find(owner).is_none() {
+            self.owners.insert(owner, OwnerRow::default());
+        }
+        self.owners.edit(owner).expect("is there now")
+    }
+
     pub(super) fn is_verified(&self, owner: Owner) -> bool {
         self.owners.find(owner).is_some_and(|row| row.verified)
     }
@@ -388,7 +396,6 @@ impl PartyRow {
             unbonding: 0,
             free_gas: 0,
             work: Work::default(),
-            tally: Tally::default(),
         }
     }
 }
@@ -492,11 +499,11 @@ coded_struct! {
     }
     Accumulator { acc, rest, owed, staked }
     PartyRow {
-        role, owner, address, key, order, free, held, staked, unbonding, free_gas, work, tally,
+        role, owner, address, key, order, free, held, staked, unbonding, free_gas, work,
     }
     Work { proving, developing, using, backing, byte_seconds }
     Tally { window, successes, failures, successes_before, failures_before }
-    OwnerRow { verified }
+    OwnerRow { verified, tally }
     Hold { party, amount, expires }
     Stake { party, amount, acc, earned, fraction, locked_until }
     Unbonding { party, amount, due }

@@ -1,0 +1,216 @@
+//! A year of hourly epochs with ten thousand parties: how long closes and a replay take.
+//!
+//! `cargo run --release -p caldera-scheduler --no-default-features --example ledger_year -- JOBS EPOCHS` runs
+//! that many paid jobs in each epoch, with claims, standing orders and stakes, keeps the journal in
+//! memory, and then executes it again from nothing. The last epoch is one in which every party has
+//! work, for that is the dearest close. All is by one seed; the loop of contribution, reward and
+//! reinvestment is closed by the standing orders of every third node and by users who pay with
+//! what they have claimed.
+
+use std::time::{Duration, Instant};
+
+use caldera_scheduler::ledger::command::{Deed, Leg, Party, Role};
+use caldera_scheduler::ledger::journal::audit;
+use caldera_scheduler::ledger::{
+    Account, Answer, Asset, Command, Event, Ledger, Outcome, Policy, Signatures,
+};
+
+const NODES: u32 = 2_000;
+const DEVELOPERS: u32 = 500;
+const PARTIES: u32 = 10_000;
+const ERA: u128 = 1_000_000_000_000_000_000;
+
+struct Year {
+    ledger: Ledger,
+    journal: Vec<u8>,
+    now: u64,
+    id: u128,
+    sequences: Vec<u64>,
+    seed: u64,
+    closes: Vec<(Duration, u32)>,
+}
+
+fn main() {
+    let mut arguments = std::env::args()
+        .skip(1)
+        .map(|argument| argument.parse().expect("a number"));
+    let jobs: u32 = arguments.next().unwrap_or(50);
+    let epochs: u32 = arguments.next().unwrap_or(8_760);
+    let text = include_str!("../../deploy/era.toml");
+    let mut year = Year {
+        // What a node signs is checked where the curve is; here it is taken as checked.
+        ledger: Ledger::new(Signatures::Checked),
+        journal: Vec::new(),
+        now: 0,
+        id: 0,
+        sequences: vec![0; NODES as usize],
+        seed: 1,
+        closes: Vec::new(),
+    };
+    let begun = Instant::now();
+    year.begin(Policy::parse(text).expect("the shipped policy is one"));
+    for epoch in 0..epochs {
+        for _ in 0..jobs {
+            let user = NODES + DEVELOPERS + year.below(PARTIES - NODES - DEVELOPERS);
+            year.job(user);
+        }
+        for _ in 0..jobs {
+            let party = year.below(PARTIES);
+            let up_to = epoch;
+            // Some have nothing to claim, or not yet.
+            year.attempt(Command::Claim { party, up_to });
+        }
+        year.close(epoch);
+    }
+    // Everybody has work: as many jobs as there are users and nodes.
+    for user in NODES + DEVELOPERS..PARTIES {
+        year.job(user);
+    }
+    year.close(epochs);
+    report(&year, begun.elapsed(), epochs);
+}
+
+impl Year {
+    fn begin(&mut self, policy: Policy) {
+        self.execute(Command::Open { policy });
+        for party in 0..PARTIES {
+            let role = match party {
+                0..NODES => Role::Node,
+                _ if party < NODES + DEVELOPERS => Role::Developer,
+                _ => Role::User,
+            };
+            let mut address = [0; 20];
+            address[..4].copy_from_slice(&party.to_be_bytes());
+            let key = if party < NODES { [1; 32] } else { [0; 32] };
+            self.execute(Command::Register {
+                party,
+                role,
+                owner: party,
+                address,
+                key,
+            });
+            self.execute(Command::Verify {
+                owner: party,
+                verified: true,
+            });
+            if party < NODES && party % 3 == 0 {
+                self.execute(Command::Order { party, on: true });
+            }
+        }
+        let mut give = |to, amount| {
+            let leg = Leg {
+                asset: Asset::Era,
+                from: Account::Outside,
+                to,
+                amount,
+            };
+            self.execute(Command::Transfer { legs: vec![leg] });
+        };
+        give(Account::StakingPool, 50_000 * ERA);
+        for party in NODES + DEVELOPERS..PARTIES {
+            give(Account::Free { party }, 100_000 * ERA);
+        }
+    }
+
+    fn job(&mut self, party: Party) {
+        let node = self.below(NODES);
+        let developer = Some(NODES + self.below(DEVELOPERS));
+        let fee = ERA / 10 + u128::from(self.below(1 << 30)) * 1_000_003;
+        let expires = self.now + 3_600;
+        self.execute(Command::Reserve {
+            party,
+            amount: 2 * fee,
+            expires,
+        });
+        let (hold, class) = (self.id, (self.below(3)) as u8);
+        let sequence = &mut self.sequences[node as usize];
+        *sequence += 1;
+        let what = Deed::Proof {
+            hold,
+            class,
+            developer,
+            fee,
+            proof: [7; 32],
+        };
+        let event = Event {
+            node,
+            sequence: *sequence,
+            observed: self.now,
+            what,
+        };
+        self.execute(Command::Meter {
+            event,
+            signature: vec![7; 64],
+        });
+    }
+
+    fn close(&mut self, epoch: u32) {
+        self.now += 3_600;
+        let begun = Instant::now();
+        let outcome = self.execute(Command::Close { epoch });
+        let took = begun.elapsed();
+        let Some(Outcome::Closed { close }) = outcome else {
+            panic!("a close gave {outcome:?}");
+        };
+        self.closes.push((took, close.payouts));
+    }
+
+    fn execute(&mut self, command: Command) -> Option<Outcome> {
+        let told = format!("{:?}", std::mem::discriminant(&command));
+        let done = self.attempt(command);
+        assert!(done.is_some(), "{told} was refused");
+        done
+    }
+
+    fn attempt(&mut self, command: Command) -> Option<Outcome> {
+        self.id += 1;
+        match self.ledger.execute(self.id, command, self.now) {
+            Ok(Answer::New(record)) => {
+                self.journal.extend_from_slice(&record.bytes);
+                Some(record.outcome)
+            }
+            _ => None,
+        }
+    }
+
+    /// SplitMix64.
+    fn below(&mut self, end: u32) -> u32 {
+        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.seed;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^= mixed >> 31;
+        ((u128::from(mixed) * u128::from(end)) >> 64) as u32
+    }
+}
+
+fn report(year: &Year, written: Duration, epochs: u32) {
+    let head = year.ledger.head();
+    println!(
+        "{} records, {} bytes, {epochs} epochs: written in {written:.2?}, {:.0} records a second",
+        head.records,
+        year.journal.len(),
+        head.records as f64 / written.as_secs_f64()
+    );
+    let (last, usual) = year.closes.split_last().expect("there was a close");
+    let mut times: Vec<_> = usual.iter().map(|(took, _)| *took).collect();
+    times.sort_unstable();
+    let payouts: u64 = usual.iter().map(|(_, payouts)| u64::from(*payouts)).sum();
+    let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize];
+    println!(
+        "closes, {:.0} payouts each: p50 {:.2?}, p99 {:.2?}, max {:.2?}; with {} payouts: {:.2?}",
+        payouts as f64 / usual.len() as f64,
+        at(0.5),
+        at(0.99),
+        at(1.0),
+        last.1,
+        last.0
+    );
+    let begun = Instant::now();
+    let mut again =
+        audit(&year.journal, Signatures::Checked, Some(&head)).expect("what was written is sound");
+    println!("replay: {:.2?}", begun.elapsed());
+    let mut ledger = year.ledger.clone();
+    assert_eq!(again.state_hash(), ledger.state_hash());
+    assert_eq!(again.sum(Asset::Era), Ok(0));
+}
