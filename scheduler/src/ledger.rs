@@ -49,7 +49,6 @@ pub use epoch::{Portion, Stream};
 pub use error::Error;
 pub use journal::{Head, Record};
 pub use policy::Policy;
-pub use state::LEGS_MAX;
 
 use command::{Cause, Deed, EpochNumber, Hash, Id, Party, Role, close_id, short};
 use encoding::Coded;
@@ -58,6 +57,8 @@ use state::{Hold, PartyRow, State};
 /// Most units of an asset that exist at a time: 79 thousand million tokens of 18 decimals. Times
 /// two coefficients it still fits into 128 bits.
 pub const SUPPLY_MAX: u128 = 1 << 96;
+/// Most legs of a transfer.
+pub const LEGS_MAX: usize = 16;
 /// The longest signature.
 pub const SIGNATURE_MAX: usize = 128;
 
@@ -135,6 +136,8 @@ impl Ledger {
             Command::Close { epoch } => close_id(*epoch),
             _ => id,
         };
+        // Before it is encoded, for an encoding has room for so much and no more.
+        check_lengths(&command)?;
         let mut body = Vec::with_capacity(128);
         id.write(&mut body);
         command.write(&mut body);
@@ -234,13 +237,6 @@ impl Ledger {
                 let node = event.node;
                 let row = state.party(node)?;
                 meter::require(row, node, Role::Node)?;
-                if signature.len() > SIGNATURE_MAX {
-                    return Err(Error::Limit {
-                        what: "bytes of a signature",
-                        expected: SIGNATURE_MAX as u128,
-                        got: signature.len() as u128,
-                    });
-                }
                 if let Signatures::Verify(verify) = signatures
                     && !verify(&row.key, &event.signed_bytes(), &signature)
                 {
@@ -420,6 +416,25 @@ impl Ledger {
 
     fn opened(&self) -> Result<&State, Error> {
         self.state.as_ref().ok_or(Error::NotOpen)
+    }
+}
+
+/// Whether the lists of a command are as short as they may be.
+fn check_lengths(command: &Command) -> Result<(), Error> {
+    let (what, expected, got) = match command {
+        Command::Transfer { legs } => ("legs", LEGS_MAX, legs.len()),
+        Command::Meter { signature, .. } => {
+            ("bytes of a signature", SIGNATURE_MAX, signature.len())
+        }
+        _ => return Ok(()),
+    };
+    match got <= expected {
+        true => Ok(()),
+        false => Err(Error::Limit {
+            what,
+            expected: expected as u128,
+            got: got as u128,
+        }),
     }
 }
 

@@ -238,7 +238,7 @@ pub enum Outcome {
     /// An epoch was closed.
     Closed {
         /// What was paid and why.
-        close: Close,
+        close: Box<Close>,
     },
     /// An amount was moved, and of it so much staked by a standing order.
     Moved {

@@ -168,6 +168,15 @@ impl<T: Coded> Coded for Vec<T> {
     }
 }
 
+impl<T: Coded> Coded for Box<T> {
+    fn write(&self, out: &mut Vec<u8>) {
+        (**self).write(out);
+    }
+    fn read(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        T::read(from).map(Box::new)
+    }
+}
+
 impl<A: Coded, B: Coded> Coded for (A, B) {
     fn write(&self, out: &mut Vec<u8>) {
         self.0.write(out);

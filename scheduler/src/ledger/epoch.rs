@@ -148,7 +148,9 @@ impl State {
         }
         self.now = now;
         close.state = self.hash(head);
-        Ok(Outcome::Closed { close })
+        Ok(Outcome::Closed {
+            close: Box::new(close),
+        })
     }
 
     /// What a close at this time would do.

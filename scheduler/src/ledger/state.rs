@@ -17,9 +17,6 @@ use super::error::Error;
 use super::policy::Policy;
 use super::table::{Row, Table};
 
-/// Most legs of a transfer.
-pub const LEGS_MAX: usize = 16;
-
 #[derive(Debug, Clone)]
 pub(super) struct State {
     /// The time of the newest record.
@@ -250,13 +247,6 @@ impl State {
     pub(super) fn transfer(&mut self, legs: &[Leg]) -> Result<(), Error> {
         if legs.is_empty() {
             return Err(Error::Zero);
-        }
-        if legs.len() > LEGS_MAX {
-            return Err(Error::Limit {
-                what: "legs",
-                expected: LEGS_MAX as u128,
-                got: legs.len() as u128,
-            });
         }
         for (at, leg) in legs.iter().enumerate() {
             let moved =

@@ -107,7 +107,9 @@ impl<R: Row> Table<R> {
 }
 
 fn row_hash<R: Row>(key: R::Key, row: &R) -> [u8; 32] {
-    let mut bytes = vec![R::TABLE];
+    // The longest row, a party's, has less.
+    let mut bytes = Vec::with_capacity(256);
+    bytes.push(R::TABLE);
     key.write(&mut bytes);
     row.write(&mut bytes);
     Sha256::digest(&bytes).into()

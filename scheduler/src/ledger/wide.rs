@@ -23,7 +23,7 @@ pub(super) fn mul_shift(a: u128, b: u128, add: u64) -> Option<(u128, u64)> {
     let (high, low) = mul(a, b);
     let (low, carry) = low.overflowing_add(u128::from(add));
     let high = high + u128::from(carry);
-    let whole = (high >> 64 == 0).then(|| (high << 64) | (low >> 64))?;
+    let whole = (high >> 64 == 0).then_some((high << 64) | (low >> 64))?;
     Some((whole, low as u64))
 }
 

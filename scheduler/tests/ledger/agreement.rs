@@ -84,7 +84,7 @@ fn compare(answer: &Result<Answer, Error>, verdict: &Verdict) -> Result<String, 
 fn effect_of(outcome: &Outcome) -> Effect {
     let whole = |amount: u128| BigInt::from(amount);
     match outcome {
-        Outcome::Done {} => Effect::Nothing,
+        Outcome::Done => Effect::Nothing,
         &Outcome::Moved { amount, staked } => Effect::Moved {
             amount: whole(amount),
             staked: whole(staked),
@@ -120,7 +120,7 @@ fn effect_of(outcome: &Outcome) -> Effect {
                 storage,
                 staking,
                 ..
-            } = close.clone();
+            } = *close.clone();
             // Exact: nothing of a budget is lost, and nothing comes to it.
             assert_eq!(budget, nodes + developers + users + dust + carried);
             Effect::Closed(Box::new(Closed {

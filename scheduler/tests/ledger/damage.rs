@@ -234,6 +234,15 @@ fn what_is_written_anew_with_right_digests_must_follow_the_rules() {
         assert_eq!(bad.record, at as u64, "{what}: {bad}");
         assert!(matches!(bad.fault, Fault::Outcome { .. }), "{what}: {bad}");
     }
+    // One that follows another record than the one before it.
+    let mut journal = bytes(&records[..claim]);
+    let mut inner = records[claim].bytes.clone();
+    inner.truncate(inner.len() - 32);
+    inner[30] ^= 1;
+    let digest = Sha256::digest(&inner);
+    journal.extend([inner, digest.to_vec()].concat());
+    let found = bad(&journal, &ledger.head(), "a predecessor");
+    assert_eq!((found.record, found.fault), (claim as u64, Fault::Chain));
     // A time in the past.
     let journal = forged(&records, claim, |inner| inner[12..20].fill(0));
     let found = bad(&journal, &ledger.head(), "a time");
@@ -278,10 +287,10 @@ fn a_statement_adds_up_and_a_payout_is_explained() {
             ("staked", view.staked),
             ("payable", view.payable),
         ] {
-            let lines = statement.lines.iter().filter(|line| line.purse == purse);
+            let mut lines = statement.lines.iter().filter(|line| line.purse == purse);
             let sum: i128 = lines.clone().map(|line| line.change).sum();
             assert_eq!(sum, is.cast_signed(), "{purse} of {party}");
-            assert_eq!(lines.last().map_or(0, |line| line.balance), sum);
+            assert_eq!(lines.next_back().map_or(0, |line| line.balance), sum);
         }
         assert_eq!(statement.csv().lines().count(), statement.lines.len() + 1);
         let paid = statement

@@ -111,7 +111,7 @@ impl Bench {
         let (epoch, at) = self.ledger.epoch().expect("is open");
         self.now = self.now.max(at);
         match self.done(Command::Close { epoch }).outcome {
-            Outcome::Closed { close } => close,
+            Outcome::Closed { close } => *close,
             other => panic!("a close gave {other:?}"),
         }
     }
@@ -607,6 +607,16 @@ fn legs_are_done_together_or_not_at_all() {
     bench.done(Command::Transfer { legs });
     let has = |party| bench.balance(Account::Free { party });
     assert_eq!([has(14), has(15), has(16)], [40, 0, 60]);
+    // More than an encoding has room for is refused before it is encoded.
+    for got in [17, 70_000] {
+        let legs = vec![leg(14, 15, 1); got];
+        let limit = Error::Limit {
+            what: "legs",
+            expected: 16,
+            got: got as u128,
+        };
+        assert_eq!(bench.try_to(Command::Transfer { legs }), Err(limit));
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ use num_bigint::BigInt;
 use num_rational::BigRational;
 use sha3::{Digest, Keccak256};
 
-pub type Whole = BigInt;
+pub(crate) type Whole = BigInt;
 type Exact = BigRational;
 
 const MONTH: u64 = 2_592_000;
@@ -21,7 +21,7 @@ const YEAR: u64 = 31_536_000;
 
 /// What a command does.
 #[derive(Debug, PartialEq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// It was done before.
     Before,
     /// It is refused, for each of these reasons.
@@ -32,7 +32,7 @@ pub enum Verdict {
 
 /// What came of it.
 #[derive(Debug, PartialEq)]
-pub enum Effect {
+pub(crate) enum Effect {
     Nothing,
     Moved {
         amount: Whole,
@@ -51,17 +51,17 @@ pub enum Effect {
 }
 
 #[derive(Debug, PartialEq)]
-pub struct Closed {
-    pub root: [u8; 32],
-    pub payouts: usize,
-    pub fees: Whole,
-    pub issued: Whole,
-    pub budget: Whole,
+pub(crate) struct Closed {
+    pub(crate) root: [u8; 32],
+    pub(crate) payouts: usize,
+    pub(crate) fees: Whole,
+    pub(crate) issued: Whole,
+    pub(crate) budget: Whole,
     /// Nodes, developers, users, storage.
-    pub paid: [Whole; 4],
-    pub dust: Whole,
-    pub carried: Whole,
-    pub staking: Whole,
+    pub(crate) paid: [Whole; 4],
+    pub(crate) dust: Whole,
+    pub(crate) carried: Whole,
+    pub(crate) staking: Whole,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -97,7 +97,7 @@ struct Stake {
     until: u64,
 }
 
-pub struct Reference {
+pub(crate) struct Reference {
     now: u64,
     policy: Option<Policy>,
     upcoming: BTreeMap<u32, Policy>,
@@ -144,7 +144,7 @@ fn scale() -> Whole {
 }
 
 impl Reference {
-    pub fn new() -> Reference {
+    pub(crate) fn new() -> Reference {
         Reference {
             now: 0,
             policy: None,
@@ -170,25 +170,25 @@ impl Reference {
         }
     }
 
-    pub fn balance(&self, asset: Asset, account: Account) -> Whole {
+    pub(crate) fn balance(&self, asset: Asset, account: Account) -> Whole {
         self.balances
             .get(&(asset, account))
             .cloned()
             .unwrap_or_default()
     }
 
-    pub fn payouts(&self, party: Party) -> Vec<(u32, Whole, u64)> {
+    pub(crate) fn payouts(&self, party: Party) -> Vec<(u32, Whole, u64)> {
         let of = self.payouts.range((party, 0)..=(party, u32::MAX));
         of.map(|(&(_, epoch), (amount, matures))| (epoch, amount.clone(), *matures))
             .collect()
     }
 
-    pub fn earned(&self, stake: Id) -> Option<Whole> {
+    pub(crate) fn earned(&self, stake: Id) -> Option<Whole> {
         let stake = self.stakes.get(&stake)?;
         Some(floor(&self.earned_exactly(stake)))
     }
 
-    pub fn execute(&mut self, id: Id, command: &Command, now: u64) -> Verdict {
+    pub(crate) fn execute(&mut self, id: Id, command: &Command, now: u64) -> Verdict {
         let key = match command {
             Command::Meter { event, .. } => Key::Event(event.node, event.sequence),
             Command::Close { epoch } => Key::Close(*epoch),
@@ -859,11 +859,11 @@ impl Reference {
                     .iter()
                     .filter(|(scenario, last)| recent(scenario, last))
                     .count();
-                let reached = policy
+                let mut reached = policy
                     .tiers
                     .iter()
                     .filter(|tier| tier.scenarios_min as usize <= count);
-                &member.developing * reached.last().expect("begins at 0").weight
+                &member.developing * reached.next_back().expect("begins at 0").weight
             }),
             self.weights(|_, member| member.using.clone()),
         ];

@@ -7,15 +7,15 @@ use caldera_scheduler::ledger::{
 };
 use sha2::{Digest, Sha256};
 
-pub const NODES: u32 = 8;
-pub const PARTIES: u32 = 24;
+pub(crate) const NODES: u32 = 8;
+pub(crate) const PARTIES: u32 = 24;
 const OWNERS: u64 = 11;
 
 /// Numbers that look random (SplitMix64).
-pub struct Random(pub u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    pub fn bits(&mut self) -> u64 {
+    pub(crate) fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -23,21 +23,21 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    pub fn below(&mut self, end: u64) -> u64 {
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
         ((u128::from(self.bits()) * u128::from(end)) >> 64) as u64
     }
 
-    pub fn one_in(&mut self, count: u64) -> bool {
+    pub(crate) fn one_in(&mut self, count: u64) -> bool {
         self.below(count) == 0
     }
 
-    pub fn of<T: Copy>(&mut self, list: &[T]) -> Option<T> {
+    pub(crate) fn of<T: Copy>(&mut self, list: &[T]) -> Option<T> {
         let at = self.below(list.len() as u64) as usize;
         list.get(at).copied()
     }
 
     /// An amount of any length up to so many bits.
-    pub fn amount(&mut self, bits: u64) -> u128 {
+    pub(crate) fn amount(&mut self, bits: u64) -> u128 {
         let bits = self.below(bits) as u32;
         let wide = (u128::from(self.bits()) << 64) | u128::from(self.bits());
         (1 << bits) | (wide & ((1 << bits) - 1))
@@ -45,12 +45,12 @@ impl Random {
 }
 
 /// A policy for tests: short times, and figures that can be put in.
-pub fn policy(changes: &[(&str, &str)]) -> Policy {
+pub(crate) fn policy(changes: &[(&str, &str)]) -> Policy {
     Policy::parse(&text(changes)).expect("a policy for tests is one")
 }
 
 /// Its text.
-pub fn text(changes: &[(&str, &str)]) -> String {
+pub(crate) fn text(changes: &[(&str, &str)]) -> String {
     let mut text = include_str!("policy.toml").to_owned();
     for (from, to) in changes {
         assert!(text.contains(from), "the policy has no {from:?}");
@@ -60,7 +60,7 @@ pub fn text(changes: &[(&str, &str)]) -> String {
 }
 
 /// The policies that a random world adopts.
-pub fn policies() -> [Policy; 4] {
+pub(crate) fn policies() -> [Policy; 4] {
     [
         policy(&[]),
         // Ceilings that always cut, another month's windows, a large budget.
@@ -106,28 +106,28 @@ pub fn policies() -> [Policy; 4] {
 
 /// Whether a signature is a MAC of the message under the node's key, after a byte that says so: a
 /// real check of real bytes, without a curve.
-pub fn verify(key: &[u8; 32], message: &[u8], signature: &[u8]) -> bool {
+pub(crate) fn verify(key: &[u8; 32], message: &[u8], signature: &[u8]) -> bool {
     sign(key, message) == signature
 }
 
-pub fn sign(key: &[u8; 32], message: &[u8]) -> Vec<u8> {
+pub(crate) fn sign(key: &[u8; 32], message: &[u8]) -> Vec<u8> {
     let mac = Sha256::new().chain_update(key).chain_update(message);
     [&[1], &mac.finalize()[..]].concat()
 }
 
-pub fn key(party: Party) -> [u8; 32] {
+pub(crate) fn key(party: Party) -> [u8; 32] {
     match party < NODES {
         true => [party as u8 + 1; 32],
         false => [0; 32],
     }
 }
 
-pub fn ledger() -> Ledger {
+pub(crate) fn ledger() -> Ledger {
     Ledger::new(Signatures::Verify(verify))
 }
 
 /// A command that registers a party of this world.
-pub fn register(party: Party, owner: u32) -> Command {
+pub(crate) fn register(party: Party, owner: u32) -> Command {
     let role = match party {
         0..NODES => Role::Node,
         NODES..14 => Role::Developer,
@@ -143,9 +143,9 @@ pub fn register(party: Party, owner: u32) -> Command {
 }
 
 /// One command after the other.
-pub struct World {
-    pub random: Random,
-    pub now: u64,
+pub(crate) struct World {
+    pub(crate) random: Random,
+    pub(crate) now: u64,
     /// The bits of the largest amounts that usually come in.
     bits: u64,
     next: Id,
@@ -159,7 +159,7 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(seed: u64) -> World {
+    pub(crate) fn new(seed: u64) -> World {
         World {
             random: Random(seed),
             now: 1_000_000,
@@ -175,7 +175,7 @@ impl World {
     }
 
     /// What is done next. What there is to be spent is looked up in the ledger.
-    pub fn next(&mut self, ledger: &Ledger) -> (Id, Command) {
+    pub(crate) fn next(&mut self, ledger: &Ledger) -> (Id, Command) {
         if self.random.one_in(60) {
             self.now += self.random.below(5_000);
         } else if self.random.one_in(500) {
@@ -200,7 +200,7 @@ impl World {
     }
 
     /// Stakes that were made not long ago.
-    pub fn stakes(&self) -> impl Iterator<Item = Id> {
+    pub(crate) fn stakes(&self) -> impl Iterator<Item = Id> {
         self.stakes.iter().copied()
     }
 
@@ -222,7 +222,7 @@ impl World {
     }
 
     /// Learns what was done.
-    pub fn learn(&mut self, id: Id, command: &Command, answer: &Result<Answer, Error>) {
+    pub(crate) fn learn(&mut self, id: Id, command: &Command, answer: &Result<Answer, Error>) {
         if !matches!(answer, Ok(Answer::New(_))) {
             return;
         }
