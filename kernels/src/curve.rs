@@ -12,7 +12,7 @@ pub(crate) mod accumulate;
 #[allow(unsafe_code)]
 mod batch;
 mod bls12_381;
-mod bn254;
+pub(crate) mod bn254;
 pub mod check;
 pub mod endomorphism;
 pub mod fixed_base;
@@ -236,6 +236,15 @@ impl<F: Coordinate> Projective<F> {
         Affine {
             x: self.x * square,
             y: self.y * square * inverse,
+        }
+    }
+
+    /// The coordinates of a point whose Z is one.
+    pub(crate) fn affine_with_z_one(&self) -> Affine<F> {
+        debug_assert!(self.z == F::ONE);
+        Affine {
+            x: self.x,
+            y: self.y,
         }
     }
 

@@ -15,6 +15,7 @@ pub mod field;
 // Vector instructions and rows of raw words.
 #[allow(unsafe_code)]
 mod lanes;
+pub mod pairing;
 mod registry;
 pub mod relay;
 
