@@ -239,6 +239,11 @@ impl<F: Coordinate> Projective<F> {
         }
     }
 
+    /// The point (x / z^2, y / z^3), which is for the caller to know to be one.
+    pub(crate) fn from_jacobian(x: F, y: F, z: F) -> Self {
+        Self { x, y, z }
+    }
+
     /// The coordinates of a point whose Z is one.
     pub(crate) fn affine_with_z_one(&self) -> Affine<F> {
         debug_assert!(self.z == F::ONE);
