@@ -8,9 +8,10 @@ use ark_ec::pairing::{MillerLoopOutput, Pairing};
 use ark_ec::short_weierstrass::SWCurveConfig;
 use ark_ec::{AffineRepr, CurveGroup, PrimeGroup};
 use ark_ff::{AdditiveGroup, BigInteger, Field as _, PrimeField as _, Zero};
+use caldera_kernels::cpu::Vectors;
 use caldera_kernels::curve::{Affine, Bn254, Curve};
 use caldera_kernels::field::PrimeField;
-use caldera_kernels::pairing::{Fq12, Lines, Tower, miller_loop, pairing};
+use caldera_kernels::pairing::{Batch, Fq12, Lines, Tower, miller_loop, pairing};
 use proptest::prelude::*;
 
 type Fq = <Bn254 as Curve>::Fq;
@@ -169,6 +170,26 @@ fn quotient(words: &[u64], divisor: u64) -> Vec<u64> {
     }
     assert_eq!(rest, 0);
     quotient
+}
+
+/// Fewer pairs than lanes, and more.
+#[test]
+fn batches_are_products_of_pairings() {
+    for count in [1, 5, 11] {
+        let points: Vec<_> = (1..=count)
+            .map(|k| (multiple_g1(k), multiple_g2(k + 20)))
+            .collect();
+        let (left, right): (Vec<_>, Vec<_>) = points.iter().copied().unzip();
+        let expected = Some(fq12(&Ark::multi_pairing(left, right).0));
+        let pairs: Vec<_> = points.iter().map(|(p, q)| (g1(p), g2(q))).collect();
+        for vectors in [Vectors::Best, Vectors::Avx2, Vectors::None] {
+            let Some(batch) = Batch::new(vectors) else {
+                continue;
+            };
+            let product = batch.miller_loop(&pairs).expect("all are members");
+            assert_eq!(product.final_exponentiation(), expected, "{vectors:?}");
+        }
+    }
 }
 
 #[test]
