@@ -68,7 +68,7 @@ pub enum Vectors {
 
 impl Vectors {
     /// The engine, if any; `None` where the processor lacks the instructions.
-    fn engine(self) -> Option<Option<Engine>> {
+    pub(crate) fn engine(self) -> Option<Option<Engine>> {
         Some(match self {
             Vectors::Best => Engine::best(),
             Vectors::None => None,

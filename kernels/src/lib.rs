@@ -17,6 +17,7 @@ mod holdings;
 // Vector instructions and rows of raw words.
 #[allow(unsafe_code)]
 mod lanes;
+pub mod pairing;
 pub mod relay;
 
 pub use around::{Around, Quantum};
