@@ -126,7 +126,7 @@ bench:
 	exit $$((one | many))
 
 # A million hand-overs, and a fifth of one on a busy machine; half an hour of each fuzz target; a
-# thousand kills. Before that the WebGPU device, every size of the suite, with and without checks.
+# thousand kills; a ceremony of the circuit of state units; ten million operations of the ledger. Before that the WebGPU device, every size of the suite, with and without checks.
 soak: interop
 	.ci/tools stress vulkan
 	cargo build --locked -p caldera-cli -p caldera-node --bins
@@ -135,3 +135,5 @@ soak: interop
 	$(BENCH) -- reallocate --flips 100000 --stress $$(nproc)
 	.ci/fuzz 1800
 	CALDERA_KILLS=1000 cargo test --locked -p caldera-tests --test kills -- --nocapture
+	CALDERA_CEREMONY_SOAK=1 cargo test --locked -p caldera-tests --test units snarkjs
+	CALDERA_LEDGER_OPERATIONS=10000000 cargo test --release --locked -p caldera-scheduler --test ledger agreement

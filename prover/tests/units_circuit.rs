@@ -11,7 +11,7 @@ use ark_ff::Field;
 use caldera_prover::format::{R1cs, Wtns};
 use caldera_prover::units::{
     HolderSecret, IssuerTree, Opening, RevocationTree, Scalar, circuit, constraints_by_part,
-    witness,
+    poseidon, witness,
 };
 use units_support::{
     Adapt, NONCE, POSITION, World, broken, holds, issuer, rows, satisfied, values,
@@ -286,7 +286,16 @@ fn a_claim_is_in_its_set() {
         value(41)(o);
         o.set_root = Fr::from(0);
     });
-    refused("a set of one's own", |o| {
+    refused("a whole set of one's own", |o| {
+        value(41)(o);
+        o.set_index = 0;
+        let mut node = Fr::from(41);
+        for family in &mut o.set_families {
+            family[0] = node;
+            node = poseidon::hash(family);
+        }
+    });
+    refused("a leaf of one's own", |o| {
         value(41)(o);
         o.set_families[0][0] = Fr::from(41);
         o.set_index = 0;
