@@ -415,7 +415,10 @@ mod tests {
         for count in [0, 1, 7, 8, 9, 40, CHUNK as u64 + 3] {
             let pairs = pairs(count);
             let expected = miller_loop_of_many(None, &pairs).expect("all in the subgroup");
-            for engine in Engine::all() {
+            for engine in Engine::all()
+                .into_iter()
+                .filter(|engine| engine.runs_loops())
+            {
                 // Lines may differ by factors from Fq only, and these do not.
                 assert_eq!(
                     miller_loop_of_many(Some(engine), &pairs),
@@ -433,7 +436,10 @@ mod tests {
             pairs[index].1 = outside();
         }
         // Of order 2 the twist has no point; a factor of the loop's length would make a zero.
-        for engine in Engine::all().into_iter().map(Some).chain([None]) {
+        let engines = Engine::all()
+            .into_iter()
+            .filter(|engine| engine.runs_loops());
+        for engine in engines.map(Some).chain([None]) {
             assert_eq!(miller_loop_of_many(engine, &pairs), Err(vec![0, 9, 19]));
         }
     }
