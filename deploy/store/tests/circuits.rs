@@ -173,7 +173,7 @@ fn a_newer_version_is_refused_and_left_alone() {
     let (_folder, path) = file();
     drop(Circuits::open(&path).unwrap());
     let newer = Connection::open(&path).unwrap();
-    newer.pragma_update(None, "user_version", 4).unwrap();
+    newer.pragma_update(None, "user_version", 5).unwrap();
     drop(newer);
     let error = refused(&path);
     assert!(matches!(
