@@ -10,7 +10,7 @@
 //! lost its arbiter, its clerk or a worker looks alive and is not. Whoever supervises the process
 //! starts it again, and the store is made for that.
 //!
-//! Stopping: the shell is told, stops listening, gives answers that are on their way two seconds,
+//! Stopping: the shell is told, stops listening, gives answers that are on their way the time that the configuration names,
 //! and ends; then workers end after the quantum that they are in. Jobs that have not ended go on when the box
 //! starts again; what the store holds is synced as it is written, so there is nothing to flush.
 
