@@ -178,7 +178,7 @@ fn a_newer_version_is_refused_and_left_alone() {
     let error = refused(&path);
     assert!(matches!(
         error,
-        CircuitsError::TooNew { max: 3, got: 4, .. }
+        CircuitsError::TooNew { max: 4, got: 5, .. }
     ));
     assert!(error.to_string().contains("written by a newer one"));
 }
