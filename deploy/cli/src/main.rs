@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `prove`, `verify`, `inspect`, `setup`, `vkey`, `export`, `policy` | local commands |
 //! | `service` | commands that ask a running `calderad` |
+//! | `tenant` | who may use a running `calderad` |
 //! | `top` | who owns each core now, as a screen |
 //! | `profile` | the quanta of a job, as a trace |
 //! | `demo` | a service, two tenants and their proofs, from start to stop |
@@ -33,6 +34,7 @@ mod prove;
 mod service;
 mod setup;
 mod table;
+mod tenant;
 mod top;
 mod verify;
 mod vkey;
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
         Command::Top(arguments) => top::run(&arguments, json),
         Command::Profile(arguments) => profile::run(&arguments),
         Command::Policy(arguments) => policy::run(&arguments),
+        Command::Tenant(arguments) => tenant::run(&arguments),
         Command::Devices(arguments) => devices::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments, json),
         Command::Man(arguments) => manual::man(&arguments),
@@ -115,6 +118,7 @@ enum Command {
     Top(top::Arguments),
     Profile(profile::Arguments),
     Policy(policy::Arguments),
+    Tenant(tenant::Arguments),
     Devices(devices::Arguments),
     Demo(demo::Arguments),
     #[command(hide = true)]

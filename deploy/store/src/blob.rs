@@ -191,6 +191,8 @@ struct Usage {
     blobs: HashMap<[u8; 32], u64>,
     /// Those that may be mapped.
     held: HashMap<[u8; 32], Weak<Held>>,
+    /// What the tenant may store, if less than every tenant may.
+    max: Option<u64>,
 }
 
 /// A blob that somebody has mapped.
@@ -367,6 +369,18 @@ impl BlobStore {
     /// Bytes that count against this tenant's quota: stored, and being written.
     pub fn usage(&self, tenant: &TenantName) -> u64 {
         self.shared.usage().get(tenant).map_or(0, |used| used.bytes)
+    }
+
+    /// Tenants that have complete blobs, in no order. Asks no disk.
+    pub fn tenants(&self) -> Vec<TenantName> {
+        let usage = self.shared.usage();
+        let some = usage.iter().filter(|(_, used)| !used.blobs.is_empty());
+        some.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Bounds what one tenant may store from now on; what it has stays.
+    pub fn limit_tenant(&self, tenant: &TenantName, max: Option<u64>) {
+        self.shared.usage().entry(tenant.clone()).or_default().max = max;
     }
 
     /// This tenant's complete blobs and their lengths, in no order. Asks no disk.
@@ -579,9 +593,11 @@ impl Shared {
     }
 
     fn reserve(&self, tenant: &TenantName, wanted: u64) -> Result<(), BlobError> {
-        let max = self.limits.tenant_bytes_max;
         let mut usage = self.usage();
-        let used = &mut usage.entry(tenant.clone()).or_default().bytes;
+        let entry = usage.entry(tenant.clone()).or_default();
+        let every = self.limits.tenant_bytes_max;
+        let max = entry.max.map_or(every, |max| max.min(every));
+        let used = &mut entry.bytes;
         match used.checked_add(wanted) {
             Some(sum) if sum <= max => {
                 *used = sum;
