@@ -87,7 +87,7 @@ check-deny:
 	target/tools/bin/cargo-deny --locked check licenses bans sources
 
 test-fast:
-	cargo test --locked --workspace --exclude caldera-tests --exclude caldera-wgpu
+	cargo test --locked --workspace --exclude caldera-tests --exclude caldera-contracts --exclude caldera-wgpu
 
 # On lavapipe, an emulation of a GPU, whose driver compiles each shader for some seconds; one of the
 # proofs is for a key of Semaphore's.
@@ -97,7 +97,7 @@ test-wgpu: interop
 	$(VULKAN) && cargo test --locked -p caldera-wgpu
 
 test-interop: interop
-	cargo test --locked -p caldera-tests
+	cargo test --locked -p caldera-tests -p caldera-contracts
 
 # Every interleaving of the mailbox, and some hundred of the arbiter's thread with workers that prove:
 # seconds each, after minutes of building with another flag.
@@ -126,7 +126,7 @@ bench:
 	exit $$((one | many))
 
 # A million hand-overs, and a fifth of one on a busy machine; half an hour of each fuzz target; a
-# thousand kills. Before that the WebGPU device, every size of the suite, with and without checks.
+# thousand kills; a ceremony of the circuit of state units; ten million operations of the ledger. Before that the WebGPU device, every size of the suite, with and without checks.
 soak: interop
 	.ci/tools stress vulkan
 	cargo build --locked -p caldera-cli -p caldera-node --bins
@@ -135,3 +135,5 @@ soak: interop
 	$(BENCH) -- reallocate --flips 100000 --stress $$(nproc)
 	.ci/fuzz 1800
 	CALDERA_KILLS=1000 cargo test --locked -p caldera-tests --test kills -- --nocapture
+	CALDERA_CEREMONY_SOAK=1 cargo test --locked -p caldera-tests --test units snarkjs
+	CALDERA_LEDGER_OPERATIONS=10000000 cargo test --release --locked -p caldera-scheduler --test ledger agreement

@@ -3,7 +3,7 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | `field`, `msm`, `ntt`, `prove`, `process`, `load`, `cores`, `quanta`, `tables`, `memory` | what is measured of kernels and prover |
+//! | `field`, `msm`, `ntt`, `prove`, `verify`, `process`, `load`, `cores`, `quanta`, `tables`, `memory` | what is measured of kernels and prover |
 //! | `decide`, `reallocate`, `peak`, `throughput`, `release`, `live` | what is measured of the scheduler, and the box to do it on |
 //! | `key` | keys to measure with |
 //! | `peer` | the others |
@@ -42,6 +42,7 @@ mod table;
 mod tables;
 mod throughput;
 mod upload;
+mod verify;
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -102,6 +103,17 @@ enum Command {
         keys: Keys,
         #[command(flatten)]
         peers: Peers,
+        #[command(flatten)]
+        run: Run,
+    },
+    /// Verifying proofs one by one and in batches, with a prepared key.
+    Verify {
+        /// Proofs of a batch.
+        #[arg(long, value_delimiter = ',', default_values_t = BATCHES)]
+        batch: Vec<usize>,
+        /// Public inputs of a proof.
+        #[arg(long, default_value_t = PUBLIC_INPUTS)]
+        inputs: usize,
         #[command(flatten)]
         run: Run,
     },
@@ -396,6 +408,11 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
             proofs(&mut bench, keys, peers, &mut tables)?;
             print(&bench, json, &tables)?;
         }
+        Command::Verify { batch, inputs, run } => {
+            let mut bench = run.bench()?;
+            verify::verify(&mut bench, batch, *inputs)?;
+            print(&bench, json, &[])?;
+        }
         Command::Load { keys, run } => {
             run.takes_best("load")?;
             let mut bench = run.bench()?;
@@ -582,6 +599,7 @@ fn all(bench: &mut Bench, bounds: &Bounds, peers: &Peers) -> Result<All> {
     msm::msm(bench, &sizes(&[18, 20]), &msm::Which::uniform_g1())?;
     step("ntt: number-theoretic transforms");
     ntt::ntt(bench, &sizes(&[16, 18, 20]), &CurveName::ALL)?;
+    verify::verify(bench, &BATCHES, PUBLIC_INPUTS)?;
     step("prove: whole proofs, without tables");
     for keys in [
         keys(CurveName::Bn254, &[10, 12, 14, 16, 18, 20], 0.9),
@@ -681,6 +699,7 @@ fn once() -> Result<Bench> {
     field::field(&mut bench, 2048)?;
     msm::msm(&mut bench, &[0, 5], &msm::Which::all())?;
     ntt::ntt(&mut bench, &[1, 5], &CurveName::ALL)?;
+    verify::verify(&mut bench, &[1, 3], 2)?;
     decide::decide(&mut bench, 8, 6, 500)?;
     durable::durable(&mut bench, 100)?;
     upload::upload(&mut bench, 1)?;
@@ -780,6 +799,10 @@ fn gate_exit(cuts: &[Cut], gate: f64) -> ExitCode {
         ExitCode::FAILURE
     }
 }
+
+/// Proofs of a batch, and the public inputs that a proof has at most where gas is paid for each.
+const BATCHES: [usize; 2] = [8, 64];
+const PUBLIC_INPUTS: usize = 6;
 
 /// Budgets of tables, as multiples of the key file.
 const TABLES: [f64; 3] = [1.0, 2.0, 4.0];

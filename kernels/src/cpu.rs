@@ -21,7 +21,6 @@ mod tables;
 mod vector;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -29,13 +28,13 @@ use bytes::Bytes;
 
 use crate::curve::{Bls12_381, Bn254, Curve};
 use crate::device::{
-    BasesId, CurveId, Device, DeviceError, DeviceInfo, Group, MatrixId, Plan, Transform, VectorId,
-    Work,
+    BasesId, CurveId, Device, DeviceError, DeviceInfo, Form, Group, MatrixId, Plan, Transform,
+    VectorId, Work,
 };
 use crate::field::PrimeField;
+use crate::holdings::{Fitted, Holdings, Shape, Shaped, same_length};
 use crate::lanes::Engine;
 pub use crate::lanes::{Laned, Row};
-use crate::registry::Registry;
 
 use calibration::Rates;
 use elementwise::{Elementwise, Operation};
@@ -69,7 +68,7 @@ pub enum Vectors {
 
 impl Vectors {
     /// The engine, if any; `None` where the processor lacks the instructions.
-    fn engine(self) -> Option<Option<Engine>> {
+    pub(crate) fn engine(self) -> Option<Option<Engine>> {
         Some(match self {
             Vectors::Best => Engine::best(),
             Vectors::None => None,
@@ -92,10 +91,7 @@ pub struct CpuDevice {
     info: DeviceInfo,
     engine: Option<Engine>,
     rates: Rates,
-    next_id: AtomicU64,
-    vectors: Registry<VectorId, Vector>,
-    bases: Registry<BasesId, Bases>,
-    matrices: Registry<MatrixId, Matrix>,
+    held: Holdings<Vector, Bases, Matrix>,
     domains_bn254: Domains<<Bn254 as Curve>::Fr>,
     domains_bls12_381: Domains<<Bls12_381 as Curve>::Fr>,
 }
@@ -123,81 +119,44 @@ impl CpuDevice {
             },
             engine,
             rates: Rates::measure(config.quantum, engine),
-            next_id: AtomicU64::new(1),
-            vectors: Registry::new("vector"),
-            bases: Registry::new("bases"),
-            matrices: Registry::new("matrix"),
+            held: Holdings::default(),
             domains_bn254: Domains::default(),
             domains_bls12_381: Domains::default(),
         })
     }
 
-    fn id(&self) -> u64 {
-        // Only uniqueness matters.
-        self.next_id.fetch_add(1, Ordering::Relaxed)
-    }
-
-    fn plan_elementwise(&self, work: &Work) -> Result<Arc<dyn Plan>, DeviceError> {
-        let (operation, a, b, out) = match *work {
-            Work::Multiply { a, b, out } => (Operation::Multiply, a, b, out),
-            Work::MultiplySubtract { a, b, c } => (Operation::MultiplySubtract, a, b, c),
-            _ => unreachable!("the caller has matched the work"),
-        };
-        let a = self.vectors.find(a, a.0)?;
-        let b = self.vectors.find(b, b.0)?;
-        let third = self.vectors.find(out, out.0)?;
-        for (what, other) in [("second vector", &b), ("third vector", &third)] {
-            same_curve(what, a.curve(), other.curve())?;
-            same_length(what, a.len(), other.len())?;
-        }
+    fn plan_elementwise(&self, operation: Operation, vectors: [Arc<Vector>; 3]) -> Arc<dyn Plan> {
         let lanes = self.info.lanes;
-        Ok(match a.curve() {
+        match vectors[0].curve() {
             CurveId::Bn254 => Elementwise::<<Bn254 as Curve>::Fr>::plan(
                 operation,
-                [a, b, third],
+                vectors,
                 lanes,
                 self.engine,
                 &self.rates.bn254,
             ),
             CurveId::Bls12_381 => Elementwise::<<Bls12_381 as Curve>::Fr>::plan(
                 operation,
-                [a, b, third],
+                vectors,
                 lanes,
                 self.engine,
                 &self.rates.bls12_381,
             ),
-        })
+        }
     }
 
     fn plan_product(
         &self,
-        matrix: MatrixId,
-        witness: VectorId,
-        a: VectorId,
-        b: VectorId,
-    ) -> Result<Arc<dyn Plan>, DeviceError> {
-        let matrix = self.matrices.find(matrix, matrix.0)?;
-        let witness = self.vectors.find(witness, witness.0)?;
-        let a = self.vectors.find(a, a.0)?;
-        let b = self.vectors.find(b, b.0)?;
-        same_curve("witness", matrix.curve(), witness.curve())?;
-        same_curve("product A w", matrix.curve(), a.curve())?;
-        same_curve("product B w", matrix.curve(), b.curve())?;
-        same_length("witness", matrix.columns(), witness.len())?;
-        if a.len() < matrix.rows() {
-            return Err(DeviceError::Length {
-                what: "product A w",
-                expected: matrix.rows(),
-                got: a.len(),
-            });
-        }
-        same_length("product B w", a.len(), b.len())?;
+        matrix: Arc<Matrix>,
+        witness: Arc<Vector>,
+        results: [Arc<Vector>; 2],
+    ) -> Arc<dyn Plan> {
         let lanes = self.info.lanes;
-        Ok(match matrix.curve() {
+        match matrix.curve() {
             CurveId::Bn254 => Product::<<Bn254 as Curve>::Fr>::plan(
                 matrix,
                 witness,
-                [a, b],
+                results,
                 lanes,
                 self.engine,
                 &self.rates.bn254,
@@ -205,20 +164,19 @@ impl CpuDevice {
             CurveId::Bls12_381 => Product::<<Bls12_381 as Curve>::Fr>::plan(
                 matrix,
                 witness,
-                [a, b],
+                results,
                 lanes,
                 self.engine,
                 &self.rates.bls12_381,
             ),
-        })
+        }
     }
 
     fn plan_ntt(
         &self,
-        vector: VectorId,
+        vector: Arc<Vector>,
         transform: Transform,
     ) -> Result<Arc<dyn Plan>, DeviceError> {
-        let vector = self.vectors.find(vector, vector.0)?;
         let lanes = self.info.lanes;
         Ok(match vector.curve() {
             CurveId::Bn254 => {
@@ -238,24 +196,11 @@ impl CpuDevice {
 
     fn plan_msm(
         &self,
-        bases: BasesId,
-        scalars: VectorId,
+        bases: Arc<Bases>,
+        scalars: Arc<Vector>,
         offset: usize,
-        form: crate::device::Form,
+        form: Form,
     ) -> Result<Arc<dyn Plan>, DeviceError> {
-        let bases = self.bases.find(bases, bases.0)?;
-        let scalars = self.vectors.find(scalars, scalars.0)?;
-        same_curve("scalars", bases.curve, scalars.curve())?;
-        let count = bases.count();
-        // The offset comes from outside: it may be anything.
-        let available = scalars.len().saturating_sub(offset);
-        if available < count {
-            return Err(DeviceError::Length {
-                what: "scalars from the offset on",
-                expected: count,
-                got: available,
-            });
-        }
         let lanes = self.info.lanes;
         match (bases.curve, bases.group) {
             (CurveId::Bn254, Group::G1) => Msm::<<Bn254 as Curve>::Fr, <Bn254 as Curve>::Fq>::plan(
@@ -311,21 +256,19 @@ impl Device for CpuDevice {
 
     fn vector(&self, curve: CurveId, len: usize) -> Result<VectorId, DeviceError> {
         let vector = Vector::new(curve, len)?;
-        let id = VectorId(self.id());
-        self.vectors.insert(id, vector);
-        Ok(id)
+        Ok(self.held.add_vector(vector))
     }
 
     fn vector_write(&self, id: VectorId, at: usize, scalars: &[u8]) -> Result<(), DeviceError> {
-        self.vectors.find(id, id.0)?.write(at, scalars)
+        self.held.vector(id)?.write(at, scalars)
     }
 
     fn vector_read(&self, id: VectorId, at: usize, scalars: &mut [u8]) -> Result<(), DeviceError> {
-        self.vectors.find(id, id.0)?.read(at, scalars)
+        self.held.vector(id)?.read(at, scalars)
     }
 
     fn vector_free(&self, id: VectorId) {
-        self.vectors.remove(id);
+        self.held.remove_vector(id);
     }
 
     fn bases(&self, curve: CurveId, group: Group, points: Bytes) -> Result<BasesId, DeviceError> {
@@ -334,22 +277,20 @@ impl Device for CpuDevice {
         same_length("bytes of points", count * size, points.len())?;
         msm::check_count(count)?;
         let bases = Bases::new(curve, group, points)?;
-        let id = BasesId(self.id());
-        self.bases.insert(id, bases);
-        Ok(id)
+        Ok(self.held.add_bases(bases))
     }
 
     fn bases_free(&self, id: BasesId) {
-        self.bases.remove(id);
+        self.held.remove_bases(id);
     }
 
     fn tables_bytes(&self, id: BasesId) -> Result<usize, DeviceError> {
-        let bases = self.bases.find(id, id.0)?;
+        let bases = self.held.bases(id)?;
         Ok(bases.tables().map_or(0, |tables| tables.bytes()))
     }
 
     fn tables_free(&self, id: BasesId) {
-        if let Ok(bases) = self.bases.find(id, id.0) {
+        if let Ok(bases) = self.held.bases(id) {
             bases.set_tables(None);
         }
     }
@@ -362,38 +303,56 @@ impl Device for CpuDevice {
         entries: Bytes,
     ) -> Result<MatrixId, DeviceError> {
         let matrix = Matrix::new(curve, rows, columns, entries)?;
-        let id = MatrixId(self.id());
-        self.matrices.insert(id, matrix);
-        Ok(id)
+        Ok(self.held.add_matrix(matrix))
     }
 
     fn matrix_free(&self, id: MatrixId) {
-        self.matrices.remove(id);
+        self.held.remove_matrix(id);
     }
 
     fn plan(&self, work: &Work) -> Result<Arc<dyn Plan>, DeviceError> {
-        match *work {
-            Work::Product {
+        match self.held.fit(work)? {
+            Fitted::Product {
                 matrix,
                 witness,
-                a,
-                b,
-            } => self.plan_product(matrix, witness, a, b),
-            Work::Multiply { .. } | Work::MultiplySubtract { .. } => self.plan_elementwise(work),
-            Work::Ntt { vector, transform } => self.plan_ntt(vector, transform),
-            Work::Msm {
+                results,
+            } => Ok(self.plan_product(matrix, witness, results)),
+            Fitted::Multiply(vectors) => Ok(self.plan_elementwise(Operation::Multiply, vectors)),
+            Fitted::MultiplySubtract(vectors) => {
+                Ok(self.plan_elementwise(Operation::MultiplySubtract, vectors))
+            }
+            Fitted::Ntt { vector, transform } => self.plan_ntt(vector, transform),
+            Fitted::Msm {
                 bases,
                 scalars,
                 offset,
                 form,
             } => self.plan_msm(bases, scalars, offset, form),
-            Work::Tables { ref bases, bytes } => {
-                let sets = bases
-                    .iter()
-                    .map(|&id| self.bases.find(id, id.0))
-                    .collect::<Result<_, _>>()?;
-                Build::plan(sets, bytes, self.info.lanes, self.engine, &self.rates)
+            Fitted::Tables { bases, bytes } => {
+                Build::plan(bases, bytes, self.info.lanes, self.engine, &self.rates)
             }
+        }
+    }
+}
+
+impl Shaped for Vector {
+    fn shape(&self) -> Shape {
+        Shape::row(self.curve(), self.len())
+    }
+}
+
+impl Shaped for Bases {
+    fn shape(&self) -> Shape {
+        Shape::row(self.curve, self.count())
+    }
+}
+
+impl Shaped for Matrix {
+    fn shape(&self) -> Shape {
+        Shape {
+            curve: self.curve(),
+            len: self.rows(),
+            columns: self.columns(),
         }
     }
 }
@@ -423,30 +382,6 @@ impl<F: PrimeField<Words = [u64; 4]> + Laned> Domains<F> {
         // one wait for each other there.
         domain.prepare(log2, transform, engine);
         Ok(domain)
-    }
-}
-
-fn same_curve(what: &'static str, expected: CurveId, got: CurveId) -> Result<(), DeviceError> {
-    if expected == got {
-        Ok(())
-    } else {
-        Err(DeviceError::Curve {
-            what,
-            expected,
-            got,
-        })
-    }
-}
-
-fn same_length(what: &'static str, expected: usize, got: usize) -> Result<(), DeviceError> {
-    if expected == got {
-        Ok(())
-    } else {
-        Err(DeviceError::Length {
-            what,
-            expected,
-            got,
-        })
     }
 }
 

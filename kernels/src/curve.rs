@@ -12,7 +12,7 @@ pub(crate) mod accumulate;
 #[allow(unsafe_code)]
 mod batch;
 mod bls12_381;
-mod bn254;
+pub(crate) mod bn254;
 pub mod check;
 pub mod endomorphism;
 pub mod fixed_base;
@@ -236,6 +236,20 @@ impl<F: Coordinate> Projective<F> {
         Affine {
             x: self.x * square,
             y: self.y * square * inverse,
+        }
+    }
+
+    /// The point (x / z^2, y / z^3), which is for the caller to know to be one.
+    pub(crate) fn from_jacobian(x: F, y: F, z: F) -> Self {
+        Self { x, y, z }
+    }
+
+    /// The coordinates of a point whose Z is one.
+    pub(crate) fn affine_with_z_one(&self) -> Affine<F> {
+        debug_assert!(self.z == F::ONE);
+        Affine {
+            x: self.x,
+            y: self.y,
         }
     }
 

@@ -12,10 +12,12 @@ pub mod cpu;
 pub mod curve;
 mod device;
 pub mod field;
+mod held;
+mod holdings;
 // Vector instructions and rows of raw words.
 #[allow(unsafe_code)]
 mod lanes;
-mod registry;
+pub mod pairing;
 pub mod relay;
 
 pub use around::{Around, Quantum};
@@ -23,4 +25,5 @@ pub use device::{
     BasesId, CurveId, Device, DeviceError, DeviceInfo, Form, Group, Health, MatrixId, Plan,
     Progress, Software, Transform, VectorId, Work,
 };
-pub use registry::Registry;
+pub use held::Held;
+pub use holdings::{Fitted, Holdings, Registry, Shape, Shaped, same_length, scalars_fit};

@@ -26,7 +26,7 @@ use crate::device::{
     BasesId, CurveId, Device, DeviceError, DeviceInfo, Group, Health, MatrixId, Plan, Progress,
     Software, VectorId, Work,
 };
-use crate::registry::Registry;
+use crate::holdings::Holdings;
 
 /// A device and how many threads may run its lanes at once.
 #[derive(Clone)]
@@ -56,10 +56,7 @@ pub struct Price {
 pub struct Relay {
     info: DeviceInfo,
     shared: Arc<Shared>,
-    next_id: AtomicU64,
-    vectors: Registry<VectorId, Vector>,
-    bases: Registry<BasesId, Copies<BasesId>>,
-    matrices: Registry<MatrixId, Copies<MatrixId>>,
+    held: Holdings<Vector, Copies<BasesId>, Copies<MatrixId>>,
 }
 
 impl Relay {
@@ -95,10 +92,7 @@ impl Relay {
                 allowed: AtomicU64::new(u64::MAX),
                 replays: AtomicU64::new(0),
             }),
-            next_id: AtomicU64::new(1),
-            vectors: Registry::new("vector"),
-            bases: Registry::new("bases"),
-            matrices: Registry::new("matrix"),
+            held: Holdings::default(),
         })
     }
 
@@ -133,13 +127,8 @@ impl Relay {
         prices
     }
 
-    fn id(&self) -> u64 {
-        // Only uniqueness matters.
-        self.next_id.fetch_add(1, Ordering::Relaxed)
-    }
-
     fn part(&self, work: &Work) -> Result<Part, DeviceError> {
-        let vector = |id: VectorId| self.vectors.find(id, id.0);
+        let vector = |id: VectorId| self.held.vector(id);
         let mut part = Part {
             kind: Kind::Multiply,
             curve: CurveId::Bn254,
@@ -157,7 +146,7 @@ impl Relay {
                 b,
             } => {
                 part.kind = Kind::Product;
-                part.matrix = Some(self.matrices.find(matrix, matrix.0)?);
+                part.matrix = Some(self.held.matrix(matrix)?);
                 part.reads = vec![vector(witness)?];
                 part.writes = vec![vector(a)?, vector(b)?];
             }
@@ -175,7 +164,7 @@ impl Relay {
                 part.writes = vec![vector(id)?];
             }
             Work::Msm { bases, scalars, .. } => {
-                let bases = self.bases.find(bases, bases.0)?;
+                let bases = self.held.bases(bases)?;
                 part.kind = match bases.group {
                     Group::G1 => Kind::MsmG1,
                     Group::G2 => Kind::MsmG2,
@@ -187,7 +176,7 @@ impl Relay {
             Work::Tables { ref bases, .. } => {
                 part.bases = bases
                     .iter()
-                    .map(|&id| self.bases.find(id, id.0))
+                    .map(|&id| self.held.bases(id))
                     .collect::<Result<_, _>>()?;
             }
         }
@@ -223,7 +212,7 @@ impl Relay {
 
     /// The same work in a member's own names; `None` if it has no room for something of it.
     fn translate(&self, work: &Work, part: &Part, member: usize) -> Option<Work> {
-        let vector = |id: VectorId| self.vectors.find(id, id.0).ok()?.ids[member];
+        let vector = |id: VectorId| self.held.vector(id).ok()?.ids[member];
         Some(match *work {
             Work::Product { witness, a, b, .. } => Work::Product {
                 matrix: part.matrix.as_ref()?.ids[member]?,
@@ -279,7 +268,6 @@ impl Device for Relay {
     fn vector(&self, curve: CurveId, len: usize) -> Result<VectorId, DeviceError> {
         let ids = self.shared.on_each(|device| device.vector(curve, len))?;
         let there = (0..ids.len()).filter(|&i| ids[i].is_some());
-        let id = VectorId(self.id());
         let vector = Vector {
             shared: Arc::clone(&self.shared),
             curve,
@@ -288,12 +276,11 @@ impl Device for Relay {
             current: AtomicU64::new(there.map(|i| 1 << i).sum()),
             ids,
         };
-        self.vectors.insert(id, vector);
-        Ok(id)
+        Ok(self.held.add_vector(vector))
     }
 
     fn vector_write(&self, id: VectorId, at: usize, scalars: &[u8]) -> Result<(), DeviceError> {
-        let vector = self.vectors.find(id, id.0)?;
+        let vector = self.held.vector(id)?;
         let whole = at == 0 && scalars.len() == vector.len * vector.curve.scalar_bytes();
         if !whole && !vector.is_current(HOST) {
             let mut copy = Copy::new(Arc::clone(&vector));
@@ -306,12 +293,12 @@ impl Device for Relay {
     }
 
     fn vector_read(&self, id: VectorId, at: usize, scalars: &mut [u8]) -> Result<(), DeviceError> {
-        let vector = self.vectors.find(id, id.0)?;
+        let vector = self.held.vector(id)?;
         vector.read(at, scalars)
     }
 
     fn vector_free(&self, id: VectorId) {
-        self.vectors.remove(id);
+        self.held.remove_vector(id);
     }
 
     fn bases(&self, curve: CurveId, group: Group, points: Bytes) -> Result<BasesId, DeviceError> {
@@ -319,7 +306,6 @@ impl Device for Relay {
         let ids = self
             .shared
             .on_each(|device| device.bases(curve, group, points.clone()))?;
-        let id = BasesId(self.id());
         let copies = Copies {
             shared: Arc::clone(&self.shared),
             ids,
@@ -327,22 +313,21 @@ impl Device for Relay {
             group,
             count,
         };
-        self.bases.insert(id, copies);
-        Ok(id)
+        Ok(self.held.add_bases(copies))
     }
 
     fn bases_free(&self, id: BasesId) {
-        self.bases.remove(id);
+        self.held.remove_bases(id);
     }
 
     fn tables_bytes(&self, id: BasesId) -> Result<usize, DeviceError> {
-        let bases = self.bases.find(id, id.0)?;
+        let bases = self.held.bases(id)?;
         let host = &self.shared.members[HOST].device;
         host.tables_bytes(bases.ids[HOST].expect("the host has all"))
     }
 
     fn tables_free(&self, id: BasesId) {
-        if let Ok(bases) = self.bases.find(id, id.0) {
+        if let Ok(bases) = self.held.bases(id) {
             let host = &self.shared.members[HOST].device;
             host.tables_free(bases.ids[HOST].expect("the host has all"));
         }
@@ -358,7 +343,6 @@ impl Device for Relay {
         let ids = self
             .shared
             .on_each(|device| device.matrix(curve, rows, columns, entries.clone()))?;
-        let id = MatrixId(self.id());
         let copies = Copies {
             shared: Arc::clone(&self.shared),
             ids,
@@ -367,12 +351,11 @@ impl Device for Relay {
             group: Group::G1,
             count: 0,
         };
-        self.matrices.insert(id, copies);
-        Ok(id)
+        Ok(self.held.add_matrix(copies))
     }
 
     fn matrix_free(&self, id: MatrixId) {
-        self.matrices.remove(id);
+        self.held.remove_matrix(id);
     }
 
     fn plan(&self, work: &Work) -> Result<Arc<dyn Plan>, DeviceError> {

@@ -12,6 +12,7 @@ use caldera_kernels::DeviceError;
 use caldera_kernels::curve::check::{Fault, PointsError};
 
 use crate::format::FormatError;
+use crate::groth16::solidity::SolidityError;
 use crate::groth16::{CheckError, JobError, KeyError, PointFault, VerifyError};
 
 /// One kind of fault of a key, a witness or another file.
@@ -151,6 +152,21 @@ impl VerifyError {
             },
             VerifyError::Curve { .. } => Defect::Field,
             VerifyError::Inputs { .. } | VerifyError::Refused => Defect::Content,
+        }
+    }
+}
+
+impl SolidityError {
+    /// What is wrong with the key or the proofs.
+    pub fn defect(&self) -> Defect {
+        match self {
+            SolidityError::Curve { .. } => Defect::Field,
+            SolidityError::Key(error) => error.defect(),
+            SolidityError::NoInputs
+            | SolidityError::TooManyInputs { .. }
+            | SolidityError::Unbound { .. }
+            | SolidityError::EmptyBatch
+            | SolidityError::BatchInputs { .. } => Defect::Content,
         }
     }
 }

@@ -7,8 +7,9 @@
 //! sum of p_i H_i. No division by the vanishing polynomial, no last inverse transform.
 //!
 //! The prover touches silicon only through [`caldera_kernels::Device`] and the curve code of
-//! `caldera-kernels`; the verifier is `ark-groth16`'s and shares no line with it, so the
-//! self-check that every proof passes before it leaves a [`Job`] is an independent opinion.
+//! `caldera-kernels`; the verifier [`verify()`] is `ark-groth16`'s and shares no line with it, so
+//! the self-check that every proof passes before it leaves a [`Job`] is an independent opinion.
+//! For the proofs of others there is a faster one, [`PreparedKey`], by the same curve code.
 //!
 //! | file | subject |
 //! |---|---|
@@ -18,13 +19,15 @@
 //! | `blinding` | the two random scalars that make a proof zero-knowledge |
 //! | `assemble` | from five sums to three points |
 //! | `verify` | the verifier, whole and cut into quanta |
+//! | `batch` | other people's proofs: our own pairing, one proof or many at once |
 //! | `check` | is a key what it claims: points, coefficients, contributions |
 //! | `setup` | development keys, whose secrets are known |
-//! | `solidity` | a proof as call data |
+//! | `solidity` | contracts that verify, and calls of them |
 
 use crate::format::Part;
 
 mod assemble;
+mod batch;
 mod blinding;
 mod check;
 mod job;
@@ -34,6 +37,7 @@ mod setup;
 pub mod solidity;
 mod verify;
 
+pub use batch::PreparedKey;
 pub use blinding::{Blinding, EntropyError};
 pub use check::{CheckError, Checks, check};
 pub use job::{Job, JobError, ProveError, Stage, Step, Task};

@@ -1,4 +1,4 @@
-//! Computes: Groth16 proofs and the file formats around them.
+//! Computes: Groth16 proofs, the file formats around them, and the statements of state units.
 //!
 //! Bytes come in, bytes go out. What a device is called, what time it is and who pays are not
 //! known here, and no socket or file is opened here: `deploy` maps files and hands in
@@ -9,5 +9,6 @@
 mod defect;
 pub mod format;
 pub mod groth16;
+pub mod units;
 
 pub use defect::Defect;

@@ -125,8 +125,6 @@ fn make(synthetic: &Synthetic) -> (Zkey, Wtns) {
     (Zkey::parse(file.into()).expect("a good key"), witness)
 }
 
-/// A trace names a quantum by its stage: each task has the part and the kernel of its stage, each
-/// stage has tasks, and sizes are those of the key.
 /// A box counts what each of its workers did for a job, and says so when the job has ended: a quantum
 /// that is counted only after others can go on from it may be missing.
 #[test]
@@ -152,6 +150,8 @@ fn a_quantum_is_counted_before_anything_follows_from_it() {
     assert!(job.proof().is_some() && quanta > job.nodes());
 }
 
+/// A trace names a quantum by its stage: each task has the part and the kernel of its stage, each
+/// stage has tasks, and sizes are those of the key.
 #[test]
 fn every_task_has_a_stage_and_every_stage_the_size_of_its_part() {
     for circuit in circuits() {

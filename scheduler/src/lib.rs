@@ -11,7 +11,9 @@
 //! | `matching` | demand to cores: a pure function |
 //! | `queue` | admission and order of jobs |
 //! | `demand` | when measured demand is a peak |
+//! | `ledger` | who has what, who earned what and why: ERA, exact, from records alone |
 //! | `storage` | when a tenant is quiet, and what of its storage it gives back |
+//! | `registry` | trusted state units: what was presented to whom, and how often it may still be used |
 //! | `mailbox` | the words and the ring between the arbiter and one worker; the only atomics |
 //! | `arbiter` | one box as one state machine, made of the above |
 //! | `sim` | the above in invented time, with modelled workers (feature `sim`) |
@@ -22,10 +24,12 @@ use std::fmt;
 
 pub mod arbiter;
 pub mod demand;
+pub mod ledger;
 pub mod mailbox;
 pub mod matching;
 pub mod pool;
 pub mod queue;
+pub mod registry;
 pub mod scenario;
 #[cfg(feature = "sim")]
 pub mod sim;

@@ -9,6 +9,7 @@ use std::fmt::Write;
 use caldera_devices::{NameError, OpenError};
 use caldera_prover::Defect;
 use caldera_prover::format::FormatError;
+use caldera_prover::groth16::solidity::SolidityError;
 use caldera_prover::groth16::{CheckError, KeyError, ProveError, SetupError, VerifyError};
 use caldera_rpc::error::{KeyFault, WitnessFault};
 use serde_json::{Value, json};
@@ -89,6 +90,8 @@ pub(crate) fn classify(error: &anyhow::Error) -> Class {
             } else if let Some(error) = cause.downcast_ref::<KeyError>() {
                 Some(error.defect().map_or(Class::Internal, of_defect))
             } else if let Some(error) = cause.downcast_ref::<VerifyError>() {
+                Some(of_defect(error.defect()))
+            } else if let Some(error) = cause.downcast_ref::<SolidityError>() {
                 Some(of_defect(error.defect()))
             } else if let Some(error) = cause.downcast_ref::<SetupError>() {
                 of_setup(error)

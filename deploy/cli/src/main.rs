@@ -1,14 +1,15 @@
 //! `caldera`: the command line of Caldera.
 //!
-//! Some commands compute here and now (`prove`, `verify`, `inspect`, `setup`, `vkey`, `policy`), some talk
-//! to a running `calderad` (`submit`, `status`, `pool`, `top`, `profile`), and `demo` starts one of its own.
+//! Some commands compute here and now (`prove`, `verify`, `inspect`, `setup`, `vkey`, `export`, `policy`), some
+//! talk to a running `calderad` (`submit`, `status`, `pool`, `top`, `profile`), and `demo` starts one of its own.
 //! Each command is a file with its arguments, one function that does the work, and a [`Report`]
 //! at the end: the same facts as a text for people and as JSON for programs.
 //!
 //! | file | subject |
 //! |---|---|
-//! | `prove`, `verify`, `inspect`, `setup`, `vkey`, `policy` | local commands |
+//! | `prove`, `verify`, `inspect`, `setup`, `vkey`, `export`, `policy` | local commands |
 //! | `service` | commands that ask a running `calderad` |
+//! | `tenant` | who may use a running `calderad` |
 //! | `top` | who owns each core now, as a screen |
 //! | `profile` | the quanta of a job, as a trace |
 //! | `demo` | a service, two tenants and their proofs, from start to stop |
@@ -21,6 +22,7 @@
 mod client;
 mod demo;
 mod devices;
+mod export;
 mod failure;
 mod files;
 mod inspect;
@@ -32,6 +34,7 @@ mod prove;
 mod service;
 mod setup;
 mod table;
+mod tenant;
 mod top;
 mod verify;
 mod vkey;
@@ -54,12 +57,14 @@ fn main() -> ExitCode {
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Setup(arguments) => setup::run(&arguments),
         Command::Vkey(arguments) => vkey::run(&arguments),
+        Command::Export(arguments) => export::run(&arguments),
         Command::Submit(arguments) => service::submit(&arguments),
         Command::Status(arguments) => service::status(&arguments),
         Command::Pool(arguments) => service::pool(&arguments),
         Command::Top(arguments) => top::run(&arguments, json),
         Command::Profile(arguments) => profile::run(&arguments),
         Command::Policy(arguments) => policy::run(&arguments),
+        Command::Tenant(arguments) => tenant::run(&arguments),
         Command::Devices(arguments) => devices::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments, json),
         Command::Man(arguments) => manual::man(&arguments),
@@ -106,12 +111,14 @@ enum Command {
     Inspect(inspect::Arguments),
     Setup(setup::Arguments),
     Vkey(vkey::Arguments),
+    Export(export::Arguments),
     Submit(service::SubmitArguments),
     Status(service::StatusArguments),
     Pool(service::PoolArguments),
     Top(top::Arguments),
     Profile(profile::Arguments),
     Policy(policy::Arguments),
+    Tenant(tenant::Arguments),
     Devices(devices::Arguments),
     Demo(demo::Arguments),
     #[command(hide = true)]

@@ -75,6 +75,13 @@ pub enum Command {
         /// When its last byte was read from the socket.
         received: Nanos,
     },
+    /// A tenant is there from now on. Whether it fits was looked at before.
+    Join {
+        /// Its number.
+        tenant: TenantId,
+        /// Its class.
+        class: ClassId,
+    },
     /// Another policy. Answered by [`Notice::Adopted`]. The one command that allocates: an
     /// operator gives it, and seldom.
     Adopt(Box<Policy>),
@@ -435,6 +442,7 @@ impl ArbiterThread {
                 span,
                 received,
             }),
+            Command::Join { tenant, class } => self.handle(Event::TenantJoined { tenant, class }),
             Command::Adopt(policy) => {
                 let now = self.clock.now();
                 let old = self.arbiter.adopt(*policy, now);
@@ -552,8 +560,11 @@ impl ArbiterThread {
             }
             Action::Overrun { unit, silent } => self.tell(Notice::Overrun(unit, silent)),
             Action::Returned { unit } => self.tell(Notice::Returned(unit)),
-            // Tenants join before the thread starts and never leave.
-            Action::RefuseTenant { .. } | Action::Drop { .. } => {}
+            Action::RefuseTenant { tenant, reason } => {
+                tracing::error!(%tenant, %reason, "a tenant cannot join");
+            }
+            // Tenants never leave: of one that is removed the jobs are cancelled.
+            Action::Drop { .. } => {}
         }
     }
 

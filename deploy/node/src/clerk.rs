@@ -33,6 +33,7 @@ use caldera_store::blob::{BlobError, BlobStore, BlobWriter, Finished};
 use caldera_store::circuits::{Change, Check, CircuitRow, Circuits, CircuitsError, State};
 use caldera_store::jobs::{JobWrite, Written};
 use caldera_store::releases::ReleaseRow;
+use caldera_store::tenants::TenantRow;
 
 use crate::refusal;
 use crate::service::{Message, Post};
@@ -137,6 +138,13 @@ pub enum Task {
         tenant_name: TenantName,
         /// Which.
         witness: Digest,
+    },
+    /// Write a tenant down. Answered by [`Message::TenantWritten`].
+    Tenant {
+        /// Comes back with the answer.
+        ticket: u64,
+        /// As it is from now on.
+        row: Box<TenantRow>,
     },
     /// Take a circuit off the list.
     Unregister {
@@ -400,6 +408,17 @@ impl Clerk {
                 keys,
                 blobs,
             } => self.release(release, &tenant, keys, blobs),
+            Task::Tenant { ticket, row } => {
+                let written = self.circuits.put_tenant(&row).map_err(|error| {
+                    let cause = std::error::Error::source(&error);
+                    tracing::error!(tenant = %row.tenant, %error, ?cause, "writing a tenant down");
+                    RpcError::StorageUnavailable {
+                        retry_after_ms: TRY_AGAIN.as_millis() as u64,
+                    }
+                });
+                self.service
+                    .send(Message::TenantWritten { ticket, written });
+            }
             Task::NoteRelease { row } => {
                 if let Err(error) = self.circuits.insert_release(&row) {
                     let tenant = &row.tenant;

@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use caldera_devices::{ICICLE_FOLDER, NameError, PATIENCE, Wanted, choose};
 use caldera_rpc::auth::{OPERATOR, Secret, SecretError};
+use caldera_rpc::http::Limits as HttpLimits;
 use caldera_scheduler::scenario::file::{self as policy_file, FileError, TEXT_MAX};
 use caldera_scheduler::scenario::{ClassId, Limits as PoolLimits, PolicyError};
 use caldera_scheduler::{Nanos, Policy};
@@ -81,6 +82,28 @@ pub struct Config {
 pub struct Limits {
     /// Connections at once; further ones are closed as they come.
     pub connections: usize,
+    /// Of those from one address, or from one /64 of IPv6.
+    pub address_connections: usize,
+    /// Bytes of a request line and its header section.
+    pub head_bytes: usize,
+    /// Header fields of a request.
+    pub head_fields: usize,
+    /// Bytes of a request's target.
+    pub target_bytes: usize,
+    /// How long a connection may be idle between requests, in milliseconds.
+    pub idle_ms: u64,
+    /// From the first byte of a head to its last, in milliseconds.
+    pub head_ms: u64,
+    /// From one piece of a body to the next, in milliseconds.
+    pub body_gap_ms: u64,
+    /// Bytes of a body, or of an answer, that must pass in each second.
+    pub rate_bytes: u64,
+    /// Milliseconds that `rate_bytes` leaves out of the sum.
+    pub rate_grace_ms: u64,
+    /// How long a connection that is being closed is listened to, in milliseconds.
+    pub linger_ms: u64,
+    /// How long answers that are on their way are waited for when the box stops, in milliseconds.
+    pub drain_ms: u64,
     /// The longest JSON body.
     pub request_bytes: u64,
     /// The longest blob: a key or a witness.
@@ -230,6 +253,17 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             connections: 256,
+            address_connections: 256,
+            head_bytes: 16 << 10,
+            head_fields: 64,
+            target_bytes: 2048,
+            idle_ms: 60_000,
+            head_ms: 10_000,
+            body_gap_ms: 10_000,
+            rate_bytes: 64 << 10,
+            rate_grace_ms: 10_000,
+            linger_ms: 2_000,
+            drain_ms: 2_000,
             request_bytes: 1 << 20,
             blob_bytes: 8 << 30,
             tenant_blob_bytes: 32 << 30,
@@ -241,6 +275,24 @@ impl Default for Limits {
             table_bytes: 2 << 30,
             table_times: 4,
             profile_bytes: 16 << 20,
+        }
+    }
+}
+
+impl Limits {
+    /// What one connection may cost.
+    pub fn http(&self) -> HttpLimits {
+        HttpLimits {
+            head_bytes_max: self.head_bytes,
+            headers_max: self.head_fields,
+            target_bytes_max: self.target_bytes,
+            json_bytes_max: self.request_bytes,
+            idle_max: Duration::from_millis(self.idle_ms),
+            head_max: Duration::from_millis(self.head_ms),
+            body_gap_max: Duration::from_millis(self.body_gap_ms),
+            rate_min: self.rate_bytes,
+            rate_grace: Duration::from_millis(self.rate_grace_ms),
+            linger_max: Duration::from_millis(self.linger_ms),
         }
     }
 }
@@ -534,6 +586,10 @@ fn policy(file: Option<&Path>, quantum_us: Option<u64>) -> Result<Policy, Config
 fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
     let at_least_one = [
         ("connections", limits.connections),
+        ("address_connections", limits.address_connections),
+        ("head_bytes", limits.head_bytes),
+        ("head_fields", limits.head_fields),
+        ("target_bytes", limits.target_bytes),
         ("tenant_results", limits.tenant_results),
         ("tenant_circuits", limits.tenant_circuits),
     ];
@@ -542,6 +598,23 @@ fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
             return Err(ConfigError::Field {
                 field: format!("limits.{field}"),
                 expected: format!("1 to {COUNT_MAX}"),
+                got: value.to_string(),
+            });
+        }
+    }
+    let times = [
+        ("idle_ms", limits.idle_ms),
+        ("head_ms", limits.head_ms),
+        ("body_gap_ms", limits.body_gap_ms),
+        ("rate_grace_ms", limits.rate_grace_ms),
+        ("linger_ms", limits.linger_ms),
+        ("drain_ms", limits.drain_ms),
+    ];
+    for (field, value) in times {
+        if !(1..=WAIT_MS_MAX).contains(&value) {
+            return Err(ConfigError::Field {
+                field: format!("limits.{field}"),
+                expected: format!("1 to {WAIT_MS_MAX}"),
                 got: value.to_string(),
             });
         }

@@ -10,10 +10,11 @@
 //! lost its arbiter, its clerk or a worker looks alive and is not. Whoever supervises the process
 //! starts it again, and the store is made for that.
 //!
-//! Stopping: the shell is told, stops listening, gives answers that are on their way two seconds,
+//! Stopping: the shell is told, stops listening, gives answers that are on their way the time that the configuration names,
 //! and ends; then workers end after the quantum that they are in. Jobs that have not ended go on when the box
 //! starts again; what the store holds is synced as it is written, so there is nothing to flush.
 
+use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -31,6 +32,7 @@ use caldera_scheduler::pool::PoolError;
 use caldera_scheduler::{Arbiter, Pool, UnitId};
 use caldera_store::blob::{BlobError, BlobLimits, BlobStore};
 use caldera_store::circuits::{Circuits, CircuitsError};
+use caldera_store::tenants::TenantRow;
 use thiserror::Error;
 
 use crate::arbiter_thread::{self, ArbiterThread, Command, Inbox, Outbox};
@@ -143,7 +145,7 @@ impl Node {
         let clock = Clock::start();
         let config = Arc::new(config);
         make_data_folder(&config)?;
-        let keyring = keyring(&config)?;
+        let mut keyring = keyring(&config)?;
         let placement = Placement::plan(&pin::allowed_cores()?, config.workers)?;
         let workers = placement.workers.len();
         let blobs = BlobStore::open(
@@ -155,6 +157,25 @@ impl Node {
         )?;
         let mut circuits = Circuits::open(&config.data.join("circuits.sqlite"))?;
         circuits.limit_bytes(config.limits.database_bytes)?;
+        let master = open_secret(None, &config.data, MASTER)?;
+        let added = added_tenants(&config, &mut circuits, &blobs)?;
+        for row in added.iter().filter(|row| !row.suspended) {
+            let name = row.tenant.as_str();
+            let before = row
+                .before
+                .map(|(salt, until)| (master.derive(name, &salt), until));
+            keyring.hold(name, master.derive(name, &row.salt), before);
+        }
+        let known = config.tenants.iter().map(|it| &it.name);
+        let known: HashSet<_> = known.chain(added.iter().map(|it| &it.tenant)).collect();
+        let mut strangers = circuits.tenants_with_rows()?;
+        strangers.extend(blobs.tenants());
+        strangers.retain(|name| !known.contains(name));
+        strangers.sort_unstable();
+        strangers.dedup();
+        for name in &strangers {
+            tracing::warn!(tenant = %name, "the store has something of a tenant that nobody has named");
+        }
         let (rows, quiet) = (circuits.all()?, circuits.open_releases()?);
         let jobs = circuits.resume_jobs()?;
         let listener = Listener::bind(config.listen).map_err(|source| StartError::Listen {
@@ -176,7 +197,11 @@ impl Node {
         let device = device(opened);
 
         let slots = slots(&config);
-        let board = Arc::new(Board::new(workers, config.tenants.len(), slots));
+        let board = Arc::new(Board::new(
+            workers,
+            config.policy.limits().tenants_max as usize,
+            slots,
+        ));
         let inbox = Arc::new(Inbox::new(slots));
         let outbox = Arc::new(Outbox::new(Arc::clone(&wake)));
         let jobs_max = config.policy.limits().jobs_max as usize;
@@ -209,7 +234,13 @@ impl Node {
             crew.hire(name, vec![*core], worker_fifo, move || worker.run())?;
         }
         let arbiter = Arbiter::new(Pool::new(&cores)?, config.policy.clone());
-        let classes: Vec<_> = config.tenants.iter().map(|tenant| tenant.class).collect();
+        let classes = config.tenants.iter().map(|tenant| tenant.class);
+        let classes = classes.chain(
+            added
+                .iter()
+                .filter_map(|row| config.policy.find(&row.scenario)),
+        );
+        let classes: Vec<_> = classes.collect();
         let arbiter = ArbiterThread::new(
             arbiter_thread::Parts {
                 arbiter,
@@ -312,6 +343,9 @@ impl Node {
             config: Arc::clone(&config),
             clock,
             keyring,
+            master,
+            added,
+            strangers,
             units,
             refused,
             inbox: Arc::clone(&inbox),
@@ -548,7 +582,48 @@ fn keyring(config: &Config) -> Result<Keyring, ConfigError> {
     Ok(keyring)
 }
 
-/// Room for twice the jobs that may be prepared at once: see `ArbiterThread`.
+/// The tenants that were added. What removed ones had is erased before.
+fn added_tenants(
+    config: &Config,
+    circuits: &mut Circuits,
+    blobs: &BlobStore,
+) -> Result<Vec<TenantRow>, StartError> {
+    let mut added = Vec::new();
+    for row in circuits.tenants()? {
+        let name = &row.tenant;
+        if row.removed {
+            let witnesses = circuits.witnesses_left(name)?;
+            let witnesses: Vec<_> = witnesses.into_iter().map(|it| (name.clone(), it)).collect();
+            blobs.erase(&witnesses)?;
+            for (digest, _) in blobs.list(name) {
+                blobs.remove(name, digest)?;
+            }
+            circuits.forget_tenant(name)?;
+            tracing::info!(tenant = %name, "what a removed tenant had is erased");
+            continue;
+        }
+        if config.tenants.iter().any(|it| it.name == *name) {
+            return Err(StartError::Config(ConfigError::TenantTwice {
+                name: name.to_string(),
+            }));
+        }
+        if config.policy.find(&row.scenario).is_none() {
+            return Err(StartError::Config(ConfigError::Field {
+                field: format!("scenario of tenant {name}, which was added"),
+                expected: "a class of the policy".into(),
+                got: row.scenario,
+            }));
+        }
+        blobs.limit_tenant(name, row.blob_bytes);
+        added.push(row);
+    }
+    Ok(added)
+}
+
+/// The file of the master key in `DATA/secrets`; no tenant's name has a dot in it.
+const MASTER: &str = "tenants.master";
+
+/// Room for twice the jobs that may be prepared at once, by tenants that are still to come too: see `ArbiterThread`.
 fn slots(config: &Config) -> usize {
     let prepared = |tenant: &crate::config::TenantConfig| {
         config
@@ -556,7 +631,11 @@ fn slots(config: &Config) -> usize {
             .class(tenant.class)
             .map_or(0, |class| class.prepared_max as usize)
     };
-    2 * config.tenants.iter().map(prepared).sum::<usize>() + PREPARERS
+    let classes = config.policy.classes().iter();
+    let most = classes.map(|class| class.prepared_max as usize).max();
+    let to_come = config.policy.limits().tenants_max as usize - config.tenants.len();
+    let all = config.tenants.iter().map(prepared).sum::<usize>() + to_come * most.unwrap_or(0);
+    2 * all + PREPARERS
 }
 
 /// Quanta of half a minute at 2 ms each: a ring of a MiB that the arbiter empties

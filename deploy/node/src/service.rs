@@ -22,6 +22,7 @@ mod jobs;
 mod pool;
 mod profiles;
 mod storage;
+mod tenants;
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -32,12 +33,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use caldera_kernels::Device;
 use caldera_prover::groth16::ProvingKey;
-use caldera_rpc::auth::{Keyring, OPERATOR};
+use caldera_rpc::auth::{Keyring, OPERATOR, Secret};
 use caldera_rpc::error::RpcError;
 use caldera_rpc::jsonrpc::{self, Id, Params, Request, Response};
+use caldera_rpc::methods::Scope;
 use caldera_rpc::methods::{Digest, IdempotencyKey, Method, PoolQuery, StorageQuery};
 use caldera_rpc::openrpc::{self, DISCOVER, Discover};
 use caldera_scheduler::arbiter::Cause;
+use caldera_scheduler::scenario::Class;
 use caldera_scheduler::storage::Watch;
 use caldera_scheduler::{JobId, Nanos, Policy, TenantId};
 use caldera_store::TenantName;
@@ -45,6 +48,7 @@ use caldera_store::blob::{BlobError, BlobStore, Finished};
 use caldera_store::circuits::CircuitRow;
 use caldera_store::jobs::JobRow;
 use caldera_store::releases::ReleaseRow;
+use caldera_store::tenants::TenantRow;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -67,6 +71,7 @@ use circuits::Circuit;
 use events::{LOOK_EVERY, Watcher};
 use jobs::{Asked, Entry};
 use storage::Release;
+use tenants::{Change, Member};
 
 /// Wakes the RPC thread. Neither waits nor allocates.
 pub type Wake = Arc<dyn Fn() + Send + Sync>;
@@ -204,6 +209,13 @@ pub enum Message {
         /// Which.
         witness: Digest,
     },
+    /// A tenant is written down, or is not.
+    TenantWritten {
+        /// Of the question.
+        ticket: u64,
+        /// Whether it is.
+        written: Result<(), RpcError>,
+    },
     /// Jobs cannot be written down any more, or can be again.
     Storage {
         /// Why not.
@@ -272,6 +284,12 @@ pub struct Parts {
     pub clock: Clock,
     /// The secrets of all callers.
     pub keyring: Keyring,
+    /// From which the secrets of added tenants are made.
+    pub master: Secret,
+    /// Tenants that were added, after those of the configuration.
+    pub added: Vec<TenantRow>,
+    /// Tenants of whom the store has something and whom nobody has named.
+    pub strangers: Vec<TenantName>,
     /// The core and the standing of each unit's thread.
     pub units: Vec<(usize, Standing)>,
     /// What the system refused of what was asked for, in words.
@@ -332,6 +350,12 @@ pub struct Service {
     fault: Option<String>,
     /// Policies of which the arbiter has not said whether they are in force, oldest first.
     offered: VecDeque<Box<Policy>>,
+    /// The policy in force.
+    policy: Policy,
+    /// A tenant that is being written down.
+    change: Option<Change>,
+    /// Tenants that have a bound for it, by their requests that are under way.
+    under_way: HashMap<u64, TenantId>,
     /// Jobs by the keys under which they were submitted.
     keys: HashMap<(TenantId, IdempotencyKey), JobId>,
     next_job: u64,
@@ -361,6 +385,8 @@ struct Tenant {
     watch: Watch,
     /// What it is giving back.
     release: Option<Release>,
+    /// If it was added while a box ran: how it was, and what it may still send.
+    member: Option<Member>,
 }
 
 /// A request over HTTP whose answers are being collected.
@@ -427,27 +453,37 @@ impl Service {
     /// A service that knows the circuits of the store and begins to load them.
     pub fn new(mut parts: Parts) -> Service {
         let (policy, now) = (&parts.config.policy, parts.clock.now());
-        let tenants = parts.config.tenants.iter().map(|tenant| {
-            let class = policy.class(tenant.class);
+        let tenant = |name: &TenantName, class: Option<&Class>, member| {
             let mut watch = Watch::new(class.and_then(|class| class.give_back), now);
-            if parts.quiet.contains(&tenant.name) {
+            if parts.quiet.contains(name) {
                 watch.was_given();
             }
             Tenant {
-                name: tenant.name.clone(),
+                name: name.clone(),
                 scenario: class.map_or_else(String::new, |class| class.name.clone()),
                 ended: VecDeque::new(),
                 watch,
                 release: None,
+                member,
             }
+        };
+        let configured = parts.config.tenants.iter();
+        let configured = configured.map(|it| tenant(&it.name, policy.class(it.class), None));
+        let added = parts.added.iter().map(|row| {
+            let class = policy.find(&row.scenario).and_then(|id| policy.class(id));
+            tenant(&row.tenant, class, Some(Member::new(row.clone())))
         });
-        let tenants = tenants.collect();
-        let limits = parts.config.policy.limits();
+        let tenants = configured.chain(added).collect();
+        let policy = policy.clone();
+        let limits = *policy.limits();
         let telemetry = Telemetry::new(limits.quantum);
         let profiles = Profiles::new(parts.config.limits.profile_bytes);
         let rows = std::mem::take(&mut parts.circuits);
         let jobs = std::mem::take(&mut parts.jobs);
         let mut service = Service {
+            policy,
+            change: None,
+            under_way: HashMap::new(),
             parts,
             tenants,
             circuits: HashMap::new(),
@@ -525,6 +561,9 @@ impl Service {
         if collected.left == 0 {
             self.answer_exchange(exchange, collected);
         } else {
+            if let Caller::Tenant(tenant) = caller {
+                self.begin_under_way(exchange, tenant);
+            }
             self.exchanges.insert(exchange, collected);
         }
     }
@@ -599,6 +638,10 @@ impl Service {
         if self.stopping {
             return Some(Answer::error(503, &RpcError::Stopping));
         }
+        if let Err(answer) = self.enter(tenant, Scope::Submit) {
+            return Some(answer);
+        }
+        self.begin_under_way(upload, tenant);
         let leaves = self.leaves(tenant, digest);
         self.stir(tenant, self.parts.clock.now());
         let tenant = self.tenant(tenant).name.clone();
@@ -631,11 +674,16 @@ impl Service {
 
     /// The client of an upload has gone.
     pub fn abandon_upload(&mut self, upload: u64) {
+        self.under_way.remove(&upload);
         self.tell_clerk(Task::Abandon { upload });
     }
 
     /// Takes a `DELETE` of a blob. Answers through [`Service::outgoing`].
     pub fn remove_blob(&mut self, exchange: u64, tenant: TenantId, digest: Digest) {
+        if let Err(answer) = self.enter(tenant, Scope::Submit) {
+            self.answer(exchange, answer);
+            return;
+        }
         if self.circuits.contains_key(&(tenant, digest)) {
             let error = RpcError::CircuitInUse {
                 circuit: digest,
@@ -678,7 +726,19 @@ impl Service {
 
     /// What the shell is to do since it last asked.
     pub fn outgoing(&mut self) -> Vec<Outgoing> {
-        std::mem::take(&mut self.outgoing)
+        let outgoing = std::mem::take(&mut self.outgoing);
+        for it in &outgoing {
+            if let Outgoing::Answer { exchange, .. }
+            | Outgoing::Event {
+                exchange,
+                last: true,
+                ..
+            } = it
+            {
+                self.under_way.remove(exchange);
+            }
+        }
+        outgoing
     }
 
     /// Counts an answered request.
@@ -753,11 +813,20 @@ impl Service {
         received: Nanos,
     ) -> Result<Flow, RpcError> {
         let params: Params = request.params;
+        if let Caller::Tenant(tenant) = caller {
+            self.pace(tenant)?;
+        }
         if request.method == DISCOVER {
             let Discover {} = params.decode()?;
             return Ok(Flow::Done(self.description.clone()));
         }
         let method = Method::from_name(&request.method).ok_or(RpcError::MethodNotFound)?;
+        if method.is_operators() {
+            return self.manage(caller, method, params);
+        }
+        if let Caller::Tenant(tenant) = caller {
+            self.hold_scope(tenant, method.scope())?;
+        }
         if method == Method::Pool {
             let PoolQuery {} = params.decode()?;
             return self.look_at_pool(Question::Call);
@@ -788,7 +857,7 @@ impl Service {
             Method::Cancel => self.cancel(tenant, params.decode()?),
             Method::Demand => self.declare(tenant, params.decode()?, received),
             Method::Profile => self.profile(tenant, params.decode()?),
-            Method::Pool | Method::Histograms | Method::Storage => Err(RpcError::MethodNotFound),
+            _ => Err(RpcError::MethodNotFound),
         }
     }
 
@@ -842,6 +911,7 @@ impl Service {
             Message::Erased { tenant, witness } => {
                 self.erasing.remove(&(tenant, witness));
             }
+            Message::TenantWritten { ticket, written } => self.tenant_written(ticket, written),
             Message::Storage { fault } => self.fault = fault,
             Message::Offered { policy } => self.offered.push_back(policy),
         }
@@ -867,6 +937,7 @@ impl Service {
                 tracing::info!("another policy is in force");
                 if let Some(policy) = self.offered.pop_front() {
                     self.adopt_marks(&policy);
+                    self.policy = *policy;
                 }
             }
             Notice::Adopted(Err(error)) => {
@@ -945,6 +1016,7 @@ impl Service {
 
     /// The client of a request has gone: what is still to come for it is thrown away.
     pub fn forget(&mut self, exchange: u64) {
+        self.under_way.remove(&exchange);
         self.watchers.remove(&exchange);
         if self.exchanges.remove(&exchange).is_some() {
             self.forget_waits(exchange);

@@ -15,14 +15,12 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use caldera_rpc::http::{
-    BodyKind, Connection, Disposition, Event, Head, Limits as HttpLimits, Method, Response,
-};
+use caldera_rpc::http::{BodyKind, Connection, Disposition, Event, Head, Method, Response};
 use caldera_rpc::methods::{Digest, JobName};
 use caldera_scheduler::Nanos;
 use mio::net::{TcpListener, TcpStream};
@@ -66,6 +64,8 @@ struct Peer {
     stream: TcpStream,
     http: Connection,
     local: bool,
+    /// Where it comes from, as connections are counted.
+    origin: IpAddr,
     request: Request,
     /// Whether the socket may have more to read than was read.
     readable: bool,
@@ -157,7 +157,7 @@ impl Shell {
     }
 
     /// Serves until it is told to stop, and then for as long as answers are on their way, at most
-    /// `FAREWELL_MAX`. Called once, on the RPC thread.
+    /// `drain_ms`. Called once, on the RPC thread.
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_A_TURN);
         let mut stop_by = None;
@@ -186,7 +186,8 @@ impl Shell {
             if self.stop.load(Ordering::Acquire) && stop_by.is_none() {
                 self.listener = None;
                 self.service.stop();
-                stop_by = Some(self.clock.elapsed() + FAREWELL_MAX);
+                let drain = Duration::from_millis(self.limits.drain_ms);
+                stop_by = Some(self.clock.elapsed() + drain);
             }
             let idle = self.requests.is_empty();
             if stop_by.is_some_and(|by| idle || self.clock.elapsed() >= by) {
@@ -223,6 +224,13 @@ impl Shell {
                 tracing::warn!(%address, max = self.limits.connections, "too many connections");
                 continue;
             }
+            let origin = origin(address.ip());
+            let from_there = self.peers.values().filter(|peer| peer.origin == origin);
+            if from_there.count() >= self.limits.address_connections {
+                let max = self.limits.address_connections;
+                tracing::warn!(%address, max, "too many connections from one address");
+                continue;
+            }
             let token = Token(self.next_token);
             self.next_token += 1;
             self.admit(token, stream, address);
@@ -237,14 +245,11 @@ impl Shell {
             tracing::warn!(%error, "registering a connection");
             return;
         }
-        let limits = HttpLimits {
-            json_bytes_max: self.limits.request_bytes,
-            ..HttpLimits::default()
-        };
         let peer = Peer {
             stream,
-            http: Connection::new(limits, self.clock.elapsed()),
+            http: Connection::new(self.limits.http(), self.clock.elapsed()),
             local: address.ip().is_loopback(),
+            origin: origin(address.ip()),
             request: Request::None,
             readable: true,
             ended: false,
@@ -634,6 +639,15 @@ impl Peer {
     }
 }
 
+/// What stands for a client when its connections are counted: an address of IPv4, and of IPv6 the /64 that one
+/// client has.
+fn origin(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6((address.to_bits() >> 64 << 64).into()),
+        address => address,
+    }
+}
+
 fn unauthorised() -> Answer {
     Answer::text(
         401,
@@ -654,5 +668,3 @@ const UNWRITTEN_MAX: usize = 4 * 1024 * 1024;
 const EVENTS_A_TURN: usize = 256;
 /// How often measurements are taken in while nothing else happens.
 const TICK: Duration = Duration::from_millis(500);
-/// How long answers that are on their way are waited for at the end.
-const FAREWELL_MAX: Duration = Duration::from_secs(2);

@@ -187,9 +187,18 @@ impl Sources {
 
 impl From<SourceError> for RpcError {
     fn from(error: SourceError) -> RpcError {
-        RpcError::KeySource {
-            detail: error.to_string(),
-        }
+        // Who was told more could learn which files there are, and how long, without having them.
+        let detail = match &error {
+            SourceError::Outside { .. } => error.to_string(),
+            SourceError::Io { path, .. }
+            | SourceError::Kind { path }
+            | SourceError::Length { path, .. }
+            | SourceError::Content { path, .. } => {
+                tracing::info!(%error, "a key's source");
+                format!("{}: expected a file that holds the key", path.display())
+            }
+        };
+        RpcError::KeySource { detail }
     }
 }
 

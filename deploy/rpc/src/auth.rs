@@ -18,6 +18,13 @@
 //! knows, and answered with the same [`AuthError::Refused`] as a wrong signature. The
 //! comparison of the signatures takes the same time wherever they differ. So neither the
 //! answer nor its time tells which names exist.
+//!
+//! **Rotation.** A caller may have two secrets for a while: the new one, and the one before until its time is over. Whoever is
+//! refused has been tried against two, with the decoy in the place of what is not there.
+//!
+//! **Derived secrets.** An HMAC can be checked only by who could also make it, so a box must have its tenants' secrets at
+//! hand. [`Secret::derive`] makes them from one master key and a salt of each tenant: a store that holds the salts and not the
+//! master key holds nothing that signs.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -63,8 +70,15 @@ pub enum SecretError {
 
 /// The secrets of all callers of one box.
 pub struct Keyring {
-    secrets: HashMap<String, Secret>,
+    callers: HashMap<String, Held>,
     decoy: Secret,
+}
+
+/// The secrets of one caller.
+struct Held {
+    secret: Secret,
+    /// The one before, and until when it is taken, in seconds of Unix time.
+    before: Option<(Secret, u64)>,
 }
 
 /// Why a request has no caller. The peer reads only that it is not authorised; this is for the log.
@@ -133,6 +147,14 @@ impl Secret {
         Ok(secret)
     }
 
+    /// The secret of a tenant, of which this is the master key. Another salt gives another secret.
+    pub fn derive(&self, tenant: &str, salt: &[u8; 16]) -> Secret {
+        let mut mac = hmac_sha256(&self.0, DERIVATION);
+        mac.update(salt);
+        mac.update(tenant.as_bytes());
+        Secret(mac.finalize().into_bytes().into())
+    }
+
     /// The text of a secret file, with the end of the line.
     pub fn to_file_text(&self) -> Zeroizing<String> {
         let mut text = hex::encode(self.0);
@@ -152,14 +174,25 @@ impl Keyring {
     /// are checked against it.
     pub fn new(decoy: Secret) -> Keyring {
         Keyring {
-            secrets: HashMap::new(),
+            callers: HashMap::new(),
             decoy,
         }
     }
 
-    /// Adds a caller, and gives back the secret that it had before.
-    pub fn insert(&mut self, name: &str, secret: Secret) -> Option<Secret> {
-        self.secrets.insert(name.to_owned(), secret)
+    /// Adds a caller, or gives it this secret in the place of those that it had.
+    pub fn insert(&mut self, name: &str, secret: Secret) {
+        self.hold(name, secret, None);
+    }
+
+    /// As [`Keyring::insert`], with another secret that is taken too, until a second of Unix time.
+    pub fn hold(&mut self, name: &str, secret: Secret, before: Option<(Secret, u64)>) {
+        self.callers
+            .insert(name.to_owned(), Held { secret, before });
+    }
+
+    /// Removes a caller: its tokens are answered as those of somebody who never was.
+    pub fn remove(&mut self, name: &str) {
+        self.callers.remove(name);
     }
 
     /// Names the caller of a request from its `Authorization` header field. `now` is Unix time in
@@ -168,14 +201,19 @@ impl Keyring {
         let token = bearer(authorization.ok_or(AuthError::Missing)?)?;
         let token = Token::split(token)?;
         let header = token.header()?;
-        let (known, name, secret) = match self.secrets.get_key_value(header.kid.as_str()) {
-            Some((name, secret)) => (true, name.as_str(), secret),
-            None => (false, "", &self.decoy),
+        let (name, secret, before) = match self.callers.get_key_value(header.kid.as_str()) {
+            Some((name, held)) => {
+                let before = held.before.as_ref().filter(|(_, until)| now < *until);
+                (Some(name), &held.secret, before.map(|(secret, _)| secret))
+            }
+            None => (None, &self.decoy, None),
         };
-        let signed = token.is_signed_with(&secret.0);
-        if !(signed & known) {
+        // A good token of the newest secret costs one check, every other two.
+        let signed = token.is_signed_with(&secret.0)
+            || token.is_signed_with(&before.unwrap_or(&self.decoy).0) & before.is_some();
+        let Some(name) = name.filter(|_| signed) else {
             return Err(AuthError::Refused);
-        }
+        };
         token.claims()?.hold(now)?;
         Ok(name)
     }
@@ -183,7 +221,7 @@ impl Keyring {
 
 impl fmt::Debug for Keyring {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "Keyring({} callers)", self.secrets.len())
+        write!(out, "Keyring({} callers)", self.callers.len())
     }
 }
 
@@ -316,6 +354,9 @@ fn hmac_sha256(key: &[u8], message: &[u8]) -> Hmac<Sha256> {
     mac.update(message);
     mac
 }
+
+/// Keeps derived secrets apart from all else that the master key may ever be used for.
+const DERIVATION: &[u8] = b"caldera tenant secret v1\0";
 
 #[cfg(test)]
 mod tests {
@@ -554,5 +595,43 @@ mod tests {
         assert_eq!(secret.to_file_text().as_str(), format!("{digits}\n"));
         assert!(!format!("{secret:?}").contains("0f"));
         assert!(!format!("{:?}", ring()).contains("rollup"));
+    }
+
+    #[test]
+    fn after_a_rotation_both_secrets_are_taken_for_a_while() {
+        let mut ring = ring();
+        let (old, new) = (Secret([1; 32]), Secret([7; 32]));
+        let by = |secret: &Secret, at: u64| format!("Bearer {}", sign("rollup", secret, at));
+        ring.hold("rollup", new.clone(), Some((old.clone(), NOW + 100)));
+        assert_eq!(ring.verify(Some(&by(&new, NOW)), NOW), Ok("rollup"));
+        assert_eq!(ring.verify(Some(&by(&old, NOW)), NOW), Ok("rollup"));
+        let later = NOW + 100;
+        assert_eq!(ring.verify(Some(&by(&new, later)), later), Ok("rollup"));
+        assert_eq!(
+            ring.verify(Some(&by(&old, later)), later),
+            Err(AuthError::Refused)
+        );
+        // The decoy is nobody's second secret.
+        let decoy = by(&Secret([9; 32]), NOW);
+        assert_eq!(ring.verify(Some(&decoy), NOW), Err(AuthError::Refused));
+        ring.remove("rollup");
+        assert_eq!(
+            ring.verify(Some(&by(&new, NOW)), NOW),
+            Err(AuthError::Refused)
+        );
+    }
+
+    #[test]
+    fn derived_secrets_differ_by_master_tenant_and_salt() {
+        let master = Secret([3; 32]);
+        let one = master.derive("a", &[0; 16]).0;
+        assert_eq!(one, master.derive("a", &[0; 16]).0);
+        for other in [
+            master.derive("b", &[0; 16]),
+            master.derive("a", &[1; 16]),
+            Secret([4; 32]).derive("a", &[0; 16]),
+        ] {
+            assert_ne!(one, other.0);
+        }
     }
 }

@@ -23,6 +23,10 @@ pub enum Full {
     Tenant,
     /// The queue of the whole box holds as many jobs as it may.
     Box,
+    /// This tenant has as many requests under way as it may.
+    Calls,
+    /// This tenant has sent as many requests in this second as it may.
+    Rate,
 }
 
 /// Declares kinds of fault once: variant, name on the wire, meaning.
@@ -243,6 +247,26 @@ pub enum RpcError {
         /// The file, what was expected of it and what was got.
         detail: String,
     },
+    /// The tenant is not one that may do this.
+    #[error("this tenant has no scope {scope}")]
+    OutOfScope {
+        /// What it would need.
+        scope: &'static str,
+    },
+    /// The box has no such tenant. Only the operator is told so.
+    #[error("tenant {tenant} is not known")]
+    TenantUnknown {
+        /// The name.
+        tenant: String,
+    },
+    /// The tenant is not in a state in which that can be done. Only the operator is told so.
+    #[error("tenant {tenant}: {detail}")]
+    TenantState {
+        /// The name.
+        tenant: String,
+        /// What stands against it.
+        detail: &'static str,
+    },
     /// There is no profile of a job.
     #[error("no profile of job {job}: {detail}")]
     ProfileUnavailable {
@@ -259,6 +283,8 @@ impl Full {
         match self {
             Full::Tenant => "tenantQueueFull",
             Full::Box => "boxQueueFull",
+            Full::Calls => "tenantCallsFull",
+            Full::Rate => "tenantRateFull",
         }
     }
 }
@@ -294,6 +320,9 @@ impl RpcError {
             RpcError::KeySource { .. } => -32028,
             RpcError::ProfileUnavailable { .. } => -32030,
             RpcError::StorageUnavailable { .. } => -32031,
+            RpcError::OutOfScope { .. } => -32032,
+            RpcError::TenantUnknown { .. } => -32033,
+            RpcError::TenantState { .. } => -32034,
         }
     }
 
@@ -327,6 +356,9 @@ impl RpcError {
             RpcError::KeySource { .. } => "keySource",
             RpcError::ProfileUnavailable { .. } => "profileUnavailable",
             RpcError::StorageUnavailable { .. } => "storageUnavailable",
+            RpcError::OutOfScope { .. } => "outOfScope",
+            RpcError::TenantUnknown { .. } => "tenantUnknown",
+            RpcError::TenantState { .. } => "tenantState",
         }
     }
 

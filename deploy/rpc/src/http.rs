@@ -28,8 +28,9 @@
 //! of this box can be made to let a request through that it never saw. So there is a guard in front
 //! of the parser (`httparse`), and it refuses rather than repairs: see [`HttpError`] for the list.
 //! Some of it is stricter than RFC 9112 demands, on purpose: an empty line before a request, the
-//! absolute form of a target, a repeated `Content-Length` even with equal values, and HTTP/1.0
-//! without a `Host` are refused. After a refusal the connection closes.
+//! absolute form of a target and `*`, dots as a segment of a path, a tab in a head, a repeated
+//! `Content-Length` even with equal values, and HTTP/1.0 without a `Host` are refused. After a refusal the connection
+//! closes. `tests/framing_differential.rs` compares what is taken with what hyper and nginx take.
 //!
 //! **Time.** A peer that opens a connection and sends one byte a minute costs a slot. There is a
 //! limit for an idle connection, for a whole head, for the gap between two pieces of a body, for
@@ -163,8 +164,11 @@ pub enum HttpError {
     /// A method that nothing here answers to.
     #[error("method not known")]
     MethodUnknown,
-    /// A target that is neither a path nor, for OPTIONS, an asterisk.
-    #[error("a target is a path that begins with a slash")]
+    /// A target that is no path, or one that leaves room for reading it in two ways: with `.` or `..` as a
+    /// segment, or with a percent sign that codes no byte, a NUL or a dot.
+    #[error(
+        "a target is a path that begins with a slash, without segments of dots, and well coded"
+    )]
     Target,
     /// None, or more than one, where exactly one must be.
     #[error("expected exactly one Host, got {got}")]
@@ -205,8 +209,8 @@ pub enum HttpError {
     /// A chunk that does not end where it said.
     #[error("a chunk does not end where its size says")]
     ChunkEnd,
-    /// The fields after the last chunk are too long or malformed.
-    #[error("trailer fields are too long or malformed")]
+    /// The fields after the last chunk are too many, too long or malformed.
+    #[error("trailer fields are too many, too long or malformed")]
     Trailer,
     /// The body is longer than the caller accepts.
     #[error("a body here has at most {max} bytes")]

@@ -5,13 +5,16 @@
 //!
 //! - an object with the same key twice is refused, at any depth;
 //! - members beside `jsonrpc`, `method`, `params` and `id` are refused;
-//! - nesting deeper than [`DEPTH_MAX`] and bytes after the value are refused;
+//! - nesting deeper than [`DEPTH_MAX`] and numbers longer than [`NUMBER_BYTES_MAX`] are refused before anything is
+//!   parsed, and bytes after the value are refused too;
 //! - an `id` is a string, an integer or null.
 //!
 //! Parameters go by name, in an object. Because many client libraries can only send an array, an
 //! array that holds that one object, and an empty array where a method takes nothing, are read
 //! too. A batch holds at most [`BATCH_MAX`] requests; its answers come in one array, in order,
 //! with nothing in it for notifications.
+
+mod guard;
 
 use std::fmt;
 
@@ -22,13 +25,11 @@ use thiserror::Error;
 
 use crate::error::{RpcError, WireError};
 
+pub use self::guard::{DEPTH_MAX, NUMBER_BYTES_MAX};
+
 /// Requests in one batch. A host that proves a rollup asks after tens of jobs at once; the whole
 /// body is bounded at one MiB beside this.
 pub const BATCH_MAX: usize = 64;
-
-/// Objects and arrays inside each other. Our deepest request has four: batch, request, `params`
-/// array, object. The rest is room for what a method refuses by name.
-pub const DEPTH_MAX: usize = 16;
 
 /// A body that was read.
 #[derive(Debug, Clone, PartialEq)]
@@ -102,8 +103,9 @@ pub enum ResponseError {
 
 /// Reads a body. An error here is about the whole body and is answered with a null id.
 pub fn parse(body: &[u8]) -> Result<Message, RpcError> {
+    guard::check(body)?;
     let mut reader = serde_json::Deserializer::from_slice(body);
-    let value = Strict { depth: 0 }
+    let value = Strict
         .deserialize(&mut reader)
         .and_then(|value| reader.end().map(|()| value))
         .map_err(|error| RpcError::Parse {
@@ -340,20 +342,7 @@ fn bounded(error: &dyn fmt::Display) -> String {
 
 /// Reads any JSON value, and refuses what `serde_json::Value` would quietly settle: of two equal
 /// keys it keeps the last.
-struct Strict {
-    depth: usize,
-}
-
-impl Strict {
-    fn deeper<E: serde::de::Error>(&self) -> Result<usize, E> {
-        if self.depth == DEPTH_MAX {
-            return Err(E::custom(format_args!(
-                "nested deeper than {DEPTH_MAX} levels"
-            )));
-        }
-        Ok(self.depth + 1)
-    }
-}
+struct Strict;
 
 impl<'de> DeserializeSeed<'de> for Strict {
     type Value = Value;
@@ -399,16 +388,14 @@ impl<'de> Visitor<'de> for Strict {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
-        let depth = self.deeper()?;
         let mut list = Vec::new();
-        while let Some(item) = items.next_element_seed(Strict { depth })? {
+        while let Some(item) = items.next_element_seed(Strict)? {
             list.push(item);
         }
         Ok(Value::Array(list))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
-        let depth = self.deeper()?;
         let mut map = Map::new();
         while let Some(key) = members.next_key::<String>()? {
             if map.contains_key(&key) {
@@ -416,7 +403,7 @@ impl<'de> Visitor<'de> for Strict {
                     "the key {key} stands twice in one object"
                 )));
             }
-            let value = members.next_value_seed(Strict { depth })?;
+            let value = members.next_value_seed(Strict)?;
             map.insert(key, value);
         }
         Ok(Value::Object(map))

@@ -8,7 +8,8 @@
 //!
 //! 1. [`http`] cuts a byte stream into requests, and refuses whatever two implementations could
 //!    read in two ways;
-//! 2. [`auth`] says which tenant a request comes from;
+//! 2. [`auth`] says which tenant a request comes from,
+//!    and [`rate`] whether it sends too fast;
 //! 3. [`jsonrpc`] reads the body as JSON-RPC 2.0;
 //! 4. [`methods`] gives the parameters and results of each method their types;
 //! 5. [`error`] is the one list of what can be answered instead of a result.
@@ -23,3 +24,4 @@ pub mod http;
 pub mod jsonrpc;
 pub mod methods;
 pub mod openrpc;
+pub mod rate;

@@ -18,7 +18,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 /// A method that a box answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -49,11 +49,23 @@ pub enum Method {
     Histograms,
     /// [`StorageQuery`] -> [`StorageStatus`].
     Storage,
+    /// [`AddTenant`] -> [`TenantSecret`]. For the operator.
+    AddTenant,
+    /// [`RotateTenant`] -> [`TenantSecret`]. For the operator.
+    RotateTenant,
+    /// [`TenantQuery`] -> [`TenantInfo`]. For the operator.
+    SuspendTenant,
+    /// [`TenantQuery`] -> [`TenantInfo`]. For the operator.
+    ResumeTenant,
+    /// [`TenantQuery`] -> [`TenantInfo`]. For the operator.
+    RemoveTenant,
+    /// [`ListTenants`] -> `Vec<TenantInfo>`. For the operator.
+    ListTenants,
 }
 
 impl Method {
     /// Every method.
-    pub const ALL: [Method; 13] = [
+    pub const ALL: [Method; 19] = [
         Method::RegisterCircuit,
         Method::ListCircuits,
         Method::UnregisterCircuit,
@@ -67,6 +79,12 @@ impl Method {
         Method::Demand,
         Method::Histograms,
         Method::Storage,
+        Method::AddTenant,
+        Method::RotateTenant,
+        Method::SuspendTenant,
+        Method::ResumeTenant,
+        Method::RemoveTenant,
+        Method::ListTenants,
     ];
 
     /// The name on the wire.
@@ -85,7 +103,38 @@ impl Method {
             Method::Demand => "pool_demandV1",
             Method::Histograms => "pool_histogramsV1",
             Method::Storage => "pool_storageV1",
+            Method::AddTenant => "tenant_addV1",
+            Method::RotateTenant => "tenant_rotateV1",
+            Method::SuspendTenant => "tenant_suspendV1",
+            Method::ResumeTenant => "tenant_resumeV1",
+            Method::RemoveTenant => "tenant_removeV1",
+            Method::ListTenants => "tenant_listV1",
         }
+    }
+
+    /// What a tenant needs to call it.
+    pub const fn scope(self) -> Scope {
+        match self {
+            Method::RegisterCircuit
+            | Method::UnregisterCircuit
+            | Method::Submit
+            | Method::Cancel
+            | Method::Demand => Scope::Submit,
+            _ => Scope::Read,
+        }
+    }
+
+    /// Whether only the operator may call it.
+    pub const fn is_operators(self) -> bool {
+        matches!(
+            self,
+            Method::AddTenant
+                | Method::RotateTenant
+                | Method::SuspendTenant
+                | Method::ResumeTenant
+                | Method::RemoveTenant
+                | Method::ListTenants
+        )
     }
 
     /// The method of that name, if there is one.
@@ -340,6 +389,139 @@ pub struct HistogramsQuery {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StorageQuery {}
+
+/// What a tenant may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Scope {
+    /// See its circuits, its jobs and their results, and the pool.
+    Read,
+    /// Upload, register, submit, cancel, declare, and remove again.
+    Submit,
+}
+
+impl Scope {
+    /// Its name on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Scope::Read => "read",
+            Scope::Submit => "submit",
+        }
+    }
+}
+
+/// How much a tenant may have; what is left out is bounded by its class and the box alone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Quotas {
+    /// Unfinished jobs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<u32>,
+    /// Requests that are under way: calls that wait, uploads, streams.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calls: Option<u32>,
+    /// Bytes of all its blobs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blob_bytes: Option<u64>,
+    /// Requests a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests: Option<u32>,
+}
+
+/// Parameters of `tenant_addV1`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AddTenant {
+    /// Its name: 1 to 64 of `a-z`, `0-9`, `_` and `-`.
+    pub tenant: String,
+    /// Its scenario class.
+    pub scenario: String,
+    /// What it may do; both by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scopes: Option<Vec<Scope>>,
+    /// How much it may have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quotas: Option<Quotas>,
+}
+
+/// Parameters of `tenant_rotateV1`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RotateTenant {
+    /// Whose secret.
+    pub tenant: String,
+    /// For how long the old one is taken too; an hour by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlap_ms: Option<u64>,
+}
+
+/// Parameters of what is done to a tenant by name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TenantQuery {
+    /// Its name.
+    pub tenant: String,
+}
+
+/// Parameters of `tenant_listV1`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListTenants {}
+
+/// A secret, told once: the box does not tell it again.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+#[serde(rename_all = "camelCase")]
+pub struct TenantSecret {
+    /// Whose.
+    pub tenant: String,
+    /// 64 hexadecimal digits.
+    pub secret: String,
+    /// Until when the one before is taken too, in Unix time in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old_until_ms: Option<u64>,
+}
+
+impl fmt::Debug for TenantSecret {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "TenantSecret({}, ..)", self.tenant)
+    }
+}
+
+/// Where a tenant stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum TenantState {
+    /// It stands in the configuration, which alone can change it.
+    Configured,
+    /// It was added.
+    Active,
+    /// It was added, and its tokens are refused.
+    Suspended,
+    /// It was removed; what it had is erased at the next start.
+    Removed,
+    /// The store has something of it, and nobody has named it since the start.
+    Unconfigured,
+}
+
+/// One tenant, as the operator sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TenantInfo {
+    /// Its name.
+    pub tenant: String,
+    /// Where it stands.
+    pub state: TenantState,
+    /// Its scenario class, if the box knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scenario: Option<String>,
+    /// What it may do.
+    pub scopes: Vec<Scope>,
+    /// How much it may have.
+    pub quotas: Quotas,
+    /// Until when its secret before is taken too, in Unix time in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old_until_ms: Option<u64>,
+}
 
 /// A registered circuit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -151,6 +151,10 @@ fn lines_that_end_or_begin_oddly() {
             "GET / HTTP/1.1\r\nHost: a\r\nX: \x7f\r\n\r\n",
             ControlByte(127),
         ),
+        (
+            "GET / HTTP/1.1\r\nHost: a\r\nContent-Length:\t0\r\n\r\n",
+            ControlByte(9),
+        ),
     ] {
         assert_eq!(refused(request), expected, "{request:?}");
     }
@@ -204,6 +208,15 @@ fn odd_targets() {
         "/a<b>",
         "/é",
         "?a",
+        "/..",
+        "/./a",
+        "/a/../b?c",
+        "/%",
+        "/%2",
+        "/%zz",
+        "/%00",
+        "/%2e%2E/a",
+        "/?%",
     ] {
         assert_eq!(refused(&get(target)), HttpError::Target, "{target}");
     }
@@ -230,7 +243,8 @@ fn hosts() {
         }
     }
     for host in [
-        "", "a b", "a/b", "a@b", "a,b", ":80", "a:b", "a:123456", "[::1", "[x]", "[::1]x", "é",
+        "", ".", "a..b", ".a", "a b", "a/b", "a@b", "a,b", ":80", "a:b", "a:123456", "[::1", "[x]",
+        "[::1]x", "é",
     ] {
         let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
         assert_eq!(refused(&request), HttpError::Host, "{host:?}");
@@ -355,7 +369,7 @@ fn what_is_taken() {
             BodyKind::None,
         ),
         (
-            "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
+            "OPTIONS / HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
             BodyKind::None,
         ),
         (

@@ -5,14 +5,15 @@ use std::collections::BTreeSet;
 
 use caldera_rpc::error::{Full, KeyFault, RpcError, WitnessFault};
 use caldera_rpc::methods::{
-    CauseSpans, CheckLevel, CircuitInfo, CircuitName, CircuitState, CoreShare, CurveName,
-    DeclareDemand, Demand, DeviceSoftware, DeviceStatus, Digest, EmptyReallocations, Estimate,
-    EstimateProof, HistogramsQuery, IdempotencyKey, JobError, JobName, JobProfile, JobQuery,
-    JobResult, JobState, JobStatus, JobWait, ListCircuits, Method, PoolQuery, PoolStatus,
-    ProfileQuery, ProfiledQuantum, ProfiledReallocation, ProfiledStage, ProfiledUnit, Quanta,
-    Reallocation, Reallocations, RegisterCircuit, SpanHistogram, StageTiming, StorageQuery,
-    StorageRelease, StorageStatus, Submit, TenantDetail, TenantStatus, TenantStorage, Timings,
-    UnitStatus, UnregisterCircuit, Unregistered, WitnessData,
+    AddTenant, CauseSpans, CheckLevel, CircuitInfo, CircuitName, CircuitState, CoreShare,
+    CurveName, DeclareDemand, Demand, DeviceSoftware, DeviceStatus, Digest, EmptyReallocations,
+    Estimate, EstimateProof, HistogramsQuery, IdempotencyKey, JobError, JobName, JobProfile,
+    JobQuery, JobResult, JobState, JobStatus, JobWait, ListCircuits, ListTenants, Method,
+    PoolQuery, PoolStatus, ProfileQuery, ProfiledQuantum, ProfiledReallocation, ProfiledStage,
+    ProfiledUnit, Quanta, Quotas, Reallocation, Reallocations, RegisterCircuit, RotateTenant,
+    Scope, SpanHistogram, StageTiming, StorageQuery, StorageRelease, StorageStatus, Submit,
+    TenantDetail, TenantInfo, TenantQuery, TenantSecret, TenantState, TenantStatus, TenantStorage,
+    Timings, UnitStatus, UnregisterCircuit, Unregistered, WitnessData,
 };
 use caldera_rpc::openrpc::{DISCOVER, document};
 use serde::Serialize;
@@ -41,6 +42,12 @@ fn params_of(method: Method) -> Through {
         Method::Demand => through::<DeclareDemand>,
         Method::Histograms => through::<HistogramsQuery>,
         Method::Storage => through::<StorageQuery>,
+        Method::AddTenant => through::<AddTenant>,
+        Method::RotateTenant => through::<RotateTenant>,
+        Method::SuspendTenant | Method::ResumeTenant | Method::RemoveTenant => {
+            through::<TenantQuery>
+        }
+        Method::ListTenants => through::<ListTenants>,
     }
 }
 
@@ -57,10 +64,15 @@ fn result_of(method: Method) -> Through {
         Method::Demand => through::<Demand>,
         Method::Histograms => through::<Vec<SpanHistogram>>,
         Method::Storage => through::<StorageStatus>,
+        Method::AddTenant | Method::RotateTenant => through::<TenantSecret>,
+        Method::SuspendTenant | Method::ResumeTenant | Method::RemoveTenant => {
+            through::<TenantInfo>
+        }
+        Method::ListTenants => through::<Vec<TenantInfo>>,
     }
 }
 
-const SCHEMAS: [(&str, Through); 39] = [
+const SCHEMAS: [(&str, Through); 44] = [
     ("Digest", through::<Digest>),
     ("JobName", through::<JobName>),
     ("CircuitName", through::<CircuitName>),
@@ -100,6 +112,11 @@ const SCHEMAS: [(&str, Through); 39] = [
     ("TenantStorage", through::<TenantStorage>),
     ("StorageRelease", through::<StorageRelease>),
     ("StorageStatus", through::<StorageStatus>),
+    ("Scope", through::<Scope>),
+    ("Quotas", through::<Quotas>),
+    ("TenantState", through::<TenantState>),
+    ("TenantInfo", through::<TenantInfo>),
+    ("TenantSecret", through::<TenantSecret>),
 ];
 
 /// The keys of an object, and those of them that are always written: without which it is not
@@ -214,6 +231,26 @@ fn no_parameter_is_left_out() {
             cause: Some("turn".to_owned()),
         }),
         serde_json::to_value(StorageQuery {}),
+        serde_json::to_value(AddTenant {
+            tenant: String::new(),
+            scenario: String::new(),
+            scopes: Some(Vec::new()),
+            quotas: Some(Quotas::default()),
+        }),
+        serde_json::to_value(RotateTenant {
+            tenant: String::new(),
+            overlap_ms: Some(1),
+        }),
+        serde_json::to_value(TenantQuery {
+            tenant: String::new(),
+        }),
+        serde_json::to_value(TenantQuery {
+            tenant: String::new(),
+        }),
+        serde_json::to_value(TenantQuery {
+            tenant: String::new(),
+        }),
+        serde_json::to_value(ListTenants {}),
     ];
     let document = document();
     for (full, written) in full
@@ -417,6 +454,8 @@ fn errors() -> Vec<RpcError> {
         RpcError::Internal,
         queue_full(Full::Tenant),
         queue_full(Full::Box),
+        queue_full(Full::Calls),
+        queue_full(Full::Rate),
         RpcError::CircuitUnknown { circuit },
         RpcError::CircuitNotReady {
             circuit,
@@ -445,6 +484,12 @@ fn errors() -> Vec<RpcError> {
         },
         RpcError::KeySource { detail: detail() },
         RpcError::ProfileUnavailable { job, detail: "" },
+        RpcError::OutOfScope { scope: "submit" },
+        RpcError::TenantUnknown { tenant: detail() },
+        RpcError::TenantState {
+            tenant: detail(),
+            detail: "",
+        },
     ];
     all.extend(KeyFault::ALL.iter().map(|&fault| RpcError::KeyRefused {
         fault,
@@ -466,6 +511,9 @@ fn errors() -> Vec<RpcError> {
             | RpcError::InvalidParams { .. }
             | RpcError::Internal
             | RpcError::QueueFull { .. }
+            | RpcError::OutOfScope { .. }
+            | RpcError::TenantUnknown { .. }
+            | RpcError::TenantState { .. }
             | RpcError::CircuitUnknown { .. }
             | RpcError::CircuitNotReady { .. }
             | RpcError::KeyRefused { .. }
@@ -520,8 +568,8 @@ fn every_error() {
         );
         codes.insert(wire.code);
     }
-    // The two queues share a code, and so do the faults of a key and those of a witness.
-    let shared = (2 - 1) + (KeyFault::ALL.len() - 1) + (WitnessFault::ALL.len() - 1);
+    // What is full shares a code, whatever it is, and so do the faults of a key and those of a witness.
+    let shared = (4 - 1) + (KeyFault::ALL.len() - 1) + (WitnessFault::ALL.len() - 1);
     assert_eq!(codes.len(), errors().len() - shared);
 }
 

@@ -34,6 +34,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::ops::Deref;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -69,6 +70,8 @@ pub struct BlobWriter {
     digest: [u8; 32],
     expected: Option<u64>,
     written: u64,
+    /// So many of them are on their way to the disk.
+    started: u64,
     /// What this writer has taken of the tenant's quota.
     reserved: u64,
     hasher: Sha256,
@@ -188,6 +191,8 @@ struct Usage {
     blobs: HashMap<[u8; 32], u64>,
     /// Those that may be mapped.
     held: HashMap<[u8; 32], Weak<Held>>,
+    /// What the tenant may store, if less than every tenant may.
+    max: Option<u64>,
 }
 
 /// A blob that somebody has mapped.
@@ -260,6 +265,7 @@ impl BlobStore {
             digest,
             expected,
             written: 0,
+            started: 0,
             reserved: announced,
             hasher: Sha256::new(),
             file,
@@ -365,6 +371,18 @@ impl BlobStore {
         self.shared.usage().get(tenant).map_or(0, |used| used.bytes)
     }
 
+    /// Tenants that have complete blobs, in no order. Asks no disk.
+    pub fn tenants(&self) -> Vec<TenantName> {
+        let usage = self.shared.usage();
+        let some = usage.iter().filter(|(_, used)| !used.blobs.is_empty());
+        some.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Bounds what one tenant may store from now on; what it has stays.
+    pub fn limit_tenant(&self, tenant: &TenantName, max: Option<u64>) {
+        self.shared.usage().entry(tenant.clone()).or_default().max = max;
+    }
+
     /// This tenant's complete blobs and their lengths, in no order. Asks no disk.
     pub fn list(&self, tenant: &TenantName) -> Vec<([u8; 32], u64)> {
         let usage = self.shared.usage();
@@ -393,7 +411,30 @@ impl BlobWriter {
             .map_err(failed("write", &self.path))?;
         self.hasher.update(bytes);
         self.written = length;
+        if self.written - self.started >= WRITEBACK_BYTES {
+            self.start_writeback();
+        }
         Ok(())
+    }
+
+    /// Lets the disk begin with what has been written, so that it is busy while more arrives and the
+    /// sync at the end finds little left.
+    #[allow(unsafe_code)]
+    fn start_writeback(&mut self) {
+        let [from, count] = [self.started, self.written - self.started]
+            .map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
+        // SAFETY: the descriptor is this file's own and stays open over the call, which reads and
+        // writes no memory of this process.
+        unsafe {
+            libc::sync_file_range(
+                self.file.as_raw_fd(),
+                from,
+                count,
+                libc::SYNC_FILE_RANGE_WRITE,
+            )
+        };
+        // A refusal, or a write that failed, is found by the sync at the end.
+        self.started = self.written;
     }
 
     /// Gives the blob its name, if it is what was announced. When this returns it survives a power
@@ -552,9 +593,11 @@ impl Shared {
     }
 
     fn reserve(&self, tenant: &TenantName, wanted: u64) -> Result<(), BlobError> {
-        let max = self.limits.tenant_bytes_max;
         let mut usage = self.usage();
-        let used = &mut usage.entry(tenant.clone()).or_default().bytes;
+        let entry = usage.entry(tenant.clone()).or_default();
+        let every = self.limits.tenant_bytes_max;
+        let max = entry.max.map_or(every, |max| max.min(every));
+        let used = &mut entry.bytes;
         match used.checked_add(wanted) {
             Some(sum) if sum <= max => {
                 *used = sum;
@@ -709,6 +752,8 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BlobEr
 }
 
 const ZEROS_BYTES: u64 = 1 << 20;
+/// Large enough that telling the kernel costs nothing, small enough that little is left for the sync.
+const WRITEBACK_BYTES: u64 = 4 << 20;
 
 #[cfg(test)]
 mod tests {

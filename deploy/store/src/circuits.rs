@@ -10,8 +10,8 @@
 //! newer version or of another program is refused and not touched. One of an older version is brought up
 //! to date when it is opened, in one transaction.
 //!
-//! Beside the circuits the file keeps what tenants have given back ([`crate::releases`]) and jobs
-//! ([`crate::jobs`]).
+//! Beside the circuits the file keeps what tenants have given back ([`crate::releases`]), jobs
+//! ([`crate::jobs`]) and tenants ([`crate::tenants`]).
 
 use std::fs::OpenOptions;
 use std::io;
@@ -437,7 +437,12 @@ fn checked_at(time: Option<u64>) -> Result<Option<i64>, CircuitsError> {
 const VERSION: i64 = STEPS.len() as i64;
 
 /// What makes each version of the one before.
-const STEPS: [&str; 3] = [CIRCUITS, crate::releases::TABLE, crate::jobs::TABLE];
+const STEPS: [&str; 4] = [
+    CIRCUITS,
+    crate::releases::TABLE,
+    crate::jobs::TABLE,
+    crate::tenants::TABLE,
+];
 
 /// "CALD" in ASCII.
 const APPLICATION_ID: i64 = 0x4341_4c44;

@@ -173,12 +173,12 @@ fn a_newer_version_is_refused_and_left_alone() {
     let (_folder, path) = file();
     drop(Circuits::open(&path).unwrap());
     let newer = Connection::open(&path).unwrap();
-    newer.pragma_update(None, "user_version", 4).unwrap();
+    newer.pragma_update(None, "user_version", 5).unwrap();
     drop(newer);
     let error = refused(&path);
     assert!(matches!(
         error,
-        CircuitsError::TooNew { max: 3, got: 4, .. }
+        CircuitsError::TooNew { max: 4, got: 5, .. }
     ));
     assert!(error.to_string().contains("written by a newer one"));
 }

@@ -1,8 +1,8 @@
 //! What the end-to-end tests stand on: the built programs, the outside programs, a client made
 //! of nothing but HTTP, and a knife for binary files.
 //!
-//! The tests see Caldera as its users do: two executables, files, a socket. Nothing here links
-//! a crate of Caldera, so nothing here can share its mistakes; where a format is needed it is
+//! The tests see Caldera as its users do: two executables, files, a socket. Nothing in this library links
+//! a crate of Caldera, so nothing here can share its mistakes (`tests/units.rs` does, whose subject is a library yet); where a format is needed it is
 //! written down a second time, and where a proof is judged, snarkjs judges.
 //!
 //! | file | subject |

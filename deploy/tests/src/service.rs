@@ -101,11 +101,13 @@ impl Service {
 
     /// A client that speaks for one of the tenants, or for `operator`.
     pub fn client(&self, name: &str) -> Client {
+        Client::new(&self.address, self.account(name).clone())
+    }
+
+    /// Somebody whom the service knew when it started.
+    pub fn account(&self, name: &str) -> &Account {
         let account = self.accounts.iter().find(|account| account.name == name);
-        Client::new(
-            &self.address,
-            account.expect("the account was made at the start").clone(),
-        )
+        account.expect("the account was made at the start")
     }
 
     /// HOST:PORT of the service.
@@ -209,6 +211,11 @@ impl Client {
         }
     }
 
+    /// The same account at another address: a service has another port after a restart.
+    pub fn moved(&self, service: &Service) -> Self {
+        Self::new(service.address(), self.account.clone())
+    }
+
     /// A token as the Engine API has them, plus the `kid` that names the account.
     pub fn token(&self) -> String {
         let now = SystemTime::now()
@@ -310,6 +317,23 @@ impl Client {
                 .get(format!("http://{}{path}", self.address))
                 .call(),
         )
+    }
+
+    /// Sends whatever request with whatever token.
+    pub fn send(&self, method: &str, path: &str, token: Option<&str>, body: &[u8]) -> Answer {
+        let mut request = ureq::http::Request::builder()
+            .method(method)
+            .uri(format!("http://{}{path}", self.address));
+        if let Some(token) = token {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        let well_formed = "a request that is well formed";
+        answer(match body {
+            [] => self.agent.run(request.body(()).expect(well_formed)),
+            body => self
+                .agent
+                .run(request.body(body.to_vec()).expect(well_formed)),
+        })
     }
 
     /// Uploads a blob under its own digest; gives the digest. Panics unless it is taken.

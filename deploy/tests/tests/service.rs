@@ -353,7 +353,13 @@ fn the_service_describes_itself() {
     let operator = service.client("operator");
     assert_eq!(operator.call("rpc.discover", json!([])), document);
     let reason = |method: &str, parameters: Value| {
-        let answer = plaza.try_call(method, parameters);
+        // A tenant is not told what the operator's methods take.
+        let client = if method.starts_with("tenant_") {
+            &operator
+        } else {
+            &plaza
+        };
+        let answer = client.try_call(method, parameters);
         answer.expect_err("refused")["data"]["reason"].clone()
     };
     let unknown = json!({"unknown": 1});

@@ -1,9 +1,6 @@
 //! The device: what is on it by id, and how work becomes plans.
 
-use std::collections::HashMap;
-use std::hash::Hash;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,8 +8,8 @@ use caldera_kernels::curve::endomorphism::Lattice;
 use caldera_kernels::curve::{Bls12_381, Bn254, Coordinate, Curve};
 use caldera_kernels::field::Field;
 use caldera_kernels::{
-    BasesId, CurveId, Device, DeviceError, DeviceInfo, Form, Group, MatrixId, Plan, Transform,
-    VectorId, Work,
+    BasesId, CurveId, Device, DeviceError, DeviceInfo, Fitted, Form, Group, Holdings, MatrixId,
+    Plan, Shape, Shaped, Transform, VectorId, Work,
 };
 
 use crate::driver::{Buffer, Driver, Kernel};
@@ -29,10 +26,7 @@ pub struct CudaDevice {
     info: DeviceInfo,
     driver: Arc<dyn Driver>,
     rates: Arc<Rates>,
-    next_id: AtomicU64,
-    vectors: Registry<VectorId, Vector>,
-    bases: Registry<BasesId, Bases>,
-    matrices: Registry<MatrixId, Matrix>,
+    held: Holdings<Vector, Bases, Matrix>,
     bn254: OfCurve,
     bls12_381: OfCurve,
 }
@@ -108,19 +102,11 @@ impl CudaDevice {
                 lanes: 1,
             },
             rates: Arc::new(Rates::new(quantum)),
-            next_id: AtomicU64::new(1),
-            vectors: Registry::new("vector"),
-            bases: Registry::new("bases"),
-            matrices: Registry::new("matrix"),
+            held: Holdings::default(),
             bn254: OfCurve::new::<Bn254>(&driver, "bn254")?,
             bls12_381: OfCurve::new::<Bls12_381>(&driver, "bls12_381")?,
             driver,
         }))
-    }
-
-    fn id(&self) -> u64 {
-        // Only uniqueness matters.
-        self.next_id.fetch_add(1, Ordering::Relaxed)
     }
 
     fn of(&self, curve: CurveId) -> &OfCurve {
@@ -134,57 +120,37 @@ impl CudaDevice {
         &self,
         name: &'static str,
         kernel: impl Fn(&OfCurve) -> Kernel,
-        vectors: [VectorId; 3],
-    ) -> Result<Arc<dyn Plan>, DeviceError> {
-        let [a, b, c] = vectors.map(|id| self.vectors.find(id, id.0));
-        let (a, b, c) = (a?, b?, c?);
-        for (what, other) in [("second vector", &b), ("third vector", &c)] {
-            same_curve(what, a.curve(), other.curve())?;
-            same_length(what, a.len(), other.len())?;
-        }
+        vectors: [Arc<Vector>; 3],
+    ) -> Arc<dyn Plan> {
         let steps = Elementwise {
-            kernel: kernel(self.of(a.curve())),
+            kernel: kernel(self.of(vectors[0].curve())),
             name,
-            vectors: [a, b, c],
+            vectors,
         };
-        Ok(Staged::new(&self.driver, &self.rates, steps))
+        Staged::new(&self.driver, &self.rates, steps)
     }
 
     fn plan_product(
         &self,
-        matrix: MatrixId,
-        witness: VectorId,
-        a: VectorId,
-        b: VectorId,
+        matrix: Arc<Matrix>,
+        witness: Arc<Vector>,
+        results: [Arc<Vector>; 2],
     ) -> Result<Arc<dyn Plan>, DeviceError> {
-        let matrix = self.matrices.find(matrix, matrix.0)?;
-        let witness = self.vectors.find(witness, witness.0)?;
-        let a = self.vectors.find(a, a.0)?;
-        let b = self.vectors.find(b, b.0)?;
-        same_curve("witness", matrix.curve(), witness.curve())?;
-        same_curve("product A w", matrix.curve(), a.curve())?;
-        same_curve("product B w", matrix.curve(), b.curve())?;
-        same_length("witness", matrix.columns(), witness.len())?;
-        if a.len() < matrix.rows() {
-            return Err(DeviceError::Length {
-                what: "product A w",
-                expected: matrix.rows(),
-                got: a.len(),
-            });
-        }
-        same_length("product B w", a.len(), b.len())?;
         let steps = Product {
             sums: Product::sums(&self.driver, &matrix)?,
             kernels: self.of(matrix.curve()).product,
             matrix,
             witness,
-            results: [a, b],
+            results,
         };
         Ok(Staged::new(&self.driver, &self.rates, steps))
     }
 
-    fn plan_ntt(&self, id: VectorId, transform: Transform) -> Result<Arc<dyn Plan>, DeviceError> {
-        let vector = self.vectors.find(id, id.0)?;
+    fn plan_ntt(
+        &self,
+        vector: Arc<Vector>,
+        transform: Transform,
+    ) -> Result<Arc<dyn Plan>, DeviceError> {
         let curve = vector.curve();
         let domains = &self.of(curve).domains;
         let (driver, rates) = (&self.driver, &self.rates);
@@ -201,14 +167,11 @@ impl CudaDevice {
 
     fn plan_msm(
         &self,
-        bases: BasesId,
-        scalars: VectorId,
+        bases: Arc<Bases>,
+        scalars: Arc<Vector>,
         offset: usize,
         form: Form,
     ) -> Result<Arc<dyn Plan>, DeviceError> {
-        let bases = self.bases.find(bases, bases.0)?;
-        let scalars = self.vectors.find(scalars, scalars.0)?;
-        same_curve("scalars", bases.curve, scalars.curve())?;
         match (bases.curve, bases.group) {
             (CurveId::Bn254, Group::G1) => {
                 self.plan_msm_in::<<Bn254 as Curve>::Fq>(bases, scalars, offset, form)
@@ -239,22 +202,23 @@ impl CudaDevice {
         Ok(Staged::new(&self.driver, &self.rates, steps))
     }
 
-    fn plan_tables(&self, bases: &[BasesId], bytes: usize) -> Result<Arc<dyn Plan>, DeviceError> {
-        let wanted = bases
-            .iter()
-            .map(|&id| {
-                let bases = self.bases.find(id, id.0)?;
-                let of_curve = self.of(bases.curve);
-                Ok(Wanted {
-                    kernels: of_curve.of_group(bases.group).1,
-                    beta: of_curve.beta.at(match bases.group {
-                        Group::G1 => 0,
-                        Group::G2 => bases.curve.base_bytes(),
-                    }),
-                    bases,
-                })
-            })
-            .collect::<Result<_, DeviceError>>()?;
+    fn plan_tables(
+        &self,
+        bases: Vec<Arc<Bases>>,
+        bytes: usize,
+    ) -> Result<Arc<dyn Plan>, DeviceError> {
+        let wanted = bases.into_iter().map(|bases| {
+            let of_curve = self.of(bases.curve);
+            Wanted {
+                kernels: of_curve.of_group(bases.group).1,
+                beta: of_curve.beta.at(match bases.group {
+                    Group::G1 => 0,
+                    Group::G2 => bases.curve.base_bytes(),
+                }),
+                bases,
+            }
+        });
+        let wanted = wanted.collect();
         let steps = Build::new(&self.driver, wanted, bytes)?;
         Ok(Staged::new(&self.driver, &self.rates, steps))
     }
@@ -267,40 +231,36 @@ impl Device for CudaDevice {
 
     fn vector(&self, curve: CurveId, len: usize) -> Result<VectorId, DeviceError> {
         let vector = Vector::new(&self.driver, curve, len)?;
-        let id = VectorId(self.id());
-        self.vectors.insert(id, vector);
-        Ok(id)
+        Ok(self.held.add_vector(vector))
     }
 
     fn vector_write(&self, id: VectorId, at: usize, scalars: &[u8]) -> Result<(), DeviceError> {
-        self.vectors.find(id, id.0)?.write(at, scalars)
+        self.held.vector(id)?.write(at, scalars)
     }
 
     fn vector_read(&self, id: VectorId, at: usize, scalars: &mut [u8]) -> Result<(), DeviceError> {
-        self.vectors.find(id, id.0)?.read(at, scalars)
+        self.held.vector(id)?.read(at, scalars)
     }
 
     fn vector_free(&self, id: VectorId) {
-        self.vectors.remove(id);
+        self.held.remove_vector(id);
     }
 
     fn bases(&self, curve: CurveId, group: Group, points: Bytes) -> Result<BasesId, DeviceError> {
         let bases = Bases::new(&self.driver, curve, group, &points)?;
-        let id = BasesId(self.id());
-        self.bases.insert(id, bases);
-        Ok(id)
+        Ok(self.held.add_bases(bases))
     }
 
     fn bases_free(&self, id: BasesId) {
-        self.bases.remove(id);
+        self.held.remove_bases(id);
     }
 
     fn tables_bytes(&self, id: BasesId) -> Result<usize, DeviceError> {
-        Ok(self.bases.find(id, id.0)?.tables_bytes())
+        Ok(self.held.bases(id)?.tables_bytes())
     }
 
     fn tables_free(&self, id: BasesId) {
-        if let Ok(bases) = self.bases.find(id, id.0) {
+        if let Ok(bases) = self.held.bases(id) {
             bases.set_tables(None);
         }
     }
@@ -313,103 +273,60 @@ impl Device for CudaDevice {
         entries: Bytes,
     ) -> Result<MatrixId, DeviceError> {
         let matrix = Matrix::new(&self.driver, curve, rows, columns, &entries)?;
-        let id = MatrixId(self.id());
-        self.matrices.insert(id, matrix);
-        Ok(id)
+        Ok(self.held.add_matrix(matrix))
     }
 
     fn matrix_free(&self, id: MatrixId) {
-        self.matrices.remove(id);
+        self.held.remove_matrix(id);
     }
 
     fn plan(&self, work: &Work) -> Result<Arc<dyn Plan>, DeviceError> {
-        match *work {
-            Work::Product {
+        match self.held.fit(work)? {
+            Fitted::Product {
                 matrix,
                 witness,
-                a,
-                b,
-            } => self.plan_product(matrix, witness, a, b),
-            Work::Multiply { a, b, out } => self.plan_elementwise(
+                results,
+            } => self.plan_product(matrix, witness, results),
+            Fitted::Multiply(vectors) => Ok(self.plan_elementwise(
                 "elementwise.multiply",
                 |of_curve| of_curve.multiply,
-                [a, b, out],
-            ),
-            Work::MultiplySubtract { a, b, c } => self.plan_elementwise(
+                vectors,
+            )),
+            Fitted::MultiplySubtract(vectors) => Ok(self.plan_elementwise(
                 "elementwise.multiply_subtract",
                 |of_curve| of_curve.multiply_subtract,
-                [a, b, c],
-            ),
-            Work::Ntt { vector, transform } => self.plan_ntt(vector, transform),
-            Work::Msm {
+                vectors,
+            )),
+            Fitted::Ntt { vector, transform } => self.plan_ntt(vector, transform),
+            Fitted::Msm {
                 bases,
                 scalars,
                 offset,
                 form,
             } => self.plan_msm(bases, scalars, offset, form),
-            Work::Tables { ref bases, bytes } => self.plan_tables(bases, bytes),
+            Fitted::Tables { bases, bytes } => self.plan_tables(bases, bytes),
         }
     }
 }
 
-/// Things by id. Plans hold their own reference, so that freeing an id never waits for them.
-struct Registry<I, T> {
-    what: &'static str,
-    things: Mutex<HashMap<I, Arc<T>>>,
+impl Shaped for Vector {
+    fn shape(&self) -> Shape {
+        Shape::row(self.curve(), self.len())
+    }
 }
 
-impl<I: Eq + Hash + Copy, T> Registry<I, T> {
-    fn new(what: &'static str) -> Self {
-        Self {
-            what,
-            things: Mutex::default(),
+impl Shaped for Bases {
+    fn shape(&self) -> Shape {
+        Shape::row(self.curve, self.count())
+    }
+}
+
+impl Shaped for Matrix {
+    fn shape(&self) -> Shape {
+        Shape {
+            curve: self.curve(),
+            len: self.rows(),
+            columns: self.columns(),
         }
-    }
-
-    fn insert(&self, id: I, thing: T) {
-        self.lock().insert(id, Arc::new(thing));
-    }
-
-    fn find(&self, id: I, number: u64) -> Result<Arc<T>, DeviceError> {
-        let unknown = DeviceError::Unknown {
-            what: self.what,
-            id: number,
-        };
-        self.lock().get(&id).cloned().ok_or(unknown)
-    }
-
-    fn remove(&self, id: I) {
-        // Dropped after the lock is released: overwriting a large vector takes a while.
-        let removed = self.lock().remove(&id);
-        drop(removed);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<I, Arc<T>>> {
-        // Each critical section is one call of the map's, which leaves it whole.
-        self.things.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn same_curve(what: &'static str, expected: CurveId, got: CurveId) -> Result<(), DeviceError> {
-    if expected == got {
-        Ok(())
-    } else {
-        Err(DeviceError::Curve {
-            what,
-            expected,
-            got,
-        })
-    }
-}
-
-fn same_length(what: &'static str, expected: usize, got: usize) -> Result<(), DeviceError> {
-    if expected == got {
-        Ok(())
-    } else {
-        Err(DeviceError::Length {
-            what,
-            expected,
-            got,
-        })
     }
 }

@@ -6,8 +6,7 @@ use bytes::Bytes;
 use caldera_kernels::curve::{Affine, Bls12_381, Bn254, Coordinate, Curve, Projective};
 use caldera_kernels::field::PrimeField;
 use caldera_kernels::{
-    BasesId, CurveId, Device, DeviceError, Form, Group, MatrixId, Progress, Transform, VectorId,
-    Work,
+    CurveId, Device, DeviceError, Form, Group, Held, Progress, Transform, VectorId, Work,
 };
 
 /// What one kind of work of one size took.
@@ -65,7 +64,7 @@ fn measure_on<C: Curve>(
         [&numbers.concat()[..], coefficient].concat()
     });
     let entries = Bytes::from_iter(entries);
-    let matrix = held.matrix(C::ID, n, entries)?;
+    let matrix = held.matrix(C::ID, n, n, entries)?;
     let mut kinds = vec![
         (
             "product",
@@ -136,67 +135,6 @@ fn measure_on<C: Curve>(
         });
     }
     Ok(all)
-}
-
-/// What was made for measuring, freed at its end.
-struct Held<'a> {
-    device: &'a dyn Device,
-    vectors: Vec<VectorId>,
-    bases: Vec<BasesId>,
-    matrices: Vec<MatrixId>,
-}
-
-impl<'a> Held<'a> {
-    fn new(device: &'a dyn Device) -> Held<'a> {
-        Held {
-            device,
-            vectors: Vec::new(),
-            bases: Vec::new(),
-            matrices: Vec::new(),
-        }
-    }
-
-    fn vector(&mut self, curve: CurveId, len: usize) -> Result<VectorId, DeviceError> {
-        let id = self.device.vector(curve, len)?;
-        self.vectors.push(id);
-        Ok(id)
-    }
-
-    fn bases(
-        &mut self,
-        curve: CurveId,
-        group: Group,
-        points: Bytes,
-    ) -> Result<BasesId, DeviceError> {
-        let id = self.device.bases(curve, group, points)?;
-        self.bases.push(id);
-        Ok(id)
-    }
-
-    fn matrix(
-        &mut self,
-        curve: CurveId,
-        n: usize,
-        entries: Bytes,
-    ) -> Result<MatrixId, DeviceError> {
-        let id = self.device.matrix(curve, n, n, entries)?;
-        self.matrices.push(id);
-        Ok(id)
-    }
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        for id in &self.vectors {
-            self.device.vector_free(*id);
-        }
-        for id in &self.bases {
-            self.device.bases_free(*id);
-        }
-        for id in &self.matrices {
-            self.device.matrix_free(*id);
-        }
-    }
 }
 
 /// Powers of an element, ever higher: as dense as scalars can be, and the same each time.

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use caldera_kernels::curve::{Affine, Bls12_381, Bn254, Coordinate, Curve, Projective};
 use caldera_kernels::field::PrimeField;
 use caldera_kernels::{
-    BasesId, CurveId, Device, DeviceError, DeviceInfo, Form, Group, Health, MatrixId, Plan,
-    Progress, Registry, Software, Transform, VectorId, Work,
+    BasesId, CurveId, Device, DeviceError, DeviceInfo, Form, Group, Health, Held, MatrixId, Plan,
+    Progress, Registry, Shape, Software, Transform, VectorId, Work, scalars_fit,
 };
 use sha2::{Digest, Sha256};
 use zeroize::Zeroize;
@@ -189,18 +189,19 @@ impl IcicleDevice {
             scalars.extend(bytes);
             power *= C::Fr::from(TRIAL_SEED) + power;
         }
-        let vector = Owned::vector(self, C::ID, count)?;
+        let mut held = Held::new(self);
+        let vector = held.vector(C::ID, count)?;
         let groups = [
             (Group::G1, multiples::<C::Fq>(count)),
             (Group::G2, multiples::<C::Fq2>(count)),
         ];
         for (group, points) in groups {
-            let bases = Owned::bases(self, C::ID, group, Bytes::from(points))?;
+            let bases = held.bases(C::ID, group, Bytes::from(points))?;
             for form in [Form::Canonical, Form::Montgomery] {
-                self.vector_write(vector.0, 0, &scalars)?;
+                self.vector_write(vector, 0, &scalars)?;
                 let work = Work::Msm {
-                    bases: bases.0,
-                    scalars: vector.0,
+                    bases,
+                    scalars: vector,
                     offset: 0,
                     form,
                 };
@@ -212,15 +213,12 @@ impl IcicleDevice {
             }
         }
         for transform in [Transform::Forward, Transform::Inverse, Transform::Shift] {
-            let work = Work::Ntt {
-                vector: vector.0,
-                transform,
-            };
+            let work = Work::Ntt { vector, transform };
             let mut results = [vec![0; scalars.len()], vec![0; scalars.len()]];
             for (device, result) in [self as &dyn Device, &*self.host].iter().zip(&mut results) {
-                self.vector_write(vector.0, 0, &scalars)?;
+                self.vector_write(vector, 0, &scalars)?;
                 finish(&*device.plan(&work)?)?;
-                self.vector_read(vector.0, 0, result)?;
+                self.vector_read(vector, 0, result)?;
             }
             if results[0] != results[1] {
                 return Ok(Some(format!("the transform {transform:?}")));
@@ -343,21 +341,8 @@ impl Device for IcicleDevice {
                     }
                     return self.host.plan(work);
                 }
-                if bases.curve != scalars.curve {
-                    return Err(DeviceError::Curve {
-                        what: "scalars",
-                        expected: bases.curve,
-                        got: scalars.curve,
-                    });
-                }
-                let available = scalars.len.saturating_sub(offset);
-                if available < bases.count {
-                    return Err(DeviceError::Length {
-                        what: "scalars from the offset on",
-                        expected: bases.count,
-                        got: available,
-                    });
-                }
+                let points = Shape::row(bases.curve, bases.count);
+                scalars_fit(points, Shape::row(scalars.curve, scalars.len), offset)?;
                 let total = total::zero(bases.curve, bases.group);
                 let sum = Sum {
                     bases,
@@ -777,34 +762,6 @@ impl Plan for Solo {
 
 fn refusal(stage: usize, lane: usize, why: &'static str) -> DeviceError {
     DeviceError::Lane { stage, lane, why }
-}
-
-/// A thing of the self-test's, freed at its end.
-struct Owned<'a, I: Copy>(I, &'a IcicleDevice, fn(&IcicleDevice, I));
-
-impl<'a> Owned<'a, VectorId> {
-    fn vector(device: &'a IcicleDevice, curve: CurveId, len: usize) -> Result<Self, DeviceError> {
-        let id = device.vector(curve, len)?;
-        Ok(Owned(id, device, |device, id| device.vector_free(id)))
-    }
-}
-
-impl<'a> Owned<'a, BasesId> {
-    fn bases(
-        device: &'a IcicleDevice,
-        curve: CurveId,
-        group: Group,
-        points: Bytes,
-    ) -> Result<Self, DeviceError> {
-        let id = device.bases(curve, group, points)?;
-        Ok(Owned(id, device, |device, id| device.bases_free(id)))
-    }
-}
-
-impl<I: Copy> Drop for Owned<'_, I> {
-    fn drop(&mut self) {
-        self.2(self.1, self.0);
-    }
 }
 
 /// The first multiples of the generator, infinity among them.

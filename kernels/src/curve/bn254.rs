@@ -109,7 +109,9 @@ impl Coordinate for Fq2<ModulusFqBn254, 4> {
 }
 
 /// Untwist, Frobenius, twist: (x^q (9 + u)^((q - 1) / 3), y^q (9 + u)^((q - 1) / 2)).
-fn psi(point: &Projective<Fq2<ModulusFqBn254, 4>>) -> Projective<Fq2<ModulusFqBn254, 4>> {
+pub(crate) fn psi(
+    point: &Projective<Fq2<ModulusFqBn254, 4>>,
+) -> Projective<Fq2<ModulusFqBn254, 4>> {
     Projective {
         x: point.x.conjugate() * PSI_X,
         y: point.y.conjugate() * PSI_Y,
@@ -117,9 +119,11 @@ fn psi(point: &Projective<Fq2<ModulusFqBn254, 4>>) -> Projective<Fq2<ModulusFqBn
     }
 }
 
-const X: u64 = 4965661367192848881;
+/// The curve's parameter.
+pub(crate) const X: u64 = 4965661367192848881;
 
-const PSI_X: Fq2<ModulusFqBn254, 4> = Fq2::new(
+/// (9 + u)^((q - 1) / 3).
+pub(crate) const PSI_X: Fq2<ModulusFqBn254, 4> = Fq2::new(
     FqBn254::constant([
         0x99e39557176f553d,
         0xb78cc310c2c3330c,
@@ -134,7 +138,8 @@ const PSI_X: Fq2<ModulusFqBn254, 4> = Fq2::new(
     ]),
 );
 
-const PSI_Y: Fq2<ModulusFqBn254, 4> = Fq2::new(
+/// (9 + u)^((q - 1) / 2).
+pub(crate) const PSI_Y: Fq2<ModulusFqBn254, 4> = Fq2::new(
     FqBn254::constant([
         0xdc54014671a0135a,
         0xdbaae0eda9c95998,

@@ -125,7 +125,7 @@ pub(crate) const fn add_words<const N: usize>(a: &[u64; N], b: &[u64; N]) -> [u6
 
 /// a, less the modulus if it is not below it.
 #[inline(always)]
-const fn reduce_once<const N: usize>(a: [u64; N], modulus: &[u64; N]) -> [u64; N] {
+pub(crate) const fn reduce_once<const N: usize>(a: [u64; N], modulus: &[u64; N]) -> [u64; N] {
     let (x, borrow) = subtract_borrowing(&a, modulus, false);
     let mask = (borrow as u64).wrapping_neg();
     let mut r = [0; N];

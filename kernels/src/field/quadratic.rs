@@ -10,7 +10,7 @@ use std::ops::{Add, AddAssign, Mul, MulAssign, Neg, Sub, SubAssign};
 
 use zeroize::Zeroize;
 
-use super::montgomery::{Constants, add_words, subtract, subtract_borrowing};
+use super::montgomery::{Constants, add_words, reduce_once, subtract, subtract_borrowing};
 use super::path::{Arithmetic, Formula, add_wide, compute, subtract_wide};
 use super::{Field, Fp, Modulus};
 
@@ -36,6 +36,27 @@ impl<M: Modulus<N>, const N: usize> Fq2<M, N> {
     #[inline(always)]
     pub fn conjugate(&self) -> Self {
         Self::new(self.c0, -self.c1)
+    }
+
+    /// a0 b0 + a1 b1, with two reductions in place of four.
+    #[inline(always)]
+    pub(crate) fn sum_of_two([(a0, b0), (a1, b1)]: [(&Self, &Self); 2]) -> Self {
+        let operands = [
+            &a0.c0.0, &a0.c1.0, &b0.c0.0, &b0.c1.0, &a1.c0.0, &a1.c1.0, &b1.c0.0, &b1.c1.0,
+        ];
+        let [c0, c1] = compute::<SumOfProducts, N, 8, 2>(operands, Fp::<M, N>::CONSTANTS);
+        Self::new(Fp::new(c0), Fp::new(c1))
+    }
+
+    /// a0 b0 + a1 b1 + a2 b2, with two reductions in place of six.
+    #[inline(always)]
+    pub(crate) fn sum_of_three([(a0, b0), (a1, b1), (a2, b2)]: [(&Self, &Self); 3]) -> Self {
+        let operands = [
+            &a0.c0.0, &a0.c1.0, &b0.c0.0, &b0.c1.0, &a1.c0.0, &a1.c1.0, &b1.c0.0, &b1.c1.0,
+            &a2.c0.0, &a2.c1.0, &b2.c0.0, &b2.c1.0,
+        ];
+        let [c0, c1] = compute::<SumOfProducts, N, 12, 2>(operands, Fp::<M, N>::CONSTANTS);
+        Self::new(Fp::new(c0), Fp::new(c1))
     }
 
     /// The product with an element of the base field.
@@ -125,6 +146,49 @@ impl<const N: usize> Formula<N, 4, 2> for Product {
         let high = subtract_borrowing(&both.1, &high, borrow).0;
         let c1 = arithmetic.reduce_wide(low, high, constants);
         // c0 = a0 b0 - a1 b1.
+        let (low, high) = subtract_wide(first, second, &constants.modulus);
+        [arithmetic.reduce_wide(low, high, constants), c1]
+    }
+}
+
+/// The sum of two or three products, each from a0, a1, b0, b1.
+struct SumOfProducts;
+
+impl<const N: usize, const O: usize> Formula<N, O, 2> for SumOfProducts {
+    #[inline(always)]
+    fn compute(
+        arithmetic: impl Arithmetic<N>,
+        operands: [&[u64; N]; O],
+        constants: &Constants<N>,
+    ) -> [[u64; N]; 2] {
+        const { assert!(O == 8 || O == 12) }
+        let product = |at: usize| {
+            let [a0, a1] = [operands[at], operands[at + 1]];
+            let [b0, b1] = [operands[at + 2], operands[at + 3]];
+            (
+                arithmetic.wide_product(a0, b0),
+                arithmetic.wide_product(a1, b1),
+                arithmetic.wide_product(&add_words(a0, a1), &add_words(b0, b1)),
+            )
+        };
+        let (mut first, mut second, mut both) = product(0);
+        let mut at = 4;
+        while at < O {
+            let next = product(at);
+            first = add_wide(first, next.0);
+            second = add_wide(second, next.1);
+            // At most 12 q^2, which is below R^2 since 4 q is below R.
+            both = add_wide(both, next.2);
+            at += 4;
+        }
+        let (low, high) = add_wide(first, second);
+        let (low, borrow) = subtract_borrowing(&both.0, &low, false);
+        let mut high = subtract_borrowing(&both.1, &high, borrow).0;
+        if O == 12 {
+            // Below 6 q^2, and so below 2 q R: once q R less makes it fit to be reduced.
+            high = reduce_once(high, &constants.modulus);
+        }
+        let c1 = arithmetic.reduce_wide(low, high, constants);
         let (low, high) = subtract_wide(first, second, &constants.modulus);
         [arithmetic.reduce_wide(low, high, constants), c1]
     }

@@ -921,6 +921,15 @@ macro_rules! floating_lanes {
             }
 
             #[inline(always)]
+            fn residue(self, a: Self::Vector) -> Self::Vector {
+                let nine = Lanes::<Fq2<M, $words>>::nine_times(self, a);
+                [
+                    self.reduced::<M, $words, $digits>(self.sub(&nine[0], &a[1])),
+                    self.reduced::<M, $words, $digits>(self.add(&nine[1], &a[0])),
+                ]
+            }
+
+            #[inline(always)]
             fn unpack(self, x: Self::Vector, elements: &mut [Fq2<M, $words>; WIDTH_MAX]) {
                 let mut parts = [elements.map(|x| x.c0), elements.map(|x| x.c1)];
                 self.unpack(x[0], &mut parts[0]);

@@ -166,10 +166,21 @@ impl<M: Modulus<N>, const N: usize, const K: usize> Radix<M, N, K> {
     #[inline(always)]
     pub(crate) fn product<W: Words>(w: W, a: &[W::V; K], b: &[W::V; K]) -> ([W::V; K], [W::V; K]) {
         let mut columns = ([w.splat(0); K], [w.splat(0); K]);
-        unroll!(K, i => {
-            unroll!(K, j => multiply_into(w, &mut columns, i + j, a[i], b[j]));
-        });
+        Self::product_into(w, &mut columns, a, b);
         columns
+    }
+
+    /// Adds such a product to columns.
+    #[inline(always)]
+    pub(crate) fn product_into<W: Words>(
+        w: W,
+        columns: &mut ([W::V; K], [W::V; K]),
+        a: &[W::V; K],
+        b: &[W::V; K],
+    ) {
+        unroll!(K, i => {
+            unroll!(K, j => multiply_into(w, columns, i + j, a[i], b[j]));
+        });
     }
 
     /// The square of a normalised value in 2 K columns, below 4 K 2^52.

@@ -26,15 +26,13 @@ mod spmv;
 mod vector;
 
 use std::collections::HashMap;
-use std::hash::Hash;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use caldera_kernels::{
-    BasesId, CurveId, Device, DeviceError, DeviceInfo, Group, MatrixId, Plan, Transform, VectorId,
-    Work,
+    BasesId, CurveId, Device, DeviceError, DeviceInfo, Fitted, Group, Holdings, MatrixId, Plan,
+    Shape, Shaped, Transform, VectorId, Work,
 };
 
 pub use calibration::Choice;
@@ -109,10 +107,7 @@ pub struct WgpuDevice {
     info: DeviceInfo,
     gpu: Arc<Gpu>,
     variant: Variant,
-    next_id: AtomicU64,
-    vectors: Registry<VectorId, Vector>,
-    bases: Registry<BasesId, Bases>,
-    matrices: Registry<MatrixId, Matrix>,
+    held: Holdings<Vector, Bases, Matrix>,
     domains: Mutex<HashMap<(CurveId, u32), Arc<Domain>>>,
 }
 
@@ -140,10 +135,7 @@ impl WgpuDevice {
             },
             gpu,
             variant,
-            next_id: AtomicU64::new(1),
-            vectors: Registry::new("vector"),
-            bases: Registry::new("bases"),
-            matrices: Registry::new("matrix"),
+            held: Holdings::default(),
             domains: Mutex::default(),
         }))
     }
@@ -158,60 +150,11 @@ impl WgpuDevice {
         &self.gpu.identity
     }
 
-    fn id(&self) -> u64 {
-        // Only uniqueness matters.
-        self.next_id.fetch_add(1, Ordering::Relaxed)
-    }
-
-    fn plan_elementwise(
-        &self,
-        x: VectorId,
-        y: VectorId,
-        third: VectorId,
-        subtract: bool,
-    ) -> Result<Arc<dyn Plan>, DeviceError> {
-        let x = self.vectors.find(x, x.0)?;
-        let y = self.vectors.find(y, y.0)?;
-        let third = self.vectors.find(third, third.0)?;
-        for (what, other) in [("second vector", &y), ("third vector", &third)] {
-            same_curve(what, x.curve, other.curve)?;
-            same_length(what, x.len, other.len)?;
-        }
-        elementwise::plan(&self.gpu, self.variant, [x, y, third], subtract)
-    }
-
-    fn plan_product(
-        &self,
-        matrix: MatrixId,
-        witness: VectorId,
-        a: VectorId,
-        b: VectorId,
-    ) -> Result<Arc<dyn Plan>, DeviceError> {
-        let matrix = self.matrices.find(matrix, matrix.0)?;
-        let witness = self.vectors.find(witness, witness.0)?;
-        let a = self.vectors.find(a, a.0)?;
-        let b = self.vectors.find(b, b.0)?;
-        same_curve("witness", matrix.curve, witness.curve)?;
-        same_curve("product A w", matrix.curve, a.curve)?;
-        same_curve("product B w", matrix.curve, b.curve)?;
-        same_length("witness", matrix.columns, witness.len)?;
-        if a.len < matrix.rows {
-            return Err(DeviceError::Length {
-                what: "product A w",
-                expected: matrix.rows,
-                got: a.len,
-            });
-        }
-        same_length("product B w", a.len, b.len)?;
-        spmv::plan(&self.gpu, self.variant, matrix, witness, [a, b])
-    }
-
     fn plan_ntt(
         &self,
-        vector: VectorId,
+        vector: Arc<Vector>,
         transform: Transform,
     ) -> Result<Arc<dyn Plan>, DeviceError> {
-        let vector = self.vectors.find(vector, vector.0)?;
         let curve = vector.curve;
         ntt::plan(&self.gpu, self.variant, vector, transform, |log2| {
             if let Some(domain) = lock(&self.domains).get(&(curve, log2)) {
@@ -228,16 +171,13 @@ impl WgpuDevice {
 
     /// There are no tables yet that would make sums cheaper; the plan of a table says so in no
     /// time.
-    fn plan_tables(&self, bases: &[BasesId]) -> Result<Arc<dyn Plan>, DeviceError> {
+    fn plan_tables(&self, bases: &[Arc<Bases>]) -> Result<Arc<dyn Plan>, DeviceError> {
         if bases.is_empty() {
             return Err(DeviceError::Length {
                 what: "sets of bases",
                 expected: 1,
                 got: 0,
             });
-        }
-        for &id in bases {
-            self.bases.find(id, id.0)?;
         }
         let stages = vec![Stage {
             name: "msm.tables",
@@ -259,36 +199,32 @@ impl Device for WgpuDevice {
 
     fn vector(&self, curve: CurveId, len: usize) -> Result<VectorId, DeviceError> {
         let vector = Vector::new(&self.gpu, curve, len)?;
-        let id = VectorId(self.id());
-        self.vectors.insert(id, vector);
-        Ok(id)
+        Ok(self.held.add_vector(vector))
     }
 
     fn vector_write(&self, id: VectorId, at: usize, scalars: &[u8]) -> Result<(), DeviceError> {
-        self.vectors.find(id, id.0)?.write(&self.gpu, at, scalars)
+        self.held.vector(id)?.write(&self.gpu, at, scalars)
     }
 
     fn vector_read(&self, id: VectorId, at: usize, scalars: &mut [u8]) -> Result<(), DeviceError> {
-        self.vectors.find(id, id.0)?.read(&self.gpu, at, scalars)
+        self.held.vector(id)?.read(&self.gpu, at, scalars)
     }
 
     fn vector_free(&self, id: VectorId) {
-        self.vectors.remove(id);
+        self.held.remove_vector(id);
     }
 
     fn bases(&self, curve: CurveId, group: Group, points: Bytes) -> Result<BasesId, DeviceError> {
         let bases = Bases::new(&self.gpu, curve, group, &points)?;
-        let id = BasesId(self.id());
-        self.bases.insert(id, bases);
-        Ok(id)
+        Ok(self.held.add_bases(bases))
     }
 
     fn bases_free(&self, id: BasesId) {
-        self.bases.remove(id);
+        self.held.remove_bases(id);
     }
 
     fn tables_bytes(&self, id: BasesId) -> Result<usize, DeviceError> {
-        self.bases.find(id, id.0).map(|_| 0)
+        self.held.bases(id).map(|_| 0)
     }
 
     fn tables_free(&self, _: BasesId) {}
@@ -301,104 +237,53 @@ impl Device for WgpuDevice {
         entries: Bytes,
     ) -> Result<MatrixId, DeviceError> {
         let matrix = Matrix::new(&self.gpu, curve, rows, columns, &entries)?;
-        let id = MatrixId(self.id());
-        self.matrices.insert(id, matrix);
-        Ok(id)
+        Ok(self.held.add_matrix(matrix))
     }
 
     fn matrix_free(&self, id: MatrixId) {
-        self.matrices.remove(id);
+        self.held.remove_matrix(id);
     }
 
     fn plan(&self, work: &Work) -> Result<Arc<dyn Plan>, DeviceError> {
-        match *work {
-            Work::Product {
+        let (gpu, variant) = (&self.gpu, self.variant);
+        match self.held.fit(work)? {
+            Fitted::Product {
                 matrix,
                 witness,
-                a,
-                b,
-            } => self.plan_product(matrix, witness, a, b),
-            Work::Multiply { a, b, out } => self.plan_elementwise(a, b, out, false),
-            Work::MultiplySubtract { a, b, c } => self.plan_elementwise(a, b, c, true),
-            Work::Ntt { vector, transform } => self.plan_ntt(vector, transform),
-            Work::Msm {
+                results,
+            } => spmv::plan(gpu, variant, matrix, witness, results),
+            Fitted::Multiply(vectors) => elementwise::plan(gpu, variant, vectors, false),
+            Fitted::MultiplySubtract(vectors) => elementwise::plan(gpu, variant, vectors, true),
+            Fitted::Ntt { vector, transform } => self.plan_ntt(vector, transform),
+            Fitted::Msm {
                 bases,
                 scalars,
                 offset,
                 form,
-            } => {
-                let bases = self.bases.find(bases, bases.0)?;
-                let scalars = self.vectors.find(scalars, scalars.0)?;
-                same_curve("scalars", bases.curve, scalars.curve)?;
-                // The offset comes from outside: it may be anything.
-                let available = scalars.len.saturating_sub(offset);
-                if available < bases.count {
-                    return Err(DeviceError::Length {
-                        what: "scalars from the offset on",
-                        expected: bases.count,
-                        got: available,
-                    });
-                }
-                msm::plan(&self.gpu, self.variant, bases, scalars, offset, form)
-            }
-            Work::Tables { ref bases, .. } => self.plan_tables(bases),
+            } => msm::plan(gpu, variant, bases, scalars, offset, form),
+            Fitted::Tables { bases, .. } => self.plan_tables(&bases),
         }
     }
 }
 
-/// Things by id. Plans hold their own reference, so that freeing an id never waits for them.
-struct Registry<I, T> {
-    what: &'static str,
-    things: Mutex<HashMap<I, Arc<T>>>,
+impl Shaped for Vector {
+    fn shape(&self) -> Shape {
+        Shape::row(self.curve, self.len)
+    }
 }
 
-impl<I: Eq + Hash + Copy, T> Registry<I, T> {
-    fn new(what: &'static str) -> Self {
-        Self {
-            what,
-            things: Mutex::default(),
+impl Shaped for Bases {
+    fn shape(&self) -> Shape {
+        Shape::row(self.curve, self.count)
+    }
+}
+
+impl Shaped for Matrix {
+    fn shape(&self) -> Shape {
+        Shape {
+            curve: self.curve,
+            len: self.rows,
+            columns: self.columns,
         }
-    }
-
-    fn insert(&self, id: I, thing: T) {
-        lock(&self.things).insert(id, Arc::new(thing));
-    }
-
-    fn find(&self, id: I, number: u64) -> Result<Arc<T>, DeviceError> {
-        let unknown = DeviceError::Unknown {
-            what: self.what,
-            id: number,
-        };
-        lock(&self.things).get(&id).cloned().ok_or(unknown)
-    }
-
-    fn remove(&self, id: I) {
-        // Dropped after the lock is released: overwriting goes through the queue.
-        let removed = lock(&self.things).remove(&id);
-        drop(removed);
-    }
-}
-
-fn same_curve(what: &'static str, expected: CurveId, got: CurveId) -> Result<(), DeviceError> {
-    if expected == got {
-        Ok(())
-    } else {
-        Err(DeviceError::Curve {
-            what,
-            expected,
-            got,
-        })
-    }
-}
-
-fn same_length(what: &'static str, expected: usize, got: usize) -> Result<(), DeviceError> {
-    if expected == got {
-        Ok(())
-    } else {
-        Err(DeviceError::Length {
-            what,
-            expected,
-            got,
-        })
     }
 }

@@ -145,6 +145,73 @@ impl fmt::Debug for R1cs {
     }
 }
 
+/// Writes a file: a constraint system that was made here instead of by circom.
+pub struct R1csBuilder {
+    curve: CurveId,
+    wires: u32,
+    public_inputs: u32,
+    count: u32,
+    constraints: Vec<u8>,
+}
+
+impl R1csBuilder {
+    /// For so many wires, the constant 1 included, of which so many after it are public inputs.
+    pub fn new(curve: CurveId, wires: u32, public_inputs: u32) -> R1csBuilder {
+        R1csBuilder {
+            curve,
+            wires,
+            public_inputs,
+            count: 0,
+            constraints: Vec::new(),
+        }
+    }
+
+    /// Adds a constraint: the terms of A, B and C, each a wire and a canonical little-endian
+    /// coefficient, by rising wire. What is wrong with them the reader says.
+    pub fn constraint(&mut self, sides: [&[(u32, [u8; 32])]; 3]) {
+        self.count += 1;
+        for side in sides {
+            let count = side.len() as u32;
+            self.constraints.extend_from_slice(&count.to_le_bytes());
+            for (wire, coefficient) in side {
+                self.constraints.extend_from_slice(&wire.to_le_bytes());
+                self.constraints.extend_from_slice(coefficient);
+            }
+        }
+    }
+
+    /// The whole file. All wires that are not public are called auxiliary ones, and the label of
+    /// each is its own number.
+    pub fn finish(self) -> Vec<u8> {
+        let modulus = scalar_modulus(self.curve);
+        let mut header = Vec::new();
+        header.extend_from_slice(&(modulus.len() as u32).to_le_bytes());
+        header.extend_from_slice(modulus);
+        for number in [self.wires, 0, self.public_inputs, 0] {
+            header.extend_from_slice(&number.to_le_bytes());
+        }
+        header.extend_from_slice(&u64::from(self.wires).to_le_bytes());
+        header.extend_from_slice(&self.count.to_le_bytes());
+        let labels = (0..u64::from(self.wires))
+            .flat_map(u64::to_le_bytes)
+            .collect();
+        let mut file = b"r1cs".to_vec();
+        file.extend_from_slice(&1u32.to_le_bytes());
+        file.extend_from_slice(&3u32.to_le_bytes());
+        let sections = [
+            (HEADER, header),
+            (CONSTRAINTS, self.constraints),
+            (LABELS, labels),
+        ];
+        for (kind, content) in sections {
+            file.extend_from_slice(&kind.to_le_bytes());
+            file.extend_from_slice(&(content.len() as u64).to_le_bytes());
+            file.extend_from_slice(&content);
+        }
+        file
+    }
+}
+
 /// One constraint: A w * B w = C w.
 #[derive(Debug, Clone, Copy)]
 pub struct Constraint<'a> {
@@ -234,6 +301,7 @@ fn no_gates(mut gates: Fields) -> Result<(), FormatError> {
 
 const HEADER: u32 = 1;
 const CONSTRAINTS: u32 = 2;
+const LABELS: u32 = 3;
 const CUSTOM_GATES: u32 = 4;
 const CUSTOM_GATE_USES: u32 = 5;
 const WIRE_LEN: usize = 4;

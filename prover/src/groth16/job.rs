@@ -44,11 +44,13 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use caldera_kernels::{CurveId, DeviceError, Form, Group, Plan, Progress, Transform, Work};
+use caldera_kernels::{
+    CurveId, Device, DeviceError, Form, Group, Held, Plan, Progress, Transform, Work,
+};
 
 use super::assemble::{Assembly, Sum};
 use super::blinding::{Blinding, EntropyError};
-use super::key::{Holdings, ProvingKey};
+use super::key::ProvingKey;
 use super::verify::{Verification, VerifyError};
 use crate::format::json::{Point, Proof, PublicInputs};
 use crate::format::{FormatError, Wtns};
@@ -60,7 +62,7 @@ use crate::format::{FormatError, Wtns};
 pub struct Job {
     nodes: [Node; NODES],
     /// Only dropped, and after the plans, which keep vectors alive.
-    _holdings: Holdings,
+    _held: Held<Arc<dyn Device>>,
     key: Arc<ProvingKey>,
     blinding: Blinding,
     assembly: Box<dyn Assembly>,
@@ -235,12 +237,12 @@ impl Job {
         let verification = key.verifier().begin(&public)?;
 
         let device = key.device();
-        let mut holdings = Holdings::new(device);
-        let w = holdings.vector(curve, key.wires())?;
+        let mut held = Held::new(Arc::clone(device));
+        let w = held.vector(curve, key.wires())?;
         device.vector_write(w, 0, scalars)?;
-        let a = holdings.vector(curve, key.domain_size())?;
-        let b = holdings.vector(curve, key.domain_size())?;
-        let c = holdings.vector(curve, key.domain_size())?;
+        let a = held.vector(curve, key.domain_size())?;
+        let b = held.vector(curve, key.domain_size())?;
+        let c = held.vector(curve, key.domain_size())?;
 
         let over_witness = |bases, offset| {
             Some(Work::Msm {
@@ -301,7 +303,7 @@ impl Job {
         Ok(Arc::new(Job {
             stages: nodes.iter().map(|node| node.body.stages()).sum(),
             nodes,
-            _holdings: holdings,
+            _held: held,
             key: Arc::clone(key),
             blinding,
             assembly: key.assembly(),

@@ -10,10 +10,7 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use caldera_kernels::{
-    BasesId, CurveId, Device, DeviceError, Group, MatrixId, Plan, VectorId, Work,
-};
+use caldera_kernels::{BasesId, CurveId, Device, DeviceError, Group, Held, MatrixId, Plan, Work};
 
 use super::assemble::{self, Assembly};
 use super::verify::{self, PointFault, Verifier, VerifyError};
@@ -24,7 +21,7 @@ use crate::format::{Part, Zkey, ZkeyHeader};
 ///
 /// Dropping the last reference frees what the device holds of it.
 pub struct ProvingKey {
-    holdings: Holdings,
+    held: Held<Arc<dyn Device>>,
     header: ZkeyHeader,
     bases: QueryBases,
     matrix: MatrixId,
@@ -64,13 +61,13 @@ impl ProvingKey {
         let curve = header.curve;
         let (verification_key, verifier) = prepared(zkey)?;
 
-        let mut holdings = Holdings::new(&device);
+        let mut held = Held::new(Arc::clone(&device));
         let mut query = |part| {
             let group = match part {
                 Part::B2 => Group::G2,
                 _ => Group::G1,
             };
-            holdings.bases(curve, group, zkey.part(part).clone())
+            held.bases(curve, group, zkey.part(part).clone())
         };
         let bases = QueryBases {
             a: query(Part::A)?,
@@ -82,14 +79,14 @@ impl ProvingKey {
             },
             h: query(Part::H)?,
         };
-        let matrix = holdings.matrix(
+        let matrix = held.matrix(
             curve,
             header.domain as usize,
             header.wires as usize,
             zkey.part(Part::Coefficients).clone(),
         )?;
         Ok(Arc::new(ProvingKey {
-            holdings,
+            held,
             header,
             bases,
             matrix,
@@ -129,7 +126,7 @@ impl ProvingKey {
 
     /// The device that holds the key.
     pub fn device(&self) -> &Arc<dyn Device> {
-        &self.holdings.device
+        self.held.device()
     }
 
     /// Work that makes tables for this key: multiples of its points in at most so many bytes, with
@@ -238,68 +235,5 @@ impl std::fmt::Debug for ProvingKey {
             .field("public", &self.public_count())
             .field("domain", &self.domain_size())
             .finish_non_exhaustive()
-    }
-}
-
-/// What a device holds for somebody, freed when dropped: by the job or key that is done, and by
-/// one that failed half-way through being made.
-pub(super) struct Holdings {
-    device: Arc<dyn Device>,
-    vectors: Vec<VectorId>,
-    bases: Vec<BasesId>,
-    matrices: Vec<MatrixId>,
-}
-
-impl Holdings {
-    pub(super) fn new(device: &Arc<dyn Device>) -> Holdings {
-        Holdings {
-            device: Arc::clone(device),
-            vectors: Vec::new(),
-            bases: Vec::new(),
-            matrices: Vec::new(),
-        }
-    }
-
-    pub(super) fn vector(&mut self, curve: CurveId, len: usize) -> Result<VectorId, DeviceError> {
-        let id = self.device.vector(curve, len)?;
-        self.vectors.push(id);
-        Ok(id)
-    }
-
-    fn bases(
-        &mut self,
-        curve: CurveId,
-        group: Group,
-        points: Bytes,
-    ) -> Result<BasesId, DeviceError> {
-        let id = self.device.bases(curve, group, points)?;
-        self.bases.push(id);
-        Ok(id)
-    }
-
-    fn matrix(
-        &mut self,
-        curve: CurveId,
-        rows: usize,
-        columns: usize,
-        entries: Bytes,
-    ) -> Result<MatrixId, DeviceError> {
-        let id = self.device.matrix(curve, rows, columns, entries)?;
-        self.matrices.push(id);
-        Ok(id)
-    }
-}
-
-impl Drop for Holdings {
-    fn drop(&mut self) {
-        for id in &self.vectors {
-            self.device.vector_free(*id);
-        }
-        for id in &self.bases {
-            self.device.bases_free(*id);
-        }
-        for id in &self.matrices {
-            self.device.matrix_free(*id);
-        }
     }
 }

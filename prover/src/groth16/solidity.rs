@@ -1,87 +1,273 @@
-//! A proof as the arguments of a Solidity verifier's `verifyProof`.
+//! Groth16 on an Ethereum virtual machine: contracts that verify, and what to call them with.
 //!
-//! Byte for byte what `snarkjs zkey export soliditycalldata` prints: hexadecimal strings of at
-//! least 64 digits, and the halves of pi_b's coordinates swapped, c1 before c0, because the
-//! precompile of EIP-197 wants them so and everything else does not. Mind the spaces: there is
-//! one after the comma within a point and none anywhere else.
+//! A contract is made for one verification key from a template of our own in `solidity/`: one that
+//! verifies a proof, and one that verifies many at once by a random linear combination (the
+//! argument why that is sound stands in the template). Only BN254 has the precompiles of EIP-196
+//! and EIP-197. The key is checked before a contract is made of it, since no one looks at a
+//! constant again once it is on a chain.
+//!
+//! Calls are made in two forms: the arguments as text, as snarkjs prints them, and the bytes of
+//! the whole call.
 
-use crate::format::json::{Point, Proof, PublicInputs};
+mod call;
 
-/// The arguments, without a newline at the end.
-pub fn calldata(proof: &Proof, inputs: &PublicInputs) -> String {
-    let a = coordinates(&proof.a);
-    let b = coordinates(&proof.b);
-    let c = coordinates(&proof.c);
-    let inputs: Vec<String> = inputs.iter().map(|input| word(input)).collect();
-    format!(
-        "[{}, {}],[[{}, {}],[{}, {}]],[{}, {}],[{}]",
-        a[0],
-        a[1],
-        b[1],
-        b[0],
-        b[3],
-        b[2],
-        c[0],
-        c[1],
-        inputs.join(",")
-    )
+use caldera_kernels::CurveId;
+use num_bigint::BigUint;
+
+use super::verify::{self, VerifyError};
+use crate::format::json::{Point, VerificationKey};
+use crate::format::{base_modulus, scalar_modulus};
+
+pub use call::{batch_call, batch_calldata, batch_signature, call, calldata, signature};
+
+/// Why there is no contract for a key, or no call for a proof.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SolidityError {
+    /// The chain has no precompiles for the curve.
+    #[error("a contract can only verify proofs over {expected:?}, got {got:?}")]
+    Curve {
+        /// BN254.
+        expected: CurveId,
+        /// The curve of the key, the proof or the inputs.
+        got: CurveId,
+    },
+    /// The verification key has a point that it must not have.
+    #[error("the verification key: {0}")]
+    Key(VerifyError),
+    /// Without public inputs each proof says the same, and anybody may say it again.
+    #[error("expected a key with public inputs, got one without")]
+    NoInputs,
+    /// More inputs than fit in a contract.
+    #[error("{got} public inputs, a contract has room for {expected_max}")]
+    TooManyInputs {
+        /// How many fit.
+        expected_max: usize,
+        /// How many the key has.
+        got: usize,
+    },
+    /// A point of IC is infinity: the input could be replaced by any other.
+    #[error("public input {input} is in no constraint: its point in IC is infinity")]
+    Unbound {
+        /// Which, from 0.
+        input: usize,
+    },
+    /// No proofs to call with.
+    #[error("a batch of no proofs")]
+    EmptyBatch,
+    /// A proof of a batch has another number of inputs than the first.
+    #[error("proof {proof}: expected {expected} public inputs, got {got}")]
+    BatchInputs {
+        /// Which, from 0.
+        proof: usize,
+        /// What the first has.
+        expected: usize,
+        /// What it has.
+        got: usize,
+    },
 }
 
-fn coordinates(point: &Point) -> Vec<String> {
-    let len = point.curve().base_bytes();
-    point.bytes().chunks_exact(len).map(word).collect()
+/// `Groth16Verifier` for a key.
+pub fn verifier(key: &VerificationKey) -> Result<String, SolidityError> {
+    check(key)?;
+    let terms = key.ic[1..].iter().enumerate().map(|(input, point)| {
+        let (x, y) = g1(point);
+        format!("            fine := and(term(pairs, {x}, {y}, calldataload(add(inputs, 0x{:02x}))), fine)\n", 32 * input)
+    });
+    let inputs = key.public_count();
+    Ok(fill(VERIFIER, key, terms.collect())
+        .replace("$CALL_BYTES", &(4 + 32 * (8 + inputs)).to_string()))
 }
 
-/// A little-endian number in quotes. One of 48 bytes loses its leading zeros down to 64 digits.
-fn word(number: &[u8]) -> String {
-    let digits: String = number
-        .iter()
-        .rev()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    let spare = digits.len() - 64;
-    let zeros = digits.bytes().take_while(|digit| *digit == b'0').count();
-    format!("\"0x{}\"", &digits[zeros.min(spare)..])
+/// `Groth16BatchVerifier` for a key.
+pub fn batch_verifier(key: &VerificationKey) -> Result<String, SolidityError> {
+    check(key)?;
+    let terms = key.ic[1..].iter().enumerate().map(|(input, point)| {
+        let (x, y) = g1(point);
+        format!(
+            "            fine := and(term(pairs, {x}, {y}, mload(add(sums, 0x{:02x}))), fine)\n",
+            32 * (input + 1)
+        )
+    });
+    Ok(fill(BATCH_VERIFIER, key, terms.collect())
+        .replace("$SUMS_BYTES", &format!("0x{:02x}", 32 * key.ic.len())))
 }
+
+fn check(key: &VerificationKey) -> Result<(), SolidityError> {
+    on_chain(key.curve)?;
+    verify::prepare(key).map_err(SolidityError::Key)?;
+    match key.public_count() {
+        0 => return Err(SolidityError::NoInputs),
+        got if got > INPUTS_MAX => {
+            return Err(SolidityError::TooManyInputs {
+                expected_max: INPUTS_MAX,
+                got,
+            });
+        }
+        _ => {}
+    }
+    match key.ic[1..].iter().position(Point::is_infinity) {
+        Some(input) => Err(SolidityError::Unbound { input }),
+        None => Ok(()),
+    }
+}
+
+fn on_chain(curve: CurveId) -> Result<(), SolidityError> {
+    match curve {
+        CurveId::Bn254 => Ok(()),
+        got => Err(SolidityError::Curve {
+            expected: CurveId::Bn254,
+            got,
+        }),
+    }
+}
+
+/// Puts a key's constants in a template: alpha, gamma and delta negated.
+fn fill(template: &str, key: &VerificationKey, terms: String) -> String {
+    let (alpha_x, alpha_y) = g1(&negated(&key.alpha_1));
+    let (ic0_x, ic0_y) = g1(&key.ic[0]);
+    let mut text = template
+        .replace("$TERMS\n", &terms)
+        .replace("$L", &key.public_count().to_string())
+        .replace("$R", &decimal(scalar_modulus(key.curve)))
+        .replace("$Q", &decimal(base_modulus(key.curve)))
+        .replace("$ALPHA_X", &alpha_x)
+        .replace("$ALPHA_Y", &alpha_y)
+        .replace("$IC0_X", &ic0_x)
+        .replace("$IC0_Y", &ic0_y);
+    for (name, point) in [
+        ("BETA", &key.beta_2),
+        ("GAMMA", &negated(&key.gamma_2)),
+        ("DELTA", &negated(&key.delta_2)),
+    ] {
+        let numbers: Vec<String> = point.bytes().chunks_exact(32).map(decimal).collect();
+        for (place, number) in ["X0", "X1", "Y0", "Y1"].iter().zip(numbers) {
+            text = text.replace(&format!("${name}_{place}"), &number);
+        }
+    }
+    text
+}
+
+fn g1(point: &Point) -> (String, String) {
+    let (x, y) = point.bytes().split_at(32);
+    (decimal(x), decimal(y))
+}
+
+/// The point with each coordinate of y replaced by q - y, and 0 by 0.
+fn negated(point: &Point) -> Point {
+    let modulus = base_modulus(point.curve());
+    let q = BigUint::from_bytes_le(modulus);
+    let mut bytes = point.bytes().to_vec();
+    let half = bytes.len() / 2;
+    for coordinate in bytes[half..].chunks_exact_mut(modulus.len()) {
+        let number = (&q - BigUint::from_bytes_le(coordinate)) % &q;
+        let digits = number.to_bytes_le();
+        coordinate.fill(0);
+        coordinate[..digits.len()].copy_from_slice(&digits);
+    }
+    Point::from_bytes(point.curve(), point.group(), &bytes).expect("the remainders are below q")
+}
+
+fn decimal(number: &[u8]) -> String {
+    BigUint::from_bytes_le(number).to_string()
+}
+
+const VERIFIER: &str = include_str!("solidity/Groth16Verifier.sol");
+const BATCH_VERIFIER: &str = include_str!("solidity/Groth16BatchVerifier.sol");
+
+/// An input is a little more than 100 bytes of code, of the 24,576 that EIP-170 allows, and
+/// everything else about 1,500: 200 leave some room.
+const INPUTS_MAX: usize = 200;
 
 #[cfg(test)]
 mod tests {
-    use caldera_kernels::{CurveId, Group};
+    use ark_bn254::{G1Affine, G2Affine};
+    use ark_ec::AffineRepr;
+    use ark_serialize::CanonicalSerialize;
+    use caldera_kernels::Group;
 
     use super::*;
 
-    #[test]
-    fn a_word_has_at_least_64_digits() {
-        let mut number = [0; 48];
-        number[0] = 0xab;
-        assert_eq!(word(&number[..32]), format!("\"0x{}ab\"", "0".repeat(62)));
-        assert_eq!(word(&number), format!("\"0x{}ab\"", "0".repeat(62)));
-        number[47] = 0x01;
-        assert_eq!(word(&number), format!("\"0x1{}ab\"", "0".repeat(92)));
+    fn point(group: Group, infinite: bool) -> Point {
+        let mut bytes = Vec::new();
+        match group {
+            Group::G1 => {
+                let (x, y) = G1Affine::generator().xy().expect("finite");
+                (x, y).serialize_uncompressed(&mut bytes)
+            }
+            Group::G2 => {
+                let (x, y) = G2Affine::generator().xy().expect("finite");
+                (x, y).serialize_uncompressed(&mut bytes)
+            }
+        }
+        .expect("a vector takes all");
+        if infinite {
+            bytes.fill(0);
+        }
+        Point::from_bytes(CurveId::Bn254, group, &bytes).expect("coordinates below q")
+    }
+
+    fn key(inputs: usize) -> VerificationKey {
+        VerificationKey {
+            curve: CurveId::Bn254,
+            alpha_1: point(Group::G1, false),
+            beta_2: point(Group::G2, false),
+            gamma_2: point(Group::G2, false),
+            delta_2: point(Group::G2, false),
+            alpha_beta_12: None,
+            ic: vec![point(Group::G1, false); inputs + 1],
+        }
     }
 
     #[test]
-    fn the_halves_of_pi_b_are_swapped() {
-        let point = |group, numbers: &[u8]| {
-            let mut bytes = vec![0; CurveId::Bn254.point_bytes(group)];
-            for (number, coordinate) in numbers.iter().zip(bytes.chunks_mut(32)) {
-                coordinate[0] = *number;
-            }
-            Point::from_bytes(CurveId::Bn254, group, &bytes).expect("small coordinates")
-        };
-        let proof = Proof {
-            curve: CurveId::Bn254,
-            a: point(Group::G1, &[1, 2]),
-            b: point(Group::G2, &[3, 4, 5, 6]),
-            c: point(Group::G1, &[7, 8]),
-        };
-        let mut input = [0; 32];
-        input[0] = 9;
-        let inputs = PublicInputs::new(CurveId::Bn254, vec![input, [0; 32]]).expect("below r");
-        let text = calldata(&proof, &inputs).replace(&"0".repeat(63), "");
+    fn nothing_of_a_template_is_left() {
+        for text in [verifier(&key(3)), batch_verifier(&key(3))] {
+            let text = text.expect("a good key");
+            assert!(!text.contains('$'), "{text}");
+            assert!(text.contains("uint256[3]"));
+        }
+    }
+
+    /// The generator of G1 is (1, 2), and its negative (1, q - 2).
+    #[test]
+    fn a_negative_is_the_other_root() {
+        let (x, y) = g1(&negated(&point(Group::G1, false)));
+        assert_eq!(x, "1");
         assert_eq!(
-            text,
-            r#"["0x1", "0x2"],[["0x4", "0x3"],["0x6", "0x5"]],["0x7", "0x8"],["0x9","0x0"]"#
+            y,
+            "21888242871839275222246405745257275088696311157297823662689037894645226208581"
         );
+        let infinity = point(Group::G2, true);
+        assert_eq!(negated(&infinity), infinity);
+    }
+
+    #[test]
+    fn no_contract_for_a_key_that_is_none() {
+        let refusal = |change: &dyn Fn(&mut VerificationKey)| {
+            let mut key = key(2);
+            change(&mut key);
+            let error = verifier(&key).expect_err("a bad key");
+            assert_eq!(batch_verifier(&key), Err(error.clone()));
+            error
+        };
+        assert_eq!(refusal(&|key| key.ic.truncate(1)), SolidityError::NoInputs);
+        assert_eq!(
+            refusal(&|key| key.ic[2] = point(Group::G1, true)),
+            SolidityError::Unbound { input: 1 }
+        );
+        assert_eq!(
+            refusal(&|key| key.ic.resize(INPUTS_MAX + 2, point(Group::G1, false))),
+            SolidityError::TooManyInputs {
+                expected_max: INPUTS_MAX,
+                got: INPUTS_MAX + 1
+            }
+        );
+        let off = refusal(&|key| {
+            let mut bytes = key.alpha_1.bytes().to_vec();
+            bytes[0] ^= 2;
+            key.alpha_1 = Point::from_bytes(CurveId::Bn254, Group::G1, &bytes).expect("small");
+        });
+        assert!(matches!(off, SolidityError::Key(_)), "{off}");
+        let zero = refusal(&|key| key.delta_2 = point(Group::G2, true));
+        assert!(matches!(zero, SolidityError::Key(_)), "{zero}");
     }
 }

@@ -90,7 +90,16 @@ pub fn verify(
     proof: &Proof,
     inputs: &PublicInputs,
 ) -> Result<(), VerifyError> {
-    let verification = prepare(key)?.begin(inputs)?;
+    whole(&*prepare(key)?, proof, inputs)
+}
+
+/// All quanta of a verification in a row.
+pub(super) fn whole(
+    verifier: &dyn Verifier,
+    proof: &Proof,
+    inputs: &PublicInputs,
+) -> Result<(), VerifyError> {
+    let verification = verifier.begin(inputs)?;
     while verification.inputs()? == Progress::More {}
     while verification.pair_ab(&proof.a, &proof.b)? == Progress::More {}
     verification.pair_c(proof)?;
@@ -355,7 +364,11 @@ impl<E: Suite> Verification for Equation<E> {
     }
 }
 
-fn curve_of(what: &'static str, expected: CurveId, got: CurveId) -> Result<(), VerifyError> {
+pub(super) fn curve_of(
+    what: &'static str,
+    expected: CurveId,
+    got: CurveId,
+) -> Result<(), VerifyError> {
     match expected == got {
         true => Ok(()),
         false => Err(VerifyError::Curve {

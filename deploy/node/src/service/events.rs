@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use caldera_rpc::error::RpcError;
-use caldera_rpc::methods::{JobName, JobState};
+use caldera_rpc::methods::{JobName, JobState, Scope};
 use caldera_scheduler::{JobId, Nanos, TenantId};
 
 use super::jobs::Asked;
@@ -25,6 +25,7 @@ pub(super) struct Watcher {
 impl Service {
     /// Begins to tell of a job: the first event is on its way when this returns. Or what to answer.
     pub fn watch(&mut self, exchange: u64, tenant: TenantId, job: JobName) -> Result<(), Answer> {
+        self.enter(tenant, Scope::Read)?;
         let job = self
             .job_of(tenant, job)
             .map_err(|error| Answer::error(404, &error))?;
@@ -37,6 +38,7 @@ impl Service {
             at: Nanos::ZERO,
         };
         self.watchers.insert(exchange, watcher);
+        self.begin_under_way(exchange, tenant);
         self.show_events();
         Ok(())
     }

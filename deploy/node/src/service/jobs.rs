@@ -156,6 +156,7 @@ impl Service {
                 retry_after_ms: STORAGE_RETRY_MS,
             });
         }
+        self.hold_queue(tenant)?;
         let circuit = self.ready_circuit(tenant, request.circuit)?;
         let key = circuit.key();
         let work = self.work(circuit.cost(request.deadline_ms.is_some()));
@@ -730,6 +731,23 @@ impl Service {
 
     pub(super) fn cancel(&mut self, tenant: TenantId, query: JobQuery) -> Result<Flow, RpcError> {
         let job = self.job_of(tenant, query.job)?;
+        self.cancel_job(job)?;
+        // The answer comes when it is written down how the job ended.
+        self.look(job, Asked::Status, Some(None))
+    }
+
+    /// Ends all that a tenant has not had proved.
+    pub(super) fn cancel_all(&mut self, tenant: TenantId) {
+        let unfinished = self.jobs.iter();
+        let unfinished = unfinished.filter(|(_, it)| it.tenant == tenant && !it.has_ended());
+        let unfinished: Vec<JobId> = unfinished.map(|(job, _)| *job).collect();
+        for job in unfinished {
+            // They are there.
+            let _ = self.cancel_job(job);
+        }
+    }
+
+    fn cancel_job(&mut self, job: JobId) -> Result<(), RpcError> {
         let entry = self.jobs.get(&job).ok_or(RpcError::Internal)?;
         // A prepared job belongs to the one who ends it first: perhaps a worker just has.
         let ended = match &entry.running {
@@ -745,8 +763,7 @@ impl Service {
             let now = self.parts.clock.now();
             self.finish(job, Phase::Cancelled, now);
         }
-        // The answer comes when it is written down how the job ended.
-        self.look(job, Asked::Status, Some(None))
+        Ok(())
     }
 
     /// Where a job stands, or what came of it; perhaps once it has ended.
@@ -842,6 +859,12 @@ impl Service {
             own && entry.witness.is_none() && !entry.is_told()
         };
         self.jobs.values().filter(on_it).count() as u64
+    }
+
+    /// How many jobs of a tenant have not ended.
+    pub(super) fn unfinished_of(&self, tenant: TenantId) -> u64 {
+        let own = |entry: &&Entry| entry.tenant == tenant && !entry.has_ended();
+        self.jobs.values().filter(own).count() as u64
     }
 
     /// How many jobs of a circuit have not ended.

@@ -3,8 +3,9 @@
 
 use caldera_rpc::jsonrpc::{self, Response};
 use caldera_rpc::methods::{
-    DeclareDemand, EstimateProof, HistogramsQuery, JobQuery, JobWait, ListCircuits, Method,
-    PoolQuery, ProfileQuery, RegisterCircuit, StorageQuery, Submit, UnregisterCircuit,
+    AddTenant, DeclareDemand, EstimateProof, HistogramsQuery, JobQuery, JobWait, ListCircuits,
+    ListTenants, Method, PoolQuery, ProfileQuery, RegisterCircuit, RotateTenant, StorageQuery,
+    Submit, TenantQuery, UnregisterCircuit,
 };
 
 pub(crate) fn run(data: &[u8]) {
@@ -48,6 +49,12 @@ pub(crate) fn run(data: &[u8]) {
             Method::Demand => params.decode::<DeclareDemand>().map(drop),
             Method::Histograms => params.decode::<HistogramsQuery>().map(drop),
             Method::Storage => params.decode::<StorageQuery>().map(drop),
+            Method::AddTenant => params.decode::<AddTenant>().map(drop),
+            Method::RotateTenant => params.decode::<RotateTenant>().map(drop),
+            Method::SuspendTenant | Method::ResumeTenant | Method::RemoveTenant => {
+                params.decode::<TenantQuery>().map(drop)
+            }
+            Method::ListTenants => params.decode::<ListTenants>().map(drop),
         };
     }
     let _ = jsonrpc::encode(message.batch, &responses);

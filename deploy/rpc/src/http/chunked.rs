@@ -15,6 +15,7 @@ pub(super) struct Chunked {
     state: State,
     extension_bytes: usize,
     trailer_bytes: usize,
+    trailer_fields: usize,
 }
 
 /// What could be taken from the input.
@@ -43,6 +44,7 @@ impl Chunked {
             state: State::Size,
             extension_bytes: 0,
             trailer_bytes: 0,
+            trailer_fields: 0,
         }
     }
 
@@ -94,6 +96,10 @@ impl Chunked {
                         self.state = State::End;
                     } else {
                         check_trailer(&input[..length])?;
+                        self.trailer_fields += 1;
+                        if self.trailer_fields > TRAILER_FIELDS_MAX {
+                            return Err(HttpError::Trailer);
+                        }
                         drop(input.split_to(length + 2));
                         self.trailer_bytes = TRAILER_BYTES_MAX.min(self.trailer_bytes + length + 2);
                     }
@@ -179,3 +185,6 @@ const EXTENSION_BYTES_MAX: usize = 4096;
 
 /// All trailer fields of one body.
 const TRAILER_BYTES_MAX: usize = 4096;
+
+/// As many as a head has without being told otherwise.
+const TRAILER_FIELDS_MAX: usize = 64;

@@ -15,7 +15,7 @@ use super::{HttpError, Limits};
 pub struct Head {
     /// What to do.
     pub method: Method,
-    /// The target without its query: `/...` as it was sent, nothing decoded; `*` for OPTIONS.
+    /// The target without its query: `/...` as it was sent, nothing decoded.
     pub path: String,
     /// What follows the first question mark.
     pub query: Option<String>,
@@ -118,7 +118,8 @@ impl Scan {
                 },
                 b'\n' => return Err(HttpError::BareLineFeed),
                 b' ' | b'\t' if self.line == self.at => return Err(HttpError::Folded),
-                b'\t' | b' '..=b'~' | 0x80.. => {}
+                b' '..=b'~' | 0x80.. => {}
+                // A tab too: it is white space around a value to some readers and part of it to others.
                 control => return Err(HttpError::ControlByte(control)),
             }
             self.at += 1;
@@ -153,7 +154,7 @@ pub(super) fn parse(bytes: &[u8], limits: &Limits) -> Result<Parsed, HttpError> 
     };
     let method = Method::read(method)?;
     let fields = Fields::collect(request.headers)?;
-    let (path, query) = read_target(target, method, limits)?;
+    let (path, query) = read_target(target, limits)?;
     Ok(Parsed {
         keep_alive: minor == 1 && !fields.close,
         // A client of HTTP/1.0 does not know interim answers (RFC 9110, 10.1.1).
@@ -320,7 +321,10 @@ fn check_host(value: &[u8]) -> Result<(), HttpError> {
         None => {
             let (name, port) = text.split_at(text.find(':').unwrap_or(text.len()));
             let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-            (!name.is_empty() && name.bytes().all(fits), port)
+            // Each label has characters; one dot at the end is that of a name in full.
+            let labels = name.strip_suffix('.').unwrap_or(name);
+            let labelled = labels.split('.').all(|label| !label.is_empty());
+            (labelled && name.bytes().all(fits), port)
         }
     };
     let port_fits = match port.strip_prefix(':') {
@@ -334,27 +338,36 @@ fn check_host(value: &[u8]) -> Result<(), HttpError> {
     }
 }
 
-fn read_target(
-    target: &str,
-    method: Method,
-    limits: &Limits,
-) -> Result<(String, Option<String>), HttpError> {
+fn read_target(target: &str, limits: &Limits) -> Result<(String, Option<String>), HttpError> {
     if target.len() > limits.target_bytes_max {
         return Err(HttpError::TargetTooLong {
             max: limits.target_bytes_max,
             got: target.len(),
         });
     }
-    if target == "*" && method == Method::Options {
-        return Ok((target.to_owned(), None));
-    }
     // The characters of a path and a query in RFC 3986, and no others: no fragment, no backslash.
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?%".contains(&byte);
-    if !target.starts_with('/') || !target.bytes().all(fits) {
+    let (path, query) = match target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (target, None),
+    };
+    let stays = path
+        .split('/')
+        .all(|segment| !matches!(segment, "." | ".."));
+    if !path.starts_with('/') || !stays || !target.bytes().all(fits) || !is_coded(target) {
         return Err(HttpError::Target);
     }
-    Ok(match target.split_once('?') {
-        Some((path, query)) => (path.to_owned(), Some(query.to_owned())),
-        None => (target.to_owned(), None),
+    Ok((path.to_owned(), query.map(str::to_owned)))
+}
+
+/// Whether each percent sign begins the code of a byte, and none that of a NUL or of a dot, which would hide a
+/// segment that others resolve.
+fn is_coded(target: &str) -> bool {
+    target.split('%').skip(1).all(|rest| {
+        let digits = rest
+            .get(..2)
+            .filter(|it| it.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        byte.is_some_and(|byte| byte != 0 && byte != b'.')
     })
 }

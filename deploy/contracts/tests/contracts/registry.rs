@@ -1,0 +1,745 @@
+//! `StateRegistry`: what is allowed, and each way to do what is not.
+
+use num_bigint::BigUint;
+use revm::primitives::{Address, U256};
+
+use caldera_prover::groth16::solidity;
+
+use crate::chain::{CHAIN_ID, Chain, End, Outcome, account, address_word, call, keccak, word};
+use crate::compile::contract;
+use crate::statement::{Statement, hashes, modulus_r};
+use crate::verifier::big_endian;
+
+pub(crate) const AUTHORITY: u8 = 10;
+pub(crate) const VERIFIER: u8 = 20;
+pub(crate) const SENDER: u8 = 30;
+const STRANGER: u8 = 66;
+
+const ISSUERS_WINDOW: u64 = 3_600;
+const REVOCATION_WINDOW: u64 = 600;
+
+/// A registry with one request open, and the roots that it was made with.
+pub(crate) struct World {
+    pub(crate) chain: Chain,
+    pub(crate) registry: Address,
+    issuers: Vec<BigUint>,
+    revocations: Vec<BigUint>,
+    pub(crate) request: BigUint,
+}
+
+/// What a holder has in hand: a grant, its chain, and what the proof says.
+#[derive(Clone)]
+pub(crate) struct Granted {
+    verifier: Address,
+    sender: Address,
+    request: BigUint,
+    /// From the tip back to the seed.
+    pub(crate) chain: Vec<[u8; 20]>,
+    uses: u16,
+    expiry: u64,
+    challenge: [u8; 32],
+    nullifier: BigUint,
+    issuers_index: u64,
+    revocation_index: u64,
+}
+
+impl World {
+    pub(crate) fn new() -> World {
+        let mut chain = Chain::new();
+        let code = &contract("Groth16Verifier.5").code;
+        let verifier = chain.deploy(account(1), code, &[]).address();
+        let [issuers, revocation, request] = [7u8, 8, 9].map(|seed| hashes(1, seed).remove(0));
+        let arguments = [
+            address_word(verifier),
+            address_word(account(AUTHORITY)),
+            big(&issuers),
+            big(&revocation),
+            word(ISSUERS_WINDOW),
+            word(REVOCATION_WINDOW),
+        ];
+        let code = &contract("StateRegistry").code;
+        let registry = chain
+            .deploy(account(1), code, &arguments.concat())
+            .address();
+        let mut world = World {
+            chain,
+            registry,
+            issuers: vec![issuers],
+            revocations: vec![revocation],
+            request,
+        };
+        let closes = world.chain.now() + 1_000_000;
+        world.open(VERIFIER, closes).returned();
+        world
+    }
+
+    fn send(&mut self, from: u8, signature: &str, arguments: &[Vec<u8>]) -> Outcome {
+        let call = call(signature, arguments);
+        self.chain.send(account(from), self.registry, &call)
+    }
+
+    fn open(&mut self, verifier: u8, closes: u64) -> Outcome {
+        let request = big(&self.request);
+        self.send(
+            verifier,
+            "openRequest(uint256,uint256)",
+            &[request, word(closes)],
+        )
+    }
+
+    fn close(&mut self, verifier: u8) -> Outcome {
+        let request = big(&self.request);
+        self.send(verifier, "closeRequest(uint256)", &[request])
+    }
+
+    pub(crate) fn replace_issuers(&mut self, by: u8, seed: u8) -> Outcome {
+        let root = hashes(1, seed).remove(0);
+        let outcome = self.send(by, "replaceIssuers(uint256)", &[big(&root)]);
+        if matches!(outcome.end, End::Returned(_)) {
+            self.issuers.push(root);
+        }
+        outcome
+    }
+
+    pub(crate) fn replace_revocation(&mut self, by: u8, seed: u8) -> Outcome {
+        let root = hashes(1, seed).remove(0);
+        let outcome = self.send(by, "replaceRevocation(uint256)", &[big(&root)]);
+        if matches!(outcome.end, End::Returned(_)) {
+            self.revocations.push(root);
+        }
+        outcome
+    }
+
+    /// A grant to the verifier and the sender of these tests, against the current roots. Each seed
+    /// is another holder.
+    pub(crate) fn grant(&self, seed: u8, uses: u16) -> Granted {
+        let mut chain = vec![<[u8; 20]>::try_from(&keccak(&[seed])[..20]).unwrap()];
+        for _ in 0..uses {
+            let link = keccak(chain.last().unwrap());
+            chain.push(link[..20].try_into().unwrap());
+        }
+        chain.reverse();
+        Granted {
+            verifier: account(VERIFIER),
+            sender: account(SENDER),
+            request: self.request.clone(),
+            chain,
+            uses,
+            expiry: self.chain.now() + 100_000,
+            challenge: keccak(b"challenge"),
+            nullifier: hashes(1, 100 + seed).remove(0),
+            issuers_index: self.issuers.len() as u64 - 1,
+            revocation_index: self.revocations.len() as u64 - 1,
+        }
+    }
+
+    /// By docs/state-units.md, written down a second time.
+    fn grant_hash(&self, granted: &Granted) -> BigUint {
+        self.grant_hash_in(CHAIN_ID, self.registry, granted)
+    }
+
+    fn grant_hash_in(&self, chain_id: u64, registry: Address, granted: &Granted) -> BigUint {
+        let name = b"caldera state registry v1";
+        let mut text = name.to_vec();
+        text.resize(32, 0);
+        let domain = [
+            word(96),
+            word(chain_id),
+            address_word(registry),
+            word(name.len() as u64),
+            text,
+        ];
+        let mut bytes = keccak(&domain.concat()).to_vec();
+        bytes.extend(address_word(granted.verifier));
+        bytes.extend(address_word(granted.sender));
+        bytes.extend(big(&granted.request));
+        bytes.extend(link_word(&granted.chain[0]));
+        bytes.extend(word(u64::from(granted.uses)));
+        bytes.extend(word(granted.expiry));
+        bytes.extend(granted.challenge);
+        BigUint::from_bytes_be(&keccak(&bytes)[..31])
+    }
+
+    fn inputs(&self, granted: &Granted) -> Vec<BigUint> {
+        vec![
+            self.issuers[granted.issuers_index as usize].clone(),
+            self.revocations[granted.revocation_index as usize].clone(),
+            granted.request.clone(),
+            granted.nullifier.clone(),
+            self.grant_hash(granted),
+        ]
+    }
+
+    /// The words of a call of `present`: a proof of `inputs`, and what is granted.
+    fn presentation(&self, granted: &Granted, inputs: &[BigUint]) -> Vec<u8> {
+        let (proof, public) = Statement::of(5).prove(inputs, 1);
+        let proof = solidity::call(&proof, &public).expect("BN254")[4..4 + 256].to_vec();
+        let arguments = [
+            proof,
+            grant_words(granted),
+            big(&granted.nullifier),
+            word(granted.issuers_index),
+            word(granted.revocation_index),
+        ];
+        call(PRESENT, &arguments)
+    }
+
+    pub(crate) fn present(&mut self, granted: &Granted) -> Outcome {
+        let inputs = self.inputs(granted);
+        self.present_proving(SENDER, granted, &inputs)
+    }
+
+    /// Presents by `from`, with a proof for `inputs` whatever else is said.
+    fn present_proving(&mut self, from: u8, granted: &Granted, inputs: &[BigUint]) -> Outcome {
+        let call = self.presentation(granted, inputs);
+        self.chain.send(account(from), self.registry, &call)
+    }
+
+    pub(crate) fn reuse(&mut self, granted: &Granted, preimage: &[u8; 20]) -> Outcome {
+        self.reuse_by(SENDER, granted, preimage)
+    }
+
+    fn reuse_by(&mut self, from: u8, granted: &Granted, preimage: &[u8; 20]) -> Outcome {
+        let arguments = [
+            big(&self.grant_hash(granted)),
+            address_word(granted.verifier),
+            big(&granted.request),
+            link_word(preimage),
+        ];
+        self.send(from, REUSE, &arguments)
+    }
+}
+
+const PRESENT: &str = "present((uint256[2],uint256[2][2],uint256[2]),(address,uint256,uint160,uint16,uint40,bytes32),uint256,uint256,uint256)";
+const REUSE: &str = "reuse(uint256,address,uint256,uint160)";
+
+fn grant_words(granted: &Granted) -> Vec<u8> {
+    [
+        address_word(granted.verifier),
+        big(&granted.request),
+        link_word(&granted.chain[0]),
+        word(u64::from(granted.uses)),
+        word(granted.expiry),
+        granted.challenge.to_vec(),
+    ]
+    .concat()
+}
+
+fn big(number: &BigUint) -> Vec<u8> {
+    big_endian(number).to_vec()
+}
+
+fn link_word(link: &[u8; 20]) -> Vec<u8> {
+    [&[0; 12][..], link].concat()
+}
+
+#[test]
+fn a_presentation_and_all_of_its_uses() {
+    let mut world = World::new();
+    let granted = world.grant(1, 3);
+    let outcome = world.present(&granted);
+    outcome.returned();
+    assert_eq!(outcome.logs, 1);
+    for (index, preimage) in granted.chain[1..].iter().enumerate() {
+        let outcome = world.reuse(&granted, preimage);
+        assert_eq!(outcome.number(), U256::from(2 - index));
+        assert_eq!(outcome.logs, 1);
+    }
+    // Over-use: no preimage is left, and none is counted.
+    let grant = big(&world.grant_hash(&granted));
+    let outcome = world.reuse(&granted, &[7; 20]);
+    outcome.refused("NoUsesLeft(uint256)", &[grant]);
+}
+
+#[test]
+fn the_contract_hashes_a_grant_as_the_document_says() {
+    let mut world = World::new();
+    let granted = world.grant(1, 3);
+    let mut arguments = vec![address_word(granted.sender), grant_words(&granted)];
+    let signature = "grantOf(address,(address,uint256,uint160,uint16,uint40,bytes32))";
+    let outcome = world.send(STRANGER, signature, &arguments);
+    assert_eq!(outcome.returned(), big(&world.grant_hash(&granted)));
+    // A number that has no place in its field is no grant.
+    arguments[1][3 * 32 + 29] = 1;
+    assert_eq!(
+        world.send(STRANGER, signature, &arguments).end,
+        End::Reverted(Vec::new())
+    );
+}
+
+#[test]
+fn a_replayed_or_forged_preimage() {
+    let mut world = World::new();
+    let granted = world.grant(1, 3);
+    world.present(&granted).returned();
+    let wrong = "WrongPreimage(uint160)";
+    // The recorded value itself, one too far down the chain, another chain's, zero.
+    let other = world.grant(2, 3);
+    for preimage in [granted.chain[0], granted.chain[2], other.chain[1], [0; 20]] {
+        world
+            .reuse(&granted, &preimage)
+            .refused(wrong, &[link_word(&preimage)]);
+    }
+    world.reuse(&granted, &granted.chain[1]).returned();
+    // What was revealed is known to all now.
+    world
+        .reuse(&granted, &granted.chain[1])
+        .refused(wrong, &[link_word(&granted.chain[1])]);
+    world.reuse(&granted, &granted.chain[2]).returned();
+}
+
+/// A preimage seen in flight, brought by somebody else.
+#[test]
+fn another_sender() {
+    let mut world = World::new();
+    let granted = world.grant(1, 3);
+    world.present(&granted).returned();
+    let grant = big(&world.grant_hash(&granted));
+    for stranger in [STRANGER, VERIFIER, AUTHORITY] {
+        world
+            .reuse_by(stranger, &granted, &granted.chain[1])
+            .refused("NotPresented(uint256)", std::slice::from_ref(&grant));
+    }
+    world.reuse(&granted, &granted.chain[1]).returned();
+}
+
+/// A reuse that names another verifier, request or grant than was presented.
+#[test]
+fn another_verifier_request_or_grant() {
+    let mut world = World::new();
+    let closes = world.chain.now() + 1_000;
+    world.open(STRANGER, closes).returned();
+    let granted = world.grant(1, 3);
+    world.present(&granted).returned();
+    let grant = big(&world.grant_hash(&granted));
+    let honest = [
+        grant.clone(),
+        address_word(granted.verifier),
+        big(&granted.request),
+        link_word(&granted.chain[1]),
+    ];
+    for (argument, other) in [
+        (0, word(5)),
+        (1, address_word(account(STRANGER))),
+        (2, word(5)),
+    ] {
+        let mut arguments = honest.clone();
+        arguments[argument] = other;
+        let named = arguments[0].clone();
+        world
+            .send(SENDER, REUSE, &arguments)
+            .refused("NotPresented(uint256)", &[named]);
+    }
+    world.send(SENDER, REUSE, &honest).returned();
+}
+
+#[test]
+fn after_the_expiry() {
+    let mut world = World::new();
+    let mut granted = world.grant(1, 3);
+    granted.expiry = world.chain.now() + 100;
+    let late = world.grant(2, 3);
+    let late = Granted {
+        expiry: granted.expiry,
+        ..late
+    };
+    world.present(&granted).returned();
+    world.chain.pass(99);
+    world.reuse(&granted, &granted.chain[1]).returned();
+    world.chain.pass(1);
+    let expired = "GrantExpired(uint256)";
+    world
+        .reuse(&granted, &granted.chain[2])
+        .refused(expired, &[word(granted.expiry)]);
+    world.present(&late).refused(expired, &[word(late.expiry)]);
+}
+
+#[test]
+fn a_nullifier_counts_once() {
+    let mut world = World::new();
+    let granted = world.grant(1, 3);
+    world.present(&granted).returned();
+    // Another grant of the same holder for the same use index.
+    let again = Granted {
+        nullifier: granted.nullifier.clone(),
+        ..world.grant(2, 3)
+    };
+    world
+        .present(&again)
+        .refused("NullifierUsed(uint256)", &[big(&granted.nullifier)]);
+    // Spelt otherwise it is another number to the registry, and no input to the verifier.
+    let spelt = Granted {
+        nullifier: &granted.nullifier + modulus_r(),
+        ..world.grant(2, 3)
+    };
+    let inputs = world.inputs(&Granted {
+        nullifier: granted.nullifier.clone(),
+        ..spelt.clone()
+    });
+    world
+        .present_proving(SENDER, &spelt, &inputs)
+        .refused("ProofRefused()", &[]);
+}
+
+/// The same grant under the holder's next nullifier would set its chain back to the tip, and what
+/// has been revealed would count again.
+#[test]
+fn a_grant_is_presented_once() {
+    let mut world = World::new();
+    let granted = world.grant(1, 3);
+    world.present(&granted).returned();
+    world.reuse(&granted, &granted.chain[1]).returned();
+    let again = Granted {
+        nullifier: world.grant(2, 0).nullifier,
+        ..granted.clone()
+    };
+    let grant = big(&world.grant_hash(&granted));
+    world
+        .present(&again)
+        .refused("GrantUsed(uint256)", &[grant]);
+}
+
+/// Each public input is bound: a proof of anything else is refused.
+#[test]
+fn a_proof_of_something_else() {
+    let mut world = World::new();
+    let granted = world.grant(1, 3);
+    let honest = world.inputs(&granted);
+    for input in 0..5 {
+        let mut inputs = honest.clone();
+        inputs[input] += 1u8;
+        world
+            .present_proving(SENDER, &granted, &inputs)
+            .refused("ProofRefused()", &[]);
+    }
+    // A grant for another sender, verifier, request, tip, number of uses, expiry or challenge.
+    let changes: [&dyn Fn(&mut Granted); 6] = [
+        &|granted| granted.sender = account(STRANGER),
+        &|granted| granted.verifier = account(STRANGER),
+        &|granted| granted.chain[0] = [1; 20],
+        &|granted| granted.uses = 4,
+        &|granted| granted.expiry += 1,
+        &|granted| granted.challenge = [1; 32],
+    ];
+    for (index, change) in changes.iter().enumerate() {
+        let mut other = granted.clone();
+        change(&mut other);
+        let mut inputs = honest.clone();
+        inputs[4] = world.grant_hash(&other);
+        assert_ne!(inputs[4], honest[4], "change {index}");
+        world
+            .present_proving(SENDER, &granted, &inputs)
+            .refused("ProofRefused()", &[]);
+    }
+    // One for another registry or another chain.
+    for domain in [
+        world.grant_hash_in(CHAIN_ID + 1, world.registry, &granted),
+        world.grant_hash_in(CHAIN_ID, account(1), &granted),
+    ] {
+        let mut inputs = honest.clone();
+        inputs[4] = domain;
+        world
+            .present_proving(SENDER, &granted, &inputs)
+            .refused("ProofRefused()", &[]);
+    }
+    // The proof itself, in the hands of another sender.
+    world
+        .present_proving(STRANGER, &granted, &honest)
+        .refused("ProofRefused()", &[]);
+    world.present(&granted).returned();
+}
+
+/// An off-curve point ends in a refusal that leaves gas, and nothing is recorded.
+#[test]
+fn a_malformed_proof_records_nothing() {
+    let mut world = World::new();
+    let granted = world.grant(1, 3);
+    let inputs = world.inputs(&granted);
+    let mut call = world.presentation(&granted, &inputs);
+    call[4 + 31] ^= 1;
+    let outcome = world.chain.send(account(SENDER), world.registry, &call);
+    outcome.refused("ProofRefused()", &[]);
+    assert!(outcome.gas < 500_000, "{}", outcome.gas);
+    world.present(&granted).returned();
+}
+
+#[test]
+fn a_request_that_is_not_open() {
+    let mut world = World::new();
+    let request = big(&world.request);
+    let refusal = [address_word(account(VERIFIER)), request];
+    let not_open = "RequestNotOpen(address,uint256)";
+    let granted = world.grant(1, 3);
+    let waiting = world.grant(2, 3);
+    world.present(&granted).returned();
+
+    // A stranger closes only a request of his own.
+    world.close(STRANGER).returned();
+    world.reuse(&granted, &granted.chain[1]).returned();
+
+    world.close(VERIFIER).returned();
+    world.present(&waiting).refused(not_open, &refusal);
+    world
+        .reuse(&granted, &granted.chain[2])
+        .refused(not_open, &refusal);
+
+    // Nor does a stranger open one but his own.
+    let far = world.chain.now() + 1_000_000;
+    world.open(STRANGER, far).returned();
+    world.present(&waiting).refused(not_open, &refusal);
+
+    // Opened again until then, and then over.
+    let closes = world.chain.now() + 50;
+    world.open(VERIFIER, closes).returned();
+    world.reuse(&granted, &granted.chain[2]).returned();
+    world.chain.pass(50);
+    world.present(&waiting).refused(not_open, &refusal);
+    world
+        .reuse(&granted, &granted.chain[3])
+        .refused(not_open, &refusal);
+
+    let now = world.chain.now();
+    world
+        .open(VERIFIER, now)
+        .refused("InThePast(uint256)", &[word(now)]);
+    let r = big(&modulus_r());
+    world
+        .send(
+            VERIFIER,
+            "openRequest(uint256,uint256)",
+            &[r.clone(), word(now + 9)],
+        )
+        .refused("NotInField(uint256)", &[r]);
+}
+
+/// A window that began when a root was set would have been over long before this root was
+/// replaced, and every holder with a proof in hand would have been refused at that moment.
+/// (semaphore-protocol/semaphore, issues 1093 and 1094)
+#[test]
+fn windows_begin_when_a_root_is_replaced() {
+    let mut world = World::new();
+    world.chain.pass(10 * ISSUERS_WINDOW);
+    let before = world.grant(1, 3);
+    let just = world.grant(2, 3);
+    let after = world.grant(3, 3);
+    world.replace_issuers(AUTHORITY, 50).returned();
+    let replaced = world.chain.now();
+    world.present(&before).returned();
+    world.chain.pass(ISSUERS_WINDOW - 1);
+    world.present(&just).returned();
+    world.chain.pass(1);
+    world
+        .present(&after)
+        .refused("StaleRoot(uint256,uint256)", &[word(0), word(replaced)]);
+    // Issuers that are replaced do not end what is recorded.
+    world.reuse(&before, &before.chain[1]).returned();
+    let current = Granted {
+        issuers_index: 1,
+        ..after
+    };
+    world.present(&current).returned();
+}
+
+#[test]
+fn a_stale_revocation_root() {
+    let mut world = World::new();
+    let recorded = world.grant(1, 4);
+    let waiting = world.grant(2, 3);
+    let stale = world.grant(3, 3);
+    world.present(&recorded).returned();
+    world.chain.pass(10 * REVOCATION_WINDOW);
+    world.reuse(&recorded, &recorded.chain[1]).returned();
+
+    world.replace_revocation(AUTHORITY, 51).returned();
+    let replaced = world.chain.now();
+    world.chain.pass(REVOCATION_WINDOW / 2);
+    // Another one does not prolong the first one's window.
+    world.replace_revocation(AUTHORITY, 52).returned();
+    world.chain.pass(REVOCATION_WINDOW / 2 - 1);
+    world.reuse(&recorded, &recorded.chain[2]).returned();
+    world.present(&waiting).returned();
+    world.chain.pass(1);
+    let refusal = [word(0), word(replaced)];
+    world
+        .reuse(&recorded, &recorded.chain[3])
+        .refused("StaleRoot(uint256,uint256)", &refusal);
+    world
+        .present(&stale)
+        .refused("StaleRoot(uint256,uint256)", &refusal);
+
+    // The root between is in its window still; the next proof is against the current one.
+    let between = Granted {
+        revocation_index: 1,
+        ..stale.clone()
+    };
+    world.present(&between).returned();
+    let fresh = world.grant(4, 3);
+    assert_eq!(fresh.revocation_index, 2);
+    world.present(&fresh).returned();
+    world.reuse(&fresh, &fresh.chain[1]).returned();
+}
+
+/// The same value again, to end what was proved against the old one: an issuer has been left out.
+#[test]
+fn a_root_may_be_replaced_by_itself() {
+    let mut world = World::new();
+    let recorded = world.grant(1, 3);
+    world.present(&recorded).returned();
+    world.replace_revocation(AUTHORITY, 8).returned();
+    let replaced = world.chain.now();
+    assert_eq!(world.revocations[0], world.revocations[1]);
+    world.chain.pass(REVOCATION_WINDOW);
+    world
+        .reuse(&recorded, &recorded.chain[1])
+        .refused("StaleRoot(uint256,uint256)", &[word(0), word(replaced)]);
+}
+
+#[test]
+fn a_root_that_never_was() {
+    let mut world = World::new();
+    let granted = world.grant(1, 3);
+    let inputs = world.inputs(&granted);
+    for (issuers_index, revocation_index) in [(1, 0), (0, 1), (u64::MAX, 0), (0, 1 << 40)] {
+        let granted = Granted {
+            issuers_index,
+            revocation_index,
+            ..granted.clone()
+        };
+        let unknown = issuers_index.max(revocation_index);
+        world
+            .present_proving(SENDER, &granted, &inputs)
+            .refused("UnknownRoot(uint256)", &[word(unknown)]);
+    }
+    let r = big(&modulus_r());
+    for function in ["replaceIssuers(uint256)", "replaceRevocation(uint256)"] {
+        world
+            .send(AUTHORITY, function, std::slice::from_ref(&r))
+            .refused("NotInField(uint256)", std::slice::from_ref(&r));
+    }
+}
+
+#[test]
+fn only_the_authority_replaces_roots_and_hands_itself_on() {
+    let mut world = World::new();
+    let heir = 11;
+    let offer = "offerAuthority(address)";
+    let not_authority = "NotAuthority(address)";
+    for stranger in [STRANGER, VERIFIER, SENDER, 1] {
+        let caller = [address_word(account(stranger))];
+        world
+            .replace_issuers(stranger, 50)
+            .refused(not_authority, &caller);
+        world
+            .replace_revocation(stranger, 50)
+            .refused(not_authority, &caller);
+        world
+            .send(stranger, offer, &caller)
+            .refused(not_authority, &caller);
+        world
+            .send(stranger, "takeAuthority()", &[])
+            .refused("NotOffered(address)", &caller);
+    }
+    let nobody = [address_word(Address::ZERO)];
+
+    // An offer is not yet the role.
+    let to_heir = [address_word(account(heir))];
+    world.send(AUTHORITY, offer, &to_heir).returned();
+    world
+        .replace_issuers(heir, 50)
+        .refused(not_authority, &to_heir);
+    world.replace_issuers(AUTHORITY, 50).returned();
+    world
+        .send(STRANGER, "takeAuthority()", &[])
+        .refused("NotOffered(address)", &[address_word(account(STRANGER))]);
+    // Taken back.
+    world.send(AUTHORITY, offer, &nobody).returned();
+    world
+        .send(heir, "takeAuthority()", &[])
+        .refused("NotOffered(address)", &to_heir);
+    // Taken; the old one is nobody now, and the offer does not hold twice.
+    world.send(AUTHORITY, offer, &to_heir).returned();
+    world.send(heir, "takeAuthority()", &[]).returned();
+    world.replace_revocation(heir, 50).returned();
+    let old = [address_word(account(AUTHORITY))];
+    world
+        .replace_revocation(AUTHORITY, 51)
+        .refused(not_authority, &old);
+    world
+        .send(heir, "takeAuthority()", &[])
+        .refused("NotOffered(address)", &to_heir);
+}
+
+#[test]
+fn a_registry_without_a_verifier_or_an_authority() {
+    let mut chain = Chain::new();
+    let verifier = chain
+        .deploy(account(1), &contract("Groth16Verifier.5").code, &[])
+        .address();
+    let code = &contract("StateRegistry").code;
+    let mut deploy = |verifier: Address, authority: Address, issuers: Vec<u8>| {
+        let arguments = [
+            address_word(verifier),
+            address_word(authority),
+            issuers,
+            word(1),
+            word(1),
+            word(1),
+        ];
+        chain.deploy(account(1), code, &arguments.concat())
+    };
+    deploy(account(9), account(9), word(1)).refused("NoVerifier()", &[]);
+    deploy(verifier, Address::ZERO, word(1)).refused("NoAuthority()", &[]);
+    let r = big(&modulus_r());
+    deploy(verifier, account(9), r.clone()).refused("NotInField(uint256)", &[r]);
+    deploy(verifier, account(9), word(1)).returned();
+}
+
+/// Nothing can come back in: the registry calls one contract, its verifier, and that statically. A
+/// verifier that tries to write, here by opening a request of its own, fails, and with it the presentation.
+#[test]
+fn a_verifier_cannot_call_back() {
+    let mut chain = Chain::new();
+    let hostile = "// SPDX-License-Identifier: MIT OR Apache-2.0
+        pragma solidity ^0.8.24;
+        contract Hostile {
+            fallback() external {
+                (bool done,) = msg.sender.call(abi.encodeWithSignature(\"openRequest(uint256,uint256)\", 1, type(uint256).max));
+                assembly { mstore(0x00, done) return(0x00, 0x20) }
+            }
+        }";
+    let compiled = crate::compile::compile(&[("Hostile".to_owned(), hostile.to_owned())].into());
+    let hostile = chain
+        .deploy(account(1), &compiled["Hostile"].code, &[])
+        .address();
+    let mut world = World::new();
+    let arguments = [
+        address_word(hostile),
+        address_word(account(AUTHORITY)),
+        word(1),
+        word(1),
+        word(1),
+        word(1),
+    ];
+    let code = &contract("StateRegistry").code;
+    let granted = world.grant(1, 3);
+    let inputs = world.inputs(&granted);
+    let present = world.presentation(&granted, &inputs);
+    let registry = chain
+        .deploy(account(1), code, &arguments.concat())
+        .address();
+    let closes = word(chain.now() + 9);
+    let open = call(
+        "openRequest(uint256,uint256)",
+        &[big(&world.request), closes],
+    );
+    chain.send(account(VERIFIER), registry, &open).returned();
+    chain
+        .send(account(SENDER), registry, &present)
+        .refused("ProofRefused()", &[]);
+    let mine = call(
+        "requests(address,uint256)",
+        &[address_word(hostile), word(1)],
+    );
+    assert_eq!(chain.send(account(1), registry, &mine).number(), U256::ZERO);
+    world.present(&granted).returned();
+}

@@ -1,0 +1,468 @@
+//! Tenants that come, change and go while the box runs, and what each of them may do.
+//!
+//! A tenant stands either in the configuration, which alone changes it, or in the store, where the operator's methods put it:
+//! a name is in one of them. What those methods change is told when it is on the disk, and in force then.
+//!
+//! Secrets of added tenants are derived (`caldera_rpc::auth`), so the store has none. A tenant that is suspended or removed
+//! has no secret here, and its tokens are answered like those of a name that never was. What a removed one had is
+//! erased by the next start (`node.rs`), which is when its name can be given again.
+
+use std::time::Duration;
+
+use caldera_rpc::auth::{OPERATOR, Secret};
+use caldera_rpc::error::{Full, RpcError};
+use caldera_rpc::jsonrpc::Params;
+use caldera_rpc::methods::{
+    AddTenant, ListTenants, Method, Quotas, RotateTenant, Scope, TenantInfo, TenantQuery,
+    TenantSecret, TenantState,
+};
+use caldera_rpc::rate::Rate;
+use caldera_scheduler::TenantId;
+use caldera_scheduler::scenario::ClassId;
+use caldera_scheduler::storage::Watch;
+use caldera_store::TenantName;
+use caldera_store::tenants::TenantRow;
+use serde_json::Value;
+
+use super::{Answer, Caller, Flow, Question, RETRY_MS, Service, Tenant, value};
+use crate::arbiter_thread::Command;
+use crate::clerk::Task;
+use crate::clock::unix_time;
+
+/// A tenant that was added.
+pub(super) struct Member {
+    row: TenantRow,
+    rate: Option<Rate>,
+}
+
+/// A change that is being written down.
+pub(super) struct Change {
+    ticket: u64,
+    row: TenantRow,
+    whose: Whose,
+    /// Whether a secret is to be told.
+    tells: bool,
+}
+
+/// To whom a change happens.
+#[derive(Clone, Copy)]
+enum Whose {
+    New(ClassId),
+    Member(TenantId),
+    Stranger,
+}
+
+impl Member {
+    pub(super) fn new(row: TenantRow) -> Member {
+        let requests = row.requests.map(|it| u32::try_from(it).unwrap_or(u32::MAX));
+        Member {
+            row,
+            rate: requests.map(Rate::new),
+        }
+    }
+}
+
+impl Service {
+    /// What only the operator may call.
+    pub(super) fn manage(
+        &mut self,
+        caller: Caller,
+        method: Method,
+        params: Params,
+    ) -> Result<Flow, RpcError> {
+        if caller != Caller::Operator {
+            return Err(RpcError::InvalidRequest {
+                detail: "for the operator".into(),
+            });
+        }
+        if method == Method::ListTenants {
+            let ListTenants {} = params.decode()?;
+            return Ok(Flow::Done(value(&self.list_tenants())?));
+        }
+        if self.stopping {
+            return Err(RpcError::Stopping);
+        }
+        if self.change.is_some() {
+            return Err(RpcError::QueueFull {
+                full: Full::Box,
+                retry_after_ms: RETRY_MS,
+            });
+        }
+        match method {
+            Method::AddTenant => self.add_tenant(params.decode()?),
+            Method::RotateTenant => self.rotate_tenant(params.decode()?),
+            Method::SuspendTenant => {
+                self.change_tenant(params.decode()?, |row| row.suspended = true)
+            }
+            Method::ResumeTenant => {
+                self.change_tenant(params.decode()?, |row| row.suspended = false)
+            }
+            Method::RemoveTenant => self.remove_tenant(params.decode()?),
+            _ => Err(RpcError::MethodNotFound),
+        }
+    }
+
+    fn add_tenant(&mut self, request: AddTenant) -> Result<Flow, RpcError> {
+        let invalid = |detail: String| RpcError::InvalidParams { detail };
+        let tenant: TenantName = request
+            .tenant
+            .parse()
+            .map_err(|error| invalid(format!("tenant: {error}")))?;
+        if tenant.as_str() == OPERATOR {
+            return Err(invalid(format!(
+                "tenant: {OPERATOR} is the operator's name"
+            )));
+        }
+        let against = |detail| RpcError::TenantState {
+            tenant: tenant.to_string(),
+            detail,
+        };
+        match self.tenants.iter().find(|it| it.name == tenant) {
+            Some(it) if it.member.as_ref().is_some_and(|it| it.row.removed) => {
+                return Err(against("was removed, and can be added after a restart"));
+            }
+            Some(_) => return Err(against("is here already")),
+            None if self.parts.strangers.contains(&tenant) => {
+                return Err(against(
+                    "the store has something of a tenant of that name: remove it, restart, and add it",
+                ));
+            }
+            None => {}
+        }
+        let max = self.policy.limits().tenants_max as usize;
+        if self.tenants.len() >= max {
+            return Err(RpcError::QuotaExceeded {
+                detail: format!(
+                    "a box has at most {max} tenants, removed ones counted until a restart"
+                ),
+            });
+        }
+        let class = self.policy.find(&request.scenario).ok_or_else(|| {
+            let known = self
+                .policy
+                .classes()
+                .iter()
+                .map(|class| class.name.as_str());
+            let known: Vec<_> = known.collect();
+            invalid(format!("scenario: expected one of {}", known.join(", ")))
+        })?;
+        let scopes = request
+            .scopes
+            .unwrap_or_else(|| vec![Scope::Read, Scope::Submit]);
+        if scopes.is_empty() {
+            return Err(invalid("scopes: expected one or two, got none".into()));
+        }
+        let quotas = request.quotas.unwrap_or_default();
+        if [quotas.queue, quotas.calls, quotas.requests].contains(&Some(0)) {
+            return Err(invalid("quotas: expected at least 1 of each".into()));
+        }
+        let row = TenantRow {
+            tenant,
+            scenario: request.scenario,
+            salt: draw_salt()?,
+            before: None,
+            suspended: false,
+            removed: false,
+            may_read: scopes.contains(&Scope::Read),
+            may_submit: scopes.contains(&Scope::Submit),
+            queue: quotas.queue.map(u64::from),
+            calls: quotas.calls.map(u64::from),
+            blob_bytes: quotas.blob_bytes,
+            requests: quotas.requests.map(u64::from),
+        };
+        Ok(self.write_tenant(row, Whose::New(class), true))
+    }
+
+    fn rotate_tenant(&mut self, request: RotateTenant) -> Result<Flow, RpcError> {
+        let (id, mut row) = self.member(&request.tenant)?;
+        let overlap_ms = request.overlap_ms.unwrap_or(OVERLAP_MS);
+        if overlap_ms > OVERLAP_MS_MAX {
+            return Err(RpcError::InvalidParams {
+                detail: format!("overlapMs: expected 0 to {OVERLAP_MS_MAX}, got {overlap_ms}"),
+            });
+        }
+        let until = unix_time().as_secs() + overlap_ms.div_ceil(1000);
+        row.before = (overlap_ms > 0).then_some((row.salt, until));
+        row.salt = draw_salt()?;
+        Ok(self.write_tenant(row, Whose::Member(id), true))
+    }
+
+    fn change_tenant(
+        &mut self,
+        request: TenantQuery,
+        change: impl FnOnce(&mut TenantRow),
+    ) -> Result<Flow, RpcError> {
+        let (id, mut row) = self.member(&request.tenant)?;
+        change(&mut row);
+        Ok(self.write_tenant(row, Whose::Member(id), false))
+    }
+
+    fn remove_tenant(&mut self, request: TenantQuery) -> Result<Flow, RpcError> {
+        let stranger = self.parts.strangers.iter();
+        let stranger = stranger.clone().find(|it| it.as_str() == request.tenant);
+        let Some(tenant) = stranger.cloned() else {
+            return self.change_tenant(request, |row| row.removed = true);
+        };
+        let row = TenantRow {
+            tenant,
+            scenario: String::new(),
+            salt: draw_salt()?,
+            before: None,
+            suspended: false,
+            removed: true,
+            may_read: false,
+            may_submit: false,
+            queue: None,
+            calls: None,
+            blob_bytes: None,
+            requests: None,
+        };
+        Ok(self.write_tenant(row, Whose::Stranger, false))
+    }
+
+    /// A tenant that was added and not removed.
+    fn member(&self, name: &str) -> Result<(TenantId, TenantRow), RpcError> {
+        let unknown = || RpcError::TenantUnknown {
+            tenant: name.chars().take(80).collect(),
+        };
+        let mut all = (0..).map(TenantId).zip(&self.tenants);
+        let (id, tenant) = all
+            .find(|(_, it)| it.name.as_str() == name)
+            .ok_or_else(unknown)?;
+        match &tenant.member {
+            Some(member) if member.row.removed => Err(unknown()),
+            Some(member) => Ok((id, member.row.clone())),
+            None => Err(RpcError::TenantState {
+                tenant: name.to_owned(),
+                detail: "stands in the configuration, which alone changes it",
+            }),
+        }
+    }
+
+    fn write_tenant(&mut self, row: TenantRow, whose: Whose, tells: bool) -> Flow {
+        let ticket = self.ticket();
+        self.tell_clerk(Task::Tenant {
+            ticket,
+            row: Box::new(row.clone()),
+        });
+        self.change = Some(Change {
+            ticket,
+            row,
+            whose,
+            tells,
+        });
+        Flow::Wait(ticket, Question::Call)
+    }
+
+    /// A change is on the disk: it is in force, and told.
+    pub(super) fn tenant_written(&mut self, ticket: u64, written: Result<(), RpcError>) {
+        let Some(change) = self.change.take_if(|change| change.ticket == ticket) else {
+            return;
+        };
+        let outcome = written.and_then(|()| self.apply(change));
+        if let Some(waiting) = self.waiting.remove(&ticket) {
+            self.settle(waiting, outcome);
+        }
+    }
+
+    fn apply(&mut self, change: Change) -> Result<Value, RpcError> {
+        let row = change.row;
+        let name = row.tenant.clone();
+        tracing::info!(tenant = %name, removed = row.removed, suspended = row.suspended, "a tenant was changed");
+        let secret = self.parts.master.derive(name.as_str(), &row.salt);
+        if row.suspended || row.removed {
+            self.parts.keyring.remove(name.as_str());
+        } else {
+            let before = row
+                .before
+                .map(|(salt, until)| (self.parts.master.derive(name.as_str(), &salt), until));
+            let keyring = &mut self.parts.keyring;
+            keyring.hold(name.as_str(), secret.clone(), before);
+        }
+        self.parts.blobs.limit_tenant(&name, row.blob_bytes);
+        let told = match change.tells {
+            true => value(&told(&row, &secret))?,
+            false => value(&info(&name, None, &row))?,
+        };
+        match change.whose {
+            Whose::New(class) => {
+                let tenant = TenantId(u32::try_from(self.tenants.len()).unwrap_or(u32::MAX));
+                let class_ = self.policy.class(class);
+                let watch = Watch::new(class_.and_then(|it| it.give_back), self.parts.clock.now());
+                self.tenants.push(Tenant {
+                    name,
+                    scenario: row.scenario.clone(),
+                    ended: std::collections::VecDeque::new(),
+                    watch,
+                    release: None,
+                    member: Some(Member::new(row)),
+                });
+                let join = Command::Join { tenant, class };
+                self.parts.inbox.send_waiting(join);
+            }
+            Whose::Member(tenant) => {
+                let removed = row.removed;
+                self.tenants[tenant.0 as usize].member = Some(Member::new(row));
+                if removed {
+                    self.cancel_all(tenant);
+                }
+            }
+            Whose::Stranger => {
+                self.parts.strangers.retain(|it| *it != name);
+                self.parts.added.push(row);
+            }
+        }
+        Ok(told)
+    }
+
+    fn list_tenants(&self) -> Vec<TenantInfo> {
+        let known = self.tenants.iter().map(|tenant| match &tenant.member {
+            Some(member) => info(&tenant.name, Some(&tenant.scenario), &member.row),
+            None => TenantInfo {
+                tenant: tenant.name.to_string(),
+                state: TenantState::Configured,
+                scenario: Some(tenant.scenario.clone()),
+                scopes: vec![Scope::Read, Scope::Submit],
+                quotas: Quotas::default(),
+                old_until_ms: None,
+            },
+        });
+        let bare = |name: &TenantName, state| TenantInfo {
+            tenant: name.to_string(),
+            state,
+            scenario: None,
+            scopes: Vec::new(),
+            quotas: Quotas::default(),
+            old_until_ms: None,
+        };
+        let strangers = self.parts.strangers.iter();
+        let strangers = strangers.map(|name| bare(name, TenantState::Unconfigured));
+        let gone = self.parts.added.iter().filter(|row| row.removed);
+        let gone = gone.map(|row| bare(&row.tenant, TenantState::Removed));
+        known.chain(strangers).chain(gone).collect()
+    }
+
+    /// Whether a tenant may do that by HTTP now, or what it is answered.
+    pub(super) fn enter(&mut self, tenant: TenantId, scope: Scope) -> Result<(), Answer> {
+        let entered = self
+            .pace(tenant)
+            .and_then(|()| self.hold_scope(tenant, scope));
+        entered.map_err(|error| match error {
+            RpcError::QueueFull { .. } => Answer::error(429, &error),
+            error => Answer::error(403, &error),
+        })
+    }
+
+    /// Takes one request of a tenant, unless it sends too fast or has too many under way.
+    pub(super) fn pace(&mut self, tenant: TenantId) -> Result<(), RpcError> {
+        let now = self.parts.clock.elapsed();
+        let under_way = self.under_way.values().filter(|it| **it == tenant).count() as u64;
+        let Some(member) = &mut self.tenants[tenant.0 as usize].member else {
+            return Ok(());
+        };
+        let full = |full, after: Duration| RpcError::QueueFull {
+            full,
+            retry_after_ms: after.as_millis() as u64 + 1,
+        };
+        if let Some(rate) = &mut member.rate {
+            rate.take(now).map_err(|after| full(Full::Rate, after))?;
+        }
+        if member.row.calls.is_some_and(|max| under_way >= max) {
+            return Err(full(Full::Calls, Duration::from_secs(1)));
+        }
+        Ok(())
+    }
+
+    pub(super) fn hold_scope(&self, tenant: TenantId, scope: Scope) -> Result<(), RpcError> {
+        let holds = self
+            .tenant(tenant)
+            .member
+            .as_ref()
+            .is_none_or(|it| match scope {
+                Scope::Read => it.row.may_read,
+                Scope::Submit => it.row.may_submit,
+            });
+        if holds {
+            return Ok(());
+        }
+        Err(RpcError::OutOfScope {
+            scope: scope.name(),
+        })
+    }
+
+    /// Whether the tenant may have one more unfinished job.
+    pub(super) fn hold_queue(&self, tenant: TenantId) -> Result<(), RpcError> {
+        let max = self
+            .tenant(tenant)
+            .member
+            .as_ref()
+            .and_then(|it| it.row.queue);
+        match max {
+            Some(max) if self.unfinished_of(tenant) >= max => Err(RpcError::QueueFull {
+                full: Full::Tenant,
+                retry_after_ms: 1000,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// A request of a tenant is under way from now until it is answered or given up.
+    pub(super) fn begin_under_way(&mut self, exchange: u64, tenant: TenantId) {
+        let bounded = |it: &Member| it.row.calls.is_some();
+        if self.tenant(tenant).member.as_ref().is_some_and(bounded) {
+            self.under_way.insert(exchange, tenant);
+        }
+    }
+}
+
+fn info(name: &TenantName, scenario: Option<&str>, row: &TenantRow) -> TenantInfo {
+    let scopes = [(Scope::Read, row.may_read), (Scope::Submit, row.may_submit)];
+    let small = |it: Option<u64>| it.map(|it| u32::try_from(it).unwrap_or(u32::MAX));
+    let named = scenario.unwrap_or(&row.scenario);
+    TenantInfo {
+        tenant: name.to_string(),
+        state: if row.removed {
+            TenantState::Removed
+        } else if row.suspended {
+            TenantState::Suspended
+        } else {
+            TenantState::Active
+        },
+        scenario: (!named.is_empty()).then(|| named.to_owned()),
+        scopes: scopes
+            .into_iter()
+            .filter(|it| it.1)
+            .map(|it| it.0)
+            .collect(),
+        quotas: Quotas {
+            queue: small(row.queue),
+            calls: small(row.calls),
+            blob_bytes: row.blob_bytes,
+            requests: small(row.requests),
+        },
+        old_until_ms: row.before.map(|(_, until)| until.saturating_mul(1000)),
+    }
+}
+
+fn told(row: &TenantRow, secret: &Secret) -> TenantSecret {
+    let text = secret.to_file_text();
+    TenantSecret {
+        tenant: row.tenant.to_string(),
+        // The end of the line is for files.
+        secret: text.trim_end().to_owned(),
+        old_until_ms: row.before.map(|(_, until)| until.saturating_mul(1000)),
+    }
+}
+
+fn draw_salt() -> Result<[u8; 16], RpcError> {
+    let mut salt = [0; 16];
+    getrandom::fill(&mut salt).map_err(|error| {
+        tracing::error!(%error, "no randomness from the operating system");
+        RpcError::Internal
+    })?;
+    Ok(salt)
+}
+
+const OVERLAP_MS: u64 = 3_600_000;
+/// A year.
+const OVERLAP_MS_MAX: u64 = 365 * 24 * 3_600_000;

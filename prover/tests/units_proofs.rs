@@ -1,0 +1,54 @@
+//! A presentation is proven with a development key, and its proof is for its statement alone.
+
+mod units_support;
+
+use std::time::Duration;
+
+use ark_bn254::Fr;
+use bytes::Bytes;
+use caldera_kernels::cpu::{CpuConfig, CpuDevice};
+use caldera_prover::format::{R1cs, Zkey};
+use caldera_prover::groth16::{ProvingKey, VerifyError, prove, setup_r1cs, verify};
+use caldera_prover::units::{Statement, circuit, witness};
+use units_support::World;
+
+#[test]
+fn a_proof_is_for_its_statement_alone() {
+    let r1cs = R1cs::parse(circuit().clone()).expect("a good file");
+    let mut file = Vec::new();
+    setup_r1cs(&r1cs, &[1; 32], 2, &mut file, &mut |_| {}).expect("a good circuit");
+    let zkey = Zkey::parse(Bytes::from(file)).expect("a good key");
+    assert_eq!(zkey.header().domain, 1 << 14);
+    let device = CpuDevice::new(CpuConfig {
+        quantum: Duration::from_millis(2),
+        lanes: 2,
+    });
+    let key = ProvingKey::load(&zkey, device).expect("a good key");
+
+    let opening = World::new().opening();
+    let (proof, inputs) =
+        prove(&key, witness(&opening), 2, &mut |_, _| {}).expect("a good witness");
+    assert_eq!(inputs.print(), opening.statement.public_inputs().print());
+    assert_eq!(
+        Statement::from_public_inputs(&inputs),
+        Ok(opening.statement)
+    );
+    verify(key.verification_key(), &proof, &inputs).expect("a good proof");
+
+    let mut statements = [opening.statement; 5];
+    let one = Fr::from(1);
+    statements[0].issuers_root += one;
+    statements[1].revocation_root += one;
+    statements[2].request += one;
+    statements[3].nullifier += one;
+    statements[4].grant += one;
+    for statement in statements {
+        let verdict = verify(key.verification_key(), &proof, &statement.public_inputs());
+        assert!(matches!(verdict, Err(VerifyError::Refused)), "{verdict:?}");
+    }
+
+    // What does not satisfy the circuit never becomes a proof.
+    let mut lie = opening.clone();
+    lie.claims[1] -= one;
+    assert!(prove(&key, witness(&lie), 2, &mut |_, _| {}).is_err());
+}

@@ -1,0 +1,256 @@
+//! Every rule of a state unit has its own refusal, and what the code accepts the circuit does.
+
+mod units_support;
+
+use ark_bn254::Fr;
+use caldera_kernels::CurveId;
+use caldera_prover::format::json::PublicInputs;
+use caldera_prover::units::{
+    Bounds, HolderSecret, IssuerTree, NONCE_MAX, RevocationTree, Statement, TIME_MAX, UnitError,
+    ValueSet, claim, keccak_element, link, seed, tip,
+};
+use proptest::prelude::*;
+use units_support::{Adapt, NONCE, POSITION, World, issuer, satisfied};
+
+/// Opens a changed world.
+fn refusal(change: impl FnOnce(&mut World)) -> UnitError {
+    let mut world = World::new();
+    change(&mut world);
+    world
+        .open()
+        .map(|_| ())
+        .expect_err("this was to be refused")
+}
+
+#[test]
+fn each_rule_has_its_refusal() {
+    let error = refusal(|world| world.unit.content.claims[9] += 1);
+    assert_eq!(error, UnitError::Signature);
+    let error = refusal(|world| world.unit.issuer = issuer(4).key());
+    assert_eq!(error, UnitError::Signature);
+    let error = refusal(|world| {
+        world.secret = HolderSecret::from_bytes(&[8; 32]).expect("below the modulus");
+    });
+    assert_eq!(error, UnitError::Subject);
+    let error = refusal(|world| world.blinding += Fr::from(1));
+    assert_eq!(error, UnitError::Subject);
+    let error = refusal(|world| {
+        world.unit.content.schema = keccak_element(b"another schema v1");
+        world.sign();
+    });
+    assert_eq!(error, UnitError::Schema);
+    let error = refusal(|world| {
+        world.request.valid_through = world.unit.content.valid_until + 1;
+        world.sign();
+    });
+    let (expected_min, got) = (1_900_000_001, 1_900_000_000);
+    assert_eq!(error, UnitError::Expired { expected_min, got });
+    let error = refusal(|world| {
+        world.issuer = issuer(9);
+        world.sign();
+    });
+    assert_eq!(error, UnitError::Issuer);
+    let error = refusal(|world| {
+        world.revoked = RevocationTree::new(&[(POSITION, NONCE)]).expect("one");
+    });
+    let (issuer, nonce) = (POSITION, NONCE);
+    assert_eq!(error, UnitError::Revoked { issuer, nonce });
+    let error = refusal(|world| world.request.bounds[2] = Bounds::equal(3, 2_000));
+    assert_eq!(error, UnitError::Bounds { slot: 2, claim: 3 });
+    let error = refusal(|world| {
+        world.request.set = Some(ValueSet::new(0, &[755, 757]).expect("a set of two"));
+    });
+    assert_eq!(error, UnitError::Set { claim: 0 });
+    let error = refusal(|world| world.request.presentations = 5);
+    assert_eq!(error, UnitError::GrantRequest);
+    let error = refusal(|world| world.index = 3);
+    assert!(
+        range(&error, "the index of a presentation", 0, 2, 3),
+        "{error}"
+    );
+    let error = refusal(|world| world.grant.expiry = 0);
+    assert!(
+        range(&error, "the expiry of a grant", 1, TIME_MAX, 0),
+        "{error}"
+    );
+}
+
+#[test]
+fn numbers_that_do_not_fit_are_refused() {
+    for (digits, good) in [
+        ("0", true),
+        ("18446744073709551615", true),
+        ("18446744073709551616", false),
+        ("-1", false),
+        ("+1", false),
+        ("1.0", false),
+        ("", false),
+    ] {
+        assert_eq!(claim(3, digits).is_ok(), good, "{digits:?}");
+    }
+    assert_eq!(claim(3, "x"), Err(UnitError::Claim { index: 3 }));
+
+    let mut content = World::new().unit.content;
+    for nonce in [0, NONCE_MAX + 1] {
+        content.nonce = nonce;
+        let error = content.message().expect_err("no such nonce");
+        assert!(
+            range(&error, "a revocation nonce", 1, NONCE_MAX, nonce),
+            "{error}"
+        );
+        let error = RevocationTree::new(&[(0, nonce)]).expect_err("no such nonce");
+        assert!(
+            range(&error, "a revocation nonce", 1, NONCE_MAX, nonce),
+            "{error}"
+        );
+    }
+    content.nonce = 1;
+    content.valid_until = TIME_MAX + 1;
+    let error = content.message().expect_err("no such time");
+    assert!(
+        range(&error, "valid_until", 0, TIME_MAX, TIME_MAX + 1),
+        "{error}"
+    );
+
+    let mut request = World::new().request;
+    request.presentations = 0;
+    assert!(request.element().is_err());
+    request.presentations = 1;
+    request.bounds[1] = Bounds::between(2, 6, 5);
+    let (claim, least, greatest) = (2, 6, 5);
+    let empty = UnitError::BoundsEmpty {
+        claim,
+        least,
+        greatest,
+    };
+    assert_eq!(request.element(), Err(empty));
+    request.bounds[1] = Bounds::at_least(16, 0);
+    let error = request.element().expect_err("no such claim");
+    assert!(range(&error, "the claim of bounds", 0, 15, 16), "{error}");
+    request.bounds[1] = Bounds::OPEN;
+    request.valid_through = TIME_MAX + 1;
+    assert!(request.element().is_err());
+
+    let none = ValueSet::new(0, &[]).expect_err("an empty set");
+    assert!(
+        range(&none, "the number of values in a set", 1, 512, 0),
+        "{none}"
+    );
+    let many: Vec<u64> = (0..513).collect();
+    assert!(ValueSet::new(0, &many).is_err());
+    assert!(ValueSet::new(0, &many[1..]).is_ok());
+    assert!(ValueSet::new(16, &many[1..]).is_err());
+
+    assert!(IssuerTree::new(&[]).is_err());
+    let keys = [1, 2, 1].map(|i| issuer(i).key());
+    let twice = IssuerTree::new(&keys).expect_err("an issuer twice");
+    assert_eq!(
+        twice,
+        UnitError::IssuerTwice {
+            first: 0,
+            second: 2
+        }
+    );
+    assert!(HolderSecret::from_bytes(&[0xff; 32]).is_err());
+}
+
+#[test]
+fn secrets_are_not_shown() {
+    let world = World::new();
+    let shown = format!("{:?} {:?} {:?}", world.secret, world.issuer, world.unit);
+    for secret in ["90000", "1999", "0707", "\u{7}"] {
+        assert!(!shown.contains(secret), "{shown}");
+    }
+    let again = HolderSecret::from_bytes(&world.secret.to_bytes()).expect("what it gave itself");
+    assert_eq!(*again.to_bytes(), [7; 32]);
+}
+
+#[test]
+fn a_statement_goes_through_public_inputs() {
+    let statement = World::new().opening().statement;
+    let inputs = statement.public_inputs();
+    assert_eq!(Statement::from_public_inputs(&inputs), Ok(statement));
+    let four: Vec<[u8; 32]> = inputs.iter().take(4).copied().collect();
+    let four = PublicInputs::new(CurveId::Bn254, four).expect("below the modulus");
+    let error = Statement::from_public_inputs(&four);
+    assert_eq!(error, Err(UnitError::Statement { got: 4 }));
+}
+
+#[test]
+fn a_grant_is_for_what_it_says() {
+    let world = World::new();
+    let honest = world.grant.element().expect("a good grant");
+    let mut others = [world.grant; 8];
+    others[0].domain[0] ^= 1;
+    others[1].verifier[19] ^= 1;
+    others[2].sender[0] ^= 1;
+    others[3].request += Fr::from(1);
+    others[4].tip[3] ^= 1;
+    others[5].uses += 1;
+    others[6].expiry += 1;
+    others[7].challenge[31] ^= 1;
+    for other in others {
+        assert_ne!(other.element().expect("a good grant"), honest);
+    }
+    let chain = seed(&world.secret, &[1; 32]);
+    assert_eq!(tip(&chain, 0), *chain);
+    assert_eq!(link(&tip(&chain, 4)), world.grant.tip);
+    assert_ne!(*seed(&world.secret, &[2; 32]), *chain);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    /// Whatever the numbers are: what the code opens satisfies the circuit, what it refuses for
+    /// a claim does not.
+    #[test]
+    fn code_and_circuit_agree(
+        value in any::<u64>(),
+        claim in 0u8..16,
+        least in any::<u64>(),
+        width in any::<u64>(),
+        nonce in 1..NONCE_MAX,
+        revoked in prop::collection::vec((0u16..6, 1..NONCE_MAX), 0..40),
+        presentations in 1u16..,
+        index in any::<u16>(),
+        longer in 0..(1u64 << 39),
+    ) {
+        let mut world = World::new();
+        world.unit.content.claims[usize::from(claim)] = value;
+        world.unit.content.nonce = nonce;
+        world.unit.content.valid_until = world.request.valid_through + longer;
+        world.request.set = None;
+        world.request.presentations = presentations;
+        world.request.bounds = [Bounds::OPEN; 4];
+        world.index = index;
+        world.revoked = RevocationTree::new(&revoked).expect("numbers within range");
+        world.sign();
+        let is_revoked = revoked.contains(&(POSITION, nonce));
+        let opened = world.open();
+        prop_assert_eq!(opened.is_ok(), index < presentations && !is_revoked);
+        let Ok(mut opening) = opened else { return Ok(()) };
+        prop_assert!(satisfied(&opening));
+
+        let bounds = Bounds::between(claim, least, least.saturating_add(width));
+        world.request.bounds[3] = bounds;
+        world.sign();
+        let within = (bounds.least..=bounds.greatest).contains(&value);
+        match world.open() {
+            Ok(opening) => prop_assert!(within && satisfied(&opening)),
+            Err(error) => {
+                prop_assert_eq!(error, UnitError::Bounds { slot: 3, claim });
+                prop_assert!(!within);
+                opening.bounds[3] = (Fr::from(bounds.least), Fr::from(bounds.greatest));
+                opening.selectors |= u32::from(claim) << 12;
+                opening.ask();
+                prop_assert!(!satisfied(&opening));
+            }
+        }
+    }
+}
+
+fn range(error: &UnitError, what: &str, min: u64, max: u64, got: u64) -> bool {
+    let expected = (what, min, max, got);
+    matches!(error, UnitError::Range { what, expected_min, expected_max, got }
+        if (*what, *expected_min, *expected_max, *got) == expected)
+}

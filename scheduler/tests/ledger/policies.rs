@@ -1,0 +1,138 @@
+//! A policy that makes no sense is refused, and the refusal shows the sum.
+
+use caldera_scheduler::ledger::Policy;
+
+use crate::world::text;
+
+/// The policy that is shipped.
+const SHIPPED: &str = include_str!("../../../deploy/era.toml");
+
+#[test]
+fn the_policy_that_is_shipped_is_one() {
+    let policy = Policy::parse(SHIPPED).expect("deploy/era.toml is a policy");
+    let class = |name: &str| {
+        policy
+            .classes
+            .iter()
+            .find(|class| class.name == name)
+            .expect(name)
+    };
+    let (financial, light) = (class("financial"), class("light"));
+    assert_eq!(financial.proof * 4, light.proof * 5);
+    assert_eq!(financial.user * 2, light.user * 3);
+    // Its hash depends on what it says, and not on how.
+    let spaced = SHIPPED.replace(
+        "100_000_000_000_000_000_000\"",
+        "100000000000000000000\" # the same",
+    );
+    assert_ne!(spaced, SHIPPED);
+    assert_eq!(
+        Policy::parse(&spaced).expect("the same").hash(),
+        policy.hash()
+    );
+    let other = SHIPPED.replace("rate = 500", "rate = 499");
+    assert_ne!(
+        Policy::parse(&other).expect("a policy").hash(),
+        policy.hash()
+    );
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_with_the_reason() {
+    for (from, to, reason) in [
+        (
+            "nodes = 5000 # share",
+            "nodes = 5002",
+            "shares: 5002 + 2500 + 2499 = 10001, expected at most 10000 basis points of the budget",
+        ),
+        (
+            "treasury = 1497",
+            "treasury = 1498",
+            "fees: 7001 + 999 + 503 + 1498 = 10001, expected 10000 basis points",
+        ),
+        (
+            "nodes = 5000 # ceiling",
+            "nodes = 6000",
+            "ceilings: a job of 1000 units could bring 6000 + 1500 + 2000 + 500 = 10000 basis points of its \
+             fee and 3 units of rounding: 1003.000, expected at most the fee",
+        ),
+        (
+            "min = \"1_000\"",
+            "min = \"29\"",
+            "ceilings: a job of 29 units could bring 5000 + 1500 + 2000 + 500 = 9000 basis points of its fee \
+             and 3 units of rounding: 29.100, expected at most the fee",
+        ),
+        (
+            "per_epoch = \"100_003\"",
+            "per_epoch = \"50_000_001\"",
+            "issuance: 50000001 units in one epoch, expected at most the total of 50000000",
+        ),
+        (
+            "pool_per_year = \"70_000_000_000_000_000\"",
+            "pool_per_year = \"69_999_999_999_999\"",
+            "staking: 1000000000000000 staked at 700 basis points earn 70000000000000 units a year, expected \
+             at most pool_per_year of 69999999999999",
+        ),
+        (
+            "[9000, 9001]",
+            "[9000, 2499]",
+            "success.curve[2]: expected a weight of 2500 or more, got 2499",
+        ),
+        (
+            "[5000, 2500]",
+            "[0, 2500]",
+            "success.curve[1]: expected more than 0, got 0",
+        ),
+        (
+            "[10000, 10000]",
+            "[10000, 10001]",
+            "success.curve[3]: expected a weight of at most 10000, got 10001",
+        ),
+        (
+            "scenarios_min = 0",
+            "scenarios_min = 1",
+            "tiers[0]: expected to begin at 0, got 1",
+        ),
+        (
+            "id = 9",
+            "id = 1",
+            "classes.reused.id: expected a number that no other class has, got 1",
+        ),
+        (
+            "length_s = 3600",
+            "length_s = 0",
+            "epoch.length_s: expected 1 to 315360000, got 0",
+        ),
+        (
+            "wei = \"1\"",
+            "wei = \"0\"",
+            "offset.wei: expected 1 to 79228162514264337593543950336, got 0",
+        ),
+        (
+            "split = 5000",
+            "split = 10001",
+            "reinvest.split: expected 0 to 10000, got 10001",
+        ),
+    ] {
+        match Policy::parse(&text(&[(from, to)])) {
+            Err(error) => assert_eq!(error.to_string(), reason),
+            Ok(_) => panic!("{to} was taken"),
+        }
+    }
+    // The form: a number without quotes, an unknown key, a missing one, one that is no number.
+    for (from, to, says) in [
+        ("per_epoch = \"100_003\"", "per_epoch = 100003", "per_epoch"),
+        ("split = 5000", "split = 5000\nspilt = 3", "spilt"),
+        ("split = 5000", "", "split"),
+        ("era = \"2000\"", "era = \"2 000\"", "2 000"),
+        ("era = \"2000\"", "era = \"-1\"", "-1"),
+        ("era = \"2000\"", "era = \"\"", "whole number"),
+    ] {
+        let error = Policy::parse(&text(&[(from, to)]))
+            .expect_err(to)
+            .to_string();
+        assert!(error.contains(says), "{to}: {error}");
+    }
+    let long = "#".repeat(2 << 20);
+    assert!(Policy::parse(&long).is_err());
+}
