@@ -48,7 +48,7 @@ demo: build
 
 test:
 	@rm -f target/stages.tsv
-	@$(STAGE) tools .ci/tools node deny vulkan cpp
+	@$(STAGE) tools .ci/tools node deny vulkan cpp nginx
 	@$(STAGE) fmt $(MAKE) --no-print-directory check-fmt
 	@$(STAGE) build cargo build --locked --workspace --all-targets
 	@$(STAGE) clippy $(MAKE) --no-print-directory check-clippy
