@@ -1192,6 +1192,7 @@ mod tests {
 
     /// The sums of products against the scalar field, of reduced differences and of products.
     #[inline(always)]
+    #[allow(clippy::needless_range_loop, reason = "lanes index several arrays")]
     fn sums_agree<F: Field, L: Lanes<F>>(lanes: L) {
         let v = values::<F>(32 * WIDTH_MAX);
         for chunk in v.as_chunks::<{ 4 * WIDTH_MAX }>().0 {

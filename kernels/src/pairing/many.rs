@@ -150,6 +150,7 @@ impl Task<Quad> for Loops<'_> {
     type Output = (Fq12, Vec<Affine<Quad>>);
 
     #[inline(always)]
+    #[allow(clippy::needless_range_loop, reason = "lanes index several arrays")]
     fn run<L: Lanes<Quad>>(self, lanes: L) -> Self::Output {
         let mut states = Vec::with_capacity(self.0.len().div_ceil(L::WIDTH));
         for pairs in self.0.chunks(L::WIDTH) {
@@ -227,6 +228,7 @@ impl Task<Quad> for Loops<'_> {
 
 /// Pairs in lanes; lanes without one get a point whose lines are one.
 #[inline(always)]
+#[allow(clippy::needless_range_loop, reason = "lanes index several arrays")]
 fn state<L: Lanes<Quad>>(lanes: L, pairs: &[Ready]) -> State<L::Vector> {
     let none = Ready::new(Bn254::g2(), FqBn254::ZERO, FqBn254::ZERO);
     let mut rows = [[Quad::ZERO; WIDTH_MAX]; 9];

@@ -139,6 +139,7 @@ impl Task<FqBn254> for OnEngine<'_> {
     type Output = Vec<Projective<FqBn254>>;
 
     #[inline(always)]
+    #[allow(clippy::needless_range_loop, reason = "lanes index several arrays")]
     fn run<L: Lanes<FqBn254>>(self, lanes: L) -> Self::Output {
         let mut multiples = Vec::with_capacity(self.tables.len());
         let vectors = self.tables.chunks(L::WIDTH);
