@@ -12,7 +12,7 @@
 use anyhow::{Context, Result, ensure};
 use ark_bn254::{Bn254, Fr, G1Affine, G1Projective, G2Affine, G2Projective};
 use ark_ec::{AffineRepr, CurveGroup, PrimeGroup};
-use ark_ff::{Field, PrimeField, UniformRand};
+use ark_ff::{Field, UniformRand};
 use ark_groth16::{Groth16, PreparedVerifyingKey, VerifyingKey, prepare_verifying_key};
 use caldera_kernels::{CurveId, Group};
 use caldera_prover::format::json::{Point, Proof, PublicInputs, VerificationKey};

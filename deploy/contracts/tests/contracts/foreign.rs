@@ -5,7 +5,7 @@ use std::process::Command;
 
 use caldera_kernels::CurveId;
 use caldera_prover::format::json::{Proof, PublicInputs, VerificationKey};
-use caldera_prover::groth16::{solidity, verify};
+use caldera_prover::groth16::solidity;
 use revm::primitives::U256;
 
 use crate::chain::{Chain, account};
