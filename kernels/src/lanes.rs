@@ -917,11 +917,14 @@ fn nine_columns<W: Words, M: Modulus<N>, const N: usize, const K: usize>(
     Radix::<M, N, K>::add(w, &columns, x)
 }
 
+/// The columns of a product, low and high.
+type Columns<W, const K: usize> = ([<W as Words>::V; K], [<W as Words>::V; K]);
+
 /// A sum of products in the quadratic extension on its way: columns of the sums of a0 b0, of a1 b1
 /// and of (a0 + a1)(b0 + b1), which three products of normalised factors do not fill (30 of the
 /// 2^8 times 2^52 that a reduction takes). Reductions come once, at the end.
 struct Sums<W: Words, M, const N: usize, const K: usize> {
-    columns: [([W::V; K], [W::V; K]); 3],
+    columns: [Columns<W, K>; 3],
     field: std::marker::PhantomData<M>,
 }
 

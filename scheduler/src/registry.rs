@@ -100,6 +100,10 @@ pub struct Inputs {
 }
 
 /// Something that is asked of the registry.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a command lives as long as the call that it is given to"
+)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
     /// The authority publishes a root.

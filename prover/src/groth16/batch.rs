@@ -336,7 +336,7 @@ impl Equation {
 
 /// A point of the curve, which all is the subgroup.
 fn g1(what: &'static str, point: &Point) -> Result<G1, VerifyError> {
-    on_curve(what, point, |bytes| Fq::from_canonical_le(bytes))
+    on_curve(what, point, Fq::from_canonical_le)
 }
 
 /// A point of the twist; the subgroup is left to the Miller loop.
