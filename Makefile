@@ -14,7 +14,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help build demo test bench soak interop cuda \
-        check-fmt check-clippy check-doc check-deny test-fast test-wgpu test-interop test-models test-fuzz test-bench
+        check-fmt check-clippy check-doc check-deny test-rust test-wgpu test-models test-fuzz test-bench
 
 INTEROP := deploy/tests/interop
 STAGE := .ci/stage
@@ -55,9 +55,8 @@ test:
 	@$(STAGE) docs $(MAKE) --no-print-directory check-doc
 	@$(STAGE) deny $(MAKE) --no-print-directory check-deny
 	@$(STAGE) cuda $(MAKE) --no-print-directory cuda
-	@$(STAGE) tests $(MAKE) --no-print-directory test-fast
+	@$(STAGE) tests $(MAKE) --no-print-directory test-rust
 	@$(STAGE) wgpu $(MAKE) --no-print-directory test-wgpu
-	@$(STAGE) interop $(MAKE) --no-print-directory test-interop
 	@$(STAGE) models $(MAKE) --no-print-directory test-models
 	@$(STAGE) fuzz $(MAKE) --no-print-directory test-fuzz
 	@$(STAGE) benches $(MAKE) --no-print-directory test-bench
@@ -86,8 +85,9 @@ check-doc:
 check-deny:
 	target/tools/bin/cargo-deny --locked check licenses bans sources
 
-test-fast:
-	cargo test --locked --workspace --exclude caldera-tests --exclude caldera-contracts --exclude caldera-wgpu
+# In one go: cargo builds the crates below anew for each choice of crates above.
+test-rust: interop
+	cargo test --locked --workspace --exclude caldera-wgpu
 
 # On lavapipe, an emulation of a GPU, whose driver compiles each shader for some seconds; one of the
 # proofs is for a key of Semaphore's.
@@ -95,9 +95,6 @@ VULKAN := . target/tools/vulkan/environment
 test-wgpu: interop
 	.ci/tools vulkan
 	$(VULKAN) && cargo test --locked -p caldera-wgpu
-
-test-interop: interop
-	cargo test --locked -p caldera-tests -p caldera-contracts
 
 # Every interleaving of the mailbox, and some hundred of the arbiter's thread with workers that prove:
 # seconds each, after minutes of building with another flag.
