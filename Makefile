@@ -105,10 +105,11 @@ test-models:
 test-fuzz:
 	.ci/fuzz $(or $(FUZZ_SECONDS),60)
 
-# Every body once; then 20,000 hand-overs, none of which may take longer than 100 ms.
+# Of the build that all tests had. Every body once; then 20,000 hand-overs, none of which may take longer than 100 ms.
 test-bench:
-	cargo run --locked -p caldera-benches -- once
-	cargo run --locked -p caldera-benches -- reallocate --flips 13500 --synthetic 1000 --no-record
+	cargo build --locked --workspace --all-targets
+	target/debug/caldera-bench once
+	target/debug/caldera-bench reallocate --flips 13500 --synthetic 1000 --no-record
 
 # Two builds: arkworks for many threads is other code, even on one thread. The second runs even if
 # the first says that a gate was missed.
