@@ -160,7 +160,8 @@ impl Retention {
                 Deed::Release { .. } => {}
             },
             Command::Close { epoch } => {
-                self.holds.retain(|_, &mut (_, expires)| expires > record.at);
+                self.holds
+                    .retain(|_, &mut (_, expires)| expires > record.at);
                 if let Some(min) = self.upcoming.remove(&epoch.saturating_add(1)) {
                     self.fee_min = min;
                 }
