@@ -476,9 +476,10 @@ impl Phoenix {
             self.jobs += 1;
             for node in [self.honest, now] {
                 let job = Job::proof(node, sponsor, LIGHT, FEE);
-                match self.jobs.is_multiple_of(4) {
-                    true => market.failure(&job, Cause::Node)?,
-                    false => drop(market.job(&job)?),
+                if self.jobs.is_multiple_of(4) {
+                    market.failure(&job, Cause::Node)?;
+                } else {
+                    market.job(&job)?;
                 }
             }
         }
