@@ -62,7 +62,7 @@ pub struct Setup {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("epoch {epoch}: {what}: expected {expected}, got {got}")]
 pub struct Fault {
-    /// When.
+    /// The epoch that was open: after a close the next one.
     pub epoch: EpochNumber,
     /// Of what.
     pub what: String,
