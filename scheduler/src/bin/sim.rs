@@ -369,6 +369,11 @@ fn economy(arguments: &Economy) -> Result<()> {
         Some(path) => ledger::Policy::parse(&read(path)?).with_context(|| shown(path))?,
         None => ledger::Policy::parse(SHIPPED).context("deploy/era.toml")?,
     };
+    ensure!(
+        policy.epoch.length_s <= 3_600,
+        "--policy: expected epochs of at most 3600 seconds, got {}",
+        policy.epoch.length_s
+    );
     for class in 0..3 {
         ensure!(
             policy.class(class).is_some(),

@@ -310,9 +310,16 @@ impl Probes {
 
     fn closed(&mut self, market: &Market, streams: &[Stream; 4]) -> Result<(), Fault> {
         self.epochs += 1;
+        let coefficients = |class| {
+            let class = market.policy().class(class);
+            class.map_or((0, 0), |class| {
+                (u128::from(class.proof), u128::from(class.user))
+            })
+        };
+        let (more, less) = (coefficients(FINANCIAL), coefficients(LIGHT));
         let pairs = [
-            (0, self.financial.0, self.light.0, (5, 4)),
-            (2, self.financial.1, self.light.1, (3, 2)),
+            (0, self.financial.0, self.light.0, (more.0, less.0)),
+            (2, self.financial.1, self.light.1, (more.1, less.1)),
         ];
         for (at, financial, light, (more, less)) in pairs {
             let (weight_more, paid_more) = amount_of(&streams[at], financial);

@@ -124,7 +124,7 @@ pub struct Reinvestment {
 /// What the rules promise, measured.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Figures {
-    /// Epochs with two nodes, and two users, of equal work; in each the weights were exactly 5:4 and 3:2.
+    /// Epochs with two nodes, and two users, of equal work; in each the weights were exactly as their classes say.
     pub probed: u32,
     /// What the financial node got over what the light one got, in all.
     pub node_ratio: f64,
@@ -354,7 +354,8 @@ impl Report {
         )?;
         writeln!(
             out,
-            "weights for equal work exactly 5:4 and 3:2, payouts within a unit: {} epochs; in all {:.12} and {:.12}",
+            "financial over light for equal work: weights exactly as the classes say, payouts within a unit, in {} epochs; \
+             nodes got {:.12} in all, users {:.12}",
             figures.probed, figures.node_ratio, figures.user_ratio
         )?;
         writeln!(
