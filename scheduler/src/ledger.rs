@@ -21,6 +21,7 @@
 //! | `merkle` | the tree that a contract can check |
 //! | `journal` | records as bytes; replay and audit |
 //! | `statement` | what happened to one party, and why a payout is what it is |
+//! | `retention` | who comes back from month to month |
 //! | `table`, `encoding`, `wide` | rows with a running hash, bytes, products of 256 bits |
 
 use std::collections::HashMap;
@@ -37,6 +38,7 @@ pub mod journal;
 pub mod merkle;
 mod meter;
 pub mod policy;
+pub mod retention;
 mod stake;
 mod state;
 pub mod statement;

@@ -15,10 +15,12 @@
 //! | `play` | a series played on a box to the end of its last job |
 //! | `baseline` | the same jobs without an arbiter |
 //! | `outcome`, `report`, `plot` | what came of it: counted, as figures and a table, as a drawing |
+//! | `economy` | a year of epochs on the ledger, with agents, adversaries and their twins |
 //! | `chaos` | small boxes on which everything goes wrong, one for each seed |
 
 pub mod baseline;
 pub mod chaos;
+pub mod economy;
 pub mod fault;
 pub mod machine;
 pub mod outcome;

@@ -152,6 +152,32 @@ fn the_program_generates_converts_and_plays() {
 }
 
 #[test]
+fn the_program_runs_epochs_on_the_ledger() {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let path = |name: &str| folder.join(name).display().to_string();
+    let (json, svg) = (path("economy.json"), path("economy.svg"));
+    let table = succeeds(&[
+        "economy", "--epochs", "200", "--seed", "5", "--seeds", "2", "--users", "12", "--json",
+        &json, "--svg", &svg,
+    ]);
+    assert!(table.contains("seed 5: 200 epochs") && table.contains("seed 6: 200 epochs"));
+    assert!(table.contains("Assumed, not measured") && table.contains("honest twin"));
+    let reports = std::fs::read_to_string(&json).expect("the reports");
+    let reports: serde_json::Value = serde_json::from_str(&reports).expect("JSON");
+    assert_eq!(reports[1]["epochs"], 200);
+    // Amounts are strings, whole to the last unit.
+    let paid = reports[0]["months"][0]["nodes"].as_str().expect("a string");
+    assert!(paid.parse::<u128>().expect("units") > 1_000_000_000_000_000_000);
+    let drawing = std::fs::read_to_string(&svg).expect("the drawing");
+    assert!(drawing.contains("ERA paid, by month") && drawing.ends_with("</svg>\n"));
+
+    let policy = path("poor.toml");
+    std::fs::write(&policy, "epoch = 1\n").expect("a file");
+    assert!(fails(&["economy", "--policy", &policy]).contains("poor.toml"));
+    assert!(fails(&["economy", "--cores", "nan"]).contains("--cores"));
+}
+
+#[test]
 fn the_program_says_what_is_wrong_with_a_series() {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("hole.csv");
     let text = format!("{HEADER}\n0,a,social,1,1\n1,a,social,1,1\n3,a,social,1,1\n");

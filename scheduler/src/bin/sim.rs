@@ -11,6 +11,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, bail, ensure};
+use caldera_scheduler::ledger;
 use caldera_scheduler::pool::UNITS_MAX;
 use caldera_scheduler::scenario::PREPARED_MAX;
 use caldera_scheduler::sim::fault::plan;
@@ -20,7 +21,7 @@ use caldera_scheduler::sim::play::{Setup, play};
 use caldera_scheduler::sim::plot::plot;
 use caldera_scheduler::sim::report::{Bar, Line, Point, Report, TraceFacts, floor, units_at};
 use caldera_scheduler::sim::trace::{Column, Trace};
-use caldera_scheduler::sim::{baseline, chaos};
+use caldera_scheduler::sim::{baseline, chaos, economy};
 use caldera_scheduler::{Nanos, Policy};
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -45,6 +46,8 @@ enum Command {
     Convert(Convert),
     /// Run small boxes on which everything goes wrong, and look at every property
     Seeds(Seeds),
+    /// Run a year of epochs on the ledger of ERA, with agents, adversaries and honest twins
+    Economy(Economy),
 }
 
 #[derive(Debug, Args)]
@@ -151,6 +154,40 @@ struct Seeds {
     count: u64,
 }
 
+#[derive(Debug, Args)]
+struct Economy {
+    /// A policy of the ledger; by default the one that is shipped
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// The first seed
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How many seeds, one year each
+    #[arg(long, default_value_t = 1)]
+    seeds: u64,
+    /// How many epochs of an hour
+    #[arg(long, default_value_t = 8_760, value_parser = clap::value_parser!(u32).range(1..=87_600))]
+    epochs: u32,
+    /// The mean demand, in cores
+    #[arg(long, default_value_t = 0.1)]
+    cores: f64,
+    /// How many nodes
+    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    nodes: u32,
+    /// How many rollups each of the four classes has
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=16))]
+    rollups: u16,
+    /// How many users at a time
+    #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    users: u32,
+    /// Write all figures to a file; - for standard output, in place of the tables
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write a drawing of the first seed's year to a file
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match arguments.command {
@@ -159,6 +196,7 @@ fn main() -> ExitCode {
         Some(Command::Generate(arguments)) => generate(&arguments),
         Some(Command::Convert(arguments)) => convert(&arguments),
         Some(Command::Seeds(arguments)) => seeds(&arguments),
+        Some(Command::Economy(arguments)) => economy(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -326,6 +364,60 @@ fn seeds(arguments: &Seeds) -> Result<()> {
     Ok(())
 }
 
+fn economy(arguments: &Economy) -> Result<()> {
+    let policy = match &arguments.policy {
+        Some(path) => ledger::Policy::parse(&read(path)?).with_context(|| shown(path))?,
+        None => ledger::Policy::parse(SHIPPED).context("deploy/era.toml")?,
+    };
+    ensure!(
+        policy.epoch.length_s <= 3_600,
+        "--policy: expected epochs of at most 3600 seconds, got {}",
+        policy.epoch.length_s
+    );
+    for class in 0..3 {
+        ensure!(
+            policy.class(class).is_some(),
+            "--policy: expected classes 0 to 2, got none with the id {class}"
+        );
+    }
+    ensure!(
+        (0.01..=1_000.0).contains(&arguments.cores),
+        "--cores: expected 0.01 to 1000, got {}",
+        arguments.cores
+    );
+    let seeds: Vec<u64> =
+        (arguments.seed..arguments.seed.saturating_add(arguments.seeds)).collect();
+    let all = u64::from(arguments.epochs) * seeds.len() as u64;
+    let bar = bar(all, "{pos} of {len} epochs, {eta} to go");
+    let reports = in_parallel(&seeds, |&seed| {
+        let setup = economy::Setup {
+            policy: policy.clone(),
+            seed,
+            epochs: arguments.epochs,
+            cores: arguments.cores,
+            nodes: arguments.nodes,
+            rollups: arguments.rollups,
+            users: arguments.users,
+        };
+        economy::year(&setup, &mut |_| bar.inc(1)).with_context(|| format!("seed {seed}"))
+    });
+    bar.finish_and_clear();
+    let reports = reports.into_iter().collect::<Result<Vec<_>>>()?;
+    if let (Some(path), Some(report)) = (&arguments.svg, reports.first()) {
+        write(path, &economy::plot::plot(report))?;
+    }
+    if let Some(path) = &arguments.json {
+        let mut text = serde_json::to_string_pretty(&reports).context("the reports as JSON")?;
+        text.push('\n');
+        write(path, &text)?;
+        if is_standard(path) {
+            return Ok(());
+        }
+    }
+    let tables: Vec<_> = reports.iter().map(economy::report::Report::table).collect();
+    write(Path::new("-"), &tables.join("\n"))
+}
+
 impl MixArguments {
     fn mix(&self) -> Result<Mix> {
         let steps = (self.hours * 3_600.0 / self.step_s).round();
@@ -487,6 +579,8 @@ fn write(path: &Path, text: &str) -> Result<()> {
     }
 }
 
+/// The policy of the ledger that a box is given.
+const SHIPPED: &str = include_str!("../../../deploy/era.toml");
 /// What is to be reached: so much used with at most so much unmet.
 const BARS: [(f64, f64); 2] = [(0.80, 0.005), (0.82, 0.010)];
 /// The joint peak of a series that is scaled to fit.

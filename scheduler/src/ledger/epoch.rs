@@ -175,27 +175,27 @@ impl State {
         let dust = part(open, shares.iter().sum()) - budgets.iter().sum::<u128>();
 
         let window = self.window();
-        let rows = || {
-            self.active.iter().map(|&party| {
-                (
-                    party,
-                    self.parties.find(party).expect("active parties exist"),
-                )
-            })
+        let row = |&party| {
+            (
+                party,
+                self.parties.find(party).expect("active parties exist"),
+            )
         };
+        let rows: Vec<_> = self.active.iter().map(row).collect();
         let weigh = |weight: &dyn Fn(Party, &PartyRow) -> u128| -> Vec<Portion> {
-            let portion = |(party, row): (Party, &PartyRow)| Portion {
+            let portion = |&(party, row): &(Party, &PartyRow)| Portion {
                 party,
                 owner: row.owner,
                 weight: weight(party, row),
                 amount: 0,
             };
-            rows()
-                .map(portion)
-                .filter(|portion| portion.weight > 0)
-                .collect()
+            let portions = rows.iter().map(portion);
+            portions.filter(|portion| portion.weight > 0).collect()
         };
         let nodes = weigh(&|_, row| {
+            if row.work.proving == 0 {
+                return 0;
+            }
             let owner = self.owners.find(row.owner);
             let (successes, failures) = owner.map_or((0, 0), |owner| owner.tally.sums(window));
             row.work.proving * u128::from(policy.success_factor(successes, failures))
@@ -388,6 +388,11 @@ impl Stream {
             .map(|of| of.iter().map(|portion| portion.weight).sum());
         let amounts = largest_remainder(paid, paid, &sums.collect::<Vec<_>>(), weights);
         for (of, amount) in owners.iter_mut().zip(amounts) {
+            // Most owners have one party, and it has all.
+            if let [only] = of {
+                only.amount = amount;
+                continue;
+            }
             let each: Vec<_> = of.iter().map(|portion| portion.weight).collect();
             let amounts = largest_remainder(amount, paid, &each, weights);
             of.iter_mut()

@@ -93,9 +93,10 @@ pub enum PolicyError {
     },
 }
 
-/// What is paid for what, checked; it can be read and not changed.
+/// What is paid for what, checked; it can be read and not changed. In a box, for a command may hold one, and
+/// all the others are to be moved as what they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Policy(Rules);
+pub struct Policy(Box<Rules>);
 
 /// The figures of a policy. Fields and their order are those of deploy/era.toml.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -280,7 +281,7 @@ impl Policy {
             reason: error.to_string().trim_end().replace('\n', " "),
         })?;
         rules.check()?;
-        Ok(Policy(rules))
+        Ok(Policy(Box::new(rules)))
     }
 
     /// Names the policy.
@@ -679,7 +680,7 @@ impl Coded for Policy {
             reinvest: Coded::read(from)?,
         };
         match rules.check() {
-            Ok(()) => Ok(Policy(rules)),
+            Ok(()) => Ok(Policy(Box::new(rules))),
             Err(_) => Err(from.meaning("policy")),
         }
     }

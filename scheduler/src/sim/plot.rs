@@ -11,6 +11,11 @@ pub fn plot(report: &Report) -> String {
     let mut body = String::new();
     // Writing to a string cannot fail.
     let _ = draw(&mut body, report);
+    document(&body)
+}
+
+/// A file of SVG with this in it.
+pub(super) fn document(body: &str) -> String {
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{HEIGHT}\" \
          viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" font-size=\"12\" fill=\"#222\">\n\
@@ -19,10 +24,10 @@ pub fn plot(report: &Report) -> String {
 }
 
 /// A panel with an axis of capacity, or of time, to the right and something upwards.
-struct Panel {
-    top: f64,
-    x: (f64, f64),
-    y: (f64, f64),
+pub(super) struct Panel {
+    pub(super) top: f64,
+    pub(super) x: (f64, f64),
+    pub(super) y: (f64, f64),
 }
 
 fn draw(out: &mut String, report: &Report) -> std::fmt::Result {
@@ -162,11 +167,11 @@ fn time(micros: u64) -> String {
 }
 
 impl Panel {
-    fn at_x(&self, value: f64) -> f64 {
+    pub(super) fn at_x(&self, value: f64) -> f64 {
         LEFT + (value - self.x.0) / (self.x.1 - self.x.0) * (RIGHT - LEFT)
     }
 
-    fn at_y(&self, value: f64) -> f64 {
+    pub(super) fn at_y(&self, value: f64) -> f64 {
         self.top + TALL - (value - self.y.0) / (self.y.1 - self.y.0) * TALL
     }
 
@@ -189,7 +194,12 @@ impl Panel {
         Ok(())
     }
 
-    fn frame_labelled(&self, out: &mut String, ticks: &[f64], labels: &[f64]) -> std::fmt::Result {
+    pub(super) fn frame_labelled(
+        &self,
+        out: &mut String,
+        ticks: &[f64],
+        labels: &[f64],
+    ) -> std::fmt::Result {
         for (&tick, label) in ticks.iter().zip(labels) {
             let y = self.at_y(tick);
             line(out, [LEFT, y], [RIGHT, y], "#ddd", 1.0)?;
@@ -226,7 +236,7 @@ impl Panel {
     }
 }
 
-fn circle(out: &mut String, x: f64, y: f64, colour: &str) -> std::fmt::Result {
+pub(super) fn circle(out: &mut String, x: f64, y: f64, colour: &str) -> std::fmt::Result {
     writeln!(
         out,
         "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"{colour}\"/>"
@@ -248,7 +258,7 @@ fn line(
     )
 }
 
-fn text(out: &mut String, x: f64, y: f64, how: &str, words: &str) -> std::fmt::Result {
+pub(super) fn text(out: &mut String, x: f64, y: f64, how: &str, words: &str) -> std::fmt::Result {
     let words = words
         .replace('&', "&amp;")
         .replace('<', "&lt;")
@@ -259,7 +269,7 @@ fn text(out: &mut String, x: f64, y: f64, how: &str, words: &str) -> std::fmt::R
 const TITLE: &str = "The same jobs on boxes of different sizes";
 
 /// Told apart by those who see few colours, too (Okabe and Ito's).
-const COLOURS: [&str; 4] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7"];
+pub(super) const COLOURS: [&str; 4] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7"];
 
 const WIDTH: f64 = 860.0;
 const HEIGHT: f64 = 880.0;

@@ -7,4 +7,5 @@ mod damage;
 mod money;
 mod policies;
 mod reference;
+mod retention;
 mod world;
