@@ -26,7 +26,7 @@ pub(crate) struct Arguments {
 enum Command {
     Add(AddArguments),
     Rotate(RotateArguments),
-    /// Refuse a tenant's tokens for now; its jobs go on
+    /// Refuse a tenant's tokens until it is resumed; its jobs go on
     Suspend(NameArguments),
     /// Take a suspended tenant's tokens again
     Resume(NameArguments),

@@ -22,7 +22,7 @@ pub struct TenantRow {
     pub salt: [u8; 16],
     /// Of the secret before, and until when that is taken, in seconds of Unix time.
     pub before: Option<([u8; 16], u64)>,
-    /// Whether it is refused for now.
+    /// Whether it is refused until it is resumed.
     pub suspended: bool,
     /// Whether it is refused for ever, and what it had is to be erased.
     pub removed: bool,
