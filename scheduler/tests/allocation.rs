@@ -76,6 +76,7 @@ fn handling_events_allocates_nothing() {
                 work: Work {
                     core: Nanos::from_millis(20),
                     parallelism: 3,
+                    ..Work::default()
                 },
                 deadline: roll
                     .is_multiple_of(3)
