@@ -27,6 +27,14 @@
 //! the rate that its tenant can count on: what it would have if nobody else's demand changed, or
 //! its guarantee, or a slice after each ageing bound. What is admitted runs to its end, late or not.
 //!
+//! **Kinds.** Cores and devices are units alike: demand, lending, debts and hand-overs are counted for
+//! each kind by itself, and `matching::dominant` couples them. Ageing, declarations, debts of jobs and
+//! deadlines are about cores, for every job can run on those. Two kinds of bytes are divided
+//! with them. Into its part of *host memory* a tenant's witnesses are prepared; none is ever taken
+//! away, and a tenant that has none for as long as its class may wait gets what its next job needs
+//! before all others. *Device memory* holds tables: when the owner of a device lacks room for its
+//! own, others are asked to let go of theirs ([`Action::Evict`]).
+//!
 //! **Turns.** While more is wanted than there is, each tenant's debt is carried from event to event
 //! (see `matching`), and [`Arbiter::wake_at`] asks for a tick eight times a slice to look whether
 //! somebody's turn has come. A debt is kept within 16 slices either way, so that no tenant can
@@ -124,7 +132,9 @@ pub enum Event {
         /// When the announcement reached the box: where the time of a reallocation begins.
         received: Nanos,
     },
-    /// So many bytes of a tenant's key tables are on a device now; none, if they are gone.
+    /// So many bytes of a tenant's key tables are on a device now; none, if they are gone. The
+    /// answer to [`Action::Evict`], and news when tables have been loaded. A tenant that leaves is taken
+    /// to have none.
     Resident {
         /// Whose tables.
         tenant: TenantId,
@@ -246,6 +256,16 @@ pub enum Action {
         unit: UnitId,
         /// What to publish.
         ownership: Ownership,
+    },
+    /// Free so many bytes of the tenant's tables on the device, for its owner needs the room; answer with
+    /// [`Event::Resident`]. Not asked again until then.
+    Evict {
+        /// Whose tables.
+        tenant: TenantId,
+        /// On which device.
+        unit: UnitId,
+        /// At least so many bytes.
+        bytes: u64,
     },
     /// A reallocation is complete: for the record, nothing needs to be done.
     Reallocated(Reallocation),
@@ -428,6 +448,8 @@ pub struct TenantView {
     pub devices_want: u32,
     /// Devices that it holds now.
     pub devices_held: u32,
+    /// Bytes of its tables on all devices.
+    pub device_memory: u64,
     /// Bytes of host memory that its prepared jobs hold.
     pub host_memory: u64,
     /// Bytes of host memory that it may hold by the last decision.
@@ -470,6 +492,9 @@ pub struct Arbiter {
     division: Division,
     demands: Demands,
     places: Places,
+    tables: Tables,
+    /// Scratch: whose tables go first.
+    victims: Vec<usize>,
     /// By kind: more is wanted than there is, before anything is lent.
     pressed: [bool; KINDS],
     now: Nanos,
@@ -491,8 +516,6 @@ struct Tenant {
     aged_turn: Option<AgedTurn>,
     /// Since when a job of it has waited for host memory while it has none.
     starves_since: Option<Nanos>,
-    /// The set of devices that hold its tables.
-    tables: u64,
     /// What it has declared, until that is over.
     declared: Option<Declared>,
     /// A declaration of it is why this decision is made.
@@ -591,6 +614,8 @@ impl Arbiter {
                     units.map(|unit| unit.node()).collect()
                 }),
             },
+            tables: Tables::new(slots, counts[Kind::Device.index()]),
+            victims: Vec::with_capacity(slots),
             pressed: [false; KINDS],
             now: Nanos::ZERO,
             wall: None,
@@ -796,6 +821,7 @@ impl Arbiter {
                 held: core.held,
                 devices_want: device.want,
                 devices_held: device.held,
+                device_memory: self.tables.held(slot),
                 host_memory: self.queue.host_memory_held(slot),
                 host_memory_max: self.host_memory_max(slot),
                 declared: tenant.declared.map_or(0, |it| it.units),
@@ -824,7 +850,8 @@ impl Arbiter {
     }
 
     /// The most actions that one call of [`Arbiter::handle`] appends: a tenant leaves, all its
-    /// jobs are dropped and all units change hands; or all units overrun and come back.
+    /// jobs are dropped and all units change hands; or all units overrun and come back; and tables of
+    /// everybody else go from each device.
     pub fn actions_max(&self) -> usize {
         let queue_max = self
             .policy
@@ -833,7 +860,8 @@ impl Arbiter {
             .map(|class| class.queue_max)
             .max();
         let jobs = queue_max.unwrap_or(0) as usize + PREPARED_MAX as usize;
-        3 * self.pool.units().len() + jobs + 4
+        let evictions = self.pool.range(Kind::Device).len() * self.tenants.len();
+        3 * self.pool.units().len() + jobs + evictions + 4
     }
 
     /// Checks every invariant; an error names one that is broken, which is a bug in this crate.
@@ -961,6 +989,7 @@ impl Arbiter {
         self.prepare(slot, actions);
         // It wants nothing now, so the decision takes all its units away.
         self.decide(self.now, actions);
+        self.tables.forget(slot);
         self.tenants[slot] = None;
     }
 
@@ -968,10 +997,13 @@ impl Arbiter {
         let Submission {
             job,
             tenant,
-            work,
+            mut work,
             deadline,
             received,
         } = submission;
+        if work.device_memory > self.pool.device_memory_min() {
+            work.devices = 0;
+        }
         let slot = self.slot(tenant);
         let implied = slot
             .and_then(|slot| self.class_of(slot))
@@ -1206,18 +1238,66 @@ impl Arbiter {
     fn resident(&mut self, tenant: TenantId, unit: UnitId, bytes: u64) {
         let devices = self.pool.range(Kind::Device);
         let index = usize::from(unit.0);
-        let tenant = self
-            .slot(tenant)
-            .and_then(|slot| self.tenants[slot].as_mut());
-        let Some(tenant) = tenant.filter(|_| devices.contains(&index)) else {
+        let Some(slot) = self.slot(tenant).filter(|_| devices.contains(&index)) else {
             self.counters.stray += 1;
             return;
         };
-        let device = 1 << (index - devices.start);
-        if bytes > 0 {
-            tenant.tables |= device;
-        } else {
-            tenant.tables &= !device;
+        self.tables.set(slot, index - devices.start, bytes);
+    }
+
+    /// Asks for room on devices whose owners have not enough of it for their tables: of tenants in
+    /// inverse order of value, first what they have beyond their part of all device memory, then what
+    /// they have beyond their guarantee. Below that nobody's tables go, and the owner does with less.
+    fn make_room(&mut self, actions: &mut Vec<Action>) {
+        let Arbiter {
+            pool,
+            queue,
+            tenants,
+            demands,
+            division,
+            tables,
+            victims,
+            ..
+        } = self;
+        let parts = division.bytes(Bytes::Device);
+        let claims = &demands.bytes[Bytes::Device.index()];
+        let value = |slot: usize| demands.units[Kind::Core.index()][slot].value;
+        for (device, unit) in pool.units()[pool.range(Kind::Device)].iter().enumerate() {
+            let Some(owner) = unit.slot() else {
+                continue;
+            };
+            let lacks = queue.tables(owner).saturating_sub(tables.on(owner, device));
+            let mut short = lacks.saturating_sub(unit.memory().saturating_sub(tables.used(device)));
+            if short == 0 {
+                continue;
+            }
+            victims.clear();
+            victims.extend((0..tenants.len()).filter(|&slot| slot != owner));
+            victims.sort_unstable_by_key(|&slot| (value(slot), slot));
+            for beyond in [parts, &[]] {
+                for &victim in victims.iter() {
+                    let Some(tenant) = tenants[victim].as_ref().filter(|_| short > 0) else {
+                        continue;
+                    };
+                    let keeps = claims[victim].guarantee.min(claims[victim].want);
+                    let keeps = beyond.get(victim).map_or(keeps, |&part| part.max(keeps));
+                    let bytes = tables
+                        .held(victim)
+                        .saturating_sub(keeps)
+                        .min(tables.on(victim, device))
+                        .min(short);
+                    if bytes > 0 {
+                        tables.ask(victim, device, bytes);
+                        short -= bytes;
+                        let (tenant, unit) = (tenant.id, unit.id());
+                        actions.push(Action::Evict {
+                            tenant,
+                            unit,
+                            bytes,
+                        });
+                    }
+                }
+            }
         }
     }
 
@@ -1348,6 +1428,7 @@ impl Arbiter {
                 self.hand_over(index, to, t0, changed, actions);
             }
         }
+        self.make_room(actions);
         self.settle();
     }
 
@@ -1566,6 +1647,7 @@ impl Arbiter {
             policy,
             meters,
             queue,
+            tables,
             ..
         } = self;
         let now = self.now;
@@ -1621,7 +1703,7 @@ impl Arbiter {
                 let bound = tenant.starves_since?.plus(class.ageing_max);
                 (bound <= now).then_some((bound, memory.next?))
             });
-            demands.tables[slot] = tenant.map_or(0, |tenant| tenant.tables);
+            demands.tables[slot] = tables.devices(slot);
         }
         for (claims, there) in demands.bytes.iter_mut().zip(capacity.bytes) {
             let mut sharers = [0; CLASSES_MAX];
@@ -1784,7 +1866,6 @@ impl Tenant {
             waits_since: None,
             aged_turn: None,
             starves_since: None,
-            tables: 0,
             declared: None,
             declares: false,
             peaked: None,
@@ -1809,6 +1890,68 @@ impl Tenant {
             .map(|turn| turn.bound);
         let wait = self.waits_since.map(|since| since.plus(class.ageing_max));
         turn.or(wait.filter(|&bound| bound <= now))
+    }
+}
+
+/// Whose tables are on which device: by tenant and device.
+#[derive(Debug)]
+struct Tables {
+    devices: usize,
+    /// What is there.
+    bytes: Vec<u64>,
+    /// What of it has been asked back.
+    asked: Vec<u64>,
+}
+
+impl Tables {
+    fn new(slots: usize, devices: usize) -> Tables {
+        Tables {
+            devices,
+            bytes: vec![0; slots * devices],
+            asked: vec![0; slots * devices],
+        }
+    }
+
+    fn set(&mut self, slot: usize, device: usize, bytes: u64) {
+        let at = slot * self.devices + device;
+        (self.bytes[at], self.asked[at]) = (bytes, 0);
+    }
+
+    fn ask(&mut self, slot: usize, device: usize, bytes: u64) {
+        self.asked[slot * self.devices + device] += bytes;
+    }
+
+    fn forget(&mut self, slot: usize) {
+        for device in 0..self.devices {
+            self.set(slot, device, 0);
+        }
+    }
+
+    /// What a tenant has on a device and has not been asked back.
+    fn on(&self, slot: usize, device: usize) -> u64 {
+        let at = slot * self.devices + device;
+        self.bytes[at] - self.asked[at]
+    }
+
+    /// What a tenant has on all devices and has not been asked back.
+    fn held(&self, slot: usize) -> u64 {
+        let each = (0..self.devices).map(|device| self.on(slot, device));
+        each.fold(0, u64::saturating_add)
+    }
+
+    /// What all have on a device and have not been asked back.
+    fn used(&self, device: usize) -> u64 {
+        let on = self.bytes.iter().zip(&self.asked);
+        let on = on.skip(device).step_by(self.devices);
+        on.fold(0, |sum, (bytes, asked)| sum.saturating_add(bytes - asked))
+    }
+
+    /// The set of devices that hold tables of a tenant.
+    fn devices(&self, slot: usize) -> u64 {
+        let has = |device: &usize| self.on(slot, *device) > 0;
+        (0..self.devices)
+            .filter(has)
+            .fold(0, |set, device| set | 1 << device)
     }
 }
 

@@ -234,6 +234,12 @@ impl Pool {
         self.host_memory
     }
 
+    /// Bytes that every device has at least; none without devices.
+    pub fn device_memory_min(&self) -> u64 {
+        let devices = self.units[self.range(Kind::Device)].iter();
+        devices.map(|unit| unit.memory).min().unwrap_or(0)
+    }
+
     /// Bytes of all devices that may be divided.
     pub fn device_memory(&self) -> u64 {
         let devices = self.units[self.range(Kind::Device)].iter();

@@ -37,7 +37,8 @@ pub struct Work {
     pub parallelism: u32,
     /// How many devices it can use at once beside the cores; it runs without any too.
     pub devices: u32,
-    /// Bytes that it needs on each device that it uses: the tables of its key.
+    /// Bytes that it needs on each device that it uses: the tables of its key. With more than the
+    /// smallest device of the box has, it uses none.
     pub device_memory: u64,
     /// Bytes of host memory that it holds from the moment at which it is prepared until it ends.
     pub host_memory: u64,
@@ -389,6 +390,12 @@ impl Queue {
             let devices = u64::from(work.devices);
             sum.saturating_add(work.device_memory.saturating_mul(devices))
         })
+    }
+
+    /// The most that a prepared job of a tenant needs on one device.
+    pub fn tables(&self, slot: usize) -> u64 {
+        let users = self.prepared(slot).filter(|work| work.devices > 0);
+        users.map(|work| work.device_memory).max().unwrap_or(0)
     }
 
     fn prepared(&self, slot: usize) -> impl Iterator<Item = &Work> {

@@ -9,6 +9,7 @@ use caldera_scheduler::arbiter::{Cause, Outcome, Reallocation, TenantView};
 use caldera_scheduler::mailbox::{Entry, Found};
 use caldera_scheduler::pool::{Core, Device, Kind, PoolError};
 use caldera_scheduler::queue::{Refusal, Work};
+use caldera_scheduler::scenario::Share;
 use caldera_scheduler::{Action, Arbiter, Event, JobId, Nanos, Policy, Pool, TenantId, UnitId};
 use proptest::prelude::*;
 
@@ -62,6 +63,10 @@ struct World {
     records: Vec<Reallocation>,
     overruns: Vec<UnitId>,
     returned: Vec<UnitId>,
+    works: BTreeMap<JobId, Work>,
+    /// What is on devices, as the box says it; tables that are to go are gone at once.
+    tables: BTreeMap<(TenantId, UnitId), u64>,
+    evicted: Vec<(TenantId, UnitId, u64)>,
 }
 
 impl World {
@@ -77,6 +82,9 @@ impl World {
             records: vec![],
             overruns: vec![],
             returned: vec![],
+            works: BTreeMap::new(),
+            tables: BTreeMap::new(),
+            evicted: vec![],
         };
         for (tenant, class) in [(FINANCIAL, "financial"), (SOCIAL, "social")] {
             let class = world.arbiter.policy().find(class).expect("standard");
@@ -114,6 +122,18 @@ impl World {
                     Action::Reallocated(record) => self.records.push(record),
                     Action::Overrun { unit, .. } => self.overruns.push(unit),
                     Action::Returned { unit } => self.returned.push(unit),
+                    Action::Evict {
+                        tenant,
+                        unit,
+                        bytes,
+                    } => {
+                        let bytes = self.evict(tenant, unit, bytes);
+                        events.push(Event::Resident {
+                            tenant,
+                            unit,
+                            bytes,
+                        });
+                    }
                     _ => {}
                 }
             }
@@ -123,6 +143,7 @@ impl World {
     fn submit(&mut self, tenant: TenantId, work: Work) -> JobId {
         self.jobs += 1;
         let job = JobId(self.jobs);
+        self.works.insert(job, work);
         self.tell(Event::Submitted {
             job,
             tenant,
@@ -139,6 +160,44 @@ impl World {
             job,
             outcome: Outcome::Proved,
             at: self.now,
+        });
+    }
+
+    /// Lets tables go; what is left of them there.
+    fn evict(&mut self, tenant: TenantId, unit: UnitId, bytes: u64) -> u64 {
+        let pool = self.arbiter.pool();
+        let owner = pool.unit(unit).expect("a unit").owner();
+        assert_ne!(owner, Some(tenant), "an owner's own tables go");
+        let view = self.view(tenant);
+        let wanted = self.ready.iter().filter(|(_, of)| **of == tenant);
+        let wanted: u64 = wanted
+            .map(|(job, _)| &self.works[job])
+            .map(|work| work.device_memory * u64::from(work.devices))
+            .sum();
+        let promised = view.guarantee.of_bytes(pool.device_memory());
+        let keeps = if view.devices_want > 0 {
+            promised.min(wanted)
+        } else {
+            0
+        };
+        let held = self.tables.iter().filter(|((of, _), _)| *of == tenant);
+        let held: u64 = held.map(|(_, bytes)| bytes).sum();
+        assert!(
+            held - bytes >= keeps,
+            "{held} less {bytes}, {keeps} promised"
+        );
+        let left = self.tables.get_mut(&(tenant, unit)).expect("it is there");
+        *left = left.checked_sub(bytes).expect("not more than there is");
+        self.evicted.push((tenant, unit, bytes));
+        *left
+    }
+
+    fn load(&mut self, tenant: TenantId, unit: UnitId, bytes: u64) {
+        self.tables.insert((tenant, unit), bytes);
+        self.tell(Event::Resident {
+            tenant,
+            unit,
+            bytes,
         });
     }
 
@@ -254,6 +313,66 @@ fn a_tenant_gets_the_device_with_its_tables_and_cores_beside_it() {
         });
     }
     assert_eq!(world.arbiter.counters().stray, stray + 3);
+}
+
+/// The tables of a tenant that is quiet go from the devices of one that is not, as far as it needs
+/// the room, and are asked for once.
+#[test]
+fn tables_make_room_for_those_of_the_owner() {
+    let mut world = World::new(pool(u64::MAX));
+    let devices = [UnitId(4), UnitId(5)];
+    for unit in devices {
+        world.load(SOCIAL, unit, 6 * GIB);
+    }
+    let large = Work {
+        device_memory: 5 * GIB,
+        ..work(1, 1, 0)
+    };
+    world.submit(FINANCIAL, large);
+    assert_eq!(world.evicted, [(SOCIAL, UnitId(4), 3 * GIB)]);
+    assert_eq!(world.view(SOCIAL).device_memory, 9 * GIB);
+    world.load(FINANCIAL, UnitId(4), 5 * GIB);
+    world.pass(ms(25));
+    assert_eq!(world.evicted.len(), 1, "there is room now");
+    // More than any device has is used on none.
+    let huge = Work {
+        device_memory: 9 * GIB,
+        ..work(1, 2, 0)
+    };
+    world.finish(JobId(1));
+    world.submit(FINANCIAL, huge);
+    assert_eq!(world.view(FINANCIAL).devices_want, 0);
+}
+
+/// Of two whose tables stand in the way the less valuable lets go first, and only down to its guarantee
+/// while it uses devices itself.
+#[test]
+fn victims_go_by_value_and_keep_their_guarantee() {
+    let mut world = World::new(pool(u64::MAX));
+    let retail = TenantId(3);
+    let class = world.arbiter.policy().find("retail").expect("standard");
+    world.tell(Event::TenantJoined {
+        tenant: retail,
+        class,
+    });
+    world.load(SOCIAL, UnitId(4), 2 * GIB);
+    world.load(retail, UnitId(4), 6 * GIB);
+    for tenant in [SOCIAL, retail] {
+        world.submit(tenant, work(1, 2, 0));
+    }
+    let whole = Work {
+        device_memory: 8 * GIB,
+        ..work(4, 2, 0)
+    };
+    world.submit(FINANCIAL, whole);
+    assert_eq!(world.owners(Kind::Device), [Some(FINANCIAL); 2]);
+    let order: Vec<_> = world.evicted.iter().map(|it| it.0).collect();
+    assert_eq!(order.first(), Some(&SOCIAL));
+    // 2 % and 10 % of sixteen stay.
+    let left = |tenant: TenantId| world.view(tenant).device_memory;
+    let promised = |percent: u32| Share::from_percent(percent).of_bytes(16 * GIB);
+    assert_eq!(left(SOCIAL), promised(2));
+    assert_eq!(left(retail), promised(10));
 }
 
 #[test]
@@ -383,7 +502,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => (any::<bool>(), work).prop_map(|(social, work)| Step::Submit { social, work }),
         5 => any::<usize>().prop_map(|which| Step::Finish { which }),
         5 => (0u64..60).prop_map(|ms| Step::Pass { ms }),
-        1 => (any::<bool>(), 0u16..3, 0u64..2)
+        1 => (any::<bool>(), 0u16..2, 0u64..8)
             .prop_map(|(social, device, bytes)| Step::Resident { social, device, bytes }),
         1 => (0u16..6).prop_map(|unit| Step::Silence { unit }),
         1 => Just(Step::Answer),
@@ -421,11 +540,9 @@ proptest! {
                     }
                 }
                 Step::Pass { ms } => world.pass(Nanos::from_millis(ms)),
-                Step::Resident { social, device, bytes } => world.tell(Event::Resident {
-                    tenant: who(social),
-                    unit: UnitId(4 + device),
-                    bytes,
-                }),
+                Step::Resident { social, device, bytes } => {
+                    world.load(who(social), UnitId(4 + device), bytes * GIB);
+                }
                 Step::Silence { unit } => {
                     answer(&mut world);
                     world.silent = Some(UnitId(unit));
