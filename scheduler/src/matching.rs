@@ -119,7 +119,7 @@ pub struct Ties<'a> {
     pub places: &'a [u8],
 }
 
-/// A part of a value weight, in 2^-16: how much of its dominant share a claim wants of a kind.
+/// A part of a value weight, in 2^-24: how much of its dominant share a claim wants of a kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Pull(pub u32);
 
@@ -407,7 +407,8 @@ fn divide(
         give(&mut amounts[i], guarantee.min(want));
     }
 
-    // Ascending by room / weight, compared as a cross product: 2^64 * 2^48.
+    // Ascending by room / weight, compared as a cross product: 2^64 * 2^56. The sum of 256 weights
+    // stays below 2^64.
     let weight = |i: usize| u64::from(portion(i).value) * u64::from(portion(i).pull.0);
     let room = |amounts: &[u64], i: usize| portion(i).want - amounts[i];
     order.sort_unstable_by(|&i, &j| {
@@ -454,7 +455,7 @@ impl Ties<'_> {
 
 impl Pull {
     /// All of it.
-    pub const WHOLE: Pull = Pull(1 << 16);
+    pub const WHOLE: Pull = Pull(1 << 24);
 }
 
 #[cfg(test)]
