@@ -729,16 +729,7 @@ impl Arbiter {
         let over = self
             .present()
             .filter_map(|(_, tenant)| tenant.declared.map(|it| it.until));
-        let starving = self.present().filter_map(|(slot, tenant)| {
-            let bound = tenant.starves_since?.plus(self.class_of(slot)?.ageing_max);
-            // Once it has passed, only the end of a job helps.
-            (bound > self.now).then_some(bound)
-        });
-        turn.into_iter()
-            .chain(overrun)
-            .chain(over)
-            .chain(starving)
-            .min()
+        turn.into_iter().chain(overrun).chain(over).min()
     }
 
     /// Puts another policy in the place of this one, which comes back; or refuses it, and nothing
@@ -1193,24 +1184,28 @@ impl Arbiter {
             self.prepare_within(slot, part.min(before.saturating_add(free)), actions);
             free -= self.queue.host_memory_held(slot) - before;
         }
-        while !aged {
-            let below = |&slot: &usize| {
-                let part = i128::from(self.division.bytes(Bytes::Host)[slot]);
-                part - i128::from(self.queue.host_memory_held(slot))
-            };
-            let fits = |slot: &usize| {
-                let next = self.queue.host_memory(*slot).next;
-                next.is_some_and(|next| next <= free)
-            };
-            let Some(slot) = (0..self.tenants.len()).filter(fits).max_by_key(below) else {
-                break;
-            };
+        while let Some(slot) = self.next_to_fit(free).filter(|_| !aged) {
             let held = self.queue.host_memory_held(slot);
             let next = self.queue.host_memory(slot).next.unwrap_or(0);
             self.prepare_within(slot, held + next, actions);
             free -= self.queue.host_memory_held(slot) - held;
         }
         self.note_starving();
+    }
+
+    /// Of the tenants whose next witness fits into so many bytes the one that is furthest below its
+    /// part of the host's memory, and of equals the most valuable.
+    fn next_to_fit(&self, free: u64) -> Option<usize> {
+        let fits = |slot: &usize| {
+            let next = self.queue.host_memory(*slot).next;
+            next.is_some_and(|next| next <= free)
+        };
+        let deserves = |&slot: &usize| {
+            let part = i128::from(self.division.bytes(Bytes::Host)[slot]);
+            let below = part - i128::from(self.queue.host_memory_held(slot));
+            (below, self.demands.units[Kind::Core.index()][slot].value)
+        };
+        (0..self.tenants.len()).filter(fits).max_by_key(deserves)
     }
 
     /// Notes who waits for host memory and has none.

@@ -173,9 +173,7 @@ proptest! {
 
     #[test]
     fn cores_alone_are_divided_as_ever(mut case in cases(true)) {
-        for list in [&mut case.places.seats[1]] {
-            list.clear();
-        }
+        case.places.seats[1].clear();
         case.places.nodes[1].clear();
         case.bytes = [u64::MAX; BYTES];
         let division = case.decide();
