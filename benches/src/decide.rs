@@ -210,6 +210,7 @@ impl World {
             work: Work {
                 core: Nanos::from_millis(40),
                 parallelism: parallelism as u32,
+                ..Work::default()
             },
             deadline: None,
             received: self.now,

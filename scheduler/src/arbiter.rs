@@ -27,6 +27,14 @@
 //! the rate that its tenant can count on: what it would have if nobody else's demand changed, or
 //! its guarantee, or a slice after each ageing bound. What is admitted runs to its end, late or not.
 //!
+//! **Kinds.** Cores and devices are units alike: demand, lending, debts and hand-overs are counted for
+//! each kind by itself, and `matching::dominant` couples them. Ageing, declarations, debts of jobs and
+//! deadlines are about cores, for every job can run on those. Two kinds of bytes are divided
+//! with them. Into its part of *host memory* a tenant's witnesses are prepared; none is ever taken
+//! away, and a tenant that has none for as long as its class may wait gets what its next job needs
+//! before all others. *Device memory* holds tables: when the owner of a device lacks room for its
+//! own, others are asked to let go of theirs ([`Action::Evict`]).
+//!
 //! **Turns.** While more is wanted than there is, each tenant's debt is carried from event to event
 //! (see `matching`), and [`Arbiter::wake_at`] asks for a tick eight times a slice to look whether
 //! somebody's turn has come. A debt is kept within 16 slices either way, so that no tenant can
@@ -51,8 +59,9 @@ use thiserror::Error;
 
 use crate::demand::{First, Meter};
 use crate::mailbox::{Entry, Found, Ownership};
-use crate::matching::{Claim, Matcher, Rate, Seat};
-use crate::pool::{Holder, Pool};
+use crate::matching::dominant::{BYTES, ByteClaim, Bytes, Capacity, Demands, Division, Places};
+use crate::matching::{Claim, Rate, Seat};
+use crate::pool::{Holder, KINDS, Kind, Pool};
 use crate::queue::{Due, JobState, Queue, Refusal, Work};
 use crate::scenario::{
     CLASSES_MAX, Class, ClassId, PREPARED_MAX, Policy, PolicyError, Share, TimeOfDay,
@@ -116,12 +125,23 @@ pub enum Event {
         ticket: u64,
         /// Who.
         tenant: TenantId,
-        /// How many units.
+        /// How many cores.
         units: u32,
         /// For how long, from receipt.
         span: Nanos,
         /// When the announcement reached the box: where the time of a reallocation begins.
         received: Nanos,
+    },
+    /// So many bytes of a tenant's key tables are on a device now; none, if they are gone. The
+    /// answer to [`Action::Evict`], and news when tables have been loaded. A tenant that leaves is taken
+    /// to have none.
+    Resident {
+        /// Whose tables.
+        tenant: TenantId,
+        /// On which device.
+        unit: UnitId,
+        /// How many bytes.
+        bytes: u64,
     },
     /// It is this time of day, and date: the Unix time at `now`. Off-peak windows apply from the
     /// first of these on; another is needed only when the clock of the day is set.
@@ -236,6 +256,16 @@ pub enum Action {
         unit: UnitId,
         /// What to publish.
         ownership: Ownership,
+    },
+    /// Free so many bytes of the tenant's tables on the device, for its owner needs the room; answer with
+    /// [`Event::Resident`]. Not asked again until then.
+    Evict {
+        /// Whose tables.
+        tenant: TenantId,
+        /// On which device.
+        unit: UnitId,
+        /// At least so many bytes.
+        bytes: u64,
     },
     /// A reallocation is complete: for the record, nothing needs to be done.
     Reallocated(Reallocation),
@@ -410,11 +440,21 @@ pub struct TenantView {
     pub preparing: u32,
     /// Jobs that can run or are running.
     pub ready: u32,
-    /// Units that it wants now.
+    /// Cores that it wants now.
     pub want: u32,
-    /// Units that it holds now.
+    /// Cores that it holds now.
     pub held: u32,
-    /// Units that it has declared that it will want.
+    /// Devices that it wants now.
+    pub devices_want: u32,
+    /// Devices that it holds now.
+    pub devices_held: u32,
+    /// Bytes of its tables on all devices.
+    pub device_memory: u64,
+    /// Bytes of host memory that its prepared jobs hold.
+    pub host_memory: u64,
+    /// Bytes of host memory that it may hold by the last decision.
+    pub host_memory_max: u64,
+    /// Cores that it has declared that it will want.
     pub declared: u32,
     /// Whether its measured demand is at a peak.
     pub at_peak: bool,
@@ -449,11 +489,14 @@ pub struct Arbiter {
     meters: Vec<Meter>,
     /// By unit.
     benches: Vec<Bench>,
-    matcher: Matcher,
-    claims: Vec<Claim>,
-    seats: Vec<Seat>,
-    /// More is wanted than there is, before anything is lent.
-    pressed: bool,
+    division: Division,
+    demands: Demands,
+    places: Places,
+    tables: Tables,
+    /// Scratch: whose tables go first.
+    victims: Vec<usize>,
+    /// By kind: more is wanted than there is, before anything is lent.
+    pressed: [bool; KINDS],
     now: Nanos,
     /// A moment, and what Unix time it was then.
     wall: Option<(Nanos, Nanos)>,
@@ -465,6 +508,25 @@ pub struct Arbiter {
 struct Tenant {
     id: TenantId,
     class: ClassId,
+    /// By kind of unit.
+    parts: [Part; KINDS],
+    /// Since when it has had a ready job and no core.
+    waits_since: Option<Nanos>,
+    /// The turn that it got by ageing.
+    aged_turn: Option<AgedTurn>,
+    /// Since when a job of it has waited for host memory while it has none.
+    starves_since: Option<Nanos>,
+    /// What it has declared, until that is over.
+    declared: Option<Declared>,
+    /// A declaration of it is why this decision is made.
+    declares: bool,
+    /// A peak of it has begun with this decision, by a crossing at that time.
+    peaked: Option<Nanos>,
+}
+
+/// What the arbiter knows of a tenant and the units of one kind.
+#[derive(Debug, Clone, Copy, Default)]
+struct Part {
     /// Units that it wants, by the last decision.
     want: u32,
     /// Units that it owns.
@@ -473,22 +535,12 @@ struct Tenant {
     rate: Rate,
     /// See [`Claim::debt`].
     debt: i64,
-    /// Since when it has had a ready job and no unit.
-    waits_since: Option<Nanos>,
-    /// The turn that it got by ageing.
-    aged_turn: Option<AgedTurn>,
     /// What it keeps while the rest is lent.
     lent: Option<Lent>,
     /// Promises broken by overruns, until the next decision.
     broken: Option<Broken>,
     /// It wants more than at the decision before.
     grew: bool,
-    /// What it has declared, until that is over.
-    declared: Option<Declared>,
-    /// A declaration of it is why this decision is made.
-    declares: bool,
-    /// A peak of it has begun with this decision, by a crossing at that time.
-    peaked: Option<Nanos>,
     /// Units of it that have been idle for longer than the policy's patience.
     idle: u32,
     /// How many of them a job that has become ready can use, until the next decision.
@@ -542,16 +594,29 @@ impl Arbiter {
     /// A box with nobody on it.
     pub fn new(pool: Pool, policy: Policy) -> Arbiter {
         let units = pool.units().len();
+        let counts = Kind::ALL.map(|kind| pool.range(kind).len());
         let slots = policy.limits().tenants_max as usize;
         Arbiter {
             queue: Queue::new(slots, policy.limits().jobs_max),
             tenants: vec![None; slots],
             meters: vec![Meter::default(); slots],
             benches: vec![Bench::default(); units],
-            matcher: Matcher::new(slots, units),
-            claims: Vec::with_capacity(slots),
-            seats: Vec::with_capacity(units),
-            pressed: false,
+            division: Division::new(slots, counts),
+            demands: Demands {
+                units: [(); KINDS].map(|()| Vec::with_capacity(slots)),
+                bytes: [(); BYTES].map(|()| vec![ByteClaim::default(); slots]),
+                tables: vec![0; slots],
+            },
+            places: Places {
+                seats: counts.map(Vec::with_capacity),
+                nodes: Kind::ALL.map(|kind| {
+                    let units = pool.units()[pool.range(kind)].iter();
+                    units.map(|unit| unit.node()).collect()
+                }),
+            },
+            tables: Tables::new(slots, counts[Kind::Device.index()]),
+            victims: Vec::with_capacity(slots),
+            pressed: [false; KINDS],
             now: Nanos::ZERO,
             wall: None,
             counters: Counters::default(),
@@ -629,6 +694,11 @@ impl Arbiter {
                 };
                 actions.push(action);
             }
+            Event::Resident {
+                tenant,
+                unit,
+                bytes,
+            } => self.resident(tenant, unit, bytes),
             Event::WallClock { unix } => {
                 self.wall = Some((now, unix));
                 self.decide(now, actions);
@@ -650,9 +720,8 @@ impl Arbiter {
     /// discovery of overruns by as much.
     pub fn wake_at(&self) -> Option<Nanos> {
         let limits = self.policy.limits();
-        let turn = self
-            .pressed
-            .then(|| self.now.plus(Nanos(limits.slice.0 / TICKS_A_SLICE)));
+        let pressed = self.pressed.contains(&true);
+        let turn = pressed.then(|| self.now.plus(Nanos(limits.slice.0 / TICKS_A_SLICE)));
         let units = self.pool.units().iter().zip(&self.benches);
         let overrun = units
             .filter(|(unit, _)| !unit.is_answered() && !unit.is_fenced())
@@ -727,8 +796,9 @@ impl Arbiter {
 
     /// All tenants.
     pub fn tenants(&self) -> impl Iterator<Item = TenantView> + '_ {
-        let units = self.pool.units().len() as u32;
+        let units = self.pool.count(Kind::Core);
         self.present().map(move |(slot, tenant)| {
+            let [core, device] = &tenant.parts;
             let lengths = self.queue.lengths(slot);
             let class = self.policy.class(tenant.class);
             let ceiling = class.map_or(units, |class| class.ceiling.of_whole(units));
@@ -738,11 +808,16 @@ impl Arbiter {
                 queued: lengths.queued,
                 preparing: lengths.preparing,
                 ready: lengths.ready,
-                want: tenant.want,
-                held: tenant.held,
+                want: core.want,
+                held: core.held,
+                devices_want: device.want,
+                devices_held: device.held,
+                device_memory: self.tables.held(slot),
+                host_memory: self.queue.host_memory_held(slot),
+                host_memory_max: self.host_memory_max(slot),
                 declared: tenant.declared.map_or(0, |it| it.units),
                 at_peak: self.meters[slot].at_peak(),
-                lends: tenant.lent.is_some(),
+                lends: tenant.parts.iter().any(|part| part.lent.is_some()),
                 guarantee: class.map_or(Share::NONE, |class| class.guarantee),
                 first: self.queue.reading(slot, ceiling).first,
             }
@@ -766,7 +841,8 @@ impl Arbiter {
     }
 
     /// The most actions that one call of [`Arbiter::handle`] appends: a tenant leaves, all its
-    /// jobs are dropped and all units change hands; or all units overrun and come back.
+    /// jobs are dropped and all units change hands; or all units overrun and come back; and tables of
+    /// everybody else go from each device.
     pub fn actions_max(&self) -> usize {
         let queue_max = self
             .policy
@@ -775,41 +851,22 @@ impl Arbiter {
             .map(|class| class.queue_max)
             .max();
         let jobs = queue_max.unwrap_or(0) as usize + PREPARED_MAX as usize;
-        3 * self.pool.units().len() + jobs + 4
+        let evictions = self.pool.range(Kind::Device).len() * self.tenants.len();
+        3 * self.pool.units().len() + jobs + evictions + 4
     }
 
     /// Checks every invariant; an error names one that is broken, which is a bug in this crate.
     /// Debug builds call this after each event.
     pub fn check(&self) -> Result<(), String> {
         self.queue.check()?;
-        let (mut held, mut wanted) = (0, 0);
-        for (slot, tenant) in self.present() {
-            let owned = self
-                .pool
-                .units()
-                .iter()
-                .filter(|unit| unit.slot() == Some(slot))
-                .count();
-            if owned != tenant.held as usize {
-                return Err(format!(
-                    "{} owns {owned} units, counted {}",
-                    tenant.id, tenant.held
-                ));
-            }
-            if tenant.held > tenant.want {
-                return Err(format!(
-                    "{} owns {owned} units, wants {}",
-                    tenant.id, tenant.want
-                ));
-            }
-            held += tenant.held;
-            wanted += u64::from(tenant.want);
+        for kind in Kind::ALL {
+            self.check_kind(kind)?;
         }
-        let open = self.pool.open();
-        if u64::from(held) != wanted.min(u64::from(open)) {
-            return Err(format!(
-                "{held} of {open} units are owned, {wanted} are wanted"
-            ));
+        let held = |(slot, _)| u128::from(self.queue.host_memory_held(slot));
+        let held: u128 = self.present().map(held).sum();
+        let there = self.pool.host_memory();
+        if held > u128::from(there) && there < u64::MAX {
+            return Err(format!("{held} of {there} bytes of host memory are held"));
         }
         for (unit, bench) in self.pool.units().iter().zip(&self.benches) {
             let owner = unit
@@ -831,6 +888,36 @@ impl Arbiter {
         Ok(())
     }
 
+    fn check_kind(&self, kind: Kind) -> Result<(), String> {
+        let (mut held, mut wanted) = (0, 0);
+        for (slot, tenant) in self.present() {
+            let part = &tenant.parts[kind.index()];
+            let units = self.pool.units()[self.pool.range(kind)].iter();
+            let owned = units.filter(|unit| unit.slot() == Some(slot)).count();
+            if owned != part.held as usize {
+                return Err(format!(
+                    "{} owns {owned} {kind}s, counted {}",
+                    tenant.id, part.held
+                ));
+            }
+            if part.held > part.want {
+                return Err(format!(
+                    "{} owns {owned} {kind}s, wants {}",
+                    tenant.id, part.want
+                ));
+            }
+            held += part.held;
+            wanted += u64::from(part.want);
+        }
+        let open = self.pool.open(kind);
+        if u64::from(held) != wanted.min(u64::from(open)) {
+            return Err(format!(
+                "{held} of {open} {kind}s are owned, {wanted} are wanted"
+            ));
+        }
+        Ok(())
+    }
+
     /// Carries debts, and what jobs have had of their work, forward to `now`.
     fn account(&mut self, now: Nanos) {
         let span = now.since(self.now);
@@ -840,13 +927,20 @@ impl Arbiter {
         }
         let bound = i64::try_from(self.policy.limits().slice.0 * DEBT_SLICES).unwrap_or(i64::MAX);
         for (slot, tenant) in self.tenants.iter_mut().enumerate() {
-            let Some(tenant) = tenant.as_mut().filter(|tenant| tenant.want > 0) else {
+            let Some(tenant) = tenant else {
                 continue;
             };
-            let had = Rate::whole(tenant.held).over(span);
-            let owed = tenant.rate.over(span).saturating_sub(had);
-            tenant.debt = tenant.debt.saturating_add(owed).clamp(-bound, bound);
-            self.queue.serve(slot, Nanos(had.unsigned_abs()));
+            for (kind, part) in Kind::ALL.into_iter().zip(&mut tenant.parts) {
+                if part.want == 0 {
+                    continue;
+                }
+                let had = Rate::whole(part.held).over(span);
+                let owed = part.rate.over(span).saturating_sub(had);
+                part.debt = part.debt.saturating_add(owed).clamp(-bound, bound);
+                if kind == Kind::Core {
+                    self.queue.serve(slot, Nanos(had.unsigned_abs()));
+                }
+            }
         }
     }
 
@@ -883,8 +977,10 @@ impl Arbiter {
         if let Some(tenant) = &mut self.tenants[slot] {
             tenant.declared = None;
         }
+        self.prepare(slot, actions);
         // It wants nothing now, so the decision takes all its units away.
         self.decide(self.now, actions);
+        self.tables.forget(slot);
         self.tenants[slot] = None;
     }
 
@@ -892,10 +988,13 @@ impl Arbiter {
         let Submission {
             job,
             tenant,
-            work,
+            mut work,
             deadline,
             received,
         } = submission;
+        if work.device_memory > self.pool.device_memory_min() {
+            work.devices = 0;
+        }
         let slot = self.slot(tenant);
         let implied = slot
             .and_then(|slot| self.class_of(slot))
@@ -905,10 +1004,13 @@ impl Arbiter {
                 let implied = Due::Implied(received.plus(implied));
                 let due = deadline.map_or(implied, Due::Deadline);
                 let place = self.queue.has_place(slot, job, work);
-                let fit = place.and_then(|()| match deadline {
-                    Some(deadline) => self.can_meet(slot, work, deadline),
-                    None => Ok(()),
-                });
+                let fit =
+                    place
+                        .and_then(|()| self.has_memory(work))
+                        .and_then(|()| match deadline {
+                            Some(deadline) => self.can_meet(slot, work, deadline),
+                            None => Ok(()),
+                        });
                 fit.and_then(|()| self.queue.admit(slot, job, work, due))
                     .map(|()| slot)
             }
@@ -932,6 +1034,15 @@ impl Arbiter {
                 self.decide(received, actions);
             }
         }
+    }
+
+    /// Whether the box could ever hold what a job needs of the host's memory.
+    fn has_memory(&self, work: Work) -> Result<(), Refusal> {
+        let (max, got) = (self.pool.host_memory(), work.host_memory);
+        if got > max {
+            return Err(Refusal::HostMemory { max, got });
+        }
+        Ok(())
     }
 
     /// Whether a job that is due then can be finished by then with what its tenant can count on.
@@ -966,7 +1077,7 @@ impl Arbiter {
     ) -> Result<usize, DemandRefusal> {
         let slot = self.slot(tenant).ok_or(DemandRefusal::UnknownTenant)?;
         let class = self.class_of(slot).ok_or(DemandRefusal::UnknownTenant)?;
-        let ceiling = class.ceiling.of_whole(self.pool.units().len() as u32);
+        let ceiling = class.ceiling.of_whole(self.pool.count(Kind::Core));
         let max = class.declared_span_max;
         if units > ceiling {
             return Err(DemandRefusal::AboveCeiling {
@@ -984,7 +1095,7 @@ impl Arbiter {
             .and_then(|it| std::mem::replace(&mut it.declared, live));
         // A renewal of what has been lent does not take it back: only more does, or work.
         if units > before.map_or(0, |before| before.units) {
-            self.take_back_lent(slot);
+            self.take_back_lent(slot, Kind::Core);
             self.set_declares(slot, true);
         }
         Ok(slot)
@@ -1002,9 +1113,13 @@ impl Arbiter {
             return;
         };
         self.order_changed(slot, actions);
-        self.take_back_lent(slot);
-        if let Some(tenant) = &mut self.tenants[slot] {
-            tenant.due = self.queue.parallelism(job);
+        for kind in Kind::ALL {
+            self.take_back_lent(slot, kind);
+        }
+        if let Some((tenant, work)) = self.tenants[slot].as_mut().zip(self.queue.work(job)) {
+            for (kind, part) in Kind::ALL.into_iter().zip(&mut tenant.parts) {
+                part.due = work.units(kind);
+            }
         }
         self.decide(self.now, actions);
     }
@@ -1023,10 +1138,161 @@ impl Arbiter {
         true
     }
 
+    /// Has the jobs prepared that may be, of the tenant of a slot whose queue has changed. Where host
+    /// memory is bounded that may be jobs of others, for whom it has made room.
     fn prepare(&mut self, slot: usize, actions: &mut Vec<Action>) {
-        while let Some(job) = self.queue.prepare(slot) {
+        if self.pool.host_memory() == u64::MAX {
+            self.prepare_within(slot, u64::MAX, actions);
+        } else {
+            self.prepare_all(actions);
+        }
+    }
+
+    /// Has jobs of a tenant prepared until they hold so many bytes of host memory.
+    fn prepare_within(&mut self, slot: usize, bytes: u64, actions: &mut Vec<Action>) {
+        loop {
+            let left = bytes.saturating_sub(self.queue.host_memory_held(slot));
+            let Some(job) = self.queue.prepare(slot, left) else {
+                return;
+            };
             actions.push(Action::Prepare { job });
-            self.take_back_lent(slot);
+            for kind in Kind::ALL {
+                self.take_back_lent(slot, kind);
+            }
+        }
+    }
+
+    /// Divides the host's memory anew and has prepared what fits. What a tenant holds is never taken
+    /// away: whoever holds more than its part waits until jobs of it have ended. First come the jobs
+    /// that fit into their tenants' parts. Jobs are whole and parts are not, so what is left goes to
+    /// those that fit there, of the tenant that is furthest below its part; but not while somebody has
+    /// aged, for then room must come together.
+    fn prepare_all(&mut self, actions: &mut Vec<Action>) {
+        self.fill_claims();
+        let capacity = self.capacity();
+        self.division
+            .pour_bytes(Bytes::Host, &self.demands, &capacity);
+        let mut free = self.pool.host_memory();
+        let mut aged = false;
+        for slot in 0..self.tenants.len() {
+            free -= self.queue.host_memory_held(slot);
+            aged |= self.demands.bytes[Bytes::Host.index()][slot].aged.is_some();
+        }
+        for slot in 0..self.tenants.len() {
+            let before = self.queue.host_memory_held(slot);
+            let part = self.division.bytes(Bytes::Host)[slot];
+            self.prepare_within(slot, part.min(before.saturating_add(free)), actions);
+            free -= self.queue.host_memory_held(slot) - before;
+        }
+        while let Some(slot) = self.next_to_fit(free).filter(|_| !aged) {
+            let held = self.queue.host_memory_held(slot);
+            let next = self.queue.host_memory(slot).next.unwrap_or(0);
+            self.prepare_within(slot, held + next, actions);
+            free -= self.queue.host_memory_held(slot) - held;
+        }
+        self.note_starving();
+    }
+
+    /// Of the tenants whose next witness fits into so many bytes the one that is furthest below its
+    /// part of the host's memory, and of equals the most valuable.
+    fn next_to_fit(&self, free: u64) -> Option<usize> {
+        let fits = |slot: &usize| {
+            let next = self.queue.host_memory(*slot).next;
+            next.is_some_and(|next| next <= free)
+        };
+        let deserves = |&slot: &usize| {
+            let part = i128::from(self.division.bytes(Bytes::Host)[slot]);
+            let below = part - i128::from(self.queue.host_memory_held(slot));
+            (below, self.demands.units[Kind::Core.index()][slot].value)
+        };
+        (0..self.tenants.len()).filter(fits).max_by_key(deserves)
+    }
+
+    /// Notes who waits for host memory and has none.
+    fn note_starving(&mut self) {
+        for (slot, tenant) in self.tenants.iter_mut().enumerate() {
+            let Some(tenant) = tenant else {
+                continue;
+            };
+            let memory = self.queue.host_memory(slot);
+            let starves = memory.held == 0 && memory.next.is_some_and(|next| next > 0);
+            tenant.starves_since = starves.then(|| tenant.starves_since.unwrap_or(self.now));
+        }
+    }
+
+    /// How many bytes of host memory the tenant of a slot may hold by the last decision.
+    fn host_memory_max(&self, slot: usize) -> u64 {
+        let given = self.division.bytes(Bytes::Host).get(slot);
+        match self.pool.host_memory() {
+            u64::MAX => u64::MAX,
+            _ => given.copied().unwrap_or(0),
+        }
+    }
+
+    /// Notes whose tables are where.
+    fn resident(&mut self, tenant: TenantId, unit: UnitId, bytes: u64) {
+        let devices = self.pool.range(Kind::Device);
+        let index = usize::from(unit.0);
+        let Some(slot) = self.slot(tenant).filter(|_| devices.contains(&index)) else {
+            self.counters.stray += 1;
+            return;
+        };
+        self.tables.set(slot, index - devices.start, bytes);
+    }
+
+    /// Asks for room on devices whose owners have not enough of it for their tables: of tenants in
+    /// inverse order of value, first what they have beyond their part of all device memory, then what
+    /// they have beyond their guarantee. Below that nobody's tables go, and the owner does with less.
+    fn make_room(&mut self, actions: &mut Vec<Action>) {
+        let Arbiter {
+            pool,
+            queue,
+            tenants,
+            demands,
+            division,
+            tables,
+            victims,
+            ..
+        } = self;
+        let parts = division.bytes(Bytes::Device);
+        let claims = &demands.bytes[Bytes::Device.index()];
+        let value = |slot: usize| demands.units[Kind::Core.index()][slot].value;
+        for (device, unit) in pool.units()[pool.range(Kind::Device)].iter().enumerate() {
+            let Some(owner) = unit.slot() else {
+                continue;
+            };
+            let lacks = queue.tables(owner).saturating_sub(tables.on(owner, device));
+            let mut short = lacks.saturating_sub(unit.memory().saturating_sub(tables.used(device)));
+            if short == 0 {
+                continue;
+            }
+            victims.clear();
+            victims.extend((0..tenants.len()).filter(|&slot| slot != owner));
+            victims.sort_unstable_by_key(|&slot| (value(slot), slot));
+            for beyond in [parts, &[]] {
+                for &victim in victims.iter() {
+                    let Some(tenant) = tenants[victim].as_ref().filter(|_| short > 0) else {
+                        continue;
+                    };
+                    let keeps = claims[victim].guarantee.min(claims[victim].want);
+                    let keeps = beyond.get(victim).map_or(keeps, |&part| part.max(keeps));
+                    let bytes = tables
+                        .held(victim)
+                        .saturating_sub(keeps)
+                        .min(tables.on(victim, device))
+                        .min(short);
+                    if bytes > 0 {
+                        tables.ask(victim, device, bytes);
+                        short -= bytes;
+                        let (tenant, unit) = (tenant.id, unit.id());
+                        actions.push(Action::Evict {
+                            tenant,
+                            unit,
+                            bytes,
+                        });
+                    }
+                }
+            }
         }
     }
 
@@ -1094,7 +1360,8 @@ impl Arbiter {
             return;
         };
         bench.idle_since = None;
-        if slot.is_some_and(|slot| self.take_back_lent(slot)) {
+        let kind = self.pool.units()[usize::from(unit.0)].kind();
+        if slot.is_some_and(|slot| self.take_back_lent(slot, kind)) {
             self.decide(self.now, actions);
         }
     }
@@ -1108,12 +1375,13 @@ impl Arbiter {
             if unit.is_answered() || unit.is_fenced() || !overdue {
                 continue;
             }
-            let (unit, slot) = (unit.id(), unit.slot());
+            let (unit, kind, slot) = (unit.id(), unit.kind(), unit.slot());
             let promise = std::mem::take(&mut self.benches[index]).promise;
             if let Some(tenant) = slot.and_then(|slot| self.tenants[slot].as_mut()) {
-                tenant.held -= 1;
+                let part = &mut tenant.parts[kind.index()];
+                part.held -= 1;
                 if let Some(promise) = promise {
-                    let broken = tenant.broken.get_or_insert(Broken {
+                    let broken = part.broken.get_or_insert(Broken {
                         count: 0,
                         t0: promise.t0,
                     });
@@ -1133,39 +1401,70 @@ impl Arbiter {
         let changed = self.update_wants();
         self.read_meters(t0);
         self.fill_claims();
-        self.seats.clear();
-        self.seats.extend(
-            self.pool
-                .units()
-                .iter()
-                .zip(&self.benches)
-                .map(|(unit, bench)| Seat {
-                    holder: unit.slot(),
-                    closed: unit.is_fenced(),
-                    kept: bench.kept_until > self.now,
-                    idle: bench.idle_since.is_some(),
-                }),
-        );
-        self.matcher
-            .decide(self.policy.limits().slice, &self.claims, &self.seats);
+        self.fill_seats();
+        let slice = self.policy.limits().slice;
+        let bytes = self.bytes();
+        self.division
+            .decide(slice, &self.demands, &self.places, bytes);
 
         // Units are taken before any is given, so that no count goes above what is wanted.
         for index in 0..self.benches.len() {
-            let (from, to) = (self.seats[index].holder, self.matcher.owners()[index]);
+            let (kind, from, to) = self.change(index);
             if let Some(tenant) = from
                 .filter(|_| from != to)
                 .and_then(|s| self.tenants[s].as_mut())
             {
-                tenant.held -= 1;
+                tenant.parts[kind.index()].held -= 1;
             }
         }
         for index in 0..self.benches.len() {
-            let to = self.matcher.owners()[index];
-            if to != self.seats[index].holder {
+            let (_, from, to) = self.change(index);
+            if from != to {
                 self.hand_over(index, to, t0, changed, actions);
             }
         }
+        self.make_room(actions);
         self.settle();
+    }
+
+    fn fill_seats(&mut self) {
+        for kind in Kind::ALL {
+            let range = self.pool.range(kind);
+            let units = self.pool.units()[range.clone()].iter();
+            let seats = &mut self.places.seats[kind.index()];
+            seats.clear();
+            seats.extend(units.zip(&self.benches[range]).map(|(unit, bench)| Seat {
+                holder: unit.slot(),
+                closed: unit.is_fenced(),
+                kept: bench.kept_until > self.now,
+                idle: bench.idle_since.is_some(),
+            }));
+        }
+    }
+
+    /// A unit's kind, its owner when the last decision was made, and by that decision.
+    fn change(&self, index: usize) -> (Kind, Option<usize>, Option<usize>) {
+        let kind = self.pool.units()[index].kind();
+        let at = index - self.pool.range(kind).start;
+        let from = self.places.seats[kind.index()][at].holder;
+        (kind, from, self.division.owners(kind)[at])
+    }
+
+    /// What there is to divide.
+    fn capacity(&self) -> Capacity {
+        Capacity {
+            units: Kind::ALL.map(|kind| self.pool.open(kind)),
+            bytes: self.bytes(),
+        }
+    }
+
+    /// The bytes that there are to divide. Device memory is divided where there are devices.
+    fn bytes(&self) -> [u64; BYTES] {
+        let device_memory = match self.pool.device_memory() {
+            0 => u64::MAX,
+            bytes => bytes,
+        };
+        [device_memory, self.pool.host_memory()]
     }
 
     /// Gives a unit to the tenant of a slot, or to nobody.
@@ -1179,23 +1478,26 @@ impl Arbiter {
     ) {
         let now = self.now;
         let kept = now.plus(self.policy.limits().slice);
+        let (kind, from, _) = self.change(index);
         let mut bench = Bench::default();
         let mut holder = None;
         if let Some((slot, tenant)) = to.and_then(|s| Some((s, self.tenants[s].as_mut()?))) {
-            let aged = self.claims[slot].aged.filter(|_| tenant.held == 0);
-            let (cause, t0) = if let Some(broken) = tenant.broken.as_mut().filter(|b| b.count > 0) {
+            let claim = &self.demands.units[kind.index()][slot];
+            let part = &mut tenant.parts[kind.index()];
+            let aged = claim.aged.filter(|_| part.held == 0);
+            let (cause, t0) = if let Some(broken) = part.broken.as_mut().filter(|b| b.count > 0) {
                 broken.count -= 1;
                 (Cause::Overrun, broken.t0)
             } else if let Some(bound) = aged {
                 tenant.aged_turn = Some(AgedTurn { bound, until: kept });
                 (Cause::Ageing, bound)
-            } else if tenant.grew && tenant.declares {
+            } else if part.grew && tenant.declares && kind == Kind::Core {
                 (Cause::Declared, t0)
-            } else if tenant.grew {
+            } else if part.grew {
                 (Cause::Demand, t0)
             } else if let Some(crossing) = tenant.peaked {
                 (Cause::Measured, crossing)
-            } else if changed || self.seats[index].holder.is_none() {
+            } else if changed || from.is_none() {
                 (Cause::Release, t0)
             } else {
                 (Cause::Turn, now)
@@ -1209,7 +1511,7 @@ impl Arbiter {
                 detected: now,
                 decided: None,
             });
-            tenant.held += 1;
+            part.held += 1;
             holder = Some(Holder {
                 tenant: tenant.id,
                 slot,
@@ -1228,39 +1530,55 @@ impl Arbiter {
 
     /// Works out what each tenant wants now; whether that is something else than before.
     fn update_wants(&mut self) -> bool {
+        let now = self.now;
+        for tenant in self.tenants.iter_mut().flatten() {
+            tenant.declared = tenant.declared.filter(|declared| declared.until > now);
+        }
+        let mut changed = false;
+        for kind in Kind::ALL {
+            if self.pool.count(kind) > 0 {
+                changed |= self.update_wants_of(kind);
+            }
+        }
+        changed
+    }
+
+    fn update_wants_of(&mut self, kind: Kind) -> bool {
         let Arbiter {
             tenants,
             queue,
             policy,
             pool,
             benches,
+            pressed,
             ..
         } = self;
         let (now, limits) = (self.now, policy.limits());
-        let units = pool.units().len() as u32;
-        for tenant in tenants.iter_mut().flatten() {
-            tenant.declared = tenant.declared.filter(|declared| declared.until > now);
-        }
+        let units = pool.count(kind);
         let demand = |slot, tenant: &Tenant| {
             let ceiling = policy
                 .class(tenant.class)
                 .map_or(0, |class| class.ceiling.of_whole(units));
-            let declared = tenant.declared.map_or(0, |declared| declared.units);
-            queue.demand(slot).max(declared).min(ceiling)
+            let declared = tenant.declared.filter(|_| kind == Kind::Core);
+            let declared = declared.map_or(0, |declared| declared.units);
+            queue.demand(slot, kind).max(declared).min(ceiling)
         };
         let raw = tenants
             .iter()
             .enumerate()
             .filter_map(|(slot, tenant)| Some(u64::from(demand(slot, tenant.as_ref()?))));
-        self.pressed = raw.sum::<u64>() > u64::from(pool.open());
+        let pressed = &mut pressed[kind.index()];
+        *pressed = raw.sum::<u64>() > u64::from(pool.open(kind));
 
-        for (unit, bench) in pool.units().iter().zip(benches.iter()) {
+        let range = pool.range(kind);
+        for (unit, bench) in pool.units()[range.clone()].iter().zip(&benches[range]) {
             let idle = bench.idle_since.zip(unit.slot());
             let Some((since, tenant)) = idle.and_then(|(at, s)| Some((at, tenants[s].as_mut()?)))
             else {
                 continue;
             };
-            tenant.idle += u32::from(now.since(since) >= tenant.patience(policy));
+            let patience = tenant.patience(kind, policy);
+            tenant.parts[kind.index()].idle += u32::from(now.since(since) >= patience);
         }
 
         let mut changed = false;
@@ -1269,35 +1587,37 @@ impl Arbiter {
                 continue;
             };
             let demand = demand(slot, tenant);
+            let part = &mut tenant.parts[kind.index()];
             // When all fits, nothing is lent: nobody would tick to end it.
-            let lasts = |lent: &Lent| self.pressed && lent.until > now && demand > 0;
-            tenant.lent = tenant.lent.filter(lasts);
+            let lasts = |lent: &Lent| *pressed && lent.until > now && demand > 0;
+            part.lent = part.lent.filter(lasts);
             // What a job that has just become ready is about to use is not lent in that decision.
             // In the next one it is, so that a stream of small jobs keeps no unit that it never fills.
-            let due = std::mem::take(&mut tenant.due);
-            let idle = std::mem::take(&mut tenant.idle).saturating_sub(due);
-            if self.pressed && idle > 0 {
-                // A ready job always keeps one: the node may be about to give it a quantum.
+            let due = std::mem::take(&mut part.due);
+            let idle = std::mem::take(&mut part.idle).saturating_sub(due);
+            if *pressed && idle > 0 {
+                // A ready job always keeps a core: the node may be about to give it a quantum.
                 let runnable = queue.lengths(slot).ready > 0;
-                let keeps = tenant.held.saturating_sub(idle).max(u32::from(runnable));
+                let keeps_one = runnable && kind == Kind::Core;
+                let keeps = part.held.saturating_sub(idle).max(u32::from(keeps_one));
                 let until = if runnable {
                     now.plus(limits.slice)
                 } else {
                     Nanos::MAX
                 };
-                tenant.lent = Some(Lent { keeps, until });
+                part.lent = Some(Lent { keeps, until });
             }
-            let want = tenant.lent.map_or(demand, |lent| demand.min(lent.keeps));
-            changed |= want != tenant.want;
-            tenant.grew = want > tenant.want;
-            tenant.want = want;
+            let want = part.lent.map_or(demand, |lent| demand.min(lent.keeps));
+            changed |= want != part.want;
+            part.grew = want > part.want;
+            part.want = want;
         }
         changed
     }
 
     /// Looks whether demand has come to a peak, or one is over.
     fn read_meters(&mut self, cause: Nanos) {
-        let units = self.pool.units().len() as u32;
+        let units = self.pool.count(Kind::Core);
         for (slot, tenant) in self.tenants.iter_mut().enumerate() {
             let Some(tenant) = tenant else {
                 continue;
@@ -1315,30 +1635,88 @@ impl Arbiter {
 
     fn fill_claims(&mut self) {
         let time = self.time_of_day();
+        let capacity = self.capacity();
         let Arbiter {
             tenants,
-            claims,
+            demands,
             policy,
             meters,
+            queue,
+            tables,
             ..
         } = self;
-        let (now, open) = (self.now, self.pool.open());
-        let sharers = sharers(tenants);
-        claims.clear();
-        claims.extend(tenants.iter().zip(meters.iter()).map(|(tenant, meter)| {
-            let wanting = tenant.as_ref().filter(|tenant| tenant.want > 0);
-            let Some((tenant, class)) = wanting.and_then(|t| Some((t, policy.class(t.class)?)))
-            else {
-                return Claim::default();
-            };
-            Claim {
-                want: tenant.want,
-                guarantee: Rate(class.guarantee.of(open).0 / sharers[tenant.class.index()]),
-                value: class.value_at(time, meter.at_peak()),
-                debt: tenant.debt,
-                aged: tenant.aged(class, now),
+        let now = self.now;
+        for kind in Kind::ALL {
+            let (index, open) = (kind.index(), capacity.units[kind.index()]);
+            let sharers = sharers(tenants, kind);
+            let claims = &mut demands.units[index];
+            claims.clear();
+            if open == 0 && kind == Kind::Device {
+                claims.resize(tenants.len(), Claim::default());
+                continue;
             }
-        }));
+            claims.extend(tenants.iter().zip(meters.iter()).map(|(tenant, meter)| {
+                let present = tenant.as_ref();
+                let Some((tenant, class)) = present.and_then(|t| Some((t, policy.class(t.class)?)))
+                else {
+                    return Claim::default();
+                };
+                let part = &tenant.parts[index];
+                // Bytes go by the value of the claim for cores, whether there is one or not.
+                let value = class.value_at(time, meter.at_peak());
+                if part.want == 0 {
+                    return Claim {
+                        value,
+                        ..Claim::default()
+                    };
+                }
+                let aged = tenant.aged(class, now).filter(|_| kind == Kind::Core);
+                Claim {
+                    want: part.want,
+                    guarantee: Rate(class.guarantee.of(open).0 / sharers[tenant.class.index()]),
+                    value,
+                    debt: part.debt,
+                    aged,
+                }
+            }));
+        }
+        let [device_memory, host_memory] = capacity.bytes;
+        if device_memory == u64::MAX && host_memory == u64::MAX {
+            return;
+        }
+        for (slot, tenant) in tenants.iter().enumerate() {
+            let devices = tenant.map_or(0, |tenant| tenant.parts[Kind::Device.index()].want);
+            demands.bytes[Bytes::Device.index()][slot].want = match devices {
+                0 => 0,
+                _ => queue.device_memory(slot).min(device_memory),
+            };
+            let memory = queue.host_memory(slot);
+            let claim = &mut demands.bytes[Bytes::Host.index()][slot];
+            claim.want = memory.want;
+            claim.aged = tenant.as_ref().and_then(|tenant| {
+                let class = policy.class(tenant.class)?;
+                let bound = tenant.starves_since?.plus(class.ageing_max);
+                (bound <= now).then_some((bound, memory.next?))
+            });
+            demands.tables[slot] = tables.devices(slot);
+        }
+        for (claims, there) in demands.bytes.iter_mut().zip(capacity.bytes) {
+            let mut sharers = [0; CLASSES_MAX];
+            for (tenant, claim) in tenants.iter().zip(&*claims) {
+                if let Some(tenant) = tenant.as_ref().filter(|_| claim.want > 0) {
+                    sharers[tenant.class.index()] += 1;
+                }
+            }
+            for (tenant, claim) in tenants.iter().zip(claims) {
+                let class = tenant.as_ref().and_then(|it| policy.class(it.class));
+                claim.guarantee = match (tenant, class) {
+                    (Some(tenant), Some(class)) if claim.want > 0 => {
+                        class.guarantee.of_bytes(there) / sharers[tenant.class.index()]
+                    }
+                    _ => 0,
+                };
+            }
+        }
     }
 
     /// Takes the matcher's rates over, and notes who waits.
@@ -1347,15 +1725,20 @@ impl Arbiter {
             let Some(tenant) = tenant else {
                 continue;
             };
-            tenant.rate = self.matcher.rates()[slot];
-            if let Some(broken) = tenant.broken.take() {
-                self.counters.missed += u64::from(broken.count);
+            for (kind, part) in Kind::ALL.into_iter().zip(&mut tenant.parts) {
+                part.rate = self.division.rates(kind)[slot];
+                if let Some(broken) = part.broken.take() {
+                    self.counters.missed += u64::from(broken.count);
+                }
+                if part.want == 0 {
+                    part.debt = part.debt.min(0);
+                }
             }
-            if tenant.want == 0 {
-                tenant.debt = tenant.debt.min(0);
+            let core = &tenant.parts[Kind::Core.index()];
+            if core.want == 0 {
                 tenant.aged_turn = None;
             }
-            let waits = tenant.held == 0 && self.queue.lengths(slot).ready > 0;
+            let waits = core.held == 0 && self.queue.lengths(slot).ready > 0;
             tenant.waits_since = waits.then(|| tenant.waits_since.unwrap_or(self.now));
         }
     }
@@ -1366,15 +1749,17 @@ impl Arbiter {
             return Rate::ZERO;
         };
         let real = tenant;
-        let units = self.pool.units().len() as u32;
+        let units = self.pool.count(Kind::Core);
         let ceiling = self
             .class_of(slot)
             .map_or(0, |class| class.ceiling.of_whole(units));
-        tenant.want = tenant.want.max(parallelism.min(ceiling));
+        let core = &mut tenant.parts[Kind::Core.index()];
+        core.want = core.want.max(parallelism.min(ceiling));
         self.tenants[slot] = Some(tenant);
         self.fill_claims();
         self.tenants[slot] = Some(real);
-        self.matcher.pour(self.pool.open(), &self.claims)[slot]
+        let capacity = self.capacity();
+        self.division.pour(Kind::Core, &self.demands, &capacity)[slot]
     }
 
     /// When a job that is due then would be finished whatever others want: by its tenant's part of
@@ -1384,10 +1769,10 @@ impl Arbiter {
         let Some((tenant, class)) = self.tenants[slot].as_ref().zip(self.class_of(slot)) else {
             return Nanos::MAX;
         };
-        let mut sharers = sharers(&self.tenants)[tenant.class.index()];
+        let mut sharers = sharers(&self.tenants, Kind::Core)[tenant.class.index()];
         // It is about to want something.
-        sharers += u64::from(tenant.want == 0);
-        let guarantee = Rate(class.guarantee.of(self.pool.open()).0 / sharers);
+        sharers += u64::from(tenant.parts[Kind::Core.index()].want == 0);
+        let guarantee = Rate(class.guarantee.of(self.pool.open(Kind::Core)).0 / sharers);
         let guaranteed = self.estimate_at(slot, work, due, guarantee).finish;
         let (backlog, _) = self.queue.backlog(slot, due);
         let slice = self.policy.limits().slice;
@@ -1412,12 +1797,14 @@ impl Arbiter {
             }
             Refusal::BoxFull { .. } => self
                 .present()
-                .filter(|(_, tenant)| tenant.rate > Rate::ZERO)
-                .map(|(slot, tenant)| self.queue.place_after(slot, tenant.rate))
+                .map(|(slot, tenant)| (slot, tenant.parts[Kind::Core.index()].rate))
+                .filter(|&(_, rate)| rate > Rate::ZERO)
+                .map(|(slot, rate)| self.queue.place_after(slot, rate))
                 .min(),
             Refusal::UnknownTenant
             | Refusal::DuplicateJob
             | Refusal::NoParallelism
+            | Refusal::HostMemory { .. }
             | Refusal::DeadlineUnmeetable { .. } => None,
         }
     }
@@ -1428,11 +1815,11 @@ impl Arbiter {
         }
     }
 
-    /// Lets a tenant want all that it can use again; whether it did not.
-    fn take_back_lent(&mut self, slot: usize) -> bool {
+    /// Lets a tenant want all units of a kind that it can use again; whether it did not.
+    fn take_back_lent(&mut self, slot: usize, kind: Kind) -> bool {
         self.tenants[slot]
             .as_mut()
-            .is_some_and(|tenant| tenant.lent.take().is_some())
+            .is_some_and(|tenant| tenant.parts[kind.index()].lent.take().is_some())
     }
 
     /// A unit that has answered to this epoch, and its owner's slot.
@@ -1470,26 +1857,20 @@ impl Tenant {
         Tenant {
             id,
             class,
-            want: 0,
-            held: 0,
-            rate: Rate::ZERO,
-            debt: 0,
+            parts: [Part::default(); KINDS],
             waits_since: None,
             aged_turn: None,
-            lent: None,
-            broken: None,
-            grew: false,
+            starves_since: None,
             declared: None,
             declares: false,
             peaked: None,
-            idle: 0,
-            due: 0,
         }
     }
 
-    /// How long a unit of it may find nothing to run before it is lent.
-    fn patience(&self, policy: &Policy) -> Nanos {
-        let class = self.declared.and_then(|_| policy.class(self.class));
+    /// How long a unit of it may find nothing to run before it is lent. What is declared is cores.
+    fn patience(&self, kind: Kind, policy: &Policy) -> Nanos {
+        let declared = self.declared.filter(|_| kind == Kind::Core);
+        let class = declared.and_then(|_| policy.class(self.class));
         class.map_or(policy.limits().idle_patience, |class| {
             class.declared_patience
         })
@@ -1507,10 +1888,73 @@ impl Tenant {
     }
 }
 
-/// How many tenants of each class want something.
-fn sharers(tenants: &[Option<Tenant>]) -> [u64; CLASSES_MAX] {
+/// Whose tables are on which device: by tenant and device.
+#[derive(Debug)]
+struct Tables {
+    devices: usize,
+    /// What is there.
+    bytes: Vec<u64>,
+    /// What of it has been asked back.
+    asked: Vec<u64>,
+}
+
+impl Tables {
+    fn new(slots: usize, devices: usize) -> Tables {
+        Tables {
+            devices,
+            bytes: vec![0; slots * devices],
+            asked: vec![0; slots * devices],
+        }
+    }
+
+    fn set(&mut self, slot: usize, device: usize, bytes: u64) {
+        let at = slot * self.devices + device;
+        (self.bytes[at], self.asked[at]) = (bytes, 0);
+    }
+
+    fn ask(&mut self, slot: usize, device: usize, bytes: u64) {
+        self.asked[slot * self.devices + device] += bytes;
+    }
+
+    fn forget(&mut self, slot: usize) {
+        for device in 0..self.devices {
+            self.set(slot, device, 0);
+        }
+    }
+
+    /// What a tenant has on a device and has not been asked back.
+    fn on(&self, slot: usize, device: usize) -> u64 {
+        let at = slot * self.devices + device;
+        self.bytes[at] - self.asked[at]
+    }
+
+    /// What a tenant has on all devices and has not been asked back.
+    fn held(&self, slot: usize) -> u64 {
+        let each = (0..self.devices).map(|device| self.on(slot, device));
+        each.fold(0, u64::saturating_add)
+    }
+
+    /// What all have on a device and have not been asked back.
+    fn used(&self, device: usize) -> u64 {
+        let on = self.bytes.iter().zip(&self.asked);
+        let on = on.skip(device).step_by(self.devices);
+        on.fold(0, |sum, (bytes, asked)| sum.saturating_add(bytes - asked))
+    }
+
+    /// The set of devices that hold tables of a tenant.
+    fn devices(&self, slot: usize) -> u64 {
+        let has = |device: &usize| self.on(slot, *device) > 0;
+        (0..self.devices)
+            .filter(has)
+            .fold(0, |set, device| set | 1 << device)
+    }
+}
+
+/// How many tenants of each class want units of a kind.
+fn sharers(tenants: &[Option<Tenant>], kind: Kind) -> [u64; CLASSES_MAX] {
     let mut sharers = [0; CLASSES_MAX];
-    for tenant in tenants.iter().flatten().filter(|tenant| tenant.want > 0) {
+    let wants = |tenant: &&Tenant| tenant.parts[kind.index()].want > 0;
+    for tenant in tenants.iter().flatten().filter(wants) {
         sharers[tenant.class.index()] += 1;
     }
     sharers

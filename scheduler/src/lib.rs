@@ -1,4 +1,4 @@
-//! Decides who may use which core of a box, and when.
+//! Decides who may use which core or device of a box, and when.
 //!
 //! Nothing in this crate opens a socket or a file, starts a thread or reads a clock: time, demand
 //! and the workers' answers come in through [`Arbiter::handle`], decisions go out as [`Action`]s.
@@ -7,8 +7,8 @@
 //! | file | subject |
 //! |---|---|
 //! | `scenario` | the policy as data: what each class of tenant is worth and is promised; and as a text |
-//! | `pool` | the cores of one box, and who owns each |
-//! | `matching` | demand to cores: a pure function |
+//! | `pool` | the cores and devices of one box, who owns each, and the bytes that are divided |
+//! | `matching` | demand to units of one kind, and of all kinds: a pure function |
 //! | `queue` | admission and order of jobs |
 //! | `demand` | when measured demand is a peak |
 //! | `ledger` | who has what, who earned what and why: ERA, exact, from records alone |
@@ -47,7 +47,7 @@ pub struct TenantId(pub u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct JobId(pub u64);
 
-/// Names a unit of the pool: the index of a core in the list that the pool was made of.
+/// Names a unit of the pool: cores in the order of the list that the pool was made of, then devices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UnitId(pub u16);
 

@@ -1,6 +1,7 @@
-//! Demand to cores: a pure function, the heart of the crate.
+//! Demand to units: a pure function, the heart of the crate.
 //!
-//! It works in two steps.
+//! A [`Matcher`] divides the units of one kind; [`dominant`] has one for each kind and couples them.
+//! What is said of cores here holds of devices as well. It works in two steps.
 //!
 //! **Rates.** First each tenant is given a *rate*: how many cores it should hold on average while
 //! nothing changes, as a fraction in 2^-32 cores. If all wants fit, each tenant gets what it wants.
@@ -20,6 +21,7 @@
 //!
 //! Movement is kept small: a tenant keeps the seats that it holds up to its number; a tie goes to
 //! the tenant that holds the seat; and a seat that has changed hands by turn is `kept` for a slice.
+//! Where movement does not decide, nearness does: see [`Ties`].
 //!
 //! What this buys, each a property in `tests/matching.rs`: no seat has two owners and no closed
 //! seat has any; no seat is empty while somebody wants it; a tenant never has less than the whole
@@ -27,11 +29,13 @@
 //! value never costs it a seat; giving the result back in as the present state changes nothing.
 //!
 //! A [`Matcher`] is memory only: the result depends on the arguments alone. One decision sorts the
-//! claims three times and passes over the seats three times, and allocates nothing.
+//! claims five times and passes over the seats five times, and allocates nothing.
 
 use std::cmp::Reverse;
 
 use crate::Nanos;
+
+pub mod dominant;
 
 /// A part of the pool's cores, in 2^-32 cores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -103,14 +107,43 @@ pub struct Seat {
     pub idle: bool,
 }
 
+/// What other kinds and the place of things say of the claims and seats of one kind. Lists may be
+/// empty: then all pulls are whole, and nothing is near to anything.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Ties<'a> {
+    /// By claim: the part of its value that counts in the surplus of this kind.
+    pub pulls: &'a [Pull],
+    /// By claim: the set of places that are near to it.
+    pub homes: &'a [u64],
+    /// By seat: its place, below 64.
+    pub places: &'a [u8],
+}
+
+/// A part of a value weight, in 2^-24: how much of its dominant share a claim wants of a kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Pull(pub u32);
+
 /// Scratch memory for decisions, and the result of the last one.
 #[derive(Debug, Clone, Default)]
 pub struct Matcher {
+    amounts: Vec<u64>,
     rates: Vec<Rate>,
     counts: Vec<u32>,
     owners: Vec<Option<usize>>,
     tallies: Vec<Tally>,
     order: Vec<usize>,
+}
+
+/// What one claim may get of something that is divided. All amounts are in the same measure.
+#[derive(Debug, Clone, Copy)]
+struct Portion {
+    want: u64,
+    guarantee: u64,
+    /// The bound that its wait has reached, and what it gets for that before anybody's guarantee.
+    aged: Option<Nanos>,
+    turn: u64,
+    value: u32,
+    pull: Pull,
 }
 
 /// The seats of one claim, counted.
@@ -125,6 +158,7 @@ impl Matcher {
     /// Memory for so many claims and seats; with more, a decision allocates.
     pub fn new(claims: usize, seats: usize) -> Matcher {
         Matcher {
+            amounts: Vec::with_capacity(claims),
             rates: Vec::with_capacity(claims),
             counts: Vec::with_capacity(claims),
             owners: Vec::with_capacity(seats),
@@ -137,73 +171,51 @@ impl Matcher {
     ///
     /// Holders that are no index of a claim count as nobody.
     pub fn decide(&mut self, slice: Nanos, claims: &[Claim], seats: &[Seat]) -> &[Option<usize>] {
+        self.decide_tied(slice, claims, seats, Ties::default())
+    }
+
+    /// The same for one kind of several, and for seats that have places.
+    pub fn decide_tied(
+        &mut self,
+        slice: Nanos,
+        claims: &[Claim],
+        seats: &[Seat],
+        ties: Ties<'_>,
+    ) -> &[Option<usize>] {
         let open = seats.iter().map(|seat| u32::from(!seat.closed)).sum();
-        self.pour(open, claims);
+        self.pour_tied(open, claims, ties);
         self.tally(claims.len(), seats);
         self.count(open, slice, claims);
-        self.place(claims, seats);
+        self.keep(seats, ties);
+        self.give(claims, seats, ties);
         &self.owners
     }
 
     /// The rates that these claims would get on so many cores. See [`Matcher::rates`].
     pub fn pour(&mut self, open: u32, claims: &[Claim]) -> &[Rate] {
-        let Matcher { rates, order, .. } = self;
-        rates.clear();
-        rates.extend(claims.iter().map(|claim| Rate::whole(claim.want)));
-        let wanted: u64 = claims.iter().map(|claim| u64::from(claim.want)).sum();
-        if wanted <= u64::from(open) {
-            return rates;
-        }
+        self.pour_tied(open, claims, Ties::default())
+    }
 
-        rates.fill(Rate::ZERO);
-        let mut left = Rate::whole(open).0;
-        let mut give = |rate: &mut Rate, upto: u64| {
-            let gift = upto.saturating_sub(rate.0).min(left);
-            rate.0 += gift;
-            left -= gift;
+    /// The same for one kind of several.
+    pub fn pour_tied(&mut self, open: u32, claims: &[Claim], ties: Ties<'_>) -> &[Rate] {
+        let portion = |i: usize| {
+            let claim: &Claim = &claims[i];
+            Portion {
+                want: Rate::whole(claim.want).0,
+                guarantee: claim.guarantee.0,
+                aged: claim.aged,
+                turn: Rate::ONE.0,
+                value: claim.value,
+                pull: ties.pulls.get(i).copied().unwrap_or(Pull::WHOLE),
+            }
         };
-
-        order.clear();
-        order.extend((0..claims.len()).filter(|&i| claims[i].want > 0));
-        order.sort_unstable_by_key(|&i| (claims[i].aged.unwrap_or(Nanos::MAX), i));
-        for &i in order.iter().take_while(|&&i| claims[i].aged.is_some()) {
-            give(&mut rates[i], Rate::ONE.0);
-        }
-        order.sort_unstable_by_key(|&i| (Reverse(claims[i].value), i));
-        for &i in order.iter() {
-            give(
-                &mut rates[i],
-                claims[i].guarantee.0.min(Rate::whole(claims[i].want).0),
-            );
-        }
-
-        // Ascending by room / value, compared as a cross product: 2^43 * 2^10 fits into 64 bits,
-        // but claims are the caller's and may hold anything.
-        let room = |rates: &[Rate], i: usize| Rate::whole(claims[i].want).0 - rates[i].0;
-        order.sort_unstable_by(|&i, &j| {
-            let left = u128::from(room(rates, i)) * u128::from(claims[j].value);
-            let right = u128::from(room(rates, j)) * u128::from(claims[i].value);
-            left.cmp(&right).then(i.cmp(&j))
-        });
-        let mut values: u64 = order.iter().map(|&i| u64::from(claims[i].value)).sum();
-        for &i in order.iter() {
-            let value = u64::from(claims[i].value);
-            if values == 0 {
-                break;
-            }
-            let fair = u128::from(left) * u128::from(value) / u128::from(values);
-            let room = room(rates, i);
-            let gift = u64::try_from(fair).unwrap_or(u64::MAX).min(room);
-            rates[i].0 += gift;
-            // Who is full leaves the rest to the others. From the first that is not, the level
-            // stands, and each gets the floor of its exact share: what rounding leaves over is
-            // nobody's, for as a fraction it would count, and who got it would depend on the order.
-            if gift == room {
-                left -= gift;
-                values -= value;
-            }
-        }
-        rates
+        self.amounts.clear();
+        self.amounts.resize(claims.len(), 0);
+        let open = Rate::whole(open).0;
+        divide(open, portion, &mut self.amounts, &mut self.order);
+        self.rates.clear();
+        self.rates.extend(self.amounts.iter().copied().map(Rate));
+        &self.rates
     }
 
     /// The rate of each claim by the last decision: their sum is the smaller of the wants and the
@@ -270,13 +282,13 @@ impl Matcher {
         }
     }
 
-    /// Seats for the counts, with as little movement as possible.
-    fn place(&mut self, claims: &[Claim], seats: &[Seat]) {
+    /// What a tenant may keep it keeps: first what it has by turn, then what it works on; of those
+    /// that are equal, first what is near to it.
+    fn keep(&mut self, seats: &[Seat], ties: Ties<'_>) {
         let Matcher {
             counts,
             owners,
             tallies,
-            order,
             ..
         } = self;
         for (tally, &count) in tallies.iter_mut().zip(counts.iter()) {
@@ -284,49 +296,166 @@ impl Matcher {
         }
         owners.clear();
         owners.resize(seats.len(), None);
-
-        // What a tenant may keep it keeps: first what it has by turn, then what it works on.
         let ranks: [fn(&Seat) -> bool; 3] = [
             |seat| seat.kept,
             |seat| !seat.kept && !seat.idle,
             |seat| !seat.kept && seat.idle,
         ];
+        let nearness = ties.nearness();
         for rank in ranks {
-            for (owner, seat) in owners.iter_mut().zip(seats) {
-                let Some(holder) = seat.holder.filter(|_| !seat.closed && rank(seat)) else {
-                    continue;
-                };
-                if let Some(tally) = tallies.get_mut(holder)
-                    && tally.missing > 0
-                {
-                    tally.missing -= 1;
-                    *owner = Some(holder);
+            for &near in nearness {
+                for (index, (owner, seat)) in owners.iter_mut().zip(seats).enumerate() {
+                    let Some(holder) = seat.holder.filter(|_| !seat.closed && rank(seat)) else {
+                        continue;
+                    };
+                    if ties.near(holder, index) == near
+                        && let Some(tally) = tallies.get_mut(holder)
+                        && tally.missing > 0
+                    {
+                        tally.missing -= 1;
+                        *owner = Some(holder);
+                    }
                 }
             }
         }
+    }
 
-        // The rest goes to those that miss seats, the most valuable first; seats that are free
-        // already come first, for nothing has to drain there.
+    /// The seats that nobody keeps go to those that miss some, the most valuable first: first to whom
+    /// they are near, then to anybody; seats that are free already before others, for nothing has to
+    /// drain there.
+    fn give(&mut self, claims: &[Claim], seats: &[Seat], ties: Ties<'_>) {
+        let Matcher {
+            owners,
+            tallies,
+            order,
+            ..
+        } = self;
         order.clear();
         order.extend((0..claims.len()).filter(|&i| tallies[i].missing > 0));
         order.sort_unstable_by_key(|&i| (Reverse(claims[i].value), i));
+        if !ties.homes.is_empty() {
+            for free in [true, false] {
+                for (index, (owner, seat)) in owners.iter_mut().zip(seats).enumerate() {
+                    if seat.closed || owner.is_some() || seat.holder.is_none() != free {
+                        continue;
+                    }
+                    let near = |&&i: &&usize| tallies[i].missing > 0 && ties.near(i, index);
+                    let Some(&claim) = order.iter().find(near) else {
+                        continue;
+                    };
+                    *owner = Some(claim);
+                    tallies[claim].missing -= 1;
+                }
+            }
+        }
         let mut needy = order.iter().copied().peekable();
         for free in [true, false] {
             for (owner, seat) in owners.iter_mut().zip(seats) {
                 if seat.closed || owner.is_some() || seat.holder.is_none() != free {
                     continue;
                 }
+                while needy
+                    .next_if(|&claim| tallies[claim].missing == 0)
+                    .is_some()
+                {}
                 let Some(&claim) = needy.peek() else {
                     return;
                 };
                 *owner = Some(claim);
                 tallies[claim].missing -= 1;
-                if tallies[claim].missing == 0 {
-                    needy.next();
-                }
             }
         }
     }
+}
+
+/// Divides so much among claims, as the head of this file says: `amounts` has as many as there are
+/// claims, all zero, and is what each gets.
+fn divide(
+    open: u64,
+    portion: impl Fn(usize) -> Portion,
+    amounts: &mut [u64],
+    order: &mut Vec<usize>,
+) {
+    let wanted: u128 = (0..amounts.len())
+        .map(|i| u128::from(portion(i).want))
+        .sum();
+    if wanted <= u128::from(open) {
+        for (i, amount) in amounts.iter_mut().enumerate() {
+            *amount = portion(i).want;
+        }
+        return;
+    }
+
+    let mut left = open;
+    let mut give = |amount: &mut u64, upto: u64| {
+        let gift = upto.saturating_sub(*amount).min(left);
+        *amount += gift;
+        left -= gift;
+    };
+    order.clear();
+    order.extend((0..amounts.len()).filter(|&i| portion(i).want > 0));
+    order.sort_unstable_by_key(|&i| (portion(i).aged.unwrap_or(Nanos::MAX), i));
+    for &i in order.iter().take_while(|&&i| portion(i).aged.is_some()) {
+        let Portion { want, turn, .. } = portion(i);
+        give(&mut amounts[i], turn.min(want));
+    }
+    order.sort_unstable_by_key(|&i| (Reverse(portion(i).value), i));
+    for &i in order.iter() {
+        let Portion {
+            guarantee, want, ..
+        } = portion(i);
+        give(&mut amounts[i], guarantee.min(want));
+    }
+
+    // Ascending by room / weight, compared as a cross product: 2^64 * 2^56. The sum of 256 weights
+    // stays below 2^64.
+    let weight = |i: usize| u64::from(portion(i).value) * u64::from(portion(i).pull.0);
+    let room = |amounts: &[u64], i: usize| portion(i).want - amounts[i];
+    order.sort_unstable_by(|&i, &j| {
+        let left = u128::from(room(amounts, i)) * u128::from(weight(j));
+        let right = u128::from(room(amounts, j)) * u128::from(weight(i));
+        left.cmp(&right).then(i.cmp(&j))
+    });
+    let mut weights: u64 = order.iter().map(|&i| weight(i)).sum();
+    for &i in order.iter() {
+        if weights == 0 {
+            break;
+        }
+        let fair = u128::from(left) * u128::from(weight(i)) / u128::from(weights);
+        let room = room(amounts, i);
+        let gift = u64::try_from(fair).unwrap_or(u64::MAX).min(room);
+        amounts[i] += gift;
+        // Who is full leaves the rest to the others. From the first that is not, the level
+        // stands, and each gets the floor of its exact share: what rounding leaves over is
+        // nobody's, for as a fraction it would count, and who got it would depend on the order.
+        if gift == room {
+            left -= gift;
+            weights -= weight(i);
+        }
+    }
+}
+
+impl Ties<'_> {
+    /// Whether a seat is near to a claim.
+    fn near(&self, claim: usize, seat: usize) -> bool {
+        let home = self.homes.get(claim).copied().unwrap_or(0);
+        let place = self.places.get(seat).copied().unwrap_or(0);
+        home >> place & 1 == 1
+    }
+
+    /// The values of nearness that there are, the best first.
+    fn nearness(&self) -> &'static [bool] {
+        if self.homes.is_empty() {
+            &[false]
+        } else {
+            &[true, false]
+        }
+    }
+}
+
+impl Pull {
+    /// All of it.
+    pub const WHOLE: Pull = Pull(1 << 24);
 }
 
 #[cfg(test)]

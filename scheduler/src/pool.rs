@@ -1,4 +1,10 @@
-//! The cores of one box as units, and who owns each.
+//! The units of one box, and who owns each; and the bytes that it divides.
+//!
+//! A unit has one worker, one mailbox and one owner. There are two kinds: a core, whose worker is a thread
+//! pinned to it, and a device (a GPU), whose worker is the thread on the host that feeds it. Both
+//! change hands in the same way, at the end of a quantum. Each lies on a NUMA node. Cores come
+//! first in the order of ids and devices after them, so the units of a kind are a range. Bytes are
+//! of two kinds as well: those of the devices' memory, and what the host has for witnesses.
 //!
 //! A unit has exactly one owner field, so it cannot be owned twice; units are never made or
 //! removed after the start, so none can be lost. What can go wrong is the count of what each
@@ -8,6 +14,9 @@
 //! one that it has been told. A lease here is not an object that is dropped but a word that is
 //! overwritten: the thread that holds a core cannot be made to give it back, only asked.
 
+use std::fmt;
+use std::ops::Range;
+
 use thiserror::Error;
 
 use crate::mailbox::Ownership;
@@ -15,18 +24,56 @@ use crate::{Epoch, Nanos, TenantId, UnitId};
 
 /// Most units of one pool.
 pub const UNITS_MAX: usize = 1_024;
+/// Most devices of one pool: a set of them is a word.
+pub const DEVICES_MAX: usize = 64;
+/// Most NUMA nodes: a set of them is a word.
+pub const NODES_MAX: u8 = 64;
 
-/// The cores of one box.
+/// What a unit is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// A processor core.
+    Core,
+    /// A GPU, fed by a thread of its own on the host.
+    Device,
+}
+
+/// A core, as the box's inventory has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Core {
+    /// The operating system's number.
+    pub number: u32,
+    /// Its NUMA node, below [`NODES_MAX`].
+    pub node: u8,
+}
+
+/// A device, as the box's inventory has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Device {
+    /// The driver's number.
+    pub number: u32,
+    /// The NUMA node that it is attached to, below [`NODES_MAX`].
+    pub node: u8,
+    /// Bytes of its memory that may be divided.
+    pub memory: u64,
+}
+
+/// The units of one box, and its bytes.
 #[derive(Debug, Clone)]
 pub struct Pool {
     units: Vec<Unit>,
+    cores: usize,
+    host_memory: u64,
 }
 
-/// One core.
+/// One core or one device.
 #[derive(Debug, Clone)]
 pub struct Unit {
     id: UnitId,
-    core: u32,
+    kind: Kind,
+    number: u32,
+    node: u8,
+    memory: u64,
     holder: Option<Holder>,
     epoch: Epoch,
     since: Nanos,
@@ -42,7 +89,7 @@ pub(crate) struct Holder {
     pub(crate) slot: usize,
 }
 
-/// Why a list of cores makes no pool.
+/// Why an inventory makes no pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum PoolError {
     /// No core, or too many.
@@ -51,29 +98,98 @@ pub enum PoolError {
         /// How many.
         got: usize,
     },
-    /// A core is there twice.
-    #[error("core {core} is listed twice")]
+    /// More devices than fit beside the cores, or into a set.
+    #[error("expected at most {max} devices, got {got}")]
+    Devices {
+        /// So many would do.
+        max: usize,
+        /// How many.
+        got: usize,
+    },
+    /// A core or device is there twice.
+    #[error("{kind} {number} is listed twice")]
     Twice {
-        /// The core.
-        core: u32,
+        /// Of which kind.
+        kind: Kind,
+        /// Its number.
+        number: u32,
+    },
+    /// A NUMA node beyond the last.
+    #[error("{kind} {number}: expected a NUMA node below {NODES_MAX}, got {got}")]
+    Node {
+        /// Of which kind.
+        kind: Kind,
+        /// Its number.
+        number: u32,
+        /// The node.
+        got: u8,
     },
 }
 
+impl Kind {
+    /// All kinds, in the order of their units' ids.
+    pub const ALL: [Kind; KINDS] = [Kind::Core, Kind::Device];
+
+    /// Its place in [`Kind::ALL`].
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// How many kinds of units there are.
+pub const KINDS: usize = 2;
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Core => "core",
+            Kind::Device => "device",
+        })
+    }
+}
+
 impl Pool {
-    /// A pool of these cores (the operating system's numbers), all without an owner, all
-    /// answered. The position of a core in the list is its [`UnitId`].
+    /// A pool of these cores (the operating system's numbers) on one NUMA node, without a device and
+    /// without a bound on bytes. The position of a core in the list is its [`UnitId`].
     pub fn new(cores: &[u32]) -> Result<Pool, PoolError> {
+        let plain = |&number: &u32| Core { number, node: 0 };
+        let cores: Vec<Core> = cores.iter().map(plain).collect();
+        Pool::of(&cores, &[], u64::MAX)
+    }
+
+    /// A pool of these cores and devices, all without an owner, all answered, and of so many bytes
+    /// of host memory. A core's [`UnitId`] is its position in its list; devices are counted on from there.
+    pub fn of(cores: &[Core], devices: &[Device], host_memory: u64) -> Result<Pool, PoolError> {
         if cores.is_empty() || cores.len() > UNITS_MAX {
             return Err(PoolError::Size { got: cores.len() });
         }
-        let mut units = Vec::with_capacity(cores.len());
-        for (id, &core) in (0..).map(UnitId).zip(cores) {
-            if cores[..units.len()].contains(&core) {
-                return Err(PoolError::Twice { core });
+        let max = DEVICES_MAX.min(UNITS_MAX - cores.len());
+        if devices.len() > max {
+            let got = devices.len();
+            return Err(PoolError::Devices { max, got });
+        }
+        let cores_listed = cores.iter().map(|it| (Kind::Core, it.number, it.node, 0));
+        let devices_listed = devices
+            .iter()
+            .map(|it| (Kind::Device, it.number, it.node, it.memory));
+        let mut units: Vec<Unit> = Vec::with_capacity(cores.len() + devices.len());
+        for (id, (kind, number, node, memory)) in
+            (0..).map(UnitId).zip(cores_listed.chain(devices_listed))
+        {
+            let same = |unit: &Unit| unit.kind == kind && unit.number == number;
+            if units.iter().any(same) {
+                return Err(PoolError::Twice { kind, number });
+            }
+            if node >= NODES_MAX {
+                let got = node;
+                return Err(PoolError::Node { kind, number, got });
             }
             units.push(Unit {
                 id,
-                core,
+                kind,
+                number,
+                node,
+                memory,
                 holder: None,
                 epoch: Epoch(0),
                 since: Nanos::ZERO,
@@ -82,7 +198,11 @@ impl Pool {
                 fenced: false,
             });
         }
-        Ok(Pool { units })
+        Ok(Pool {
+            units,
+            cores: cores.len(),
+            host_memory,
+        })
     }
 
     /// All units, in the order of their ids.
@@ -90,9 +210,40 @@ impl Pool {
         &self.units
     }
 
-    /// How many units may be given to somebody: all but the fenced ones.
-    pub fn open(&self) -> u32 {
-        self.units.iter().map(|unit| u32::from(!unit.fenced)).sum()
+    /// Where the units of a kind are among all.
+    pub fn range(&self, kind: Kind) -> Range<usize> {
+        match kind {
+            Kind::Core => 0..self.cores,
+            Kind::Device => self.cores..self.units.len(),
+        }
+    }
+
+    /// How many units of a kind there are.
+    pub fn count(&self, kind: Kind) -> u32 {
+        self.range(kind).len() as u32
+    }
+
+    /// How many units of a kind may be given to somebody: all but the fenced ones.
+    pub fn open(&self, kind: Kind) -> u32 {
+        let units = self.units[self.range(kind)].iter();
+        units.map(|unit| u32::from(!unit.fenced)).sum()
+    }
+
+    /// Bytes of host memory that may be divided.
+    pub fn host_memory(&self) -> u64 {
+        self.host_memory
+    }
+
+    /// Bytes that every device has at least; none without devices.
+    pub fn device_memory_min(&self) -> u64 {
+        let devices = self.units[self.range(Kind::Device)].iter();
+        devices.map(|unit| unit.memory).min().unwrap_or(0)
+    }
+
+    /// Bytes of all devices that may be divided.
+    pub fn device_memory(&self) -> u64 {
+        let devices = self.units[self.range(Kind::Device)].iter();
+        devices.fold(0, |sum, unit| sum.saturating_add(unit.memory))
     }
 
     /// A unit; `None` for an id that this pool does not have.
@@ -160,9 +311,24 @@ impl Unit {
         self.id
     }
 
-    /// The operating system's number of the core.
-    pub fn core(&self) -> u32 {
-        self.core
+    /// What it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The number of the core or device in its inventory.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// The NUMA node that it lies on.
+    pub fn node(&self) -> u8 {
+        self.node
+    }
+
+    /// Bytes of its own memory that may be divided; a core has none.
+    pub fn memory(&self) -> u64 {
+        self.memory
     }
 
     /// Who owns it by the newest decision.

@@ -24,16 +24,24 @@ use thiserror::Error;
 
 use crate::demand::{First, Reading};
 use crate::matching::Rate;
+use crate::pool::Kind;
 use crate::{JobId, Nanos};
 
-/// What a job is expected to cost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// What a job is expected to cost, and what it can use of each kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Work {
     /// Time on one core, all quanta together; zero if nobody knows yet, and then the job is not
     /// refused for its deadline.
     pub core: Nanos,
     /// How many cores it can use at once; at least one.
     pub parallelism: u32,
+    /// How many devices it can use at once beside the cores; it runs without any too.
+    pub devices: u32,
+    /// Bytes that it needs on each device that it uses: the tables of its key. With more than the
+    /// smallest device of the box has, it uses none.
+    pub device_memory: u64,
+    /// Bytes of host memory that it holds from the moment at which it is prepared until it ends.
+    pub host_memory: u64,
 }
 
 /// When a job is due.
@@ -69,6 +77,14 @@ pub enum Refusal {
     /// The job says that it can use no core at all.
     #[error("expected a job that can use at least one core, got 0")]
     NoParallelism,
+    /// The job needs more host memory than the box divides.
+    #[error("expected at most {max} bytes of host memory, got {got}")]
+    HostMemory {
+        /// So many there are.
+        max: u64,
+        /// So many the job needs.
+        got: u64,
+    },
     /// The job could not be finished by its deadline with what its tenant can count on.
     #[error("it could not be finished before {earliest} on the box's clock")]
     DeadlineUnmeetable {
@@ -106,6 +122,8 @@ struct Line {
     /// Ids of those that are ready, in the same order.
     ready: Vec<JobId>,
     preparing: u32,
+    /// Host memory of those that are ready or preparing.
+    host_memory: u64,
     queue_max: u32,
     prepared_max: u32,
     /// The first job with a deadline.
@@ -160,6 +178,7 @@ impl Queue {
             jobs: Vec::with_capacity(queue_max as usize),
             ready: Vec::with_capacity(prepared_max as usize),
             preparing: 0,
+            host_memory: 0,
             queue_max,
             prepared_max,
             urgent: None,
@@ -227,19 +246,46 @@ impl Queue {
     }
 
     /// The next job of a tenant whose witness should be brought into memory, now marked as being
-    /// prepared; `None` if none waits or all slots for witnesses are taken.
-    pub fn prepare(&mut self, slot: usize) -> Option<JobId> {
+    /// prepared; `None` if none waits, all slots for witnesses are taken, or the job needs more
+    /// than so many bytes of host memory.
+    pub fn prepare(&mut self, slot: usize, host_memory: u64) -> Option<JobId> {
         let line = &mut self.lines[slot];
-        if line.preparing as usize + line.ready.len() >= line.prepared_max as usize {
+        let at = line.next()?;
+        let job = &mut line.jobs[at];
+        if job.work.host_memory > host_memory {
             return None;
         }
-        let job = line
-            .jobs
-            .iter_mut()
-            .find(|job| job.state == JobState::Queued)?;
         job.state = JobState::Preparing;
         line.preparing += 1;
+        line.host_memory += job.work.host_memory;
         Some(job.id)
+    }
+
+    /// What a tenant's prepared jobs hold of the host's memory.
+    pub fn host_memory_held(&self, slot: usize) -> u64 {
+        self.lines[slot].host_memory
+    }
+
+    /// What a tenant's jobs hold of the host's memory and could hold of it.
+    pub fn host_memory(&self, slot: usize) -> HostMemory {
+        let line = &self.lines[slot];
+        let prepared = line.preparing as usize + line.ready.len();
+        let mut more = (line.prepared_max as usize).saturating_sub(prepared);
+        let mut want = line.host_memory;
+        for job in &line.jobs {
+            if more == 0 {
+                break;
+            }
+            if job.state == JobState::Queued {
+                want = want.saturating_add(job.work.host_memory);
+                more -= 1;
+            }
+        }
+        HostMemory {
+            held: line.host_memory,
+            want,
+            next: line.next().map(|at| line.jobs[at].work.host_memory),
+        }
     }
 
     /// Marks a job that was being prepared as ready; its tenant's slot. `None` if there is no
@@ -275,6 +321,9 @@ impl Queue {
             JobState::Queued => {}
             JobState::Preparing => line.preparing -= 1,
             JobState::Ready => line.ready.retain(|&ready| ready != id),
+        }
+        if job.state != JobState::Queued {
+            line.host_memory -= job.work.host_memory;
         }
         Some((place.slot, job.state))
     }
@@ -327,23 +376,36 @@ impl Queue {
         }
     }
 
-    /// How many cores a tenant's prepared jobs could use together. Jobs that are still being
-    /// prepared count: their cores should be there when they are ready.
-    pub fn demand(&self, slot: usize) -> u32 {
+    /// How many units of a kind a tenant's prepared jobs could use together. Jobs that are still being
+    /// prepared count: their units should be there when they are ready.
+    pub fn demand(&self, slot: usize, kind: Kind) -> u32 {
+        let prepared = self.prepared(slot);
+        prepared.fold(0, |sum, work| sum.saturating_add(work.units(kind)))
+    }
+
+    /// The device memory that a tenant's prepared jobs could use together: of each device that a job
+    /// can use, what it needs there.
+    pub fn device_memory(&self, slot: usize) -> u64 {
+        self.prepared(slot).fold(0, |sum, work| {
+            let devices = u64::from(work.devices);
+            sum.saturating_add(work.device_memory.saturating_mul(devices))
+        })
+    }
+
+    /// The most that a prepared job of a tenant needs on one device.
+    pub fn tables(&self, slot: usize) -> u64 {
+        let users = self.prepared(slot).filter(|work| work.devices > 0);
+        users.map(|work| work.device_memory).max().unwrap_or(0)
+    }
+
+    fn prepared(&self, slot: usize) -> impl Iterator<Item = &Work> {
         let line = &self.lines[slot];
-        let mut prepared = line.preparing as usize + line.ready.len();
-        let mut demand = 0u32;
         // Prepared jobs stand near the front, so this seldom walks far.
-        for job in &line.jobs {
-            if prepared == 0 {
-                break;
-            }
-            if job.state != JobState::Queued {
-                demand = demand.saturating_add(job.work.parallelism);
-                prepared -= 1;
-            }
-        }
-        demand
+        line.jobs
+            .iter()
+            .filter(|job| job.state != JobState::Queued)
+            .take(line.preparing as usize + line.ready.len())
+            .map(|job| &job.work)
     }
 
     /// The job's state and its position in its tenant's order.
@@ -354,13 +416,11 @@ impl Queue {
         Some((place.slot, line.jobs[at].state, at as u32))
     }
 
-    /// How many cores a job can use at once; none, if there is no such job.
-    pub fn parallelism(&self, id: JobId) -> u32 {
-        let job = self.index.get(&id).map(|place| {
-            let line = &self.lines[place.slot];
-            &line.jobs[line.before(place.rank)]
-        });
-        job.map_or(0, |job| job.work.parallelism)
+    /// What a job asks of the box; `None`, if there is no such job.
+    pub fn work(&self, id: JobId) -> Option<Work> {
+        let place = self.index.get(&id)?;
+        let line = &self.lines[place.slot];
+        Some(line.jobs[line.before(place.rank)].work)
     }
 
     /// The core time that a tenant's jobs due no later than `due` still need, and their number.
@@ -415,6 +475,27 @@ pub struct Lengths {
     pub ready: u32,
 }
 
+/// What a tenant has and could have of the host's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HostMemory {
+    /// What its prepared jobs hold.
+    pub held: u64,
+    /// What it would hold with all its slots for witnesses in use.
+    pub want: u64,
+    /// What the next job needs that could be prepared; `None` if no slot is free or no job waits.
+    pub next: Option<u64>,
+}
+
+impl Work {
+    /// How many units of a kind it can use at once.
+    pub fn units(&self, kind: Kind) -> u32 {
+        match kind {
+            Kind::Core => self.parallelism,
+            Kind::Device => self.devices,
+        }
+    }
+}
+
 impl Job {
     /// The core time that it still needs. One that has had more than it was expected to cost is
     /// taken to be nearly done.
@@ -432,6 +513,16 @@ impl Line {
     /// How many jobs stand before this rank.
     fn before(&self, rank: Rank) -> usize {
         self.jobs.partition_point(|job| job.rank < rank)
+    }
+
+    /// The job to be prepared next, if a slot for its witness is free.
+    fn next(&self) -> Option<usize> {
+        let prepared = self.preparing as usize + self.ready.len();
+        (prepared < self.prepared_max as usize).then(|| {
+            self.jobs
+                .iter()
+                .position(|job| job.state == JobState::Queued)
+        })?
     }
 
     fn check(&self) -> Result<(), String> {
@@ -463,6 +554,14 @@ impl Line {
                 self.preparing
             ));
         }
+        let prepared = self.jobs.iter().filter(|job| job.state != JobState::Queued);
+        let held: u64 = prepared.map(|job| job.work.host_memory).sum();
+        if held != self.host_memory {
+            return Err(format!(
+                "prepared jobs hold {held} bytes, {} counted",
+                self.host_memory
+            ));
+        }
         if preparing + self.ready.len() > self.prepared_max as usize {
             return Err("more witnesses in memory than allowed".into());
         }
@@ -485,6 +584,9 @@ mod tests {
     const WORK: Work = Work {
         core: Nanos::from_millis(100),
         parallelism: 2,
+        devices: 0,
+        device_memory: 0,
+        host_memory: 0,
     };
 
     fn queue() -> Queue {
@@ -504,16 +606,16 @@ mod tests {
         for (id, due) in [(1, 30), (2, 10), (3, 10)] {
             admit(&mut queue, 0, id, due).expect("a place");
         }
-        assert_eq!(queue.prepare(0), Some(JobId(2)));
-        assert_eq!(queue.prepare(0), Some(JobId(3)));
-        assert_eq!(queue.prepare(0), None, "two witnesses are the most");
+        assert_eq!(queue.prepare(0, 0), Some(JobId(2)));
+        assert_eq!(queue.prepare(0, 0), Some(JobId(3)));
+        assert_eq!(queue.prepare(0, 0), None, "two witnesses are the most");
         assert_eq!(queue.ready(JobId(3)), Some(0));
         assert_eq!(queue.ready(JobId(3)), None);
         assert_eq!(queue.ready(JobId(2)), Some(0));
         assert_eq!(queue.order(0), [JobId(2), JobId(3)]);
         assert_eq!(queue.remove(JobId(2)), Some((0, JobState::Ready)));
         assert_eq!(queue.remove(JobId(2)), None);
-        assert_eq!(queue.prepare(0), Some(JobId(1)));
+        assert_eq!(queue.prepare(0, 0), Some(JobId(1)));
         assert_eq!(queue.order(0), [JobId(3)]);
         queue.check().expect("in order");
     }
@@ -549,12 +651,12 @@ mod tests {
         for id in 1..=3 {
             admit(&mut queue, 0, id, 0).expect("a place");
         }
-        assert_eq!(queue.demand(0), 0);
-        queue.prepare(0);
-        assert_eq!(queue.demand(0), 2);
+        assert_eq!(queue.demand(0, Kind::Core), 0);
+        queue.prepare(0, 0);
+        assert_eq!(queue.demand(0, Kind::Core), 2);
         queue.ready(JobId(1));
-        queue.prepare(0);
-        assert_eq!(queue.demand(0), 4);
+        queue.prepare(0, 0);
+        assert_eq!(queue.demand(0, Kind::Core), 4);
         assert_eq!(
             queue.lengths(0),
             Lengths {
@@ -571,7 +673,7 @@ mod tests {
         for (id, due) in [(1, 10), (2, 20), (3, 30)] {
             admit(&mut queue, 0, id, due).expect("a place");
         }
-        queue.prepare(0);
+        queue.prepare(0, 0);
         queue.ready(JobId(1));
         queue.serve(0, Nanos::from_millis(40));
         assert_eq!(queue.backlog(0, Nanos(20)), (Nanos::from_millis(160), 2));

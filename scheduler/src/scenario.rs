@@ -80,6 +80,12 @@ impl Share {
         Rate(u64::from(self.0) * u64::from(units) * Rate::ONE.0 / u64::from(Share::WHOLE.0))
     }
 
+    /// This share of so many bytes, rounded down.
+    pub fn of_bytes(self, bytes: u64) -> u64 {
+        let part = u128::from(self.0) * u128::from(bytes) / u128::from(Share::WHOLE.0);
+        u64::try_from(part).unwrap_or(u64::MAX)
+    }
+
     /// This share of so many units in whole units, rounded up; at least one.
     pub fn of_whole(self, units: u32) -> u32 {
         let millionths = u64::from(self.0) * u64::from(units);
@@ -95,7 +101,8 @@ pub struct Class {
     pub name: String,
     /// Weight in the division of what is left when all guarantees are served: 1 to 1000.
     pub value: u32,
-    /// The part of the box that the class is promised, as core time, whenever it can use it.
+    /// The part of the box that the class is promised whenever it can use it: of cores and devices
+    /// as time, and of the bytes that are divided.
     pub guarantee: Share,
     /// The part of the box that one tenant of the class may hold at most, rounded up to cores.
     pub ceiling: Share,

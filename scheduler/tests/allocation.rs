@@ -8,6 +8,7 @@ use std::cell::Cell;
 
 use caldera_scheduler::arbiter::Outcome;
 use caldera_scheduler::mailbox::{Entry, Found};
+use caldera_scheduler::pool::{Core, Device};
 use caldera_scheduler::queue::Work;
 use caldera_scheduler::{Action, Arbiter, Event, JobId, Nanos, Policy, Pool, TenantId, UnitId};
 
@@ -43,7 +44,23 @@ const TENANTS: u32 = 6;
 #[test]
 fn handling_events_allocates_nothing() {
     let cores: Vec<u32> = (0..u32::from(UNITS)).collect();
-    let mut arbiter = Arbiter::new(Pool::new(&cores).expect("a pool"), Policy::standard());
+    play(Pool::new(&cores).expect("a pool"));
+}
+
+/// The same on a box whose last two units are devices, with less host memory than all witnesses need.
+#[test]
+fn nor_does_it_with_devices_and_bounded_memory() {
+    let cores = (0..u32::from(UNITS) - 2).map(|number| Core { number, node: 0 });
+    let devices = [0, 1].map(|number| Device {
+        number,
+        node: 1,
+        memory: 8,
+    });
+    play(Pool::of(&cores.collect::<Vec<_>>(), &devices, 60).expect("a pool"));
+}
+
+fn play(pool: Pool) {
+    let mut arbiter = Arbiter::new(pool, Policy::standard());
     let mut actions = Vec::with_capacity(arbiter.actions_max());
     for tenant in 0..TENANTS {
         let class = ["financial", "retail", "social"][tenant as usize % 3];
@@ -76,6 +93,9 @@ fn handling_events_allocates_nothing() {
                 work: Work {
                     core: Nanos::from_millis(20),
                     parallelism: 3,
+                    devices: 2,
+                    device_memory: 1 + roll % 8,
+                    host_memory: 1 + roll % 9,
                 },
                 deadline: roll
                     .is_multiple_of(3)
@@ -90,6 +110,11 @@ fn handling_events_allocates_nothing() {
                 units: roll as u32 % 11,
                 span: Nanos::from_millis(roll % 50),
                 received: now,
+            });
+            next.push(Event::Resident {
+                tenant: TenantId(roll as u32 % TENANTS),
+                unit: UnitId(UNITS - 1 - (roll % 2) as u16),
+                bytes: roll % 7,
             });
             let unix = Nanos::from_secs(roll % 86_400);
             next.push(Event::WallClock { unix });

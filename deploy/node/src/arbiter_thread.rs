@@ -563,6 +563,9 @@ impl ArbiterThread {
             Action::RefuseTenant { tenant, reason } => {
                 tracing::error!(%tenant, %reason, "a tenant cannot join");
             }
+            Action::Evict { tenant, unit, .. } => {
+                tracing::error!(%tenant, %unit, "tables are to leave a device, and the pool has none");
+            }
             // Tenants never leave: of one that is removed the jobs are cancelled.
             Action::Drop { .. } => {}
         }

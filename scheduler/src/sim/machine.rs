@@ -226,7 +226,11 @@ impl SimulatedBox {
     ) -> bool {
         let (job, tenant) = (JobId(job), TenantId(tenant));
         let received = Nanos(self.told().0.saturating_sub(WIRE.0));
-        let work = Work { core, parallelism };
+        let work = Work {
+            core,
+            parallelism,
+            ..Work::default()
+        };
         // The job must be there before the arbiter admits it: workers may look at once.
         let new = Job {
             tenant,

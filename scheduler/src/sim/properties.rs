@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use crate::arbiter::{Cause, Reallocation};
 use crate::matching::Rate;
+use crate::pool::Kind;
 use crate::sim::machine::{QUANTUM, SimulatedBox, WIRE};
 use crate::{Nanos, Policy, TenantId};
 
@@ -178,7 +179,7 @@ impl Watch {
         let pool = simulated.arbiter.pool();
         let unseen = pool.units().iter().zip(&simulated.workers);
         let unseen = unseen.filter(|(unit, worker)| worker.frozen && !unit.is_fenced());
-        if pool.open() == 0 || unseen.count() > 0 {
+        if pool.open(Kind::Core) == 0 || unseen.count() > 0 {
             self.disturb(now.plus(self.turn));
         }
         let disturbed = self.is_disturbed(now);
@@ -212,7 +213,7 @@ impl Watch {
 
     fn look_at_tenants(&mut self, simulated: &SimulatedBox, span: Nanos) {
         let (now, arbiter) = (simulated.now, &simulated.arbiter);
-        let (policy, open) = (arbiter.policy(), arbiter.pool().open());
+        let (policy, open) = (arbiter.policy(), arbiter.pool().open(Kind::Core));
         let slice = policy.limits().slice;
         let (mut tenants, mut overdue) = (0, 0);
         let mut sharers = BTreeMap::new();

@@ -686,6 +686,7 @@ fn an_unknown_cost_is_no_cost() {
     let work = Work {
         core: Nanos::ZERO,
         parallelism: 1,
+        ..Work::default()
     };
     let now = simulated.now;
     let estimate = simulated

@@ -199,6 +199,7 @@ fn an_estimate_is_what_happens() {
     let work = Work {
         core: ms(400),
         parallelism: 2,
+        ..Work::default()
     };
     let now = simulated.now;
     let estimate = simulated
@@ -383,6 +384,7 @@ fn a_slow_answer_below_the_fence_is_recorded_as_it_was() {
     let work = Work {
         core: ms(5),
         parallelism: 1,
+        ..Work::default()
     };
     let job = JobId(1);
     tell(

@@ -318,6 +318,7 @@ impl Service {
         Work {
             core,
             parallelism: u32::try_from(self.parts.units.len()).unwrap_or(u32::MAX),
+            ..Work::default()
         }
     }
 
