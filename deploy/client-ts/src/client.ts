@@ -313,23 +313,28 @@ export class Client {
     });
   }
 
-  /** Does something that needs a blob; uploads it and does it once more if the service lacks it. */
+  /**
+   * Does something that needs a blob, and uploads it where the service lacks it. More than once if it
+   * must: while a submission waits for room in the queue, the end of another job with the same
+   * witness erases it again.
+   */
   async #uploading<T>(
     digest: Digest,
     content: Content | Digest,
     signal: AbortSignal,
     run: () => Promise<T>,
   ): Promise<T> {
-    try {
-      return await run();
-    } catch (error) {
-      const lacking = error instanceof CalderaError && error.reason === "blobUnknown";
-      if (!lacking || typeof content === "string") {
-        throw error;
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        return await run();
+      } catch (error) {
+        const lacking = error instanceof CalderaError && error.reason === "blobUnknown";
+        if (!lacking || typeof content === "string" || attempt >= this.#wire.retry.attempts) {
+          throw error;
+        }
       }
+      await this.upload(content, { digest, signal });
     }
-    await this.upload(content, { digest, signal });
-    return await run();
   }
 
   async #put(content: Content, digest: Digest, signal: AbortSignal): Promise<void> {
@@ -360,6 +365,8 @@ export class Client {
       await this.#wire.text(request, signal);
     } catch (error) {
       throw reading?.fault ?? error;
+    } finally {
+      await reading?.close();
     }
   }
 

@@ -39,7 +39,7 @@ export async function digestOf(content: Content, signal: AbortSignal): Promise<s
       digest.update(value);
     }
   } finally {
-    await reader.cancel().catch(() => undefined);
+    await reading.close();
   }
 }
 
@@ -48,14 +48,14 @@ export class Reading {
   /** Why it could not be read. Then `stream` fails too, but whoever sends it says something else. */
   fault: CalderaError | undefined;
   readonly stream: ReadableStream<Uint8Array>;
+  #reader: ReadableStreamDefaultReader<Uint8Array> | undefined;
 
   constructor(source: Source) {
-    let reader: ReadableStreamDefaultReader<Uint8Array> | undefined;
     let bytes = 0;
     const pull = async (controller: ReadableStreamDefaultController<Uint8Array>) => {
       try {
-        reader ??= source.stream().getReader();
-        const { done, value } = await reader.read();
+        this.#reader ??= source.stream().getReader();
+        const { done, value } = await this.#reader.read();
         bytes += value?.length ?? 0;
         if (done ? bytes !== source.size : bytes > source.size) {
           throw new RangeError(`expected ${source.size} bytes, got ${done ? "" : "at least "}${bytes}`);
@@ -69,10 +69,13 @@ export class Reading {
         const message = `what is to be uploaded cannot be read: ${String(cause)}`;
         this.fault = new CalderaError(message, { reason: "source", cause });
         controller.error(this.fault);
-        await reader?.cancel(cause).catch(() => undefined);
       }
     };
-    const cancel = (reason: unknown) => reader?.cancel(reason);
-    this.stream = new ReadableStream({ pull, cancel }, { highWaterMark: 0 });
+    this.stream = new ReadableStream({ pull }, { highWaterMark: 0 });
+  }
+
+  /** Lets go of the source, whoever still has the stream: fetch does not when an answer comes early. */
+  async close(): Promise<void> {
+    await this.#reader?.cancel().catch(() => undefined);
   }
 }

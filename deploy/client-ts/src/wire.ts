@@ -35,9 +35,9 @@ export interface Request {
 
 export class Wire {
   readonly url: string;
+  readonly retry: Retry;
   readonly #fetch: typeof fetch;
   readonly #token: () => string | Promise<string>;
-  readonly #retry: Retry;
 
   constructor(url: string, token: () => string | Promise<string>, retry: Retry, send: typeof fetch) {
     let parsed: URL;
@@ -52,7 +52,7 @@ export class Wire {
     }
     this.url = parsed.href.replace(/[/]+$/, "");
     this.#token = token;
-    this.#retry = retry;
+    this.retry = retry;
     this.#fetch = send;
   }
 
@@ -104,7 +104,7 @@ export class Wire {
     signal: AbortSignal,
   ): Promise<void> {
     signal.throwIfAborted();
-    const { attempts, baseMs, capMs } = this.#retry;
+    const { attempts, baseMs, capMs } = this.retry;
     if (
       !(error instanceof CalderaError) ||
       attempt >= attempts ||

@@ -12,14 +12,14 @@ export interface Cut {
 
 export interface Listening {
   url: string;
-  /** How many connections there have been. */
+  /** On how many connections something was asked: Node opens some in advance. */
   connections: number;
   /** What came from the clients, or from the service where there is one; each connection's. */
   heard: string[];
   close(): Promise<void>;
 }
 
-/** Listens, and hands each connection over with its number. */
+/** Listens, and hands each connection over with its number when something comes. */
 export async function listen(
   serve: (client: net.Socket, number: number, listening: Listening) => void,
 ): Promise<Listening> {
@@ -28,10 +28,14 @@ export async function listen(
     open.add(client);
     client.on("close", () => open.delete(client));
     client.on("error", () => undefined);
-    const number = listening.connections;
-    listening.connections += 1;
-    listening.heard.push("");
-    serve(client, number, listening);
+    client.once("readable", () => {
+      if (client.readableLength > 0) {
+        const number = listening.connections;
+        listening.connections += 1;
+        listening.heard.push("");
+        serve(client, number, listening);
+      }
+    });
   });
   const listening: Listening = {
     url: "",

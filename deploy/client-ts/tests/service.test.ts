@@ -23,13 +23,12 @@ before(async () => {
 
 test("proofs from a witness in each form, which snarkjs accepts", async () => {
   const plaza = client();
-  const forms = [
-    witness,
-    new Blob([witness]),
-    await openFile(quick("witness.wtns")),
-    await plaza.upload(witness),
-  ];
+  const forms = [witness, new Blob([witness]), await openFile(quick("witness.wtns"))];
   const results = await Promise.all(forms.map((form) => plaza.prove(circuit, form)));
+  // One that was uploaded goes with the next job that has it, which here is nobody else's.
+  const alone = new Client(await tenant("uploads"));
+  await alone.register(await openFile(quick("final.zkey")));
+  results.push(await alone.prove(circuit, await alone.upload(witness)));
   const cases = results.map(({ proof, publicInputs }) => ({ verificationKey, publicInputs, proof }));
   assert.deepEqual(verdicts(cases), [true, true, true, true]);
   assert.equal(new Set(results.map(({ job }) => job)).size, 4);
@@ -61,10 +60,9 @@ test("a key that nobody contributed to, and one that is damaged", async () => {
   await assert.rejects(plaza.register(await openFile(quick("fresh.zkey"))), refused("keyNoContribution", { code: -32012 }));
   const key = new Uint8Array(readFileSync(quick("final.zkey")));
   await assert.rejects(plaza.register(key.subarray(0, 5000)), refused("keyTruncated"));
-  // The last bytes are of a point, which only the check that comes later sees.
-  const last = key.length - 40;
-  key[last] = key[last]! ^ 1;
-  await assert.rejects(plaza.register(key), (error: CalderaError) => error.reason.startsWith("key"));
+  // A byte of a point, which only the check that comes later sees.
+  key[10_000]! ^= 1;
+  await assert.rejects(plaza.register(key), refused("keyOffCurve", { code: -32012 }));
 });
 
 test("a job is told of until it has ended", async () => {
@@ -95,8 +93,7 @@ test("a job that fails says why, in each way of asking", async () => {
   const plaza = client();
   const cut = witness.subarray(0, witness.length - 1);
   const wrong = Uint8Array.from(witness);
-  const last = wrong.length - 32;
-  wrong[last] = wrong[last]! ^ 1;
+  wrong[wrong.length - 32]! ^= 1;
   for (const [bad, reason, code] of [
     [cut, "witnessTruncated", -32016],
     [wrong, "selfCheckFailed", -32017],
