@@ -152,7 +152,7 @@ test("refusals for now are tried again, and others are not", async () => {
     const server = await answering(texts);
     try {
       const one = new Client({ url: server.url, token: "x", retry });
-      return await one.call("prover_unregisterCircuitV1", { circuit: "00" });
+      return await one.call("prover_unregisterCircuitV1", { circuit: "00" }, { timeoutMs: 20_000 });
     } finally {
       await server.close();
     }

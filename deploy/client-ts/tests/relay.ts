@@ -26,6 +26,7 @@ export async function listen(
   const open = new Set<net.Socket>();
   const server = net.createServer((client) => {
     open.add(client);
+    client.unref();
     client.on("close", () => open.delete(client));
     client.on("error", () => undefined);
     client.once("readable", () => {
@@ -47,6 +48,8 @@ export async function listen(
       await once(server, "close");
     },
   };
+  // What a test that failed has left does not keep the process.
+  server.unref();
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
   listening.url = `http://127.0.0.1:${(server.address() as net.AddressInfo).port}`;
@@ -60,6 +63,7 @@ export function relay(url: string, cuts: Cut[]): Promise<Listening> {
     const cut = cuts[number];
     const service = net.connect(Number(port), hostname);
     const passed = { sent: 0, answered: 0 };
+    service.unref();
     service.on("error", () => client.destroy());
     service.on("close", () => client.end());
     client.on("close", () => service.end());
