@@ -275,7 +275,7 @@ test("the service describes itself in the version of these types", async () => {
 test("a large upload is never in memory", async () => {
   setFlagsFromString("--expose-gc");
   const collect = runInNewContext("gc") as () => void;
-  const size = 192 * 1024 * 1024;
+  const size = 96 * 1024 * 1024;
   const inMemory = () => {
     collect();
     return process.memoryUsage().arrayBuffers;
