@@ -137,10 +137,16 @@ test("a batch has an end for each call, in as few requests as there can be", asy
 });
 
 test("a cancelled job, a wait that is given up, and a proof that is", async () => {
-  const plaza = client();
+  const account = await tenant("cancels");
+  const plaza = new Client(account);
+  await plaza.register(await openFile(long.key), { check: "trusted" });
   const bytes = await openFile(long.witness);
-  // Behind these nothing ends soon.
-  const ahead = await Promise.all(Array.from({ length: 12 }, () => plaza.submit(longCircuit, bytes)));
+  // Behind these nothing ends soon, however slowly the lines below are run.
+  const params = { circuit: longCircuit, witness: await plaza.upload(bytes) };
+  const ahead = await plaza.batch(
+    Array.from({ length: 48 }, () => ({ method: "prover_submitV1", params }) as const),
+  );
+  const others = ahead.map((end) => (end.status === "fulfilled" ? end.value.job : assert.fail(String(end.reason))));
   const { job } = await plaza.submit(longCircuit, bytes);
 
   for (const wait of [
@@ -178,12 +184,12 @@ test("a cancelled job, a wait that is given up, and a proof that is", async () =
     }
     return answer;
   };
-  const proving = client({ fetch: watching }).prove(longCircuit, bytes, { ...options, signal: stop.signal });
+  const proving = new Client({ ...account, fetch: watching }).prove(longCircuit, bytes, { ...options, signal: stop.signal });
   await assert.rejects(proving, refused("aborted"));
   const again = await plaza.submit(longCircuit, bytes, options);
   assert.equal((await plaza.wait(again.job)).state, "cancelled");
 
-  await Promise.all(ahead.map((it) => plaza.cancel(it.job)));
+  await plaza.batch(others.map((it) => ({ method: "prover_cancelV1", params: { job: it } }) as const));
 });
 
 test("a full queue is waited for, or told", async () => {
