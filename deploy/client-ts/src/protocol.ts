@@ -1,0 +1,801 @@
+// Generated from docs/openrpc.json by generate.mjs; do not edit.
+
+/** The version of the protocol that these types are of. */
+export const PROTOCOL_VERSION = "1.0.0";
+
+/** SHA-256 of a blob's content, in lower-case hexadecimal. The digest of a proving key names its circuit. */
+export type Digest = string;
+
+/** The number of a job. */
+export type JobName = string;
+
+/** A name for people; no control characters. */
+export type CircuitName = string;
+
+/** Visible ASCII characters by which a tenant recognises its own submission. */
+export type IdempotencyKey = string;
+
+/** Bytes in base64 with padding. */
+export type WitnessData = string;
+
+/** full: every point of the key is shown to be on its curve and in its subgroup. trusted: the caller vouches for the digest. */
+export type CheckLevel = "full" | "trusted";
+
+/** The curve, by the name that snarkjs writes into its files. */
+export type CurveName = "bn128" | "bls12381";
+
+/** checking: being checked and laid out. ready: proofs can be made. failed: unfit. */
+export type CircuitState = "checking" | "ready" | "failed";
+
+/** queued: admitted. preparing: its witness is being read. running: cores work on it. proved, failed, cancelled: it has ended. */
+export type JobState = "queued" | "preparing" | "running" | "proved" | "failed" | "cancelled";
+
+/** Why a circuit or a job failed. */
+export interface JobError {
+  /** The code that the same error has as an answer. */
+  code: number;
+  /** The stable name that programs match on. */
+  reason: string;
+  /** For people. */
+  message: string;
+}
+
+/** A registered circuit. */
+export interface CircuitInfo {
+  /** The digest of its proving key. */
+  circuit: Digest;
+  /** The name that its tenant gave it. */
+  name: CircuitName | null;
+  /** The curve of its key. */
+  curve: CurveName;
+  /** Points of the evaluation domain, a power of two. */
+  domainSize: number;
+  /** Public inputs, the constant one not counted. */
+  publicCount: number;
+  /** Wires, the constant one counted: the length of a witness. */
+  wires: number;
+  /** Size of the key. */
+  bytes: number;
+  /** Where it stands. */
+  state: CircuitState;
+  /** Whether its key is on the box. One that was given back is read again when a job for it comes. */
+  resident: boolean;
+  /** Where the key can be read again. */
+  source?: string;
+  /** Why it failed, or why its key could not be read again. */
+  error?: JobError;
+  /** Whether the key is a development key, with which proofs can be forged. */
+  development: boolean;
+  /** The verification key as snarkjs writes it; present when the circuit is ready. */
+  verificationKey?: Record<string, unknown>;
+}
+
+/** What became of it. */
+export interface Unregistered {
+  /** Whether it had been registered. */
+  removed: boolean;
+}
+
+/** What a proof costs now. */
+export interface Estimate {
+  /** How long one proof takes on the cores that the tenant would get. */
+  proofMs: number;
+  /** When a proof that is submitted now would be ready at the earliest, from now. */
+  earliestFinishMs: number;
+  /** Jobs of this tenant that wait. */
+  queueLength: number;
+}
+
+/** A job and where it stands. */
+export interface JobStatus {
+  /** Its name. */
+  job: JobName;
+  /** The circuit that it proves. */
+  circuit: Digest;
+  /** Where it stands. */
+  state: JobState;
+  /** The part of its work that is done. */
+  progress: number;
+  /** When it was received: Unix time in milliseconds. */
+  submittedMs: number;
+  /** The deadline that was asked for, from receipt. */
+  deadlineMs?: number;
+  /** When a core first worked on it, from receipt. */
+  startedMs?: number;
+  /** When it ended, from receipt. */
+  finishedMs?: number;
+  /** Whether it ended after its deadline; absent until it has ended and where there is none. */
+  late?: boolean;
+  /** Why it failed. */
+  error?: JobError;
+}
+
+/** What one kernel of a proof cost. */
+export interface StageTiming {
+  /** The kernel. */
+  kernel: string;
+  /** Quanta that it was cut into. */
+  quanta: number;
+  /** Their time on cores, summed. */
+  cpuMs: number;
+  /** The longest of them. */
+  maxQuantumUs: number;
+}
+
+/** What one core did for a proof. */
+export interface CoreShare {
+  /** The core, by the kernel's number. */
+  core: number;
+  /** Quanta that it ran. */
+  quanta: number;
+  /** Their time, summed. */
+  cpuMs: number;
+}
+
+/** Where the time of a job went. */
+export interface Timings {
+  /** From receipt to the first touch. */
+  queuedMs: number;
+  /** Reading the witness and laying out the work. */
+  preparedMs: number;
+  /** From the first quantum to the checked proof. */
+  provedMs: number;
+  /** What each kernel cost. */
+  stages: StageTiming[];
+  /** Which cores worked. */
+  cores: CoreShare[];
+}
+
+/** A proof, checked by a second verifier before it left the box. */
+export interface JobResult {
+  /** The job. */
+  job: JobName;
+  /** The proof as snarkjs writes it. */
+  proof: Record<string, unknown>;
+  /** The public inputs as decimal strings, as snarkjs writes them. */
+  publicInputs: string[];
+  /** Arguments for a Solidity verifier, as snarkjs zkey export soliditycalldata prints them. */
+  calldata: string;
+  /** Where the time went. */
+  timings: Timings;
+  /** Whether it came after its deadline. */
+  late: boolean;
+}
+
+/** One unit of the pool: a pinned worker. */
+export interface UnitStatus {
+  /** Its number in the pool. */
+  unit: number;
+  /** The core that it is pinned to. */
+  core: number;
+  /** The kernel's number of its thread. */
+  threadId: number;
+  /** Who holds it; null for nobody and for a tenant that the caller may not see. */
+  owner: string | null;
+  /** Whether a tenant holds it that the caller may not see. */
+  foreign: boolean;
+  /** Counts the changes of its owner. */
+  epoch: number;
+  /** The job that it works on, if the caller may see it. */
+  job?: JobName;
+  /** How long this owner has held it. */
+  sinceMs: number;
+  /** Whether its worker had something to run at its last look, if the caller may see the owner. */
+  busy?: boolean;
+  /** The scheduling policy of its thread. */
+  policy: string;
+}
+
+/** A driver or a library that a device runs on. */
+export interface DeviceSoftware {
+  /** Its name, or where it lies. */
+  name: string;
+  /** Its version, or its SHA-256 if it knows none. */
+  version: string;
+}
+
+/** What computes: the processor, or a device with the processor behind it. */
+export interface DeviceStatus {
+  /** cpu, or what drives a GPU. */
+  kind: string;
+  /** The silicon's own name. */
+  name: string;
+  /** Why it was given up, if it was; the processor does its work since. */
+  lost?: string;
+  /** Pieces of work that the processor did in its place. */
+  fallenBack: number;
+  /** Drivers and libraries that it runs on, for the operator. */
+  software: DeviceSoftware[];
+}
+
+/** One tenant of the pool. */
+export interface TenantStatus {
+  /** Its name; null for a tenant that the caller may not see. */
+  tenant: string | null;
+  /** Whether it is one that the caller may not see. */
+  foreign: boolean;
+  /** Its scenario class; null for a tenant that the caller may not see. */
+  scenario: string | null;
+  /** Jobs that wait. */
+  queued: number;
+  /** Jobs that run. */
+  running: number;
+  /** Cores that it holds. */
+  cores: number;
+  /** Cores that it has declared that it will want. */
+  declared: number;
+  /** Whether its measured demand is at a peak. */
+  peak: boolean;
+  detail?: TenantDetail;
+}
+
+/** One core that changed hands. */
+export interface Reallocation {
+  /** The unit. */
+  unit: number;
+  /** Who held it; null for nobody and for a tenant that the caller may not see. */
+  from: string | null;
+  /** Who holds it now; null as in from. */
+  to: string | null;
+  /** Whether one of the two is a tenant that the caller may not see. */
+  foreign: boolean;
+  /** What caused it: demand, declared, measured, release, turn, ageing or overrun. */
+  cause: string;
+  /** Whether the new owner had nothing to run at the first look. */
+  empty: boolean;
+  /** From the demand to the arbiter's knowledge of it. */
+  detectUs: number;
+  /** From there to the decision. */
+  decideUs: number;
+  /** From there to the end of the quantum that was running. */
+  drainUs: number;
+  /** From there to the new owner's first instruction. */
+  firstUs: number;
+  /** All of it. */
+  totalUs: number;
+}
+
+/** Those of all changes of hands that went to a tenant that had nothing to run at the first look, as with demand that was only declared. */
+export interface EmptyReallocations {
+  /** How many. */
+  count: number;
+  /** Half of them took at most so long. */
+  p50Us: number;
+  /** 99 in 100 took at most so long. */
+  p99Us: number;
+  /** The longest. */
+  maxUs: number;
+}
+
+/** How cores changed hands since the start of the box. */
+export interface Reallocations {
+  /** How many. */
+  count: number;
+  /** How many took longer than their limit. */
+  missed: number;
+  /** Half of them took at most so long. */
+  p50Us: number;
+  /** 99 in 100 took at most so long. */
+  p99Us: number;
+  /** The longest. */
+  maxUs: number;
+  empty: EmptyReallocations;
+  /** The newest, last one last. */
+  recent: Reallocation[];
+  /** The newest of those that took longer than their limit, last one last. */
+  misses: Reallocation[];
+  /** By cause; for the operator, and empty for tenants. */
+  causes: CauseSpans[];
+}
+
+/** How long quanta took since the start of the box. */
+export interface Quanta {
+  /** How many. */
+  count: number;
+  /** Half of them took at most so long. */
+  p50Us: number;
+  /** 99 in 100 took at most so long. */
+  p99Us: number;
+  /** The longest. */
+  maxUs: number;
+  /** How many took longer than they may. */
+  overBudget: number;
+}
+
+/** Who holds which core. A tenant reads its own name, and null beside foreign: true in the place of any other's; the operator reads all names. */
+export interface PoolStatus {
+  /** One a worker. */
+  units: UnitStatus[];
+  /** One a tenant. */
+  tenants: TenantStatus[];
+  /** What computes. */
+  devices: DeviceStatus[];
+  /** How cores changed hands. */
+  reallocations: Reallocations;
+  /** How long quanta took. */
+  quanta: Quanta;
+  /** How long the box has been up. */
+  upMs: number;
+}
+
+/** What is declared now. */
+export interface Demand {
+  /** How many cores. */
+  units: number;
+  /** For how long, from receipt; 0 if none are. */
+  expiresMs: number;
+}
+
+/** How long reallocations of one cause took since the start of the box, as a whole or in one part. */
+export interface SpanHistogram {
+  /** What changed hands: core. */
+  resource: string;
+  /** What caused it. */
+  cause: string;
+  /** total, or the part of it: detect, decide, drain, first. */
+  part: string;
+  /** How many. */
+  count: number;
+  /** Their mean. */
+  meanUs: number;
+  /** Half of them took at most so long. */
+  p50Us: number;
+  /** 99 in 100 took at most so long. */
+  p99Us: number;
+  /** 999 in 1,000 took at most so long. */
+  p999Us: number;
+  /** The longest. */
+  maxUs: number;
+  /** All of it, as the percentile text of HdrHistogram, in microseconds. */
+  hgrm: string;
+}
+
+/** A worker of a profile. */
+export interface ProfiledUnit {
+  /** Its number in the pool. */
+  unit: number;
+  /** The core that it is pinned to. */
+  core: number;
+}
+
+/** What some quanta of a profile are of. */
+export interface ProfiledStage {
+  /** The part of the proof: msm-a, shift-c. Its stages follow one another. */
+  part: string;
+  /** What runs: msm.accumulate, ntt.forward. */
+  kernel: string;
+  /** Elements that the part goes over: points, entries of a matrix, elements of a vector; 0 where there is nothing to count. */
+  size: number;
+  /** Bytes of the vectors, points and entries that the part reads or writes. */
+  bytes: number;
+  /** Of a sum: bytes of the tables of its points, 0 if it was laid out without. */
+  tableBytes?: number;
+}
+
+/** One quantum of a profile. */
+export interface ProfiledQuantum {
+  /** The worker that ran it. */
+  unit: number;
+  /** Its place in stages. */
+  stage: number;
+  /** The lane of the stage. */
+  lane: number;
+  /** When it began. */
+  startUs: number;
+  /** How long it took. */
+  spanUs: number;
+  /** How long its thread ran meanwhile; the rest went to other threads of that core. */
+  cpuUs: number;
+}
+
+/** A core that came to a job's tenant, or left it. */
+export interface ProfiledReallocation {
+  /** When the new owner's first instruction came. */
+  atUs: number;
+  reallocation: Reallocation;
+}
+
+/** The quanta of a job, one by one, as far as they are still kept. Times are counted from the job's receipt. */
+export interface JobProfile {
+  status: JobStatus;
+  /** When a thread began to lay it out. */
+  preparingUs?: number;
+  /** When it was laid out. */
+  preparedUs?: number;
+  /** All workers of the box. */
+  units: ProfiledUnit[];
+  /** What its quanta are of. */
+  stages: ProfiledStage[];
+  /** How many quanta it has had. */
+  total: number;
+  /** How many of them are not kept any more. */
+  lost: number;
+  /** The others, or about a thousand of them from where the call asked on; those of one worker in order. */
+  quanta: ProfiledQuantum[];
+  /** Where to go on, if there are more. */
+  next?: number;
+  /** Cores that came to its tenant, or left it, while it was there; only in the first answer. */
+  reallocations: ProfiledReallocation[];
+}
+
+/** What a tenant and the operator are told of it. */
+export interface TenantDetail {
+  /** Those of its waiting jobs whose witness is being read. */
+  preparing: number;
+  /** Cores that it wants now. */
+  wants: number;
+  /** Whether it lends what it does not keep busy, because others want more than there is. */
+  lends: boolean;
+  /** What its class is guaranteed, in percent of the box. */
+  guaranteePercent: number;
+  /** How long cores have worked for it since the start of the box. */
+  coreMs: number;
+  /** Of its first job with a deadline: what is left until then, less the time that it still needs on all the cores that the tenant may have. Below zero it will be late. */
+  slackMs?: number;
+}
+
+/** How long reallocations of one cause took since the start of the box. */
+export interface CauseSpans {
+  /** What changed hands: core. */
+  resource: string;
+  /** What caused it. */
+  cause: string;
+  /** How many. */
+  count: number;
+  /** How many took longer than their limit. */
+  missed: number;
+  /** Half of them took at most so long. */
+  p50Us: number;
+  /** 99 in 100 took at most so long. */
+  p99Us: number;
+  /** 999 in 1,000 took at most so long. */
+  p999Us: number;
+  /** The longest. */
+  maxUs: number;
+}
+
+/** What one tenant holds. */
+export interface TenantStorage {
+  /** Its name. */
+  tenant: string;
+  /** Its scenario class. */
+  scenario: string;
+  /** Tables of its keys, in memory. */
+  tablesBytes: number;
+  /** Keys of its circuits: files, mapped. */
+  keysBytes: number;
+  /** Its other blobs. */
+  blobsBytes: number;
+  /** Whether it is quiet and has given back. */
+  quiet: boolean;
+  /** When it will give back if nothing comes from it, from now; absent if it will not. */
+  dueMs?: number;
+}
+
+/** What one tenant has given back at a time. Times are Unix time in milliseconds. */
+export interface StorageRelease {
+  /** Its number on this box. */
+  release: number;
+  /** Whose storage it was. */
+  tenant: string;
+  /** Its scenario class. */
+  scenario: string;
+  /** When the last of it was back. */
+  atMs: number;
+  /** Since when demand had been low. */
+  quietSinceMs: number;
+  /** What the tenant held before. */
+  heldBytes: number;
+  /** Tables that are back. */
+  tablesBytes: number;
+  /** Keys that are back. */
+  keysBytes: number;
+  /** Other blobs that are back. */
+  blobsBytes: number;
+  /** How much less that is than it should be. */
+  shortBytes: number;
+  /** Why it is; absent if it is not. */
+  shortReason?: string;
+  /** When the tenant's demand returned; absent while it has not. */
+  takenAgainMs?: number;
+}
+
+/** What tenants hold, and what was given back. A tenant reads of itself, the operator of all. */
+export interface StorageStatus {
+  /** What each holds. */
+  tenants: TenantStorage[];
+  /** What was given back: the newest, last one last. */
+  releases: StorageRelease[];
+}
+
+/** What a tenant may do: read shows its circuits, jobs and results and the pool; submit uploads, registers, submits, cancels, declares, and removes again. */
+export type Scope = "read" | "submit";
+
+/** How much a tenant may have. What is left out is bounded by its class and the box alone. */
+export interface Quotas {
+  /** Unfinished jobs. */
+  queue?: number | undefined;
+  /** Requests under way: calls that wait, uploads, streams. */
+  calls?: number | undefined;
+  /** Bytes of all its blobs. */
+  blobBytes?: number | undefined;
+  /** Requests a second. */
+  requests?: number | undefined;
+}
+
+/** configured: it stands in the configuration, which alone can change it. active, suspended: it was added. removed: what it had is erased at the next start. unconfigured: the store has something of a tenant that nobody has named since the start. */
+export type TenantState = "configured" | "active" | "suspended" | "removed" | "unconfigured";
+
+export interface TenantInfo {
+  tenant: string;
+  state: TenantState;
+  scenario?: string;
+  scopes: Scope[];
+  quotas: Quotas;
+  /** Until when its secret before is taken too, in Unix time in milliseconds. */
+  oldUntilMs?: number;
+}
+
+export interface TenantSecret {
+  tenant: string;
+  /** 64 hexadecimal digits, told once. */
+  secret: string;
+  /** Until when its secret before is taken too, in Unix time in milliseconds. */
+  oldUntilMs?: number;
+}
+
+/**
+ * What can be called. Any method may also answer with a reason that has to do with no method of its
+ * own: parse, invalidRequest, methodNotFound, invalidParams, internal, and those of a quota.
+ */
+export interface Methods {
+  /** Registers a proving key that was uploaded as a blob. Registering again what is registered answers with what is there. The answer comes at once; poll prover_listCircuitsV1 until the state is ready, or failed with what the check of the points has found. */
+  "prover_registerCircuitV1": {
+    params: {
+      /** The blob that holds the proving key. */
+      zkey: Digest;
+      /** A name for people. */
+      name?: CircuitName | undefined;
+      /** How much to check; full by default. */
+      check?: CheckLevel | undefined;
+      /** A file on the box from which the key can be read again, below a folder that its operator lists for that. With one the key can be given back while the tenant is quiet. */
+      source?: string | undefined;
+    };
+    result: CircuitInfo;
+    refusals: "blobUnknown" | "keyFormat" | "keyTruncated" | "keyTrailing" | "keySectionMissing" | "keySectionTwice" | "keySectionLength" | "keyField" | "keyNoContribution" | "keyContent" | "developmentKey" | "quotaExceeded" | "storageFull" | "stopping" | "keySource";
+  };
+  /** The circuits of the caller. */
+  "prover_listCircuitsV1": {
+    params: Record<string, never>;
+    result: CircuitInfo[];
+    refusals: never;
+  };
+  /** Takes a circuit off the list. Its key stays until the blob is deleted. */
+  "prover_unregisterCircuitV1": {
+    params: {
+      /** The digest of its proving key. */
+      circuit: Digest;
+    };
+    result: Unregistered;
+    refusals: "circuitInUse";
+  };
+  /** What a proof of a circuit would cost now. */
+  "prover_estimateV1": {
+    params: {
+      /** The digest of its proving key. */
+      circuit: Digest;
+    };
+    result: Estimate;
+    refusals: "circuitUnknown" | "circuitNotReady" | "boxQueueFull";
+  };
+  /** Asks for a proof. Answers when the job has a place in the queue. */
+  "prover_submitV1": {
+    params: {
+      /** The digest of the circuit's proving key. */
+      circuit: Digest;
+      /** The digest of the witness: of a blob, uploaded before, or of witnessData. */
+      witness: Digest;
+      /** The witness itself, of at most 65,536 bytes, in base64 with padding. */
+      witnessData?: WitnessData | undefined;
+      /** When the proof is needed, in milliseconds from receipt. Refused with deadlineUnmeetable if the tenant cannot count on that; a proof of what was accepted that comes after it is kept and marked late. */
+      deadlineMs?: number | undefined;
+      /** Sending the same submission again with the same key answers with the same job. */
+      idempotencyKey?: IdempotencyKey | undefined;
+    };
+    result: JobStatus;
+    refusals: "circuitUnknown" | "circuitNotReady" | "blobUnknown" | "tenantQueueFull" | "boxQueueFull" | "deadlineUnmeetable" | "idempotencyConflict" | "stopping" | "storageUnavailable";
+  };
+  /** Where a job stands. */
+  "prover_statusV1": {
+    params: {
+      /** The job, as prover_submitV1 named it. */
+      job: JobName;
+      /** Answer when the job has ended, or after so many milliseconds, at most the box's limit; at once by default. */
+      waitMs?: number | undefined;
+    };
+    result: JobStatus;
+    refusals: "jobUnknown";
+  };
+  /** The proof of a job that is proved. */
+  "prover_resultV1": {
+    params: {
+      /** The job, as prover_submitV1 named it. */
+      job: JobName;
+      /** Answer when the job has ended, or after so many milliseconds, at most the box's limit; at once by default. */
+      waitMs?: number | undefined;
+    };
+    result: JobResult;
+    refusals: "jobUnknown" | "jobNotFinished" | "jobCancelled" | "witnessFormat" | "witnessTruncated" | "witnessTrailing" | "witnessSectionMissing" | "witnessSectionTwice" | "witnessSectionLength" | "witnessField" | "witnessLength" | "witnessRange" | "witnessContent" | "selfCheckFailed" | "blobUnknown" | "keySource";
+  };
+  /** Cancels a job. One that has ended stays as it is. */
+  "prover_cancelV1": {
+    params: {
+      /** The job, as prover_submitV1 named it. */
+      job: JobName;
+    };
+    result: JobStatus;
+    refusals: "jobUnknown";
+  };
+  /** Which quanta a job had, when and on which worker, as far as the box still keeps them; about a thousand at a time. */
+  "prover_profileV1": {
+    params: {
+      /** The job, as prover_submitV1 named it. */
+      job: JobName;
+      /** Where to go on: next of the answer before; at the beginning by default. */
+      from?: number | undefined;
+    };
+    result: JobProfile;
+    refusals: "jobUnknown" | "profileUnavailable" | "boxQueueFull";
+  };
+  /** Who holds which core, and how cores changed hands. */
+  "pool_statusV1": {
+    params: Record<string, never>;
+    result: PoolStatus;
+    refusals: "boxQueueFull";
+  };
+  /** Announces how many cores the tenant will want and for how long, so that they are there before its work is. What is declared takes the place of what was declared before, and ends by itself. */
+  "pool_demandV1": {
+    params: {
+      /** How many cores, at most as many as the tenant may hold; 0 withdraws what was declared. */
+      units: number;
+      /** For how long, in milliseconds from receipt. Needed for all but 0 units. */
+      durationMs?: number | undefined;
+    };
+    result: Demand;
+    refusals: "demandAboveCeiling" | "demandDuration" | "boxQueueFull" | "stopping";
+  };
+  /** How long cores took to change hands, by cause and by part of the way, as histograms. For the operator. */
+  "pool_histogramsV1": {
+    params: {
+      /** Only reallocations of this cause, as pool_statusV1 names causes; all by default. */
+      cause?: "demand" | "declared" | "measured" | "release" | "turn" | "ageing" | "overrun" | undefined;
+    };
+    result: SpanHistogram[];
+    refusals: "boxQueueFull";
+  };
+  /** What a tenant holds of the box's storage, and what it has given back while it was quiet. A tenant reads of itself, the operator of all. */
+  "pool_storageV1": {
+    params: Record<string, never>;
+    result: StorageStatus;
+    refusals: never;
+  };
+  /** Adds a tenant and tells its secret, once. For the operator. */
+  "tenant_addV1": {
+    params: {
+      /** Its name: 1 to 64 of a-z, 0-9, _ and -. */
+      tenant: string;
+      /** Its scenario class. */
+      scenario: string;
+      /** What it may do; both by default. */
+      scopes?: Scope[] | undefined;
+      /** How much it may have. */
+      quotas?: Quotas | undefined;
+    };
+    result: TenantSecret;
+    refusals: "invalidParams" | "tenantState" | "boxQueueFull" | "storageUnavailable";
+  };
+  /** Gives a tenant another secret, and takes the old one for a while too. For the operator. */
+  "tenant_rotateV1": {
+    params: {
+      /** Its name: 1 to 64 of a-z, 0-9, _ and -. */
+      tenant: string;
+      /** For how long; an hour by default. */
+      overlapMs?: number | undefined;
+    };
+    result: TenantSecret;
+    refusals: "tenantUnknown" | "tenantState" | "boxQueueFull" | "storageUnavailable";
+  };
+  /** Refuses a tenant's tokens until it is resumed; its jobs go on. For the operator. */
+  "tenant_suspendV1": {
+    params: {
+      /** Its name: 1 to 64 of a-z, 0-9, _ and -. */
+      tenant: string;
+    };
+    result: TenantInfo;
+    refusals: "tenantUnknown" | "tenantState" | "boxQueueFull" | "storageUnavailable";
+  };
+  /** Takes a tenant's tokens again. For the operator. */
+  "tenant_resumeV1": {
+    params: {
+      /** Its name: 1 to 64 of a-z, 0-9, _ and -. */
+      tenant: string;
+    };
+    result: TenantInfo;
+    refusals: "tenantUnknown" | "tenantState" | "boxQueueFull" | "storageUnavailable";
+  };
+  /** Refuses a tenant's tokens, cancels its jobs, and erases what it had at the next start. For the operator. */
+  "tenant_removeV1": {
+    params: {
+      /** Its name: 1 to 64 of a-z, 0-9, _ and -. */
+      tenant: string;
+    };
+    result: TenantInfo;
+    refusals: "tenantUnknown" | "tenantState" | "boxQueueFull" | "storageUnavailable";
+  };
+  /** All tenants. For the operator. */
+  "tenant_listV1": {
+    params: Record<string, never>;
+    result: TenantInfo[];
+    refusals: never;
+  };
+}
+
+/** Why the service may refuse, and the code that goes with the reason. */
+export const ERROR_CODES = {
+  parse: -32700,
+  invalidRequest: -32600,
+  methodNotFound: -32601,
+  invalidParams: -32602,
+  internal: -32603,
+  tenantQueueFull: -32005,
+  boxQueueFull: -32005,
+  circuitUnknown: -32010,
+  circuitNotReady: -32011,
+  keyFormat: -32012,
+  keyTruncated: -32012,
+  keyTrailing: -32012,
+  keySectionMissing: -32012,
+  keySectionTwice: -32012,
+  keySectionLength: -32012,
+  keyField: -32012,
+  keyRange: -32012,
+  keyOffCurve: -32012,
+  keyOutsideSubgroup: -32012,
+  keyNoContribution: -32012,
+  keyContent: -32012,
+  developmentKey: -32013,
+  circuitInUse: -32014,
+  blobUnknown: -32015,
+  witnessFormat: -32016,
+  witnessTruncated: -32016,
+  witnessTrailing: -32016,
+  witnessSectionMissing: -32016,
+  witnessSectionTwice: -32016,
+  witnessSectionLength: -32016,
+  witnessField: -32016,
+  witnessLength: -32016,
+  witnessRange: -32016,
+  witnessContent: -32016,
+  selfCheckFailed: -32017,
+  jobUnknown: -32018,
+  jobNotFinished: -32019,
+  jobCancelled: -32020,
+  idempotencyConflict: -32021,
+  quotaExceeded: -32022,
+  storageFull: -32023,
+  stopping: -32024,
+  deadlineUnmeetable: -32025,
+  demandAboveCeiling: -32026,
+  demandDuration: -32027,
+  profileUnavailable: -32030,
+  keySource: -32028,
+  storageUnavailable: -32031,
+  tenantCallsFull: -32005,
+  tenantRateFull: -32005,
+  outOfScope: -32032,
+  tenantUnknown: -32033,
+  tenantState: -32034,
+} as const;
+
+/** The stable name of a refusal: match on this. */
+export type ServiceReason = keyof typeof ERROR_CODES;
