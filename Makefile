@@ -17,6 +17,7 @@ SHELL := /bin/bash
         check-fmt check-clippy check-doc check-deny test-rust test-wgpu test-models test-fuzz test-bench
 
 INTEROP := deploy/tests/interop
+CLIENT := deploy/client-ts
 STAGE := .ci/stage
 DEPTH ?= 16
 BENCH_MAX_LOG2 ?= 20
@@ -34,6 +35,11 @@ interop: $(INTEROP)/node_modules/.package-lock.json
 $(INTEROP)/node_modules/.package-lock.json: $(INTEROP)/package.json $(INTEROP)/package-lock.json
 	.ci/tools node
 	cd $(INTEROP) && npm ci --no-fund --no-audit --loglevel=error
+
+# The TypeScript compiler and Node's types, pinned by a lock file.
+$(CLIENT)/node_modules/.package-lock.json: $(CLIENT)/package.json $(CLIENT)/package-lock.json
+	.ci/tools node
+	cd $(CLIENT) && npm ci --no-fund --no-audit --loglevel=error
 
 demo: build
 	@if $(MAKE) --no-print-directory interop && \
@@ -86,7 +92,7 @@ check-deny:
 	target/tools/bin/cargo-deny --locked check licenses bans sources
 
 # In one go: cargo builds the crates below anew for each choice of crates above.
-test-rust: interop
+test-rust: interop $(CLIENT)/node_modules/.package-lock.json
 	cargo test --locked --workspace --exclude caldera-wgpu
 
 # On lavapipe, an emulation of a GPU, whose driver compiles each shader for some seconds; one of the
