@@ -21,7 +21,7 @@ use caldera_node::clerk::{Clerk, Recorded, Task};
 use caldera_node::service::{Message, Post};
 use caldera_node::source::Sources;
 use caldera_store::blob::{BlobLimits, BlobStore};
-use caldera_store::circuits::Circuits;
+use caldera_store::database::Database;
 use caldera_store::jobs::{JobRow, JobWrite};
 use hdrhistogram::Histogram;
 
@@ -74,7 +74,7 @@ pub(crate) fn durable(bench: &mut Bench, submissions: u64) -> Result<Written> {
         Contender::ours(
             "one fsync each",
             (alone, 0),
-            |(tables, next): &mut (Circuits, u64)| {
+            |(tables, next): &mut (Database, u64)| {
                 for _ in 0..submissions {
                     *next += 1;
                     tables.write_jobs(&[accept(*next)])?;
@@ -210,9 +210,9 @@ impl Drop for Office {
     }
 }
 
-fn open_tables(folder: &Path) -> Result<Circuits> {
+fn open_tables(folder: &Path) -> Result<Database> {
     std::fs::create_dir(folder).context("a folder")?;
-    Ok(Circuits::open(&folder.join("circuits.sqlite"))?)
+    Ok(Database::open(&folder.join("caldera.sqlite"))?)
 }
 
 fn accept(job: u64) -> JobWrite {

@@ -30,7 +30,8 @@ use caldera_rpc::methods::{CheckLevel, CurveName, Digest, JobName, RegisterCircu
 use caldera_scheduler::{JobId, TenantId};
 use caldera_store::TenantName;
 use caldera_store::blob::{BlobError, BlobStore, BlobWriter, Finished};
-use caldera_store::circuits::{Change, Check, CircuitRow, Circuits, CircuitsError, State};
+use caldera_store::circuits::{Change, Check, CircuitRow, State};
+use caldera_store::database::{Database, DatabaseError};
 use caldera_store::jobs::{JobWrite, Written};
 use caldera_store::releases::ReleaseRow;
 use caldera_store::tenants::TenantRow;
@@ -164,7 +165,7 @@ pub struct Clerk {
     /// The blobs.
     pub blobs: BlobStore,
     /// The list.
-    pub circuits: Circuits,
+    pub database: Database,
     /// Where keys can be read again.
     pub sources: Sources,
     /// Whether development keys are taken.
@@ -217,7 +218,7 @@ impl Clerk {
                     Err(RecvTimeoutError::Timeout) if fault.is_some() => {}
                     Err(RecvTimeoutError::Timeout) => {
                         residue = false;
-                        if let Err(error) = self.circuits.checkpoint() {
+                        if let Err(error) = self.database.checkpoint() {
                             tracing::warn!(%error, "cutting the log of the tables");
                         }
                         continue;
@@ -256,9 +257,9 @@ impl Clerk {
     /// Writes a group of changes and tells what became of them. Gives back what must be tried again.
     fn write_jobs(&mut self, group: Vec<JobWrite>, fault: &mut Option<String>) -> Vec<JobWrite> {
         let written = if group.is_empty() {
-            self.circuits.probe().map(|()| Vec::new())
+            self.database.probe().map(|()| Vec::new())
         } else {
-            self.circuits.write_jobs(&group)
+            self.database.write_jobs(&group)
         };
         let error = written.as_ref().err().map(|error| {
             let cause = std::error::Error::source(error);
@@ -324,7 +325,7 @@ impl Clerk {
                     .into_iter()
                     .map(|(tenant, witness)| JobWrite::Erased { tenant, witness });
                 // The next start erases again what it is not told of.
-                if let Err(error) = self.circuits.write_jobs(&notes.collect::<Vec<_>>()) {
+                if let Err(error) = self.database.write_jobs(&notes.collect::<Vec<_>>()) {
                     tracing::warn!(%error, "noting that witnesses are erased");
                 }
             }
@@ -398,7 +399,7 @@ impl Clerk {
                 circuit,
                 change,
             } => {
-                if let Err(error) = self.circuits.set_state(&tenant, circuit.0, &change) {
+                if let Err(error) = self.database.set_state(&tenant, circuit.0, &change) {
                     tracing::error!(%tenant, %circuit, %error, "noting a circuit's state");
                 }
             }
@@ -409,7 +410,7 @@ impl Clerk {
                 blobs,
             } => self.release(release, &tenant, keys, blobs),
             Task::Tenant { ticket, row } => {
-                let written = self.circuits.put_tenant(&row).map_err(|error| {
+                let written = self.database.put_tenant(&row).map_err(|error| {
                     let cause = std::error::Error::source(&error);
                     tracing::error!(tenant = %row.tenant, %error, ?cause, "writing a tenant down");
                     RpcError::StorageUnavailable {
@@ -420,18 +421,18 @@ impl Clerk {
                     .send(Message::TenantWritten { ticket, written });
             }
             Task::NoteRelease { row } => {
-                if let Err(error) = self.circuits.insert_release(&row) {
+                if let Err(error) = self.database.insert_release(&row) {
                     let tenant = &row.tenant;
                     tracing::error!(%tenant, %error, ?row, "noting what was given back");
                 }
             }
             Task::TakenAgain { tenant, at_ms } => {
-                if let Err(error) = self.circuits.close_release(&tenant, at_ms) {
+                if let Err(error) = self.database.close_release(&tenant, at_ms) {
                     tracing::error!(%tenant, %error, at_ms, "noting a return");
                 }
             }
             Task::Releases { ticket, tenant } => {
-                let releases = self.circuits.releases(tenant.as_ref(), RELEASES_SHOWN);
+                let releases = self.database.releases(tenant.as_ref(), RELEASES_SHOWN);
                 self.service.send(Message::Releases {
                     ticket,
                     releases: releases.map_err(failed),
@@ -442,7 +443,7 @@ impl Clerk {
                 tenant,
                 circuit,
             } => {
-                let removed = self.circuits.remove(&tenant, circuit.0).map_err(failed);
+                let removed = self.database.remove(&tenant, circuit.0).map_err(failed);
                 self.service.send(Message::Unregistered { ticket, removed });
             }
         }
@@ -469,7 +470,7 @@ impl Clerk {
         let mut bytes = [0; 2];
         for (circuit, verification_key) in keys {
             let change = Change::Released { verification_key };
-            let noted = self.circuits.set_state(tenant, circuit.0, &change);
+            let noted = self.database.set_state(tenant, circuit.0, &change);
             let removed = noted
                 .map_err(failed)
                 .and_then(|_| remove(circuit).map_err(|error| internal(&error)));
@@ -529,11 +530,11 @@ impl Clerk {
             source: request.source.clone(),
             released: None,
         };
-        if self.circuits.insert(&row).map_err(failed)? {
+        if self.database.insert(&row).map_err(failed)? {
             return Ok(row);
         }
         // A row of a key that failed before: it is checked anew, as was asked.
-        self.circuits
+        self.database
             .set_state(
                 &row.tenant,
                 row.digest,
@@ -584,10 +585,10 @@ pub fn curve_name(curve: CurveId) -> CurveName {
     }
 }
 
-fn failed(error: CircuitsError) -> RpcError {
+fn failed(error: DatabaseError) -> RpcError {
     match error {
-        CircuitsError::NoSpace => RpcError::StorageFull,
-        CircuitsError::ReadOnly | CircuitsError::Damaged(_) => {
+        DatabaseError::NoSpace => RpcError::StorageFull,
+        DatabaseError::ReadOnly | DatabaseError::Damaged(_) => {
             tracing::error!(%error, "store");
             RpcError::StorageUnavailable {
                 retry_after_ms: TRY_AGAIN.as_millis() as u64,

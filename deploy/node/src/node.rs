@@ -31,7 +31,7 @@ use caldera_scheduler::mailbox::mailbox;
 use caldera_scheduler::pool::PoolError;
 use caldera_scheduler::{Arbiter, Pool, UnitId};
 use caldera_store::blob::{BlobError, BlobLimits, BlobStore};
-use caldera_store::circuits::{Circuits, CircuitsError};
+use caldera_store::database::{Database, DatabaseError};
 use caldera_store::tenants::TenantRow;
 use thiserror::Error;
 
@@ -93,9 +93,9 @@ pub enum StartError {
     /// The store of blobs cannot be opened.
     #[error("blob store: {0}")]
     Blobs(#[from] BlobError),
-    /// The list of circuits cannot be opened.
-    #[error("list of circuits: {0}")]
-    Circuits(#[from] CircuitsError),
+    /// The database cannot be opened.
+    #[error("database: {0}")]
+    Database(#[from] DatabaseError),
     /// The address cannot be listened on.
     #[error("listening on {address}: {source}")]
     Listen {
@@ -155,10 +155,10 @@ impl Node {
                 tenant_bytes_max: config.limits.tenant_blob_bytes,
             },
         )?;
-        let mut circuits = Circuits::open(&config.data.join("circuits.sqlite"))?;
-        circuits.limit_bytes(config.limits.database_bytes)?;
+        let mut database = Database::open(&config.data.join("caldera.sqlite"))?;
+        database.limit_bytes(config.limits.database_bytes)?;
         let master = open_secret(None, &config.data, MASTER)?;
-        let added = added_tenants(&config, &mut circuits, &blobs)?;
+        let added = added_tenants(&config, &mut database, &blobs)?;
         for row in added.iter().filter(|row| !row.suspended) {
             let name = row.tenant.as_str();
             let before = row
@@ -168,7 +168,7 @@ impl Node {
         }
         let known = config.tenants.iter().map(|it| &it.name);
         let known: HashSet<_> = known.chain(added.iter().map(|it| &it.tenant)).collect();
-        let mut strangers = circuits.tenants_with_rows()?;
+        let mut strangers = database.tenants_with_rows()?;
         strangers.extend(blobs.tenants());
         strangers.retain(|name| !known.contains(name));
         strangers.sort_unstable();
@@ -176,8 +176,8 @@ impl Node {
         for name in &strangers {
             tracing::warn!(tenant = %name, "the store has something of a tenant that nobody has named");
         }
-        let (rows, quiet) = (circuits.all()?, circuits.open_releases()?);
-        let jobs = circuits.resume_jobs()?;
+        let (rows, quiet) = (database.all()?, database.open_releases()?);
+        let jobs = database.resume_jobs()?;
         let listener = Listener::bind(config.listen).map_err(|source| StartError::Listen {
             address: config.listen,
             source,
@@ -321,7 +321,7 @@ impl Node {
         let clerk = Clerk {
             tasks,
             blobs: blobs.clone(),
-            circuits,
+            database,
             sources: sources.clone(),
             development: config.development,
             service: post.clone(),
@@ -585,20 +585,20 @@ fn keyring(config: &Config) -> Result<Keyring, ConfigError> {
 /// The tenants that were added. What removed ones had is erased before.
 fn added_tenants(
     config: &Config,
-    circuits: &mut Circuits,
+    database: &mut Database,
     blobs: &BlobStore,
 ) -> Result<Vec<TenantRow>, StartError> {
     let mut added = Vec::new();
-    for row in circuits.tenants()? {
+    for row in database.tenants()? {
         let name = &row.tenant;
         if row.removed {
-            let witnesses = circuits.witnesses_left(name)?;
+            let witnesses = database.witnesses_left(name)?;
             let witnesses: Vec<_> = witnesses.into_iter().map(|it| (name.clone(), it)).collect();
             blobs.erase(&witnesses)?;
             for (digest, _) in blobs.list(name) {
                 blobs.remove(name, digest)?;
             }
-            circuits.forget_tenant(name)?;
+            database.forget_tenant(name)?;
             tracing::info!(tenant = %name, "what a removed tenant had is erased");
             continue;
         }

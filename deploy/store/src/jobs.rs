@@ -2,7 +2,7 @@
 //!
 //! A row is written before a submission is acknowledged, and again before its outcome can be read: so what
 //! a client has been told is still so after a power cut. Rows of many jobs are written together
-//! ([`Circuits::write_jobs`]): one transaction, one fsync of the write-ahead log for all that came
+//! ([`Database::write_jobs`]): one transaction, one fsync of the write-ahead log for all that came
 //! while the one before was being synced. That is group commit, as databases have done it since IMS
 //! Fast Path (Gawlick and Kinkade, 1985).
 //!
@@ -17,7 +17,7 @@
 //!
 //! **Witnesses** are private. One that came with its submission stands in the row until the job ends; the
 //! update that ends it clears the column, and `secure_delete` has SQLite overwrite what it frees. Older
-//! copies of the page stand in the write-ahead log until [`Circuits::checkpoint`] cuts it to nothing.
+//! copies of the page stand in the write-ahead log until [`Database::checkpoint`] cuts it to nothing.
 //! One that is a blob is erased by the blob store; the row remembers that until it is done.
 //!
 //! The rows stand in the file of the circuits, so all that a box remembers is in one backup.
@@ -30,7 +30,7 @@ use rusqlite::{OptionalExtension, Row, Transaction, named_params, params};
 use zeroize::Zeroizing;
 
 use crate::TenantName;
-use crate::circuits::{Circuits, CircuitsError, read_tenant, signed, unsigned};
+use crate::database::{Database, DatabaseError, read_tenant, signed, unsigned};
 
 /// The longest witness that is kept in its row; a longer one is a blob.
 pub const WITNESS_IN_ROW_MAX: usize = 64 * 1024;
@@ -124,9 +124,9 @@ pub enum Written {
     Fenced,
 }
 
-impl Circuits {
+impl Database {
     /// Writes changes, all or none, in their order. When this returns they survive a power cut.
-    pub fn write_jobs(&mut self, writes: &[JobWrite]) -> Result<Vec<Written>, CircuitsError> {
+    pub fn write_jobs(&mut self, writes: &[JobWrite]) -> Result<Vec<Written>, DatabaseError> {
         let transaction = self
             .connection
             .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
@@ -145,7 +145,7 @@ impl Circuits {
 
     /// Begins a new attempt of every unfinished job and gives all jobs, in the order of their numbers.
     /// Called once, when a box starts.
-    pub fn resume_jobs(&mut self) -> Result<Vec<JobRow>, CircuitsError> {
+    pub fn resume_jobs(&mut self) -> Result<Vec<JobRow>, DatabaseError> {
         let transaction = self
             .connection
             .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
@@ -160,7 +160,7 @@ impl Circuits {
     }
 
     /// One job of a tenant.
-    pub fn find_job(&self, tenant: &TenantName, job: u64) -> Result<Option<JobRow>, CircuitsError> {
+    pub fn find_job(&self, tenant: &TenantName, job: u64) -> Result<Option<JobRow>, DatabaseError> {
         Ok(self
             .connection
             .query_row(
@@ -173,7 +173,7 @@ impl Circuits {
 
     /// Moves what the write-ahead log holds into the file and cuts the log to nothing, so that no older
     /// copy of a page is left in it. Changes nothing that is stored.
-    pub fn checkpoint(&self) -> Result<(), CircuitsError> {
+    pub fn checkpoint(&self) -> Result<(), DatabaseError> {
         self.connection
             .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
         Ok(())
@@ -181,7 +181,7 @@ impl Circuits {
 
     /// Lets the file grow to so many bytes and no further, or keep the length that it has if that is more:
     /// beyond it writes fail as on a full disk. The write-ahead log is not counted.
-    pub fn limit_bytes(&self, max: u64) -> Result<(), CircuitsError> {
+    pub fn limit_bytes(&self, max: u64) -> Result<(), DatabaseError> {
         let page: u64 = self
             .connection
             .query_row("PRAGMA page_size", [], |row| unsigned(row, "page_size"))?;
@@ -192,7 +192,7 @@ impl Circuits {
     }
 
     /// Writes something that changes nothing: whether the disk takes writes.
-    pub fn probe(&mut self) -> Result<(), CircuitsError> {
+    pub fn probe(&mut self) -> Result<(), DatabaseError> {
         let transaction = self
             .connection
             .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
@@ -202,7 +202,7 @@ impl Circuits {
     }
 }
 
-fn apply(transaction: &Transaction<'_>, write: &JobWrite) -> Result<usize, CircuitsError> {
+fn apply(transaction: &Transaction<'_>, write: &JobWrite) -> Result<usize, DatabaseError> {
     let changed = match write {
         JobWrite::Accept(row) => {
             let end = row.end.as_ref();
@@ -283,7 +283,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<JobRow> {
     })
 }
 
-fn optional(column: &'static str, number: Option<u64>) -> Result<Option<i64>, CircuitsError> {
+fn optional(column: &'static str, number: Option<u64>) -> Result<Option<i64>, DatabaseError> {
     number.map(|number| signed(column, number)).transpose()
 }
 

@@ -1,10 +1,11 @@
 //! What outlives a `calderad`: bytes in, bytes out, and a table of what they are.
 //!
 //! - [`blob`] keeps keys and witnesses as files, named by tenant and digest, and maps them;
-//! - [`circuits`] keeps the list of registered circuits in SQLite;
-//! - [`releases`] keeps, in the same file, what tenants have given back;
-//! - [`jobs`] keeps, there too, what was submitted and what came of it;
-//! - [`tenants`] keeps, there too, the tenants that were added while a box ran.
+//! - [`database`] is a file of SQLite's, in which all else is kept:
+//! - [`circuits`] keeps the list of registered circuits;
+//! - [`releases`] keeps what tenants have given back;
+//! - [`jobs`] keeps what was submitted and what came of it;
+//! - [`tenants`] keeps the tenants that were added while a box ran.
 //!
 //! None knows what a proof is. Calls block on the disk, so they are made from the store's own
 //! thread and never from one that a deadline waits for. All of it assumes a local file system whose
@@ -14,6 +15,7 @@
 
 pub mod blob;
 pub mod circuits;
+pub mod database;
 pub mod jobs;
 pub mod releases;
 pub mod tenants;

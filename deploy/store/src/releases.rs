@@ -11,12 +11,12 @@
 use rusqlite::{Row, named_params, params};
 
 use crate::TenantName;
-use crate::circuits::{Circuits, CircuitsError, read_tenant, signed, unsigned};
+use crate::database::{Database, DatabaseError, read_tenant, signed, unsigned};
 
 /// One release.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReleaseRow {
-    /// Its number, upwards from 1; chosen by [`Circuits::insert_release`].
+    /// Its number, upwards from 1; chosen by [`Database::insert_release`].
     pub id: u64,
     /// Whose storage it was.
     pub tenant: TenantName,
@@ -42,9 +42,9 @@ pub struct ReleaseRow {
     pub taken_again_ms: Option<u64>,
 }
 
-impl Circuits {
+impl Database {
     /// Adds a release; its number. The one in the row is not looked at.
-    pub fn insert_release(&mut self, row: &ReleaseRow) -> Result<u64, CircuitsError> {
+    pub fn insert_release(&mut self, row: &ReleaseRow) -> Result<u64, DatabaseError> {
         self.connection.execute(
             "INSERT INTO releases (tenant, class, at_ms, quiet_since_ms, held, tables, keys, blobs,
                 short, short_reason, taken_again_ms)
@@ -75,7 +75,7 @@ impl Circuits {
         &mut self,
         tenant: &TenantName,
         at_ms: u64,
-    ) -> Result<bool, CircuitsError> {
+    ) -> Result<bool, DatabaseError> {
         // A clock that was set back must not make a span of less than nothing.
         let changed = self.connection.execute(
             "UPDATE releases SET taken_again_ms = max(?2, at_ms)
@@ -90,7 +90,7 @@ impl Circuits {
         &self,
         tenant: Option<&TenantName>,
         count_max: u32,
-    ) -> Result<Vec<ReleaseRow>, CircuitsError> {
+    ) -> Result<Vec<ReleaseRow>, DatabaseError> {
         let mut query = self.connection.prepare(
             "SELECT * FROM releases WHERE ?1 IS NULL OR tenant = ?1 ORDER BY id DESC LIMIT ?2",
         )?;
@@ -101,7 +101,7 @@ impl Circuits {
     }
 
     /// The tenants whose last release is open.
-    pub fn open_releases(&self) -> Result<Vec<TenantName>, CircuitsError> {
+    pub fn open_releases(&self) -> Result<Vec<TenantName>, DatabaseError> {
         let mut query = self
             .connection
             .prepare("SELECT DISTINCT tenant FROM releases WHERE taken_again_ms IS NULL")?;

@@ -4,12 +4,12 @@
 //! elsewhere (`caldera_rpc::auth`): who reads this file, or a backup of it, can sign nothing.
 //!
 //! A tenant that was removed keeps its row until everything else that was its is gone: rows here, and blobs, which a start
-//! erases ([`Circuits::forget_tenant`] comes last). So a box that dies between the two goes on where it was.
+//! erases ([`Database::forget_tenant`] comes last). So a box that dies between the two goes on where it was.
 
 use rusqlite::{Row, params};
 
 use crate::TenantName;
-use crate::circuits::{Circuits, CircuitsError, read_tenant, signed, unsigned};
+use crate::database::{Database, DatabaseError, read_tenant, signed, unsigned};
 
 /// One tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,9 +40,9 @@ pub struct TenantRow {
     pub requests: Option<u64>,
 }
 
-impl Circuits {
+impl Database {
     /// Writes a tenant down, in the place of what was known of it. When this returns it survives a power cut.
-    pub fn put_tenant(&mut self, row: &TenantRow) -> Result<(), CircuitsError> {
+    pub fn put_tenant(&mut self, row: &TenantRow) -> Result<(), DatabaseError> {
         let number = |name, value: Option<u64>| value.map(|it| signed(name, it)).transpose();
         self.connection.execute(
             "INSERT OR REPLACE INTO tenants (tenant, scenario, salt, old_salt, old_until, suspended, removed,
@@ -68,7 +68,7 @@ impl Circuits {
     }
 
     /// All tenants, by name.
-    pub fn tenants(&self) -> Result<Vec<TenantRow>, CircuitsError> {
+    pub fn tenants(&self) -> Result<Vec<TenantRow>, DatabaseError> {
         let mut query = self
             .connection
             .prepare("SELECT * FROM tenants ORDER BY tenant")?;
@@ -77,7 +77,7 @@ impl Circuits {
     }
 
     /// Names of whom there are circuits, jobs or releases.
-    pub fn tenants_with_rows(&self) -> Result<Vec<TenantName>, CircuitsError> {
+    pub fn tenants_with_rows(&self) -> Result<Vec<TenantName>, DatabaseError> {
         let mut query = self.connection.prepare(
             "SELECT tenant FROM circuits UNION SELECT tenant FROM jobs UNION SELECT tenant FROM releases",
         )?;
@@ -86,7 +86,7 @@ impl Circuits {
     }
 
     /// The blobs of a tenant that are witnesses and not erased yet.
-    pub fn witnesses_left(&self, tenant: &TenantName) -> Result<Vec<[u8; 32]>, CircuitsError> {
+    pub fn witnesses_left(&self, tenant: &TenantName) -> Result<Vec<[u8; 32]>, DatabaseError> {
         let mut query = self
             .connection
             .prepare("SELECT DISTINCT witness FROM jobs WHERE tenant = ?1 AND blob_left")?;
@@ -95,7 +95,7 @@ impl Circuits {
     }
 
     /// Removes every row of a tenant, all or none.
-    pub fn forget_tenant(&mut self, tenant: &TenantName) -> Result<(), CircuitsError> {
+    pub fn forget_tenant(&mut self, tenant: &TenantName) -> Result<(), DatabaseError> {
         let transaction = self.connection.transaction()?;
         for table in ["circuits", "jobs", "releases", "tenants"] {
             transaction.execute(

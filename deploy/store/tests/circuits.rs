@@ -5,7 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use caldera_store::TenantName;
-use caldera_store::circuits::{Change, Check, CircuitRow, Circuits, CircuitsError, State};
+use caldera_store::circuits::{Change, Check, CircuitRow, State};
+use caldera_store::database::{Database, DatabaseError};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -35,14 +36,14 @@ fn row(name: &str, digest: u8) -> CircuitRow {
 
 fn file() -> (TempDir, PathBuf) {
     let folder = TempDir::new().unwrap();
-    let path = folder.path().join("circuits.sqlite");
+    let path = folder.path().join("caldera.sqlite");
     (folder, path)
 }
 
 #[test]
 fn a_restart_knows_the_circuits_and_their_checks() {
     let (_folder, path) = file();
-    let mut table = Circuits::open(&path).unwrap();
+    let mut table = Database::open(&path).unwrap();
     assert!(table.insert(&row("alice", 1)).unwrap());
     assert!(table.insert(&row("alice", 2)).unwrap());
     assert!(table.insert(&row("bob", 1)).unwrap());
@@ -56,7 +57,7 @@ fn a_restart_knows_the_circuits_and_their_checks() {
     assert!(table.set_state(&tenant("bob"), [1; 32], &failed).unwrap());
     drop(table);
 
-    let mut table = Circuits::open(&path).unwrap();
+    let mut table = Database::open(&path).unwrap();
     let first = CircuitRow {
         state: State::Ready,
         checked_at: Some(1_800_000_000),
@@ -97,7 +98,7 @@ fn a_restart_knows_the_circuits_and_their_checks() {
 #[test]
 fn a_tenant_reaches_its_own_rows_only() {
     let (_folder, path) = file();
-    let mut table = Circuits::open(&path).unwrap();
+    let mut table = Database::open(&path).unwrap();
     assert!(table.insert(&row("alice", 1)).unwrap());
     let bob = tenant("bob");
     assert_eq!(table.find(&bob, [1; 32]).unwrap(), None);
@@ -113,7 +114,7 @@ fn a_tenant_reaches_its_own_rows_only() {
 #[test]
 fn inserting_again_changes_nothing() {
     let (_folder, path) = file();
-    let mut table = Circuits::open(&path).unwrap();
+    let mut table = Database::open(&path).unwrap();
     assert!(table.insert(&row("alice", 1)).unwrap());
     let other = CircuitRow {
         name: None,
@@ -127,7 +128,7 @@ fn inserting_again_changes_nothing() {
 #[test]
 fn numbers_that_do_not_fit_are_refused() {
     let (_folder, path) = file();
-    let mut table = Circuits::open(&path).unwrap();
+    let mut table = Database::open(&path).unwrap();
     let large = CircuitRow {
         wires: u64::MAX,
         ..row("alice", 1)
@@ -135,7 +136,7 @@ fn numbers_that_do_not_fit_are_refused() {
     let error = table.insert(&large).unwrap_err();
     assert!(matches!(
         error,
-        CircuitsError::Number {
+        DatabaseError::Number {
             column: "wires",
             got: u64::MAX
         }
@@ -146,7 +147,7 @@ fn numbers_that_do_not_fit_are_refused() {
 #[test]
 fn the_file_is_private_and_durable() {
     let (folder, path) = file();
-    let mut table = Circuits::open(&path).unwrap();
+    let mut table = Database::open(&path).unwrap();
     table.insert(&row("alice", 1)).unwrap();
     for entry in fs::read_dir(folder.path()).unwrap() {
         let path = entry.unwrap().path();
@@ -161,9 +162,9 @@ fn the_file_is_private_and_durable() {
 }
 
 /// What `open` says of a file, which must be the same bytes afterwards.
-fn refused(path: &Path) -> CircuitsError {
+fn refused(path: &Path) -> DatabaseError {
     let before = fs::read(path).unwrap();
-    let error = Circuits::open(path).unwrap_err();
+    let error = Database::open(path).unwrap_err();
     assert_eq!(fs::read(path).unwrap(), before);
     error
 }
@@ -171,14 +172,14 @@ fn refused(path: &Path) -> CircuitsError {
 #[test]
 fn a_newer_version_is_refused_and_left_alone() {
     let (_folder, path) = file();
-    drop(Circuits::open(&path).unwrap());
+    drop(Database::open(&path).unwrap());
     let newer = Connection::open(&path).unwrap();
     newer.pragma_update(None, "user_version", 5).unwrap();
     drop(newer);
     let error = refused(&path);
     assert!(matches!(
         error,
-        CircuitsError::TooNew { max: 4, got: 5, .. }
+        DatabaseError::TooNew { max: 4, got: 5, .. }
     ));
     assert!(error.to_string().contains("written by a newer one"));
 }
@@ -189,7 +190,7 @@ fn files_of_others_are_refused_and_left_alone() {
     let other = Connection::open(&path).unwrap();
     other.execute_batch("CREATE TABLE circuits (x)").unwrap();
     drop(other);
-    assert!(matches!(refused(&path), CircuitsError::Foreign { .. }));
+    assert!(matches!(refused(&path), DatabaseError::Foreign { .. }));
 
     let text = folder.path().join("text");
     fs::write(
@@ -197,11 +198,11 @@ fn files_of_others_are_refused_and_left_alone() {
         "no database, but long enough to be looked at".repeat(50),
     )
     .unwrap();
-    assert!(matches!(refused(&text), CircuitsError::Sqlite(_)));
+    assert!(matches!(refused(&text), DatabaseError::Sqlite(_)));
 
     let link = folder.path().join("link");
     std::os::unix::fs::symlink(folder.path().join("elsewhere"), &link).unwrap();
-    let error = Circuits::open(&link).unwrap_err();
-    assert!(matches!(error, CircuitsError::Open { .. }));
+    let error = Database::open(&link).unwrap_err();
+    assert!(matches!(error, DatabaseError::Open { .. }));
     assert!(!folder.path().join("elsewhere").exists());
 }

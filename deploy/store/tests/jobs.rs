@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use caldera_store::circuits::{Circuits, CircuitsError};
+use caldera_store::database::{Database, DatabaseError};
 use caldera_store::jobs::{EndState, JobEnd, JobRow, JobWrite, Written};
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 fn file() -> (TempDir, PathBuf) {
     let folder = TempDir::new().unwrap();
-    let path = folder.path().join("circuits.sqlite");
+    let path = folder.path().join("caldera.sqlite");
     (folder, path)
 }
 
@@ -52,7 +52,7 @@ fn end(job: u64, attempt: u64) -> JobWrite {
 #[test]
 fn a_restart_knows_jobs_in_their_order_and_begins_a_new_attempt_of_the_unfinished() {
     let (_folder, path) = file();
-    let mut table = Circuits::open(&path).unwrap();
+    let mut table = Database::open(&path).unwrap();
     let in_row = JobRow {
         in_row: Some(Arc::new(Zeroizing::new(vec![9; 65_536]))),
         blob_left: false,
@@ -64,7 +64,7 @@ fn a_restart_knows_jobs_in_their_order_and_begins_a_new_attempt_of_the_unfinishe
     assert_eq!(table.write_jobs(&writes).unwrap(), [Written::Done; 4]);
     drop(table);
 
-    let mut table = Circuits::open(&path).unwrap();
+    let mut table = Database::open(&path).unwrap();
     let ended = JobRow {
         end: Some(proved()),
         ..row(8)
@@ -85,7 +85,7 @@ fn a_restart_knows_jobs_in_their_order_and_begins_a_new_attempt_of_the_unfinishe
 #[test]
 fn an_older_attempt_cannot_touch_a_jobs_new_life() {
     let (_folder, path) = file();
-    let mut table = Circuits::open(&path).unwrap();
+    let mut table = Database::open(&path).unwrap();
     table.write_jobs(&[accept(&row(1))]).unwrap();
     for attempt in 2..5 {
         let resumed = table.resume_jobs().unwrap();
@@ -117,7 +117,7 @@ fn an_older_attempt_cannot_touch_a_jobs_new_life() {
 #[test]
 fn nothing_of_a_witness_is_left_once_its_job_has_ended() {
     let (folder, path) = file();
-    let mut table = Circuits::open(&path).unwrap();
+    let mut table = Database::open(&path).unwrap();
     // Long enough to fill pages of their own, and recognisable anywhere.
     let secret = b"a witness that nobody may ever read again. ".repeat(1000);
     let needle = &secret[..40];
@@ -152,7 +152,7 @@ fn nothing_of_a_witness_is_left_once_its_job_has_ended() {
 #[test]
 fn a_full_file_refuses_all_of_a_group_and_keeps_what_it_has() {
     let (_folder, path) = file();
-    let mut table = Circuits::open(&path).unwrap();
+    let mut table = Database::open(&path).unwrap();
     table.write_jobs(&[accept(&row(1))]).unwrap();
     table.limit_bytes(0).unwrap();
     let large = JobRow {
@@ -161,7 +161,7 @@ fn a_full_file_refuses_all_of_a_group_and_keeps_what_it_has() {
     };
     let group = [accept(&row(2)), accept(&large)];
     let error = table.write_jobs(&group).unwrap_err();
-    assert!(matches!(error, CircuitsError::NoSpace), "{error}");
+    assert!(matches!(error, DatabaseError::NoSpace), "{error}");
     let tenant = row(1).tenant;
     assert_eq!(table.find_job(&tenant, 1).unwrap(), Some(row(1)));
     assert_eq!(table.find_job(&tenant, 2).unwrap(), None);
@@ -174,7 +174,7 @@ fn a_full_file_refuses_all_of_a_group_and_keeps_what_it_has() {
 #[test]
 fn a_damaged_page_is_told_and_the_rest_is_served() {
     let (_folder, path) = file();
-    let mut table = Circuits::open(&path).unwrap();
+    let mut table = Database::open(&path).unwrap();
     for job in 0..200 {
         let row = JobRow {
             in_row: Some(Arc::new(Zeroizing::new(vec![1; 3000]))),
@@ -190,9 +190,9 @@ fn a_damaged_page_is_told_and_the_rest_is_served() {
     let leaf = bytes.len() / page / 2 * page;
     bytes[leaf..leaf + page].fill(0xff);
     fs::write(&path, &bytes).unwrap();
-    let mut table = Circuits::open(&path).unwrap();
+    let mut table = Database::open(&path).unwrap();
     let error = table.resume_jobs().unwrap_err();
-    assert!(matches!(error, CircuitsError::Damaged(_)), "{error}");
+    assert!(matches!(error, DatabaseError::Damaged(_)), "{error}");
     assert_eq!(table.all().unwrap(), []);
 }
 
@@ -202,7 +202,7 @@ fn a_file_without_jobs_is_brought_up_to_date() {
     let old = Connection::open(&path).unwrap();
     old.execute_batch(include_str!("version_1.sql")).unwrap();
     drop(old);
-    let mut table = Circuits::open(&path).unwrap();
+    let mut table = Database::open(&path).unwrap();
     assert_eq!(table.resume_jobs().unwrap(), []);
     assert_eq!(
         table.write_jobs(&[accept(&row(1))]).unwrap(),

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use caldera_store::TenantName;
-use caldera_store::circuits::{Change, Check, CircuitRow, Circuits, State};
+use caldera_store::circuits::{Change, Check, CircuitRow, State};
+use caldera_store::database::Database;
 use caldera_store::releases::ReleaseRow;
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -31,14 +32,14 @@ fn row(name: &str) -> ReleaseRow {
 
 fn file() -> (TempDir, PathBuf) {
     let folder = TempDir::new().unwrap();
-    let path = folder.path().join("circuits.sqlite");
+    let path = folder.path().join("caldera.sqlite");
     (folder, path)
 }
 
 #[test]
 fn a_release_is_open_until_it_is_taken_again() {
     let (_folder, path) = file();
-    let mut table = Circuits::open(&path).unwrap();
+    let mut table = Database::open(&path).unwrap();
     assert_eq!(table.insert_release(&row("alice")).unwrap(), 1);
     assert_eq!(table.insert_release(&row("bob")).unwrap(), 2);
     assert!(table.insert_release(&row("bob")).is_err(), "one is open");
@@ -61,7 +62,7 @@ fn a_release_is_open_until_it_is_taken_again() {
     assert_eq!(table.insert_release(&whole).unwrap(), 3);
     drop(table);
 
-    let table = Circuits::open(&path).unwrap();
+    let table = Database::open(&path).unwrap();
     let closed = ReleaseRow {
         id: 2,
         taken_again_ms: Some(1_800_000_000_500),
@@ -83,7 +84,7 @@ fn a_release_is_open_until_it_is_taken_again() {
 #[test]
 fn nothing_that_was_written_changes() {
     let (_folder, path) = file();
-    let mut table = Circuits::open(&path).unwrap();
+    let mut table = Database::open(&path).unwrap();
     table.insert_release(&row("alice")).unwrap();
     let too_much = ReleaseRow {
         keys: 61,
@@ -119,7 +120,7 @@ fn a_file_of_the_version_before_is_brought_up_to_date() {
     old.execute_batch(include_str!("version_1.sql")).unwrap();
     drop(old);
     for _ in 0..2 {
-        let mut table = Circuits::open(&path).unwrap();
+        let mut table = Database::open(&path).unwrap();
         let rows = table.all().unwrap();
         assert_eq!(rows.len(), 1);
         let row = &rows[0];
@@ -142,7 +143,7 @@ fn a_file_of_the_version_before_is_brought_up_to_date() {
 #[test]
 fn a_key_that_is_given_back_is_known_after_a_restart() {
     let (_folder, path) = file();
-    let mut table = Circuits::open(&path).unwrap();
+    let mut table = Database::open(&path).unwrap();
     let circuit = CircuitRow {
         tenant: tenant("alice"),
         digest: [1; 32],
@@ -167,7 +168,7 @@ fn a_key_that_is_given_back_is_known_after_a_restart() {
     let of = (&circuit.tenant, circuit.digest);
     assert!(table.set_state(of.0, of.1, &away).unwrap());
     drop(table);
-    let mut table = Circuits::open(&path).unwrap();
+    let mut table = Database::open(&path).unwrap();
     let given_back = CircuitRow {
         released: Some("{}".to_owned()),
         ..circuit.clone()

@@ -2,7 +2,8 @@
 //! forgotten is gone from every table.
 
 use caldera_store::TenantName;
-use caldera_store::circuits::{Check, CircuitRow, Circuits, State};
+use caldera_store::circuits::{Check, CircuitRow, State};
+use caldera_store::database::Database;
 use caldera_store::tenants::TenantRow;
 
 fn name(text: &str) -> TenantName {
@@ -49,8 +50,8 @@ fn circuit(tenant: &str) -> CircuitRow {
 #[test]
 fn what_is_written_is_there_when_the_file_is_opened_again() {
     let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("circuits.sqlite");
-    let mut store = Circuits::open(&path).expect("a store");
+    let path = folder.path().join("caldera.sqlite");
+    let mut store = Database::open(&path).expect("a store");
     let (one, mut other) = (row("a"), row("b"));
     store.put_tenant(&other).expect("written");
     store.put_tenant(&one).expect("written");
@@ -58,14 +59,14 @@ fn what_is_written_is_there_when_the_file_is_opened_again() {
     other.removed = true;
     store.put_tenant(&other).expect("written over");
     drop(store);
-    let store = Circuits::open(&path).expect("a store");
+    let store = Database::open(&path).expect("a store");
     assert_eq!(store.tenants().expect("read"), [one, other]);
 }
 
 #[test]
 fn what_is_forgotten_is_gone_and_others_stay() {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut store = Circuits::open(&folder.path().join("circuits.sqlite")).expect("a store");
+    let mut store = Database::open(&folder.path().join("caldera.sqlite")).expect("a store");
     for tenant in ["a", "b"] {
         store.put_tenant(&row(tenant)).expect("written");
         store.insert(&circuit(tenant)).expect("written");

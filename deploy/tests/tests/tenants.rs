@@ -371,7 +371,7 @@ fn a_tenant_is_added_rotated_suspended_and_removed_while_the_box_runs() {
 
     // Nothing in the store signs.
     let data = service.folder().join("data");
-    for name in ["circuits.sqlite", "circuits.sqlite-wal"] {
+    for name in ["caldera.sqlite", "caldera.sqlite-wal"] {
         let bytes = std::fs::read(data.join(name)).unwrap_or_default();
         for secret in [
             printed.trim().as_bytes(),

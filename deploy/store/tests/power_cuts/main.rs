@@ -20,7 +20,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use caldera_store::TenantName;
 use caldera_store::blob::{BlobLimits, BlobStore};
-use caldera_store::circuits::{Check, CircuitRow, Circuits, State};
+use caldera_store::circuits::{Check, CircuitRow, State};
+use caldera_store::database::Database;
 use caldera_store::jobs::{EndState, JobEnd, JobRow, JobWrite, Written};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -50,7 +51,7 @@ struct Story {
 
 struct Store {
     blobs: BlobStore,
-    tables: Circuits,
+    tables: Database,
 }
 
 impl Store {
@@ -60,7 +61,7 @@ impl Store {
             tenant_bytes_max: 1 << 30,
         };
         let blobs = BlobStore::open(&folder.join("blobs"), limits).map_err(|e| e.to_string())?;
-        let tables = Circuits::open(&folder.join("circuits.sqlite")).map_err(|e| e.to_string())?;
+        let tables = Database::open(&folder.join("caldera.sqlite")).map_err(|e| e.to_string())?;
         Ok(Store { blobs, tables })
     }
 }
