@@ -125,18 +125,18 @@ impl Database {
 /// Has an enum stored by the names in its `NAMES`.
 macro_rules! stored_by_name {
     ($($type:ident),*) => {$(
-        impl ToSql for $type {
-            fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        impl rusqlite::types::ToSql for $type {
+            fn to_sql(&self) -> rusqlite::Result<rusqlite::types::ToSqlOutput<'_>> {
                 let found = $type::NAMES.iter().find(|(value, _)| value == self);
                 Ok(found.map_or("", |(_, name)| name).into())
             }
         }
 
-        impl FromSql for $type {
-            fn column_result(value: ValueRef<'_>) -> FromSqlResult<$type> {
+        impl rusqlite::types::FromSql for $type {
+            fn column_result(value: rusqlite::types::ValueRef<'_>) -> rusqlite::types::FromSqlResult<$type> {
                 let text = value.as_str()?;
                 let found = $type::NAMES.iter().find(|(_, name)| *name == text);
-                found.map(|(value, _)| *value).ok_or(FromSqlError::InvalidType)
+                found.map(|(value, _)| *value).ok_or(rusqlite::types::FromSqlError::InvalidType)
             }
         }
     )*};
