@@ -25,7 +25,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{OptionalExtension, Row, Transaction, named_params, params};
 use zeroize::Zeroizing;
 
@@ -308,7 +307,7 @@ impl EndState {
     ];
 }
 
-crate::circuits::stored_by_name!(EndState);
+crate::database::stored_by_name!(EndState);
 
 /// SQLite's own limit.
 const PAGES_MAX: u64 = 0xffff_fffe;
