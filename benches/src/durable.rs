@@ -140,7 +140,7 @@ struct Office {
 
 impl Office {
     fn open(folder: &Path) -> Result<Office> {
-        let circuits = open_tables(folder)?;
+        let database = open_tables(folder)?;
         let limits = BlobLimits {
             blob_bytes_max: 0,
             tenant_bytes_max: 0,
@@ -151,7 +151,7 @@ impl Office {
         let clerk = Clerk {
             tasks: work,
             blobs,
-            circuits,
+            database,
             sources: Sources::new(Vec::new()),
             development: false,
             service: Post::new(sender, Arc::new(|| ())),
