@@ -47,7 +47,7 @@
 //! newer decision before that is counted and makes no record. A worker that does not answer within
 //! the overrun time is *fenced*: its unit counts for nobody until it answers, and what its owner was
 //! promised comes from elsewhere, with the time still running from the first t0; if there is no
-//! elsewhere, that is a missed reallocation, at once.
+//! elsewhere, that is a missed reallocation, at once. So is a unit that says that it is *lost*, at once.
 //!
 //! **Bounds.** Units, tenants and jobs are bounded by the pool and the policy; all memory is set
 //! aside by [`Arbiter::new`] and when a tenant joins. Otherwise `handle` does not allocate, if
@@ -61,7 +61,7 @@ use crate::demand::{First, Meter};
 use crate::mailbox::{Entry, Found, Ownership};
 use crate::matching::dominant::{BYTES, ByteClaim, Bytes, Capacity, Demands, Division, Places};
 use crate::matching::{Claim, Rate, Seat};
-use crate::pool::{Holder, KINDS, Kind, Pool};
+use crate::pool::{Holder, KINDS, Kind, Pool, Unit};
 use crate::queue::{Due, JobState, Queue, Refusal, Work};
 use crate::scenario::{
     CLASSES_MAX, Class, ClassId, PREPARED_MAX, Policy, PolicyError, Share, TimeOfDay,
@@ -175,6 +175,12 @@ pub enum Event {
         unit: UnitId,
         /// In which epoch.
         epoch: Epoch,
+    },
+    /// What a unit computes with is gone, and its worker answers nothing until it is back: a device
+    /// whose driver has given it up. The unit is fenced off at once, whoever owns it.
+    Lost {
+        /// Which unit.
+        unit: UnitId,
     },
     /// Time has passed: see [`Arbiter::wake_at`].
     Tick,
@@ -409,8 +415,10 @@ pub struct Counters {
     pub missed: u64,
     /// Hand-overs that were overtaken by another before the worker saw them.
     pub superseded: u64,
-    /// Units fenced off.
+    /// Units fenced off because their workers were silent.
     pub overruns: u64,
+    /// Units fenced off because they said that they were lost.
+    pub lost: u64,
     /// Events that named a job, tenant, unit or epoch that is not (or no more) there. Some are
     /// in order: a job may be cancelled while its last quantum runs.
     pub stray: u64,
@@ -707,6 +715,7 @@ impl Arbiter {
             Event::Entered { unit, entry } => self.entered(unit, entry, actions),
             Event::Idle { unit, epoch, at } => self.idle(unit, epoch, at.min(now)),
             Event::Working { unit, epoch } => self.working(unit, epoch, actions),
+            Event::Lost { unit } => self.lost(unit, actions),
             Event::Tick => {
                 self.fence(actions);
                 self.decide(now, actions);
@@ -1375,25 +1384,45 @@ impl Arbiter {
             if unit.is_answered() || unit.is_fenced() || !overdue {
                 continue;
             }
-            let (unit, kind, slot) = (unit.id(), unit.kind(), unit.slot());
-            let promise = std::mem::take(&mut self.benches[index]).promise;
-            if let Some(tenant) = slot.and_then(|slot| self.tenants[slot].as_mut()) {
-                let part = &mut tenant.parts[kind.index()];
-                part.held -= 1;
-                if let Some(promise) = promise {
-                    let broken = part.broken.get_or_insert(Broken {
-                        count: 0,
-                        t0: promise.t0,
-                    });
-                    broken.count += 1;
-                    broken.t0 = broken.t0.min(promise.t0);
-                }
-            }
+            let unit = unit.id();
             self.counters.overruns += 1;
-            let ownership = self.pool.fence(index, self.now);
             actions.push(Action::Overrun { unit, silent });
-            actions.push(Action::Own { unit, ownership });
+            self.fence_off(index, actions);
         }
+    }
+
+    /// Takes a unit that has said that it is lost away from everybody.
+    fn lost(&mut self, unit: UnitId, actions: &mut Vec<Action>) {
+        let index = usize::from(unit.0);
+        if self.pool.unit(unit).is_none_or(Unit::is_fenced) {
+            self.counters.stray += 1;
+            return;
+        }
+        self.counters.lost += 1;
+        self.fence_off(index, actions);
+        self.decide(self.now, actions);
+    }
+
+    /// A unit counts for nobody until its worker answers; what its owner was promised there comes from
+    /// elsewhere, or is a miss.
+    fn fence_off(&mut self, index: usize, actions: &mut Vec<Action>) {
+        let unit = &self.pool.units()[index];
+        let (unit, kind, slot) = (unit.id(), unit.kind(), unit.slot());
+        let promise = std::mem::take(&mut self.benches[index]).promise;
+        if let Some(tenant) = slot.and_then(|slot| self.tenants[slot].as_mut()) {
+            let part = &mut tenant.parts[kind.index()];
+            part.held -= 1;
+            if let Some(promise) = promise {
+                let broken = part.broken.get_or_insert(Broken {
+                    count: 0,
+                    t0: promise.t0,
+                });
+                broken.count += 1;
+                broken.t0 = broken.t0.min(promise.t0);
+            }
+        }
+        let ownership = self.pool.fence(index, self.now);
+        actions.push(Action::Own { unit, ownership });
     }
 
     /// Asks `matching` who should own what, and makes it so. `t0` is when the cause arose.

@@ -6,10 +6,12 @@ use std::process::{Command, Output};
 
 use caldera_scheduler::sim::baseline::{fifo, partition};
 use caldera_scheduler::sim::chaos;
+use caldera_scheduler::sim::machine::{Inventory, SimulatedBox};
+use caldera_scheduler::queue::Work;
 use caldera_scheduler::sim::pattern::{Mix, mixed};
 use caldera_scheduler::sim::play::{Setup, play};
 use caldera_scheduler::sim::report::units_at;
-use caldera_scheduler::sim::trace::{HEADER, Trace};
+use caldera_scheduler::sim::trace::{DEVICE_HEADER, HEADER, Trace};
 use caldera_scheduler::{Nanos, Policy};
 
 const CLASSES: [&str; 4] = ["financial", "supply_chain", "retail", "social"];
@@ -21,9 +23,11 @@ fn setup(units: u32) -> Setup {
         class.prepared_max = 16;
     }
     Setup {
-        units,
+        inventory: Inventory::cores(units),
         policy: Policy::new(classes, *Policy::standard().limits()).expect("a policy"),
         parallelism: 4,
+        tables: vec![],
+        witness: 0,
         preparation: Nanos::from_millis(1),
         tick_gap: Nanos::ZERO,
         seed: 1,
@@ -34,14 +38,21 @@ fn setup(units: u32) -> Setup {
 
 #[test]
 fn whatever_goes_wrong_every_property_holds() {
-    let mut ended = 0;
+    let (mut ended, mut lost, mut used) = (0, 0, 0);
     for seed in 0..SEEDS {
         match chaos::run(seed) {
-            Ok(outcome) => ended += outcome.reallocations.counters.proved,
+            Ok(outcome) => {
+                let counters = &outcome.reallocations.counters;
+                ended += counters.proved;
+                lost += counters.lost;
+                used += u64::from(outcome.device_time > 0);
+            }
             Err(failure) => panic!("{failure}"),
         }
     }
     assert!(ended > 50 * SEEDS, "{ended} jobs are too few to show much");
+    assert!(lost > SEEDS / 20, "{lost} devices were lost");
+    assert!(used > SEEDS / 3, "{used} boxes used their devices");
 }
 
 #[test]
@@ -95,7 +106,7 @@ fn a_smaller_box_does_the_same_work() {
     let valuable = |class| class != SOCIAL;
     let ours = play(&trace, &setup, &mut |_| {}).expect("all jobs end");
     let (policy, parallelism, seed) = (&setup.policy, setup.parallelism, setup.seed);
-    let queue = fifo(&trace, setup.units, parallelism, seed, policy);
+    let queue = fifo(&trace, setup.inventory.cores, parallelism, seed, policy);
     let parts = partition(&trace, parallelism, seed, policy);
     for outcome in [&ours, &queue, &parts] {
         let jobs: u64 = outcome.classes.iter().map(|class| class.jobs).sum();
@@ -111,6 +122,74 @@ fn a_smaller_box_does_the_same_work() {
     );
     assert_eq!(ours.reallocations.over, 0);
     assert!(ours.reallocations.spans.max() < 100_000);
+}
+
+/// One job, half of it such that a device can do it four times as fast as a core.
+#[test]
+fn a_device_is_a_kind_of_its_own() {
+    let text = format!("{DEVICE_HEADER}\n0,a,financial,1,4,2\n");
+    let trace = Trace::read(&text, &CLASSES).expect("a series");
+    let on = |devices| {
+        let inventory = Inventory {
+            devices,
+            device_speed: 4,
+            device_memory: 1,
+            ..Inventory::cores(1)
+        };
+        let setup = Setup {
+            inventory,
+            parallelism: 1,
+            checks: true,
+            ..setup(1)
+        };
+        play(&trace, &setup, &mut |_| {}).expect("every property")
+    };
+    let (without, with) = (on(0), on(1));
+    assert_eq!(without.device_utilisation(), None);
+    // Two seconds of the core, beside which the device works for half of one.
+    let saved = without.horizon.since(with.horizon);
+    let least = Nanos::from_millis(1_990);
+    assert!(saved > least && saved <= Nanos::from_secs(2), "{saved}");
+    assert_eq!((with.on_devices, without.on_devices), (2_000_000_000, 0));
+    assert_eq!(with.device_time, 500_000_000);
+    let horizon = with.horizon.0 as f64;
+    assert_eq!(with.device_utilisation(), Some(5e8 / horizon));
+    assert_eq!(with.utilisation(), 2e9 / horizon);
+}
+
+/// A device is lost in the midst of a job: its quantum is made again by a core, it is nobody's from then
+/// on, and what it did not do is done without it.
+#[test]
+fn a_job_ends_without_the_device_that_it_began_on() {
+    let inventory = Inventory {
+        devices: 1,
+        device_speed: 4,
+        device_memory: 1,
+        ..Inventory::cores(1)
+    };
+    let mut simulated = SimulatedBox::of(inventory, Policy::standard());
+    simulated.join(1, "social");
+    let work = Work {
+        core: Nanos::from_secs(4),
+        parallelism: 1,
+        devices: 1,
+        device_memory: 1,
+        host_memory: 0,
+    };
+    assert!(simulated.submit_work(1, 1, work, Nanos::from_secs(3), None));
+    simulated.run(Nanos::from_millis(100));
+    assert_eq!(simulated.owners(), [Some(1), Some(1)]);
+    simulated.lose(1);
+    simulated.run(Nanos::from_millis(1));
+    assert_eq!(simulated.owners(), [Some(1), None]);
+    simulated.run(Nanos::from_secs(2));
+    assert_eq!((simulated.unfinished(), simulated.counters().lost), (1, 1));
+    simulated.mend(1);
+    simulated.run(Nanos::from_millis(1));
+    assert_eq!(simulated.owners(), [Some(1), Some(1)]);
+    simulated.run(Nanos::from_secs(2));
+    assert_eq!(simulated.unfinished(), 0);
+    assert_eq!(simulated.counters().proved, 1);
 }
 
 #[test]
@@ -146,8 +225,16 @@ fn the_program_generates_converts_and_plays() {
     let drawing = std::fs::read_to_string(&svg).expect("the drawing");
     assert!(drawing.contains("the bound: 100 ms") && drawing.ends_with("</svg>\n"));
 
-    let generated = succeeds(&["generate", "retail", "--hours", "0.1", "--step-s", "1"]);
+    let mut arguments = vec!["generate", "retail", "--hours", "0.1", "--step-s", "1"];
+    let generated = succeeds(&arguments);
     assert!(Trace::read(&generated, &CLASSES).is_ok());
+    arguments.extend(["--device-part", "0.5"]);
+    assert!(succeeds(&arguments).starts_with(DEVICE_HEADER));
+    let table = succeeds(&[
+        "run", "--hours", "0.05", "--step-s", "1", "--cores", "4", "--ratios", "1", "--devices",
+        "2", "--device-part", "0.5", "--check",
+    ]);
+    assert!(table.contains("2 devices, used "), "{table}");
     assert!(succeeds(&["seeds", "--from", "7", "--count", "3"]).contains("3 seeds"));
 }
 

@@ -12,9 +12,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, bail, ensure};
 use caldera_scheduler::ledger;
-use caldera_scheduler::pool::UNITS_MAX;
+use caldera_scheduler::pool::{DEVICES_MAX, UNITS_MAX};
 use caldera_scheduler::scenario::PREPARED_MAX;
 use caldera_scheduler::sim::fault::plan;
+use caldera_scheduler::sim::machine::Inventory;
 use caldera_scheduler::sim::outcome::Outcome;
 use caldera_scheduler::sim::pattern::{Mix, mixed, single};
 use caldera_scheduler::sim::play::{Setup, play};
@@ -69,9 +70,15 @@ struct Run {
     /// The classes whose lateness counts; by default all but the one of the lowest value
     #[arg(long, value_delimiter = ',', value_name = "CLASSES")]
     valuable: Vec<String>,
-    /// How many cores one job can use at once
+    /// How many cores one job can use at once, and devices beside them
     #[arg(long, default_value_t = 4)]
     parallelism: u32,
+    /// How many devices each box has; what they can do is a column of the series, or --device-part
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=DEVICES_MAX as i64))]
+    devices: u32,
+    /// As many cores' work one device does
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    device_speed: u32,
     /// Jobs of one tenant that have their witness in memory, at most
     #[arg(long, default_value_t = PREPARED_MAX)]
     prepared_max: u32,
@@ -116,6 +123,9 @@ struct MixArguments {
     /// How many tenants each class has
     #[arg(long, default_value_t = 4)]
     tenants: u16,
+    /// The part of each job's work that devices can do as well, from 0 to 1
+    #[arg(long, default_value_t = 0.0)]
+    device_part: f64,
 }
 
 #[derive(Debug, Args)]
@@ -247,10 +257,17 @@ fn run(arguments: Run) -> Result<()> {
         None if trace.duration() < Nanos::from_secs(3_600 * 2) => Nanos::ZERO,
         None => Nanos(trace.duration().0 / TICKS_MAX),
     };
+    let inventory = |cores| Inventory {
+        devices: arguments.devices,
+        device_speed: arguments.device_speed,
+        ..Inventory::cores(cores)
+    };
     let setup = |units| Setup {
-        units,
+        inventory: inventory(units),
         policy: policy.clone(),
         parallelism: arguments.parallelism,
+        tables: vec![],
+        witness: 0,
         preparation: Nanos::ZERO,
         tick_gap,
         seed,
@@ -259,7 +276,7 @@ fn run(arguments: Run) -> Result<()> {
             seed,
             arguments.faults,
             trace.duration(),
-            units,
+            inventory(units).units(),
             trace.tenants().len() as u16,
         ),
     };
@@ -320,12 +337,15 @@ fn generate(arguments: &Generate) -> Result<()> {
     let classes = names(&policy);
     let trace = match arguments.pattern.as_str() {
         "mixed" => arguments.mix.mixed(&classes)?,
-        class => single(&arguments.mix.mix()?, class, &classes).with_context(|| {
-            format!(
-                "pattern: expected mixed, {}, got {class}",
-                classes.join(", ")
-            )
-        })?,
+        class => {
+            let trace = single(&arguments.mix.mix()?, class, &classes).with_context(|| {
+                format!(
+                    "pattern: expected mixed, {}, got {class}",
+                    classes.join(", ")
+                )
+            })?;
+            trace.for_devices(arguments.mix.device_part()?)
+        }
     };
     write(&arguments.output, &trace.write(&classes))
 }
@@ -445,7 +465,16 @@ impl MixArguments {
     }
 
     fn mixed(&self, classes: &[&str]) -> Result<Trace> {
-        Ok(mixed(&self.mix()?, classes))
+        Ok(mixed(&self.mix()?, classes).for_devices(self.device_part()?))
+    }
+
+    fn device_part(&self) -> Result<f64> {
+        let part = self.device_part;
+        ensure!(
+            (0.0..=1.0).contains(&part),
+            "--device-part: expected 0 to 1, got {part}"
+        );
+        Ok(part)
     }
 }
 

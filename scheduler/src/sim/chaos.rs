@@ -1,7 +1,7 @@
 //! Small boxes on which everything goes wrong, one for each seed.
 //!
-//! A seed makes a policy, a box of one to six cores, a second or two of demand that is at times far
-//! above what the box can do, and faults. The box is run to its end with every property looked at
+//! A seed makes a policy, a box of one to six cores and, every other one, one to three devices, a second or
+//! two of demand that is at times far above what the box can do, and faults. The box is run to its end with every property looked at
 //! after every event. A seed that fails says how to run it again; with the commit it is a whole bug
 //! report.
 
@@ -10,6 +10,7 @@ use thiserror::Error;
 use crate::Nanos;
 use crate::scenario::{Limits, Policy, Share};
 use crate::sim::fault::plan;
+use crate::sim::machine::Inventory;
 use crate::sim::outcome::Outcome;
 use crate::sim::play::{Setup, play};
 use crate::sim::properties::Violation;
@@ -55,18 +56,22 @@ fn again(seed: u64) -> String {
 fn scene(seed: u64) -> (Trace, Setup) {
     let mut random = Random::new(seed);
     let policy = policy(&mut random.fork());
-    let units = random.between(1, 7) as u32;
-    let trace = trace(&mut random.fork(), units, policy.classes().len());
+    let cores = random.between(1, 7) as u32;
+    let trace = trace(&mut random.fork(), cores, policy.classes().len());
+    let (inventory, tables, witness) = beside(&mut random.fork(), cores, trace.tenants().len());
     // Two seeds of three have faults; in the others promises of time are looked at throughout.
     let count = match random.between(0, 3) {
         0 => 0,
         _ => random.between(1, 8) as u32,
     };
     let tenants = trace.tenants().len() as u16;
-    let faults = plan(random.bits(), count, trace.duration(), units, tenants);
+    let (duration, units) = (trace.duration(), inventory.units());
+    let faults = plan(random.bits(), count, duration, units, tenants);
     let setup = Setup {
-        units,
+        inventory,
         policy,
+        tables,
+        witness,
         parallelism: random.between(1, 5) as u32,
         preparation: Nanos::from_micros(random.between(0, 20_000)),
         tick_gap: Nanos::ZERO,
@@ -75,6 +80,31 @@ fn scene(seed: u64) -> (Trace, Setup) {
         faults,
     };
     (trace, setup)
+}
+
+/// What the box has beside its cores, the tables of each tenant and the bytes of a witness. What is
+/// counted in bytes is a few units of one byte each, so that it is short at times.
+fn beside(random: &mut Random, cores: u32, tenants: usize) -> (Inventory, Vec<u64>, u64) {
+    let devices = match random.chance(0.5) {
+        true => random.between(1, 4) as u32,
+        false => 0,
+    };
+    let device_memory = random.between(1, 12);
+    // Some do not fit, and are proved on cores.
+    let tables = (0..tenants).map(|_| random.between(0, device_memory + 3));
+    let tables = tables.collect();
+    let witness = random.between(1, 5);
+    let inventory = Inventory {
+        cores,
+        devices,
+        device_speed: random.between(1, 9) as u32,
+        device_memory,
+        host_memory: match random.chance(0.4) {
+            true => witness * random.between(1, 12),
+            false => u64::MAX,
+        },
+    };
+    (inventory, tables, witness)
 }
 
 /// The standard classes with other figures, such that they can be kept.
@@ -123,6 +153,8 @@ fn trace(random: &mut Random, units: u32, classes: usize) -> Trace {
         // A quantum at least. Smaller jobs than their witness takes to load keep a tenant's units
         // without work for moments that are each too short for the arbiter to lend them.
         let service = Nanos::from_micros(random.between(2_000, 80_000));
+        // From none of it to all of it.
+        let for_devices = Nanos(service.0 / 10 * random.between(0, 11));
         // Of what the box can do: next to nothing, or all of it and more.
         let part = random.fraction() * if random.chance(0.3) { 1.2 } else { 0.4 };
         let mut owed = 0.0;
@@ -141,6 +173,7 @@ fn trace(random: &mut Random, units: u32, classes: usize) -> Trace {
                     tenant,
                     arrivals,
                     service,
+                    for_devices,
                 });
             }
         }

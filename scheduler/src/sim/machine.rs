@@ -3,7 +3,13 @@
 //! A worker does what the node's does: between two quanta it reads its owner word, answers to a new
 //! epoch, takes its next quantum from the first job in its owner's run order that has room for one
 //! more, and otherwise sleeps until it is woken. A job is an amount of core time that at most
-//! `parallelism` workers can serve at once.
+//! `parallelism` cores can serve at once.
+//!
+//! **Devices.** A part of a job's work may be such that a device can do it as well, so many times as
+//! fast as a core; at most `devices` of them serve a job at once. Its cores do what only they can
+//! first, and then help with the rest, so every job ends without a device too. When a device begins
+//! with a tenant's job, the tables of that tenant are brought to it, as far as there is room, and they
+//! stay until the arbiter asks for them.
 //!
 //! **Quanta are a grid, not events.** A day of 256 cores has ten thousand million quanta. What they
 //! decide is only *when* a worker looks up: so a worker that runs keeps the instant at which its
@@ -13,13 +19,14 @@
 //!
 //! **Faults.** A worker can stall: it does nothing for a span, and the job whose quantum it holds
 //! cannot end before. A unit can be lost: its quantum is run again by another worker, and it
-//! answers nothing until it is mended. The clock that the arbiter is told can jump.
+//! answers nothing until it is mended. A core that is lost says nothing; that a device is, its host
+//! says. The clock that the arbiter is told can jump.
 
 use std::collections::{BTreeMap, BinaryHeap};
 
 use crate::arbiter::{Counters, Outcome, Reallocation};
 use crate::mailbox::{Entry, Found, Ownership};
-use crate::pool::{Pool, UNITS_MAX};
+use crate::pool::{Core, Device, KINDS, Kind, Pool, UNITS_MAX};
 use crate::queue::{Refusal, Work};
 use crate::scenario::PolicyError;
 use crate::sim::properties::{Property, Violation, Watch};
@@ -29,6 +36,21 @@ use crate::{Action, Arbiter, Epoch, Event, JobId, Nanos, Policy, TenantId, UnitI
 pub const QUANTUM: Nanos = Nanos::from_millis(2);
 /// From a worker to the arbiter, or from the arbiter to a worker that sleeps.
 pub const WIRE: Nanos = Nanos::from_micros(20);
+
+/// What a simulated box has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Inventory {
+    /// How many cores.
+    pub cores: u32,
+    /// How many devices.
+    pub devices: u32,
+    /// As many cores' work one of them does, of what it can do.
+    pub device_speed: u32,
+    /// Bytes of tables that each of them has room for.
+    pub device_memory: u64,
+    /// Bytes for witnesses; [`u64::MAX`] if nobody counts them.
+    pub host_memory: u64,
+}
 
 /// One box. The lists grow until their reader empties them.
 #[derive(Debug)]
@@ -58,6 +80,10 @@ pub struct SimulatedBox {
     pub log: Vec<(Nanos, Action)>,
     /// Core time that each tenant has had.
     pub had: BTreeMap<TenantId, Nanos>,
+    /// Core time that devices have saved: the work that was done on them.
+    pub on_devices: u128,
+    /// Device time that this took.
+    pub device_time: u128,
     /// The longest that each tenant has had a ready job and owned no unit; of a box that keeps a
     /// log.
     pub waited: BTreeMap<TenantId, Nanos>,
@@ -67,6 +93,11 @@ pub struct SimulatedBox {
     /// The latest time that the arbiter has been told.
     highest_told: Nanos,
     waiting: BTreeMap<TenantId, Nanos>,
+    inventory: Inventory,
+    /// Host memory that witnesses take.
+    host_memory: u64,
+    /// Bytes of each tenant's tables on each device.
+    resident: BTreeMap<(usize, TenantId), u64>,
     pub(super) workers: Vec<Worker>,
     pub(super) jobs: BTreeMap<JobId, Job>,
     events: BinaryHeap<Scheduled>,
@@ -117,12 +148,18 @@ pub(super) struct Running {
 #[derive(Debug, Clone)]
 pub(super) struct Job {
     tenant: TenantId,
+    work: Work,
     left: Nanos,
-    pub(super) parallelism: u32,
-    /// Units whose workers hold a quantum of it.
-    pub(super) units: Vec<usize>,
+    /// What of that devices can do as well.
+    left_for_devices: Nanos,
+    /// See [`Inventory`].
+    device_speed: u32,
+    /// Whether its witness is in memory, or on its way there.
+    prepared: bool,
+    /// Units of each kind whose workers hold a quantum of it.
+    units: [Vec<usize>; KINDS],
     /// How many of these are frozen.
-    pub(super) frozen: u32,
+    frozen: [u32; KINDS],
     /// `left` was right then.
     at: Nanos,
     /// When its end is scheduled.
@@ -131,16 +168,34 @@ pub(super) struct Job {
 }
 
 impl SimulatedBox {
-    /// A box that keeps a log of all actions and panics when a property is broken, as tests
-    /// want it.
+    /// A box of so many cores that keeps a log of all actions and panics when a property is broken,
+    /// as tests want it.
     ///
     /// # Panics
     /// If there is no unit, or more than a pool may have.
     pub fn new(units: u32, policy: Policy) -> SimulatedBox {
-        let cores: Vec<u32> = (0..units).collect();
-        let Ok(pool) = Pool::new(&cores) else {
-            panic!("expected 1 to {UNITS_MAX} units, got {units}");
+        SimulatedBox::of(Inventory::cores(units), policy)
+    }
+
+    /// The same with devices.
+    ///
+    /// # Panics
+    /// If no pool has such an inventory.
+    pub fn of(inventory: Inventory, policy: Policy) -> SimulatedBox {
+        let core = |number| Core { number, node: 0 };
+        let cores: Vec<Core> = (0..inventory.cores).map(core).collect();
+        let memory = inventory.device_memory;
+        let device = |number| Device {
+            number,
+            node: 0,
+            memory,
         };
+        let devices: Vec<Device> = (0..inventory.devices).map(device).collect();
+        let pool = match Pool::of(&cores, &devices, inventory.host_memory) {
+            Ok(pool) => pool,
+            Err(why) => panic!("{inventory:?}: {why}; a pool has at most {UNITS_MAX} units"),
+        };
+        let units = pool.units().len();
         let asleep = Worker {
             word: Ownership::default(),
             entered: Epoch(0),
@@ -164,12 +219,17 @@ impl SimulatedBox {
             last_end: Nanos::ZERO,
             log: vec![],
             had: BTreeMap::new(),
+            on_devices: 0,
+            device_time: 0,
             waited: BTreeMap::new(),
             keeps_log: true,
             ahead: 0,
             highest_told: Nanos::ZERO,
             waiting: BTreeMap::new(),
-            workers: vec![asleep; units as usize],
+            inventory,
+            host_memory: 0,
+            resident: BTreeMap::new(),
+            workers: vec![asleep; units],
             jobs: BTreeMap::new(),
             events: BinaryHeap::new(),
             sequence: 0,
@@ -182,8 +242,8 @@ impl SimulatedBox {
 
     /// The same box without a log, for long runs. A broken property is kept for
     /// [`SimulatedBox::violation`]; without `checks` none is looked for.
-    pub fn for_long_runs(units: u32, policy: Policy, checks: bool) -> SimulatedBox {
-        let mut simulated = SimulatedBox::new(units, policy);
+    pub fn for_long_runs(inventory: Inventory, policy: Policy, checks: bool) -> SimulatedBox {
+        let mut simulated = SimulatedBox::of(inventory, policy);
         simulated.keeps_log = false;
         simulated.watch = simulated.watch.filter(|_| checks);
         simulated
@@ -224,20 +284,39 @@ impl SimulatedBox {
         parallelism: u32,
         deadline: Option<Nanos>,
     ) -> bool {
-        let (job, tenant) = (JobId(job), TenantId(tenant));
-        let received = Nanos(self.told().0.saturating_sub(WIRE.0));
         let work = Work {
             core,
             parallelism,
             ..Work::default()
         };
+        self.submit_work(job, tenant, work, Nanos::ZERO, deadline)
+    }
+
+    /// The same for a job of which devices can do a part.
+    pub fn submit_work(
+        &mut self,
+        job: u64,
+        tenant: u32,
+        work: Work,
+        for_devices: Nanos,
+        deadline: Option<Nanos>,
+    ) -> bool {
+        let (job, tenant) = (JobId(job), TenantId(tenant));
+        let received = Nanos(self.told().0.saturating_sub(WIRE.0));
+        let fits = work.device_memory <= self.inventory.device_memory;
         // The job must be there before the arbiter admits it: workers may look at once.
         let new = Job {
             tenant,
-            left: core,
-            parallelism,
-            units: vec![],
-            frozen: 0,
+            work: Work {
+                devices: if fits { work.devices } else { 0 },
+                ..work
+            },
+            left: work.core,
+            left_for_devices: for_devices.min(work.core),
+            device_speed: self.inventory.device_speed,
+            prepared: false,
+            units: [vec![], vec![]],
+            frozen: [0; KINDS],
             at: self.now,
             ends: Nanos::MAX,
             started: false,
@@ -280,6 +359,11 @@ impl SimulatedBox {
             self.quit(unit, running.job, again);
         }
         self.freeze(unit, Nanos::MAX);
+        if self.kind(unit) == Kind::Device {
+            let unit = UnitId(unit as u16);
+            let lost = Happening::Told(Event::Lost { unit });
+            self.schedule(self.now.plus(WIRE), lost);
+        }
     }
 
     /// A lost or stalled unit is back, at once.
@@ -419,6 +503,7 @@ impl SimulatedBox {
             } => self.refused.push((job, reason, retry_after)),
             Action::Drop { job } => self.forget(job),
             Action::Prepare { job } => {
+                self.take_memory(job);
                 let at = self.now.plus(self.preparation);
                 self.schedule(at, Happening::Told(Event::Ready { job }));
             }
@@ -439,6 +524,16 @@ impl SimulatedBox {
                 self.reallocations.push(record);
             }
             Action::Overrun { unit, .. } => self.overruns.push(unit),
+            Action::Evict {
+                tenant,
+                unit,
+                bytes,
+            } => {
+                let on = usize::from(unit.0);
+                let held = self.resident.entry((on, tenant)).or_default();
+                *held = held.saturating_sub(bytes);
+                self.say_resident(on, tenant);
+            }
             // The rest is for somebody else's eyes.
             _ => {}
         }
@@ -510,14 +605,66 @@ impl SimulatedBox {
         }
     }
 
+    fn kind(&self, unit: usize) -> Kind {
+        match unit < self.inventory.cores as usize {
+            true => Kind::Core,
+            false => Kind::Device,
+        }
+    }
+
+    /// A job's witness goes into memory.
+    fn take_memory(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        job.prepared = true;
+        self.host_memory = self.host_memory.saturating_add(job.work.host_memory);
+        let there = self.inventory.host_memory;
+        if self.host_memory > there {
+            let detail = format!("{} of {there} bytes are held with {id}", self.host_memory);
+            self.report(Property::Bytes, detail);
+        }
+    }
+
+    /// Takes a job out, and its witness out of memory.
+    fn remove(&mut self, id: JobId) -> Option<Job> {
+        let job = self.jobs.remove(&id)?;
+        if job.prepared {
+            self.host_memory = self.host_memory.saturating_sub(job.work.host_memory);
+        }
+        Some(job)
+    }
+
+    /// Brings so many bytes of a tenant's tables to a device, as far as there is room.
+    fn bring_tables(&mut self, unit: usize, tenant: TenantId, bytes: u64) {
+        let on = self.resident.range((unit, TenantId(0))..=(unit, TenantId(u32::MAX)));
+        let used: u64 = on.map(|(_, bytes)| bytes).sum();
+        let free = self.inventory.device_memory.saturating_sub(used);
+        let held = self.resident.entry((unit, tenant)).or_default();
+        let more = bytes.saturating_sub(*held).min(free);
+        *held += more;
+        if more > 0 {
+            self.say_resident(unit, tenant);
+        }
+    }
+
+    fn say_resident(&mut self, unit: usize, tenant: TenantId) {
+        let bytes = self.resident.get(&(unit, tenant)).copied().unwrap_or(0);
+        let unit = UnitId(unit as u16);
+        let resident = Event::Resident {
+            tenant,
+            unit,
+            bytes,
+        };
+        self.schedule(self.now.plus(WIRE), Happening::Told(resident));
+    }
+
     /// Puts the worker to the first job of the tenant's order that has room; whether there is one.
     fn take(&mut self, tenant: TenantId, unit: usize) -> bool {
-        let jobs = &self.jobs;
-        let order = self.arbiter.run_order(tenant).iter();
-        let Some(&id) = order
-            .into_iter()
-            .find(|&id| jobs.get(id).is_some_and(Job::has_room))
-        else {
+        let (jobs, kind) = (&self.jobs, self.kind(unit));
+        let mut order = self.arbiter.run_order(tenant).iter();
+        let found = order.find(|&id| jobs.get(id).is_some_and(|job| job.has_room(kind)));
+        let Some(&id) = found else {
             return false;
         };
         self.settle(id);
@@ -525,9 +672,13 @@ impl SimulatedBox {
         let Some(job) = self.jobs.get_mut(&id) else {
             return false;
         };
-        job.units.push(unit);
+        job.units[kind.index()].push(unit);
+        let tables = job.work.device_memory;
         if !std::mem::replace(&mut job.started, true) {
             self.started.push((id, now));
+        }
+        if kind == Kind::Device {
+            self.bring_tables(unit, tenant, tables);
         }
         self.workers[unit].running = Some(Running {
             job: id,
@@ -540,20 +691,29 @@ impl SimulatedBox {
     /// The worker gives its quantum of the job back; so much of it must be run again.
     fn quit(&mut self, unit: usize, id: JobId, again: Nanos) {
         self.settle(id);
+        let kind = self.kind(unit);
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
+        let units = &mut job.units[kind.index()];
         // Not there: the job was cancelled meanwhile, and this is another of the same name.
-        let Some(at) = job.units.iter().position(|&held| held == unit) else {
+        let Some(at) = units.iter().position(|&held| held == unit) else {
             return;
         };
-        job.units.remove(at);
-        job.left = job.left.plus(again);
+        units.remove(at);
+        match kind {
+            Kind::Core => job.left = job.left.plus(again),
+            Kind::Device => {
+                let again = Nanos(again.0 * u64::from(job.device_speed));
+                job.left = job.left.plus(again);
+                job.left_for_devices = job.left_for_devices.plus(again);
+            }
+        }
         if job.left > Nanos::ZERO {
             // Whoever sleeps beside it may go on with it.
             let tenant = job.tenant;
             self.wake_workers_of(tenant);
-        } else if job.units.is_empty() {
+        } else if job.units.iter().all(Vec::is_empty) {
             self.end(id);
         }
     }
@@ -564,19 +724,30 @@ impl SimulatedBox {
             return;
         };
         let span = self.now.since(std::mem::replace(&mut job.at, self.now));
-        let flowed = Nanos(span.0.saturating_mul(job.flow())).min(job.left);
+        let [cores, devices] = job.flow();
+        let saved = Nanos(span.0.saturating_mul(devices)).min(job.left_for_devices);
+        let flowed = Nanos(span.0.saturating_mul(cores)).min(job.left.since(saved));
+        job.left = job.left.since(saved).since(flowed);
+        // Cores do what only they can do first.
+        job.left_for_devices = job.left_for_devices.since(saved).min(job.left);
+        if saved > Nanos::ZERO {
+            self.on_devices += u128::from(saved.0);
+            self.device_time += u128::from(saved.0 / u64::from(job.device_speed.max(1)));
+        }
         if flowed > Nanos::ZERO {
-            job.left = job.left.since(flowed);
             let had = self.had.entry(job.tenant).or_default();
             *had = had.plus(flowed);
         }
     }
 
     fn schedule_end(&mut self, id: JobId) {
-        let Some(job) = self.jobs.get_mut(&id).filter(|job| job.flow() > 0) else {
+        let Some((job, span)) = self.jobs.get_mut(&id).and_then(|job| {
+            let span = job.steady()?;
+            Some((job, span))
+        }) else {
             return;
         };
-        let at = self.now.plus(Nanos(job.left.0.div_ceil(job.flow())));
+        let at = self.now.plus(span);
         // A later end is found out when the earlier comes.
         if at < job.ends {
             job.ends = at;
@@ -594,13 +765,18 @@ impl SimulatedBox {
         };
         job.ends = Nanos::MAX;
         if job.left > Nanos::ZERO {
+            if job.left_for_devices == Nanos::ZERO {
+                // Devices have nothing more to do for it.
+                for unit in job.units[Kind::Device.index()].clone() {
+                    self.look(unit);
+                }
+            }
             self.schedule_end(id);
-        } else if job.frozen == 0 {
+        } else if job.frozen == [0; KINDS] {
             self.end(id);
         } else {
             // Its other workers have nothing more to do for it.
-            let awake: Vec<usize> = job.units.clone();
-            for unit in awake {
+            for unit in job.units.concat() {
                 self.look(unit);
             }
         }
@@ -608,10 +784,11 @@ impl SimulatedBox {
 
     /// The last quantum of a job has ended.
     fn end(&mut self, id: JobId) {
-        let Some(job) = self.jobs.remove(&id) else {
+        let Some(job) = self.remove(id) else {
             return;
         };
-        for &unit in &job.units {
+        let units = job.units.concat();
+        for &unit in &units {
             self.workers[unit].running = None;
             self.workers[unit].looks_up = None;
         }
@@ -623,7 +800,7 @@ impl SimulatedBox {
             outcome: Outcome::Proved,
             at: self.told(),
         });
-        for unit in job.units {
+        for unit in units {
             if self.workers[unit].running.is_none() {
                 self.look(unit);
             }
@@ -633,8 +810,8 @@ impl SimulatedBox {
     /// A job is gone before its end; the quanta of it that are under way end as they will.
     fn forget(&mut self, id: JobId) {
         self.settle(id);
-        if let Some(job) = self.jobs.remove(&id) {
-            for unit in job.units {
+        if let Some(job) = self.remove(id) {
+            for unit in job.units.concat() {
                 self.ask_to_look(unit);
             }
         }
@@ -644,19 +821,21 @@ impl SimulatedBox {
     /// one that has room looks up at the end of his quantum.
     fn reorder(&mut self, tenant: TenantId) {
         self.wake_workers_of(tenant);
-        let mut room = 0;
-        let mut behind = vec![];
-        for id in self.arbiter.run_order(tenant) {
-            let Some(job) = self.jobs.get(id) else {
-                continue;
-            };
-            if room > 0 {
-                behind.extend_from_slice(&job.units);
+        for kind in Kind::ALL {
+            let mut room = 0;
+            let mut behind = vec![];
+            for id in self.arbiter.run_order(tenant) {
+                let Some(job) = self.jobs.get(id) else {
+                    continue;
+                };
+                if room > 0 {
+                    behind.extend_from_slice(&job.units[kind.index()]);
+                }
+                room += job.room(kind);
             }
-            room += job.room();
-        }
-        for unit in behind.into_iter().rev().take(room) {
-            self.ask_to_look(unit);
+            for unit in behind.into_iter().rev().take(room) {
+                self.ask_to_look(unit);
+            }
         }
     }
 
@@ -694,11 +873,12 @@ impl SimulatedBox {
         worker.frozen_until = worker.frozen_until.max(until);
         worker.looks_up = None;
         let (until, running) = (worker.frozen_until, worker.running);
+        let kind = self.kind(unit).index();
         if let Some(running) = running.filter(|_| thawed) {
             self.settle(running.job);
             if let Some(job) = self.jobs.get_mut(&running.job) {
                 // Not there: the job was cancelled, and this is another of the same name.
-                job.frozen += u32::from(job.units.contains(&unit));
+                job.frozen[kind] += u32::from(job.units[kind].contains(&unit));
             }
         }
         self.schedule(until, Happening::Thawed(unit));
@@ -714,11 +894,11 @@ impl SimulatedBox {
 
     /// The job of a frozen worker flows through it again.
     fn thaw_job(&mut self, unit: usize) {
-        let worker = self.workers[unit];
+        let (worker, kind) = (self.workers[unit], self.kind(unit).index());
         if let Some(running) = worker.running.filter(|_| worker.frozen) {
             self.settle(running.job);
             if let Some(job) = self.jobs.get_mut(&running.job) {
-                job.frozen -= u32::from(job.units.contains(&unit));
+                job.frozen[kind] -= u32::from(job.units[kind].contains(&unit));
             }
         }
     }
@@ -767,17 +947,68 @@ impl SimulatedBox {
     }
 }
 
+impl Inventory {
+    /// Of so many cores, no device, and bytes that nobody counts.
+    pub fn cores(cores: u32) -> Inventory {
+        Inventory {
+            cores,
+            devices: 0,
+            device_speed: 1,
+            device_memory: 0,
+            host_memory: u64::MAX,
+        }
+    }
+
+    /// How many units it has of both kinds.
+    pub fn units(&self) -> u32 {
+        self.cores + self.devices
+    }
+}
+
 impl Job {
-    pub(super) fn room(&self) -> usize {
-        (self.parallelism as usize).saturating_sub(self.units.len())
+    /// How many more units of a kind could serve it.
+    fn room(&self, kind: Kind) -> usize {
+        let (most, left) = match kind {
+            Kind::Core => (self.work.parallelism, self.left),
+            Kind::Device => (self.work.devices, self.left_for_devices),
+        };
+        match left {
+            Nanos::ZERO => 0,
+            _ => (most as usize).saturating_sub(self.units[kind.index()].len()),
+        }
     }
 
-    pub(super) fn has_room(&self) -> bool {
-        self.room() > 0 && self.left > Nanos::ZERO
+    pub(super) fn has_room(&self, kind: Kind) -> bool {
+        self.room(kind) > 0
     }
 
-    fn flow(&self) -> u64 {
-        self.units.len() as u64 - u64::from(self.frozen)
+    /// Whether a quantum of it is on a worker that does nothing.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.frozen != [0; KINDS]
+    }
+
+    /// Nanoseconds of work that units of each kind do for it in one.
+    fn flow(&self) -> [u64; KINDS] {
+        let flow =
+            |kind: Kind| self.units[kind.index()].len() as u64 - u64::from(self.frozen[kind.index()]);
+        [
+            flow(Kind::Core),
+            flow(Kind::Device) * u64::from(self.device_speed),
+        ]
+    }
+
+    /// How long it flows as it does now: to its end, or until what only one kind does is done. `None`
+    /// if it stands still.
+    fn steady(&self) -> Option<Nanos> {
+        let [cores, devices] = self.flow();
+        let over = |work: u64, flow: u64| (flow > 0).then(|| Nanos(work.div_ceil(flow)));
+        let only_cores = self.left.since(self.left_for_devices).0;
+        let both = self.left_for_devices.0;
+        match (only_cores, both) {
+            (0, both) => over(both, cores + devices),
+            (only, 0) => over(only, cores),
+            (only, both) => over(only, cores).into_iter().chain(over(both, devices)).min(),
+        }
     }
 }
 

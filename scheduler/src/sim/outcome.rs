@@ -19,6 +19,12 @@ use crate::scenario::{Class, Policy};
 pub struct Outcome {
     /// How many cores there were.
     pub units: u32,
+    /// How many devices there were beside them.
+    pub devices: u32,
+    /// Core time that devices saved: the work that was done on them.
+    pub on_devices: u128,
+    /// Device time that this took.
+    pub device_time: u128,
     /// From the start of the series to its end, or to the end of the last job if that is later.
     pub horizon: Nanos,
     /// By class, in the order of the policy.
@@ -63,6 +69,9 @@ impl Outcome {
     pub fn new(units: u32, policy: &Policy) -> Outcome {
         Outcome {
             units,
+            devices: 0,
+            on_devices: 0,
+            device_time: 0,
             horizon: Nanos::ZERO,
             classes: policy.classes().iter().map(ClassOutcome::new).collect(),
             reallocations: Reallocations {
@@ -75,10 +84,17 @@ impl Outcome {
         }
     }
 
-    /// The core time that was served, as a part of what the cores could have served by the end.
+    /// The core time that cores served, as a part of what they could have served by the end.
     pub fn utilisation(&self) -> f64 {
         let work: u128 = self.classes.iter().map(|class| class.work).sum();
-        work as f64 / (f64::from(self.units) * self.horizon.0 as f64)
+        let by_cores = work.saturating_sub(self.on_devices);
+        by_cores as f64 / (f64::from(self.units) * self.horizon.0 as f64)
+    }
+
+    /// The part of the devices' time in which they worked; `None` without any.
+    pub fn device_utilisation(&self) -> Option<f64> {
+        let there = f64::from(self.devices) * self.horizon.0 as f64;
+        (self.devices > 0).then(|| self.device_time as f64 / there)
     }
 
     /// The late part of the work of these classes; nothing of nothing.

@@ -118,6 +118,7 @@ fn generate(mix: &Mix, classes: &[&str], parts: &[Part], whole: f64) -> Trace {
                         tenant,
                         arrivals,
                         service,
+                        for_devices: Nanos::ZERO,
                     });
                 }
             }

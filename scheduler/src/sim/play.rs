@@ -5,10 +5,10 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::queue::Refusal;
+use crate::queue::{Refusal, Work};
 use crate::scenario::Policy;
 use crate::sim::fault::{Fault, Planned, reloaded};
-use crate::sim::machine::SimulatedBox;
+use crate::sim::machine::{Inventory, SimulatedBox};
 use crate::sim::outcome::Outcome;
 use crate::sim::properties::{Property, Violation};
 use crate::sim::trace::{Arrival, Trace};
@@ -17,12 +17,16 @@ use crate::{JobId, Nanos};
 /// A box and what happens to it.
 #[derive(Debug, Clone)]
 pub struct Setup {
-    /// How many cores.
-    pub units: u32,
+    /// What it has.
+    pub inventory: Inventory,
     /// Its policy. The classes of the series are indices of its classes.
     pub policy: Policy,
     /// How many cores one job can use at once.
     pub parallelism: u32,
+    /// Bytes of tables that a job of each tenant needs on a device; none for who is not listed.
+    pub tables: Vec<u64>,
+    /// Bytes of host memory that each job's witness takes.
+    pub witness: u64,
     /// How long it takes to bring a witness into memory.
     pub preparation: Nanos,
     /// See [`SimulatedBox::tick_gap`].
@@ -97,8 +101,8 @@ struct Client {
 
 impl<'a> Player<'a> {
     fn new(trace: &'a Trace, setup: &'a Setup) -> Player<'a> {
-        let (units, policy) = (setup.units, &setup.policy);
-        let mut simulated = SimulatedBox::for_long_runs(units, policy.clone(), setup.checks);
+        let (inventory, policy) = (setup.inventory, &setup.policy);
+        let mut simulated = SimulatedBox::for_long_runs(inventory, policy.clone(), setup.checks);
         simulated.preparation = setup.preparation;
         simulated.tick_gap = setup.tick_gap;
         for (id, tenant) in (0..).zip(trace.tenants()) {
@@ -112,7 +116,10 @@ impl<'a> Player<'a> {
             trace,
             setup,
             simulated,
-            outcome: Outcome::new(units, policy),
+            outcome: Outcome {
+                devices: inventory.devices,
+                ..Outcome::new(inventory.cores, policy)
+            },
             clients: trace.tenants().iter().map(|_| Client::default()).collect(),
             jobs: HashMap::new(),
             submitted: 0,
@@ -187,9 +194,24 @@ impl<'a> Player<'a> {
         while let Some(arrival) = self.clients[tenant].waiting.front().copied() {
             let id = self.submitted;
             self.submitted += 1;
-            let (core, parallelism) = (arrival.service, self.setup.parallelism);
+            let for_devices = match self.setup.inventory.devices {
+                0 => Nanos::ZERO,
+                _ => arrival.for_devices,
+            };
+            let uses_devices = for_devices > Nanos::ZERO;
+            let work = Work {
+                core: arrival.service,
+                parallelism: self.setup.parallelism,
+                devices: match uses_devices {
+                    true => self.setup.parallelism.min(self.setup.inventory.devices),
+                    false => 0,
+                },
+                device_memory: self.setup.tables.get(tenant).copied().unwrap_or(0),
+                host_memory: self.setup.witness,
+            };
             self.jobs.insert(JobId(id), arrival);
-            if !self.simulated.submit(id, tenant as u32, core, parallelism) {
+            let (simulated, tenant_id) = (&mut self.simulated, tenant as u32);
+            if !simulated.submit_work(id, tenant_id, work, for_devices, None) {
                 self.jobs.remove(&JobId(id));
                 self.refused(tenant);
                 return;
@@ -240,6 +262,7 @@ impl<'a> Player<'a> {
                         at,
                         tenant,
                         service,
+                        for_devices: Nanos(service.0 / 2),
                     });
                 }
             }
@@ -259,6 +282,8 @@ impl<'a> Player<'a> {
             return Err(self.unfinished("the box is empty"));
         }
         self.outcome.horizon = self.simulated.last_end.max(self.trace.duration());
+        self.outcome.on_devices = self.simulated.on_devices;
+        self.outcome.device_time = self.simulated.device_time;
         self.outcome.reallocations.counters = counters;
         Ok(self.outcome)
     }

@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 
 use thiserror::Error;
 
-use crate::arbiter::{Cause, Reallocation};
+use crate::arbiter::{Cause, Reallocation, TenantView};
 use crate::matching::Rate;
-use crate::pool::Kind;
+use crate::pool::{KINDS, Kind};
 use crate::sim::machine::{QUANTUM, SimulatedBox, WIRE};
 use crate::{Nanos, Policy, TenantId};
 
@@ -41,7 +41,7 @@ pub enum Property {
     /// each tenant.
     #[error("the ageing bound")]
     Ageing,
-    /// No worker is without work, while a job could use it, for longer than a turn and what the
+    /// No worker of a core or device is without work, while a job could use it, for longer than a turn and what the
     /// arbiter's patience with one tenant after the other may take: each whose witnesses are on
     /// their way may have the unit until that is over.
     #[error("work conservation")]
@@ -49,6 +49,9 @@ pub enum Property {
     /// Every admitted job ends, once.
     #[error("every admitted job ends")]
     EveryJobEnds,
+    /// No more host memory is given to witnesses than there is.
+    #[error("no byte given twice")]
+    Bytes,
     /// From demand to first instruction within the policy's bound.
     #[error("the bound of a reallocation")]
     Reallocation,
@@ -76,6 +79,13 @@ pub(super) struct Watch {
 /// What is watched of a tenant.
 #[derive(Debug, Clone, Copy, Default)]
 struct Account {
+    of: [KindAccount; KINDS],
+    waits_since: Option<Nanos>,
+}
+
+/// What is watched of a tenant's units of one kind.
+#[derive(Debug, Clone, Copy, Default)]
+struct KindAccount {
     /// What it was entitled to and what it held since the last look, as rates.
     entitled: u64,
     held: u64,
@@ -84,7 +94,6 @@ struct Account {
     lacks: i128,
     /// What others were due by their age since it last lacked nothing.
     excused: i128,
-    waits_since: Option<Nanos>,
 }
 
 impl Watch {
@@ -135,7 +144,8 @@ impl Watch {
             let turn = area(Rate::ONE, self.turn);
             for (tenant, account) in &mut self.accounts {
                 if *tenant != record.to {
-                    account.excused += turn;
+                    // Ages are counted of cores alone.
+                    account.of[Kind::Core.index()].excused += turn;
                 }
             }
         }
@@ -219,8 +229,10 @@ impl Watch {
         let mut sharers = BTreeMap::new();
         for view in arbiter.tenants() {
             tenants += 1;
-            if view.want > 0 {
-                *sharers.entry(view.class).or_insert(0u64) += 1;
+            for (kind, want, _) in units_of(&view) {
+                if want > 0 {
+                    *sharers.entry((kind, view.class)).or_insert(0u64) += 1;
+                }
             }
             if let Some(class) = policy.class(view.class).filter(|_| view.ready > 0) {
                 overdue += area(Rate::ONE, slice) / i128::from(class.ageing_max.0.max(1));
@@ -239,21 +251,26 @@ impl Watch {
                 continue;
             };
             let account = self.accounts.entry(view.tenant).or_default();
-            account.lacks += area(Rate(account.entitled), span) - area(Rate(account.held), span);
-            if account.lacks <= 0 || view.want == 0 {
-                (account.lacks, account.excused) = (0, 0);
-            }
-            let guarantee = class.guarantee.of(open).0 / sharers.get(&view.class).unwrap_or(&1);
-            account.entitled = guarantee.min(Rate::whole(view.want).0);
-            account.held = Rate::whole(view.held).0;
-            let gap = area(Rate::ONE, simulated.tick_gap) * i128::from(tenants);
-            if account.lacks > self.lag + gap + account.excused {
-                let ms = (account.lacks >> 32) / 1_000_000;
-                broken.get_or_insert((
-                    Property::Guarantee,
-                    format!("{} lacks {ms} ms of a core", view.tenant),
-                ));
-                account.lacks = 0;
+            for (kind, want, held) in units_of(&view) {
+                let open = arbiter.pool().open(kind);
+                let of = &mut account.of[kind.index()];
+                of.lacks += area(Rate(of.entitled), span) - area(Rate(of.held), span);
+                if of.lacks <= 0 || want == 0 {
+                    (of.lacks, of.excused) = (0, 0);
+                }
+                let sharers = sharers.get(&(kind, view.class)).unwrap_or(&1);
+                let guarantee = class.guarantee.of(open).0 / sharers;
+                of.entitled = guarantee.min(Rate::whole(want).0);
+                of.held = Rate::whole(held).0;
+                let gap = area(Rate::ONE, simulated.tick_gap) * i128::from(tenants);
+                if of.lacks > self.lag + gap + of.excused {
+                    let ms = (of.lacks >> 32) / 1_000_000;
+                    broken.get_or_insert((
+                        Property::Guarantee,
+                        format!("{} lacks {ms} ms of a {kind}", view.tenant),
+                    ));
+                    of.lacks = 0;
+                }
             }
 
             if view.ready == 0 || view.held > 0 || disturbed || !feasible {
@@ -280,15 +297,24 @@ impl Watch {
         // worker is ready without being able to use it. The arbiter cannot know.
         let stuck = |tenant| {
             let mut order = arbiter.run_order(tenant).iter();
-            order.any(|id| simulated.jobs.get(id).is_some_and(|job| job.frozen > 0))
+            order.any(|id| simulated.jobs.get(id).is_some_and(|job| job.is_stuck()))
         };
-        let unserved = arbiter.tenants().find_map(|view| {
-            let ceiling = arbiter.policy().class(view.class)?.ceiling;
-            let units = arbiter.pool().units().len() as u32;
-            let mut order = arbiter.run_order(view.tenant).iter();
-            order
-                .find(|id| simulated.jobs.get(id).is_some_and(|job| job.has_room()))
-                .filter(|_| view.held < ceiling.of_whole(units))
+        let unserved = Kind::ALL.map(|kind| {
+            let units = arbiter.pool().count(kind);
+            if disturbed || units == 0 {
+                return None;
+            }
+            arbiter.tenants().find_map(|view| {
+                let ceiling = arbiter.policy().class(view.class)?.ceiling;
+                let (_, _, held) = units_of(&view)[kind.index()];
+                let mut order = arbiter.run_order(view.tenant).iter();
+                order
+                    .find(|id| {
+                        let job = simulated.jobs.get(id);
+                        job.is_some_and(|job| job.has_room(kind))
+                    })
+                    .filter(|_| held < ceiling.of_whole(units))
+            })
         });
         // Whoever has declared a demand may keep units that wait for it for as long as its class says.
         let bound = arbiter.tenants().fold(self.turn, |bound, view| {
@@ -311,7 +337,8 @@ impl Watch {
                 || worker.frozen
                 || unit.is_fenced()
                 || unit.owner().is_some_and(stuck);
-            let Some(job) = unserved.filter(|_| !excused && !disturbed) else {
+            let unserved = unserved[unit.kind().index()];
+            let Some(job) = unserved.filter(|_| !excused) else {
                 *since = None;
                 continue;
             };
@@ -330,6 +357,14 @@ impl Watch {
             self.report(Property::WorkConserving, simulated.now, detail);
         }
     }
+}
+
+/// Of each kind how many units a tenant wants and holds.
+fn units_of(view: &TenantView) -> [(Kind, u32, u32); KINDS] {
+    [
+        (Kind::Core, view.want, view.held),
+        (Kind::Device, view.devices_want, view.devices_held),
+    ]
 }
 
 /// A rate over a span, exactly.

@@ -83,8 +83,12 @@ pub struct Point {
 pub struct Line {
     /// Its cores.
     pub units: u32,
-    /// Work served over cores and time, to the end of the last job.
+    /// Work served by cores over cores and time, to the end of the last job.
     pub utilisation: f64,
+    /// Its devices.
+    pub devices: u32,
+    /// Time in which devices worked over devices and time; nothing without any.
+    pub device_utilisation: Option<f64>,
     /// The late part of the valuable work.
     pub unmet: f64,
     /// When the last job had ended.
@@ -219,6 +223,8 @@ impl Line {
         Line {
             units: outcome.units,
             utilisation: outcome.utilisation(),
+            devices: outcome.devices,
+            device_utilisation: outcome.device_utilisation(),
             unmet: outcome.late_share(|class| valuable.contains(&class)),
             horizon_s: seconds(outcome.horizon),
             classes: classes.collect(),
@@ -326,6 +332,17 @@ impl Report {
                 percent(point.fifo.utilisation),
                 percent(point.fifo.unmet)
             )?;
+        }
+        for point in &self.points {
+            if let Some(used) = point.ours.device_utilisation {
+                writeln!(
+                    out,
+                    "{:>9.3} {:>6} devices, used {} (ours alone: the others have cores only)",
+                    point.ratio,
+                    point.ours.devices,
+                    percent(used)
+                )?;
+            }
         }
         writeln!(
             out,

@@ -2,7 +2,8 @@
 //!
 //! As text it is CSV with the header `t_s,tenant,scenario,arrivals,service_s`: the start of the
 //! step in seconds, who, which class of the policy, how many jobs arrive within the step, and how
-//! many core-seconds each takes. Rows go by time; all steps are equally long, and the first two
+//! many core-seconds each takes. A sixth column, `device_s`, may say how many of these a device can do as
+//! well. Rows go by time; all steps are equally long, and the first two
 //! times say how long; a step may have several rows, of one tenant too. It is read strictly: a
 //! series with a hole would be simulated as if nothing had been wanted there, and a figure that is
 //! no number as if it were one, and neither would show in the result. So each refusal names line
@@ -52,6 +53,8 @@ pub struct Row {
     pub arrivals: u32,
     /// Core time of each.
     pub service: Nanos,
+    /// The part of it that a device can do as well.
+    pub for_devices: Nanos,
 }
 
 /// One job of a series.
@@ -63,6 +66,8 @@ pub struct Arrival {
     pub tenant: u16,
     /// Its core time.
     pub service: Nanos,
+    /// The part of it that a device can do as well.
+    pub for_devices: Nanos,
 }
 
 /// Why a text is no series.
@@ -138,6 +143,8 @@ pub struct Column {
 
 /// The header of a series.
 pub const HEADER: &str = "t_s,tenant,scenario,arrivals,service_s";
+/// The header of a series with work that devices can do.
+pub const DEVICE_HEADER: &str = "t_s,tenant,scenario,arrivals,service_s,device_s";
 /// Most tenants of one series: as many as a box may have.
 pub const TENANTS_MAX: usize = crate::scenario::TENANTS_MAX as usize;
 /// Most jobs of one series.
@@ -149,14 +156,27 @@ pub const SERVICE_MAX: Nanos = Nanos::from_secs(1_000_000);
 /// Latest time: thirty years.
 pub const TIME_MAX: Nanos = Nanos::from_secs(1_000_000_000);
 
-const COLUMNS: [&str; 5] = ["t_s", "tenant", "scenario", "arrivals", "service_s"];
+const COLUMNS: [&str; 6] = [
+    "t_s",
+    "tenant",
+    "scenario",
+    "arrivals",
+    "service_s",
+    "device_s",
+];
 
 impl Trace {
     /// Reads a series. `classes` are the names that a scenario may have.
     pub fn read(text: &str, classes: &[&str]) -> Result<Trace, TraceError> {
-        let mut lines = Lines::of(text, HEADER)?;
+        let first = text.split('\n').next().unwrap_or_default();
+        let with_devices = first.trim_end_matches('\r') == DEVICE_HEADER;
+        let (header, columns) = match with_devices {
+            true => (DEVICE_HEADER, COLUMNS.len()),
+            false => (HEADER, COLUMNS.len() - 1),
+        };
+        let mut lines = Lines::of(text, header)?;
         let mut builder = Builder::default();
-        while let Some((line, fields)) = lines.next(COLUMNS.len())? {
+        while let Some((line, fields)) = lines.next(columns)? {
             let field = |at: usize| Field {
                 line,
                 column: COLUMNS[at],
@@ -165,13 +185,24 @@ impl Trace {
             let step = builder.step_of(&field(0), field(0).time()?)?;
             let class = field(2).scenario(classes)?;
             let tenant = builder.tenant(&field(1), class, classes)?;
-            let arrivals = field(3).whole(ARRIVALS_MAX)?;
+            let arrivals = field(3).whole(ARRIVALS_MAX)? as u32;
             let service = field(4).seconds(SERVICE_MAX)?;
             if arrivals > 0 && service == Nanos::ZERO {
                 let expected = "more than 0 where jobs arrive";
                 return Err(field(4).wrong(TraceFault::NoWork, expected));
             }
-            builder.push(&field(3), step, tenant, arrivals, service)?;
+            let for_devices = match with_devices {
+                true => field(5).seconds(service)?,
+                false => Nanos::ZERO,
+            };
+            let row = Row {
+                step,
+                tenant,
+                arrivals,
+                service,
+                for_devices,
+            };
+            builder.push(&field(3), row)?;
         }
         builder.finish(&lines)
     }
@@ -225,8 +256,14 @@ impl Trace {
             };
             let step = builder.step_of(&time, Nanos(since))?;
             for &(at, tenant, column) in &wanted {
-                let arrivals = field(at).whole(ARRIVALS_MAX)?;
-                builder.push(&field(at), step, tenant, arrivals, column.service)?;
+                let row = Row {
+                    step,
+                    tenant,
+                    arrivals: field(at).whole(ARRIVALS_MAX)? as u32,
+                    service: column.service,
+                    for_devices: Nanos::ZERO,
+                };
+                builder.push(&field(at), row)?;
             }
         }
         builder.finish(&lines)
@@ -253,22 +290,32 @@ impl Trace {
 
     /// The series as text, in the form that [`Trace::read`] reads.
     pub fn write(&self, classes: &[&str]) -> String {
-        let mut text = format!("{HEADER}\n");
-        let mut line = |step, tenant: &Tenant, arrivals, service| {
+        let with_devices = self.rows.iter().any(|row| row.for_devices > Nanos::ZERO);
+        let header = if with_devices { DEVICE_HEADER } else { HEADER };
+        let mut text = format!("{header}\n");
+        let mut line = |step, tenant: &Tenant, arrivals, service, for_devices| {
             let at = decimal(Nanos(self.step.0 * u64::from(step)));
             let (name, class) = (&tenant.name, classes[tenant.class]);
+            let last = match with_devices {
+                true => format!(",{}", decimal(for_devices)),
+                false => String::new(),
+            };
             // Writing to a string cannot fail.
-            let _ = writeln!(text, "{at},{name},{class},{arrivals},{}", decimal(service));
+            let _ = writeln!(
+                text,
+                "{at},{name},{class},{arrivals},{}{last}",
+                decimal(service)
+            );
         };
         let mut rows = self.rows.iter().peekable();
         for step in 0..self.steps {
             if rows.peek().is_none_or(|row| row.step != step) {
                 // A step in which nobody wants anything is a row, too, or there would be a hole.
-                line(step, &self.tenants[0], 0, Nanos::ZERO);
+                line(step, &self.tenants[0], 0, Nanos::ZERO, Nanos::ZERO);
             }
             while let Some(row) = rows.next_if(|row| row.step == step) {
                 let tenant = &self.tenants[usize::from(row.tenant)];
-                line(step, tenant, row.arrivals, row.service);
+                line(step, tenant, row.arrivals, row.service, row.for_devices);
             }
         }
         text
@@ -279,7 +326,19 @@ impl Trace {
     #[must_use]
     pub fn scaled(mut self, factor: f64) -> Trace {
         for row in &mut self.rows {
-            row.service = Nanos(((row.service.0 as f64 * factor).round() as u64).max(1));
+            let scale = |span: Nanos| (span.0 as f64 * factor).round() as u64;
+            row.service = Nanos(scale(row.service).max(1));
+            row.for_devices = Nanos(scale(row.for_devices)).min(row.service);
+        }
+        self
+    }
+
+    /// The same series where devices can do this part of each job's work, from 0 to 1.
+    #[must_use]
+    pub fn for_devices(mut self, part: f64) -> Trace {
+        for row in &mut self.rows {
+            let nanos = (row.service.0 as f64 * part).round() as u64;
+            row.for_devices = Nanos(nanos).min(row.service);
         }
         self
     }
@@ -353,6 +412,7 @@ impl Trace {
                             at: Nanos(random.between(start, start + self.step.0)),
                             tenant: row.tenant,
                             service: row.service,
+                            for_devices: row.for_devices,
                         });
                     }
                 }
@@ -442,26 +502,14 @@ impl Builder {
         Ok(tenant)
     }
 
-    fn push(
-        &mut self,
-        field: &Field<'_>,
-        step: u32,
-        tenant: u16,
-        arrivals: u64,
-        service: Nanos,
-    ) -> Result<(), TraceError> {
-        self.jobs += arrivals;
+    fn push(&mut self, field: &Field<'_>, row: Row) -> Result<(), TraceError> {
+        self.jobs += u64::from(row.arrivals);
         if self.jobs > JOBS_MAX {
             let expected = format!("at most {JOBS_MAX} jobs in all");
             return Err(field.wrong(TraceFault::TooLarge, expected));
         }
-        if arrivals > 0 {
-            self.rows.push(Row {
-                step,
-                tenant,
-                arrivals: arrivals as u32,
-                service,
-            });
+        if row.arrivals > 0 {
+            self.rows.push(row);
         }
         Ok(())
     }
@@ -670,6 +718,28 @@ mod tests {
             Ok(trace.clone())
         );
         assert_eq!(read(rows.trim_end()), Ok(trace));
+    }
+
+    #[test]
+    fn a_part_of_a_jobs_work_may_be_for_devices() {
+        let text = format!("{DEVICE_HEADER}\n0,a,social,3,1.5,0.5\n1,a,social,1,1,0\n");
+        let trace = Trace::read(&text, &CLASSES).expect("a series");
+        let parts: Vec<_> = trace.arrivals(1).map(|it| it.for_devices).collect();
+        let half = Nanos::from_millis(500);
+        assert_eq!(parts, [half, half, half, Nanos::ZERO]);
+        assert_eq!(trace.work(), 5_500_000_000);
+        assert_eq!(trace.write(&CLASSES), text);
+        let doubled = trace.scaled(2.0).write(&CLASSES);
+        assert!(doubled.contains("0,a,social,3,3,1\n"), "{doubled}");
+        for (rows, column, fault) in [
+            ("0,a,social,1,1,1.5\n", "device_s", TraceFault::TooLarge),
+            ("0,a,social,1,1,-1\n", "device_s", TraceFault::Negative),
+            ("0,a,social,1,1\n", "5", TraceFault::Fields),
+        ] {
+            let text = format!("{DEVICE_HEADER}\n{rows}");
+            let error = Trace::read(&text, &CLASSES).expect_err(rows);
+            assert_eq!((error.column.as_str(), error.fault), (column, fault));
+        }
     }
 
     #[test]
