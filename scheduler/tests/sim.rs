@@ -4,10 +4,10 @@
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use caldera_scheduler::queue::Work;
 use caldera_scheduler::sim::baseline::{fifo, partition};
 use caldera_scheduler::sim::chaos;
 use caldera_scheduler::sim::machine::{Inventory, SimulatedBox};
-use caldera_scheduler::queue::Work;
 use caldera_scheduler::sim::pattern::{Mix, mixed};
 use caldera_scheduler::sim::play::{Setup, play};
 use caldera_scheduler::sim::report::units_at;
@@ -231,8 +231,20 @@ fn the_program_generates_converts_and_plays() {
     arguments.extend(["--device-part", "0.5"]);
     assert!(succeeds(&arguments).starts_with(DEVICE_HEADER));
     let table = succeeds(&[
-        "run", "--hours", "0.05", "--step-s", "1", "--cores", "4", "--ratios", "1", "--devices",
-        "2", "--device-part", "0.5", "--check",
+        "run",
+        "--hours",
+        "0.05",
+        "--step-s",
+        "1",
+        "--cores",
+        "4",
+        "--ratios",
+        "1",
+        "--devices",
+        "2",
+        "--device-part",
+        "0.5",
+        "--check",
     ]);
     assert!(table.contains("2 devices, used "), "{table}");
     assert!(succeeds(&["seeds", "--from", "7", "--count", "3"]).contains("3 seeds"));

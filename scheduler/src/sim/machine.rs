@@ -637,7 +637,9 @@ impl SimulatedBox {
 
     /// Brings so many bytes of a tenant's tables to a device, as far as there is room.
     fn bring_tables(&mut self, unit: usize, tenant: TenantId, bytes: u64) {
-        let on = self.resident.range((unit, TenantId(0))..=(unit, TenantId(u32::MAX)));
+        let on = self
+            .resident
+            .range((unit, TenantId(0))..=(unit, TenantId(u32::MAX)));
         let used: u64 = on.map(|(_, bytes)| bytes).sum();
         let free = self.inventory.device_memory.saturating_sub(used);
         let held = self.resident.entry((unit, tenant)).or_default();
@@ -989,8 +991,9 @@ impl Job {
 
     /// Nanoseconds of work that units of each kind do for it in one.
     fn flow(&self) -> [u64; KINDS] {
-        let flow =
-            |kind: Kind| self.units[kind.index()].len() as u64 - u64::from(self.frozen[kind.index()]);
+        let flow = |kind: Kind| {
+            self.units[kind.index()].len() as u64 - u64::from(self.frozen[kind.index()])
+        };
         [
             flow(Kind::Core),
             flow(Kind::Device) * u64::from(self.device_speed),
@@ -1007,7 +1010,10 @@ impl Job {
         match (only_cores, both) {
             (0, both) => over(both, cores + devices),
             (only, 0) => over(only, cores),
-            (only, both) => over(only, cores).into_iter().chain(over(both, devices)).min(),
+            (only, both) => over(only, cores)
+                .into_iter()
+                .chain(over(both, devices))
+                .min(),
         }
     }
 }
