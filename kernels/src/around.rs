@@ -60,6 +60,14 @@ impl Plan for AroundPlan {
     fn point(&self) -> Option<Vec<u8>> {
         self.inner.point()
     }
+
+    fn allow(&self, members: u64) {
+        self.inner.allow(members);
+    }
+
+    fn member(&self, stage: usize) -> usize {
+        self.inner.member(stage)
+    }
 }
 
 impl Device for Around {
@@ -133,6 +141,14 @@ impl Device for Around {
 
     fn distrust(&self, why: &str) {
         self.inner.distrust(why);
+    }
+
+    fn beside(&self) -> &[DeviceInfo] {
+        self.inner.beside()
+    }
+
+    fn is_lost(&self, member: usize) -> bool {
+        self.inner.is_lost(member)
     }
 
     fn health(&self) -> Health {

@@ -212,6 +212,20 @@ pub trait Plan: Send + Sync {
     /// The sum, once the last stage of an MSM has ended: an affine point in the layout at the
     /// top of this file. `None` before that and for all other work.
     fn point(&self) -> Option<Vec<u8>>;
+
+    /// Which members may begin with this from now on, a bit each: the host's first, then those of
+    /// [`Device::beside`]. Work that has begun stays where it is. Cheap; allocates nothing.
+    fn allow(&self, members: u64) {
+        let _ = members;
+    }
+
+    /// Which member the lanes of the open stage are to be run for: 0 for the host, and where there is
+    /// nobody beside it. Any thread may run them; a thread that waits for that member's fences anyway
+    /// keeps others from doing so.
+    fn member(&self, stage: usize) -> usize {
+        let _ = stage;
+        0
+    }
 }
 
 /// How a device is at the moment.
@@ -300,6 +314,18 @@ pub trait Device: Send + Sync {
     /// beside the host's is given up then.
     fn distrust(&self, why: &str) {
         let _ = why;
+    }
+
+    /// The devices that this one stands for beside its host, each of which does whole pieces of work by
+    /// itself. Members are counted from the host, which is number 0.
+    fn beside(&self) -> &[DeviceInfo] {
+        &[]
+    }
+
+    /// Whether a member has been given up. Cheap; once true it stays so.
+    fn is_lost(&self, member: usize) -> bool {
+        let _ = member;
+        false
     }
 
     /// How the device is. A device of one kind of silicon that is part of the host is always well.

@@ -4,8 +4,9 @@
 //! Vectors have a copy on every device, of which some are up to date; bases and matrices are on all
 //! that have room. All memory is set aside when work is planned, on every device. Which of them does
 //! it is decided when its first quantum runs, so that a proof that is under way moves to another
-//! device, and back, from one piece of work to the next ([`Relay::allow`]). What a vector lacks on
-//! the device that was chosen is copied there first, in quanta of its own.
+//! device, and back, from one piece of work to the next ([`Relay::allow`], and for one piece
+//! [`Plan::allow`]). What a vector lacks on the device that was chosen is copied there first, in quanta of
+//! its own.
 //!
 //! **Choice.** For each device, kind of work, curve and size the time that work took is kept, a
 //! running mean of what was measured. A device costs that time, by the size next to it that is
@@ -55,6 +56,7 @@ pub struct Price {
 /// See the top of this file.
 pub struct Relay {
     info: DeviceInfo,
+    beside: Vec<DeviceInfo>,
     shared: Arc<Shared>,
     held: Holdings<Vector, Copies<BasesId>, Copies<MatrixId>>,
 }
@@ -76,6 +78,7 @@ impl Relay {
             quantum: infos().map(|info| info.quantum).max().unwrap_or_default(),
             lanes: infos().map(|info| info.lanes).max().unwrap_or(1),
         };
+        let beside = infos().skip(1).cloned().collect();
         let members: Vec<Runner> = members
             .into_iter()
             .map(|member| Runner {
@@ -87,6 +90,7 @@ impl Relay {
             .collect();
         Arc::new(Relay {
             info,
+            beside,
             shared: Arc::new(Shared {
                 members,
                 allowed: AtomicU64::new(u64::MAX),
@@ -196,6 +200,7 @@ impl Relay {
             shared: Arc::clone(&self.shared),
             stages: 1 + longest.unwrap_or(0),
             plans,
+            allowed: AtomicU64::new(u64::MAX),
             opening: Mutex::new(()),
             opened: AtomicUsize::new(0),
             lanes: AtomicUsize::new(0),
@@ -412,6 +417,14 @@ impl Device for Relay {
         }
     }
 
+    fn beside(&self) -> &[DeviceInfo] {
+        &self.beside
+    }
+
+    fn is_lost(&self, member: usize) -> bool {
+        member < self.shared.members.len() && self.shared.is_lost(member)
+    }
+
     fn health(&self) -> Health {
         let mut health = Health {
             fallen_back: self.shared.replays.load(Ordering::Relaxed),
@@ -487,9 +500,14 @@ impl Shared {
     }
 
     /// The member that does a part soonest, of those that have a plan for it.
-    fn choose(&self, part: &Part, plans: &[Option<Arc<dyn Plan>>]) -> Result<usize, DeviceError> {
+    fn choose(
+        &self,
+        part: &Part,
+        plans: &[Option<Arc<dyn Plan>>],
+        allowed: &AtomicU64,
+    ) -> Result<usize, DeviceError> {
         let can = |member: &usize| plans[*member].is_some() && !self.is_lost(*member);
-        let allowed = self.allowed.load(Ordering::Relaxed);
+        let allowed = allowed.load(Ordering::Relaxed) & self.allowed.load(Ordering::Relaxed);
         let may = |member: &usize| can(member) && allowed >> *member & 1 == 1;
         let price = |member: &usize| {
             let prices = &self.members[*member].prices;
@@ -792,6 +810,8 @@ struct RelayPlan {
     /// The first stage, and as many as the longest of the plans has.
     stages: usize,
     plans: Vec<Option<Arc<dyn Plan>>>,
+    /// Members that may begin with it.
+    allowed: AtomicU64,
     opening: Mutex<()>,
     /// Stages opened so far.
     opened: AtomicUsize,
@@ -818,11 +838,15 @@ impl RelayPlan {
         Some((member, plan, stage))
     }
 
+    fn choose(&self) -> Result<usize, DeviceError> {
+        self.shared.choose(&self.part, &self.plans, &self.allowed)
+    }
+
     /// The first stage: chooses, and copies what is missing.
     fn arrive(&self, arrival: &mut Arrival) -> Result<Progress, DeviceError> {
         let mut member = self.chosen.load(Ordering::Acquire);
         if member == NONE {
-            member = self.shared.choose(&self.part, &self.plans)?;
+            member = self.choose()?;
             self.chosen.store(member, Ordering::Release);
         }
         match arrival.quantum(&self.part, member) {
@@ -851,7 +875,7 @@ impl RelayPlan {
             if !self.part.is_repeatable() {
                 return Err(lost);
             }
-            let member = self.shared.choose(&self.part, &self.plans)?;
+            let member = self.choose()?;
             self.shared.replays.fetch_add(1, Ordering::Relaxed);
             *guard = Some(Replay {
                 member,
@@ -1021,6 +1045,17 @@ impl Plan for RelayPlan {
         }
         let member = self.chosen.load(Ordering::Acquire);
         self.plans.get(member)?.as_ref()?.point()
+    }
+
+    fn allow(&self, members: u64) {
+        self.allowed.store(members, Ordering::Relaxed);
+    }
+
+    /// Copies are for the host's threads, and so is what is begun again after a loss.
+    fn member(&self, stage: usize) -> usize {
+        let replayed = self.is_replayed.load(Ordering::Acquire);
+        let inner = self.inner(stage).filter(|_| !replayed);
+        inner.map_or(HOST, |(member, _, _)| member)
     }
 }
 

@@ -340,3 +340,44 @@ fn work_goes_where_it_is_quicker() {
     sum(&*relay).unwrap();
     assert!(counted.load(Ordering::Relaxed) > tried);
 }
+
+/// Who plans a piece of work for somebody says where it may be done, whatever others may; who runs it
+/// learns for whom its lanes are, until that one is lost.
+#[test]
+fn a_piece_of_work_goes_where_it_may_and_says_where_that_is() {
+    let mortal = Mortal::new();
+    let relay = Relay::new(vec![alone(cpu(1)), alone(mortal.device.clone())]);
+    assert_eq!(relay.beside().len(), 1);
+    assert!(!relay.is_lost(0) && !relay.is_lost(1));
+    let vector = |seed| {
+        let id = relay.vector(CurveId::Bn254, COUNT).unwrap();
+        relay.vector_write(id, 0, &scalars(COUNT, seed)).unwrap();
+        id
+    };
+    let (a, b, out) = (vector(9), vector(10), vector(11));
+    let plan = |members| {
+        let plan = relay.plan(&Work::Multiply { a, b, out }).unwrap();
+        plan.allow(members);
+        plan.open(0).unwrap();
+        assert_eq!(plan.member(0), 0, "copies are the host's");
+        while plan.run(0, 0).unwrap() == Progress::More {}
+        plan
+    };
+    for member in [1, 0, 1] {
+        let plan = plan(1 << member);
+        // It has begun: what is allowed now is for others.
+        plan.allow(1 << (1 - member));
+        for lane in 0..plan.open(1).unwrap() {
+            assert_eq!(plan.member(1), member);
+            while plan.run(1, lane).unwrap() == Progress::More {}
+        }
+    }
+    let last = plan(0b10);
+    mortal.start(0);
+    last.open(1).unwrap();
+    assert_eq!(last.member(1), 1);
+    // Its first quantum is its last there.
+    while last.run(1, 0).unwrap() == Progress::More {}
+    assert!(relay.is_lost(1));
+    assert_eq!(last.member(1), 0);
+}

@@ -125,7 +125,10 @@ fn trace(profile: &JobProfile) -> Value {
 
     name(&mut events, BOX, None, "box".to_owned());
     for unit in &profile.units {
-        let track = format!("worker {} (core {})", unit.unit, unit.core);
+        let track = match &unit.device {
+            None => format!("worker {} (core {})", unit.unit, unit.core),
+            Some(device) => format!("worker {} ({device})", unit.unit),
+        };
         name(&mut events, BOX, Some(track_of(unit.unit)), track);
     }
     for it in &profile.quanta {

@@ -445,7 +445,7 @@ pub(crate) fn show_pool(pool: &PoolStatus) -> String {
     for unit in &pool.units {
         units.row([
             unit.unit.to_string(),
-            unit.core.to_string(),
+            unit.device.clone().unwrap_or_else(|| unit.core.to_string()),
             unit.thread_id.to_string(),
             name(&unit.owner, unit.foreign),
             unit.epoch.to_string(),

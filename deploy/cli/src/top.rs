@@ -507,7 +507,10 @@ fn draw_units(buffer: &mut Buffer, area: Rect, pool: &PoolStatus) {
             None => ("", Style::new()),
         };
         Row::new([
-            Cell::from(right(it.core.to_string(), 4)),
+            Cell::from(match it.device {
+                None => right(it.core.to_string(), 4),
+                Some(_) => right("gpu".to_owned(), 4),
+            }),
             Cell::from(owner),
             Cell::from(scenario),
             Cell::from(right(span_of_time(it.since_ms), 9)),

@@ -162,12 +162,14 @@ export interface JobResult {
   late: boolean;
 }
 
-/** One unit of the pool: a pinned worker. */
+/** One unit of the pool: a pinned worker, or a device. */
 export interface UnitStatus {
   /** Its number in the pool. */
   unit: number;
-  /** The core that it is pinned to. */
+  /** The core that it is pinned to; of a device, the first one of its thread on the host. */
   core: number;
+  /** The device's name, if the unit is one and not a core. */
+  device?: string;
   /** The kernel's number of its thread. */
   threadId: number;
   /** Who holds it; null for nobody and for a tenant that the caller may not see. */
@@ -328,7 +330,7 @@ export interface Demand {
 
 /** How long reallocations of one cause took since the start of the box, as a whole or in one part. */
 export interface SpanHistogram {
-  /** What changed hands: core. */
+  /** What changed hands: core, device. */
   resource: string;
   /** What caused it. */
   cause: string;
@@ -354,8 +356,10 @@ export interface SpanHistogram {
 export interface ProfiledUnit {
   /** Its number in the pool. */
   unit: number;
-  /** The core that it is pinned to. */
+  /** The core that it is pinned to; of a device, the first one of its thread on the host. */
   core: number;
+  /** The device's name, if the unit is one and not a core. */
+  device?: string;
 }
 
 /** What some quanta of a profile are of. */
@@ -436,7 +440,7 @@ export interface TenantDetail {
 
 /** How long reallocations of one cause took since the start of the box. */
 export interface CauseSpans {
-  /** What changed hands: core. */
+  /** What changed hands: core, device. */
   resource: string;
   /** What caused it. */
   cause: string;

@@ -7,6 +7,9 @@
 //! thread. Both are bounded queues that were made at start, and pushing to them takes neither a
 //! lock nor memory, so nothing between a demand and an owner's word can wait for anybody.
 //!
+//! A device says by a word that it is lost; that is looked at before anything else, and the unit is nobody's
+//! from then on.
+//!
 //! The thread sleeps in a futex until somebody pushes something or the arbiter's own time comes.
 //! While anybody holds a core it also looks every `DRAIN_EVERY` at the rings in which workers
 //! leave the records of their quanta, and passes them on.
@@ -15,11 +18,12 @@ use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use caldera_kernels::Device;
 use caldera_scheduler::arbiter::{
     Counters, DemandRefusal, Estimate, Outcome, TenantRefusal, TenantView,
 };
 use caldera_scheduler::mailbox::ArbiterSide;
-use caldera_scheduler::pool::Unit;
+use caldera_scheduler::pool::{Kind, Unit};
 use caldera_scheduler::queue::{Refusal, Work};
 use caldera_scheduler::scenario::{ClassId, PolicyError};
 use caldera_scheduler::{Action, Arbiter, Event, JobId, Nanos, Policy, TenantId, UnitId};
@@ -149,6 +153,8 @@ pub enum Notice {
     Overrun(UnitId, Nanos),
     /// A fenced worker has answered.
     Returned(UnitId),
+    /// A device is lost and is nobody's any more.
+    Lost(UnitId),
 }
 
 /// Who holds what, at one moment.
@@ -201,6 +207,9 @@ pub struct ArbiterThread {
     inbox: Arc<Inbox>,
     outbox: Arc<Outbox>,
     preparations: Arc<Preparations>,
+    device: Arc<dyn Device>,
+    /// Units whose loss the arbiter has been told.
+    lost: Vec<UnitId>,
     measurements: rtrb::Producer<Measurement>,
     measurements_lost: u64,
     backlog: VecDeque<Notice>,
@@ -227,6 +236,8 @@ pub struct Parts {
     pub outbox: Arc<Outbox>,
     /// Jobs that are to be prepared.
     pub preparations: Arc<Preparations>,
+    /// What computes: its members beside the host are the pool's devices, in their order.
+    pub device: Arc<dyn Device>,
     /// To the one who keeps the measurements.
     pub measurements: rtrb::Producer<Measurement>,
     /// The clock.
@@ -314,6 +325,8 @@ impl ArbiterThread {
             inbox: parts.inbox,
             outbox: parts.outbox,
             preparations: parts.preparations,
+            lost: Vec::with_capacity(parts.device.beside().len()),
+            device: parts.device,
             measurements: parts.measurements,
             measurements_lost: 0,
             backlog: VecDeque::with_capacity(COMMANDS_MAX),
@@ -357,7 +370,21 @@ impl ArbiterThread {
         self.arbiter.handle(event, now, &mut self.actions);
     }
 
+    /// Tells of devices that are lost, each once.
+    fn look_for_losses(&mut self) {
+        let devices = self.arbiter.pool().range(Kind::Device);
+        for (member, index) in (1..).zip(devices) {
+            let unit = self.arbiter.pool().units()[index].id();
+            if self.device.is_lost(member) && !self.lost.contains(&unit) {
+                self.lost.push(unit);
+                self.handle(Event::Lost { unit });
+                self.tell(Notice::Lost(unit));
+            }
+        }
+    }
+
     fn take_in(&mut self) {
+        self.look_for_losses();
         while let Some(Ended { job, outcome, at }) = self.inbox.take_ended() {
             self.handle(Event::Finished { job, outcome, at });
             if let Some(job) = self.clear_slot(job) {
@@ -564,7 +591,7 @@ impl ArbiterThread {
                 tracing::error!(%tenant, %reason, "a tenant cannot join");
             }
             Action::Evict { tenant, unit, .. } => {
-                tracing::error!(%tenant, %unit, "tables are to leave a device, and the pool has none");
+                tracing::error!(%tenant, %unit, "tables are to leave a device, and nobody has said that there are any");
             }
             // Tenants never leave: of one that is removed the jobs are cancelled.
             Action::Drop { .. } => {}

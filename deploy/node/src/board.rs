@@ -11,6 +11,12 @@
 //!   arbiter wakes the resting workers of that tenant.
 //! - a *seat* belongs to one worker: whether it rests, and how to wake it.
 //!
+//! A job's tasks lie in several queues, one for each *place*: place 0 is for the cores, and each device has
+//! one of its own, whose worker is the thread on the host that waits for its fences. A task that a device has
+//! begun while its tenant held that device stays in its place when the device goes to somebody else, or is
+//! lost; then the tenant's cores run it when they have nothing else to do. So nothing that has begun
+//! waits for a device to come back.
+//!
 //! Resting and waking is the classic pair: a worker first says that it rests, then looks once
 //! more, then parks; who brings work first makes it visible, then looks who rests. Both put a
 //! sequentially consistent fence between their two steps, so at least one of the two sees the
@@ -35,6 +41,8 @@ pub struct Board {
     slots: Box<[ArcSwapOption<RunningJob>]>,
     orders: Box<[RunOrder]>,
     seats: Box<[Seat]>,
+    /// How many of the seats, the first of them, are those of cores.
+    cores: usize,
     stopping: AtomicBool,
 }
 
@@ -43,8 +51,9 @@ pub struct RunningJob {
     id: JobId,
     tenant: TenantId,
     job: Arc<Job>,
-    /// Tasks that nobody runs at the moment. Holds [`Job::tasks_max`], so it is never full.
-    ready: ArrayQueue<u64>,
+    /// Tasks that nobody runs at the moment, by place. Each holds [`Job::tasks_max`], so none is ever
+    /// full.
+    ready: Box<[ArrayQueue<u64>]>,
     ended: AtomicBool,
     panicked: AtomicBool,
     first_ns: AtomicU64,
@@ -82,16 +91,18 @@ struct RunOrder {
 }
 
 impl Board {
-    /// A board for so many workers and tenants, with so many slots for running jobs.
-    pub fn new(workers: usize, tenants: usize, slots: usize) -> Board {
+    /// A board for so many cores, devices and tenants, with so many slots for running jobs. Workers are
+    /// numbered through, those of cores first.
+    pub fn new(cores: usize, devices: usize, tenants: usize, slots: usize) -> Board {
         Board {
+            cores,
             slots: (0..slots).map(|_| ArcSwapOption::empty()).collect(),
             orders: (0..tenants)
                 .map(|_| RunOrder {
                     slots: (0..slots).map(|_| AtomicU32::new(NO_SLOT)).collect(),
                 })
                 .collect(),
-            seats: (0..workers)
+            seats: (0..cores + devices)
                 .map(|_| Seat {
                     resting: AtomicBool::new(false),
                     thread: OnceLock::new(),
@@ -172,18 +183,23 @@ impl Board {
     /// new owner.
     pub fn reseat(&self, worker: usize, owner: Option<TenantId>) {
         let owner = owner.map_or(NOBODY, |tenant| tenant.0);
+        let before = self.seats[worker].owner.load(Ordering::Relaxed);
         self.seats[worker].owner.store(owner, Ordering::Release);
         // Pairs with the fence in `rest`.
         fence(Ordering::SeqCst);
         self.seats[worker].wake();
+        if worker >= self.cores && before != owner && before != NOBODY {
+            // What lies in the device's place is for that tenant's cores now.
+            self.wake(TenantId(before), self.cores);
+        }
     }
 
-    /// Wakes up to `count` resting workers of a tenant. Called after there is work for them.
+    /// Wakes up to `count` resting workers of a tenant's cores. Called after there is work for them.
     pub fn wake(&self, tenant: TenantId, count: usize) {
         // Pairs with the fence in `rest`.
         fence(Ordering::SeqCst);
         let mut left = count;
-        for seat in &self.seats {
+        for seat in &self.seats[..self.cores] {
             if left == 0 {
                 return;
             }
@@ -191,6 +207,53 @@ impl Board {
                 left -= 1;
             }
         }
+    }
+
+    /// Wakes somebody for a task that has come to a place of a tenant's job.
+    pub fn wake_place(&self, tenant: TenantId, place: usize) {
+        if place == CORES {
+            return self.wake(tenant, 1);
+        }
+        // Pairs with the fences in `rest` and `reseat`: either the owner that is read here is the newest,
+        // or whoever is woken by `reseat` sees the task.
+        fence(Ordering::SeqCst);
+        let seat = &self.seats[self.cores + place - 1];
+        if seat.owner.load(Ordering::Acquire) == tenant.0 {
+            seat.wake();
+        } else {
+            self.wake(tenant, 1);
+        }
+    }
+
+    /// The place whose tasks a worker runs first.
+    pub fn place(&self, worker: usize) -> usize {
+        (worker + 1).saturating_sub(self.cores)
+    }
+
+    /// Which places a tenant may begin work at: a bit each, always that of the cores, and those of the
+    /// devices that it holds.
+    pub fn places(&self, tenant: TenantId) -> u64 {
+        let devices = self.seats[self.cores..].iter().zip(CORES + 1..);
+        let held = devices.filter(|(seat, _)| seat.owner.load(Ordering::Acquire) == tenant.0);
+        held.fold(1 << CORES, |places, (_, place)| places | 1 << place)
+    }
+
+    /// Whether there are devices beside the cores.
+    pub fn has_devices(&self) -> bool {
+        self.seats.len() > self.cores
+    }
+
+    /// The places of a tenant's jobs that a worker takes tasks from, in that order: its own, and for a
+    /// core those of the devices that somebody else holds.
+    pub fn places_of(&self, worker: usize, tenant: TenantId) -> impl Iterator<Item = usize> {
+        let own = self.place(worker);
+        let held = match own {
+            CORES => self.places(tenant),
+            _ => u64::MAX,
+        };
+        let others =
+            (CORES + 1..=self.seats.len() - self.cores).filter(move |place| held >> place & 1 == 0);
+        std::iter::once(own).chain(others)
     }
 
     /// Notes which job a worker is busy with, for those who ask.
@@ -242,10 +305,13 @@ impl RunningJob {
         job: Arc<Job>,
         workers: usize,
     ) -> Result<RunningJob, ProveError> {
+        let places = 1 + job.key().device().beside().len();
         let running = RunningJob {
             id,
             tenant,
-            ready: ArrayQueue::new(job.tasks_max()),
+            ready: (0..places)
+                .map(|_| ArrayQueue::new(job.tasks_max()))
+                .collect(),
             job,
             ended: AtomicBool::new(false),
             panicked: AtomicBool::new(false),
@@ -253,7 +319,9 @@ impl RunningJob {
             last_ns: AtomicU64::new(0),
             tallies: (0..workers).map(|_| Tally::new()).collect(),
         };
-        running.job.start(&mut |task| running.offer(task))?;
+        running.job.start(&mut |task| {
+            running.offer(task);
+        })?;
         Ok(running)
     }
 
@@ -272,18 +340,20 @@ impl RunningJob {
         &self.job
     }
 
-    /// Leaves a task for whoever comes first.
-    pub fn offer(&self, task: Task) {
-        let kept = self.ready.push(task.to_bits());
+    /// Leaves a task for whoever comes first; in which place.
+    pub fn offer(&self, task: Task) -> usize {
+        let place = self.job.member(task);
+        let kept = self.ready[place].push(task.to_bits());
         assert!(kept.is_ok(), "the queue holds Job::tasks_max tasks");
+        place
     }
 
-    /// Takes a task, if the job is still wanted.
-    pub fn take(&self) -> Option<Task> {
+    /// Takes a task from a place, if the job is still wanted.
+    pub fn take(&self, place: usize) -> Option<Task> {
         if !self.wanted() {
             return None;
         }
-        self.ready.pop().map(Task::from_bits)
+        self.ready.get(place)?.pop().map(Task::from_bits)
     }
 
     /// Whether nobody has ended it yet.
@@ -291,9 +361,9 @@ impl RunningJob {
         !self.ended.load(Ordering::Acquire)
     }
 
-    /// Whether a task waits that could be taken.
-    pub fn has_ready(&self) -> bool {
-        self.wanted() && !self.ready.is_empty()
+    /// Whether a task waits in a place that could be taken.
+    pub fn has_ready(&self, place: usize) -> bool {
+        self.wanted() && self.ready.get(place).is_some_and(|ready| !ready.is_empty())
     }
 
     /// Marks the job as ended; true for the one caller who did it, and who reports it.
@@ -380,6 +450,8 @@ impl Tally {
     }
 }
 
+/// The place of the cores: the host's, among a device's members.
+pub const CORES: usize = 0;
 const NO_SLOT: u32 = u32::MAX;
 const NO_JOB: u64 = u64::MAX;
 const NOBODY: u32 = u32::MAX;

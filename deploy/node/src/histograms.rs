@@ -5,8 +5,8 @@
 //! reading them out of the histogram would mean a walk over all of it for each bucket of each
 //! answer, on the thread that also reads submissions.
 //!
-//! [`Handovers`] holds one for each cause of a reallocation and each part of its path. Cores are
-//! the only kind of resource today that is handed over, hence [`RESOURCE`].
+//! [`Handovers`] holds one for each cause of a reallocation and each part of its path; there is one of
+//! them for each kind of resource.
 //!
 //! [`Spans::hgrm`] writes HdrHistogram's percentile text, which its plotter draws:
 //! <https://hdrhistogram.github.io/HdrHistogram/plotFiles.html>. The crate that counts has no
@@ -249,8 +249,6 @@ pub const CAUSES: [Cause; 7] = [
 ];
 /// The whole path of a reallocation and its parts.
 pub const PARTS: [&str; 5] = ["total", "detect", "decide", "drain", "first"];
-/// The kind of resource that is handed over.
-pub const RESOURCE: &str = "core";
 /// Upper bounds of the buckets in `/metrics`, around a quantum's 2 ms and a reallocation's 100 ms.
 const BUCKETS_US: [u64; 12] = [
     50, 100, 250, 500, 1_000, 2_000, 5_000, 10_000, 25_000, 50_000, 100_000, 1_000_000,

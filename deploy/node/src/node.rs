@@ -28,7 +28,7 @@ use caldera_kernels::Device;
 use caldera_rpc::auth::{Keyring, OPERATOR};
 use caldera_scheduler::arbiter::TenantRefusal;
 use caldera_scheduler::mailbox::mailbox;
-use caldera_scheduler::pool::PoolError;
+use caldera_scheduler::pool::{self, Core, Kind, PoolError};
 use caldera_scheduler::{Arbiter, Pool, UnitId};
 use caldera_store::blob::{BlobError, BlobLimits, BlobStore};
 use caldera_store::database::{Database, DatabaseError};
@@ -195,10 +195,12 @@ impl Node {
         };
         let opened = caldera_devices::open(&config.devices, &options)?;
         let device = device(opened);
+        let devices = device.beside().len();
 
         let slots = slots(&config);
         let board = Arc::new(Board::new(
             workers,
+            devices,
             config.policy.limits().tenants_max as usize,
             slots,
         ));
@@ -209,12 +211,8 @@ impl Node {
         let (sender, messages) = channel();
         let post = Post::new(sender, Arc::clone(&wake));
         let (measured, measurements) = rtrb::RingBuffer::new(MEASUREMENTS_MAX);
-        let cores: Vec<u32> = placement
-            .workers
-            .iter()
-            .map(|core| u32::try_from(*core).unwrap_or(u32::MAX))
-            .collect();
-        let mut arbiter_sides = Vec::with_capacity(workers);
+        let pool = pool(&placement, devices)?;
+        let mut arbiter_sides = Vec::with_capacity(pool.units().len());
         let mut crew = Crew::new();
 
         let [arbiter_fifo, worker_fifo] = config.realtime.priorities(&placement);
@@ -233,7 +231,19 @@ impl Node {
             let name = format!("worker-{number}");
             crew.hire(name, vec![*core], worker_fifo, move || worker.run())?;
         }
-        let arbiter = Arbiter::new(Pool::new(&cores)?, config.policy.clone());
+        for (member, unit) in (1..).zip(&pool.units()[pool.range(Kind::Device)]) {
+            let (arbiter_side, worker_side) = mailbox(unit.id(), RECORDS_MAX);
+            arbiter_sides.push(arbiter_side);
+            let (board, inbox) = (Arc::clone(&board), Arc::clone(&inbox));
+            let worker = Worker::new(unit.id(), board, worker_side, inbox, clock)
+                .timed(config.limits.profile_bytes > 0)
+                .of_device(Arc::clone(&device));
+            // It waits for fences most of the time, on cores that it shares with threads that workers
+            // depend on: so it is like those.
+            let (name, cores) = (format!("device-{member}"), placement.background.clone());
+            crew.hire(name, cores, None, move || worker.run())?;
+        }
+        let arbiter = Arbiter::new(pool, config.policy.clone());
         let classes = config.tenants.iter().map(|tenant| tenant.class);
         let classes = classes.chain(
             added
@@ -250,6 +260,7 @@ impl Node {
                 inbox: Arc::clone(&inbox),
                 outbox: Arc::clone(&outbox),
                 preparations: Arc::clone(&preparations),
+                device: Arc::clone(&device),
                 measurements: measured,
                 clock,
             },
@@ -284,7 +295,7 @@ impl Node {
                 arbiter: Arc::clone(&inbox),
                 service: post.clone(),
                 board: Arc::clone(&board),
-                workers,
+                workers: workers + devices,
                 clock,
             };
             let name = format!("preparer-{number}");
@@ -337,8 +348,11 @@ impl Node {
         for text in &refused {
             tracing::warn!("this system refused {text}");
         }
-        let stands: Vec<Standing> = crew.standings(workers);
-        let units = placement.workers.iter().copied().zip(stands).collect();
+        let stands: Vec<Standing> = crew.standings(workers + devices);
+        let hosts = placement.background.first().copied();
+        let cores = placement.workers.iter().copied();
+        let cores = cores.chain(hosts.into_iter().cycle());
+        let units = cores.zip(stands).collect();
         let service = Service::new(Parts {
             config: Arc::clone(&config),
             clock,
@@ -547,6 +561,22 @@ impl Drop for Vital {
             std::process::abort();
         }
     }
+}
+
+/// The workers' cores, and the devices beside the host.
+fn pool(placement: &Placement, devices: usize) -> Result<Pool, PoolError> {
+    let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    let cores = placement.workers.iter().map(|core| Core {
+        number: number(*core),
+        node: 0,
+    });
+    let devices = (0..devices).map(|device| pool::Device {
+        number: number(device),
+        node: 0,
+        memory: 0,
+    });
+    let (cores, devices): (Vec<_>, Vec<_>) = (cores.collect(), devices.collect());
+    Pool::of(&cores, &devices, u64::MAX)
 }
 
 fn make_data_folder(config: &Config) -> Result<(), StartError> {

@@ -5,7 +5,7 @@
 //! the placement is computed once, from the cores that this process may use, and every thread
 //! then asks for exactly its own.
 //!
-//! | allowed cores | arbiter | rpc and background | workers |
+//! | allowed cores | arbiter | rpc, background, devices' hosts | workers |
 //! |---|---|---|---|
 //! | 1 to 3 | the last | any | every core |
 //! | 4 or more | the first | the second | every other |

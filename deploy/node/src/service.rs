@@ -31,7 +31,7 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
 use bytes::Bytes;
-use caldera_kernels::Device;
+use caldera_kernels::{Device, DeviceInfo};
 use caldera_prover::groth16::ProvingKey;
 use caldera_rpc::auth::{Keyring, OPERATOR, Secret};
 use caldera_rpc::error::RpcError;
@@ -476,7 +476,9 @@ impl Service {
         let tenants = configured.chain(added).collect();
         let policy = policy.clone();
         let limits = *policy.limits();
-        let telemetry = Telemetry::new(limits.quantum);
+        let devices = parts.device.beside().len();
+        let cores = parts.units.len() - devices;
+        let telemetry = Telemetry::new(limits.quantum, cores, devices);
         let profiles = Profiles::new(parts.config.limits.profile_bytes);
         let rows = std::mem::take(&mut parts.circuits);
         let jobs = std::mem::take(&mut parts.jobs);
@@ -618,12 +620,27 @@ impl Service {
             format!("not ready: {}\n", faults.join("; "))
         };
         for (unit, (core, standing)) in self.parts.units.iter().enumerate() {
-            text += &format!("worker {unit}: core {core}, policy {}\n", standing.policy);
+            let policy = &standing.policy;
+            text += &match self.device_of(unit) {
+                None => format!("worker {unit}: core {core}, policy {policy}\n"),
+                Some(device) => format!("worker {unit}: {}, policy {policy}\n", device.name),
+            };
         }
         for refused in &self.parts.refused {
             text += &format!("refused by this system: {refused}\n");
         }
         Answer::text(if faults.is_empty() { 200 } else { 503 }, text)
+    }
+
+    /// How many of the units are cores; those after them are devices.
+    fn cores(&self) -> usize {
+        self.parts.units.len() - self.parts.device.beside().len()
+    }
+
+    /// What a unit is, if it is a device.
+    fn device_of(&self, unit: usize) -> Option<&DeviceInfo> {
+        let device = unit.checked_sub(self.cores())?;
+        self.parts.device.beside().get(device)
     }
 
     /// Begins an upload, which has the number of its request. `Some` is the answer that is
@@ -949,6 +966,10 @@ impl Service {
                 tracing::warn!(%unit, %silent, "a worker does not answer and is fenced off");
             }
             Notice::Returned(unit) => tracing::info!(%unit, "a fenced worker has answered"),
+            Notice::Lost(unit) => {
+                let why = self.parts.device.health().lost.unwrap_or_default();
+                tracing::warn!(%unit, why, "a device is lost and has left the pool");
+            }
         }
     }
 

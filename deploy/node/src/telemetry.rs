@@ -15,9 +15,10 @@ use std::fmt::Write;
 use caldera_rpc::methods;
 use caldera_scheduler::arbiter::{Cause, Reallocation};
 use caldera_scheduler::mailbox::Found;
+use caldera_scheduler::pool::Kind;
 use caldera_scheduler::{JobId, Nanos, TenantId, UnitId};
 
-use crate::histograms::{Handovers, RESOURCE, Spans, cause_name, split};
+use crate::histograms::{Handovers, OfCause, Spans, cause_name, split};
 
 /// One quantum that a worker ran.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,12 +61,15 @@ pub struct Telemetry {
     all: Spans,
     /// Those of them whose new owner had nothing to run at the first look.
     empty: Spans,
-    handovers: Handovers,
+    /// How many units are cores; those after them are devices.
+    cores: usize,
+    /// Of each kind of which there are units, with its name.
+    handovers: Vec<(String, Handovers)>,
     recent: VecDeque<Reallocation>,
     /// The newest that were missed.
     misses: VecDeque<Reallocation>,
-    /// What cores have worked for each tenant.
-    tenants: Vec<Nanos>,
+    /// What cores and devices have worked for each tenant.
+    tenants: Vec<[Nanos; 2]>,
     /// Jobs that ended, by how: proved, failed, cancelled.
     pub ended: [u64; 3],
     /// Proofs that came after their deadline.
@@ -120,20 +124,27 @@ pub struct TenantGauges {
     pub peak: bool,
     /// How long cores have worked for it.
     pub core_time: Nanos,
+    /// How long devices have, where there are any.
+    pub device_time: Option<Nanos>,
     /// Bytes that it holds: tables, keys, other blobs.
     pub storage: [u64; 3],
 }
 
 impl Telemetry {
-    /// Nothing measured yet. A quantum above `quantum_max` is over its budget.
-    pub fn new(quantum_max: Nanos) -> Telemetry {
+    /// Nothing measured yet, on so many cores and devices. A quantum above `quantum_max` is over its budget.
+    pub fn new(quantum_max: Nanos, cores: usize, devices: usize) -> Telemetry {
+        let there = Kind::ALL.into_iter().zip([cores, devices]);
+        let there = there.filter(|(_, count)| *count > 0);
         Telemetry {
+            cores,
             quantum_max,
             quanta: Spans::new(),
             over_budget: 0,
             all: Spans::new(),
             empty: Spans::new(),
-            handovers: Handovers::new(),
+            handovers: there
+                .map(|(kind, _)| (kind.to_string(), Handovers::new()))
+                .collect(),
             recent: VecDeque::with_capacity(RECENT_MAX),
             misses: VecDeque::with_capacity(MISSES_MAX),
             tenants: Vec::new(),
@@ -152,9 +163,11 @@ impl Telemetry {
         self.quanta.record(record.span);
         let tenant = record.tenant.0 as usize;
         if self.tenants.len() <= tenant {
-            self.tenants.resize(tenant + 1, Nanos::ZERO);
+            self.tenants.resize(tenant + 1, [Nanos::ZERO; 2]);
         }
-        self.tenants[tenant] = self.tenants[tenant].plus(record.span);
+        let kind = usize::from(self.is_device(record.unit));
+        let time = &mut self.tenants[tenant][kind];
+        *time = time.plus(record.span);
         let over = record.span > self.quantum_max;
         self.over_budget += u64::from(over);
         over
@@ -166,7 +179,11 @@ impl Telemetry {
         if handover.found == Found::Nothing {
             self.empty.record(handover.total());
         }
-        self.handovers.record(&handover);
+        // Cores come first among the kinds.
+        let kind = usize::from(self.is_device(handover.unit));
+        if let Some((_, of)) = self.handovers.get_mut(kind) {
+            of.record(&handover);
+        }
         if handover.missed {
             keep(&mut self.misses, handover, MISSES_MAX);
         }
@@ -176,16 +193,27 @@ impl Telemetry {
     /// How long cores have worked for a tenant.
     pub fn core_time(&self, tenant: TenantId) -> Nanos {
         let time = self.tenants.get(tenant.0 as usize);
-        time.copied().unwrap_or(Nanos::ZERO)
+        time.map_or(Nanos::ZERO, |[cores, _]| *cores)
+    }
+
+    /// How long devices have; `None` where there are none.
+    pub fn device_time(&self, tenant: TenantId) -> Option<Nanos> {
+        let time = self.tenants.get(tenant.0 as usize);
+        let time = time.map_or(Nanos::ZERO, |[_, devices]| *devices);
+        (self.handovers.len() > 1).then_some(time)
+    }
+
+    fn is_device(&self, unit: UnitId) -> bool {
+        usize::from(unit.0) >= self.cores
     }
 
     /// How long hand-overs took, by cause; those of which there were none are left out.
     pub fn causes(&self) -> Vec<methods::CauseSpans> {
-        let causes = self.handovers.causes();
+        let causes = self.handovers.iter().flat_map(causes_of);
         causes
-            .filter(|of| of.total().count() > 0)
-            .map(|of| methods::CauseSpans {
-                resource: RESOURCE.to_owned(),
+            .filter(|(_, of)| of.total().count() > 0)
+            .map(|(resource, of)| methods::CauseSpans {
+                resource: resource.to_owned(),
                 cause: cause_name(of.cause).to_owned(),
                 count: of.total().count(),
                 missed: of.missed,
@@ -199,13 +227,16 @@ impl Telemetry {
 
     /// Every histogram of hand-overs, or those of one cause; empty ones are left out.
     pub fn histograms(&self, cause: Option<Cause>) -> Vec<methods::SpanHistogram> {
-        let causes = self.handovers.causes();
-        let wanted = causes.filter(|of| cause.is_none_or(|cause| cause == of.cause));
-        let parts = wanted.flat_map(|of| of.parts().map(move |(part, it)| (of.cause, part, it)));
+        let causes = self.handovers.iter().flat_map(causes_of);
+        let wanted = causes.filter(|(_, of)| cause.is_none_or(|cause| cause == of.cause));
+        let parts = wanted.flat_map(|(resource, of)| {
+            let parts = of.parts();
+            parts.map(move |(part, it)| (resource, of.cause, part, it))
+        });
         parts
-            .filter(|(_, _, spans)| spans.count() > 0)
-            .map(|(cause, part, spans)| methods::SpanHistogram {
-                resource: RESOURCE.to_owned(),
+            .filter(|(_, _, _, spans)| spans.count() > 0)
+            .map(|(resource, cause, part, spans)| methods::SpanHistogram {
+                resource: resource.to_owned(),
                 cause: cause_name(cause).to_owned(),
                 part: part.to_owned(),
                 count: spans.count(),
@@ -226,7 +257,12 @@ impl Telemetry {
     ) -> methods::Reallocations {
         methods::Reallocations {
             count: self.all.count(),
-            missed: self.handovers.causes().map(|of| of.missed).sum(),
+            missed: self
+                .handovers
+                .iter()
+                .flat_map(causes_of)
+                .map(|(_, of)| of.missed)
+                .sum(),
             p50_us: self.all.quantile_us(0.5),
             p99_us: self.all.quantile_us(0.99),
             max_us: self.all.max_us(),
@@ -313,6 +349,20 @@ impl Telemetry {
             let seconds = tenant.core_time.0 as f64 / 1e9;
             text.sample(name, &[("tenant", &tenant.name)], seconds);
         }
+        let times = now.tenants.iter();
+        let times = times.filter_map(|it| Some((it.name.as_str(), it.device_time?)));
+        let mut times = times.peekable();
+        if times.peek().is_some() {
+            let name = "caldera_tenant_device_seconds_total";
+            text.family(
+                name,
+                "counter",
+                "How long devices have worked for a tenant.",
+            );
+            for (tenant, time) in times {
+                text.sample(name, &[("tenant", tenant)], time.0 as f64 / 1e9);
+            }
+        }
         text.family(
             "caldera_storage_bytes",
             "gauge",
@@ -388,10 +438,10 @@ impl Telemetry {
         text.family(
             "caldera_reallocation_seconds",
             "histogram",
-            "From a demand to the new owner's first quantum on a core.",
+            "From a demand to the new owner's first quantum on a core or device.",
         );
-        for of in self.handovers.causes() {
-            let labels = [("resource", RESOURCE), ("cause", cause_name(of.cause))];
+        for (resource, of) in self.handovers.iter().flat_map(causes_of) {
+            let labels = [("resource", resource), ("cause", cause_name(of.cause))];
             text.histogram("caldera_reallocation_seconds", &labels, of.total());
         }
         text.family(
@@ -399,10 +449,10 @@ impl Telemetry {
             "histogram",
             "Where the time of reallocations went.",
         );
-        for of in self.handovers.causes() {
+        for (resource, of) in self.handovers.iter().flat_map(causes_of) {
             for (part, spans) in of.parts().skip(1) {
                 let cause = cause_name(of.cause);
-                let labels = [("resource", RESOURCE), ("cause", cause), ("part", part)];
+                let labels = [("resource", resource), ("cause", cause), ("part", part)];
                 text.histogram("caldera_reallocation_part_seconds", &labels, spans);
             }
         }
@@ -417,8 +467,8 @@ impl Telemetry {
             "counter",
             "Reallocations that took longer than their bound.",
         );
-        for of in self.handovers.causes() {
-            let labels = [("resource", RESOURCE), ("cause", cause_name(of.cause))];
+        for (resource, of) in self.handovers.iter().flat_map(causes_of) {
+            let labels = [("resource", resource), ("cause", cause_name(of.cause))];
             let missed = of.missed as f64;
             text.sample("caldera_reallocations_missed_total", &labels, missed);
         }
@@ -508,6 +558,10 @@ impl Text {
     }
 }
 
+fn causes_of((resource, of): &(String, Handovers)) -> impl Iterator<Item = (&str, OfCause<'_>)> {
+    of.causes().map(move |it| (resource.as_str(), it))
+}
+
 fn keep(list: &mut VecDeque<Reallocation>, newest: Reallocation, max: usize) {
     if list.len() == max {
         list.pop_front();
@@ -547,7 +601,7 @@ mod tests {
 
     #[test]
     fn what_takes_too_long_is_counted() {
-        let mut telemetry = Telemetry::new(Nanos::from_millis(2));
+        let mut telemetry = Telemetry::new(Nanos::from_millis(2), 2, 0);
         telemetry.reallocation(handover(100));
         telemetry.reallocation(handover(101));
         let shown = telemetry.reallocations(|it| show_reallocation(it, None, None, true));
@@ -582,7 +636,7 @@ mod tests {
 
     #[test]
     fn only_the_newest_handovers_are_kept() {
-        let mut telemetry = Telemetry::new(Nanos(1));
+        let mut telemetry = Telemetry::new(Nanos(1), 2, 0);
         for ms in 2..200 {
             telemetry.reallocation(handover(ms));
         }
@@ -594,8 +648,12 @@ mod tests {
 
     #[test]
     fn metrics_are_cumulative_and_in_base_units() {
-        let mut telemetry = Telemetry::new(Nanos::from_millis(2));
+        let mut telemetry = Telemetry::new(Nanos::from_millis(2), 2, 1);
         telemetry.reallocation(handover(4));
+        telemetry.reallocation(Reallocation {
+            unit: UnitId(2),
+            ..handover(1)
+        });
         telemetry.reallocation(Reallocation {
             found: Found::Nothing,
             ..handover(40)
@@ -609,6 +667,7 @@ mod tests {
                 declared: 3,
                 peak: true,
                 core_time: Nanos::from_millis(1_500),
+                device_time: Some(Nanos::from_millis(250)),
                 storage: [4096, 512, 7],
             }],
             units: vec![(0, 4, Some("a".into())), (1, 5, None)],
@@ -635,6 +694,8 @@ mod tests {
             "caldera_tenant_declared_cores{tenant=\"a\"} 3",
             "caldera_tenant_peak{tenant=\"a\"} 1",
             "caldera_tenant_core_seconds_total{tenant=\"a\"} 1.5",
+            "caldera_tenant_device_seconds_total{tenant=\"a\"} 0.25",
+            "caldera_reallocation_seconds_count{resource=\"device\",cause=\"demand\"} 1",
             "# TYPE caldera_reallocation_seconds histogram",
         ] {
             assert!(

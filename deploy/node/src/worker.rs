@@ -1,4 +1,5 @@
-//! A worker: one thread on one core that runs one quantum after another for whoever owns it.
+//! A worker: one thread on one core that runs one quantum after another for whoever owns it; or the thread
+//! on the host that does so for a device and waits for its fences.
 //!
 //! Between two quanta it reads its owner's word. As long as that says the same, it goes on with
 //! the lane that it has, whose buckets are warm in its cache, unless a job of the tenant that is
@@ -6,6 +7,11 @@
 //! job's queue, where another worker of the old owner finds it, and takes a task of the new
 //! owner's first job that has one. So a core changes hands at any quantum boundary and nothing is
 //! lost but the warmth of a cache.
+//!
+//! A core's worker says before each quantum which devices its tenant holds, by one word of each: work that
+//! begins with that quantum may go there. It then lies in the device's place (see `board`) until the
+//! device's worker takes it. A device that is lost answers nothing more: its worker puts back what it has in
+//! hand, and the arbiter takes the unit away.
 //!
 //! Nothing here blocks but the quantum itself and [`Board::rest`], and nothing allocates: the
 //! queues were sized by `Job::tasks_max`, records go into a ring, and the reaper holds each job
@@ -18,13 +24,14 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use caldera_kernels::Device;
 use caldera_prover::groth16::{Step, Task};
 use caldera_scheduler::arbiter::Outcome;
 use caldera_scheduler::mailbox::{Found, WorkerSide};
 use caldera_scheduler::{Nanos, TenantId, UnitId};
 
 use crate::arbiter_thread::{Ended, Inbox};
-use crate::board::{Board, RunningJob};
+use crate::board::{Board, CORES, RunningJob};
 use crate::clock::{Clock, thread_time};
 use crate::telemetry::QuantumRecord;
 
@@ -37,6 +44,8 @@ pub struct Worker {
     clock: Clock,
     /// Whether records say how long the thread itself ran.
     timed: bool,
+    /// What a device's worker asks whether that is lost.
+    device: Option<Arc<dyn Device>>,
 }
 
 /// A task that a worker has in hand.
@@ -58,6 +67,15 @@ impl Worker {
             arbiter,
             clock,
             timed: false,
+            device: None,
+        }
+    }
+
+    /// The same for a member of the device, the one whose place the worker has.
+    pub fn of_device(self, device: Arc<dyn Device>) -> Worker {
+        Worker {
+            device: Some(device),
+            ..self
         }
     }
 
@@ -71,6 +89,10 @@ impl Worker {
         self.board.sit(self.index());
         let mut held = None;
         while !self.board.stopping() {
+            if self.is_lost() {
+                self.give_up(held.take());
+                continue;
+            }
             let owner = self.mailbox.owner().owner;
             let drained = self.clock.now();
             let next = self.keep(held.take(), owner).or_else(|| self.take(owner?));
@@ -81,12 +103,24 @@ impl Worker {
         }
     }
 
-    fn thread_time(&self) -> Nanos {
-        if self.timed {
-            thread_time()
-        } else {
-            Nanos::ZERO
+    fn place(&self) -> usize {
+        self.board.place(self.index())
+    }
+
+    fn is_lost(&self) -> bool {
+        let device = self.device.as_ref();
+        device.is_some_and(|device| device.is_lost(self.place()))
+    }
+
+    /// Nothing more can be done here: what is in hand goes to the tenant's cores, once the arbiter has
+    /// seen why.
+    fn give_up(&self, held: Option<Held>) {
+        if let Some((job, task)) = held {
+            let place = job.offer(task);
+            self.board.wake_place(job.tenant(), place);
         }
+        self.arbiter.wake();
+        self.board.rest(self.index(), || false);
     }
 
     fn index(&self) -> usize {
@@ -101,19 +135,22 @@ impl Worker {
                 if Arc::ptr_eq(other, &job) {
                     return Some(true);
                 }
-                other.has_ready().then_some(false)
+                other.has_ready(self.place()).then_some(false)
             }) != Some(false);
         if stays {
             return Some((job, task));
         }
-        job.offer(task);
-        self.board.wake(job.tenant(), 1);
+        let place = job.offer(task);
+        self.board.wake_place(job.tenant(), place);
         None
     }
 
     fn take(&self, owner: TenantId) -> Option<Held> {
-        self.board
-            .each_job(owner, |job| job.take().map(|task| (Arc::clone(job), task)))
+        let from = |place| {
+            let take = |job: &Arc<RunningJob>| Some((Arc::clone(job), job.take(place)?));
+            self.board.each_job(owner, take)
+        };
+        self.board.places_of(self.index(), owner).find_map(from)
     }
 
     /// Runs one quantum. What is still to be done of its lane comes back.
@@ -121,14 +158,20 @@ impl Worker {
         let start = self.clock.now();
         let changed = self.answer(drained, start, Found::Work);
         self.board.note(self.index(), job.id());
+        if self.board.has_devices() {
+            job.job().allow(task, self.board.places(job.tenant()));
+        }
         let kernel = job.job().kernel(task);
         let stage = job.job().stage(task);
-        let ran = self.thread_time();
+        let (index, place) = (self.index(), self.place());
+        let (timed, board) = (self.timed, &self.board);
+        let thread_time = || if timed { thread_time() } else { Nanos::ZERO };
+        let ran = thread_time();
         let ended = Cell::new(None);
         let mut count = || {
-            let cpu = self.thread_time().since(ran);
+            let cpu = thread_time().since(ran);
             let end = self.clock.now();
-            job.count(self.index(), kernel, start, end);
+            job.count(index, kernel, start, end);
             self.mailbox.record(QuantumRecord {
                 unit: self.unit,
                 tenant: job.tenant(),
@@ -146,10 +189,11 @@ impl Worker {
         // Counted before its end is known to others: what a job is said to have cost when it has
         // ended must hold what all workers did for it.
         let step = catch_unwind(AssertUnwindSafe(|| {
-            job.job().run_counted(task, &mut count, &mut |task| {
-                job.offer(task);
-                opened += 1;
-            })
+            job.job()
+                .run_counted(task, &mut count, &mut |task| match job.offer(task) {
+                    own if own == place => opened += 1,
+                    other => board.wake_place(job.tenant(), other),
+                })
         }));
         if ended.get().is_none() {
             count();
@@ -170,7 +214,9 @@ impl Worker {
         };
         // A worker whose lane has ended takes one of the opened tasks itself.
         let others = if again { opened } else { opened.max(1) - 1 };
-        self.board.wake(job.tenant(), others);
+        if place == CORES {
+            self.board.wake(job.tenant(), others);
+        }
         if changed {
             self.arbiter.wake();
         }
@@ -201,7 +247,13 @@ impl Worker {
         let Worker { board, mailbox, .. } = self;
         board.rest(index, || {
             let owner = mailbox.owner().owner;
-            let work = |tenant| board.each_job(tenant, |job| job.has_ready().then_some(()));
+            let work = |tenant| {
+                let at = |place| {
+                    let ready = |job: &Arc<RunningJob>| job.has_ready(place).then_some(());
+                    board.each_job(tenant, ready)
+                };
+                board.places_of(index, tenant).find_map(at)
+            };
             mailbox.is_new() || owner.and_then(work).is_some()
         });
     }

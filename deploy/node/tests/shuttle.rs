@@ -3,7 +3,8 @@
 //!
 //! The dangers: a worker that sleeps while it could run what has just come, or an arbiter that
 //! sleeps over an answer (a wake-up that is lost: then all threads are asleep, which shuttle reports); a
-//! job that ends twice or never; a core that both tenants run on. Time passes for nobody: no
+//! job that ends twice or never; a core that both tenants run on; a task in a device's place that nobody
+//! takes when the device has gone to somebody else, or is lost. Time passes for nobody: no
 //! thread is woken by a timeout, so whatever goes on goes on because somebody woke somebody.
 //!
 //! A run that fails prints its schedule, and `shuttle::replay` runs that again.
@@ -12,26 +13,64 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use caldera_kernels::CurveId;
 use caldera_kernels::cpu::{CpuConfig, CpuDevice};
+use caldera_kernels::relay::{Member, Relay};
+use caldera_kernels::{Around, CurveId, Device, DeviceError};
 use caldera_node::arbiter_thread::{ArbiterThread, Command, Inbox, Notice, Outbox, Parts};
 use caldera_node::board::{Board, RunningJob};
 use caldera_node::clock::Clock;
 use caldera_node::preparer::Preparations;
 use caldera_node::worker::Worker;
 use caldera_prover::format::{Wtns, Zkey};
-use caldera_prover::groth16::{Blinding, Job, ProvingKey, Synthetic, setup_synthetic};
+use caldera_prover::groth16::{Blinding, Job, ProveError, ProvingKey, Synthetic, setup_synthetic};
 use caldera_scheduler::arbiter::Outcome;
 use caldera_scheduler::mailbox::mailbox;
+use caldera_scheduler::pool::{self, Core};
 use caldera_scheduler::queue::Work;
 use caldera_scheduler::{Arbiter, JobId, Nanos, Policy, Pool, TenantId, UnitId};
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use shuttle::thread;
 use shuttle::{Config, Runner};
 
-fn small_key() -> (Arc<ProvingKey>, Wtns) {
+/// A device beside the processor, or none.
+#[derive(Clone, Copy)]
+enum Beside {
+    Nothing,
+    /// Lost after so many quanta.
+    Device(usize),
+}
+
+fn cpu() -> Arc<CpuDevice> {
+    CpuDevice::new(CpuConfig {
+        quantum: std::time::Duration::from_millis(2),
+        lanes: 2,
+    })
+}
+
+fn device(beside: Beside) -> Arc<dyn Device> {
+    let Beside::Device(quanta) = beside else {
+        return cpu();
+    };
+    let left = AtomicUsize::new(quanta);
+    let quantum = move |_: &'static str, quantum: &mut dyn FnMut() -> _| {
+        let less = |left: usize| left.checked_sub(1);
+        match left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less) {
+            Ok(_) => quantum(),
+            Err(_) => Err(DeviceError::Lost {
+                device: "the second".into(),
+                why: "its time had come".into(),
+            }),
+        }
+    };
+    let member = |device| Member { device, width: 1 };
+    let beside = Around::new(cpu(), Arc::new(quantum));
+    Relay::new(vec![member(cpu()), member(beside)])
+}
+
+fn small_key() -> (Zkey, Wtns) {
     let synthetic = Synthetic {
         curve: CurveId::Bn254,
         domain_log2: 3,
@@ -40,20 +79,17 @@ fn small_key() -> (Arc<ProvingKey>, Wtns) {
     };
     let mut zkey = Vec::new();
     let witness = setup_synthetic(&synthetic, 1, &mut zkey, &mut |_| ()).expect("a key");
-    let zkey = Zkey::parse(Bytes::from(zkey)).expect("a key");
-    let device = CpuDevice::new(CpuConfig {
-        quantum: std::time::Duration::from_millis(2),
-        lanes: 2,
-    });
-    (ProvingKey::load(&zkey, device).expect("it loads"), witness)
+    (Zkey::parse(Bytes::from(zkey)).expect("a key"), witness)
 }
 
 /// Two tenants, three jobs, a demand that is declared and withdrawn; the one who asks takes all
 /// notices, as a box's RPC thread does, and prepares the jobs itself.
-fn a_box(workers: u16, key: &Arc<ProvingKey>, witness: &Wtns) {
+fn a_box(workers: u16, beside: Beside, zkey: &Zkey, witness: &Wtns) {
+    let key = &ProvingKey::load(zkey, device(beside)).expect("it loads");
+    let devices = key.device().beside().len() as u16;
     let clock = Clock::start();
     let slots = 8;
-    let board = Arc::new(Board::new(workers.into(), 2, slots));
+    let board = Arc::new(Board::new(workers.into(), devices.into(), 2, slots));
     let inbox = Arc::new(Inbox::new(slots));
     let me = thread::current();
     let outbox = Arc::new(Outbox::new(Arc::new(move || me.unpark())));
@@ -62,7 +98,7 @@ fn a_box(workers: u16, key: &Arc<ProvingKey>, witness: &Wtns) {
     let (measured, _measurements) = rtrb::RingBuffer::new(4_096);
     let mut mailboxes = Vec::new();
     let mut threads = Vec::new();
-    for number in 0..workers {
+    for number in 0..workers + devices {
         let (arbiter_side, worker_side) = mailbox(UnitId(number), 1_024);
         mailboxes.push(arbiter_side);
         let worker = Worker::new(
@@ -72,17 +108,30 @@ fn a_box(workers: u16, key: &Arc<ProvingKey>, witness: &Wtns) {
             Arc::clone(&inbox),
             clock,
         );
+        let worker = match number < workers {
+            true => worker,
+            false => worker.of_device(Arc::clone(key.device())),
+        };
         threads.push(thread::spawn(move || worker.run()));
     }
-    let cores: Vec<u32> = (0..u32::from(workers)).collect();
+    let core = |number| Core { number, node: 0 };
+    let unit = |number| pool::Device {
+        number,
+        node: 0,
+        memory: 0,
+    };
+    let cores: Vec<Core> = (0..u32::from(workers)).map(core).collect();
+    let units: Vec<pool::Device> = (0..u32::from(devices)).map(unit).collect();
+    let pool = Pool::of(&cores, &units, u64::MAX).expect("a pool");
     let parts = Parts {
-        arbiter: Arbiter::new(Pool::new(&cores).expect("a pool"), policy),
+        arbiter: Arbiter::new(pool, policy),
         mailboxes,
         board: Arc::clone(&board),
         slots,
         inbox: Arc::clone(&inbox),
         outbox: Arc::clone(&outbox),
         preparations: Arc::new(Preparations::new(16)),
+        device: Arc::clone(key.device()),
         measurements: measured,
         clock,
     };
@@ -97,6 +146,8 @@ fn a_box(workers: u16, key: &Arc<ProvingKey>, witness: &Wtns) {
             work: Work {
                 core: Nanos::ZERO,
                 parallelism: workers.into(),
+                devices: devices.into(),
+                ..Work::default()
             },
             deadline: None,
             received: clock.now(),
@@ -125,13 +176,18 @@ fn a_box(workers: u16, key: &Arc<ProvingKey>, witness: &Wtns) {
             Some(Notice::Preparing(job)) => {
                 let blinding = Blinding::random(key.curve()).expect("randomness");
                 let laid_out = Job::new(key, witness.clone(), blinding).expect("it is laid out");
-                let running = RunningJob::new(job, tenant_of(job.0), laid_out, workers.into());
+                let units = usize::from(workers + devices);
+                let running = RunningJob::new(job, tenant_of(job.0), laid_out, units);
                 let running = Arc::new(running.expect("it starts"));
                 inbox.send_waiting(Command::Ready(running));
             }
             Some(Notice::Ended { job, outcome, .. }) => {
-                assert_eq!(outcome, Outcome::Proved);
-                assert!(job.job().proof().is_some());
+                // What works in place on a device that is lost cannot be made again; a box tries that job once
+                // more on the host.
+                let lost = job.job().error().is_some_and(ProveError::may_be_silicon);
+                assert_eq!(outcome == Outcome::Proved, !lost);
+                assert_eq!(job.job().proof().is_some(), !lost);
+                assert!(!lost || key.device().is_lost(1), "{:?}", job.job().error());
                 // The second comes while workers are about to sleep, or do.
                 if job.id() == JobId(1) {
                     submit(2);
@@ -150,7 +206,7 @@ fn a_box(workers: u16, key: &Arc<ProvingKey>, witness: &Wtns) {
         }
     }
     // Every quantum of every job was run by a worker: as many as their kernels have.
-    for job in ended.values() {
+    for job in ended.values().filter(|job| job.job().error().is_none()) {
         let quanta = job.tallies().iter().flat_map(|tally| tally.kernels());
         assert!(quanta.map(|(_, quanta, _, _)| quanta).sum::<u64>() >= 16);
     }
@@ -161,18 +217,26 @@ fn a_box(workers: u16, key: &Arc<ProvingKey>, witness: &Wtns) {
     }
 }
 
-fn run(workers: u16, scheduler: impl Scheduler + 'static) {
+fn run(workers: u16, beside: Beside, scheduler: impl Scheduler + 'static) {
     let mut config = Config::new();
     // The self-check of a proof computes pairings on its worker's stack.
     config.stack_size = 4 << 20;
-    let (key, witness) = small_key();
-    Runner::new(scheduler, config).run(move || a_box(workers, &key, &witness));
+    let (zkey, witness) = small_key();
+    Runner::new(scheduler, config).run(move || a_box(workers, beside, &zkey, &witness));
 }
 
 #[test]
 fn no_wake_up_is_lost_whoever_is_slow() {
     for workers in [1, 2] {
-        run(workers, RandomScheduler::new(RUNS));
+        run(workers, Beside::Nothing, RandomScheduler::new(RUNS));
+    }
+}
+
+#[test]
+fn no_task_is_left_with_a_device_that_has_gone_or_is_lost() {
+    for quanta in [usize::MAX, 0, 3] {
+        run(1, Beside::Device(quanta), RandomScheduler::new(RUNS));
+        run(1, Beside::Device(quanta), PctScheduler::new(4, RUNS));
     }
 }
 
@@ -181,7 +245,7 @@ fn no_wake_up_is_lost_whoever_is_slow() {
 #[test]
 fn no_wake_up_is_lost_when_threads_overtake_each_other() {
     for workers in [1, 2] {
-        run(workers, PctScheduler::new(4, RUNS));
+        run(workers, Beside::Nothing, PctScheduler::new(4, RUNS));
     }
 }
 

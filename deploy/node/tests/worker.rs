@@ -51,7 +51,7 @@ fn a_panic_in_a_quantum_fails_its_job_and_not_its_worker() {
         }),
     ));
     let (tenant, clock) = (TenantId(0), Clock::start());
-    let board = Arc::new(Board::new(1, 1, 2));
+    let board = Arc::new(Board::new(1, 0, 1, 2));
     let inbox = Arc::new(Inbox::new(2));
     let (mut arbiter, side) = mailbox(UnitId(0), 1024);
     let worker = Worker::new(

@@ -713,13 +713,16 @@ pub struct JobProfile {
 }
 
 /// A worker of a profile.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProfiledUnit {
     /// Its number in the pool.
     pub unit: u16,
-    /// The core that it is pinned to.
+    /// The core that it is pinned to; of a device, the first one of its thread on the host.
     pub core: u32,
+    /// The device's name, if the unit is one and not a core.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
 }
 
 /// What some quanta of a profile are of.
@@ -795,8 +798,11 @@ pub struct PoolStatus {
 pub struct UnitStatus {
     /// Its number in the pool.
     pub unit: u16,
-    /// The core that it is pinned to.
+    /// The core that it is pinned to; of a device, the first one of its thread on the host.
     pub core: u32,
+    /// The device's name, if the unit is one and not a core.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
     /// The kernel's number of its thread, to be found under `/proc/self/task`.
     pub thread_id: i64,
     /// Who holds it; `null` for nobody and for a tenant that the caller may not see.

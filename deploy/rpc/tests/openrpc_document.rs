@@ -332,6 +332,7 @@ fn every_field_has_an_example() {
     let unit = UnitStatus {
         unit: 0,
         core: 0,
+        device: Some(String::new()),
         thread_id: 0,
         owner: None,
         foreign: false,

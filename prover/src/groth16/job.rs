@@ -417,6 +417,22 @@ impl Job {
             .and_then(|outcome| outcome.as_ref().err())
     }
 
+    /// Lets only some members of the device begin with the piece of work that a task is of: see
+    /// [`Plan::allow`].
+    pub fn allow(&self, task: Task, members: u64) {
+        if let Some(Body::Device(plan)) = self.nodes.get(task.node as usize).map(|it| &it.body) {
+            plan.allow(members);
+        }
+    }
+
+    /// Which member of the device a task is to be run for: see [`Plan::member`].
+    pub fn member(&self, task: Task) -> usize {
+        match self.nodes.get(task.node as usize).map(|it| &it.body) {
+            Some(Body::Device(plan)) => plan.member(task.stage as usize),
+            _ => 0,
+        }
+    }
+
     /// The name of the kernel that a task runs, for traces.
     pub fn kernel(&self, task: Task) -> &'static str {
         match self.nodes.get(task.node as usize).map(|node| &node.body) {

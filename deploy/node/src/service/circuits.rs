@@ -315,9 +315,13 @@ impl Service {
 
     /// What a proof of so much core time asks of the box.
     pub(super) fn work(&self, core: Nanos) -> Work {
+        let device = &self.parts.device;
+        let members = (1..=device.beside().len()).filter(|member| !device.is_lost(*member));
         Work {
             core,
-            parallelism: u32::try_from(self.parts.units.len()).unwrap_or(u32::MAX),
+            parallelism: u32::try_from(self.cores()).unwrap_or(u32::MAX),
+            // Its parts run beside each other, so it can use all that there are.
+            devices: u32::try_from(members.count()).unwrap_or(u32::MAX),
             ..Work::default()
         }
     }

@@ -676,7 +676,7 @@ impl Service {
         }
         let phase = match (&proof, self.jobs.get(&id)) {
             (Some((proof, public)), Some(entry)) => {
-                match entry.done(&job, proof, public, &self.parts.units) {
+                match entry.done(&job, proof, public, &self.parts.units, self.cores()) {
                     Ok(done) => Phase::Proved(Box::new(done)),
                     Err(error) => Phase::Failed(error),
                 }
@@ -1149,12 +1149,13 @@ impl Entry {
         proof: &caldera_prover::format::json::Proof,
         public: &caldera_prover::format::json::PublicInputs,
         units: &[(usize, crate::pin::Standing)],
+        cores_there: usize,
     ) -> Result<Done, RpcError> {
         let first = job.first_quantum().unwrap_or(self.received);
         let waited = self.since(first);
         let mut stages: Vec<StageTiming> = Vec::new();
         let mut cores = Vec::new();
-        for (tally, (core, _)) in job.tallies().iter().zip(units) {
+        for (unit, (tally, (core, _))) in job.tallies().iter().zip(units).enumerate() {
             let mut share = CoreShare {
                 core: u32::try_from(*core).unwrap_or(u32::MAX),
                 quanta: 0,
@@ -1180,7 +1181,8 @@ impl Entry {
                 stage.cpu_ms += ns as f64 / 1e6;
                 stage.max_quantum_us = stage.max_quantum_us.max(ns_max as f64 / 1e3);
             }
-            if share.quanta > 0 {
+            // What devices did is among the stages, and is no core's time.
+            if share.quanta > 0 && unit < cores_there {
                 cores.push(share);
             }
         }

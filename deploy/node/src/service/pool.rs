@@ -145,8 +145,10 @@ impl Service {
                 let job = works
                     .filter(|_| owner.is_some())
                     .filter(|job| self.may_see(caller, *job));
+                let device = self.device_of(usize::from(unit.id().0));
                 UnitStatus {
                     unit: unit.id().0,
+                    device: device.map(|device| device.name.clone()),
                     core: u32::try_from(*core).unwrap_or(u32::MAX),
                     thread_id: i64::from(standing.thread),
                     owner,
@@ -269,6 +271,7 @@ impl Service {
                     declared: u64::from(it.declared),
                     peak: it.at_peak,
                     core_time: self.telemetry.core_time(it.tenant),
+                    device_time: self.telemetry.device_time(it.tenant),
                     storage: self.held(it.tenant),
                 })
                 .collect(),

@@ -88,6 +88,9 @@ impl Service {
                 .map(|((core, _), unit)| ProfiledUnit {
                     unit,
                     core: u32::try_from(*core).unwrap_or(u32::MAX),
+                    device: self
+                        .device_of(usize::from(unit))
+                        .map(|device| device.name.clone()),
                 })
                 .collect(),
             stages: stages

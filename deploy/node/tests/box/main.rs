@@ -2,6 +2,7 @@
 
 mod devices;
 mod durable;
+mod seats;
 mod storage;
 mod watching;
 mod world;

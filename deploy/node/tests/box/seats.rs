@@ -1,0 +1,128 @@
+//! Boxes whose pool has a device beside the cores: a second device of the processor's, behind the relay as a
+//! GPU is.
+//!
+//! The dangers: a device that nobody hands over, whose quanta run for whoever comes; work that waits for a
+//! device that has gone to somebody else, or is lost; a job that ends wrong or never because of it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use caldera_kernels::cpu::{CpuConfig, CpuDevice};
+use caldera_kernels::relay::{Member, Relay};
+use caldera_kernels::{Around, DeviceError};
+use serde_json::json;
+
+use crate::world::{Client, World, larger, until};
+
+/// How many quanta each thread has run on the device, by the thread's name.
+type Ran = Arc<Mutex<BTreeMap<String, usize>>>;
+
+/// A box of two cores and a device, which is lost after so many quanta.
+fn a_box(quanta_max: usize) -> (World, Ran) {
+    let ran = Ran::default();
+    let counts = Arc::clone(&ran);
+    let folder = tempfile::tempdir().expect("a folder");
+    let world = World::start_on(folder, "development = true\nworkers = 2", |host| {
+        let config = CpuConfig {
+            quantum: Duration::from_millis(2),
+            lanes: 2,
+        };
+        let quantum = move |_: &'static str, quantum: &mut dyn FnMut() -> _| {
+            let name = std::thread::current().name().unwrap_or_default().to_owned();
+            let mut counts = counts.lock().expect("whole");
+            if counts.values().sum::<usize>() >= quanta_max {
+                return Err(DeviceError::Lost {
+                    device: "the second".into(),
+                    why: "its time had come".into(),
+                });
+            }
+            *counts.entry(name).or_default() += 1;
+            drop(counts);
+            quantum()
+        };
+        let beside = Around::new(CpuDevice::new(config), Arc::new(quantum));
+        let member = |device, width| Member { device, width };
+        Relay::new(vec![member(host, 2), member(beside, 1)])
+    });
+    (world.expect("the box starts"), ran)
+}
+
+fn metric(client: &Client, name: &str, labels: &str) -> f64 {
+    client.metric(&format!("{name}{{{labels}}}"))
+}
+
+/// Proves so often for each of two tenants at once.
+fn prove(world: &World, times: usize) {
+    let clients = [world.client("chat"), world.client("bank")];
+    let key = larger();
+    let jobs = clients.each_ref().map(|client| {
+        let (circuit, witness) = (client.register(&key.zkey), client.store(&key.witness));
+        let submit = |_| client.submit(&circuit, &witness);
+        (0..times).map(submit).collect::<Vec<_>>()
+    });
+    for (client, jobs) in clients.iter().zip(&jobs) {
+        for job in jobs {
+            client.proved(job);
+        }
+    }
+}
+
+#[test]
+fn a_device_is_handed_over_like_a_core_and_works_on_a_thread_of_its_own() {
+    let (world, ran) = a_box(usize::MAX);
+    prove(&world, 6);
+    let operator = world.client("operator");
+    let pool = operator.call("pool_statusV1", json!({}));
+    let units = pool["units"].as_array().expect("units");
+    assert_eq!(units.len(), 3, "{pool}");
+    assert!(units[0].get("device").is_none(), "{pool}");
+    assert!(units[2]["device"].is_string(), "{pool}");
+    // Given out, given back, and given to the other: twice at least.
+    assert!(units[2]["epoch"].as_u64() >= Some(2), "{pool}");
+    let causes = pool["reallocations"]["causes"].as_array().expect("causes");
+    let of_device = causes.iter().filter(|it| it["resource"] == "device");
+    let count: u64 = of_device.filter_map(|it| it["count"].as_u64()).sum();
+    assert!(count >= 1, "{pool}");
+    let name = "caldera_reallocation_seconds_count";
+    let by = ["demand", "release", "turn", "measured", "ageing", "overrun"];
+    let counted = by.map(|it| {
+        metric(
+            &operator,
+            name,
+            &format!("resource=\"device\",cause=\"{it}\""),
+        )
+    });
+    assert_eq!(counted.iter().sum::<f64>(), count as f64);
+    let name = "caldera_tenant_device_seconds_total";
+    let time = ["bank", "chat"].map(|it| metric(&operator, name, &format!("tenant=\"{it}\"")));
+    assert!(time.iter().sum::<f64>() > 0.0, "{time:?}");
+    assert_eq!(operator.metric("caldera_units_fenced"), 0.0);
+    world.stop();
+    let ran = ran.lock().expect("whole");
+    assert!(
+        ran.get("device-1").is_some_and(|quanta| *quanta > 0),
+        "{ran:?}"
+    );
+}
+
+/// Lost at once, in the midst of the first proofs, and later.
+#[test]
+fn a_device_that_is_lost_leaves_the_pool_and_takes_no_job_with_it() {
+    for quanta_max in [0, 5, 60] {
+        let (world, ran) = a_box(quanta_max);
+        prove(&world, 4);
+        let operator = world.client("operator");
+        until(|| (operator.metric("caldera_units_fenced") == 1.0).then_some(()));
+        let pool = operator.call("pool_statusV1", json!({}));
+        assert!(pool["units"][2]["owner"].is_null(), "{pool}");
+        let lost = pool["devices"][0]["lost"].as_str().unwrap_or_default();
+        assert!(lost.contains("its time had come"), "{pool}");
+        // And the box goes on without.
+        prove(&world, 1);
+        assert_eq!(operator.metric("caldera_units_fenced"), 1.0);
+        world.stop();
+        let ran = ran.lock().expect("whole");
+        assert_eq!(ran.values().sum::<usize>(), quanta_max, "{ran:?}");
+    }
+}
