@@ -38,6 +38,7 @@ pub mod shell;
 pub mod source;
 pub mod tables;
 pub mod telemetry;
+pub mod tls;
 pub mod worker;
 
 pub use config::Config;

@@ -47,6 +47,7 @@ use crate::registrar::Registrar;
 use crate::service::{Message, Parts, Post, Service, Wake};
 use crate::shell::{Bell, Listener, Shell};
 use crate::tables::{self, TableMaker};
+use crate::tls::{Tls, TlsError};
 use crate::worker::Worker;
 
 /// A box that runs.
@@ -59,6 +60,7 @@ pub struct Node {
     preparations: Arc<Preparations>,
     tables: Option<Sender<tables::Request>>,
     policy_file: Option<PathBuf>,
+    tls: Option<Arc<Tls>>,
     service: Post,
     shell: Option<JoinHandle<()>>,
     threads: Vec<JoinHandle<()>>,
@@ -70,6 +72,9 @@ pub enum StartError {
     /// The configuration does not fit this machine, or a secret cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// Certificates or the key of TLS cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The device that the configuration asks for cannot be had.
     #[error(transparent)]
     Device(#[from] caldera_devices::OpenError),
@@ -120,6 +125,7 @@ impl StartError {
     pub fn exit_code(&self) -> u8 {
         match self {
             StartError::Config(_)
+            | StartError::Tls(_)
             | StartError::Placement(PinError::Workers { .. })
             | StartError::Pool(_)
             | StartError::Tenant(_) => 78,
@@ -146,6 +152,8 @@ impl Node {
         let config = Arc::new(config);
         make_data_folder(&config)?;
         let mut keyring = keyring(&config)?;
+        let tls = config.tls.clone().map(Tls::open).transpose()?;
+        let tls = tls.map(Arc::new);
         let placement = Placement::plan(&pin::allowed_cores()?, config.workers)?;
         let workers = placement.workers.len();
         let blobs = BlobStore::open(
@@ -369,6 +377,7 @@ impl Node {
         let shell = Shell::new(
             bell,
             listener,
+            tls.clone(),
             service,
             config.limits,
             clock,
@@ -397,6 +406,7 @@ impl Node {
             preparations,
             tables: Some(table_sender),
             policy_file: config.policy_file.clone(),
+            tls,
             service: post,
             shell: Some(shell),
             threads: crew.threads,
@@ -431,6 +441,15 @@ impl Node {
         });
         self.inbox.send_waiting(Command::Adopt(Box::new(policy)));
         Ok(true)
+    }
+
+    /// Reads the certificates and the key of TLS again, for connections to come. What cannot be used changes nothing, and
+    /// stays to be seen on `/readyz` and in `/metrics`; nor does this change anything without TLS: `false`.
+    pub fn reload_tls(&self) -> Result<bool, TlsError> {
+        match &self.tls {
+            Some(tls) => tls.reload().map(|()| true),
+            None => Ok(false),
+        }
     }
 
     /// Stops the box and waits for all its threads.

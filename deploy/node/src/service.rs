@@ -65,7 +65,7 @@ use crate::reaper::Grave;
 use crate::registrar;
 use crate::source::SourceError;
 use crate::tables;
-use crate::telemetry::{Gauges, Measurement, Telemetry};
+use crate::telemetry::{Doors, Gauges, Measurement, Telemetry};
 
 use circuits::Circuit;
 use events::{LOOK_EVERY, Watcher};
@@ -425,7 +425,7 @@ enum Question {
     /// A view of the pool, after which the quanta of a job are as new as it.
     Profile { job: JobId, from: Option<u64> },
     /// A view of the pool that becomes the text of `/metrics`.
-    Metrics { exchange: u64, connections: usize },
+    Metrics { exchange: u64, doors: Doors },
 }
 
 /// What becomes of a call.
@@ -569,7 +569,7 @@ impl Service {
     }
 
     /// Takes a `GET /metrics`. Answers through [`Service::outgoing`].
-    pub fn metrics(&mut self, exchange: u64, connections: usize) {
+    pub fn metrics(&mut self, exchange: u64, doors: Doors) {
         let ticket = self.ticket();
         let view = self.empty_view();
         if self
@@ -584,10 +584,7 @@ impl Service {
             );
             return;
         }
-        let question = Question::Metrics {
-            exchange,
-            connections,
-        };
+        let question = Question::Metrics { exchange, doors };
         self.waiting.insert(
             ticket,
             Waiting {

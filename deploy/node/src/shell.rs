@@ -3,7 +3,7 @@
 //! One thread, one poll. HTTP is read and written by `caldera_rpc::http`, which takes bytes and
 //! the time and gives events and bytes; calls go to the [`Service`], whose answers come back in
 //! its own time and find their connection by the number of the request. Other threads wake the
-//! poll through an eventfd ([`Bell`]).
+//! poll through an eventfd ([`Bell`]). Where TLS is spoken, a [`Session`] stands between the two.
 //!
 //! Bounds. A connection holds one request at a time; while its answer is awaited nothing more is
 //! read from it. One turn reads at most `READS_A_TURN` buffers from a connection, so a client
@@ -30,6 +30,8 @@ use zeroize::Zeroizing;
 use crate::clock::Clock;
 use crate::config::Limits;
 use crate::service::{Answer, Caller, Outgoing, Service, Wake};
+use crate::telemetry::{Doors, TlsDoors};
+use crate::tls::{Fault, Handshake, PLAIN, Session, Tls};
 
 /// A poll and a way to wake it.
 pub struct Bell {
@@ -53,6 +55,9 @@ pub struct Shell {
     next_token: usize,
     next_request: u64,
     service: Service,
+    /// With what a connection begins; nothing for plain HTTP.
+    tls: Option<Arc<Tls>>,
+    doors: Doors,
     limits: Limits,
     clock: Clock,
     stop: Arc<AtomicBool>,
@@ -62,6 +67,10 @@ pub struct Shell {
 /// One connection.
 struct Peer {
     stream: TcpStream,
+    /// Between the stream and `http`; nothing for plain HTTP.
+    tls: Option<Box<Session>>,
+    /// Why the session ends.
+    fault: Option<Fault>,
     http: Connection,
     local: bool,
     /// Where it comes from, as connections are counted.
@@ -134,6 +143,7 @@ impl Shell {
     pub fn new(
         bell: Bell,
         mut listener: Listener,
+        tls: Option<Arc<Tls>>,
         service: Service,
         limits: Limits,
         clock: Clock,
@@ -149,6 +159,11 @@ impl Shell {
             next_token: FIRST_PEER,
             next_request: 0,
             service,
+            doors: Doors {
+                tls: tls.as_ref().map(|_| TlsDoors::default()),
+                ..Doors::default()
+            },
+            tls,
             limits,
             clock,
             stop,
@@ -201,7 +216,7 @@ impl Shell {
         if self.peers.values().any(Peer::wants_turn) {
             return Duration::ZERO;
         }
-        let deadlines = self.peers.values().filter_map(|peer| peer.http.deadline());
+        let deadlines = self.peers.values().filter_map(Peer::deadline);
         let next = deadlines.chain(stop_by).min();
         let left = next.map_or(TICK, |at| at.saturating_sub(self.clock.elapsed()));
         // A poll counts in milliseconds and rounds up, so it does not return before its time.
@@ -222,6 +237,7 @@ impl Shell {
             };
             if self.peers.len() >= self.limits.connections {
                 tracing::warn!(%address, max = self.limits.connections, "too many connections");
+                self.doors.turned_away[0] += 1;
                 continue;
             }
             let origin = origin(address.ip());
@@ -229,6 +245,7 @@ impl Shell {
             if from_there.count() >= self.limits.address_connections {
                 let max = self.limits.address_connections;
                 tracing::warn!(%address, max, "too many connections from one address");
+                self.doors.turned_away[1] += 1;
                 continue;
             }
             let token = Token(self.next_token);
@@ -245,9 +262,21 @@ impl Shell {
             tracing::warn!(%error, "registering a connection");
             return;
         }
+        let now = self.clock.elapsed();
+        let by = now + Duration::from_millis(self.limits.handshake_ms);
+        let begin = |tls: &Arc<Tls>| tls.accept(self.limits.tls_buffer_bytes, by);
+        let tls = match self.tls.as_ref().map(begin).transpose() {
+            Ok(session) => session.map(Box::new),
+            Err(error) => {
+                tracing::error!(%error, "beginning a session of TLS");
+                return;
+            }
+        };
         let peer = Peer {
             stream,
-            http: Connection::new(self.limits.http(), self.clock.elapsed()),
+            tls,
+            fault: None,
+            http: Connection::new(self.limits.http(), now),
             local: address.ip().is_loopback(),
             origin: origin(address.ip()),
             request: Request::None,
@@ -295,10 +324,30 @@ impl Shell {
         {
             self.service.hurry(*request);
         }
+        if peer.tls.as_mut().is_some_and(|tls| tls.has_completed()) {
+            self.doors.handshake(Handshake::Completed);
+        }
         if peer.stays() {
             self.peers.insert(token, peer);
         } else {
+            self.part(&peer);
             self.drop_request(peer.request);
+        }
+    }
+
+    /// Counts a handshake that came to nothing, and says why a session ended.
+    fn part(&mut self, peer: &Peer) {
+        if let Some(fault) = &peer.fault {
+            tracing::debug!(%fault, origin = %peer.origin, "a connection ends");
+        }
+        if let Some(by) = peer.tls.as_ref().and_then(|tls| tls.handshake_by()) {
+            let late = self.clock.elapsed() >= by;
+            let ended = match &peer.fault {
+                Some(fault) => fault.handshake(),
+                None if late => Handshake::Late,
+                None => Handshake::Abandoned,
+            };
+            self.doors.handshake(ended);
         }
     }
 
@@ -351,7 +400,7 @@ impl Shell {
             (Method::Get | Method::Head, "/livez") => {
                 Ok(Request::Discard(Answer::text(200, "alive\n".into())))
             }
-            (Method::Get | Method::Head, "/readyz") => Ok(Request::Discard(self.service.ready())),
+            (Method::Get | Method::Head, "/readyz") => Ok(Request::Discard(self.ready())),
             (Method::Get | Method::Head, "/metrics") => {
                 if !peer.local {
                     match self.service.caller(head.authorization.as_deref()) {
@@ -360,7 +409,7 @@ impl Shell {
                     }
                 }
                 let request = self.request(token);
-                self.service.metrics(request, self.peers.len() + 1);
+                self.service.metrics(request, self.doors());
                 Ok(Request::Awaited(request))
             }
             (Method::Post, "/") => {
@@ -423,6 +472,28 @@ impl Shell {
                 Err(Answer::text(405, "no such method here\n".into()))
             }
             _ => Err(Answer::text(404, "nothing here\n".into())),
+        }
+    }
+
+    fn ready(&self) -> Answer {
+        let mut answer = self.service.ready();
+        if let Some(fault) = self.tls.as_ref().and_then(|tls| tls.fault()) {
+            let text = format!("certificates are not replaced, those in force stay: {fault}\n");
+            answer.body.extend_from_slice(text.as_bytes());
+        }
+        answer
+    }
+
+    /// What was seen at the sockets, by a connection that is being looked at.
+    fn doors(&self) -> Doors {
+        let reload_failed = self.tls.as_ref().is_some_and(|tls| tls.fault().is_some());
+        Doors {
+            connections: self.peers.len() as u64 + 1,
+            tls: self.doors.tls.map(|tls| TlsDoors {
+                reload_failed,
+                ..tls
+            }),
+            ..self.doors
         }
     }
 
@@ -530,13 +601,16 @@ impl Shell {
         let late: Vec<Token> = self
             .peers
             .iter()
-            .filter(|(_, peer)| peer.http.deadline().is_some_and(|at| at <= now))
+            .filter(|(_, peer)| peer.deadline().is_some_and(|at| at <= now))
             .map(|(token, _)| *token)
             .collect();
         for token in late {
-            if let Some(peer) = self.peers.get_mut(&token)
-                && let Err(error) = peer.http.expire(now)
-            {
+            let Some(peer) = self.peers.get_mut(&token) else {
+                continue;
+            };
+            if peer.handshake_by().is_some_and(|by| by <= now) {
+                peer.broken = true;
+            } else if let Err(error) = peer.http.expire(now) {
                 tracing::debug!(%error, "connection timed out");
                 let request = peer.request.take();
                 self.drop_request(request);
@@ -570,7 +644,18 @@ impl Request {
 impl Peer {
     /// Whether there is something to read and room for it.
     fn wants_turn(&self) -> bool {
-        self.readable && self.unwritten < UNWRITTEN_MAX && self.http.room() > 0
+        let deciphered = self.tls.as_ref().is_some_and(|tls| !tls.clear().is_empty());
+        (self.readable || deciphered) && self.unwritten < UNWRITTEN_MAX && self.http.room() > 0
+    }
+
+    /// When something is to be done about it though nothing happens.
+    fn deadline(&self) -> Option<Duration> {
+        let both = self.handshake_by().into_iter().chain(self.http.deadline());
+        both.min()
+    }
+
+    fn handshake_by(&self) -> Option<Duration> {
+        self.tls.as_ref().and_then(|tls| tls.handshake_by())
     }
 
     /// Reads once; whether something came.
@@ -578,16 +663,31 @@ impl Peer {
         if !self.wants_turn() {
             return false;
         }
-        let room = buffer.len().min(self.http.room());
+        // What is deciphered goes first.
+        if self.take_clear(clock) {
+            return true;
+        }
+        let room = match &self.tls {
+            Some(tls) => tls.room(),
+            None => self.http.room(),
+        };
+        let room = buffer.len().min(room);
         match self.stream.read(&mut buffer[..room]) {
             Ok(0) => {
-                self.readable = false;
-                self.ended = true;
-                self.http.end_of_stream();
+                self.end();
                 false
             }
             Ok(count) => {
-                self.http.receive(&buffer[..count], clock.elapsed());
+                let bytes = &buffer[..count];
+                let Some(tls) = &mut self.tls else {
+                    self.http.receive(bytes, clock.elapsed());
+                    return true;
+                };
+                if let Err(fault) = tls.receive(bytes) {
+                    self.fail(fault);
+                    return false;
+                }
+                self.take_clear(clock);
                 true
             }
             Err(error) => {
@@ -601,9 +701,51 @@ impl Peer {
         }
     }
 
-    /// Writes what there is to write; whether something went.
+    /// Gives the machine what is deciphered, as far as it has room; whether there was something.
+    fn take_clear(&mut self, clock: Clock) -> bool {
+        let Some(tls) = &mut self.tls else {
+            return false;
+        };
+        // A machine that is given nothing takes it for a sign of life.
+        let taken = match tls.clear() {
+            [] => 0,
+            clear => self.http.receive(clear, clock.elapsed()),
+        };
+        tls.take(taken);
+        if tls.has_ended() {
+            self.end();
+        }
+        taken > 0
+    }
+
+    /// The peer sends no more.
+    fn end(&mut self) {
+        self.readable = false;
+        self.ended = true;
+        self.http.end_of_stream();
+    }
+
+    /// Ends a session that cannot go on. What there is to tell the peer is told as far as the socket takes it.
+    fn fail(&mut self, fault: Fault) {
+        let told = match (&fault, &mut self.tls) {
+            (Fault::Plain, _) => self.stream.write(PLAIN),
+            (_, Some(tls)) => tls.flush(&mut self.stream),
+            (_, None) => Ok(0),
+        };
+        if let Err(error) = told {
+            tracing::debug!(%error, "telling why a session ends");
+        }
+        self.fault = Some(fault);
+        self.broken = true;
+    }
+
+    /// Writes what there is to write; whether something of an answer went.
     fn write(&mut self, clock: Clock) -> bool {
         let mut wrote = false;
+        if self.tls.is_some() {
+            while !self.broken && self.flush(clock, &mut wrote) {}
+            return wrote;
+        }
         while !self.broken && !self.http.output().is_empty() {
             match self.stream.write(self.http.output()) {
                 Ok(count) => {
@@ -620,12 +762,49 @@ impl Peer {
         wrote
     }
 
+    /// Writes what is sealed and seals the next piece of an answer; whether there is one. Bytes of an answer count as sent
+    /// when they have left, not when they are sealed, so that the limits of a slow reader hold as they do without TLS.
+    fn flush(&mut self, clock: Clock, wrote: &mut bool) -> bool {
+        let Some(tls) = &mut self.tls else {
+            return false;
+        };
+        match tls.flush(&mut self.stream) {
+            Ok(count) => {
+                if count > 0 {
+                    *wrote = true;
+                    self.http.sent(count, clock.elapsed());
+                }
+            }
+            Err(error) => {
+                match error.kind() {
+                    io::ErrorKind::WouldBlock => {}
+                    io::ErrorKind::Interrupted => return true,
+                    _ => self.broken = true,
+                }
+                return false;
+            }
+        }
+        tls.seal(self.http.output());
+        tls.wants_flush()
+    }
+
     /// Does what the machine asks of the socket; whether the connection stays.
     fn stays(&mut self) -> bool {
         if self.broken {
             return false;
         }
-        match self.http.disposition() {
+        let disposition = self.http.disposition();
+        if disposition != Disposition::Open
+            && let Some(tls) = &mut self.tls
+        {
+            tls.close();
+            let told = tls.flush(&mut self.stream);
+            if disposition == Disposition::Linger && told.is_err() && tls.wants_flush() {
+                // The socket takes it later, or the time to linger is not yet over.
+                return true;
+            }
+        }
+        match disposition {
             Disposition::Open => true,
             Disposition::Close => false,
             Disposition::Linger => {

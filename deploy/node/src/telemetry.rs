@@ -18,6 +18,7 @@ use caldera_scheduler::mailbox::Found;
 use caldera_scheduler::{JobId, Nanos, TenantId, UnitId};
 
 use crate::histograms::{Handovers, RESOURCE, Spans, cause_name, split};
+use crate::tls::Handshake;
 
 /// One quantum that a worker ran.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,10 +100,40 @@ pub struct Gauges {
     pub fenced: u64,
     /// The device's kind, whether it is lost, and how much of its work the processor did instead.
     pub device: (&'static str, bool, u64),
-    /// Open connections.
-    pub connections: u64,
+    /// At the sockets.
+    pub doors: Doors,
     /// Seconds since the start.
     pub uptime_s: f64,
+}
+
+/// What the shell has seen at its sockets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Doors {
+    /// Open connections.
+    pub connections: u64,
+    /// Connections that were closed as they came: too many in all, too many from one address.
+    pub turned_away: [u64; 2],
+    /// Where TLS is spoken.
+    pub tls: Option<TlsDoors>,
+}
+
+/// What the shell has seen of TLS.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TlsDoors {
+    /// How handshakes ended, in the order of [`Handshake::ALL`].
+    pub handshakes: [u64; Handshake::ALL.len()],
+    /// Whether files that should have come into force could not be used.
+    pub reload_failed: bool,
+}
+
+impl Doors {
+    /// Counts the end of a handshake.
+    pub fn handshake(&mut self, ended: Handshake) {
+        let place = Handshake::ALL.iter().position(|it| *it == ended);
+        if let (Some(tls), Some(place)) = (&mut self.tls, place) {
+            tls.handshakes[place] += 1;
+        }
+    }
 }
 
 /// What is true of a tenant at the moment.
@@ -423,7 +454,8 @@ impl Telemetry {
             text.sample("caldera_reallocations_missed_total", &labels, missed);
         }
         text.family("caldera_connections", "gauge", "Open connections.");
-        text.sample("caldera_connections", &[], now.connections as f64);
+        text.sample("caldera_connections", &[], now.doors.connections as f64);
+        text.doors(&now.doors);
         text.counter(
             "caldera_http_requests_total",
             "Requests answered.",
@@ -493,6 +525,30 @@ impl Text {
             self.0.push('}');
         }
         let _ = writeln!(self.0, " {value}");
+    }
+
+    fn doors(&mut self, doors: &Doors) {
+        let name = "caldera_connections_refused_total";
+        let help = "Connections that were closed as they came, for there were too many.";
+        self.family(name, "counter", help);
+        for (limit, count) in ["connections", "address_connections"]
+            .iter()
+            .zip(doors.turned_away)
+        {
+            self.sample(name, &[("limit", limit)], count as f64);
+        }
+        let Some(tls) = &doors.tls else {
+            return;
+        };
+        let name = "caldera_tls_handshakes_total";
+        self.family(name, "counter", "TLS handshakes, by how they ended.");
+        for (ended, count) in Handshake::ALL.iter().zip(tls.handshakes) {
+            self.sample(name, &[("outcome", ended.name())], count as f64);
+        }
+        let name = "caldera_tls_reload_failed";
+        let help = "1 while certificates that should be in force could not be used.";
+        self.family(name, "gauge", help);
+        self.sample(name, &[], f64::from(u8::from(tls.reload_failed)));
     }
 
     fn histogram(&mut self, name: &str, labels: &[(&str, &str)], spans: &Spans) {
