@@ -31,7 +31,7 @@ use crate::{Report, progress};
 /// Where the service is and who asks.
 #[derive(clap::Args)]
 pub(crate) struct Connection {
-    /// Address of calderad
+    /// Address of calderad: http://HOST:PORT, https://HOST:PORT, or unix:/PATH for the operator
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:7420")]
     url: String,
     /// Name of the tenant, or "operator"

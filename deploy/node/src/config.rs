@@ -37,6 +37,7 @@ use serde::Deserialize;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use crate::operator_socket::OperatorSocketConfig;
 use crate::pin::Realtime;
 use crate::source::Sources;
 use crate::tls::TlsFiles;
@@ -68,6 +69,10 @@ pub struct Config {
     pub policy_file: Option<PathBuf>,
     /// The operator's secret; `None` is `DATA/secrets/operator.hex`.
     pub operator_secret_file: Option<PathBuf>,
+    /// Where the operator is served, and nowhere else; `None` serves the operator with everybody.
+    pub operator_socket: Option<OperatorSocketConfig>,
+    /// Whether `/metrics` names tenants to whoever asks from loopback.
+    pub metrics_name_tenants: bool,
     /// Bounds of everything that could grow.
     pub limits: Limits,
     /// Whether witnesses stay when their jobs have ended, until their tenants remove them or give them
@@ -416,6 +421,9 @@ struct Raw {
     quantum_us: Option<u64>,
     policy_file: Option<PathBuf>,
     operator_secret_file: Option<PathBuf>,
+    operator_socket: Option<PathBuf>,
+    operator_socket_group: Option<String>,
+    metrics_name_tenants: bool,
     keep_witnesses: bool,
     limits: Limits,
     storage: RawStorage,
@@ -442,6 +450,7 @@ fn rooted(mut raw: Raw, folder: &Path) -> Raw {
     raw.data.as_mut().map(root);
     raw.policy_file.as_mut().map(root);
     raw.operator_secret_file.as_mut().map(root);
+    raw.operator_socket.as_mut().map(root);
     raw.icicle_folder.as_mut().map(root);
     if let Some(tls) = &mut raw.tls {
         root(&mut tls.certificate);
@@ -508,6 +517,13 @@ fn check(raw: Raw, over: &Overrides) -> Result<Config, ConfigError> {
         });
     }
     check_limits(&raw.limits)?;
+    if let (None, Some(group)) = (&raw.operator_socket, &raw.operator_socket_group) {
+        return Err(ConfigError::Field {
+            field: "operator_socket_group".into(),
+            expected: "to stand beside operator_socket".into(),
+            got: format!("{group:?}"),
+        });
+    }
     let devices = over.devices.as_ref().unwrap_or(&raw.devices);
     let patience_ms = raw
         .device_patience_ms
@@ -548,6 +564,11 @@ fn check(raw: Raw, over: &Overrides) -> Result<Config, ConfigError> {
         policy,
         policy_file: raw.policy_file,
         operator_secret_file: raw.operator_secret_file,
+        operator_socket: raw.operator_socket.map(|path| OperatorSocketConfig {
+            path,
+            group: raw.operator_socket_group,
+        }),
+        metrics_name_tenants: raw.metrics_name_tenants,
         limits: raw.limits,
         keep_witnesses: raw.keep_witnesses,
         key_sources: Sources::new(raw.storage.key_sources),
@@ -773,6 +794,8 @@ mod tests {
         assert_eq!(field_of(&limits), "limits.profile_bytes");
         let limits = format!("{}[limits]\ntls_buffer_bytes = 100", tenant("a"));
         assert_eq!(field_of(&limits), "limits.tls_buffer_bytes");
+        let group = format!("operator_socket_group = 'ops'\n{}", tenant("a"));
+        assert_eq!(field_of(&group), "operator_socket_group");
         let storage = format!("{}[storage]\nkey_sources = ['/srv', 'keys']", tenant("a"));
         assert_eq!(field_of(&storage), "storage.key_sources");
         assert!(matches!(

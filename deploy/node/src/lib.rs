@@ -26,6 +26,7 @@ pub mod config;
 pub mod histograms;
 pub mod node;
 pub mod notify;
+pub mod operator_socket;
 pub mod pin;
 pub mod preparer;
 mod primitive;

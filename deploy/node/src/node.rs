@@ -40,6 +40,7 @@ use crate::board::Board;
 use crate::clerk::Clerk;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, draw_secret, open_secret, read_policy};
+use crate::operator_socket::{OperatorSocket, OperatorSocketError};
 use crate::pin::{self, PinError, Placement, Standing};
 use crate::preparer::{PREPARERS, Preparations, Preparer};
 use crate::reaper::reaper;
@@ -75,6 +76,9 @@ pub enum StartError {
     /// Certificates or the key of TLS cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The operator's socket cannot be made.
+    #[error(transparent)]
+    OperatorSocket(#[from] OperatorSocketError),
     /// The device that the configuration asks for cannot be had.
     #[error(transparent)]
     Device(#[from] caldera_devices::OpenError),
@@ -129,7 +133,11 @@ impl StartError {
             | StartError::Placement(PinError::Workers { .. })
             | StartError::Pool(_)
             | StartError::Tenant(_) => 78,
-            StartError::Blobs(BlobError::Locked { .. }) => 75,
+            StartError::OperatorSocket(
+                OperatorSocketError::Occupied { .. } | OperatorSocketError::Group { .. },
+            ) => 78,
+            StartError::Blobs(BlobError::Locked { .. })
+            | StartError::OperatorSocket(OperatorSocketError::Answered { .. }) => 75,
             StartError::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => 75,
             _ => 69,
         }
@@ -191,6 +199,8 @@ impl Node {
             source,
         })?;
         let address = listener.address();
+        let operator_socket = config.operator_socket.as_ref();
+        let operator_socket = operator_socket.map(OperatorSocket::bind).transpose()?;
         let system = |what| move |source| StartError::System { what, source };
         let bell = Bell::new().map_err(system("a poll"))?;
         let wake = bell.wake();
@@ -377,9 +387,10 @@ impl Node {
         let shell = Shell::new(
             bell,
             listener,
+            operator_socket,
             tls.clone(),
             service,
-            config.limits,
+            &config,
             clock,
             Arc::clone(&stop),
         )

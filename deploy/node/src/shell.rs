@@ -23,12 +23,14 @@ use std::time::Duration;
 use caldera_rpc::http::{BodyKind, Connection, Disposition, Event, Head, Method, Response};
 use caldera_rpc::methods::{Digest, JobName};
 use caldera_scheduler::Nanos;
-use mio::net::{TcpListener, TcpStream};
+use mio::event::Source;
+use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use zeroize::Zeroizing;
 
 use crate::clock::Clock;
-use crate::config::Limits;
+use crate::config::{Config, Limits};
+use crate::operator_socket::OperatorSocket;
 use crate::service::{Answer, Caller, Outgoing, Service, Wake};
 use crate::telemetry::{Doors, TlsDoors};
 use crate::tls::{Fault, Handshake, PLAIN, Session, Tls};
@@ -49,6 +51,10 @@ pub struct Listener {
 pub struct Shell {
     poll: Poll,
     listener: Option<TcpListener>,
+    /// Where the operator is served and nowhere else, and its file.
+    operator: Option<(UnixListener, OperatorSocket)>,
+    /// Whether `/metrics` names tenants to whoever asks from loopback.
+    names_tenants: bool,
     peers: HashMap<Token, Peer>,
     /// The connection of each request that awaits its answer.
     requests: HashMap<u64, Token>,
@@ -64,17 +70,30 @@ pub struct Shell {
     buffer: Box<[u8]>,
 }
 
+/// A connection's end, of either kind.
+enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// Where somebody has come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Door {
+    /// At the port, from the address that connections are counted by.
+    Port { origin: IpAddr, loopback: bool },
+    /// At the operator's socket.
+    Operator,
+}
+
 /// One connection.
 struct Peer {
-    stream: TcpStream,
+    stream: Socket,
     /// Between the stream and `http`; nothing for plain HTTP.
     tls: Option<Box<Session>>,
     /// Why the session ends.
     fault: Option<Fault>,
     http: Connection,
-    local: bool,
-    /// Where it comes from, as connections are counted.
-    origin: IpAddr,
+    door: Door,
     request: Request,
     /// Whether the socket may have more to read than was read.
     readable: bool,
@@ -143,17 +162,33 @@ impl Shell {
     pub fn new(
         bell: Bell,
         mut listener: Listener,
+        operator: Option<OperatorSocket>,
         tls: Option<Arc<Tls>>,
         service: Service,
-        limits: Limits,
+        config: &Config,
         clock: Clock,
         stop: Arc<AtomicBool>,
     ) -> io::Result<Shell> {
+        let limits = config.limits;
         let registry = bell.poll.registry();
         registry.register(&mut listener.socket, LISTENER, Interest::READABLE)?;
+        let operator = match operator {
+            Some(mut socket) => socket.take()?.map(|listener| (listener, socket)),
+            None => None,
+        };
+        let operator = match operator {
+            Some((listener, file)) => {
+                let mut listener = UnixListener::from_std(listener);
+                registry.register(&mut listener, OPERATORS, Interest::READABLE)?;
+                Some((listener, file))
+            }
+            None => None,
+        };
         Ok(Shell {
             poll: bell.poll,
             listener: Some(listener.socket),
+            operator,
+            names_tenants: config.metrics_name_tenants,
             peers: HashMap::new(),
             requests: HashMap::new(),
             next_token: FIRST_PEER,
@@ -185,6 +220,7 @@ impl Shell {
             for event in &events {
                 match event.token() {
                     LISTENER => self.accept(),
+                    OPERATORS => self.accept_operator(),
                     WAKER => {}
                     token => {
                         if let Some(peer) = self.peers.get_mut(&token) {
@@ -200,6 +236,7 @@ impl Shell {
             self.expire();
             if self.stop.load(Ordering::Acquire) && stop_by.is_none() {
                 self.listener = None;
+                self.operator = None;
                 self.service.stop();
                 let drain = Duration::from_millis(self.limits.drain_ms);
                 stop_by = Some(self.clock.elapsed() + drain);
@@ -235,37 +272,65 @@ impl Shell {
                     return;
                 }
             };
-            if self.peers.len() >= self.limits.connections {
+            let at_port = |peer: &&Peer| peer.door != Door::Operator;
+            if self.peers.values().filter(at_port).count() >= self.limits.connections {
                 tracing::warn!(%address, max = self.limits.connections, "too many connections");
                 self.doors.turned_away[0] += 1;
                 continue;
             }
-            let origin = origin(address.ip());
-            let from_there = self.peers.values().filter(|peer| peer.origin == origin);
+            let door = Door::at(address.ip());
+            let from_there = self.peers.values().filter(|peer| peer.door == door);
             if from_there.count() >= self.limits.address_connections {
                 let max = self.limits.address_connections;
                 tracing::warn!(%address, max, "too many connections from one address");
                 self.doors.turned_away[1] += 1;
                 continue;
             }
-            let token = Token(self.next_token);
-            self.next_token += 1;
-            self.admit(token, stream, address);
+            // Answers are written whole; waiting for more to send would only delay them.
+            let _ = stream.set_nodelay(true);
+            self.admit(Socket::Tcp(stream), door);
         }
     }
 
-    fn admit(&mut self, token: Token, mut stream: TcpStream, address: SocketAddr) {
-        // Answers are written whole; waiting for more to send would only delay them.
-        let _ = stream.set_nodelay(true);
+    /// As [`Shell::accept`], with a bound of its own: a flood at the port does not shut the operator out.
+    fn accept_operator(&mut self) {
+        while let Some((listener, _)) = &self.operator {
+            let stream = match listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => {
+                    tracing::warn!(%error, "accepting a connection of the operator's");
+                    return;
+                }
+            };
+            let here = self.peers.values();
+            let here = here.filter(|peer| peer.door == Door::Operator).count();
+            if here >= OPERATORS_MAX {
+                tracing::warn!(
+                    max = OPERATORS_MAX,
+                    "too many connections of the operator's"
+                );
+                continue;
+            }
+            self.admit(Socket::Unix(stream), Door::Operator);
+        }
+    }
+
+    fn admit(&mut self, mut stream: Socket, door: Door) {
+        let token = Token(self.next_token);
+        self.next_token += 1;
         let both = Interest::READABLE | Interest::WRITABLE;
-        if let Err(error) = self.poll.registry().register(&mut stream, token, both) {
+        let registry = self.poll.registry();
+        if let Err(error) = registry.register(stream.source(), token, both) {
             tracing::warn!(%error, "registering a connection");
             return;
         }
         let now = self.clock.elapsed();
         let by = now + Duration::from_millis(self.limits.handshake_ms);
         let begin = |tls: &Arc<Tls>| tls.accept(self.limits.tls_buffer_bytes, by);
-        let tls = match self.tls.as_ref().map(begin).transpose() {
+        // The kernel sees to who reads at the operator's.
+        let tls = self.tls.as_ref().filter(|_| door != Door::Operator);
+        let tls = match tls.map(begin).transpose() {
             Ok(session) => session.map(Box::new),
             Err(error) => {
                 tracing::error!(%error, "beginning a session of TLS");
@@ -277,8 +342,7 @@ impl Shell {
             tls,
             fault: None,
             http: Connection::new(self.limits.http(), now),
-            local: address.ip().is_loopback(),
-            origin: origin(address.ip()),
+            door,
             request: Request::None,
             readable: true,
             ended: false,
@@ -338,7 +402,7 @@ impl Shell {
     /// Counts a handshake that came to nothing, and says why a session ended.
     fn part(&mut self, peer: &Peer) {
         if let Some(fault) = &peer.fault {
-            tracing::debug!(%fault, origin = %peer.origin, "a connection ends");
+            tracing::debug!(%fault, door = ?peer.door, "a connection ends");
         }
         if let Some(by) = peer.tls.as_ref().and_then(|tls| tls.handshake_by()) {
             let late = self.clock.elapsed() >= by;
@@ -402,18 +466,27 @@ impl Shell {
             }
             (Method::Get | Method::Head, "/readyz") => Ok(Request::Discard(self.ready())),
             (Method::Get | Method::Head, "/metrics") => {
-                if !peer.local {
-                    match self.service.caller(head.authorization.as_deref()) {
-                        Some(Caller::Operator) => {}
-                        _ => return Err(unauthorised()),
+                // Names of tenants are for the operator; figures for the box's own collectors too.
+                let local = !matches!(
+                    peer.door,
+                    Door::Port {
+                        loopback: false,
+                        ..
                     }
+                );
+                let signed = head.authorization.is_some();
+                let operator = peer.door == Door::Operator
+                    || signed && matches!(self.authorised(peer, head), Ok(Caller::Operator));
+                if !local && !operator {
+                    return Err(unauthorised());
                 }
                 let request = self.request(token);
-                self.service.metrics(request, self.doors());
+                let named = operator || self.names_tenants;
+                self.service.metrics(request, self.doors(), named);
                 Ok(Request::Awaited(request))
             }
             (Method::Post, "/") => {
-                let caller = self.authorised(head)?;
+                let caller = self.authorised(peer, head)?;
                 if head.body != BodyKind::None {
                     // A length above the limit is refused by the machine itself.
                     let _ = peer.http.accept_body(self.limits.request_bytes, now);
@@ -422,7 +495,7 @@ impl Shell {
                 Ok(Request::Call { caller, body })
             }
             (Method::Put | Method::Delete, _) if blob.is_some() => {
-                let Caller::Tenant(tenant) = self.authorised(head)? else {
+                let Caller::Tenant(tenant) = self.authorised(peer, head)? else {
                     return Err(Answer::text(403, "the operator stores nothing\n".into()));
                 };
                 let digest: Digest = blob
@@ -452,7 +525,7 @@ impl Shell {
                 }
             }
             (Method::Get, _) if job.is_some() && head.body == BodyKind::None => {
-                let Caller::Tenant(tenant) = self.authorised(head)? else {
+                let Caller::Tenant(tenant) = self.authorised(peer, head)? else {
                     return Err(Answer::text(403, "the operator has no jobs\n".into()));
                 };
                 let job: JobName = job
@@ -497,10 +570,21 @@ impl Shell {
         }
     }
 
-    fn authorised(&mut self, head: &Head) -> Result<Caller, Answer> {
-        self.service
-            .caller(head.authorization.as_deref())
-            .ok_or_else(unauthorised)
+    /// Who asks, if they have come in where they should.
+    fn authorised(&mut self, peer: &Peer, head: &Head) -> Result<Caller, Answer> {
+        let caller = self.service.caller(head.authorization.as_deref());
+        let caller = caller.ok_or_else(unauthorised)?;
+        match (caller, peer.door) {
+            (Caller::Operator, Door::Port { .. }) if self.operator.is_some() => {
+                let text = "the operator is served at operator_socket alone\n";
+                Err(Answer::text(403, text.into()))
+            }
+            (Caller::Tenant(_), Door::Operator) => {
+                let text = "this socket is the operator's alone\n";
+                Err(Answer::text(403, text.into()))
+            }
+            (caller, _) => Ok(caller),
+        }
     }
 
     /// A request is complete.
@@ -585,10 +669,17 @@ impl Shell {
 
     fn respond(&mut self, peer: &mut Peer, answer: &Answer) {
         self.service.count_request();
-        let bearer = [("WWW-Authenticate", "Bearer")];
+        let retry_after = answer.retry_after_s.map(|seconds| seconds.to_string());
+        let mut fields = Vec::new();
+        if answer.status == 401 {
+            fields.push(("WWW-Authenticate", "Bearer"));
+        }
+        if let Some(seconds) = &retry_after {
+            fields.push(("Retry-After", seconds));
+        }
         let response = Response {
             content_type: (!answer.content_type.is_empty()).then_some(answer.content_type),
-            fields: if answer.status == 401 { &bearer } else { &[] },
+            fields: &fields,
             body: &answer.body,
             ..Response::new(answer.status)
         };
@@ -638,6 +729,53 @@ impl Shell {
 impl Request {
     fn take(&mut self) -> Request {
         std::mem::replace(self, Request::None)
+    }
+}
+
+impl Door {
+    fn at(address: IpAddr) -> Door {
+        Door::Port {
+            origin: origin(address),
+            loopback: address.is_loopback(),
+        }
+    }
+}
+
+impl Socket {
+    fn source(&mut self) -> &mut dyn Source {
+        match self {
+            Socket::Tcp(stream) => stream,
+            Socket::Unix(stream) => stream,
+        }
+    }
+
+    fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        match self {
+            Socket::Tcp(stream) => stream.shutdown(how),
+            Socket::Unix(stream) => stream.shutdown(how),
+        }
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(stream) => stream.read(into),
+            Socket::Unix(stream) => stream.read(into),
+        }
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(stream) => stream.write(from),
+            Socket::Unix(stream) => stream.write(from),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -836,7 +974,10 @@ fn unauthorised() -> Answer {
 
 const LISTENER: Token = Token(0);
 const WAKER: Token = Token(1);
-const FIRST_PEER: usize = 2;
+const OPERATORS: Token = Token(2);
+const FIRST_PEER: usize = 3;
+/// Connections at the operator's socket: a person, a screen, a collector, and room.
+const OPERATORS_MAX: usize = 16;
 const BLOBS: &str = "/v1/blobs/";
 const JOBS: &str = "/v1/jobs/";
 const EVENTS: &str = "/events";

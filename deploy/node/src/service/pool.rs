@@ -111,12 +111,21 @@ impl Service {
             return;
         };
         let outcome = match waiting.question {
-            Question::Metrics { exchange, doors } => {
-                let text = self.telemetry.metrics(&self.gauges(view, doors));
+            Question::Metrics {
+                exchange,
+                doors,
+                named,
+            } => {
+                let mut gauges = self.gauges(view, doors);
+                if !named {
+                    gauges.withhold_names();
+                }
+                let text = self.telemetry.metrics(&gauges);
                 let answer = Answer {
                     status: 200,
                     content_type: METRICS,
                     body: text.into_bytes(),
+                    retry_after_s: None,
                 };
                 self.answer(exchange, answer);
                 return;
