@@ -1,14 +1,13 @@
 //! A client of one `calderad`: signed JSON-RPC calls and uploads over HTTP.
 //!
 //! One account, one service, one call at a time. A call is not repeated here: the service says
-//! when trying again makes sense, and the exit code hands that on to whoever scripts us. There
-//! is no TLS: `calderad` listens on loopback or behind something that speaks it. No proxy from
-//! the environment is used either, because a witness must not take a detour by accident.
+//! when trying again makes sense, and the exit code hands that on to whoever scripts us. How its
+//! bytes get there is the subject of `transport`.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use caldera_rpc::auth::{self, Secret};
@@ -21,10 +20,13 @@ use ureq::http::Response;
 use ureq::{Agent, Body, SendBody};
 
 use crate::progress;
+use crate::transport::{self, Identity};
 
 /// One account's way to one service.
 pub(crate) struct Client {
     agent: Agent,
+    /// What the URLs of requests begin with.
+    base: String,
     url: String,
     account: String,
     secret: Secret,
@@ -124,21 +126,21 @@ fn reason(error: &WireError) -> &str {
 }
 
 impl Client {
-    /// A client for the service at `url` (`http://HOST:PORT`) that signs as `account`.
-    pub(crate) fn new(url: &str, account: &str, secret: Secret) -> Self {
-        let agent = Agent::config_builder()
-            .http_status_as_error(false)
-            .proxy(None)
-            .timeout_connect(Some(Duration::from_secs(5)))
-            .timeout_recv_response(Some(Duration::from_secs(60)))
-            .build()
-            .new_agent();
-        Self {
+    /// A client for the service at `url` that signs as `account`.
+    pub(crate) fn new(
+        url: &str,
+        identity: &Identity,
+        account: &str,
+        secret: Secret,
+    ) -> anyhow::Result<Self> {
+        let (agent, base) = transport::agent(url, identity)?;
+        Ok(Self {
             agent,
-            url: url.trim_end_matches('/').to_owned(),
+            base,
+            url: url.to_owned(),
             account: account.to_owned(),
             secret,
-        }
+        })
     }
 
     /// Calls a method.
@@ -155,7 +157,7 @@ impl Client {
         });
         let response = self
             .agent
-            .post(format!("{}/", self.url))
+            .post(format!("{}/", self.base))
             .header("Authorization", self.bearer())
             .header("Content-Type", "application/json")
             .send(request.to_string());
@@ -195,7 +197,7 @@ impl Client {
         let mut reader = bar.wrap_read(file);
         let response = self
             .agent
-            .put(format!("{}/v1/blobs/{digest}", self.url))
+            .put(format!("{}/v1/blobs/{digest}", self.base))
             .header("Authorization", self.bearer())
             .header("Content-Length", bytes.to_string())
             .send(SendBody::from_reader(&mut reader));

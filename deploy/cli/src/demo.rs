@@ -29,6 +29,7 @@ use tempfile::TempDir;
 
 use crate::client::Client;
 use crate::table::{self, Table};
+use crate::transport::Identity;
 use crate::{Report, service, setup, vkey};
 
 /// Start a calderad, prove for two tenants, show who owned which core, stop
@@ -96,8 +97,8 @@ pub(crate) fn run(arguments: &Arguments, quiet: bool) -> anyhow::Result<Report> 
 
     let daemon = Daemon::start(folder)?;
     say(&format!("calderad listens on {}", daemon.address));
-    let operator = daemon.client(OPERATOR);
-    let (social, financial) = (daemon.client(SOCIAL.name), daemon.client(FINANCIAL.name));
+    let operator = daemon.client(OPERATOR)?;
+    let (social, financial) = (daemon.client(SOCIAL.name)?, daemon.client(FINANCIAL.name)?);
     let begin = Instant::now();
     let info = service::ensure_circuit(&social, &zkey, None, None)?;
     service::ensure_circuit(&financial, &zkey, None, None)?;
@@ -534,10 +535,11 @@ impl Daemon {
         Ok(daemon)
     }
 
-    fn client(&self, name: &str) -> Client {
+    fn client(&self, name: &str) -> anyhow::Result<Client> {
         let found = self.secrets.iter().find(|(known, _)| *known == name);
         let (_, secret) = found.expect("every account of the demo was made by `start`");
-        Client::new(&format!("http://{}", self.address), name, secret.clone())
+        let url = format!("http://{}", self.address);
+        Client::new(&url, &Identity::default(), name, secret.clone())
     }
 
     fn stop(mut self) -> anyhow::Result<std::process::ExitStatus> {

@@ -1,6 +1,6 @@
 //! `caldera`: the command line of Caldera.
 //!
-//! Some commands compute here and now (`prove`, `verify`, `inspect`, `setup`, `vkey`, `export`, `policy`), some
+//! Some commands compute here and now (`prove`, `verify`, `inspect`, `setup`, `vkey`, `export`, `policy`, `tls`), some
 //! talk to a running `calderad` (`submit`, `status`, `pool`, `top`, `profile`), and `demo` starts one of its own.
 //! Each command is a file with its arguments, one function that does the work, and a [`Report`]
 //! at the end: the same facts as a text for people and as JSON for programs.
@@ -14,7 +14,8 @@
 //! | `profile` | the quanta of a job, as a trace |
 //! | `demo` | a service, two tenants and their proofs, from start to stop |
 //! | `manual` | manual pages and completions, for installers |
-//! | `client` | signed calls and uploads |
+//! | `tls` | certificates for a box and its callers |
+//! | `client`, `transport` | signed calls and uploads, and the way that they take |
 //! | `files` | reading what a user names, writing all results or none |
 //! | `failure` | classes of failure and their exit codes |
 //! | `progress`, `table` | what people see |
@@ -35,7 +36,9 @@ mod service;
 mod setup;
 mod table;
 mod tenant;
+mod tls;
 mod top;
+mod transport;
 mod verify;
 mod vkey;
 
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Command::Profile(arguments) => profile::run(&arguments),
         Command::Policy(arguments) => policy::run(&arguments),
         Command::Tenant(arguments) => tenant::run(&arguments),
+        Command::Tls(arguments) => tls::run(&arguments),
         Command::Devices(arguments) => devices::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments, json),
         Command::Man(arguments) => manual::man(&arguments),
@@ -119,6 +123,7 @@ enum Command {
     Profile(profile::Arguments),
     Policy(policy::Arguments),
     Tenant(tenant::Arguments),
+    Tls(tls::Arguments),
     Devices(devices::Arguments),
     Demo(demo::Arguments),
     #[command(hide = true)]

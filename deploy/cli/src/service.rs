@@ -25,12 +25,13 @@ use crate::client::{Client, ClientError};
 use crate::failure::Misconfigured;
 use crate::files::{self, Outputs};
 use crate::table::{self, Table};
+use crate::transport::Identity;
 use crate::{Report, progress};
 
 /// Where the service is and who asks.
 #[derive(clap::Args)]
 pub(crate) struct Connection {
-    /// Address of calderad
+    /// Address of calderad: http://HOST:PORT, https://HOST:PORT, or unix:/PATH for the operator
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:7420")]
     url: String,
     /// Name of the tenant, or "operator"
@@ -39,6 +40,8 @@ pub(crate) struct Connection {
     /// File with the tenant's secret, 64 hexadecimal digits
     #[arg(long, value_name = "FILE")]
     secret_file: PathBuf,
+    #[command(flatten)]
+    identity: Identity,
 }
 
 /// Have a calderad make a proof
@@ -301,18 +304,8 @@ fn storage(arguments: &StorageArguments) -> anyhow::Result<Report> {
 
 impl Connection {
     pub(crate) fn client(&self) -> anyhow::Result<Client> {
-        if !self.url.starts_with("http://") {
-            return Err(Misconfigured(format!(
-                "--url: expected http://HOST:PORT, got {}",
-                self.url
-            ))
-            .into());
-        }
-        Ok(Client::new(
-            &self.url,
-            &self.tenant,
-            read_secret(&self.secret_file)?,
-        ))
+        let secret = read_secret(&self.secret_file)?;
+        Client::new(&self.url, &self.identity, &self.tenant, secret)
     }
 }
 

@@ -37,14 +37,18 @@ use serde::Deserialize;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use crate::operator_socket::OperatorSocketConfig;
 use crate::pin::Realtime;
 use crate::source::Sources;
+use crate::tls::TlsFiles;
 
 /// The configuration of one box, checked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// Where to listen. Port 0 lets the system choose.
     pub listen: SocketAddr,
+    /// With what the box shows that it is itself; `None` speaks plain HTTP.
+    pub tls: Option<TlsFiles>,
     /// The folder that holds everything the box keeps. Made if missing.
     pub data: PathBuf,
     /// Whether development keys, whose secrets somebody knows, are taken.
@@ -65,6 +69,10 @@ pub struct Config {
     pub policy_file: Option<PathBuf>,
     /// The operator's secret; `None` is `DATA/secrets/operator.hex`.
     pub operator_secret_file: Option<PathBuf>,
+    /// Where the operator is served, and nowhere else; `None` serves the operator with everybody.
+    pub operator_socket: Option<OperatorSocketConfig>,
+    /// Whether `/metrics` names tenants to whoever asks from loopback.
+    pub metrics_name_tenants: bool,
     /// Bounds of everything that could grow.
     pub limits: Limits,
     /// Whether witnesses stay when their jobs have ended, until their tenants remove them or give them
@@ -92,6 +100,10 @@ pub struct Limits {
     pub target_bytes: usize,
     /// How long a connection may be idle between requests, in milliseconds.
     pub idle_ms: u64,
+    /// From a connection to the end of its TLS handshake, in milliseconds.
+    pub handshake_ms: u64,
+    /// Bytes that one connection of TLS reads, and seals, at once.
+    pub tls_buffer_bytes: usize,
     /// From the first byte of a head to its last, in milliseconds.
     pub head_ms: u64,
     /// From one piece of a body to the next, in milliseconds.
@@ -258,6 +270,8 @@ impl Default for Limits {
             head_fields: 64,
             target_bytes: 2048,
             idle_ms: 60_000,
+            handshake_ms: 5_000,
+            tls_buffer_bytes: 32 << 10,
             head_ms: 10_000,
             body_gap_ms: 10_000,
             rate_bytes: 64 << 10,
@@ -395,6 +409,8 @@ fn make_secret(path: &Path) -> Result<Secret, ConfigError> {
 #[serde(deny_unknown_fields, default)]
 struct Raw {
     listen: Option<String>,
+    allow_plain: bool,
+    tls: Option<TlsFiles>,
     data: Option<PathBuf>,
     development: bool,
     workers: Option<usize>,
@@ -405,6 +421,9 @@ struct Raw {
     quantum_us: Option<u64>,
     policy_file: Option<PathBuf>,
     operator_secret_file: Option<PathBuf>,
+    operator_socket: Option<PathBuf>,
+    operator_socket_group: Option<String>,
+    metrics_name_tenants: bool,
     keep_witnesses: bool,
     limits: Limits,
     storage: RawStorage,
@@ -431,7 +450,13 @@ fn rooted(mut raw: Raw, folder: &Path) -> Raw {
     raw.data.as_mut().map(root);
     raw.policy_file.as_mut().map(root);
     raw.operator_secret_file.as_mut().map(root);
+    raw.operator_socket.as_mut().map(root);
     raw.icicle_folder.as_mut().map(root);
+    if let Some(tls) = &mut raw.tls {
+        root(&mut tls.certificate);
+        root(&mut tls.key);
+        tls.client_ca.as_mut().map(root);
+    }
     for tenant in &mut raw.tenant {
         tenant.secret_file.as_mut().map(root);
     }
@@ -448,6 +473,16 @@ fn check(raw: Raw, over: &Overrides) -> Result<Config, ConfigError> {
         })?,
         (None, None) => SocketAddr::from(([127, 0, 0, 1], PORT)),
     };
+    // A token that is read on its way is good for whoever reads it, and so is a witness.
+    if raw.tls.is_none() && !raw.allow_plain && !listen.ip().is_loopback() {
+        return Err(ConfigError::Field {
+            field: "listen".into(),
+            expected: "a loopback address; or [tls]; or allow_plain = true, with which tokens and \
+                       witnesses can be read on the way"
+                .into(),
+            got: listen.to_string(),
+        });
+    }
     let policy = policy(raw.policy_file.as_deref(), raw.quantum_us)?;
     let development = raw.development || over.development;
     let mut tenants = Vec::with_capacity(raw.tenant.len());
@@ -482,6 +517,13 @@ fn check(raw: Raw, over: &Overrides) -> Result<Config, ConfigError> {
         });
     }
     check_limits(&raw.limits)?;
+    if let (None, Some(group)) = (&raw.operator_socket, &raw.operator_socket_group) {
+        return Err(ConfigError::Field {
+            field: "operator_socket_group".into(),
+            expected: "to stand beside operator_socket".into(),
+            got: format!("{group:?}"),
+        });
+    }
     let devices = over.devices.as_ref().unwrap_or(&raw.devices);
     let patience_ms = raw
         .device_patience_ms
@@ -503,6 +545,7 @@ fn check(raw: Raw, over: &Overrides) -> Result<Config, ConfigError> {
     }
     Ok(Config {
         listen,
+        tls: raw.tls,
         data: over
             .data
             .clone()
@@ -521,6 +564,11 @@ fn check(raw: Raw, over: &Overrides) -> Result<Config, ConfigError> {
         policy,
         policy_file: raw.policy_file,
         operator_secret_file: raw.operator_secret_file,
+        operator_socket: raw.operator_socket.map(|path| OperatorSocketConfig {
+            path,
+            group: raw.operator_socket_group,
+        }),
+        metrics_name_tenants: raw.metrics_name_tenants,
         limits: raw.limits,
         keep_witnesses: raw.keep_witnesses,
         key_sources: Sources::new(raw.storage.key_sources),
@@ -604,6 +652,7 @@ fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
     }
     let times = [
         ("idle_ms", limits.idle_ms),
+        ("handshake_ms", limits.handshake_ms),
         ("head_ms", limits.head_ms),
         ("body_gap_ms", limits.body_gap_ms),
         ("rate_grace_ms", limits.rate_grace_ms),
@@ -618,6 +667,13 @@ fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
                 got: value.to_string(),
             });
         }
+    }
+    if !(TLS_BUFFER_MIN..=TLS_BUFFER_MAX).contains(&limits.tls_buffer_bytes) {
+        return Err(ConfigError::Field {
+            field: "limits.tls_buffer_bytes".into(),
+            expected: format!("{TLS_BUFFER_MIN} to {TLS_BUFFER_MAX}"),
+            got: limits.tls_buffer_bytes.to_string(),
+        });
     }
     if limits.wait_ms > WAIT_MS_MAX {
         return Err(ConfigError::Field {
@@ -638,6 +694,9 @@ fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
 
 /// An hour; proxies give up sooner.
 const WAIT_MS_MAX: u64 = 3_600_000;
+/// Below, a record of TLS costs more calls than it has KiB; above, reading it in pieces no longer helps.
+const TLS_BUFFER_MIN: usize = 4 << 10;
+const TLS_BUFFER_MAX: usize = 1 << 20;
 /// The ring is set aside at the start, so it must be memory that a box has.
 const PROFILE_BYTES_MAX: u64 = 64 << 30;
 /// Where the data of an installed box live.
@@ -733,6 +792,10 @@ mod tests {
         assert_eq!(field_of(&limits), "limits.wait_ms");
         let limits = format!("{}[limits]\nprofile_bytes = 99999999999", tenant("a"));
         assert_eq!(field_of(&limits), "limits.profile_bytes");
+        let limits = format!("{}[limits]\ntls_buffer_bytes = 100", tenant("a"));
+        assert_eq!(field_of(&limits), "limits.tls_buffer_bytes");
+        let group = format!("operator_socket_group = 'ops'\n{}", tenant("a"));
+        assert_eq!(field_of(&group), "operator_socket_group");
         let storage = format!("{}[storage]\nkey_sources = ['/srv', 'keys']", tenant("a"));
         assert_eq!(field_of(&storage), "storage.key_sources");
         assert!(matches!(
@@ -747,6 +810,31 @@ mod tests {
             from_text("lisen = '127.0.0.1:1'"),
             Err(ConfigError::Syntax { .. })
         ));
+    }
+
+    #[test]
+    fn beyond_loopback_it_is_tls_or_plain_in_so_many_words() {
+        let listen =
+            |at: &str, more: &str| from_text(&format!("listen = {at:?}\n{more}\n{}", tenant("a")));
+        for at in ["127.0.0.1:1", "[::1]:1", "127.9.9.9:1"] {
+            assert!(listen(at, "").is_ok(), "{at}");
+        }
+        for at in ["0.0.0.0:1", "[::]:1", "192.0.2.1:1"] {
+            let refused = listen(at, "").expect_err("refused").to_string();
+            assert!(refused.starts_with("listen: "), "{refused}");
+            assert!(refused.contains("allow_plain = true"), "{refused}");
+            assert!(refused.contains(at), "{refused}");
+            assert!(listen(at, "allow_plain = false").is_err());
+            assert!(listen(at, "allow_plain = true").is_ok());
+            // A table of the top level ends where the next begins.
+            let tls = "[tls]\ncertificate = 'a'\nkey = 'b'\n";
+            let config = listen(at, tls).expect("valid");
+            let files = config.tls.expect("files");
+            assert!(files.certificate.is_absolute(), "{files:?}");
+            assert_eq!(files.client_ca, None);
+        }
+        let half = listen("127.0.0.1:1", "[tls]\ncertificate = 'a'\n");
+        assert!(matches!(half, Err(ConfigError::Syntax { .. })));
     }
 
     #[test]

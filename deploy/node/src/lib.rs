@@ -26,6 +26,7 @@ pub mod config;
 pub mod histograms;
 pub mod node;
 pub mod notify;
+pub mod operator_socket;
 pub mod pin;
 pub mod preparer;
 mod primitive;
@@ -38,6 +39,7 @@ pub mod shell;
 pub mod source;
 pub mod tables;
 pub mod telemetry;
+pub mod tls;
 pub mod worker;
 
 pub use config::Config;

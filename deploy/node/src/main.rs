@@ -1,7 +1,7 @@
 //! `calderad`: a configuration, a [`Node`], and signals.
 //!
 //! One line on stdout says where it listens, once it does; everything else goes to stderr, one
-//! line an event. SIGTERM and SIGINT stop it, SIGHUP makes it read its policy file again. Exit codes: 0 stopped, 2 usage, 69 the machine does
+//! line an event. SIGTERM and SIGINT stop it, SIGHUP makes it read its policy file and its certificates again. Exit codes: 0 stopped, 2 usage, 69 the machine does
 //! not give what is needed, 70 an internal failure, 75 another process has the data folder or the
 //! address, 78 configuration. A broken pipe is an error like any other: Rust ignores SIGPIPE.
 
@@ -121,11 +121,19 @@ fn withhold_memory() -> Result<(), Errno> {
 }
 
 fn reload(node: &Node) {
-    match node.reload_policy() {
-        // The service logs what the arbiter says of it.
-        Ok(true) => {}
-        Ok(false) => tracing::warn!("no policy_file in the configuration: nothing to read again"),
-        Err(error) => tracing::error!(%error, "the policy is refused; the one in force stays"),
+    let policy = node.reload_policy();
+    let tls = node.reload_tls();
+    if let (Ok(false), Ok(false)) = (&policy, &tls) {
+        tracing::warn!("no policy_file and no [tls] in the configuration: nothing to read again");
+    }
+    // The service logs what the arbiter says of a policy.
+    if let Err(error) = policy {
+        tracing::error!(%error, "the policy is refused; the one in force stays");
+    }
+    match tls {
+        Ok(true) => tracing::info!("other certificates are in force for new connections"),
+        Ok(false) => {}
+        Err(error) => tracing::error!(%error, "the certificates are refused; those in force stay"),
     }
 }
 

@@ -40,6 +40,7 @@ use crate::board::Board;
 use crate::clerk::Clerk;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, draw_secret, open_secret, read_policy};
+use crate::operator_socket::{OperatorSocket, OperatorSocketError};
 use crate::pin::{self, PinError, Placement, Standing};
 use crate::preparer::{PREPARERS, Preparations, Preparer};
 use crate::reaper::reaper;
@@ -47,6 +48,7 @@ use crate::registrar::Registrar;
 use crate::service::{Message, Parts, Post, Service, Wake};
 use crate::shell::{Bell, Listener, Shell};
 use crate::tables::{self, TableMaker};
+use crate::tls::{Tls, TlsError};
 use crate::worker::Worker;
 
 /// A box that runs.
@@ -59,6 +61,7 @@ pub struct Node {
     preparations: Arc<Preparations>,
     tables: Option<Sender<tables::Request>>,
     policy_file: Option<PathBuf>,
+    tls: Option<Arc<Tls>>,
     service: Post,
     shell: Option<JoinHandle<()>>,
     threads: Vec<JoinHandle<()>>,
@@ -70,6 +73,12 @@ pub enum StartError {
     /// The configuration does not fit this machine, or a secret cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// Certificates or the key of TLS cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The operator's socket cannot be made.
+    #[error(transparent)]
+    OperatorSocket(#[from] OperatorSocketError),
     /// The device that the configuration asks for cannot be had.
     #[error(transparent)]
     Device(#[from] caldera_devices::OpenError),
@@ -120,10 +129,15 @@ impl StartError {
     pub fn exit_code(&self) -> u8 {
         match self {
             StartError::Config(_)
+            | StartError::Tls(_)
             | StartError::Placement(PinError::Workers { .. })
             | StartError::Pool(_)
             | StartError::Tenant(_) => 78,
-            StartError::Blobs(BlobError::Locked { .. }) => 75,
+            StartError::OperatorSocket(
+                OperatorSocketError::Occupied { .. } | OperatorSocketError::Group { .. },
+            ) => 78,
+            StartError::Blobs(BlobError::Locked { .. })
+            | StartError::OperatorSocket(OperatorSocketError::Answered { .. }) => 75,
             StartError::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => 75,
             _ => 69,
         }
@@ -146,6 +160,8 @@ impl Node {
         let config = Arc::new(config);
         make_data_folder(&config)?;
         let mut keyring = keyring(&config)?;
+        let tls = config.tls.clone().map(Tls::open).transpose()?;
+        let tls = tls.map(Arc::new);
         let placement = Placement::plan(&pin::allowed_cores()?, config.workers)?;
         let workers = placement.workers.len();
         let blobs = BlobStore::open(
@@ -183,6 +199,8 @@ impl Node {
             source,
         })?;
         let address = listener.address();
+        let operator_socket = config.operator_socket.as_ref();
+        let operator_socket = operator_socket.map(OperatorSocket::bind).transpose()?;
         let system = |what| move |source| StartError::System { what, source };
         let bell = Bell::new().map_err(system("a poll"))?;
         let wake = bell.wake();
@@ -383,8 +401,10 @@ impl Node {
         let shell = Shell::new(
             bell,
             listener,
+            operator_socket,
+            tls.clone(),
             service,
-            config.limits,
+            &config,
             clock,
             Arc::clone(&stop),
         )
@@ -411,6 +431,7 @@ impl Node {
             preparations,
             tables: Some(table_sender),
             policy_file: config.policy_file.clone(),
+            tls,
             service: post,
             shell: Some(shell),
             threads: crew.threads,
@@ -445,6 +466,15 @@ impl Node {
         });
         self.inbox.send_waiting(Command::Adopt(Box::new(policy)));
         Ok(true)
+    }
+
+    /// Reads the certificates and the key of TLS again, for connections to come. What cannot be used changes nothing, and
+    /// stays to be seen on `/readyz` and in `/metrics`; nor does this change anything without TLS: `false`.
+    pub fn reload_tls(&self) -> Result<bool, TlsError> {
+        match &self.tls {
+            Some(tls) => tls.reload().map(|()| true),
+            None => Ok(false),
+        }
     }
 
     /// Stops the box and waits for all its threads.

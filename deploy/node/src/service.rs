@@ -65,7 +65,7 @@ use crate::reaper::Grave;
 use crate::registrar;
 use crate::source::SourceError;
 use crate::tables;
-use crate::telemetry::{Gauges, Measurement, Telemetry};
+use crate::telemetry::{Doors, Gauges, Measurement, Telemetry};
 
 use circuits::Circuit;
 use events::{LOOK_EVERY, Watcher};
@@ -265,6 +265,8 @@ pub struct Answer {
     pub content_type: &'static str,
     /// The body.
     pub body: Vec<u8>,
+    /// When trying again makes sense, in seconds.
+    pub retry_after_s: Option<u64>,
 }
 
 /// Who sent a request.
@@ -425,7 +427,11 @@ enum Question {
     /// A view of the pool, after which the quanta of a job are as new as it.
     Profile { job: JobId, from: Option<u64> },
     /// A view of the pool that becomes the text of `/metrics`.
-    Metrics { exchange: u64, connections: usize },
+    Metrics {
+        exchange: u64,
+        doors: Doors,
+        named: bool,
+    },
 }
 
 /// What becomes of a call.
@@ -570,8 +576,8 @@ impl Service {
         }
     }
 
-    /// Takes a `GET /metrics`. Answers through [`Service::outgoing`].
-    pub fn metrics(&mut self, exchange: u64, connections: usize) {
+    /// Takes a `GET /metrics`, with the names of tenants or without. Answers through [`Service::outgoing`].
+    pub fn metrics(&mut self, exchange: u64, doors: Doors, named: bool) {
         let ticket = self.ticket();
         let view = self.empty_view();
         if self
@@ -582,13 +588,17 @@ impl Service {
         {
             self.answer(
                 exchange,
-                Answer::text(503, "the arbiter's queue is full\n".into()),
+                Answer {
+                    retry_after_s: Some(1),
+                    ..Answer::text(503, "the arbiter's queue is full\n".into())
+                },
             );
             return;
         }
         let question = Question::Metrics {
             exchange,
-            connections,
+            doors,
+            named,
         };
         self.waiting.insert(
             ticket,
@@ -1063,11 +1073,13 @@ impl Service {
                 status: 200,
                 content_type: JSON,
                 body,
+                retry_after_s: None,
             },
             None => Answer {
                 status: 204,
                 content_type: "",
                 body: Vec::new(),
+                retry_after_s: None,
             },
         };
         self.answer(exchange, answer);
@@ -1110,6 +1122,7 @@ impl Answer {
             status,
             content_type: TEXT,
             body: text.into_bytes(),
+            retry_after_s: None,
         }
     }
 
@@ -1119,13 +1132,19 @@ impl Answer {
             status,
             content_type: JSON,
             body: value.to_string().into_bytes(),
+            retry_after_s: None,
         }
     }
 
     /// An error outside of a call, as `{code, message, data}`.
     pub fn error(status: u16, error: &RpcError) -> Answer {
-        let wire = serde_json::to_value(error.to_wire()).unwrap_or(Value::Null);
-        Answer::json(status, &json!({ "error": wire }))
+        let wire = error.to_wire();
+        let retry_after_ms = wire.data.as_ref().and_then(|data| data.retry_after_ms);
+        let wire = serde_json::to_value(wire).unwrap_or(Value::Null);
+        Answer {
+            retry_after_s: retry_after_ms.map(|ms| ms.div_ceil(1000).max(1)),
+            ..Answer::json(status, &json!({ "error": wire }))
+        }
     }
 }
 

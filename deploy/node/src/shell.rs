@@ -3,7 +3,7 @@
 //! One thread, one poll. HTTP is read and written by `caldera_rpc::http`, which takes bytes and
 //! the time and gives events and bytes; calls go to the [`Service`], whose answers come back in
 //! its own time and find their connection by the number of the request. Other threads wake the
-//! poll through an eventfd ([`Bell`]).
+//! poll through an eventfd ([`Bell`]). Where TLS is spoken, a [`Session`] stands between the two.
 //!
 //! Bounds. A connection holds one request at a time; while its answer is awaited nothing more is
 //! read from it. One turn reads at most `READS_A_TURN` buffers from a connection, so a client
@@ -23,13 +23,17 @@ use std::time::Duration;
 use caldera_rpc::http::{BodyKind, Connection, Disposition, Event, Head, Method, Response};
 use caldera_rpc::methods::{Digest, JobName};
 use caldera_scheduler::Nanos;
-use mio::net::{TcpListener, TcpStream};
+use mio::event::Source;
+use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use zeroize::Zeroizing;
 
 use crate::clock::Clock;
-use crate::config::Limits;
+use crate::config::{Config, Limits};
+use crate::operator_socket::OperatorSocket;
 use crate::service::{Answer, Caller, Outgoing, Service, Wake};
+use crate::telemetry::{Doors, TlsDoors};
+use crate::tls::{Fault, Handshake, PLAIN, Session, Tls};
 
 /// A poll and a way to wake it.
 pub struct Bell {
@@ -47,25 +51,49 @@ pub struct Listener {
 pub struct Shell {
     poll: Poll,
     listener: Option<TcpListener>,
+    /// Where the operator is served and nowhere else, and its file.
+    operator: Option<(UnixListener, OperatorSocket)>,
+    /// Whether `/metrics` names tenants to whoever asks from loopback.
+    names_tenants: bool,
     peers: HashMap<Token, Peer>,
     /// The connection of each request that awaits its answer.
     requests: HashMap<u64, Token>,
     next_token: usize,
     next_request: u64,
     service: Service,
+    /// With what a connection begins; nothing for plain HTTP.
+    tls: Option<Arc<Tls>>,
+    doors: Doors,
     limits: Limits,
     clock: Clock,
     stop: Arc<AtomicBool>,
     buffer: Box<[u8]>,
 }
 
+/// A connection's end, of either kind.
+enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// Where somebody has come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Door {
+    /// At the port, from the address that connections are counted by.
+    Port { origin: IpAddr, loopback: bool },
+    /// At the operator's socket.
+    Operator,
+}
+
 /// One connection.
 struct Peer {
-    stream: TcpStream,
+    stream: Socket,
+    /// Between the stream and `http`; nothing for plain HTTP.
+    tls: Option<Box<Session>>,
+    /// Why the session ends.
+    fault: Option<Fault>,
     http: Connection,
-    local: bool,
-    /// Where it comes from, as connections are counted.
-    origin: IpAddr,
+    door: Door,
     request: Request,
     /// Whether the socket may have more to read than was read.
     readable: bool,
@@ -134,21 +162,43 @@ impl Shell {
     pub fn new(
         bell: Bell,
         mut listener: Listener,
+        operator: Option<OperatorSocket>,
+        tls: Option<Arc<Tls>>,
         service: Service,
-        limits: Limits,
+        config: &Config,
         clock: Clock,
         stop: Arc<AtomicBool>,
     ) -> io::Result<Shell> {
+        let limits = config.limits;
         let registry = bell.poll.registry();
         registry.register(&mut listener.socket, LISTENER, Interest::READABLE)?;
+        let operator = match operator {
+            Some(mut socket) => socket.take()?.map(|listener| (listener, socket)),
+            None => None,
+        };
+        let operator = match operator {
+            Some((listener, file)) => {
+                let mut listener = UnixListener::from_std(listener);
+                registry.register(&mut listener, OPERATORS, Interest::READABLE)?;
+                Some((listener, file))
+            }
+            None => None,
+        };
         Ok(Shell {
             poll: bell.poll,
             listener: Some(listener.socket),
+            operator,
+            names_tenants: config.metrics_name_tenants,
             peers: HashMap::new(),
             requests: HashMap::new(),
             next_token: FIRST_PEER,
             next_request: 0,
             service,
+            doors: Doors {
+                tls: tls.as_ref().map(|_| TlsDoors::default()),
+                ..Doors::default()
+            },
+            tls,
             limits,
             clock,
             stop,
@@ -170,6 +220,7 @@ impl Shell {
             for event in &events {
                 match event.token() {
                     LISTENER => self.accept(),
+                    OPERATORS => self.accept_operator(),
                     WAKER => {}
                     token => {
                         if let Some(peer) = self.peers.get_mut(&token) {
@@ -185,6 +236,7 @@ impl Shell {
             self.expire();
             if self.stop.load(Ordering::Acquire) && stop_by.is_none() {
                 self.listener = None;
+                self.operator = None;
                 self.service.stop();
                 let drain = Duration::from_millis(self.limits.drain_ms);
                 stop_by = Some(self.clock.elapsed() + drain);
@@ -201,7 +253,7 @@ impl Shell {
         if self.peers.values().any(Peer::wants_turn) {
             return Duration::ZERO;
         }
-        let deadlines = self.peers.values().filter_map(|peer| peer.http.deadline());
+        let deadlines = self.peers.values().filter_map(Peer::deadline);
         let next = deadlines.chain(stop_by).min();
         let left = next.map_or(TICK, |at| at.saturating_sub(self.clock.elapsed()));
         // A poll counts in milliseconds and rounds up, so it does not return before its time.
@@ -220,36 +272,77 @@ impl Shell {
                     return;
                 }
             };
-            if self.peers.len() >= self.limits.connections {
+            let at_port = |peer: &&Peer| peer.door != Door::Operator;
+            if self.peers.values().filter(at_port).count() >= self.limits.connections {
                 tracing::warn!(%address, max = self.limits.connections, "too many connections");
+                self.doors.turned_away[0] += 1;
                 continue;
             }
-            let origin = origin(address.ip());
-            let from_there = self.peers.values().filter(|peer| peer.origin == origin);
+            let door = Door::at(address.ip());
+            let from_there = self.peers.values().filter(|peer| peer.door == door);
             if from_there.count() >= self.limits.address_connections {
                 let max = self.limits.address_connections;
                 tracing::warn!(%address, max, "too many connections from one address");
+                self.doors.turned_away[1] += 1;
                 continue;
             }
-            let token = Token(self.next_token);
-            self.next_token += 1;
-            self.admit(token, stream, address);
+            // Answers are written whole; waiting for more to send would only delay them.
+            let _ = stream.set_nodelay(true);
+            self.admit(Socket::Tcp(stream), door);
         }
     }
 
-    fn admit(&mut self, token: Token, mut stream: TcpStream, address: SocketAddr) {
-        // Answers are written whole; waiting for more to send would only delay them.
-        let _ = stream.set_nodelay(true);
+    /// As [`Shell::accept`], with a bound of its own: a flood at the port does not shut the operator out.
+    fn accept_operator(&mut self) {
+        while let Some((listener, _)) = &self.operator {
+            let stream = match listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => {
+                    tracing::warn!(%error, "accepting a connection of the operator's");
+                    return;
+                }
+            };
+            let here = self.peers.values();
+            let here = here.filter(|peer| peer.door == Door::Operator).count();
+            if here >= OPERATORS_MAX {
+                tracing::warn!(
+                    max = OPERATORS_MAX,
+                    "too many connections of the operator's"
+                );
+                continue;
+            }
+            self.admit(Socket::Unix(stream), Door::Operator);
+        }
+    }
+
+    fn admit(&mut self, mut stream: Socket, door: Door) {
+        let token = Token(self.next_token);
+        self.next_token += 1;
         let both = Interest::READABLE | Interest::WRITABLE;
-        if let Err(error) = self.poll.registry().register(&mut stream, token, both) {
+        let registry = self.poll.registry();
+        if let Err(error) = registry.register(stream.source(), token, both) {
             tracing::warn!(%error, "registering a connection");
             return;
         }
+        let now = self.clock.elapsed();
+        let by = now + Duration::from_millis(self.limits.handshake_ms);
+        let begin = |tls: &Arc<Tls>| tls.accept(self.limits.tls_buffer_bytes, by);
+        // The kernel sees to who reads at the operator's.
+        let tls = self.tls.as_ref().filter(|_| door != Door::Operator);
+        let tls = match tls.map(begin).transpose() {
+            Ok(session) => session.map(Box::new),
+            Err(error) => {
+                tracing::error!(%error, "beginning a session of TLS");
+                return;
+            }
+        };
         let peer = Peer {
             stream,
-            http: Connection::new(self.limits.http(), self.clock.elapsed()),
-            local: address.ip().is_loopback(),
-            origin: origin(address.ip()),
+            tls,
+            fault: None,
+            http: Connection::new(self.limits.http(), now),
+            door,
             request: Request::None,
             readable: true,
             ended: false,
@@ -295,10 +388,30 @@ impl Shell {
         {
             self.service.hurry(*request);
         }
+        if peer.tls.as_mut().is_some_and(|tls| tls.has_completed()) {
+            self.doors.handshake(Handshake::Completed);
+        }
         if peer.stays() {
             self.peers.insert(token, peer);
         } else {
+            self.part(&peer);
             self.drop_request(peer.request);
+        }
+    }
+
+    /// Counts a handshake that came to nothing, and says why a session ended.
+    fn part(&mut self, peer: &Peer) {
+        if let Some(fault) = &peer.fault {
+            tracing::debug!(%fault, door = ?peer.door, "a connection ends");
+        }
+        if let Some(by) = peer.tls.as_ref().and_then(|tls| tls.handshake_by()) {
+            let late = self.clock.elapsed() >= by;
+            let ended = match &peer.fault {
+                Some(fault) => fault.handshake(),
+                None if late => Handshake::Late,
+                None => Handshake::Abandoned,
+            };
+            self.doors.handshake(ended);
         }
     }
 
@@ -351,20 +464,29 @@ impl Shell {
             (Method::Get | Method::Head, "/livez") => {
                 Ok(Request::Discard(Answer::text(200, "alive\n".into())))
             }
-            (Method::Get | Method::Head, "/readyz") => Ok(Request::Discard(self.service.ready())),
+            (Method::Get | Method::Head, "/readyz") => Ok(Request::Discard(self.ready())),
             (Method::Get | Method::Head, "/metrics") => {
-                if !peer.local {
-                    match self.service.caller(head.authorization.as_deref()) {
-                        Some(Caller::Operator) => {}
-                        _ => return Err(unauthorised()),
+                // Names of tenants are for the operator; figures for the box's own collectors too.
+                let local = !matches!(
+                    peer.door,
+                    Door::Port {
+                        loopback: false,
+                        ..
                     }
+                );
+                let signed = head.authorization.is_some();
+                let operator = peer.door == Door::Operator
+                    || signed && matches!(self.authorised(peer, head), Ok(Caller::Operator));
+                if !local && !operator {
+                    return Err(unauthorised());
                 }
                 let request = self.request(token);
-                self.service.metrics(request, self.peers.len() + 1);
+                let named = operator || self.names_tenants;
+                self.service.metrics(request, self.doors(), named);
                 Ok(Request::Awaited(request))
             }
             (Method::Post, "/") => {
-                let caller = self.authorised(head)?;
+                let caller = self.authorised(peer, head)?;
                 if head.body != BodyKind::None {
                     // A length above the limit is refused by the machine itself.
                     let _ = peer.http.accept_body(self.limits.request_bytes, now);
@@ -373,7 +495,7 @@ impl Shell {
                 Ok(Request::Call { caller, body })
             }
             (Method::Put | Method::Delete, _) if blob.is_some() => {
-                let Caller::Tenant(tenant) = self.authorised(head)? else {
+                let Caller::Tenant(tenant) = self.authorised(peer, head)? else {
                     return Err(Answer::text(403, "the operator stores nothing\n".into()));
                 };
                 let digest: Digest = blob
@@ -403,7 +525,7 @@ impl Shell {
                 }
             }
             (Method::Get, _) if job.is_some() && head.body == BodyKind::None => {
-                let Caller::Tenant(tenant) = self.authorised(head)? else {
+                let Caller::Tenant(tenant) = self.authorised(peer, head)? else {
                     return Err(Answer::text(403, "the operator has no jobs\n".into()));
                 };
                 let job: JobName = job
@@ -426,10 +548,43 @@ impl Shell {
         }
     }
 
-    fn authorised(&mut self, head: &Head) -> Result<Caller, Answer> {
-        self.service
-            .caller(head.authorization.as_deref())
-            .ok_or_else(unauthorised)
+    fn ready(&self) -> Answer {
+        let mut answer = self.service.ready();
+        if let Some(fault) = self.tls.as_ref().and_then(|tls| tls.fault()) {
+            let text = format!("certificates are not replaced, those in force stay: {fault}\n");
+            answer.body.extend_from_slice(text.as_bytes());
+        }
+        answer
+    }
+
+    /// What was seen at the sockets, by a connection that is being looked at.
+    fn doors(&self) -> Doors {
+        let reload_failed = self.tls.as_ref().is_some_and(|tls| tls.fault().is_some());
+        Doors {
+            connections: self.peers.len() as u64 + 1,
+            tls: self.doors.tls.map(|tls| TlsDoors {
+                reload_failed,
+                ..tls
+            }),
+            ..self.doors
+        }
+    }
+
+    /// Who asks, if they have come in where they should.
+    fn authorised(&mut self, peer: &Peer, head: &Head) -> Result<Caller, Answer> {
+        let caller = self.service.caller(head.authorization.as_deref());
+        let caller = caller.ok_or_else(unauthorised)?;
+        match (caller, peer.door) {
+            (Caller::Operator, Door::Port { .. }) if self.operator.is_some() => {
+                let text = "the operator is served at operator_socket alone\n";
+                Err(Answer::text(403, text.into()))
+            }
+            (Caller::Tenant(_), Door::Operator) => {
+                let text = "this socket is the operator's alone\n";
+                Err(Answer::text(403, text.into()))
+            }
+            (caller, _) => Ok(caller),
+        }
     }
 
     /// A request is complete.
@@ -514,10 +669,17 @@ impl Shell {
 
     fn respond(&mut self, peer: &mut Peer, answer: &Answer) {
         self.service.count_request();
-        let bearer = [("WWW-Authenticate", "Bearer")];
+        let retry_after = answer.retry_after_s.map(|seconds| seconds.to_string());
+        let mut fields = Vec::new();
+        if answer.status == 401 {
+            fields.push(("WWW-Authenticate", "Bearer"));
+        }
+        if let Some(seconds) = &retry_after {
+            fields.push(("Retry-After", seconds));
+        }
         let response = Response {
             content_type: (!answer.content_type.is_empty()).then_some(answer.content_type),
-            fields: if answer.status == 401 { &bearer } else { &[] },
+            fields: &fields,
             body: &answer.body,
             ..Response::new(answer.status)
         };
@@ -530,13 +692,16 @@ impl Shell {
         let late: Vec<Token> = self
             .peers
             .iter()
-            .filter(|(_, peer)| peer.http.deadline().is_some_and(|at| at <= now))
+            .filter(|(_, peer)| peer.deadline().is_some_and(|at| at <= now))
             .map(|(token, _)| *token)
             .collect();
         for token in late {
-            if let Some(peer) = self.peers.get_mut(&token)
-                && let Err(error) = peer.http.expire(now)
-            {
+            let Some(peer) = self.peers.get_mut(&token) else {
+                continue;
+            };
+            if peer.handshake_by().is_some_and(|by| by <= now) {
+                peer.broken = true;
+            } else if let Err(error) = peer.http.expire(now) {
                 tracing::debug!(%error, "connection timed out");
                 let request = peer.request.take();
                 self.drop_request(request);
@@ -567,10 +732,68 @@ impl Request {
     }
 }
 
+impl Door {
+    fn at(address: IpAddr) -> Door {
+        Door::Port {
+            origin: origin(address),
+            loopback: address.is_loopback(),
+        }
+    }
+}
+
+impl Socket {
+    fn source(&mut self) -> &mut dyn Source {
+        match self {
+            Socket::Tcp(stream) => stream,
+            Socket::Unix(stream) => stream,
+        }
+    }
+
+    fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        match self {
+            Socket::Tcp(stream) => stream.shutdown(how),
+            Socket::Unix(stream) => stream.shutdown(how),
+        }
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(stream) => stream.read(into),
+            Socket::Unix(stream) => stream.read(into),
+        }
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(stream) => stream.write(from),
+            Socket::Unix(stream) => stream.write(from),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 impl Peer {
     /// Whether there is something to read and room for it.
     fn wants_turn(&self) -> bool {
-        self.readable && self.unwritten < UNWRITTEN_MAX && self.http.room() > 0
+        let deciphered = self.tls.as_ref().is_some_and(|tls| !tls.clear().is_empty());
+        (self.readable || deciphered) && self.unwritten < UNWRITTEN_MAX && self.http.room() > 0
+    }
+
+    /// When something is to be done about it though nothing happens.
+    fn deadline(&self) -> Option<Duration> {
+        let both = self.handshake_by().into_iter().chain(self.http.deadline());
+        both.min()
+    }
+
+    fn handshake_by(&self) -> Option<Duration> {
+        self.tls.as_ref().and_then(|tls| tls.handshake_by())
     }
 
     /// Reads once; whether something came.
@@ -578,16 +801,31 @@ impl Peer {
         if !self.wants_turn() {
             return false;
         }
-        let room = buffer.len().min(self.http.room());
+        // What is deciphered goes first.
+        if self.take_clear(clock) {
+            return true;
+        }
+        let room = match &self.tls {
+            Some(tls) => tls.room(),
+            None => self.http.room(),
+        };
+        let room = buffer.len().min(room);
         match self.stream.read(&mut buffer[..room]) {
             Ok(0) => {
-                self.readable = false;
-                self.ended = true;
-                self.http.end_of_stream();
+                self.end();
                 false
             }
             Ok(count) => {
-                self.http.receive(&buffer[..count], clock.elapsed());
+                let bytes = &buffer[..count];
+                let Some(tls) = &mut self.tls else {
+                    self.http.receive(bytes, clock.elapsed());
+                    return true;
+                };
+                if let Err(fault) = tls.receive(bytes) {
+                    self.fail(fault);
+                    return false;
+                }
+                self.take_clear(clock);
                 true
             }
             Err(error) => {
@@ -601,9 +839,51 @@ impl Peer {
         }
     }
 
-    /// Writes what there is to write; whether something went.
+    /// Gives the machine what is deciphered, as far as it has room; whether there was something.
+    fn take_clear(&mut self, clock: Clock) -> bool {
+        let Some(tls) = &mut self.tls else {
+            return false;
+        };
+        // A machine that is given nothing takes it for a sign of life.
+        let taken = match tls.clear() {
+            [] => 0,
+            clear => self.http.receive(clear, clock.elapsed()),
+        };
+        tls.take(taken);
+        if tls.has_ended() {
+            self.end();
+        }
+        taken > 0
+    }
+
+    /// The peer sends no more.
+    fn end(&mut self) {
+        self.readable = false;
+        self.ended = true;
+        self.http.end_of_stream();
+    }
+
+    /// Ends a session that cannot go on. What there is to tell the peer is told as far as the socket takes it.
+    fn fail(&mut self, fault: Fault) {
+        let told = match (&fault, &mut self.tls) {
+            (Fault::Plain, _) => self.stream.write(PLAIN),
+            (_, Some(tls)) => tls.flush(&mut self.stream),
+            (_, None) => Ok(0),
+        };
+        if let Err(error) = told {
+            tracing::debug!(%error, "telling why a session ends");
+        }
+        self.fault = Some(fault);
+        self.broken = true;
+    }
+
+    /// Writes what there is to write; whether something of an answer went.
     fn write(&mut self, clock: Clock) -> bool {
         let mut wrote = false;
+        if self.tls.is_some() {
+            while !self.broken && self.flush(clock, &mut wrote) {}
+            return wrote;
+        }
         while !self.broken && !self.http.output().is_empty() {
             match self.stream.write(self.http.output()) {
                 Ok(count) => {
@@ -620,12 +900,49 @@ impl Peer {
         wrote
     }
 
+    /// Writes what is sealed and seals the next piece of an answer; whether there is one. Bytes of an answer count as sent
+    /// when they have left, not when they are sealed, so that the limits of a slow reader hold as they do without TLS.
+    fn flush(&mut self, clock: Clock, wrote: &mut bool) -> bool {
+        let Some(tls) = &mut self.tls else {
+            return false;
+        };
+        match tls.flush(&mut self.stream) {
+            Ok(count) => {
+                if count > 0 {
+                    *wrote = true;
+                    self.http.sent(count, clock.elapsed());
+                }
+            }
+            Err(error) => {
+                match error.kind() {
+                    io::ErrorKind::WouldBlock => {}
+                    io::ErrorKind::Interrupted => return true,
+                    _ => self.broken = true,
+                }
+                return false;
+            }
+        }
+        tls.seal(self.http.output());
+        tls.wants_flush()
+    }
+
     /// Does what the machine asks of the socket; whether the connection stays.
     fn stays(&mut self) -> bool {
         if self.broken {
             return false;
         }
-        match self.http.disposition() {
+        let disposition = self.http.disposition();
+        if disposition != Disposition::Open
+            && let Some(tls) = &mut self.tls
+        {
+            tls.close();
+            let told = tls.flush(&mut self.stream);
+            if disposition == Disposition::Linger && told.is_err() && tls.wants_flush() {
+                // The socket takes it later, or the time to linger is not yet over.
+                return true;
+            }
+        }
+        match disposition {
             Disposition::Open => true,
             Disposition::Close => false,
             Disposition::Linger => {
@@ -657,7 +974,10 @@ fn unauthorised() -> Answer {
 
 const LISTENER: Token = Token(0);
 const WAKER: Token = Token(1);
-const FIRST_PEER: usize = 2;
+const OPERATORS: Token = Token(2);
+const FIRST_PEER: usize = 3;
+/// Connections at the operator's socket: a person, a screen, a collector, and room.
+const OPERATORS_MAX: usize = 16;
 const BLOBS: &str = "/v1/blobs/";
 const JOBS: &str = "/v1/jobs/";
 const EVENTS: &str = "/events";

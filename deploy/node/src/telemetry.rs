@@ -19,6 +19,7 @@ use caldera_scheduler::pool::Kind;
 use caldera_scheduler::{JobId, Nanos, TenantId, UnitId};
 
 use crate::histograms::{Handovers, OfCause, Spans, cause_name, split};
+use crate::tls::Handshake;
 
 /// One quantum that a worker ran.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,10 +104,40 @@ pub struct Gauges {
     pub fenced: u64,
     /// The device's kind, whether it is lost, and how much of its work the processor did instead.
     pub device: (&'static str, bool, u64),
-    /// Open connections.
-    pub connections: u64,
+    /// At the sockets.
+    pub doors: Doors,
     /// Seconds since the start.
     pub uptime_s: f64,
+}
+
+/// What the shell has seen at its sockets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Doors {
+    /// Open connections.
+    pub connections: u64,
+    /// Connections that were closed as they came: too many in all, too many from one address.
+    pub turned_away: [u64; 2],
+    /// Where TLS is spoken.
+    pub tls: Option<TlsDoors>,
+}
+
+/// What the shell has seen of TLS.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TlsDoors {
+    /// How handshakes ended, in the order of [`Handshake::ALL`].
+    pub handshakes: [u64; Handshake::ALL.len()],
+    /// Whether files that should have come into force could not be used.
+    pub reload_failed: bool,
+}
+
+impl Doors {
+    /// Counts the end of a handshake.
+    pub fn handshake(&mut self, ended: Handshake) {
+        let place = Handshake::ALL.iter().position(|it| *it == ended);
+        if let (Some(tls), Some(place)) = (&mut self.tls, place) {
+            tls.handshakes[place] += 1;
+        }
+    }
 }
 
 /// What is true of a tenant at the moment.
@@ -128,6 +159,36 @@ pub struct TenantGauges {
     pub device_time: Option<Nanos>,
     /// Bytes that it holds: tables, keys, other blobs.
     pub storage: [u64; 3],
+}
+
+impl Gauges {
+    /// Sums all tenants under one label that is nobody's name, for who may know how busy the box is and not with whom.
+    pub fn withhold_names(&mut self) {
+        let sum = |of: fn(&TenantGauges) -> u64| self.tenants.iter().map(of).sum::<u64>();
+        let time = self.tenants.iter().map(|it| it.core_time);
+        self.tenants = vec![TenantGauges {
+            name: ANYBODY.to_owned(),
+            jobs: [
+                sum(|it| it.jobs[0]),
+                sum(|it| it.jobs[1]),
+                sum(|it| it.jobs[2]),
+            ],
+            cores: sum(|it| it.cores),
+            declared: sum(|it| it.declared),
+            peak: self.tenants.iter().any(|it| it.peak),
+            core_time: time.fold(Nanos::ZERO, Nanos::plus),
+            storage: [
+                sum(|it| it.storage[0]),
+                sum(|it| it.storage[1]),
+                sum(|it| it.storage[2]),
+            ],
+        }];
+        let owners = self
+            .units
+            .iter_mut()
+            .filter_map(|(.., owner)| owner.as_mut());
+        owners.for_each(|owner| ANYBODY.clone_into(owner));
+    }
 }
 
 impl Telemetry {
@@ -473,7 +534,8 @@ impl Telemetry {
             text.sample("caldera_reallocations_missed_total", &labels, missed);
         }
         text.family("caldera_connections", "gauge", "Open connections.");
-        text.sample("caldera_connections", &[], now.connections as f64);
+        text.sample("caldera_connections", &[], now.doors.connections as f64);
+        text.doors(&now.doors);
         text.counter(
             "caldera_http_requests_total",
             "Requests answered.",
@@ -545,6 +607,30 @@ impl Text {
         let _ = writeln!(self.0, " {value}");
     }
 
+    fn doors(&mut self, doors: &Doors) {
+        let name = "caldera_connections_refused_total";
+        let help = "Connections that were closed as they came, for there were too many.";
+        self.family(name, "counter", help);
+        for (limit, count) in ["connections", "address_connections"]
+            .iter()
+            .zip(doors.turned_away)
+        {
+            self.sample(name, &[("limit", limit)], count as f64);
+        }
+        let Some(tls) = &doors.tls else {
+            return;
+        };
+        let name = "caldera_tls_handshakes_total";
+        self.family(name, "counter", "TLS handshakes, by how they ended.");
+        for (ended, count) in Handshake::ALL.iter().zip(tls.handshakes) {
+            self.sample(name, &[("outcome", ended.name())], count as f64);
+        }
+        let name = "caldera_tls_reload_failed";
+        let help = "1 while certificates that should be in force could not be used.";
+        self.family(name, "gauge", help);
+        self.sample(name, &[], f64::from(u8::from(tls.reload_failed)));
+    }
+
     fn histogram(&mut self, name: &str, labels: &[(&str, &str)], spans: &Spans) {
         let bucket = format!("{name}_bucket");
         let buckets = spans.buckets();
@@ -569,6 +655,8 @@ fn keep(list: &mut VecDeque<Reallocation>, newest: Reallocation, max: usize) {
     list.push_back(newest);
 }
 
+/// In place of a tenant's name; none has a star.
+const ANYBODY: &str = "*";
 /// Kinds of storage.
 const STORAGE: [&str; 3] = ["tables", "keys", "blobs"];
 /// Hand-overs that are kept one by one.

@@ -15,6 +15,7 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
+use ureq::tls::TlsConfig;
 
 use crate::programs;
 
@@ -130,15 +131,20 @@ impl Service {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
+    /// Sends the service a signal.
+    pub fn signal(&self, signal: Signal) {
+        // Not the program `kill`: a bare Debian does not have it.
+        let process = Pid::from_raw(self.child.id().cast_signed());
+        kill(process, signal).expect("the process has not been waited for");
+    }
+
     /// Asks the service to stop (SIGTERM) and waits for its exit code.
     pub fn stop(mut self) -> Option<i32> {
         self.terminate()
     }
 
     fn terminate(&mut self) -> Option<i32> {
-        // Not the program `kill`: a bare Debian does not have it.
-        let process = Pid::from_raw(self.child.id().cast_signed());
-        kill(process, Signal::SIGTERM).expect("the process has not been waited for");
+        self.signal(Signal::SIGTERM);
         self.child.wait().expect("calderad ends").code()
     }
 }
@@ -182,7 +188,8 @@ impl Drop for Service {
 #[derive(Clone)]
 pub struct Client {
     agent: ureq::Agent,
-    address: String,
+    /// What the URLs of requests begin with.
+    base: String,
     account: Account,
 }
 
@@ -198,15 +205,21 @@ pub struct Answer {
 impl Client {
     /// A client for a service at HOST:PORT.
     pub fn new(address: &str, account: Account) -> Self {
+        Self::over(&format!("http://{address}"), TlsConfig::default(), account)
+    }
+
+    /// A client for a service at a URL.
+    pub fn over(base: &str, tls: TlsConfig, account: Account) -> Self {
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .proxy(None)
             .timeout_global(Some(Duration::from_secs(60)))
+            .tls_config(tls)
             .build()
             .new_agent();
         Self {
             agent,
-            address: address.to_owned(),
+            base: base.to_owned(),
             account,
         }
     }
@@ -258,7 +271,7 @@ impl Client {
         let request = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": parameters});
         let sent = self
             .agent
-            .post(format!("http://{}/", self.address))
+            .post(format!("{}/", self.base))
             .header("Authorization", format!("Bearer {}", self.token()))
             .header("Content-Type", "application/json")
             .send(request.to_string());
@@ -275,7 +288,7 @@ impl Client {
         let digest = hex::encode(Sha256::digest(bytes));
         let sent = self
             .agent
-            .put(format!("http://{}/v1/blobs/{digest}", self.address))
+            .put(format!("{}/v1/blobs/{digest}", self.base))
             .header("Authorization", format!("Bearer {}", self.token()))
             .send(bytes);
         sent.ok().map(drop)
@@ -304,7 +317,7 @@ impl Client {
     pub fn post(&self, token: &str, body: &str) -> Answer {
         let request = self
             .agent
-            .post(format!("http://{}/", self.address))
+            .post(format!("{}/", self.base))
             .header("Authorization", format!("Bearer {token}"))
             .header("Content-Type", "application/json");
         answer(request.send(body))
@@ -312,18 +325,20 @@ impl Client {
 
     /// Gets a path, without a token.
     pub fn get(&self, path: &str) -> Answer {
-        answer(
-            self.agent
-                .get(format!("http://{}{path}", self.address))
-                .call(),
-        )
+        answer(self.agent.get(format!("{}{path}", self.base)).call())
+    }
+
+    /// Gets a path of a service that may not answer.
+    pub fn try_get(&self, path: &str) -> Result<Answer, ureq::Error> {
+        let sent = self.agent.get(format!("{}{path}", self.base)).call();
+        sent.map(|response| answer(Ok(response)))
     }
 
     /// Sends whatever request with whatever token.
     pub fn send(&self, method: &str, path: &str, token: Option<&str>, body: &[u8]) -> Answer {
         let mut request = ureq::http::Request::builder()
             .method(method)
-            .uri(format!("http://{}{path}", self.address));
+            .uri(format!("{}{path}", self.base));
         if let Some(token) = token {
             request = request.header("Authorization", format!("Bearer {token}"));
         }
@@ -348,7 +363,7 @@ impl Client {
     pub fn put(&self, digest: &str, bytes: &[u8]) -> Answer {
         let request = self
             .agent
-            .put(format!("http://{}/v1/blobs/{digest}", self.address))
+            .put(format!("{}/v1/blobs/{digest}", self.base))
             .header("Authorization", format!("Bearer {}", self.token()));
         answer(request.send(bytes))
     }

@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::{Answer, Caller, Flow, Gauges, PoolView, Question, Service, ms, value};
 use crate::arbiter_thread::Command;
 use crate::histograms::{CAUSES, cause_name};
-use crate::telemetry::{TenantGauges, show_reallocation};
+use crate::telemetry::{Doors, TenantGauges, show_reallocation};
 
 impl Service {
     /// Asks the arbiter what there is; the question is answered when it has told.
@@ -113,13 +113,19 @@ impl Service {
         let outcome = match waiting.question {
             Question::Metrics {
                 exchange,
-                connections,
+                doors,
+                named,
             } => {
-                let text = self.telemetry.metrics(&self.gauges(view, connections));
+                let mut gauges = self.gauges(view, doors);
+                if !named {
+                    gauges.withhold_names();
+                }
+                let text = self.telemetry.metrics(&gauges);
                 let answer = Answer {
                     status: 200,
                     content_type: METRICS,
                     body: text.into_bytes(),
+                    retry_after_s: None,
                 };
                 self.answer(exchange, answer);
                 return;
@@ -243,7 +249,7 @@ impl Service {
         }
     }
 
-    fn gauges(&self, view: &PoolView, connections: usize) -> Gauges {
+    fn gauges(&self, view: &PoolView, doors: Doors) -> Gauges {
         let name = |tenant| self.tenant(tenant).name.to_string();
         let mut circuits = [0; 3];
         for circuit in self.circuits.values() {
@@ -284,7 +290,7 @@ impl Service {
             circuits,
             overruns: view.counters.overruns,
             fenced: view.units.iter().filter(|unit| unit.is_fenced()).count() as u64,
-            connections: connections as u64,
+            doors,
             uptime_s: self.parts.clock.elapsed().as_secs_f64(),
         }
     }

@@ -579,9 +579,8 @@ fn declared_cores_come_before_the_work_and_are_told_apart() {
         "{pool}"
     );
     assert_eq!(pool["tenants"][0]["declared"], cores);
-    let (_, metrics) = operator.get("/metrics");
-    let line = format!("caldera_tenant_declared_cores{{tenant=\"bank\"}} {cores}");
-    assert!(metrics.contains(&line), "{metrics}");
+    let declared = operator.metric("caldera_tenant_declared_cores{tenant=\"bank\"}");
+    assert_eq!(declared, cores as f64);
     // A core is lent while there is nothing, so the job goes on.
     chat.proved(&job);
 
