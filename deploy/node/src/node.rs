@@ -29,7 +29,7 @@ use caldera_rpc::auth::{Keyring, OPERATOR};
 use caldera_scheduler::arbiter::TenantRefusal;
 use caldera_scheduler::mailbox::mailbox;
 use caldera_scheduler::pool::PoolError;
-use caldera_scheduler::{Arbiter, Pool, UnitId};
+use caldera_scheduler::{Arbiter, Nanos, Pool, UnitId};
 use caldera_store::blob::{BlobError, BlobLimits, BlobStore};
 use caldera_store::database::{Database, DatabaseError};
 use caldera_store::tenants::TenantRow;
@@ -48,6 +48,7 @@ use crate::service::{Message, Parts, Post, Service, Wake};
 use crate::shell::{Bell, Listener, Shell};
 use crate::tables::{self, TableMaker};
 use crate::worker::Worker;
+use crate::witness::Programs;
 
 /// A box that runs.
 pub struct Node {
@@ -206,6 +207,7 @@ impl Node {
         let outbox = Arc::new(Outbox::new(Arc::clone(&wake)));
         let jobs_max = config.policy.limits().jobs_max as usize;
         let preparations = Arc::new(Preparations::new(jobs_max));
+        let programs = Arc::new(Programs::default());
         let (sender, messages) = channel();
         let post = Post::new(sender, Arc::clone(&wake));
         let (measured, measurements) = rtrb::RingBuffer::new(MEASUREMENTS_MAX);
@@ -281,6 +283,9 @@ impl Node {
                 number,
                 preparations: Arc::clone(&preparations),
                 blobs: blobs.clone(),
+                programs: Arc::clone(&programs),
+                witness: config.limits.witness(),
+                witness_max: Nanos::from_millis(config.limits.witness_ms),
                 arbiter: Arc::clone(&inbox),
                 service: post.clone(),
                 board: Arc::clone(&board),
@@ -298,6 +303,8 @@ impl Node {
             device: Arc::clone(&device),
             sources: sources.clone(),
             development: config.development,
+            programs: Arc::clone(&programs),
+            witness: config.limits.witness(),
             threads: background.len(),
             service: post.clone(),
         };
@@ -356,6 +363,7 @@ impl Node {
             registrar: registrar_sender,
             tables: table_sender.clone(),
             tables_held,
+            programs,
             blobs,
             board: Arc::clone(&board),
             device,

@@ -77,7 +77,11 @@ impl Calculation {
     /// Goes on for so much fuel, and for little more if a single step costs more. Not to be called
     /// again after an error, nor after [`Progress::Done`].
     pub fn step(&mut self, fuel: u64) -> Result<Progress, WitnessError> {
-        refuel(&mut self.running.store, fuel);
+        // What costs more than a slice, were it but one step, gets what it costs: else it would never go on.
+        // Only the growth of memory costs much, and that is bounded.
+        let paused = self.paused.as_ref();
+        let need = paused.map_or(0, ResumableCallOutOfFuel::required_fuel);
+        refuel(&mut self.running.store, fuel.max(need));
         loop {
             if self.fuel() == 0 {
                 return Ok(Progress::More);
@@ -219,14 +223,9 @@ impl Calculation {
                     return Ok(Called::Returned(result[0].i32().unwrap_or(0)));
                 }
                 ResumableCall::OutOfFuel(call) => {
-                    // What costs more than there is, were it but one step, gets what it costs: of all
-                    // steps only the growth of memory costs much, and that is bounded.
-                    let need = call.required_fuel();
                     self.paused = Some(call);
-                    if self.fuel() == 0 || need > self.fuel() {
-                        refuel(&mut self.running.store, 0);
-                        return Ok(Called::Paused);
-                    }
+                    refuel(&mut self.running.store, 0);
+                    return Ok(Called::Paused);
                 }
                 ResumableCall::HostTrap(call) => match call.host_error().downcast_ref() {
                     Some(HostCall::Message) => self.reading = Some(call),

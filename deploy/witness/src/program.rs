@@ -8,6 +8,7 @@
 //! the translation of a long one would be a slice that nobody can cut.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use wasmi::{
     CompilationMode, Config, Engine, Func, Instance, Linker, Module, StoreLimits,
@@ -24,6 +25,10 @@ pub struct Program {
 }
 
 struct Inner {
+    /// What a slice may burn, see [`Program::slice`].
+    slice: AtomicU64,
+    /// What it may at most, which only falls.
+    slice_max: AtomicU64,
     module: Module,
     linker: Linker<Host>,
     limits: Limits,
@@ -110,6 +115,8 @@ impl Program {
         let (_, about) = start(&module, &linker, limits)?;
         Ok(Program {
             inner: Arc::new(Inner {
+                slice: AtomicU64::new(SLICE_FUEL / 100),
+                slice_max: AtomicU64::new(SLICE_FUEL),
                 module,
                 linker,
                 limits: *limits,
@@ -132,6 +139,25 @@ impl Program {
     /// How many values its inputs have in all.
     pub fn inputs(&self) -> u32 {
         self.about().inputs
+    }
+
+    /// Fuel for the next slice of a calculation, so that it takes about a millisecond. A program whose
+    /// instructions take longer than others' gets less; an unknown one begins with little.
+    pub fn slice(&self) -> u64 {
+        self.inner.slice.load(Ordering::Relaxed)
+    }
+
+    /// Tells how long a core worked on a slice. More than two milliseconds lower for good what this
+    /// program gets in a slice: it cannot save fuel up with cheap instructions and burn it with dear ones.
+    pub fn took(&self, fuel: u64, ns: u64) {
+        let inner = &*self.inner;
+        let fair = (fuel as u128 * SLICE_NS as u128 / u128::from(ns.max(1))) as u64;
+        if ns > 2 * SLICE_NS {
+            inner.slice_max.fetch_min(fair.max(1), Ordering::Relaxed);
+        }
+        let max = inner.slice_max.load(Ordering::Relaxed);
+        let next = fair.min(2 * fuel).clamp(1, max);
+        inner.slice.store(next, Ordering::Relaxed);
     }
 
     pub(crate) fn about(&self) -> &About {
@@ -494,6 +520,8 @@ const CALLS_MAX: usize = 10_000;
 const STACK_BYTES_MAX: usize = 8 << 20;
 /// Elements of the table: one a template.
 const TABLE_MAX: usize = 100_000;
+/// What a slice should take.
+const SLICE_NS: u64 = 1_000_000;
 /// What a question before the start may burn.
 const START_FUEL: u64 = SLICE_FUEL;
 /// What a call across the border costs.
