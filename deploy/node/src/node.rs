@@ -47,8 +47,8 @@ use crate::registrar::Registrar;
 use crate::service::{Message, Parts, Post, Service, Wake};
 use crate::shell::{Bell, Listener, Shell};
 use crate::tables::{self, TableMaker};
-use crate::worker::Worker;
 use crate::witness::Programs;
+use crate::worker::Worker;
 
 /// A box that runs.
 pub struct Node {

@@ -76,7 +76,7 @@ pub struct Preparations {
 struct Calculating {
     /// Those that no preparer is at.
     queue: VecDeque<Computed>,
-    /// All whose jobs are still wanted.
+    /// All jobs that a preparer has begun, and has not settled, and that were not withdrawn since.
     wanted: HashSet<JobId>,
 }
 
@@ -166,8 +166,10 @@ impl Preparations {
 
     /// Takes it back; `None` if a preparer has begun. A calculation is given up after its slice.
     pub fn withdraw(&self, job: JobId) -> Option<Preparation> {
+        let left = self.waiting().remove(&job);
+        // In this order: one that was begun in between is wanted since before the other lock was free.
         self.calculating().wanted.remove(&job);
-        self.waiting().remove(&job).map(|left| left.preparation)
+        left.map(|left| left.preparation)
     }
 
     /// Takes what is to be done now: nothing for a job that was cancelled, or whose key is not there.
@@ -178,7 +180,9 @@ impl Preparations {
             left.ordered = true;
             return None;
         };
-        Some((waiting.remove(&job)?.preparation, key))
+        let left = waiting.remove(&job)?;
+        self.calculating().wanted.insert(job);
+        Some((left.preparation, key))
     }
 
     /// Orders a job to be prepared. Neither waits nor allocates: called by the arbiter.
@@ -218,7 +222,9 @@ impl Preparations {
 
     fn calculating(&self) -> MutexGuard<'_, Calculating> {
         // As below.
-        self.calculating.lock().unwrap_or_else(PoisonError::into_inner)
+        self.calculating
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn waiting(&self) -> MutexGuard<'_, HashMap<JobId, Left>> {
@@ -249,9 +255,7 @@ impl Preparer {
             return;
         };
         let began = self.clock.now();
-        let step = catch_unwind(AssertUnwindSafe(|| {
-            self.begin(id, preparation, key, began)
-        }));
+        let step = catch_unwind(AssertUnwindSafe(|| self.begin(id, preparation, key, began)));
         self.settle(id, began, step.unwrap_or(Err(RpcError::Internal)));
     }
 
@@ -320,7 +324,6 @@ impl Preparer {
             Calculation::begin(&program, inputs).map_err(|error| RpcError::ProgramRefused {
                 detail: error.to_string(),
             })?;
-        self.preparations.calculating().wanted.insert(id);
         Ok(Step::Compute(Box::new(Computed {
             job: id,
             preparation: it,

@@ -189,7 +189,9 @@ pub enum RpcError {
         detail: String,
     },
     /// Inputs came for a circuit without a witness program.
-    #[error("circuit {circuit} was registered without a witness program: it takes witnesses, not inputs")]
+    #[error(
+        "circuit {circuit} was registered without a witness program: it takes witnesses, not inputs"
+    )]
     ProgramMissing {
         /// The digest of the circuit.
         circuit: Digest,

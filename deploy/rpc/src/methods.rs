@@ -369,7 +369,12 @@ impl TryFrom<SubmitMembers> for Submit {
                 })?;
                 (digest, Some(data))
             }
-            _ => return Err("expected `witness`, or `inputs` and neither `witness` nor `witnessData`".to_owned()),
+            _ => {
+                return Err(
+                    "expected `witness`, or `inputs` and neither `witness` nor `witnessData`"
+                        .to_owned(),
+                );
+            }
         };
         Ok(Submit {
             circuit: members.circuit,

@@ -511,10 +511,14 @@ fn errors() -> Vec<RpcError> {
                 detail: detail(),
             }),
     );
-    all.extend(InputsFault::ALL.iter().map(|&fault| RpcError::InputsRefused {
-        fault,
-        detail: detail(),
-    }));
+    all.extend(
+        InputsFault::ALL
+            .iter()
+            .map(|&fault| RpcError::InputsRefused {
+                fault,
+                detail: detail(),
+            }),
+    );
     for error in &all {
         match error {
             RpcError::Parse { .. }
@@ -584,7 +588,10 @@ fn every_error() {
         codes.insert(wire.code);
     }
     // What is full shares a code, whatever it is, and so do the faults of a key and those of a witness.
-    let shared = (4 - 1) + (KeyFault::ALL.len() - 1) + (WitnessFault::ALL.len() - 1) + (InputsFault::ALL.len() - 1);
+    let shared = (4 - 1)
+        + (KeyFault::ALL.len() - 1)
+        + (WitnessFault::ALL.len() - 1)
+        + (InputsFault::ALL.len() - 1);
     assert_eq!(codes.len(), errors().len() - shared);
 }
 

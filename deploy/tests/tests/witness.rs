@@ -62,7 +62,14 @@ impl Compiled {
 }
 
 fn calculate(program: &Path, inputs: &Path, output: &Path) {
-    snarkjs(["wtns".as_ref(), "calculate".as_ref(), program, inputs, output]).expect_success();
+    snarkjs([
+        "wtns".as_ref(),
+        "calculate".as_ref(),
+        program,
+        inputs,
+        output,
+    ])
+    .expect_success();
 }
 
 fn witness(program: &Path, inputs: &Path, output: &Path) -> caldera_tests::programs::Run {
@@ -112,9 +119,21 @@ fn what_is_wrong_with_inputs_is_named() {
         95,
         "assert failed: Error in template Below_0 line: 12",
     );
-    circuit.refused(&with("row", json!([1, 2])), 94, "signal row: expected 4 values, got 2");
-    circuit.refused(&with("surplus", json!(1)), 94, "the circuit has no input signal surplus");
-    circuit.refused(&with("scalar", json!(1.5)), 94, "signal scalar: expected a whole number");
+    circuit.refused(
+        &with("row", json!([1, 2])),
+        94,
+        "signal row: expected 4 values, got 2",
+    );
+    circuit.refused(
+        &with("surplus", json!(1)),
+        94,
+        "the circuit has no input signal surplus",
+    );
+    circuit.refused(
+        &with("scalar", json!(1.5)),
+        94,
+        "signal scalar: expected a whole number",
+    );
     circuit.refused(
         &json!({"scalar": 1}),
         94,
@@ -139,8 +158,16 @@ fn the_largest_semaphore() {
     let (proof, public) = (file("proof.json"), file("public.json"));
     let program = semaphore_program(32);
     let wasm: &Path = "--wasm".as_ref();
-    run_caldera(["prove".as_ref(), wasm, &*program, &*semaphore_zkey(32), &*inputs, &*proof, &*public])
-        .expect_success();
+    run_caldera([
+        "prove".as_ref(),
+        wasm,
+        &*program,
+        &*semaphore_zkey(32),
+        &*inputs,
+        &*proof,
+        &*public,
+    ])
+    .expect_success();
     let case = json!({
         "verificationKey": json(&semaphore_verification_key(32)),
         "publicInputs": json(&public),
@@ -164,7 +191,11 @@ fn a_service_takes_inputs() {
     assert_eq!(plaza.settled(&zkey)["state"], "ready");
 
     let inputs = interop::semaphore_inputs(16);
-    let job = plaza.call("prover_submitV1", json!({"circuit": zkey, "inputs": inputs}))["job"].clone();
+    let job = plaza.call(
+        "prover_submitV1",
+        json!({"circuit": zkey, "inputs": inputs}),
+    )["job"]
+        .clone();
     let ended = plaza.ended(&job);
     assert_eq!(ended["state"], "proved", "{ended}");
     let result = plaza.call("prover_resultV1", json!({"job": job}));
@@ -174,14 +205,26 @@ fn a_service_takes_inputs() {
         "proof": result["proof"],
     });
     assert_eq!(snarkjs_verdicts(&[case]), [true]);
-    assert!(result["timings"]["witnessMs"].as_f64().unwrap() > 0.0, "{result}");
+    assert!(
+        result["timings"]["witnessMs"].as_f64().unwrap() > 0.0,
+        "{result}"
+    );
 
     // The program stays while its circuit is there.
-    let answer = plaza.send("DELETE", &format!("/v1/blobs/{program}"), Some(&plaza.token()), b"");
+    let answer = plaza.send(
+        "DELETE",
+        &format!("/v1/blobs/{program}"),
+        Some(&plaza.token()),
+        b"",
+    );
     assert_eq!(answer.status, 409, "{answer:?}");
 
     let failed = |inputs: Value| {
-        let job = plaza.call("prover_submitV1", json!({"circuit": zkey, "inputs": inputs}))["job"].clone();
+        let job = plaza.call(
+            "prover_submitV1",
+            json!({"circuit": zkey, "inputs": inputs}),
+        )["job"]
+            .clone();
         plaza.ended(&job)["error"].clone()
     };
     let mut wrong = inputs.clone();
@@ -197,13 +240,20 @@ fn a_service_takes_inputs() {
     assert_eq!(failed(wrong)["reason"], "inputsFormat");
     // Above the order of the subgroup: an assertion of the circuit's own.
     let mut wrong = inputs.clone();
-    wrong["secret"] = json!("21888242871839275222246405745257275088548364400416034343698204186575808495616");
+    wrong["secret"] =
+        json!("21888242871839275222246405745257275088548364400416034343698204186575808495616");
     let error = failed(wrong);
     assert_eq!(error["reason"], "circuitAssertion", "{error}");
-    assert!(error["message"].as_str().unwrap().contains("line: "), "{error}");
+    assert!(
+        error["message"].as_str().unwrap().contains("line: "),
+        "{error}"
+    );
 
     let error = plaza
-        .try_call("prover_submitV1", json!({"circuit": zkey, "inputs": {}, "witness": zkey}))
+        .try_call(
+            "prover_submitV1",
+            json!({"circuit": zkey, "inputs": {}, "witness": zkey}),
+        )
         .unwrap_err();
     assert_eq!(error["data"]["reason"], "invalidParams");
 
@@ -218,9 +268,15 @@ fn a_service_takes_inputs() {
     assert_eq!(error["reason"], "witnessProgram", "{error}");
     // And without one inputs are refused at once.
     plaza.call("prover_unregisterCircuitV1", json!({"circuit": zkey}));
-    assert_eq!(plaza.register(&std::fs::read(semaphore_zkey(16)).unwrap(), "trusted"), zkey);
+    assert_eq!(
+        plaza.register(&std::fs::read(semaphore_zkey(16)).unwrap(), "trusted"),
+        zkey
+    );
     let error = plaza
-        .try_call("prover_submitV1", json!({"circuit": zkey, "inputs": inputs}))
+        .try_call(
+            "prover_submitV1",
+            json!({"circuit": zkey, "inputs": inputs}),
+        )
         .unwrap_err();
     assert_eq!(error["data"]["reason"], "witnessProgramMissing");
     assert_eq!(service.stop(), Some(0));
