@@ -100,8 +100,8 @@ pub(crate) fn run(arguments: &Arguments, quiet: bool) -> anyhow::Result<Report> 
     let operator = daemon.client(OPERATOR)?;
     let (social, financial) = (daemon.client(SOCIAL.name)?, daemon.client(FINANCIAL.name)?);
     let begin = Instant::now();
-    let info = service::ensure_circuit(&social, &zkey, None, None)?;
-    service::ensure_circuit(&financial, &zkey, None, None)?;
+    let info = service::ensure_circuit(&social, &zkey, None, None, None)?;
+    service::ensure_circuit(&financial, &zkey, None, None, None)?;
     let registered = begin.elapsed();
     say(&format!(
         "circuit {} is registered for both tenants",

@@ -11,7 +11,8 @@ use caldera_prover::Defect;
 use caldera_prover::format::FormatError;
 use caldera_prover::groth16::solidity::SolidityError;
 use caldera_prover::groth16::{CheckError, KeyError, ProveError, SetupError, VerifyError};
-use caldera_rpc::error::{KeyFault, WitnessFault};
+use caldera_rpc::error::{InputsFault, KeyFault, WitnessFault};
+use caldera_witness::{ProgramError, WitnessError};
 use serde_json::{Value, json};
 
 use crate::client::ClientError;
@@ -69,6 +70,8 @@ classes! {
     NoContribution = 91 "no-contribution" "the key has had no contribution: anybody can forge proofs for it",
     DevelopmentKey = 92 "development-key" "a development key: whoever made it can forge proofs",
     SelfCheck = 93 "self-check" "the proof failed its own check: the witness does not satisfy the circuit",
+    Inputs = 94 "inputs" "inputs are not JSON as circom's tools take it, or not the signals of the circuit",
+    Assertion = 95 "assertion" "an assertion in the circuit failed: the message names template and line",
 }
 
 /// A configuration that cannot be used: what, and why.
@@ -97,6 +100,10 @@ pub(crate) fn classify(error: &anyhow::Error) -> Class {
                 of_setup(error)
             } else if let Some(error) = cause.downcast_ref::<ClientError>() {
                 Some(of_client(error))
+            } else if let Some(error) = cause.downcast_ref::<WitnessError>() {
+                Some(of_witness(error))
+            } else if cause.is::<ProgramError>() {
+                Some(Class::Data)
             } else if cause.is::<Misconfigured>() || cause.is::<NameError>() {
                 Some(Class::Configuration)
             } else if cause.is::<OpenError>() {
@@ -169,6 +176,25 @@ fn of_prove(error: &ProveError) -> Class {
     }
 }
 
+fn of_witness(error: &WitnessError) -> Class {
+    match error {
+        WitnessError::Length { .. }
+        | WitnessError::Json { .. }
+        | WitnessError::Depth { .. }
+        | WitnessError::Number { .. }
+        | WitnessError::Shape { .. }
+        | WitnessError::Twice { .. }
+        | WitnessError::Unknown { .. }
+        | WitnessError::Values { .. }
+        | WitnessError::Missing { .. } => Class::Inputs,
+        WitnessError::Circuit { .. } => Class::Assertion,
+        WitnessError::Trap { .. } | WitnessError::Outside { .. } | WitnessError::Range { .. } => {
+            Class::Data
+        }
+        WitnessError::Time { .. } => Class::Refused,
+    }
+}
+
 /// None where the cause lies deeper: a full disk is not the circuit's fault.
 fn of_setup(error: &SetupError) -> Option<Class> {
     match error {
@@ -231,7 +257,16 @@ fn of_reason(reason: &str) -> Class {
             WitnessFault::Content => Class::Data,
         };
     }
+    if let Some(fault) = InputsFault::from_reason(reason) {
+        return match fault {
+            InputsFault::Format | InputsFault::Signals => Class::Inputs,
+            InputsFault::Assertion => Class::Assertion,
+            InputsFault::Program => Class::Data,
+            InputsFault::Time => Class::Refused,
+        };
+    }
     match reason {
+        "witnessProgram" => Class::Data,
         "selfCheckFailed" => Class::SelfCheck,
         "developmentKey" => Class::DevelopmentKey,
         _ => Class::Refused,

@@ -1,13 +1,13 @@
 //! `caldera`: the command line of Caldera.
 //!
-//! Some commands compute here and now (`prove`, `verify`, `inspect`, `setup`, `vkey`, `export`, `policy`, `tls`), some
+//! Some commands compute here and now (`prove`, `witness`, `verify`, `inspect`, `setup`, `vkey`, `export`, `policy`, `tls`), some
 //! talk to a running `calderad` (`submit`, `status`, `pool`, `top`, `profile`), and `demo` starts one of its own.
 //! Each command is a file with its arguments, one function that does the work, and a [`Report`]
 //! at the end: the same facts as a text for people and as JSON for programs.
 //!
 //! | file | subject |
 //! |---|---|
-//! | `prove`, `verify`, `inspect`, `setup`, `vkey`, `export`, `policy` | local commands |
+//! | `prove`, `witness`, `verify`, `inspect`, `setup`, `vkey`, `export`, `policy` | local commands |
 //! | `service` | commands that ask a running `calderad` |
 //! | `tenant` | who may use a running `calderad` |
 //! | `top` | who owns each core now, as a screen |
@@ -41,6 +41,7 @@ mod top;
 mod transport;
 mod verify;
 mod vkey;
+mod witness;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
     let json = arguments.json;
     let result = match arguments.command {
         Command::Prove(arguments) => prove::run(&arguments),
+        Command::Witness(arguments) => witness::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Setup(arguments) => setup::run(&arguments),
@@ -111,6 +113,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Prove(prove::Arguments),
+    Witness(witness::Arguments),
     Verify(verify::Arguments),
     Inspect(inspect::Arguments),
     Setup(setup::Arguments),

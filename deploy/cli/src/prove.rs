@@ -17,7 +17,7 @@ use serde_json::json;
 use crate::devices::{Choice, QUANTUM};
 use crate::files::{self, Outputs};
 use crate::progress::Bars;
-use crate::{Report, progress, table};
+use crate::{Report, progress, table, witness};
 
 /// Make a proof
 ///
@@ -27,7 +27,7 @@ pub(crate) struct Arguments {
     /// Proving key (.zkey)
     #[arg(value_name = "ZKEY")]
     zkey: PathBuf,
-    /// Witness (.wtns)
+    /// Witness (.wtns), or inputs (.json) with --wasm
     #[arg(value_name = "WTNS")]
     witness: PathBuf,
     /// Where to write the proof
@@ -36,6 +36,9 @@ pub(crate) struct Arguments {
     /// Where to write the public inputs
     #[arg(value_name = "PUBLIC")]
     public: PathBuf,
+    /// Witness program of the circuit: compute the witness from inputs
+    #[arg(long, value_name = "WASM")]
+    wasm: Option<PathBuf>,
     /// How much of the key to check first
     #[arg(long, value_enum, default_value_t = Check::Full)]
     check: Check,
@@ -68,7 +71,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Report> {
     let key_name = || arguments.zkey.display().to_string();
     let zkey = Zkey::parse(files::read(&arguments.zkey)?).with_context(key_name)?;
     let witness_name = || arguments.witness.display().to_string();
-    let witness = Wtns::parse(files::read(&arguments.witness)?).with_context(witness_name)?;
+    let witness = witness::open(&arguments.witness, arguments.wasm.as_deref())?;
+    let witness = Wtns::parse(witness).with_context(witness_name)?;
     let read = watch.lap();
     check(&zkey, arguments, threads).with_context(key_name)?;
     let checked = watch.lap();

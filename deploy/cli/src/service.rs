@@ -54,7 +54,7 @@ pub(crate) struct SubmitArguments {
     /// Proving key (.zkey)
     #[arg(value_name = "ZKEY")]
     zkey: PathBuf,
-    /// Witness (.wtns)
+    /// Witness (.wtns), or inputs (.json) if the circuit has a witness program
     #[arg(value_name = "WTNS")]
     witness: PathBuf,
     /// Where to write the proof
@@ -78,6 +78,9 @@ pub(crate) struct SubmitArguments {
     /// folder that its operator lists for that
     #[arg(long, value_name = "FILE")]
     key_source: Option<String>,
+    /// Witness program to register the circuit with; then inputs may be submitted instead of a witness
+    #[arg(long, value_name = "WASM")]
+    wasm: Option<PathBuf>,
 }
 
 /// Show where a job of a calderad stands
@@ -158,6 +161,7 @@ pub(crate) fn submit(arguments: &SubmitArguments) -> anyhow::Result<Report> {
         &arguments.zkey,
         arguments.name.clone(),
         arguments.key_source.clone(),
+        arguments.wasm.as_deref(),
     )?;
     // A short one goes with the submission, a long one is uploaded if the service asks for it.
     let bytes = files::read(&arguments.witness)?;
@@ -323,6 +327,7 @@ pub(crate) fn ensure_circuit(
     zkey: &Path,
     name: Option<CircuitName>,
     source: Option<String>,
+    program: Option<&Path>,
 ) -> anyhow::Result<CircuitInfo> {
     let digest = digest(zkey)?;
     let find = || -> Result<Option<CircuitInfo>, ClientError> {
@@ -331,11 +336,20 @@ pub(crate) fn ensure_circuit(
     };
     if find()?.is_none() {
         client.upload("proving key", zkey, digest)?;
+        let program = match program {
+            Some(program) => {
+                let digest = self::digest(program)?;
+                client.upload("witness program", program, digest)?;
+                Some(digest)
+            }
+            None => None,
+        };
         let registration = RegisterCircuit {
             zkey: digest,
             name,
             check: CheckLevel::Full,
             source,
+            witness_program: program,
         };
         let _: CircuitInfo = client.call(Method::RegisterCircuit, &registration)?;
     }

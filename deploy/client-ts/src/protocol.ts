@@ -62,6 +62,8 @@ export interface CircuitInfo {
   resident: boolean;
   /** Where the key can be read again. */
   source?: string;
+  /** The blob of its witness program, if it has one: then jobs may bring inputs. */
+  witnessProgram?: Digest;
   /** Why it failed, or why its key could not be read again. */
   error?: JobError;
   /** Whether the key is a development key, with which proofs can be forged. */
@@ -140,6 +142,8 @@ export interface Timings {
   preparedMs: number;
   /** From the first quantum to the checked proof. */
   provedMs: number;
+  /** Computing the witness from inputs, all slices summed; part of preparedMs. Absent where a witness was brought. */
+  witnessMs?: number;
   /** What each kernel cost. */
   stages: StageTiming[];
   /** Which cores worked. */
@@ -553,7 +557,7 @@ export interface TenantSecret {
  * own: parse, invalidRequest, methodNotFound, invalidParams, internal, and those of a quota.
  */
 export interface Methods {
-  /** Registers a proving key that was uploaded as a blob. Registering again what is registered answers with what is there. The answer comes at once; poll prover_listCircuitsV1 until the state is ready, or failed with what the check of the points has found. */
+  /** Registers a proving key that was uploaded as a blob. Registering again what is registered answers with what is there. The answer comes at once; poll prover_listCircuitsV1 until the state is ready, or failed with what the check of the points has found. A witness program is translated then too. */
   "prover_registerCircuitV1": {
     params: {
       /** The blob that holds the proving key. */
@@ -564,6 +568,8 @@ export interface Methods {
       check?: CheckLevel | undefined;
       /** A file on the box from which the key can be read again, below a folder that its operator lists for that. With one the key can be given back while the tenant is quiet. */
       source?: string | undefined;
+      /** The blob that holds circom's witness program (.wasm), uploaded before. With one a job may bring inputs instead of a witness. */
+      witnessProgram?: Digest | undefined;
     };
     result: CircuitInfo;
     refusals: "blobUnknown" | "keyFormat" | "keyTruncated" | "keyTrailing" | "keySectionMissing" | "keySectionTwice" | "keySectionLength" | "keyField" | "keyNoContribution" | "keyContent" | "developmentKey" | "quotaExceeded" | "storageFull" | "stopping" | "keySource";
@@ -597,17 +603,19 @@ export interface Methods {
     params: {
       /** The digest of the circuit's proving key. */
       circuit: Digest;
-      /** The digest of the witness: of a blob, uploaded before, or of witnessData. */
-      witness: Digest;
+      /** The digest of the witness: of a blob, uploaded before, or of witnessData. Where the circuit has a witness program either may hold inputs instead, as JSON. Needed unless inputs are given. */
+      witness?: Digest | undefined;
       /** The witness itself, of at most 65,536 bytes, in base64 with padding. */
       witnessData?: WitnessData | undefined;
+      /** The inputs of the circuit by signal, in place of a witness, for a circuit with a witness program: whole numbers of at most 64 bits, strings of decimal digits or of hexadecimal ones after 0x, truth values, and arrays of those. At most 65,536 bytes; longer ones are uploaded as a blob. */
+      inputs?: Record<string, unknown> | undefined;
       /** When the proof is needed, in milliseconds from receipt. Refused with deadlineUnmeetable if the tenant cannot count on that; a proof of what was accepted that comes after it is kept and marked late. */
       deadlineMs?: number | undefined;
       /** Sending the same submission again with the same key answers with the same job. */
       idempotencyKey?: IdempotencyKey | undefined;
     };
     result: JobStatus;
-    refusals: "circuitUnknown" | "circuitNotReady" | "blobUnknown" | "tenantQueueFull" | "boxQueueFull" | "deadlineUnmeetable" | "idempotencyConflict" | "stopping" | "storageUnavailable";
+    refusals: "circuitUnknown" | "circuitNotReady" | "blobUnknown" | "witnessProgramMissing" | "tenantQueueFull" | "boxQueueFull" | "deadlineUnmeetable" | "idempotencyConflict" | "stopping" | "storageUnavailable";
   };
   /** Where a job stands. */
   "prover_statusV1": {
@@ -799,6 +807,13 @@ export const ERROR_CODES = {
   outOfScope: -32032,
   tenantUnknown: -32033,
   tenantState: -32034,
+  witnessProgram: -32045,
+  witnessProgramMissing: -32046,
+  inputsFormat: -32047,
+  inputsSignals: -32047,
+  circuitAssertion: -32047,
+  witnessProgramFailed: -32047,
+  witnessTime: -32047,
 } as const;
 
 /** The stable name of a refusal: match on this. */

@@ -509,6 +509,13 @@ impl Clerk {
             // Its bytes are looked at before the key is given back, and when it is read again.
             self.sources.open(source, bytes)?;
         }
+        if let Some(digest) = request.witness_program {
+            match self.blobs.length(&tenant, digest.0) {
+                Ok(Some(_)) => {}
+                Ok(None) => return Err(RpcError::BlobUnknown { digest }),
+                Err(error) => return Err(internal(&error)),
+            }
+        }
         let header = zkey.header();
         let row = CircuitRow {
             tenant,
@@ -529,6 +536,7 @@ impl Clerk {
             failure: None,
             source: request.source.clone(),
             released: None,
+            program: request.witness_program.map(|digest| digest.0),
         };
         if self.database.insert(&row).map_err(failed)? {
             return Ok(row);
@@ -540,6 +548,7 @@ impl Clerk {
                 row.digest,
                 &Change::Checking {
                     source: row.source.clone(),
+                    program: row.program,
                 },
             )
             .map_err(failed)?;

@@ -139,6 +139,12 @@ pub struct Limits {
     pub table_times: u32,
     /// What the newest quanta may take, which are kept one by one for profiles; 0 for none.
     pub profile_bytes: u64,
+    /// The longest witness program.
+    pub witness_program_bytes: usize,
+    /// The memory that a witness program may have while it runs.
+    pub witness_memory_bytes: usize,
+    /// How long a witness program may compute for one witness, in milliseconds.
+    pub witness_ms: u64,
 }
 
 /// One tenant.
@@ -289,11 +295,23 @@ impl Default for Limits {
             table_bytes: 2 << 30,
             table_times: 4,
             profile_bytes: 16 << 20,
+            witness_program_bytes: 64 << 20,
+            witness_memory_bytes: 256 << 20,
+            witness_ms: 60_000,
         }
     }
 }
 
 impl Limits {
+    /// What a witness program may ask for.
+    pub fn witness(&self) -> caldera_witness::Limits {
+        caldera_witness::Limits {
+            program_bytes: self.witness_program_bytes,
+            memory_bytes: self.witness_memory_bytes,
+            ..caldera_witness::Limits::default()
+        }
+    }
+
     /// What one connection may cost.
     pub fn http(&self) -> HttpLimits {
         HttpLimits {
@@ -658,6 +676,7 @@ fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
         ("rate_grace_ms", limits.rate_grace_ms),
         ("linger_ms", limits.linger_ms),
         ("drain_ms", limits.drain_ms),
+        ("witness_ms", limits.witness_ms),
     ];
     for (field, value) in times {
         if !(1..=WAIT_MS_MAX).contains(&value) {

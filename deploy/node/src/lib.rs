@@ -13,6 +13,7 @@
 //! | `telemetry`, `histograms`, `profile` | rpc | what was measured |
 //! | `pin` | | cores and policies of all of them |
 //! | `refusal` | | what is told of a bad key or witness |
+//! | `witness` | | the programs that make witnesses of inputs |
 //!
 //! [`Node::start`] puts them together. `calderad` is that with a configuration and signals.
 
@@ -40,6 +41,7 @@ pub mod source;
 pub mod tables;
 pub mod telemetry;
 pub mod tls;
+pub mod witness;
 pub mod worker;
 
 pub use config::Config;

@@ -29,7 +29,7 @@ use caldera_rpc::auth::{Keyring, OPERATOR};
 use caldera_scheduler::arbiter::TenantRefusal;
 use caldera_scheduler::mailbox::mailbox;
 use caldera_scheduler::pool::{self, Core, Kind, PoolError};
-use caldera_scheduler::{Arbiter, Pool, UnitId};
+use caldera_scheduler::{Arbiter, Nanos, Pool, UnitId};
 use caldera_store::blob::{BlobError, BlobLimits, BlobStore};
 use caldera_store::database::{Database, DatabaseError};
 use caldera_store::tenants::TenantRow;
@@ -49,6 +49,7 @@ use crate::service::{Message, Parts, Post, Service, Wake};
 use crate::shell::{Bell, Listener, Shell};
 use crate::tables::{self, TableMaker};
 use crate::tls::{Tls, TlsError};
+use crate::witness::Programs;
 use crate::worker::Worker;
 
 /// A box that runs.
@@ -226,6 +227,7 @@ impl Node {
         let outbox = Arc::new(Outbox::new(Arc::clone(&wake)));
         let jobs_max = config.policy.limits().jobs_max as usize;
         let preparations = Arc::new(Preparations::new(jobs_max));
+        let programs = Arc::new(Programs::default());
         let (sender, messages) = channel();
         let post = Post::new(sender, Arc::clone(&wake));
         let (measured, measurements) = rtrb::RingBuffer::new(MEASUREMENTS_MAX);
@@ -310,6 +312,9 @@ impl Node {
                 number,
                 preparations: Arc::clone(&preparations),
                 blobs: blobs.clone(),
+                programs: Arc::clone(&programs),
+                witness: config.limits.witness(),
+                witness_max: Nanos::from_millis(config.limits.witness_ms),
                 arbiter: Arc::clone(&inbox),
                 service: post.clone(),
                 board: Arc::clone(&board),
@@ -327,6 +332,8 @@ impl Node {
             device: Arc::clone(&device),
             sources: sources.clone(),
             development: config.development,
+            programs: Arc::clone(&programs),
+            witness: config.limits.witness(),
             threads: background.len(),
             service: post.clone(),
         };
@@ -388,6 +395,7 @@ impl Node {
             registrar: registrar_sender,
             tables: table_sender.clone(),
             tables_held,
+            programs,
             blobs,
             board: Arc::clone(&board),
             device,

@@ -5,8 +5,15 @@
 //! will need. It happens here so that it happens nowhere else. The arbiter says when (a tenant
 //! has only so many jobs in memory at a time), through a queue of plain numbers; what is to be
 //! done was left before in a table by the RPC thread.
+//!
+//! A job that brought inputs needs a witness first, and its circuit's witness program may compute for
+//! seconds. It does so in slices of about a millisecond: after each the calculation goes back to the end of
+//! a queue that all preparers share, and whatever job was ordered meanwhile is prepared
+//! before any calculation goes on. So a witness waits for somebody else's program for one slice at most, and
+//! programs share the preparers evenly. How many a tenant can have at once is bounded by the jobs that it may
+//! have in memory.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
@@ -16,17 +23,20 @@ use caldera_prover::format::Wtns;
 use caldera_prover::groth16::{Blinding, Job, ProvingKey};
 use caldera_rpc::error::RpcError;
 use caldera_rpc::methods::{Digest, JobName};
-use caldera_scheduler::{JobId, TenantId};
+use caldera_scheduler::{JobId, Nanos, TenantId};
 use caldera_store::TenantName;
 use caldera_store::blob::{BlobError, BlobStore};
 use caldera_store::jobs::WitnessBytes;
+use caldera_witness::{Calculation, Inputs, Program, Progress, WitnessError};
 use crossbeam::queue::ArrayQueue;
+use zeroize::Zeroizing;
 
 use crate::arbiter_thread::{Command, Inbox};
 use crate::board::{Board, RunningJob};
 use crate::clock::Clock;
 use crate::refusal;
 use crate::service::{Message, Post};
+use crate::witness::{self, Programs};
 
 /// What has to be known to prepare one job.
 pub struct Preparation {
@@ -34,13 +44,15 @@ pub struct Preparation {
     pub tenant: TenantId,
     /// Its name in the store.
     pub tenant_name: TenantName,
+    /// Its circuit, whose witness program inputs are for.
+    pub circuit: Digest,
     /// The key to prove with; `None` while it is being read again.
     pub key: Option<Arc<ProvingKey>>,
     /// Whether it is to be proved on the device's host alone.
     pub on_host: bool,
-    /// The witness: a blob, unless it is here.
+    /// The witness, or the inputs that make one: a blob, unless it is here.
     pub witness: Digest,
-    /// The witness that came with the submission.
+    /// The witness or the inputs that came with the submission.
     pub witness_bytes: Option<WitnessBytes>,
 }
 
@@ -54,8 +66,39 @@ struct Left {
 /// Jobs that are or will be to be prepared.
 pub struct Preparations {
     waiting: Mutex<HashMap<JobId, Left>>,
+    calculating: Mutex<Calculating>,
     ordered: ArrayQueue<JobId>,
     threads: [OnceLock<Thread>; PREPARERS],
+}
+
+/// Witnesses that are being computed.
+#[derive(Default)]
+struct Calculating {
+    /// Those that no preparer is at.
+    queue: VecDeque<Computed>,
+    /// All jobs that a preparer has begun, and has not settled, and that were not withdrawn since.
+    wanted: HashSet<JobId>,
+}
+
+/// A witness that is being computed for a job.
+struct Computed {
+    job: JobId,
+    preparation: Preparation,
+    key: Arc<ProvingKey>,
+    program: Program,
+    calculation: Calculation,
+    /// When the job was begun.
+    began: Nanos,
+    /// How long its program has computed.
+    spent: Nanos,
+}
+
+/// What became of a job in one go.
+enum Step {
+    /// Laid out, after so much computing if it brought inputs.
+    Ready(RunningJob, Option<Nanos>),
+    /// Its witness is to be computed.
+    Compute(Box<Computed>),
 }
 
 /// One preparer before its thread starts.
@@ -66,6 +109,12 @@ pub struct Preparer {
     pub preparations: Arc<Preparations>,
     /// Where witnesses are.
     pub blobs: BlobStore,
+    /// The witness programs of circuits.
+    pub programs: Arc<Programs>,
+    /// What those may ask for.
+    pub witness: caldera_witness::Limits,
+    /// How long one may compute.
+    pub witness_max: Nanos,
     /// Where prepared jobs go.
     pub arbiter: Arc<Inbox>,
     /// Where those who ask look.
@@ -83,6 +132,7 @@ impl Preparations {
     pub fn new(jobs_max: usize) -> Preparations {
         Preparations {
             waiting: Mutex::new(HashMap::new()),
+            calculating: Mutex::default(),
             // A job is ordered once by the arbiter, and once more when it had to wait for its key; then
             // the first order has been taken. So what was ordered and not begun is unfinished or was
             // cancelled since; twice the number leaves room for those.
@@ -114,9 +164,12 @@ impl Preparations {
         }
     }
 
-    /// Takes it back; `None` if a preparer has begun.
+    /// Takes it back; `None` if a preparer has begun. A calculation is given up after its slice.
     pub fn withdraw(&self, job: JobId) -> Option<Preparation> {
-        self.waiting().remove(&job).map(|left| left.preparation)
+        let left = self.waiting().remove(&job);
+        // In this order: one that was begun in between is wanted since before the other lock was free.
+        self.calculating().wanted.remove(&job);
+        left.map(|left| left.preparation)
     }
 
     /// Takes what is to be done now: nothing for a job that was cancelled, or whose key is not there.
@@ -127,7 +180,9 @@ impl Preparations {
             left.ordered = true;
             return None;
         };
-        Some((waiting.remove(&job)?.preparation, key))
+        let left = waiting.remove(&job)?;
+        self.calculating().wanted.insert(job);
+        Some((left.preparation, key))
     }
 
     /// Orders a job to be prepared. Neither waits nor allocates: called by the arbiter.
@@ -145,6 +200,33 @@ impl Preparations {
         }
     }
 
+    /// Queues a calculation, a new one or one that goes on.
+    fn queue(&self, computed: Computed) {
+        let mut calculating = self.calculating();
+        calculating.queue.push_back(computed);
+        // Whoever queues takes the next one itself.
+        let more = calculating.queue.len() > 1;
+        drop(calculating);
+        if more {
+            self.wake();
+        }
+    }
+
+    /// The calculation that has waited longest, and whether its job is still wanted.
+    fn next_calculation(&self) -> Option<(Computed, bool)> {
+        let mut calculating = self.calculating();
+        let next = calculating.queue.pop_front()?;
+        let wanted = calculating.wanted.contains(&next.job);
+        Some((next, wanted))
+    }
+
+    fn calculating(&self) -> MutexGuard<'_, Calculating> {
+        // As below.
+        self.calculating
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn waiting(&self) -> MutexGuard<'_, HashMap<JobId, Left>> {
         // Single insertions and removals leave the table whole even if a holder panicked.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
@@ -157,9 +239,13 @@ impl Preparer {
         let first = self.preparations.threads[self.number].set(std::thread::current());
         assert!(first.is_ok(), "each preparer has its number");
         while !self.board.stopping() {
-            match self.preparations.ordered.pop() {
-                Some(job) => self.prepare(job),
-                None => std::thread::park(),
+            // What was ordered goes first: it takes milliseconds, and a calculation may take long.
+            if let Some(job) = self.preparations.ordered.pop() {
+                self.prepare(job);
+            } else if let Some((computed, wanted)) = self.preparations.next_calculation() {
+                self.go_on(computed, wanted);
+            } else {
+                std::thread::park();
             }
         }
     }
@@ -169,16 +255,34 @@ impl Preparer {
             return;
         };
         let began = self.clock.now();
-        let laid_out = catch_unwind(AssertUnwindSafe(|| self.lay_out(id, preparation, &key)))
-            .unwrap_or(Err(RpcError::Internal));
-        match laid_out {
-            Ok(job) => {
+        let step = catch_unwind(AssertUnwindSafe(|| self.begin(id, preparation, key, began)));
+        self.settle(id, began, step.unwrap_or(Err(RpcError::Internal)));
+    }
+
+    /// One slice of a calculation.
+    fn go_on(&self, computed: Computed, wanted: bool) {
+        let (id, began) = (computed.job, computed.began);
+        let step = match wanted {
+            true => catch_unwind(AssertUnwindSafe(|| self.compute(computed)))
+                .unwrap_or(Err(RpcError::Internal)),
+            // It was cancelled: nobody will read the error.
+            false => Err(RpcError::Internal),
+        };
+        self.settle(id, began, step);
+    }
+
+    /// Tells what became of a job.
+    fn settle(&self, id: JobId, began: Nanos, step: Result<Step, RpcError>) {
+        match step {
+            Ok(Step::Compute(computed)) => return self.preparations.queue(*computed),
+            Ok(Step::Ready(job, computed)) => {
                 let job = Arc::new(job);
                 let at = self.clock.now();
                 self.service.send(Message::Prepared {
                     job: Arc::clone(&job),
                     at,
                     span: at.since(began),
+                    computed,
                 });
                 self.arbiter.send_waiting(Command::Ready(job));
             }
@@ -187,15 +291,18 @@ impl Preparer {
                 self.arbiter.send_waiting(Command::Unprepared(id));
             }
         }
+        self.preparations.calculating().wanted.remove(&id);
     }
 
-    fn lay_out(
+    /// Lays a job out, or begins to compute its witness.
+    fn begin(
         &self,
         id: JobId,
-        it: Preparation,
-        key: &Arc<ProvingKey>,
-    ) -> Result<RunningJob, RpcError> {
-        let bytes = match it.witness_bytes {
+        mut it: Preparation,
+        key: Arc<ProvingKey>,
+        began: Nanos,
+    ) -> Result<Step, RpcError> {
+        let bytes = match it.witness_bytes.take() {
             Some(bytes) => Bytes::from_owner(Borrowed(bytes)),
             None => self
                 .blobs
@@ -206,6 +313,56 @@ impl Preparer {
                 })?
                 .into_bytes(),
         };
+        if !witness::are_inputs(&bytes) {
+            return Ok(Step::Ready(self.lay_out(id, &it, &key, bytes)?, None));
+        }
+        let program = self.programs.find((it.tenant, it.circuit))?;
+        // Both are made of the tenant's own bytes: what is wrong with them is told.
+        let inputs = Inputs::parse(bytes.to_vec(), &self.witness)
+            .map_err(|error| witness::refusal(&error))?;
+        let calculation =
+            Calculation::begin(&program, inputs).map_err(|error| RpcError::ProgramRefused {
+                detail: error.to_string(),
+            })?;
+        Ok(Step::Compute(Box::new(Computed {
+            job: id,
+            preparation: it,
+            key,
+            program,
+            calculation,
+            began,
+            spent: Nanos::ZERO,
+        })))
+    }
+
+    fn compute(&self, mut it: Computed) -> Result<Step, RpcError> {
+        let began = core_time();
+        let fuel = it.program.slice();
+        let progress = it.calculation.step(fuel);
+        let took = core_time().since(began);
+        it.program.took(fuel, took.0);
+        it.spent = it.spent.plus(took);
+        match progress.map_err(|error| witness::refusal(&error))? {
+            Progress::More if it.spent > self.witness_max => {
+                let seconds = self.witness_max.0 / 1_000_000_000;
+                Err(witness::refusal(&WitnessError::Time { seconds }))
+            }
+            Progress::More => Ok(Step::Compute(Box::new(it))),
+            Progress::Done(file) => {
+                let bytes = Bytes::from_owner(Made(file));
+                let job = self.lay_out(it.job, &it.preparation, &it.key, bytes)?;
+                Ok(Step::Ready(job, Some(it.spent)))
+            }
+        }
+    }
+
+    fn lay_out(
+        &self,
+        id: JobId,
+        it: &Preparation,
+        key: &Arc<ProvingKey>,
+        bytes: Bytes,
+    ) -> Result<RunningJob, RpcError> {
         let witness =
             Wtns::parse(bytes).map_err(|error| refusal::witness(error.defect(), &error))?;
         let blinding = Blinding::random(key.curve()).map_err(|e| internal(id, &e))?;
@@ -218,6 +375,22 @@ impl Preparer {
             None => internal(id, &error),
         })?;
         RunningJob::new(id, it.tenant, job, self.workers).map_err(|error| internal(id, &error))
+    }
+}
+
+/// How long this thread has been on a core: a tenant does not pay for what others do to it.
+fn core_time() -> Nanos {
+    let spent = nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID);
+    let spent = spent.expect("Linux has counted this for every thread since 2.6");
+    Nanos(spent.tv_sec() as u64 * 1_000_000_000 + spent.tv_nsec() as u64)
+}
+
+/// A witness that a program made, overwritten in the same way.
+struct Made(Zeroizing<Vec<u8>>);
+
+impl AsRef<[u8]> for Made {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
     }
 }
 

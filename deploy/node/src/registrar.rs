@@ -31,6 +31,7 @@ use crate::clerk;
 use crate::refusal;
 use crate::service::{Message, Post};
 use crate::source::Sources;
+use crate::witness::{self, Programs};
 
 /// What the registrar is asked to do.
 pub enum Request {
@@ -61,6 +62,8 @@ pub struct Examination {
     pub full: bool,
     /// Its length, and where it can be read again if the store does not have it.
     pub source: Option<(u64, String)>,
+    /// The blob of its witness program.
+    pub program: Option<Digest>,
 }
 
 /// A mapped key that tells when it is unmapped.
@@ -84,6 +87,10 @@ pub struct Registrar {
     pub sources: Sources,
     /// Whether development keys are taken.
     pub development: bool,
+    /// Where witness programs are kept.
+    pub programs: Arc<Programs>,
+    /// What those may ask for.
+    pub witness: caldera_witness::Limits,
     /// Threads that a check may use.
     pub threads: usize,
     /// Where answers go.
@@ -138,6 +145,14 @@ impl Registrar {
         }))?;
         // Asked again at each start: a box may have left development mode since.
         clerk::acceptable(&zkey, self.development)?;
+        let program = match it.program {
+            Some(digest) => {
+                let read = witness::read(&self.blobs, tenant, digest, &zkey, &self.witness);
+                Some(read?)
+            }
+            None => None,
+        };
+        self.programs.put((it.tenant, circuit), program);
         if it.full {
             let checks = Checks {
                 development: self.development,

@@ -66,6 +66,7 @@ use crate::registrar;
 use crate::source::SourceError;
 use crate::tables;
 use crate::telemetry::{Doors, Gauges, Measurement, Telemetry};
+use crate::witness::Programs;
 
 use circuits::Circuit;
 use events::{LOOK_EVERY, Watcher};
@@ -93,6 +94,8 @@ pub enum Message {
         at: Nanos,
         /// How long that took.
         span: Nanos,
+        /// How long a witness program computed, where there were inputs.
+        computed: Option<Nanos>,
     },
     /// A job could not be laid out.
     Unprepared {
@@ -312,6 +315,8 @@ pub struct Parts {
     pub tables: Sender<tables::Request>,
     /// What the tables of all keys take.
     pub tables_held: Arc<AtomicU64>,
+    /// The witness programs of circuits.
+    pub programs: Arc<Programs>,
     /// To look for blobs.
     pub blobs: BlobStore,
     /// To see who works on what.
@@ -711,10 +716,10 @@ impl Service {
             self.answer(exchange, answer);
             return;
         }
-        if self.circuits.contains_key(&(tenant, digest)) {
+        if let Some(circuit) = self.circuit_of(tenant, digest) {
             let error = RpcError::CircuitInUse {
-                circuit: digest,
-                jobs: self.unfinished(tenant, digest),
+                circuit,
+                jobs: self.unfinished(tenant, circuit),
             };
             self.answer(exchange, Answer::error(409, &error));
             return;
@@ -890,7 +895,12 @@ impl Service {
 
     fn take_message(&mut self, message: Message) {
         match message {
-            Message::Prepared { job, at, span } => self.prepared(job, at, span),
+            Message::Prepared {
+                job,
+                at,
+                span,
+                computed,
+            } => self.prepared(job, at, span, computed),
             Message::Unprepared { job, error } => self.unprepared(job, error),
             Message::Written { upload, bytes } => {
                 self.outgoing.push(Outgoing::Written { upload, bytes });

@@ -89,6 +89,17 @@ faults! {
     }
 }
 
+faults! {
+    /// Why inputs make no witness.
+    InputsFault {
+        Format = "inputsFormat" "not a JSON object of signals and whole numbers",
+        Signals = "inputsSignals" "a signal is missing, unknown, or has more or fewer values than the circuit's",
+        Assertion = "circuitAssertion" "an assertion in the circuit failed; the message names it",
+        Program = "witnessProgramFailed" "the circuit's witness program broke a rule of its machine",
+        Time = "witnessTime" "the circuit's witness program computed for too long",
+    }
+}
+
 /// An answer that is not a result.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum RpcError {
@@ -169,6 +180,28 @@ pub enum RpcError {
         /// Which kind of fault it has.
         fault: WitnessFault,
         /// What is wrong with it.
+        detail: String,
+    },
+    /// The blob is not a program that is run here, or not one of this circuit.
+    #[error("witness program refused: {detail}")]
+    ProgramRefused {
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// Inputs came for a circuit without a witness program.
+    #[error(
+        "circuit {circuit} was registered without a witness program: it takes witnesses, not inputs"
+    )]
+    ProgramMissing {
+        /// The digest of the circuit.
+        circuit: Digest,
+    },
+    /// Inputs that make no witness.
+    #[error("inputs refused: {detail}")]
+    InputsRefused {
+        /// Which kind of fault it is.
+        fault: InputsFault,
+        /// What is wrong, without a value.
         detail: String,
     },
     /// The witness does not satisfy the circuit: the proof made from it failed its own check.
@@ -323,6 +356,9 @@ impl RpcError {
             RpcError::OutOfScope { .. } => -32032,
             RpcError::TenantUnknown { .. } => -32033,
             RpcError::TenantState { .. } => -32034,
+            RpcError::ProgramRefused { .. } => -32045,
+            RpcError::ProgramMissing { .. } => -32046,
+            RpcError::InputsRefused { .. } => -32047,
         }
     }
 
@@ -359,6 +395,9 @@ impl RpcError {
             RpcError::OutOfScope { .. } => "outOfScope",
             RpcError::TenantUnknown { .. } => "tenantUnknown",
             RpcError::TenantState { .. } => "tenantState",
+            RpcError::ProgramRefused { .. } => "witnessProgram",
+            RpcError::ProgramMissing { .. } => "witnessProgramMissing",
+            RpcError::InputsRefused { fault, .. } => fault.reason(),
         }
     }
 

@@ -17,6 +17,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
@@ -288,6 +289,10 @@ pub struct RegisterCircuit {
     /// lists for that. With one the key can be given back while the tenant is quiet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
+    /// The blob that holds circom's witness program (`.wasm`), uploaded before. With one a job may
+    /// bring inputs instead of a witness.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub witness_program: Option<Digest>,
 }
 
 /// Parameters of `prover_listCircuitsV1`: none.
@@ -312,8 +317,12 @@ pub struct EstimateProof {
 }
 
 /// Parameters of `prover_submitV1`.
+///
+/// Where a circuit has a witness program, inputs may stand wherever a witness may: a JSON object
+/// instead of a `.wtns` file. As `inputs` they are read into `witness_data`, and are named by the digest
+/// of the text that they become.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", try_from = "SubmitMembers")]
 pub struct Submit {
     /// The digest of the circuit's proving key.
     pub circuit: Digest,
@@ -329,6 +338,52 @@ pub struct Submit {
     /// Sending the same submission again with the same key answers with the same job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<IdempotencyKey>,
+}
+
+/// The members of a submission as they are sent.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct SubmitMembers {
+    circuit: Digest,
+    witness: Option<Digest>,
+    witness_data: Option<WitnessData>,
+    inputs: Option<serde_json::Map<String, Value>>,
+    deadline_ms: Option<u64>,
+    idempotency_key: Option<IdempotencyKey>,
+}
+
+impl TryFrom<SubmitMembers> for Submit {
+    type Error = String;
+
+    fn try_from(members: SubmitMembers) -> Result<Submit, String> {
+        let (witness, witness_data) = match (members.witness, members.witness_data, members.inputs)
+        {
+            (Some(witness), data, None) => (witness, data),
+            (None, None, Some(inputs)) => {
+                let text = Value::Object(inputs).to_string().into_bytes();
+                let digest = Digest(Sha256::digest(&text).into());
+                let got = text.len();
+                let data = WitnessData::new(text).ok_or_else(|| {
+                    let max = WitnessData::BYTES_MAX;
+                    format!("inputs: expected at most {max} bytes, got {got}; longer ones are uploaded as a blob, which `witness` names")
+                })?;
+                (digest, Some(data))
+            }
+            _ => {
+                return Err(
+                    "expected `witness`, or `inputs` and neither `witness` nor `witnessData`"
+                        .to_owned(),
+                );
+            }
+        };
+        Ok(Submit {
+            circuit: members.circuit,
+            witness,
+            witness_data,
+            deadline_ms: members.deadline_ms,
+            idempotency_key: members.idempotency_key,
+        })
+    }
 }
 
 /// Parameters of `prover_cancelV1`.
@@ -549,6 +604,9 @@ pub struct CircuitInfo {
     /// Where the key can be read again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
+    /// The blob of its witness program, if it has one: then jobs may bring inputs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub witness_program: Option<Digest>,
     /// Why it failed, or why its key could not be read again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<JobError>,
@@ -650,6 +708,10 @@ pub struct Timings {
     pub prepared_ms: f64,
     /// From the first quantum to the checked proof.
     pub proved_ms: f64,
+    /// Computing the witness from inputs, all slices summed; part of `prepared_ms`. Absent where a witness was
+    /// brought.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub witness_ms: Option<f64>,
     /// What each kernel cost.
     pub stages: Vec<StageTiming>,
     /// Which cores worked.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use caldera_rpc::error::{Full, KeyFault, RpcError, WitnessFault};
+use caldera_rpc::error::{Full, InputsFault, KeyFault, RpcError, WitnessFault};
 use caldera_rpc::methods::{
     AddTenant, CauseSpans, CheckLevel, CircuitInfo, CircuitName, CircuitState, CoreShare,
     CurveName, DeclareDemand, Demand, DeviceSoftware, DeviceStatus, Digest, EmptyReallocations,
@@ -204,6 +204,7 @@ fn no_parameter_is_left_out() {
             name: "x".parse().ok(),
             check: CheckLevel::Full,
             source: Some(String::new()),
+            witness_program: Some(digest),
         }),
         serde_json::to_value(ListCircuits {}),
         serde_json::to_value(UnregisterCircuit { circuit: digest }),
@@ -257,7 +258,11 @@ fn no_parameter_is_left_out() {
         .into_iter()
         .zip(document["methods"].as_array().unwrap())
     {
-        let full = full.expect("JSON");
+        let mut full = full.expect("JSON");
+        if written["name"] == Method::Submit.name() {
+            // Read into `witnessData`, as which it is written.
+            full["inputs"] = Value::Null;
+        }
         let taken: BTreeSet<&str> = full
             .as_object()
             .expect("an object")
@@ -325,6 +330,7 @@ fn every_field_has_an_example() {
         state: CircuitState::Failed,
         resident: true,
         source: Some(String::new()),
+        witness_program: Some(Digest([0; 32])),
         error: Some(failure()),
         development: false,
         verification_key: Some(Value::Null),
@@ -485,6 +491,8 @@ fn errors() -> Vec<RpcError> {
         },
         RpcError::KeySource { detail: detail() },
         RpcError::ProfileUnavailable { job, detail: "" },
+        RpcError::ProgramRefused { detail: detail() },
+        RpcError::ProgramMissing { circuit },
         RpcError::OutOfScope { scope: "submit" },
         RpcError::TenantUnknown { tenant: detail() },
         RpcError::TenantState {
@@ -500,6 +508,14 @@ fn errors() -> Vec<RpcError> {
         WitnessFault::ALL
             .iter()
             .map(|&fault| RpcError::WitnessRefused {
+                fault,
+                detail: detail(),
+            }),
+    );
+    all.extend(
+        InputsFault::ALL
+            .iter()
+            .map(|&fault| RpcError::InputsRefused {
                 fault,
                 detail: detail(),
             }),
@@ -535,6 +551,9 @@ fn errors() -> Vec<RpcError> {
             | RpcError::DemandAboveCeiling { .. }
             | RpcError::DemandDuration { .. }
             | RpcError::KeySource { .. }
+            | RpcError::ProgramRefused { .. }
+            | RpcError::ProgramMissing { .. }
+            | RpcError::InputsRefused { .. }
             | RpcError::ProfileUnavailable { .. } => {}
         }
     }
@@ -570,7 +589,10 @@ fn every_error() {
         codes.insert(wire.code);
     }
     // What is full shares a code, whatever it is, and so do the faults of a key and those of a witness.
-    let shared = (4 - 1) + (KeyFault::ALL.len() - 1) + (WitnessFault::ALL.len() - 1);
+    let shared = (4 - 1)
+        + (KeyFault::ALL.len() - 1)
+        + (WitnessFault::ALL.len() - 1)
+        + (InputsFault::ALL.len() - 1);
     assert_eq!(codes.len(), errors().len() - shared);
 }
 

@@ -43,6 +43,8 @@ pub struct CircuitRow {
     pub source: Option<String>,
     /// While the key is given back: its verification key, as the caller writes it.
     pub released: Option<String>,
+    /// The blob of the program that computes witnesses.
+    pub program: Option<[u8; 32]>,
 }
 
 /// How much of a key was to be checked.
@@ -72,6 +74,8 @@ pub enum Change {
     Checking {
         /// What becomes [`CircuitRow::source`].
         source: Option<String>,
+        /// What becomes [`CircuitRow::program`].
+        program: Option<[u8; 32]>,
     },
     /// The key is given back, and will be read again.
     Released {
@@ -96,9 +100,10 @@ impl Database {
     pub fn insert(&mut self, row: &CircuitRow) -> Result<bool, DatabaseError> {
         let added = self.connection.execute(
             "INSERT INTO circuits (tenant, digest, name, curve, domain_size, public_count, wires,
-                bytes, development, check_level, checked_at, state, failure, source, released)
+                bytes, development, check_level, checked_at, state, failure, source, released, program)
              VALUES (:tenant, :digest, :name, :curve, :domain_size, :public_count, :wires,
-                :bytes, :development, :check_level, :checked_at, :state, :failure, :source, :released)
+                :bytes, :development, :check_level, :checked_at, :state, :failure, :source, :released,
+                :program)
              ON CONFLICT (tenant, digest) DO NOTHING",
             named_params! {
                 ":tenant": row.tenant.as_str(),
@@ -116,6 +121,7 @@ impl Database {
                 ":failure": row.failure,
                 ":source": row.source,
                 ":released": row.released,
+                ":program": row.program,
             },
         )?;
         Ok(added == 1)
@@ -136,14 +142,14 @@ impl Database {
             }
             Change::Failed { failure } => (State::Failed, None, Some(failure.as_str()), None),
         };
-        let source = match change {
-            Change::Checking { source } => Some(source.as_deref()),
+        let registered = match change {
+            Change::Checking { source, program } => Some((source.as_deref(), *program)),
             _ => None,
         };
         let time = checked_at(time)?;
         let changed = self.connection.execute(
             "UPDATE circuits SET state = ?3, checked_at = coalesce(?4, checked_at), failure = ?5,
-                released = ?6, source = iif(?7, ?8, source)
+                released = ?6, source = iif(?7, ?8, source), program = iif(?7, ?9, program)
              WHERE tenant = ?1 AND digest = ?2",
             params![
                 tenant.as_str(),
@@ -152,8 +158,9 @@ impl Database {
                 time,
                 failure,
                 released,
-                source.is_some(),
-                source.flatten()
+                registered.is_some(),
+                registered.and_then(|(source, _)| source),
+                registered.and_then(|(_, program)| program)
             ],
         )?;
         Ok(changed == 1)
@@ -236,6 +243,7 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<CircuitRow> {
         failure: row.get("failure")?,
         source: row.get("source")?,
         released: row.get("released")?,
+        program: row.get("program")?,
     })
 }
 
@@ -260,4 +268,9 @@ CREATE TABLE circuits (
     failure      TEXT             CHECK ((failure IS NOT NULL) = (state = 'failed')),
     PRIMARY KEY (tenant, digest)
 ) STRICT, WITHOUT ROWID;
+";
+
+/// The step that lets circuits have a witness program.
+pub(crate) const PROGRAMS: &str = "
+ALTER TABLE circuits ADD COLUMN program BLOB CHECK (length(program) = 32);
 ";

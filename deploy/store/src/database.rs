@@ -201,11 +201,12 @@ pub(crate) fn signed(column: &'static str, got: u64) -> Result<i64, DatabaseErro
 const VERSION: i64 = STEPS.len() as i64;
 
 /// What makes each version of the one before.
-const STEPS: [&str; 4] = [
+const STEPS: [&str; 5] = [
     crate::circuits::TABLE,
     crate::releases::TABLE,
     crate::jobs::TABLE,
     crate::tenants::TABLE,
+    crate::circuits::PROGRAMS,
 ];
 
 /// "CALD" in ASCII.

@@ -31,6 +31,7 @@ fn row(name: &str, digest: u8) -> CircuitRow {
         failure: None,
         source: Some("/srv/keys/semaphore-32.zkey".to_owned()),
         released: None,
+        program: None,
     }
 }
 
@@ -77,6 +78,7 @@ fn a_restart_knows_the_circuits_and_their_checks() {
     // Getting ready again without a check keeps the time of the one that was made.
     let again = Change::Checking {
         source: first.source.clone(),
+        program: first.program,
     };
     for change in [again, Change::Ready { checked_at: None }] {
         assert!(table.set_state(&tenant("alice"), [1; 32], &change).unwrap());
@@ -84,7 +86,10 @@ fn a_restart_knows_the_circuits_and_their_checks() {
     let found = table.find(&tenant("alice"), [1; 32]).unwrap();
     assert_eq!(found, Some(first.clone()));
     // Registered again, it has the source that was named then.
-    let again = Change::Checking { source: None };
+    let again = Change::Checking {
+        source: None,
+        program: None,
+    };
     assert!(table.set_state(&tenant("alice"), [1; 32], &again).unwrap());
     let found = table.find(&tenant("alice"), [1; 32]).unwrap();
     let elsewhere = CircuitRow {
@@ -103,7 +108,10 @@ fn a_tenant_reaches_its_own_rows_only() {
     let bob = tenant("bob");
     assert_eq!(table.find(&bob, [1; 32]).unwrap(), None);
     assert_eq!(table.list(&bob).unwrap(), []);
-    let again = Change::Checking { source: None };
+    let again = Change::Checking {
+        source: None,
+        program: None,
+    };
     assert!(!table.set_state(&bob, [1; 32], &again).unwrap());
     assert!(!table.remove(&bob, [1; 32]).unwrap());
     assert!(table.remove(&tenant("alice"), [1; 32]).unwrap());

@@ -160,6 +160,7 @@ fn a_key_that_is_given_back_is_known_after_a_restart() {
         failure: None,
         source: Some("/srv/keys/a.zkey".to_owned()),
         released: None,
+        program: None,
     };
     assert!(table.insert(&circuit).unwrap());
     let away = Change::Released {

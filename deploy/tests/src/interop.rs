@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use crate::programs::{Run, run};
 
@@ -29,6 +30,30 @@ pub fn semaphore_zkey(depth: u32) -> PathBuf {
 /// The verification key that was published with it.
 pub fn semaphore_verification_key(depth: u32) -> PathBuf {
     artifact(depth, "json")
+}
+
+/// The witness program that was published with it.
+pub fn semaphore_program(depth: u32) -> PathBuf {
+    artifact(depth, "wasm")
+}
+
+/// The inputs of the first witness of [`semaphore_witnesses`], see `interop/semaphore-witness.mjs`.
+pub fn semaphore_inputs(depth: u32) -> Value {
+    let number = |label: String| {
+        let digest = Sha256::digest(label.as_bytes());
+        format!("0x{}", hex::encode(&digest[1..]))
+    };
+    let siblings: Vec<String> = (0..depth)
+        .map(|level| number(format!("sibling {level}")))
+        .collect();
+    serde_json::json!({
+        "secret": number("secret".to_owned()),
+        "merkleProofLength": depth,
+        "merkleProofIndex": 1,
+        "merkleProofSiblings": siblings,
+        "message": number("message 0".to_owned()),
+        "scope": number("scope".to_owned()),
+    })
 }
 
 fn artifact(depth: u32, extension: &str) -> PathBuf {

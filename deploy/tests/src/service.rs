@@ -412,14 +412,22 @@ impl Client {
             json!({"zkey": digest, "check": check}),
         );
         let circuit = info["circuit"].as_str().expect("a circuit").to_owned();
-        self.wait("prover_listCircuitsV1", json!({}), |circuits| {
+        let found = self.settled(&circuit);
+        assert_eq!(found["state"], "ready", "{found}");
+        circuit
+    }
+
+    /// A circuit that was registered, once its check is over.
+    pub fn settled(&self, circuit: &str) -> Value {
+        let find = |circuits: &Value| {
             let circuits = circuits.as_array().expect("a list of circuits");
             let found = circuits.iter().find(|info| info["circuit"] == circuit);
-            let found = found.expect("the circuit that was registered");
-            assert_ne!(found["state"], "failed", "{found}");
-            found["state"] == "ready"
+            found.expect("the circuit that was registered").clone()
+        };
+        let circuits = self.wait("prover_listCircuitsV1", json!({}), |circuits| {
+            find(circuits)["state"] != "checking"
         });
-        circuit
+        find(&circuits)
     }
 }
 

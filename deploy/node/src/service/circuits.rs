@@ -247,6 +247,7 @@ impl Service {
         let _ = self.parts.tables.send(tables::Request::Gone {
             circuit: (tenant, circuit),
         });
+        self.parts.programs.remove((tenant, circuit));
         let ticket = self.ticket();
         self.tell_clerk(Task::Unregister {
             ticket,
@@ -311,6 +312,16 @@ impl Service {
             CircuitState::Ready => Ok(it),
             state => Err(RpcError::CircuitNotReady { circuit, state }),
         }
+    }
+
+    /// The circuit that a blob is part of: its key, or its witness program.
+    pub(super) fn circuit_of(&self, tenant: TenantId, blob: Digest) -> Option<Digest> {
+        if self.circuits.contains_key(&(tenant, blob)) {
+            return Some(blob);
+        }
+        let mut own = self.circuits.iter().filter(|((of, _), _)| *of == tenant);
+        own.find(|(_, circuit)| circuit.row.program == Some(blob.0))
+            .map(|((_, circuit), _)| *circuit)
     }
 
     /// What a proof of so much core time asks of the box.
@@ -452,6 +463,7 @@ impl Circuit {
             state: self.state(),
             resident: self.key.is_some(),
             source: self.row.source.clone(),
+            witness_program: self.row.program.map(Digest),
             error: self.failure.clone(),
             development: self.row.development,
             verification_key,
@@ -467,6 +479,7 @@ fn examination(tenant: TenantId, row: &CircuitRow, full: bool) -> Request {
         circuit: Digest(row.digest),
         full,
         source: row.source.clone().map(|source| (row.bytes, source)),
+        program: row.program.map(Digest),
     })
 }
 

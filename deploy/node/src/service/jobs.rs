@@ -22,7 +22,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use caldera_prover::groth16::{ProveError, solidity};
-use caldera_rpc::error::{Full, KeyFault, RpcError, WitnessFault};
+use caldera_rpc::error::{Full, InputsFault, KeyFault, RpcError, WitnessFault};
 use caldera_rpc::methods::{
     CoreShare, Digest, JobError, JobName, JobQuery, JobResult, JobState, JobStatus, JobWait,
     StageTiming, Submit, Timings,
@@ -42,6 +42,7 @@ use crate::board::RunningJob;
 use crate::clerk::{Recorded, Task};
 use crate::clock::unix_time;
 use crate::preparer::Preparation;
+use crate::witness;
 
 /// A job of one tenant.
 pub(super) struct Entry {
@@ -71,6 +72,8 @@ pub(super) struct Entry {
     running: Option<Arc<RunningJob>>,
     prepared: Option<Nanos>,
     prepared_span: Nanos,
+    /// How long its witness program computed, where it brought inputs.
+    computed: Option<Nanos>,
     first: Option<Nanos>,
     finished: Option<Nanos>,
     /// When it ended, in Unix time in milliseconds.
@@ -162,6 +165,9 @@ impl Service {
         let work = self.work(circuit.cost(request.deadline_ms.is_some()));
         let witness = match bytes {
             Some(bytes) => {
+                if witness::are_inputs(bytes.bytes()) {
+                    self.parts.programs.find((tenant, request.circuit))?;
+                }
                 let got = Digest(Sha256::digest(bytes.bytes()).into());
                 if got != request.witness {
                     let expected = request.witness;
@@ -200,6 +206,7 @@ impl Service {
             running: None,
             prepared: None,
             prepared_span: Nanos::ZERO,
+            computed: None,
             first: None,
             finished: None,
             ended_ms: 0,
@@ -211,6 +218,7 @@ impl Service {
             Preparation {
                 tenant,
                 tenant_name: self.tenant(tenant).name.clone(),
+                circuit: entry.request.circuit,
                 key,
                 on_host: false,
                 witness: entry.request.witness,
@@ -370,9 +378,9 @@ impl Service {
     /// Has the blob of an ended job's witness erased, if no other job needs it.
     fn erase_witness(&mut self, job: JobId, tenant: TenantId, witness: Digest) {
         let left = self.jobs.get(&job).is_some_and(|entry| entry.blob_left);
-        // A key that somebody named as a witness is a key.
+        // A key or a program that somebody named as a witness is what it is.
         if !left
-            || self.circuits.contains_key(&(tenant, witness))
+            || self.circuit_of(tenant, witness).is_some()
             || self.unfinished_on(tenant, witness) > 0
             || !self.erasing.insert((tenant, witness))
         {
@@ -454,6 +462,7 @@ impl Service {
         let preparation = Preparation {
             tenant,
             tenant_name: self.tenant(tenant).name.clone(),
+            circuit,
             key: key.clone(),
             on_host: entry.suspicion.is_some(),
             witness: request.witness,
@@ -619,7 +628,13 @@ impl Service {
         }
     }
 
-    pub(super) fn prepared(&mut self, job: Arc<RunningJob>, at: Nanos, span: Nanos) {
+    pub(super) fn prepared(
+        &mut self,
+        job: Arc<RunningJob>,
+        at: Nanos,
+        span: Nanos,
+        computed: Option<Nanos>,
+    ) {
         let id = job.id();
         if let Some(entry) = self.jobs.get_mut(&id)
             && !entry.has_ended()
@@ -632,6 +647,7 @@ impl Service {
             entry.phase = Phase::Prepared;
             entry.prepared = Some(at);
             entry.prepared_span = span;
+            entry.computed = computed;
             self.profiles.open(id, job.job().stages());
             entry.running = Some(job);
             return;
@@ -998,6 +1014,7 @@ impl Entry {
             running: None,
             prepared: None,
             prepared_span: Nanos::ZERO,
+            computed: None,
             first: None,
             finished: None,
             ended_ms: 0,
@@ -1194,6 +1211,7 @@ impl Entry {
             timings: Timings {
                 queued_ms: ms(waited.since(self.prepared_span)),
                 prepared_ms: ms(self.prepared_span),
+                witness_ms: self.computed.map(ms),
                 proved_ms: ms(job.last_quantum().since(first)),
                 stages,
                 cores,
@@ -1217,12 +1235,20 @@ fn error_of(kept: &JobError, request: &Submit) -> RpcError {
         let detail = detail("key refused: ");
         return RpcError::KeyRefused { fault, detail };
     }
+    if let Some(fault) = InputsFault::from_reason(reason) {
+        let detail = detail("inputs refused: ");
+        return RpcError::InputsRefused { fault, detail };
+    }
     let circuit = request.circuit;
     let errors = [
         RpcError::SelfCheckFailed,
         RpcError::DevelopmentKey,
         RpcError::StorageFull,
         RpcError::CircuitUnknown { circuit },
+        RpcError::ProgramMissing { circuit },
+        RpcError::ProgramRefused {
+            detail: detail("witness program refused: "),
+        },
         RpcError::BlobUnknown {
             digest: request.witness,
         },

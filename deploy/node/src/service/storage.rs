@@ -287,7 +287,11 @@ impl Service {
                 let item = Item {
                     kind: if spent { Kind::Spent } else { Kind::Blob },
                     bytes,
-                    bound: needed(uses.witnesses.contains(&digest)),
+                    // A program is as good as in use: without it its circuit takes no inputs.
+                    bound: needed(
+                        uses.witnesses.contains(&digest)
+                            || self.circuit_of(tenant, digest).is_some(),
+                    ),
                 };
                 return (Held::Blob(digest), item);
             };

@@ -97,6 +97,7 @@ fn circuit(digest: Name) -> CircuitRow {
         failure: None,
         source: None,
         released: None,
+        program: None,
     }
 }
 
