@@ -11,10 +11,13 @@ use caldera_prover::Defect;
 use caldera_prover::format::FormatError;
 use caldera_prover::groth16::solidity::SolidityError;
 use caldera_prover::groth16::{CheckError, KeyError, ProveError, SetupError, VerifyError};
+use caldera_prover::units::UnitError;
 use caldera_rpc::error::{KeyFault, WitnessFault};
+use caldera_units::{SchemaError, TermsError};
 use serde_json::{Value, json};
 
 use crate::client::ClientError;
+use crate::state::Malformed;
 
 /// Declares the classes once: variant, exit code, name, meaning.
 macro_rules! classes {
@@ -97,6 +100,12 @@ pub(crate) fn classify(error: &anyhow::Error) -> Class {
                 of_setup(error)
             } else if let Some(error) = cause.downcast_ref::<ClientError>() {
                 Some(of_client(error))
+            } else if cause.is::<Malformed>()
+                || cause.is::<UnitError>()
+                || cause.is::<TermsError>()
+                || cause.is::<SchemaError>()
+            {
+                Some(Class::Data)
             } else if cause.is::<Misconfigured>() || cause.is::<NameError>() {
                 Some(Class::Configuration)
             } else if cause.is::<OpenError>() {
