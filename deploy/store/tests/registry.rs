@@ -65,10 +65,16 @@ fn nobody_changes_a_row_without_being_found() {
     let triggers = "DROP TRIGGER registry_stays; DROP TRIGGER registry_is_not_changed;";
     let damages = [
         ("UPDATE registry SET change = x'00' WHERE sequence = 3", 3),
-        ("UPDATE registry SET check_sum = zeroblob(32) WHERE sequence = 5", 5),
+        (
+            "UPDATE registry SET check_sum = zeroblob(32) WHERE sequence = 5",
+            5,
+        ),
         ("DELETE FROM registry WHERE sequence = 1", 1),
         ("DELETE FROM registry WHERE sequence = 4", 4),
-        ("INSERT INTO registry SELECT 6, change, check_sum FROM registry WHERE sequence = 5", 6),
+        (
+            "INSERT INTO registry SELECT 6, change, check_sum FROM registry WHERE sequence = 5",
+            6,
+        ),
     ];
     for (damage, expected) in damages {
         let (_folder, path) = written();
