@@ -363,13 +363,13 @@ fn keygen(arguments: &KeygenArguments) -> anyhow::Result<Report> {
     match arguments.role {
         Role::Holder => {
             let secret = HolderSecret::random()?;
-            write_hex(path, &*secret.to_bytes())?;
+            write_hex(path, &secret.to_bytes())?;
             wrote(path)
         }
         Role::Issuer => {
             let mut seed = Zeroizing::new([0; 32]);
             getrandom::fill(&mut *seed).context("no randomness from the operating system")?;
-            write_hex(path, &*seed)?;
+            write_hex(path, &seed)?;
             let key = PointFile::new(&IssuerSecret::from_seed(&seed).key().point());
             printed(&key)
         }
@@ -381,7 +381,7 @@ fn subject(arguments: &SubjectArguments) -> anyhow::Result<Report> {
     // A blinding is drawn as a secret is.
     let blinding = HolderSecret::random()?.to_bytes();
     let drawn = little_endian(&blinding);
-    write_hex(&arguments.output, &*blinding)?;
+    write_hex(&arguments.output, &blinding)?;
     let subject = word(&holder.subject(element("blinding", &drawn)?));
     printed(&json!({ "subject": subject }))
 }
@@ -623,7 +623,8 @@ fn schemas(arguments: &SchemaArguments) -> anyhow::Result<Schemas> {
 }
 
 fn holder(path: &Path) -> anyhow::Result<HolderSecret> {
-    Ok(HolderSecret::from_bytes(&*read_hex(path)?)?)
+    let bytes = read_hex(path)?;
+    Ok(HolderSecret::from_bytes(&bytes)?)
 }
 
 fn read<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {

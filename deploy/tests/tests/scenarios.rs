@@ -337,5 +337,139 @@ fn a_state_of_one_rollup_counts_in_the_other() {
     }
 }
 
+/// Whatever is wrong with a presentation has its own rule, and leaves the registry as it was; together with a good one
+/// each has its own verdict.
+#[test]
+fn what_does_not_hold_is_refused_and_not_recorded() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let service = start(folder.path());
+    let home = Home {
+        folder: folder.path(),
+        service: &service,
+    };
+    let scenario = &SCENARIOS[0];
+    home.state("keygen holder -o holder@");
+    let issuer = home.state("keygen issuer -o issuer@");
+    let another = home.state("keygen issuer -o another@");
+    home.write("issuers", &json!([issuer]));
+    home.write("all", &json!([another, issuer]));
+    home.write("revoked", &json!([]));
+    home.at_box("operator", "issuers issuers@");
+    home.at_box("operator", "revoke revoked@");
+    let subject = home.state("subject --holder holder@ -o blinding@");
+    let claims = scenario
+        .claims
+        .iter()
+        .map(|(claim, value)| format!("--claim {claim}={value}"));
+    let claims = claims.collect::<Vec<_>>().join(" ");
+    for (secret, unit) in [("issuer", "unit"), ("another", "foreign")] {
+        home.state(&format!(
+            "issue --issuer {secret}@ --schema-name {} {claims} --subject {} \
+             --valid-until {CLOSES} --nonce 7 -o {unit}@",
+            scenario.schema,
+            text(&subject["subject"])
+        ));
+    }
+    home.write("request", &request_of(scenario));
+    let request = format!("request request@ --closes {CLOSES} -o offer@");
+    home.at_box("commerce", &request);
+    let grant = |name: &str| {
+        let line = format!(
+            "grant --holder holder@ --request request@ --offer offer@ --uses 1 \
+             --expiry {CLOSES} -o {name}@"
+        );
+        text(&home.state(&line)["grant"]).to_owned()
+    };
+    let name = grant("grant");
+    let opening = |unit: &str, issuers: &str| {
+        format!(
+            "--holder holder@ --unit {unit}@ --blinding blinding@ --issuers {issuers}@ \
+             --revoked revoked@ --request request@ --grant grant@"
+        )
+    };
+
+    // A unit of another issuer: not to be opened, and with a list of one's own not to be presented.
+    let line = format!("witness {} -o wtns@", opening("foreign", "issuers"));
+    let (code, error) = home.try_state(&line, None);
+    assert_eq!(code, Some(65), "{error}");
+    let present = "present presentation.zkey@ proof@ public@";
+    let line = format!("{present} {}", opening("foreign", "all"));
+    assert_eq!(home.refused("commerce", &line), "rootUnknown");
+
+    home.at_box(
+        "commerce",
+        &format!("{present} {}", opening("unit", "issuers")),
+    );
+    let read = |name: &str| -> Value {
+        let bytes = std::fs::read(home.path(name)).expect("written");
+        serde_json::from_slice(&bytes).expect("JSON")
+    };
+    let honest = json!({
+        "proof": read("proof"), "publicInputs": read("public"), "grant": read("grant")["grant"],
+    });
+    let nobody = json!(format!("0x{:040x}", 1));
+    let modulus = "21888242871839275222246405745257275088548364400416034343698204186575808495617";
+    type Change<'a> = &'a dyn Fn(&mut Value);
+    let cases: [(&str, Change<'_>); 9] = [
+        ("proofMalformed", &|it| it["proof"]["pi_a"][0] = json!("5")),
+        ("proofMalformed", &|it| {
+            it["proof"]["pi_b"][0][0] = json!("5")
+        }),
+        ("proofMalformed", &|it| it["proof"] = json!({})),
+        ("proofRefused", &|it| {
+            it["proof"]["pi_c"] = it["proof"]["pi_a"].clone()
+        }),
+        ("proofRefused", &|it| it["publicInputs"][3] = json!("5")),
+        ("inputsMalformed", &|it| {
+            it["publicInputs"] = json!(["1", "2", "3", "4"])
+        }),
+        ("inputsMalformed", &|it| {
+            it["publicInputs"][3] = json!(modulus)
+        }),
+        ("grantMismatch", &|it| {
+            it["grant"]["verifier"] = nobody.clone()
+        }),
+        ("rootUnknown", &|it| it["publicInputs"][1] = json!("5")),
+    ];
+    let commerce = service.client("commerce");
+    let mut bodies = Vec::new();
+    for (rule, change) in cases {
+        let mut it = honest.clone();
+        change(&mut it);
+        let error = commerce
+            .try_call("state_verifyV1", it.clone())
+            .expect_err(rule);
+        assert_eq!(error["data"]["reason"], rule, "{error}");
+        bodies.push((rule, it));
+        let get = commerce.try_call("state_getV1", json!({"grant": name}));
+        let reason = get.expect_err("nothing is recorded")["data"]["reason"].clone();
+        assert_eq!(reason, "presentationUnknown");
+    }
+    // All of them at once, the good one in the midst.
+    bodies.insert(4, ("", honest.clone()));
+    let calls = bodies.iter().enumerate().map(|(id, (_, params))| {
+        json!({"jsonrpc": "2.0", "id": id, "method": "state_verifyV1", "params": params})
+    });
+    let calls = Value::from(calls.collect::<Vec<_>>()).to_string();
+    let answers = commerce.post(&commerce.token(), &calls);
+    let answers: Vec<Value> = serde_json::from_str(&answers.body).expect("JSON");
+    for ((rule, _), answer) in bodies.iter().zip(&answers) {
+        match *rule {
+            "" => assert_eq!(answer["result"]["grant"], json!(name), "{answer}"),
+            rule => assert_eq!(answer["error"]["data"]["reason"], rule, "{answer}"),
+        }
+    }
+    // The same holder in the same scope again, by another grant: the nullifier is spent.
+    grant("second");
+    let line = format!("{present} {}", opening("unit", "issuers")).replace("grant@", "second@");
+    assert_eq!(home.refused("commerce", &line), "nullifierSpent");
+    // A request that is taken back.
+    let pinned = text(&read("offer")["request"]["request"]).to_owned();
+    home.at_box("commerce", &format!("revoke --request {pinned}"));
+    let link = home.state("link grant@ --holder holder@ --use 1");
+    let reuse = format!("reuse {name} --link {}", text(&link["link"]));
+    assert_eq!(home.refused("commerce", &reuse), "requestUnknown");
+}
+
 /// 2100: no test comes so late.
 const CLOSES: u64 = 4_102_444_800;
