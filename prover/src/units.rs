@@ -17,6 +17,7 @@
 //! | `request` | what a verifier asks |
 //! | `grant` | to whom a holder allows how much, and the chain that counts it |
 //! | `presentation` | from a unit and a request to all that the circuit is given |
+//! | `opening` | that, as bytes |
 //! | `system` | a builder of constraint systems that also fills in witnesses |
 //! | `curve` | Baby Jubjub within the circuit |
 //! | `circuit` | the statement |
@@ -29,6 +30,7 @@ mod baby_jubjub;
 mod circuit;
 mod curve;
 mod grant;
+mod opening;
 pub mod poseidon;
 mod presentation;
 mod request;
@@ -42,7 +44,7 @@ use ark_ff::PrimeField;
 use sha3::{Digest, Keccak256};
 
 pub use baby_jubjub::{IssuerKey, IssuerSecret, Point, Scalar, ScalarConfig, Signature};
-pub use circuit::{circuit, constraints_by_part, witness};
+pub use circuit::{PUBLIC, WIRES, circuit, constraints_by_part, witness};
 pub use grant::{Grant, domain_native, link, seed, tip};
 pub use presentation::{Opening, Presentation, Statement};
 pub use request::{Bounds, Request, ScopeName, ValueSet};
@@ -161,6 +163,14 @@ pub enum UnitError {
     #[error("expected 5 public inputs of BN254, got {got}")]
     Statement {
         /// How many there are.
+        got: usize,
+    },
+    /// Bytes that are no opening.
+    #[error("an opening: expected {expected} bytes that begin with calopen1, got {got}")]
+    Opening {
+        /// How long it is.
+        expected: usize,
+        /// How long they are.
         got: usize,
     },
     /// No randomness from the operating system.

@@ -6,8 +6,8 @@ use ark_bn254::Fr;
 use caldera_kernels::CurveId;
 use caldera_prover::format::json::PublicInputs;
 use caldera_prover::units::{
-    Bounds, HolderSecret, IssuerTree, NONCE_MAX, RevocationTree, Statement, TIME_MAX, UnitError,
-    ValueSet, claim, keccak_element, link, seed, tip,
+    Bounds, HolderSecret, IssuerTree, NONCE_MAX, Opening, RevocationTree, Statement, TIME_MAX,
+    UnitError, ValueSet, claim, keccak_element, link, seed, tip, witness,
 };
 use proptest::prelude::*;
 use units_support::{Adapt, NONCE, POSITION, World, issuer, satisfied};
@@ -253,4 +253,57 @@ fn range(error: &UnitError, what: &str, min: u64, max: u64, got: u64) -> bool {
     let expected = (what, min, max, got);
     matches!(error, UnitError::Range { what, expected_min, expected_max, got }
         if (*what, *expected_min, *expected_max, *got) == expected)
+}
+
+#[test]
+fn an_opening_survives_as_bytes() {
+    let opening = World::new().opening();
+    let bytes = opening.to_bytes();
+    assert_eq!(bytes.len(), Opening::BYTES);
+    assert_eq!(Opening::statement_of(&bytes), Ok(opening.statement));
+    let back = Opening::from_bytes(&bytes).expect("an opening");
+    assert_eq!(back.to_bytes(), bytes);
+    let bytes_of = |opening: &Opening| {
+        let mut bytes = Vec::new();
+        witness(opening).write(&mut bytes).expect("room");
+        bytes
+    };
+    assert_eq!(bytes_of(&back), bytes_of(&opening));
+}
+
+/// Whatever the bytes are, they are refused or make a witness: nothing panics.
+#[test]
+fn bytes_that_are_no_opening_are_refused() {
+    let good = World::new().opening().to_bytes().to_vec();
+    let refused = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut bytes = good.clone();
+        change(&mut bytes);
+        Opening::from_bytes(&bytes)
+            .map(|_| ())
+            .expect_err("refused")
+    };
+    let form = |error| matches!(error, UnitError::Opening { .. });
+    assert!(form(refused(&|bytes| bytes.truncate(100))));
+    assert!(form(refused(&|bytes| bytes.push(0))));
+    assert!(form(refused(&|bytes| bytes[0] ^= 1)));
+    let range = |error| matches!(error, UnitError::Range { .. });
+    assert!(range(refused(&|bytes| bytes[13] = 0xff)));
+    let element = |error| matches!(error, UnitError::Element(_));
+    assert!(element(refused(&|bytes| bytes[22..54].fill(0xff))));
+    let elements = (good.len() - 54) / 32;
+    for at in 0..elements {
+        let start = 54 + 32 * at;
+        assert!(
+            element(refused(&|bytes| bytes[start..start + 32].fill(0xff))),
+            "element {at}"
+        );
+        let mut other = good.clone();
+        other[start] ^= 1;
+        if let Ok(opening) = Opening::from_bytes(&other) {
+            // The grant is bound by the proof, and by nothing else here. The number of presentations is not a
+            // wire: it becomes one less than the index, whose low bits are those of the honest one.
+            let expected = matches!(at, 4 | 9);
+            assert_eq!(satisfied(&opening), expected, "element {at}");
+        }
+    }
 }

@@ -11,11 +11,14 @@ use caldera_prover::Defect;
 use caldera_prover::format::FormatError;
 use caldera_prover::groth16::solidity::SolidityError;
 use caldera_prover::groth16::{CheckError, KeyError, ProveError, SetupError, VerifyError};
+use caldera_prover::units::UnitError;
 use caldera_rpc::error::{InputsFault, KeyFault, WitnessFault};
+use caldera_units::{SchemaError, TermsError};
 use caldera_witness::{ProgramError, WitnessError};
 use serde_json::{Value, json};
 
 use crate::client::ClientError;
+use crate::state::Malformed;
 
 /// Declares the classes once: variant, exit code, name, meaning.
 macro_rules! classes {
@@ -102,7 +105,12 @@ pub(crate) fn classify(error: &anyhow::Error) -> Class {
                 Some(of_client(error))
             } else if let Some(error) = cause.downcast_ref::<WitnessError>() {
                 Some(of_witness(error))
-            } else if cause.is::<ProgramError>() {
+            } else if cause.is::<Malformed>()
+                || cause.is::<ProgramError>()
+                || cause.is::<UnitError>()
+                || cause.is::<TermsError>()
+                || cause.is::<SchemaError>()
+            {
                 Some(Class::Data)
             } else if cause.is::<Misconfigured>() || cause.is::<NameError>() {
                 Some(Class::Configuration)

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `prove`, `witness`, `verify`, `inspect`, `setup`, `vkey`, `export`, `policy` | local commands |
 //! | `service` | commands that ask a running `calderad` |
+//! | `state` | trusted state units, at home and on a box |
 //! | `tenant` | who may use a running `calderad` |
 //! | `top` | who owns each core now, as a screen |
 //! | `profile` | the quanta of a job, as a trace |
@@ -34,6 +35,7 @@ mod progress;
 mod prove;
 mod service;
 mod setup;
+mod state;
 mod table;
 mod tenant;
 mod tls;
@@ -71,6 +73,7 @@ fn main() -> ExitCode {
         Command::Policy(arguments) => policy::run(&arguments),
         Command::Tenant(arguments) => tenant::run(&arguments),
         Command::Tls(arguments) => tls::run(&arguments),
+        Command::State(arguments) => state::run(&arguments),
         Command::Devices(arguments) => devices::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments, json),
         Command::Man(arguments) => manual::man(&arguments),
@@ -127,6 +130,7 @@ enum Command {
     Policy(policy::Arguments),
     Tenant(tenant::Arguments),
     Tls(tls::Arguments),
+    State(state::Arguments),
     Devices(devices::Arguments),
     Demo(demo::Arguments),
     #[command(hide = true)]

@@ -183,15 +183,7 @@ pub(crate) fn submit(arguments: &SubmitArguments) -> anyhow::Result<Report> {
     };
     let result = wait(&client, &status)?;
 
-    let (proof, public) = parse_result(&result, info.curve)?;
-    let mut outputs = Outputs::default();
-    outputs.add(&arguments.proof, |out| {
-        Ok(out.write_all(proof.print().as_bytes())?)
-    })?;
-    outputs.add(&arguments.public, |out| {
-        Ok(out.write_all(public.print().as_bytes())?)
-    })?;
-    outputs.commit()?;
+    write_result(&result, info.curve, &arguments.proof, &arguments.public)?;
 
     let mut text = format!("job {} is proved", result.job);
     if result.late {
@@ -383,7 +375,7 @@ pub(crate) fn ensure_circuit(
 }
 
 /// Waits for a job, with a bar, and fetches its result.
-fn wait(client: &Client, submitted: &JobStatus) -> anyhow::Result<JobResult> {
+pub(crate) fn wait(client: &Client, submitted: &JobStatus) -> anyhow::Result<JobResult> {
     let bar = progress::bar("proving", BAR_STEPS);
     bar.set_message(submitted.job.to_string());
     loop {
@@ -409,6 +401,24 @@ fn wait(client: &Client, submitted: &JobStatus) -> anyhow::Result<JobResult> {
             JobState::Queued | JobState::Preparing | JobState::Running => {}
         }
     }
+}
+
+/// Writes a proof and its public inputs.
+pub(crate) fn write_result(
+    result: &JobResult,
+    curve: CurveName,
+    proof_path: &Path,
+    public_path: &Path,
+) -> anyhow::Result<()> {
+    let (proof, public) = parse_result(result, curve)?;
+    let mut outputs = Outputs::default();
+    outputs.add(proof_path, |out| {
+        Ok(out.write_all(proof.print().as_bytes())?)
+    })?;
+    outputs.add(public_path, |out| {
+        Ok(out.write_all(public.print().as_bytes())?)
+    })?;
+    outputs.commit()
 }
 
 /// A proof and its inputs out of an answer; what is not well formed is not written to files.

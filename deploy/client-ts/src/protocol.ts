@@ -516,6 +516,102 @@ export interface StorageStatus {
   releases: StorageRelease[];
 }
 
+/** A number of 32 bytes, the highest first. */
+export type Word = string;
+
+/** Who takes part; on a box a tenant: the last 20 bytes of the Keccak-256 hash of `caldera tenant v1 NAME`. */
+export type Address = string;
+
+/** A link of a grant's chain. */
+export type Link = string;
+
+/** What a verifier asks. Its verifier is whoever opens it. */
+export interface RequestTerms {
+  /** Name of the schema of the unit. */
+  schema: string;
+  scope: ScopeTerms;
+  /** The second at which the unit must be valid. */
+  validThrough: number;
+  /** How many presentations one holder may make in the scope. */
+  presentations: number;
+  /** What claims have to be within. */
+  bounds: BoundTerms[];
+  set?: SetTerms | undefined;
+}
+
+/** Where presentations are counted, beside the verifier. */
+export interface ScopeTerms {
+  /** Name of the scenario. */
+  scenario: string;
+  /** For what. */
+  purpose: string;
+  /** The period after which presentations are counted afresh. */
+  epoch: number;
+}
+
+/** What a claim has to be within, both ends included. */
+export interface BoundTerms {
+  /** Name of the claim in the schema. */
+  claim: string;
+  /** The least, in decimal; 0 if left out. */
+  least?: string;
+  /** The greatest, in decimal; 2^64 - 1 if left out. */
+  greatest?: string;
+}
+
+/** What a claim has to be one of. */
+export interface SetTerms {
+  /** Name of the claim in the schema. */
+  claim: string;
+  /** The values, in decimal. */
+  values: string[];
+}
+
+/** What a holder allows; the domain of the registry belongs to it too. */
+export interface GrantTerms {
+  verifier: Address;
+  sender: Address;
+  request: Word;
+  tip: Link;
+  /** How often it may be used after the presentation. */
+  uses: number;
+  /** The first second at which it is not good any more. */
+  expiry: number;
+  challenge: Word;
+}
+
+/** Where the registry of state units stands, as the caller may see it. */
+export interface StateInfo {
+  domain: Word;
+  address?: Address;
+  issuersRoot?: Word;
+  revocationRoot?: Word;
+  /** For how long a root is taken after it was replaced. */
+  windowSeconds: number;
+  request?: RequestInfo;
+  presentation?: PresentationInfo;
+}
+
+/** A request that is open. */
+export interface RequestInfo {
+  request: Word;
+  /** The first second at which nothing more is taken for it. */
+  closes: number;
+}
+
+/** A presentation that is recorded. */
+export interface PresentationInfo {
+  grant: Word;
+  verifier: Address;
+  sender: Address;
+  request: Word;
+  link: Link;
+  /** Uses that are left. */
+  remaining: number;
+  /** The first second at which it is not good any more. */
+  expiry: number;
+}
+
 /** What a tenant may do: read shows its circuits, jobs and results and the pool; submit uploads, registers, submits, cancels, declares, and removes again. */
 export type Scope = "read" | "submit";
 
@@ -691,6 +787,91 @@ export interface Methods {
     result: StorageStatus;
     refusals: never;
   };
+  /** Publishes the root of the tree of accepted issuers, in the place of the one before. For the operator, who is the authority of the box's registry; units are signed at home. */
+  "state_issueV1": {
+    params: {
+      /** The root. */
+      issuersRoot: Word;
+    };
+    result: StateInfo;
+    refusals: "invalidRequest" | "invalidParams" | "rootsFull" | "stateJournalDamaged" | "storageUnavailable" | "stopping";
+  };
+  /** Opens a request: from now on holders may grant the calling tenant presentations that answer it. The same request again with another end takes its place. Grants are given at home, on what this answers. */
+  "state_grantV1": {
+    params: {
+      /** What is asked. */
+      request: RequestTerms;
+      /** The first second of Unix time at which nothing more is taken for it; no grant may last longer. */
+      closes: number;
+    };
+    result: StateInfo;
+    refusals: "schemaUnknown" | "claimUnknown" | "claimRange" | "requestTerms" | "requestEnd" | "stateJournalDamaged" | "storageUnavailable" | "stopping";
+  };
+  /** Asks for the proof of a presentation: a job in the tenant's scenario like any other, whose result is had with prover_resultV1. With an opening the box computes the witness, erased as other witnesses are, and refuses at once what would not be recorded. Records nothing. */
+  "state_presentV1": {
+    params: {
+      /** The digest of the proving key of presentations, which the tenant has registered. */
+      circuit: Digest;
+      /** What the holder allows. */
+      grant: GrantTerms;
+      /** What the holder opens to the box, in base64 with padding; this or witness. */
+      opening?: WitnessData | undefined;
+      /** The digest of a witness that was uploaded; this or opening. */
+      witness?: Digest | undefined;
+      /** As of prover_submitV1. */
+      deadlineMs?: number | undefined;
+      /** As of prover_submitV1. */
+      idempotencyKey?: IdempotencyKey | undefined;
+    };
+    result: JobStatus;
+    refusals: "openingMalformed" | "grantMismatch" | "requestMismatch" | "grantSender" | "grantExpired" | "requestUnknown" | "requestOver" | "grantOutlives" | "rootUnknown" | "rootStale" | "grantPresented" | "nullifierSpent" | "circuitUnknown" | "circuitNotReady" | "blobUnknown" | "tenantQueueFull" | "boxQueueFull" | "deadlineUnmeetable" | "idempotencyConflict" | "stateJournalDamaged" | "storageUnavailable" | "stopping";
+  };
+  /** Verifies a presentation and records it. Those that come together are verified together. The caller is the sender that the grant names. */
+  "state_verifyV1": {
+    params: {
+      /** The proof as snarkjs writes it. */
+      proof: Record<string, unknown>;
+      /** Its five public inputs as decimal strings. */
+      publicInputs: string[];
+      /** What the fifth is the digest of. */
+      grant: GrantTerms;
+    };
+    result: PresentationInfo;
+    refusals: "stateKeyMissing" | "inputsMalformed" | "proofMalformed" | "proofRefused" | "grantMismatch" | "requestMismatch" | "grantSender" | "grantExpired" | "requestUnknown" | "requestOver" | "grantOutlives" | "rootUnknown" | "rootStale" | "grantPresented" | "nullifierSpent" | "tenantCallsFull" | "stateJournalDamaged" | "storageUnavailable" | "stopping";
+  };
+  /** Uses a recorded presentation once more. The link is the holder's consent; sender, expiry, request and revocation root are checked again. */
+  "state_reuseV1": {
+    params: {
+      /** The presentation: the digest of its grant. */
+      grant: Word;
+      /** The link before the one that was revealed last. */
+      link: Link;
+    };
+    result: PresentationInfo;
+    refusals: "presentationUnknown" | "grantSender" | "grantExpired" | "usesSpent" | "linkMismatch" | "requestUnknown" | "requestOver" | "rootStale" | "stateJournalDamaged" | "storageUnavailable" | "stopping";
+  };
+  /** Publishes the root of the tree of revoked units (for the operator), or takes back a request of the calling tenant. One of the two. */
+  "state_revokeV1": {
+    params: {
+      /** The root. */
+      revocationRoot?: Word | undefined;
+      /** The request. */
+      request?: Word | undefined;
+    };
+    result: StateInfo;
+    refusals: "invalidRequest" | "invalidParams" | "rootsFull" | "requestUnknown" | "stateJournalDamaged" | "storageUnavailable" | "stopping";
+  };
+  /** Tells where the registry stands: its domain, roots and window, the caller's address, and a request or a presentation of the caller's. */
+  "state_getV1": {
+    params: {
+      /** A presentation of which the caller is verifier or sender. */
+      grant?: Word | undefined;
+      /** A request of the calling tenant. */
+      request?: Word | undefined;
+    };
+    result: StateInfo;
+    refusals: "invalidRequest" | "presentationUnknown" | "stateJournalDamaged";
+  };
   /** Adds a tenant and tells its secret, once. For the operator. */
   "tenant_addV1": {
     params: {
@@ -807,6 +988,32 @@ export const ERROR_CODES = {
   outOfScope: -32032,
   tenantUnknown: -32033,
   tenantState: -32034,
+  schemaUnknown: -32050,
+  claimUnknown: -32050,
+  claimRange: -32050,
+  requestTerms: -32050,
+  requestEnd: -32050,
+  requestUnknown: -32050,
+  requestOver: -32050,
+  requestMismatch: -32050,
+  grantMismatch: -32050,
+  grantSender: -32050,
+  grantExpired: -32050,
+  grantOutlives: -32050,
+  grantPresented: -32050,
+  rootUnknown: -32050,
+  rootStale: -32050,
+  rootsFull: -32050,
+  nullifierSpent: -32050,
+  presentationUnknown: -32050,
+  usesSpent: -32050,
+  linkMismatch: -32050,
+  proofMalformed: -32050,
+  proofRefused: -32050,
+  inputsMalformed: -32050,
+  openingMalformed: -32050,
+  stateJournalDamaged: -32051,
+  stateKeyMissing: -32051,
   witnessProgram: -32045,
   witnessProgramMissing: -32046,
   inputsFormat: -32047,

@@ -6,8 +6,8 @@
 //! is faster than the disk. Nothing that is acknowledged (a stored blob, a registered circuit)
 //! is acknowledged before it would survive a power cut.
 //!
-//! **Group commit.** Changes to jobs that wait when the clerk looks are written in one transaction, with one
-//! sync: while that one lasts the next ones gather. They may overtake other work, which touches no job.
+//! **Group commit.** Changes to jobs, and of the registry of state units, that wait when the clerk looks are written in one transaction, with one
+//! sync: while that one lasts the next ones gather. They may overtake other work, which touches neither.
 //!
 //! **A disk that takes no writes.** Submissions of a group that cannot be written are refused. The ends of
 //! jobs, without which their results must not be told, are kept and tried again, and the service is told
@@ -33,6 +33,7 @@ use caldera_store::blob::{BlobError, BlobStore, BlobWriter, Finished};
 use caldera_store::circuits::{Change, Check, CircuitRow, State};
 use caldera_store::database::{Database, DatabaseError};
 use caldera_store::jobs::{JobWrite, Written};
+use caldera_store::registry::RegistryRow;
 use caldera_store::releases::ReleaseRow;
 use caldera_store::tenants::TenantRow;
 
@@ -129,6 +130,8 @@ pub enum Task {
         /// By whom; `None` for all.
         tenant: Option<TenantName>,
     },
+    /// Write down a change of the registry of state units. Answered by [`Message::StateWritten`], when it can be.
+    State(RegistryRow),
     /// Write down a change to a job. Answered by [`Message::Recorded`], but for what is forgotten or erased.
     Job(JobWrite),
     /// Overwrite and remove a witness whose jobs have ended. Answered by [`Message::Erased`].
@@ -174,6 +177,19 @@ pub struct Clerk {
     pub service: Post,
 }
 
+/// What is written with one sync.
+#[derive(Default)]
+struct Group {
+    jobs: Vec<JobWrite>,
+    states: Vec<RegistryRow>,
+}
+
+impl Group {
+    fn is_empty(&self) -> bool {
+        self.jobs.is_empty() && self.states.is_empty()
+    }
+}
+
 /// What became of a change to a job.
 #[derive(Debug)]
 pub enum Recorded {
@@ -197,7 +213,7 @@ impl Clerk {
     pub fn run(mut self) {
         let mut uploads: HashMap<u64, BlobWriter> = HashMap::new();
         let mut waiting = VecDeque::new();
-        let mut unwritten = Vec::new();
+        let mut unwritten = Group::default();
         let mut fault = None;
         // Whether the log may hold a witness whose job has ended.
         let mut residue = false;
@@ -231,7 +247,8 @@ impl Clerk {
             let mut rest = VecDeque::with_capacity(waiting.len());
             for task in waiting.drain(..) {
                 match task {
-                    Task::Job(write) => group.push(write),
+                    Task::Job(write) => group.jobs.push(write),
+                    Task::State(row) => group.states.push(row),
                     Task::Erase {
                         tenant,
                         tenant_name,
@@ -243,7 +260,7 @@ impl Clerk {
             waiting = rest;
             if !group.is_empty() || fault.is_some() {
                 residue |= !group.is_empty();
-                unwritten = self.write_jobs(group, &mut fault);
+                unwritten = self.write_group(group, &mut fault);
             }
             if !erased.is_empty() {
                 self.erase(erased);
@@ -255,12 +272,13 @@ impl Clerk {
     }
 
     /// Writes a group of changes and tells what became of them. Gives back what must be tried again.
-    fn write_jobs(&mut self, group: Vec<JobWrite>, fault: &mut Option<String>) -> Vec<JobWrite> {
+    fn write_group(&mut self, group: Group, fault: &mut Option<String>) -> Group {
         let written = if group.is_empty() {
             self.database.probe().map(|()| Vec::new())
         } else {
-            self.database.write_jobs(&group)
+            self.database.write(&group.jobs, &group.states)
         };
+        let Group { jobs, states } = group;
         let error = written.as_ref().err().map(|error| {
             let cause = std::error::Error::source(error);
             cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
@@ -273,11 +291,15 @@ impl Clerk {
             fault.clone_from(&error);
             self.service.send(Message::Storage { fault: error });
         }
-        let mut again = Vec::new();
-        let mut recorded = Vec::with_capacity(group.len());
+        let mut again = Group::default();
+        let mut recorded = Vec::with_capacity(jobs.len());
         match written {
             Ok(written) => {
-                for (write, written) in group.into_iter().zip(written) {
+                if let Some(RegistryRow { sequence, .. }) = states.last() {
+                    let sequence = *sequence;
+                    self.service.send(Message::StateWritten { sequence });
+                }
+                for (write, written) in jobs.into_iter().zip(written) {
                     let fenced = written == Written::Fenced;
                     match write {
                         JobWrite::Accept(row) => {
@@ -295,7 +317,8 @@ impl Clerk {
                 }
             }
             Err(_) => {
-                for write in group {
+                again.states = states;
+                for write in jobs {
                     match write {
                         JobWrite::Accept(row) => {
                             let error = RpcError::StorageUnavailable {
@@ -303,7 +326,7 @@ impl Clerk {
                             };
                             recorded.push(Recorded::Accepted(JobId(row.job), Err(error)));
                         }
-                        other => again.push(other),
+                        other => again.jobs.push(other),
                     }
                 }
             }
@@ -342,7 +365,7 @@ impl Clerk {
     /// Does what is not done in groups.
     fn work(&mut self, task: Task, uploads: &mut HashMap<u64, BlobWriter>) {
         match task {
-            Task::Job(_) | Task::Erase { .. } => {}
+            Task::Job(_) | Task::State(_) | Task::Erase { .. } => {}
             Task::Begin {
                 upload,
                 tenant,

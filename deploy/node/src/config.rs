@@ -33,10 +33,12 @@ use caldera_scheduler::scenario::file::{self as policy_file, FileError, TEXT_MAX
 use caldera_scheduler::scenario::{ClassId, Limits as PoolLimits, PolicyError};
 use caldera_scheduler::{Nanos, Policy};
 use caldera_store::TenantName;
+use caldera_units::{Schema, SchemaError, Schemas};
 use serde::Deserialize;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use crate::notary::KeyFileError;
 use crate::operator_socket::OperatorSocketConfig;
 use crate::pin::Realtime;
 use crate::source::Sources;
@@ -80,6 +82,8 @@ pub struct Config {
     pub keep_witnesses: bool,
     /// Below which folders keys may be read again.
     pub key_sources: Sources,
+    /// What is needed for state units.
+    pub state: StateConfig,
     /// At least one.
     pub tenants: Vec<TenantConfig>,
 }
@@ -145,6 +149,19 @@ pub struct Limits {
     pub witness_memory_bytes: usize,
     /// How long a witness program may compute for one witness, in milliseconds.
     pub witness_ms: u64,
+}
+
+/// State units.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StateConfig {
+    /// The proving key of presentations, whose verification key verifies them; without one none are.
+    pub key: Option<PathBuf>,
+    /// A folder of further schemas, `*.json`.
+    pub schemas: Option<PathBuf>,
+    /// For how many seconds a root is taken after it was replaced: for so long a holder who has been revoked can go
+    /// on.
+    pub window_seconds: u64,
 }
 
 /// One tenant.
@@ -229,6 +246,22 @@ pub enum ConfigError {
         /// What is wrong with it.
         source: SecretError,
     },
+    /// The key of presentations is refused.
+    #[error("state.key {}: {source}", path.display())]
+    StateKey {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: KeyFileError,
+    },
+    /// A schema is refused.
+    #[error("state.schemas {}: {source}", path.display())]
+    Schema {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: SchemaError,
+    },
     /// The policy file is refused.
     #[error("policy {}: {source}", path.display())]
     PolicyFile {
@@ -264,6 +297,16 @@ impl Config {
             None => Raw::default(),
         };
         check(raw, over)
+    }
+}
+
+impl Default for StateConfig {
+    fn default() -> StateConfig {
+        StateConfig {
+            key: None,
+            schemas: None,
+            window_seconds: 3600,
+        }
     }
 }
 
@@ -344,6 +387,33 @@ pub fn read_policy(path: &Path) -> Result<Policy, ConfigError> {
         path: path.to_owned(),
         source,
     })
+}
+
+/// The schemas of a box: the standard ones, and those of a folder.
+pub fn read_schemas(folder: Option<&Path>) -> Result<Schemas, ConfigError> {
+    let mut schemas = Schemas::standard();
+    let Some(folder) = folder else {
+        return Ok(schemas);
+    };
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        let what = "reading schemas";
+        move |source| ConfigError::File { what, path, source }
+    };
+    let entries = fs::read_dir(folder).map_err(failed(folder))?;
+    let paths = entries.map(|entry| entry.map(|entry| entry.path()));
+    let mut paths = paths
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(failed(folder))?;
+    paths.retain(|path| path.extension().is_some_and(|it| it == "json"));
+    paths.sort_unstable();
+    for path in paths {
+        let text = fs::read(&path).map_err(failed(&path))?;
+        Schema::parse(&text)
+            .and_then(|schema| schemas.add(schema))
+            .map_err(|source| ConfigError::Schema { path, source })?;
+    }
+    Ok(schemas)
 }
 
 /// The secret in `file`, or in `DATA/secrets/NAME.hex` if no file was named. That one is made,
@@ -445,6 +515,7 @@ struct Raw {
     keep_witnesses: bool,
     limits: Limits,
     storage: RawStorage,
+    state: StateConfig,
     tenant: Vec<RawTenant>,
 }
 
@@ -475,6 +546,8 @@ fn rooted(mut raw: Raw, folder: &Path) -> Raw {
         root(&mut tls.key);
         tls.client_ca.as_mut().map(root);
     }
+    raw.state.key.as_mut().map(root);
+    raw.state.schemas.as_mut().map(root);
     for tenant in &mut raw.tenant {
         tenant.secret_file.as_mut().map(root);
     }
@@ -590,6 +663,7 @@ fn check(raw: Raw, over: &Overrides) -> Result<Config, ConfigError> {
         limits: raw.limits,
         keep_witnesses: raw.keep_witnesses,
         key_sources: Sources::new(raw.storage.key_sources),
+        state: raw.state,
         tenants,
     })
 }
@@ -817,6 +891,10 @@ mod tests {
         assert_eq!(field_of(&group), "operator_socket_group");
         let storage = format!("{}[storage]\nkey_sources = ['/srv', 'keys']", tenant("a"));
         assert_eq!(field_of(&storage), "storage.key_sources");
+        assert!(matches!(
+            from_text(&format!("{}[state]\nwindow = 1", tenant("a"))),
+            Err(ConfigError::Syntax { .. })
+        ));
         assert!(matches!(
             from_text(&(tenant("a") + &tenant("a"))),
             Err(ConfigError::TenantTwice { name }) if name == "a"

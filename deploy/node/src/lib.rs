@@ -9,6 +9,7 @@
 //! | `preparer` | two | witnesses into memory |
 //! | `registrar` | one | new keys checked and laid out |
 //! | `clerk` | one | everything that is written to the store |
+//! | `notary` | one | presentations of state units verified |
 //! | `reaper` | one | finished jobs freed |
 //! | `telemetry`, `histograms`, `profile` | rpc | what was measured |
 //! | `pin` | | cores and policies of all of them |
@@ -26,6 +27,7 @@ pub mod clock;
 pub mod config;
 pub mod histograms;
 pub mod node;
+pub mod notary;
 pub mod notify;
 pub mod operator_socket;
 pub mod pin;

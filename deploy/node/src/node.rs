@@ -39,13 +39,14 @@ use crate::arbiter_thread::{self, ArbiterThread, Command, Inbox, Outbox};
 use crate::board::Board;
 use crate::clerk::Clerk;
 use crate::clock::Clock;
-use crate::config::{Config, ConfigError, draw_secret, open_secret, read_policy};
+use crate::config::{Config, ConfigError, draw_secret, open_secret, read_policy, read_schemas};
+use crate::notary::{self, Notary};
 use crate::operator_socket::{OperatorSocket, OperatorSocketError};
 use crate::pin::{self, PinError, Placement, Standing};
 use crate::preparer::{PREPARERS, Preparations, Preparer};
 use crate::reaper::reaper;
 use crate::registrar::Registrar;
-use crate::service::{Message, Parts, Post, Service, Wake};
+use crate::service::{Message, Parts, Post, Service, States, Wake};
 use crate::shell::{Bell, Listener, Shell};
 use crate::tables::{self, TableMaker};
 use crate::tls::{Tls, TlsError};
@@ -193,6 +194,20 @@ impl Node {
         for name in &strangers {
             tracing::warn!(tenant = %name, "the store has something of a tenant that nobody has named");
         }
+        let schemas = read_schemas(config.state.schemas.as_deref())?;
+        let (notary, states) = match &config.state.key {
+            None => (None, None),
+            Some(path) => {
+                let key = notary::open_key(path, config.development).map_err(|source| {
+                    let path = path.clone();
+                    ConfigError::StateKey { path, source }
+                })?;
+                let (sender, requests) = channel();
+                (Some((key, requests)), Some(sender))
+            }
+        };
+        let window_seconds = config.state.window_seconds;
+        let states = States::replay(&database, window_seconds, schemas, states)?;
         let (rows, quiet) = (database.all()?, database.open_releases()?);
         let jobs = database.resume_jobs()?;
         let listener = Listener::bind(config.listen).map_err(|source| StartError::Listen {
@@ -366,6 +381,18 @@ impl Node {
             clerk.run()
         })?;
 
+        if let Some((key, requests)) = notary {
+            let service = post.clone();
+            let notary = Notary {
+                requests,
+                key,
+                service,
+            };
+            crew.hire("notary".into(), background.clone(), None, move || {
+                notary.run();
+            })?;
+        }
+
         let mut refused = crew.refused();
         if let Err(text) = pin::lock_memory() {
             refused.push(text);
@@ -378,7 +405,7 @@ impl Node {
         let cores = placement.workers.iter().copied();
         let cores = cores.chain(hosts.into_iter().cycle());
         let units = cores.zip(stands).collect();
-        let service = Service::new(Parts {
+        let parts = Parts {
             config: Arc::clone(&config),
             clock,
             keyring,
@@ -404,7 +431,8 @@ impl Node {
             circuits: rows,
             jobs,
             quiet,
-        });
+        };
+        let service = Service::new(parts, states);
         let stop = Arc::new(AtomicBool::new(false));
         let shell = Shell::new(
             bell,

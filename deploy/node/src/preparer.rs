@@ -21,7 +21,8 @@ use std::thread::Thread;
 use bytes::Bytes;
 use caldera_prover::format::Wtns;
 use caldera_prover::groth16::{Blinding, Job, ProvingKey};
-use caldera_rpc::error::RpcError;
+use caldera_prover::units::{self, Opening};
+use caldera_rpc::error::{RpcError, WitnessFault};
 use caldera_rpc::methods::{Digest, JobName};
 use caldera_scheduler::{JobId, Nanos, TenantId};
 use caldera_store::TenantName;
@@ -363,8 +364,18 @@ impl Preparer {
         key: &Arc<ProvingKey>,
         bytes: Bytes,
     ) -> Result<RunningJob, RpcError> {
-        let witness =
-            Wtns::parse(bytes).map_err(|error| refusal::witness(error.defect(), &error))?;
+        let witness = match bytes.starts_with(&Opening::MAGIC) {
+            // What a holder has opened stands for the witness that is made of it.
+            true => Opening::from_bytes(&bytes)
+                .map(|opening| units::witness(&opening))
+                .map_err(|error| RpcError::WitnessRefused {
+                    fault: WitnessFault::Content,
+                    detail: error.to_string(),
+                })?,
+            false => {
+                Wtns::parse(bytes).map_err(|error| refusal::witness(error.defect(), &error))?
+            }
+        };
         let blinding = Blinding::random(key.curve()).map_err(|e| internal(id, &e))?;
         let laid_out = match it.on_host {
             true => Job::new_on_host(key, witness, blinding),

@@ -21,6 +21,7 @@ mod events;
 mod jobs;
 mod pool;
 mod profiles;
+mod state;
 mod storage;
 mod tenants;
 
@@ -71,6 +72,7 @@ use crate::witness::Programs;
 use circuits::Circuit;
 use events::{LOOK_EVERY, Watcher};
 use jobs::{Asked, Entry};
+pub use state::States;
 use storage::Release;
 use tenants::{Change, Member};
 
@@ -224,6 +226,16 @@ pub enum Message {
         /// Why not.
         fault: Option<String>,
     },
+    /// Presentations are verified.
+    Judged {
+        /// By ticket, whether each holds.
+        judged: Vec<(u64, Result<(), RpcError>)>,
+    },
+    /// The changes of the registry up to this one are written down.
+    StateWritten {
+        /// Its number.
+        sequence: u64,
+    },
     /// This policy was given to the arbiter, which will say whether it is in force.
     Offered {
         /// The policy.
@@ -341,6 +353,7 @@ pub struct Service {
     tenants: Vec<Tenant>,
     circuits: HashMap<(TenantId, Digest), Circuit>,
     jobs: HashMap<JobId, Entry>,
+    states: States,
     /// What tables take.
     tables: HashMap<tables::CircuitId, u64>,
     /// Blobs that are given back and may not be gone yet.
@@ -462,7 +475,7 @@ impl Post {
 
 impl Service {
     /// A service that knows the circuits of the store and begins to load them.
-    pub fn new(mut parts: Parts) -> Service {
+    pub fn new(mut parts: Parts, states: States) -> Service {
         let (policy, now) = (&parts.config.policy, parts.clock.now());
         let tenant = |name: &TenantName, class: Option<&Class>, member| {
             let mut watch = Watch::new(class.and_then(|class| class.give_back), now);
@@ -501,6 +514,7 @@ impl Service {
             tenants,
             circuits: HashMap::new(),
             jobs: HashMap::new(),
+            states,
             keys: HashMap::new(),
             tables: HashMap::new(),
             removing: HashSet::new(),
@@ -640,6 +654,9 @@ impl Service {
                 None => format!("worker {unit}: core {core}, policy {policy}\n"),
                 Some(device) => format!("worker {unit}: {}, policy {policy}\n", device.name),
             };
+        }
+        if let Some(damage) = self.states.damage() {
+            text += &format!("state units are not served: journal damaged: {damage}\n");
         }
         for refused in &self.parts.refused {
             text += &format!("refused by this system: {refused}\n");
@@ -870,6 +887,9 @@ impl Service {
             let StorageQuery {} = params.decode()?;
             return Ok(self.look_at_storage(caller));
         }
+        if method.is_of_states() {
+            return self.state(caller, method, params, received);
+        }
         let Caller::Tenant(tenant) = caller else {
             return Err(RpcError::InvalidRequest {
                 detail: "the operator owns no circuits and no jobs; call as a tenant".into(),
@@ -950,6 +970,8 @@ impl Service {
             }
             Message::TenantWritten { ticket, written } => self.tenant_written(ticket, written),
             Message::Storage { fault } => self.fault = fault,
+            Message::Judged { judged } => self.judged(judged),
+            Message::StateWritten { sequence } => self.state_written(sequence),
             Message::Offered { policy } => self.offered.push_back(policy),
         }
     }

@@ -100,6 +100,44 @@ faults! {
     }
 }
 
+faults! {
+    /// Which rule of state units was broken (`docs/state-units.md`).
+    StateRule {
+        SchemaUnknown = "schemaUnknown" "a schema that this box does not know",
+        ClaimUnknown = "claimUnknown" "a claim that the schema does not have",
+        ClaimRange = "claimRange" "a value of a claim that is no number of 64 bits",
+        RequestTerms = "requestTerms" "a request that asks for what cannot be",
+        RequestEnd = "requestEnd" "a request that would be over when it begins, or is too far away",
+        RequestUnknown = "requestUnknown" "the verifier has no such request, or has closed it",
+        RequestOver = "requestOver" "the request is over",
+        RequestMismatch = "requestMismatch" "the proof answers another request than the grant",
+        GrantMismatch = "grantMismatch" "the proof binds another grant",
+        GrantSender = "grantSender" "the grant is for another sender",
+        GrantExpired = "grantExpired" "the grant is over",
+        GrantOutlives = "grantOutlives" "the grant lasts longer than the request",
+        GrantPresented = "grantPresented" "the grant has been presented",
+        RootUnknown = "rootUnknown" "a root that was never published",
+        RootStale = "rootStale" "a root that was replaced longer ago than the window",
+        RootsFull = "rootsFull" "a tree has had as many roots as can be counted",
+        NullifierSpent = "nullifierSpent" "the nullifier has been spent",
+        PresentationUnknown = "presentationUnknown" "no presentation of that grant, for this caller",
+        UsesSpent = "usesSpent" "all uses of the grant have been made",
+        LinkMismatch = "linkMismatch" "the link does not lead to the one that is kept",
+        ProofMalformed = "proofMalformed" "not a proof, or a point that is off its curve or outside its subgroup",
+        ProofRefused = "proofRefused" "the proof does not hold for these public inputs",
+        InputsMalformed = "inputsMalformed" "not five public inputs, each below the modulus",
+        OpeningMalformed = "openingMalformed" "not the opening of a presentation",
+    }
+}
+
+faults! {
+    /// Why the box serves no state units, or not this of them.
+    StateLack {
+        Journal = "stateJournalDamaged" "the journal of the registry is damaged",
+        Key = "stateKeyMissing" "no key of presentations is configured",
+    }
+}
+
 /// An answer that is not a result.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum RpcError {
@@ -300,6 +338,22 @@ pub enum RpcError {
         /// What stands against it.
         detail: &'static str,
     },
+    /// A rule of state units is broken. Nothing is recorded.
+    #[error("state units: {detail}")]
+    StateRefused {
+        /// Which rule.
+        rule: StateRule,
+        /// What was expected and what was got.
+        detail: String,
+    },
+    /// The box does not serve state units, or not this of them.
+    #[error("state units are not served: {detail}")]
+    StateUnserved {
+        /// What it lacks.
+        lack: StateLack,
+        /// More of it.
+        detail: String,
+    },
     /// There is no profile of a job.
     #[error("no profile of job {job}: {detail}")]
     ProfileUnavailable {
@@ -354,6 +408,8 @@ impl RpcError {
             RpcError::ProfileUnavailable { .. } => -32030,
             RpcError::StorageUnavailable { .. } => -32031,
             RpcError::OutOfScope { .. } => -32032,
+            RpcError::StateRefused { .. } => -32050,
+            RpcError::StateUnserved { .. } => -32051,
             RpcError::TenantUnknown { .. } => -32033,
             RpcError::TenantState { .. } => -32034,
             RpcError::ProgramRefused { .. } => -32045,
@@ -393,6 +449,8 @@ impl RpcError {
             RpcError::ProfileUnavailable { .. } => "profileUnavailable",
             RpcError::StorageUnavailable { .. } => "storageUnavailable",
             RpcError::OutOfScope { .. } => "outOfScope",
+            RpcError::StateRefused { rule, .. } => rule.reason(),
+            RpcError::StateUnserved { lack, .. } => lack.reason(),
             RpcError::TenantUnknown { .. } => "tenantUnknown",
             RpcError::TenantState { .. } => "tenantState",
             RpcError::ProgramRefused { .. } => "witnessProgram",

@@ -21,6 +21,10 @@ use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
+pub use state::*;
+
+mod state;
+
 /// A method that a box answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Method {
@@ -50,6 +54,20 @@ pub enum Method {
     Histograms,
     /// [`StorageQuery`] -> [`StorageStatus`].
     Storage,
+    /// [`PublishIssuers`] -> [`StateInfo`]. For the operator.
+    StateIssue,
+    /// [`OpenRequest`] -> [`StateInfo`].
+    StateGrant,
+    /// [`Present`] -> [`JobStatus`].
+    StatePresent,
+    /// [`VerifyPresentation`] -> [`PresentationInfo`].
+    StateVerify,
+    /// [`Reuse`] -> [`PresentationInfo`].
+    StateReuse,
+    /// [`Revoke`] -> [`StateInfo`].
+    StateRevoke,
+    /// [`StateQuery`] -> [`StateInfo`].
+    StateGet,
     /// [`AddTenant`] -> [`TenantSecret`]. For the operator.
     AddTenant,
     /// [`RotateTenant`] -> [`TenantSecret`]. For the operator.
@@ -66,7 +84,7 @@ pub enum Method {
 
 impl Method {
     /// Every method.
-    pub const ALL: [Method; 19] = [
+    pub const ALL: [Method; 26] = [
         Method::RegisterCircuit,
         Method::ListCircuits,
         Method::UnregisterCircuit,
@@ -80,6 +98,13 @@ impl Method {
         Method::Demand,
         Method::Histograms,
         Method::Storage,
+        Method::StateIssue,
+        Method::StateGrant,
+        Method::StatePresent,
+        Method::StateVerify,
+        Method::StateReuse,
+        Method::StateRevoke,
+        Method::StateGet,
         Method::AddTenant,
         Method::RotateTenant,
         Method::SuspendTenant,
@@ -104,6 +129,13 @@ impl Method {
             Method::Demand => "pool_demandV1",
             Method::Histograms => "pool_histogramsV1",
             Method::Storage => "pool_storageV1",
+            Method::StateIssue => "state_issueV1",
+            Method::StateGrant => "state_grantV1",
+            Method::StatePresent => "state_presentV1",
+            Method::StateVerify => "state_verifyV1",
+            Method::StateReuse => "state_reuseV1",
+            Method::StateRevoke => "state_revokeV1",
+            Method::StateGet => "state_getV1",
             Method::AddTenant => "tenant_addV1",
             Method::RotateTenant => "tenant_rotateV1",
             Method::SuspendTenant => "tenant_suspendV1",
@@ -120,9 +152,29 @@ impl Method {
             | Method::UnregisterCircuit
             | Method::Submit
             | Method::Cancel
-            | Method::Demand => Scope::Submit,
+            | Method::Demand
+            | Method::StateIssue
+            | Method::StateGrant
+            | Method::StatePresent
+            | Method::StateVerify
+            | Method::StateReuse
+            | Method::StateRevoke => Scope::Submit,
             _ => Scope::Read,
         }
+    }
+
+    /// Whether it is one of state units.
+    pub const fn is_of_states(self) -> bool {
+        matches!(
+            self,
+            Method::StateIssue
+                | Method::StateGrant
+                | Method::StatePresent
+                | Method::StateVerify
+                | Method::StateReuse
+                | Method::StateRevoke
+                | Method::StateGet
+        )
     }
 
     /// Whether only the operator may call it.
@@ -197,6 +249,16 @@ pub enum NameError {
     /// Not an idempotency key.
     #[error("expected 1 to 128 visible ASCII characters, got {got} characters")]
     Idempotency {
+        /// Characters that were there.
+        got: usize,
+    },
+    /// Not a number of so many digits.
+    #[error(
+        "expected 0x and {expected} lower-case hexadecimal digits, got {got} characters that are not"
+    )]
+    Hexadecimal {
+        /// Digits that it has.
+        expected: usize,
         /// Characters that were there.
         got: usize,
     },

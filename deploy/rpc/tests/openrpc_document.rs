@@ -3,17 +3,22 @@
 
 use std::collections::BTreeSet;
 
-use caldera_rpc::error::{Full, InputsFault, KeyFault, RpcError, WitnessFault};
+use caldera_rpc::error::{
+    Full, InputsFault, KeyFault, RpcError, StateLack, StateRule, WitnessFault,
+};
 use caldera_rpc::methods::{
-    AddTenant, CauseSpans, CheckLevel, CircuitInfo, CircuitName, CircuitState, CoreShare,
-    CurveName, DeclareDemand, Demand, DeviceSoftware, DeviceStatus, Digest, EmptyReallocations,
-    Estimate, EstimateProof, HistogramsQuery, IdempotencyKey, JobError, JobName, JobProfile,
-    JobQuery, JobResult, JobState, JobStatus, JobWait, ListCircuits, ListTenants, Method,
-    PoolQuery, PoolStatus, ProfileQuery, ProfiledQuantum, ProfiledReallocation, ProfiledStage,
-    ProfiledUnit, Quanta, Quotas, Reallocation, Reallocations, RegisterCircuit, RotateTenant,
-    Scope, SpanHistogram, StageTiming, StorageQuery, StorageRelease, StorageStatus, Submit,
-    TenantDetail, TenantInfo, TenantQuery, TenantSecret, TenantState, TenantStatus, TenantStorage,
-    Timings, UnitStatus, UnregisterCircuit, Unregistered, WitnessData,
+    AddTenant, Address, BoundTerms, CauseSpans, CheckLevel, CircuitInfo, CircuitName, CircuitState,
+    CoreShare, CurveName, DeclareDemand, Demand, DeviceSoftware, DeviceStatus, Digest,
+    EmptyReallocations, Estimate, EstimateProof, GrantTerms, HistogramsQuery, IdempotencyKey,
+    JobError, JobName, JobProfile, JobQuery, JobResult, JobState, JobStatus, JobWait, Link,
+    ListCircuits, ListTenants, Method, OpenRequest, PoolQuery, PoolStatus, Present,
+    PresentationInfo, ProfileQuery, ProfiledQuantum, ProfiledReallocation, ProfiledStage,
+    ProfiledUnit, PublishIssuers, Quanta, Quotas, Reallocation, Reallocations, RegisterCircuit,
+    RequestInfo, RequestTerms, Reuse, Revoke, RotateTenant, Scope, ScopeTerms, SetTerms,
+    SpanHistogram, StageTiming, StateInfo, StateQuery, StorageQuery, StorageRelease, StorageStatus,
+    Submit, TenantDetail, TenantInfo, TenantQuery, TenantSecret, TenantState, TenantStatus,
+    TenantStorage, Timings, UnitStatus, UnregisterCircuit, Unregistered, VerifyPresentation,
+    WitnessData, Word,
 };
 use caldera_rpc::openrpc::{DISCOVER, document};
 use serde::Serialize;
@@ -42,6 +47,13 @@ fn params_of(method: Method) -> Through {
         Method::Demand => through::<DeclareDemand>,
         Method::Histograms => through::<HistogramsQuery>,
         Method::Storage => through::<StorageQuery>,
+        Method::StateIssue => through::<PublishIssuers>,
+        Method::StateGrant => through::<OpenRequest>,
+        Method::StatePresent => through::<Present>,
+        Method::StateVerify => through::<VerifyPresentation>,
+        Method::StateReuse => through::<Reuse>,
+        Method::StateRevoke => through::<Revoke>,
+        Method::StateGet => through::<StateQuery>,
         Method::AddTenant => through::<AddTenant>,
         Method::RotateTenant => through::<RotateTenant>,
         Method::SuspendTenant | Method::ResumeTenant | Method::RemoveTenant => {
@@ -64,6 +76,11 @@ fn result_of(method: Method) -> Through {
         Method::Demand => through::<Demand>,
         Method::Histograms => through::<Vec<SpanHistogram>>,
         Method::Storage => through::<StorageStatus>,
+        Method::StateIssue | Method::StateGrant | Method::StateRevoke | Method::StateGet => {
+            through::<StateInfo>
+        }
+        Method::StatePresent => through::<JobStatus>,
+        Method::StateVerify | Method::StateReuse => through::<PresentationInfo>,
         Method::AddTenant | Method::RotateTenant => through::<TenantSecret>,
         Method::SuspendTenant | Method::ResumeTenant | Method::RemoveTenant => {
             through::<TenantInfo>
@@ -72,7 +89,7 @@ fn result_of(method: Method) -> Through {
     }
 }
 
-const SCHEMAS: [(&str, Through); 44] = [
+const SCHEMAS: [(&str, Through); 55] = [
     ("Digest", through::<Digest>),
     ("JobName", through::<JobName>),
     ("CircuitName", through::<CircuitName>),
@@ -112,6 +129,17 @@ const SCHEMAS: [(&str, Through); 44] = [
     ("TenantStorage", through::<TenantStorage>),
     ("StorageRelease", through::<StorageRelease>),
     ("StorageStatus", through::<StorageStatus>),
+    ("Word", through::<Word>),
+    ("Address", through::<Address>),
+    ("Link", through::<Link>),
+    ("RequestTerms", through::<RequestTerms>),
+    ("ScopeTerms", through::<ScopeTerms>),
+    ("BoundTerms", through::<BoundTerms>),
+    ("SetTerms", through::<SetTerms>),
+    ("GrantTerms", through::<GrantTerms>),
+    ("StateInfo", through::<StateInfo>),
+    ("RequestInfo", through::<RequestInfo>),
+    ("PresentationInfo", through::<PresentationInfo>),
     ("Scope", through::<Scope>),
     ("Quotas", through::<Quotas>),
     ("TenantState", through::<TenantState>),
@@ -194,6 +222,8 @@ fn every_method_and_its_parameters() {
 #[test]
 fn no_parameter_is_left_out() {
     let digest = Digest([0; 32]);
+    let word = Word([0; 32]);
+    let (terms, grant) = (request_terms(), grant_terms());
     let wait = JobWait {
         job: JobName(0),
         wait_ms: Some(1),
@@ -232,6 +262,36 @@ fn no_parameter_is_left_out() {
             cause: Some("turn".to_owned()),
         }),
         serde_json::to_value(StorageQuery {}),
+        serde_json::to_value(PublishIssuers { issuers_root: word }),
+        serde_json::to_value(OpenRequest {
+            request: terms.clone(),
+            closes: 1,
+        }),
+        serde_json::to_value(Present {
+            circuit: digest,
+            grant,
+            opening: WitnessData::new(Vec::new()),
+            witness: Some(digest),
+            deadline_ms: Some(1),
+            idempotency_key: "x".parse().ok(),
+        }),
+        serde_json::to_value(VerifyPresentation {
+            proof: Value::Null,
+            public_inputs: Vec::new(),
+            grant,
+        }),
+        serde_json::to_value(Reuse {
+            grant: word,
+            link: Link([0; 20]),
+        }),
+        serde_json::to_value(Revoke {
+            revocation_root: Some(word),
+            request: Some(word),
+        }),
+        serde_json::to_value(StateQuery {
+            grant: Some(word),
+            request: Some(word),
+        }),
         serde_json::to_value(AddTenant {
             tenant: String::new(),
             scenario: String::new(),
@@ -416,7 +476,35 @@ fn every_field_has_an_example() {
         short_reason: Some(String::new()),
         taken_again_ms: Some(0),
     };
+    let bound = BoundTerms {
+        claim: String::new(),
+        least: Some(String::new()),
+        greatest: Some(String::new()),
+    };
+    let state = StateInfo {
+        domain: Word([0; 32]),
+        address: Some(Address([0; 20])),
+        issuers_root: Some(Word([0; 32])),
+        revocation_root: Some(Word([0; 32])),
+        window_seconds: 0,
+        request: Some(RequestInfo {
+            request: Word([0; 32]),
+            closes: 0,
+        }),
+        presentation: Some(PresentationInfo {
+            grant: Word([0; 32]),
+            verifier: Address([0; 20]),
+            sender: Address([0; 20]),
+            request: Word([0; 32]),
+            link: Link([0; 20]),
+            remaining: 0,
+            expiry: 0,
+        }),
+    };
     for (name, full) in [
+        ("BoundTerms", serde_json::to_value(bound)),
+        ("RequestTerms", serde_json::to_value(request_terms())),
+        ("StateInfo", serde_json::to_value(state)),
         ("JobProfile", serde_json::to_value(profile)),
         ("ProfiledStage", serde_json::to_value(stage)),
         ("TenantStorage", serde_json::to_value(storage)),
@@ -434,6 +522,36 @@ fn every_field_has_an_example() {
             full.as_object().unwrap().keys().eq(written.keys()),
             "{name}"
         );
+    }
+}
+
+fn request_terms() -> RequestTerms {
+    RequestTerms {
+        schema: String::new(),
+        scope: ScopeTerms {
+            scenario: String::new(),
+            purpose: String::new(),
+            epoch: 0,
+        },
+        valid_through: 0,
+        presentations: 1,
+        bounds: Vec::new(),
+        set: Some(SetTerms {
+            claim: String::new(),
+            values: Vec::new(),
+        }),
+    }
+}
+
+fn grant_terms() -> GrantTerms {
+    GrantTerms {
+        verifier: Address([0; 20]),
+        sender: Address([0; 20]),
+        request: Word([0; 32]),
+        tip: Link([0; 20]),
+        uses: 0,
+        expiry: 0,
+        challenge: Word([0; 32]),
     }
 }
 
@@ -520,6 +638,14 @@ fn errors() -> Vec<RpcError> {
                 detail: detail(),
             }),
     );
+    all.extend(StateRule::ALL.iter().map(|&rule| RpcError::StateRefused {
+        rule,
+        detail: detail(),
+    }));
+    all.extend(StateLack::ALL.iter().map(|&lack| RpcError::StateUnserved {
+        lack,
+        detail: detail(),
+    }));
     for error in &all {
         match error {
             RpcError::Parse { .. }
@@ -529,6 +655,8 @@ fn errors() -> Vec<RpcError> {
             | RpcError::Internal
             | RpcError::QueueFull { .. }
             | RpcError::OutOfScope { .. }
+            | RpcError::StateRefused { .. }
+            | RpcError::StateUnserved { .. }
             | RpcError::TenantUnknown { .. }
             | RpcError::TenantState { .. }
             | RpcError::CircuitUnknown { .. }

@@ -6,7 +6,8 @@
 //! to date when it is opened, in one transaction.
 //!
 //! What it keeps: circuits ([`crate::circuits`]), what tenants have given back ([`crate::releases`]), jobs
-//! ([`crate::jobs`]) and tenants ([`crate::tenants`]).
+//! ([`crate::jobs`]), tenants ([`crate::tenants`]) and the changes of the registry of state units
+//! ([`crate::registry`]).
 
 use std::fs::OpenOptions;
 use std::io;
@@ -75,6 +76,14 @@ pub enum DatabaseError {
         /// Which.
         column: &'static str,
         /// The number.
+        got: u64,
+    },
+    /// A row of a journal that does not follow the last one.
+    #[error("a journal's next row: expected number {expected}, got {got}")]
+    Sequence {
+        /// The number that was to come.
+        expected: u64,
+        /// The number that came.
         got: u64,
     },
     /// SQLite refused something else.
@@ -201,12 +210,13 @@ pub(crate) fn signed(column: &'static str, got: u64) -> Result<i64, DatabaseErro
 const VERSION: i64 = STEPS.len() as i64;
 
 /// What makes each version of the one before.
-const STEPS: [&str; 5] = [
+const STEPS: [&str; 6] = [
     crate::circuits::TABLE,
     crate::releases::TABLE,
     crate::jobs::TABLE,
     crate::tenants::TABLE,
     crate::circuits::PROGRAMS,
+    crate::registry::TABLE,
 ];
 
 /// "CALD" in ASCII.

@@ -30,6 +30,7 @@ use zeroize::Zeroizing;
 
 use crate::TenantName;
 use crate::database::{Database, DatabaseError, read_tenant, signed, unsigned};
+use crate::registry::RegistryRow;
 
 /// The longest witness that is kept in its row; a longer one is a blob.
 pub const WITNESS_IN_ROW_MAX: usize = 64 * 1024;
@@ -126,6 +127,15 @@ pub enum Written {
 impl Database {
     /// Writes changes, all or none, in their order. When this returns they survive a power cut.
     pub fn write_jobs(&mut self, writes: &[JobWrite]) -> Result<Vec<Written>, DatabaseError> {
+        self.write(writes, &[])
+    }
+
+    /// Writes changes to jobs and changes of the registry, all or none, with one sync.
+    pub fn write(
+        &mut self,
+        writes: &[JobWrite],
+        registry: &[RegistryRow],
+    ) -> Result<Vec<Written>, DatabaseError> {
         let transaction = self
             .connection
             .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
@@ -138,6 +148,7 @@ impl Database {
                 Written::Done
             });
         }
+        crate::registry::append(&transaction, registry)?;
         transaction.commit()?;
         Ok(written)
     }

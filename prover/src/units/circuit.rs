@@ -235,7 +235,7 @@ fn wide_root(system: &mut System, leaf: &Sum, index: u32, families: &[[Fr; WIDE]
     node
 }
 
-/// How many values are public.
-const PUBLIC: u32 = 5;
-/// How many wires there are, the constant 1 included.
-const WIRES: usize = 14_219;
+/// How many values of the circuit are public.
+pub const PUBLIC: u32 = 5;
+/// How many wires the circuit has, the constant 1 included.
+pub const WIRES: usize = 14_219;

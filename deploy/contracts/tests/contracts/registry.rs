@@ -3,7 +3,11 @@
 use num_bigint::BigUint;
 use revm::primitives::{Address, U256};
 
+use ark_bn254::Fr;
+use ark_ff::{BigInteger, PrimeField};
 use caldera_prover::groth16::solidity;
+use caldera_prover::units;
+use caldera_scheduler::registry;
 
 use crate::chain::{CHAIN_ID, Chain, End, Outcome, account, address_word, call, keccak, word};
 use crate::compile::contract;
@@ -139,17 +143,7 @@ impl World {
     }
 
     fn grant_hash_in(&self, chain_id: u64, registry: Address, granted: &Granted) -> BigUint {
-        let name = b"caldera state registry v1";
-        let mut text = name.to_vec();
-        text.resize(32, 0);
-        let domain = [
-            word(96),
-            word(chain_id),
-            address_word(registry),
-            word(name.len() as u64),
-            text,
-        ];
-        let mut bytes = keccak(&domain.concat()).to_vec();
+        let mut bytes = domain(chain_id, registry).to_vec();
         bytes.extend(address_word(granted.verifier));
         bytes.extend(address_word(granted.sender));
         bytes.extend(big(&granted.request));
@@ -229,6 +223,20 @@ fn big(number: &BigUint) -> Vec<u8> {
     big_endian(number).to_vec()
 }
 
+fn domain(chain_id: u64, registry: Address) -> [u8; 32] {
+    let name = b"caldera state registry v1";
+    let mut text = name.to_vec();
+    text.resize(32, 0);
+    let domain = [
+        word(96),
+        word(chain_id),
+        address_word(registry),
+        word(name.len() as u64),
+        text,
+    ];
+    keccak(&domain.concat())
+}
+
 fn link_word(link: &[u8; 20]) -> Vec<u8> {
     [&[0; 12][..], link].concat()
 }
@@ -265,6 +273,47 @@ fn the_contract_hashes_a_grant_as_the_document_says() {
         world.send(STRANGER, signature, &arguments).end,
         End::Reverted(Vec::new())
     );
+}
+
+/// A holder computes it with the prover, a box with its registry, a chain with the contract: three times
+/// written, one number.
+#[test]
+fn prover_registry_and_contract_hash_a_grant_alike() {
+    let mut world = World::new();
+    let domain = domain(CHAIN_ID, world.registry);
+    for (seed, uses) in [(1, 3), (2, 1), (3, 40)] {
+        let granted = world.grant(seed, uses);
+        let tip = granted.chain[0];
+        let request = Fr::from_be_bytes_mod_order(&big(&granted.request));
+        let by_prover = units::Grant {
+            domain,
+            verifier: granted.verifier.into_array(),
+            sender: granted.sender.into_array(),
+            request,
+            tip,
+            uses,
+            expiry: granted.expiry,
+            challenge: granted.challenge,
+        };
+        let by_prover = by_prover.element().expect("numbers within range");
+        let by_prover = by_prover.into_bigint().to_bytes_be();
+        let by_registry = registry::Grant {
+            verifier: registry::Word::right(granted.verifier.as_slice()),
+            sender: registry::Word::right(granted.sender.as_slice()),
+            request: registry::Word::right(&big(&granted.request)),
+            tip: registry::Link(tip),
+            uses,
+            expiry: registry::Seconds(granted.expiry),
+            challenge: registry::Word(granted.challenge),
+        };
+        let by_registry = by_registry.digest(&registry::Word(domain)).0.to_vec();
+        let arguments = [address_word(granted.sender), grant_words(&granted)];
+        let signature = "grantOf(address,(address,uint256,uint160,uint16,uint40,bytes32))";
+        let outcome = world.send(STRANGER, signature, &arguments);
+        let by_contract = outcome.returned();
+        assert_eq!(by_prover, by_contract);
+        assert_eq!(by_registry, by_contract);
+    }
 }
 
 #[test]

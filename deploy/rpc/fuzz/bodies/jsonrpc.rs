@@ -4,8 +4,9 @@
 use caldera_rpc::jsonrpc::{self, Response};
 use caldera_rpc::methods::{
     AddTenant, DeclareDemand, EstimateProof, HistogramsQuery, JobQuery, JobWait, ListCircuits,
-    ListTenants, Method, PoolQuery, ProfileQuery, RegisterCircuit, RotateTenant, StorageQuery,
-    Submit, TenantQuery, UnregisterCircuit,
+    ListTenants, Method, OpenRequest, PoolQuery, Present, ProfileQuery, PublishIssuers,
+    RegisterCircuit, Reuse, Revoke, RotateTenant, StateQuery, StorageQuery, Submit, TenantQuery,
+    UnregisterCircuit, VerifyPresentation,
 };
 
 pub(crate) fn run(data: &[u8]) {
@@ -49,6 +50,13 @@ pub(crate) fn run(data: &[u8]) {
             Method::Demand => params.decode::<DeclareDemand>().map(drop),
             Method::Histograms => params.decode::<HistogramsQuery>().map(drop),
             Method::Storage => params.decode::<StorageQuery>().map(drop),
+            Method::StateIssue => params.decode::<PublishIssuers>().map(drop),
+            Method::StateGrant => params.decode::<OpenRequest>().map(drop),
+            Method::StatePresent => params.decode::<Present>().map(drop),
+            Method::StateVerify => params.decode::<VerifyPresentation>().map(drop),
+            Method::StateReuse => params.decode::<Reuse>().map(drop),
+            Method::StateRevoke => params.decode::<Revoke>().map(drop),
+            Method::StateGet => params.decode::<StateQuery>().map(drop),
             Method::AddTenant => params.decode::<AddTenant>().map(drop),
             Method::RotateTenant => params.decode::<RotateTenant>().map(drop),
             Method::SuspendTenant | Method::ResumeTenant | Method::RemoveTenant => {

@@ -1,0 +1,598 @@
+//! State units: the registry that a box keeps, and what tenants do with it (`docs/state-units.md`).
+//!
+//! ```text
+//! operator   state_issueV1, state_revokeV1: roots           verifier   state_grantV1: opens a request
+//! sender     state_presentV1 (a job), state_verifyV1 (checked ─ notary ─ checked again, recorded), state_reuseV1
+//! ```
+//!
+//! The rules are the registry's (`caldera_scheduler::registry`), which is pure. What this adds is who the caller is, who
+//! verifies, and the disk. A change is made here at once, and handed to the clerk, who writes it in the group of the
+//! jobs of that moment. Every answer, a refusal too, waits until all changes that were made before it are on the disk:
+//! so nothing is told that a power cut could take back. A disk that takes no writes holds the answers up; the
+//! changes are tried again in their order, and nothing new is taken meanwhile.
+//!
+//! **Who sees what.** A tenant is told of presentations of which it is verifier or sender, and of its own requests; for
+//! all others the answer is that of a registry that has none.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::mpsc::Sender;
+
+use caldera_kernels::CurveId;
+use caldera_prover::format::json::{Proof, PublicInputs};
+use caldera_prover::units::{Opening, domain_native};
+use caldera_rpc::error::{Full, RpcError, StateLack, StateRule};
+use caldera_rpc::jsonrpc::Params;
+use caldera_rpc::methods::{
+    Address, Digest, Link, Method, OpenRequest, Present, PresentationInfo, PublishIssuers,
+    RequestInfo, Reuse, Revoke, StateInfo, StateQuery, Submit, VerifyPresentation, Word,
+};
+use caldera_scheduler::registry::{
+    Change, Command, Grant, Inputs, Refusal, Registry, Seconds, Tree, Word as RegistryWord,
+};
+use caldera_scheduler::{Nanos, TenantId};
+use caldera_store::database::{Database, DatabaseError};
+use caldera_store::registry::{JournalError, RegistryRow};
+use caldera_units::Schemas;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use super::{Caller, Flow, Question, RETRY_MS, Service, value};
+use crate::clerk::Task;
+use crate::clock::unix_time;
+use crate::notary::Verification;
+
+/// The registry of a box, and what stands between it and the disk.
+pub struct States {
+    registry: Registry,
+    window_seconds: u64,
+    schemas: Schemas,
+    /// Why it cannot be believed.
+    damage: Option<String>,
+    /// To the notary, if there is a key.
+    notary: Option<Sender<Verification>>,
+    /// The number of the last change, and of the last that is on the disk.
+    last: u64,
+    written: u64,
+    /// Answers that wait for the disk, by the last change that was made before them.
+    held: VecDeque<(u64, u64, Result<Value, RpcError>)>,
+    /// Presentations that the notary has, by ticket.
+    judging: HashMap<u64, Judging>,
+}
+
+struct Judging {
+    tenant: TenantId,
+    grant: Grant,
+    inputs: Inputs,
+}
+
+impl States {
+    /// The registry as the journal has it. One that is damaged serves nothing.
+    pub fn replay(
+        database: &Database,
+        window_seconds: u64,
+        schemas: Schemas,
+        notary: Option<Sender<Verification>>,
+    ) -> Result<States, DatabaseError> {
+        let domain = RegistryWord(domain_native(&database.box_id()?));
+        let mut registry = Registry::new(domain, window_seconds);
+        let (mut last, mut damage) = (0, None);
+        match database.registry() {
+            Ok(changes) => {
+                for bytes in changes {
+                    let change = Change::from_bytes(&bytes).map_err(|error| error.to_string());
+                    let made = change.and_then(|change| {
+                        registry.apply(&change).map_err(|error| error.to_string())
+                    });
+                    if let Err(error) = made {
+                        damage = Some(format!("row {}: {error}", last + 1));
+                        break;
+                    }
+                    last += 1;
+                }
+            }
+            Err(JournalError::Database(error)) if !matches!(error, DatabaseError::Damaged(_)) => {
+                return Err(error);
+            }
+            Err(error) => damage = Some(error.to_string()),
+        }
+        if let Some(damage) = &damage {
+            tracing::error!(
+                damage,
+                "the journal of state units is damaged; they are not served"
+            );
+        }
+        Ok(States {
+            registry,
+            window_seconds,
+            schemas,
+            damage,
+            notary,
+            last,
+            written: last,
+            held: VecDeque::new(),
+            judging: HashMap::new(),
+        })
+    }
+
+    /// Why state units are not served.
+    pub(super) fn damage(&self) -> Option<&str> {
+        self.damage.as_deref()
+    }
+}
+
+/// What a call comes to.
+enum Outcome {
+    Told(Value),
+    /// The notary has it, under this ticket.
+    Judged(u64),
+    /// It is a job.
+    Job(Flow),
+}
+
+impl Service {
+    /// What is asked of state units.
+    pub(super) fn state(
+        &mut self,
+        caller: Caller,
+        method: Method,
+        params: Params,
+        received: Nanos,
+    ) -> Result<Flow, RpcError> {
+        if let Some(damage) = &self.states.damage {
+            return Err(RpcError::StateUnserved {
+                lack: StateLack::Journal,
+                detail: format!("the journal of the registry is damaged: {damage}"),
+            });
+        }
+        if method != Method::StateGet {
+            if self.stopping {
+                return Err(RpcError::Stopping);
+            }
+            if self.fault.is_some() {
+                let retry_after_ms = STORAGE_RETRY_MS;
+                return Err(RpcError::StorageUnavailable { retry_after_ms });
+            }
+        }
+        match self.state_outcome(caller, method, params, received) {
+            Ok(Outcome::Job(flow)) => Ok(flow),
+            Ok(Outcome::Judged(ticket)) => Ok(Flow::Wait(ticket, Question::Call)),
+            Ok(Outcome::Told(value)) => self.after_the_disk(Ok(value)),
+            Err(error) => self.after_the_disk(Err(error)),
+        }
+    }
+
+    fn state_outcome(
+        &mut self,
+        caller: Caller,
+        method: Method,
+        params: Params,
+        received: Nanos,
+    ) -> Result<Outcome, RpcError> {
+        let told = |info: StateInfo| Ok(Outcome::Told(value(&info)?));
+        match (method, caller) {
+            (Method::StateGet, _) => told(self.look_up(caller, params.decode()?)?),
+            (Method::StateIssue, _) => {
+                let PublishIssuers { issuers_root } = params.decode()?;
+                told(self.publish(caller, Tree::Issuers, issuers_root)?)
+            }
+            (Method::StateRevoke, _) => match params.decode()? {
+                Revoke {
+                    revocation_root: Some(root),
+                    request: None,
+                } => told(self.publish(caller, Tree::Revocation, root)?),
+                Revoke {
+                    revocation_root: None,
+                    request: Some(request),
+                } => {
+                    let verifier = self.party(tenant_of(caller)?);
+                    let request = RegistryWord(request.0);
+                    self.change(&Command::Close { verifier, request })?;
+                    told(self.look_up(caller, StateQuery::default())?)
+                }
+                _ => Err(RpcError::InvalidParams {
+                    detail: "expected revocationRoot or request, one of the two".into(),
+                }),
+            },
+            (Method::StateGrant, _) => told(self.open(caller, &params.decode()?)?),
+            (Method::StatePresent, _) => {
+                let tenant = tenant_of(caller)?;
+                let flow = self.present(tenant, params.decode()?, received)?;
+                Ok(Outcome::Job(flow))
+            }
+            (Method::StateVerify, _) => {
+                let tenant = tenant_of(caller)?;
+                Ok(Outcome::Judged(self.judge(tenant, &params.decode()?)?))
+            }
+            (Method::StateReuse, _) => {
+                let tenant = tenant_of(caller)?;
+                let Reuse { grant, link } = params.decode()?;
+                Ok(Outcome::Told(value(&self.reuse(tenant, grant, link)?)?))
+            }
+            _ => Err(RpcError::MethodNotFound),
+        }
+    }
+
+    /// The authority publishes a root.
+    fn publish(&mut self, caller: Caller, tree: Tree, root: Word) -> Result<StateInfo, RpcError> {
+        if caller != Caller::Operator {
+            return Err(RpcError::InvalidRequest {
+                detail: "for the operator".into(),
+            });
+        }
+        let what = match tree {
+            Tree::Issuers => "issuersRoot",
+            Tree::Revocation => "revocationRoot",
+        };
+        caldera_units::element(what, &root).map_err(|error| RpcError::InvalidParams {
+            detail: error.to_string(),
+        })?;
+        let root = RegistryWord(root.0);
+        self.change(&Command::Publish { tree, root })?;
+        self.look_up(caller, StateQuery::default())
+    }
+
+    /// A verifier opens a request.
+    fn open(&mut self, caller: Caller, asked: &OpenRequest) -> Result<StateInfo, RpcError> {
+        let tenant = tenant_of(caller)?;
+        let address = self.address(tenant);
+        let request = caldera_units::request(&asked.request, &address, &self.states.schemas)?;
+        let element = request.element().map_err(caldera_units::TermsError::Unit)?;
+        let request = caldera_units::word(&element);
+        self.change(&Command::Open {
+            verifier: caldera_units::party(&address),
+            request: RegistryWord(request.0),
+            closes: Seconds(asked.closes),
+        })?;
+        let query = StateQuery {
+            grant: None,
+            request: Some(request),
+        };
+        self.look_up(caller, query)
+    }
+
+    /// A job whose proof is a presentation.
+    fn present(
+        &mut self,
+        tenant: TenantId,
+        asked: Present,
+        received: Nanos,
+    ) -> Result<Flow, RpcError> {
+        let (witness, witness_data) = match (asked.opening, asked.witness) {
+            (Some(opening), None) => {
+                let statement = Opening::statement_of(opening.bytes()).map_err(|error| {
+                    RpcError::StateRefused {
+                        rule: StateRule::OpeningMalformed,
+                        detail: error.to_string(),
+                    }
+                })?;
+                let key = asked.idempotency_key.clone();
+                let known = key.is_some_and(|key| self.keys.contains_key(&(tenant, key)));
+                if !known {
+                    // Better refused now than when the proof is made.
+                    let inputs = inputs_of(&statement.public_inputs())?;
+                    let grant = caldera_units::registry_grant(&asked.grant);
+                    let sender = self.party(tenant);
+                    let registry = &self.states.registry;
+                    registry
+                        .check(sender, &grant, &inputs, now())
+                        .map_err(refused)?;
+                }
+                let digest = Digest(Sha256::digest(opening.bytes()).into());
+                (digest, Some(opening))
+            }
+            (None, Some(witness)) => (witness, None),
+            _ => {
+                return Err(RpcError::InvalidParams {
+                    detail: "expected opening or witness, one of the two".into(),
+                });
+            }
+        };
+        self.stir(tenant, received);
+        let submission = Submit {
+            circuit: asked.circuit,
+            witness,
+            witness_data,
+            deadline_ms: asked.deadline_ms,
+            idempotency_key: asked.idempotency_key,
+        };
+        self.submit(tenant, submission, received)
+    }
+
+    /// Gives a presentation to the notary, if it would be recorded; the ticket of the answer.
+    fn judge(&mut self, tenant: TenantId, asked: &VerifyPresentation) -> Result<u64, RpcError> {
+        let Some(notary) = &self.states.notary else {
+            return Err(RpcError::StateUnserved {
+                lack: StateLack::Key,
+                detail: "no key of presentations is configured".into(),
+            });
+        };
+        let (public, inputs) = read_inputs(&asked.public_inputs)?;
+        let malformed = |error: &dyn std::fmt::Display| RpcError::StateRefused {
+            rule: StateRule::ProofMalformed,
+            detail: error.to_string(),
+        };
+        let text = asked.proof.to_string();
+        let proof = Proof::parse(text.as_bytes(), Some(CurveId::Bn254))
+            .map_err(|error| malformed(&error))?;
+        let grant = caldera_units::registry_grant(&asked.grant);
+        let sender = self.party(tenant);
+        self.states
+            .registry
+            .check(sender, &grant, &inputs, now())
+            .map_err(refused)?;
+        let own = self.states.judging.values();
+        if own.filter(|it| it.tenant == tenant).count() >= JUDGING_MAX {
+            return Err(RpcError::QueueFull {
+                full: Full::Calls,
+                retry_after_ms: RETRY_MS,
+            });
+        }
+        let notary = notary.clone();
+        let ticket = self.ticket();
+        let verification = Verification {
+            ticket,
+            tenant,
+            proof,
+            inputs: public,
+        };
+        if notary.send(verification).is_err() {
+            tracing::error!("the notary has ended");
+            return Err(RpcError::Internal);
+        }
+        let judging = Judging {
+            tenant,
+            grant,
+            inputs,
+        };
+        self.states.judging.insert(ticket, judging);
+        Ok(ticket)
+    }
+
+    /// The notary has verified presentations: those that hold are checked again, for time has passed, and recorded.
+    pub(super) fn judged(&mut self, judged: Vec<(u64, Result<(), RpcError>)>) {
+        for (ticket, verdict) in judged {
+            let Some(it) = self.states.judging.remove(&ticket) else {
+                continue;
+            };
+            let outcome = verdict.and_then(|()| {
+                if self.stopping {
+                    return Err(RpcError::Stopping);
+                }
+                if self.fault.is_some() {
+                    let retry_after_ms = STORAGE_RETRY_MS;
+                    return Err(RpcError::StorageUnavailable { retry_after_ms });
+                }
+                let (grant, inputs) = (it.grant, it.inputs);
+                let sender = self.party(it.tenant);
+                self.change(&Command::Present {
+                    sender,
+                    grant,
+                    inputs,
+                })?;
+                let name = RegistryWord(inputs.grant.0);
+                value(&self.presentation(it.tenant, name)?)
+            });
+            self.hold(ticket, outcome);
+        }
+    }
+
+    /// A sender uses a presentation again.
+    fn reuse(
+        &mut self,
+        tenant: TenantId,
+        grant: Word,
+        link: Link,
+    ) -> Result<PresentationInfo, RpcError> {
+        let grant = RegistryWord(grant.0);
+        // Before anything else is said of it.
+        self.presentation(tenant, grant)?;
+        let link = caldera_scheduler::registry::Link(link.0);
+        let sender = self.party(tenant);
+        self.change(&Command::Reuse {
+            sender,
+            grant,
+            link,
+        })?;
+        self.presentation(tenant, grant)
+    }
+
+    /// Where the registry stands, as the caller may see it.
+    fn look_up(&self, caller: Caller, query: StateQuery) -> Result<StateInfo, RpcError> {
+        let registry = &self.states.registry;
+        let root = |tree| registry.root(tree).map(|root| Word(root.0));
+        let address = match caller {
+            Caller::Operator => None,
+            Caller::Tenant(tenant) => Some(self.address(tenant)),
+        };
+        let request = match query.request {
+            None => None,
+            Some(request) => {
+                let verifier = self.party(tenant_of(caller)?);
+                let closes = registry.request(verifier, RegistryWord(request.0));
+                closes.map(|closes| RequestInfo {
+                    request,
+                    closes: closes.0,
+                })
+            }
+        };
+        let presentation = match query.grant {
+            None => None,
+            Some(grant) => Some(self.presentation(tenant_of(caller)?, RegistryWord(grant.0))?),
+        };
+        Ok(StateInfo {
+            domain: Word(registry.domain().0),
+            address,
+            issuers_root: root(Tree::Issuers),
+            revocation_root: root(Tree::Revocation),
+            window_seconds: self.states.window_seconds,
+            request,
+            presentation,
+        })
+    }
+
+    /// A presentation of which a tenant is verifier or sender.
+    fn presentation(
+        &self,
+        tenant: TenantId,
+        grant: RegistryWord,
+    ) -> Result<PresentationInfo, RpcError> {
+        let party = self.party(tenant);
+        let kept = self.states.registry.presentation(&grant);
+        let kept = kept.filter(|it| it.verifier == party || it.sender == party);
+        let kept = kept.ok_or_else(|| refused(Refusal::PresentationUnknown { grant }))?;
+        Ok(PresentationInfo {
+            grant: Word(grant.0),
+            verifier: address_of(&kept.verifier),
+            sender: address_of(&kept.sender),
+            request: Word(kept.request.0),
+            link: Link(kept.link.0),
+            remaining: kept.remaining,
+            expiry: kept.expiry.0,
+        })
+    }
+
+    /// Makes a change, and has it written down.
+    fn change(&mut self, command: &Command) -> Result<(), RpcError> {
+        let states = &mut self.states;
+        let change = states.registry.decide(command, now()).map_err(refused)?;
+        states.registry.apply(&change).map_err(|error| {
+            tracing::error!(%error, "a change that the registry decided and does not take");
+            RpcError::Internal
+        })?;
+        states.last += 1;
+        let row = RegistryRow {
+            sequence: states.last,
+            change: change.to_bytes(),
+        };
+        self.tell_clerk(Task::State(row));
+        Ok(())
+    }
+
+    /// The changes up to this one are on the disk.
+    pub(super) fn state_written(&mut self, sequence: u64) {
+        self.states.written = sequence;
+        while let Some((_, ticket, outcome)) = self
+            .states
+            .held
+            .pop_front_if(|(after, ..)| *after <= sequence)
+        {
+            if let Some(waiting) = self.waiting.remove(&ticket) {
+                self.settle(waiting, outcome);
+            }
+        }
+    }
+
+    /// Answers a call once all changes that were made are on the disk.
+    fn after_the_disk(&mut self, outcome: Result<Value, RpcError>) -> Result<Flow, RpcError> {
+        if self.states.written == self.states.last {
+            return outcome.map(Flow::Done);
+        }
+        let ticket = self.ticket();
+        self.states
+            .held
+            .push_back((self.states.last, ticket, outcome));
+        Ok(Flow::Wait(ticket, Question::Call))
+    }
+
+    /// The same for a call that waits already.
+    fn hold(&mut self, ticket: u64, outcome: Result<Value, RpcError>) {
+        self.states
+            .held
+            .push_back((self.states.last, ticket, outcome));
+        self.state_written(self.states.written);
+    }
+
+    fn address(&self, tenant: TenantId) -> Address {
+        caldera_units::address(self.tenant(tenant).name.as_str())
+    }
+
+    fn party(&self, tenant: TenantId) -> RegistryWord {
+        caldera_units::party(&self.address(tenant))
+    }
+}
+
+fn tenant_of(caller: Caller) -> Result<TenantId, RpcError> {
+    match caller {
+        Caller::Tenant(tenant) => Ok(tenant),
+        Caller::Operator => Err(RpcError::InvalidRequest {
+            detail: "the operator asks, presents and uses nothing; call as a tenant".into(),
+        }),
+    }
+}
+
+fn address_of(party: &RegistryWord) -> Address {
+    let mut address = Address([0; 20]);
+    address.0.copy_from_slice(&party.0[12..]);
+    address
+}
+
+/// Public inputs as snarkjs writes them.
+fn read_inputs(texts: &[String]) -> Result<(PublicInputs, Inputs), RpcError> {
+    let malformed = |detail: String| RpcError::StateRefused {
+        rule: StateRule::InputsMalformed,
+        detail,
+    };
+    let text = Value::from(texts).to_string();
+    let inputs = PublicInputs::parse(text.as_bytes(), CurveId::Bn254)
+        .map_err(|error| malformed(error.to_string()))?;
+    let words = inputs_of(&inputs)?;
+    Ok((inputs, words))
+}
+
+/// Public inputs as the registry has them.
+fn inputs_of(inputs: &PublicInputs) -> Result<Inputs, RpcError> {
+    let words = inputs.iter().map(|bytes| {
+        let mut word = RegistryWord(*bytes);
+        word.0.reverse();
+        word
+    });
+    let words: Vec<RegistryWord> = words.collect();
+    let &[issuers_root, revocation_root, request, nullifier, grant] = &words[..] else {
+        return Err(RpcError::StateRefused {
+            rule: StateRule::InputsMalformed,
+            detail: format!("public inputs: expected 5, got {}", words.len()),
+        });
+    };
+    Ok(Inputs {
+        issuers_root,
+        revocation_root,
+        request,
+        nullifier,
+        grant,
+    })
+}
+
+fn refused(refusal: Refusal) -> RpcError {
+    let rule = match refusal {
+        Refusal::RootsFull { .. } => StateRule::RootsFull,
+        Refusal::RootUnknown { .. } => StateRule::RootUnknown,
+        Refusal::RootStale { .. } => StateRule::RootStale,
+        Refusal::RequestUnknown { .. } => StateRule::RequestUnknown,
+        Refusal::RequestOver { .. } => StateRule::RequestOver,
+        Refusal::Closes { .. } => StateRule::RequestEnd,
+        Refusal::Request { .. } => StateRule::RequestMismatch,
+        Refusal::Grant { .. } => StateRule::GrantMismatch,
+        Refusal::Sender => StateRule::GrantSender,
+        Refusal::Expired { .. } => StateRule::GrantExpired,
+        Refusal::Outlives { .. } => StateRule::GrantOutlives,
+        Refusal::Spent { .. } => StateRule::NullifierSpent,
+        Refusal::Presented { .. } => StateRule::GrantPresented,
+        Refusal::PresentationUnknown { .. } => StateRule::PresentationUnknown,
+        Refusal::UsedUp => StateRule::UsesSpent,
+        Refusal::Link { .. } => StateRule::LinkMismatch,
+    };
+    RpcError::StateRefused {
+        rule,
+        detail: refusal.to_string(),
+    }
+}
+
+/// The time by which the registry judges.
+fn now() -> Seconds {
+    Seconds(unix_time().as_secs())
+}
+
+/// Presentations of one tenant that may be with the notary at a time.
+const JUDGING_MAX: usize = 64;
+/// When to come back to a box whose disk takes no writes.
+const STORAGE_RETRY_MS: u64 = 1_000;

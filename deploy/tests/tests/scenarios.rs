@@ -1,0 +1,475 @@
+//! Four states that are proved in one scenario and used in another, through a real `calderad` with two rollups as tenants
+//! and `caldera` at everybody's home: KYC to instalment, supply-chain performance to loan, equipment operation to leasing,
+//! customs to trade credit. Each is issued, granted, presented, used again, revoked and refused; the box is killed
+//! between two uses, and nothing is lost or counted twice.
+
+use std::path::{Path, PathBuf};
+
+use caldera_tests::programs::run_caldera;
+use caldera_tests::service::Service;
+use serde_json::{Value, json};
+
+/// A state of one rollup that counts in the other.
+struct Scenario {
+    name: &'static str,
+    schema: &'static str,
+    /// Who asks.
+    verifier: &'static str,
+    /// Who must see nothing of it.
+    other: &'static str,
+    claims: &'static [(&'static str, &'static str)],
+    bounds: &'static [(&'static str, Option<&'static str>, Option<&'static str>)],
+    set: Option<(&'static str, &'static [&'static str])>,
+}
+
+const SCENARIOS: [Scenario; 4] = [
+    Scenario {
+        name: "kyc-to-instalment",
+        schema: "caldera.kyc.v1",
+        verifier: "commerce",
+        other: "finance",
+        claims: &[
+            ("level", "3"),
+            ("country", "756"),
+            ("born", "19900214"),
+            ("income", "9600000"),
+            ("score", "812"),
+        ],
+        bounds: &[
+            ("level", Some("2"), None),
+            ("born", None, Some("20081126")),
+            ("sanctioned", Some("0"), Some("0")),
+            ("income", Some("6000000"), None),
+        ],
+        set: Some(("country", &["40", "276", "756"])),
+    },
+    Scenario {
+        name: "supply-chain-to-loan",
+        schema: "caldera.supply-chain.v1",
+        verifier: "finance",
+        other: "commerce",
+        claims: &[
+            ("orders", "1840"),
+            ("onTime", "9730"),
+            ("volume", "2400000000"),
+            ("disputes", "3"),
+            ("months", "61"),
+            ("sector", "28"),
+        ],
+        bounds: &[
+            ("onTime", Some("9500"), None),
+            ("volume", Some("1000000000"), None),
+            ("disputes", None, Some("10")),
+            ("months", Some("24"), None),
+        ],
+        set: None,
+    },
+    Scenario {
+        name: "equipment-to-leasing",
+        schema: "caldera.equipment.v1",
+        verifier: "finance",
+        other: "commerce",
+        claims: &[
+            ("hours", "5210"),
+            ("utilisation", "8120"),
+            ("faults", "2"),
+            ("serviced", "20261001"),
+            ("model", "4711"),
+            ("value", "18000000"),
+        ],
+        bounds: &[
+            ("utilisation", Some("7000"), Some("10000")),
+            ("faults", None, Some("5")),
+            ("serviced", Some("20260601"), None),
+        ],
+        set: Some(("model", &["4710", "4711"])),
+    },
+    Scenario {
+        name: "customs-to-trade-credit",
+        schema: "caldera.customs.v1",
+        verifier: "finance",
+        other: "commerce",
+        claims: &[
+            ("declarations", "412"),
+            ("volume", "90000000000"),
+            ("authorised", "1"),
+            ("country", "276"),
+        ],
+        bounds: &[
+            ("declarations", Some("100"), None),
+            ("irregularities", None, Some("0")),
+            ("authorised", Some("1"), Some("1")),
+            ("dutiesOwed", Some("0"), Some("0")),
+        ],
+        set: None,
+    },
+];
+
+/// One who works at a command line, in a folder.
+struct Home<'a> {
+    folder: &'a Path,
+    service: &'a Service,
+}
+
+impl Home<'_> {
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// `caldera state ...`; words that end in `@` are files of the folder.
+    fn state(&self, line: &str) -> Value {
+        let (code, json) = self.try_state(line, None);
+        assert_eq!(code, Some(0), "caldera state {line}: {json}");
+        json
+    }
+
+    /// The same as a tenant or the operator, through the box.
+    fn at_box(&self, account: &str, line: &str) -> Value {
+        let (code, json) = self.try_state(line, Some(account));
+        assert_eq!(code, Some(0), "caldera state {line}: {json}");
+        json
+    }
+
+    /// The reason of a refusal by the box.
+    fn refused(&self, account: &str, line: &str) -> String {
+        let (code, json) = self.try_state(line, Some(account));
+        assert_ne!(code, Some(0), "caldera state {line}: {json}");
+        let reason = json["error"]["reason"].as_str();
+        reason
+            .unwrap_or_else(|| panic!("{line}: {json}"))
+            .to_owned()
+    }
+
+    fn try_state(&self, line: &str, account: Option<&str>) -> (Option<i32>, Value) {
+        let mut words = vec!["--json".to_owned(), "state".to_owned()];
+        words.extend(
+            line.split_whitespace()
+                .map(|word| match word.strip_suffix('@') {
+                    Some(name) => self.path(name).display().to_string(),
+                    None => word.to_owned(),
+                }),
+        );
+        if let Some(account) = account {
+            let secret = self.service.folder().join(format!("{account}.secret"));
+            let url = format!("http://{}", self.service.address());
+            words.extend(["--url".into(), url, "--tenant".into(), account.into()]);
+            words.extend(["--secret-file".into(), secret.display().to_string()]);
+        }
+        let run = run_caldera(&words);
+        let json =
+            serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("{error}: {run:?}"));
+        (run.code, json)
+    }
+
+    fn write(&self, name: &str, json: &Value) {
+        std::fs::write(self.path(name), json.to_string()).expect("room");
+    }
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_else(|| panic!("a text: {value}"))
+}
+
+fn request_of(scenario: &Scenario) -> Value {
+    let bounds = scenario.bounds.iter().map(|(claim, least, greatest)| {
+        let mut bound = json!({"claim": claim});
+        if let Some(least) = least {
+            bound["least"] = json!(least);
+        }
+        if let Some(greatest) = greatest {
+            bound["greatest"] = json!(greatest);
+        }
+        bound
+    });
+    let mut request = json!({
+        "schema": scenario.schema,
+        "scope": {"scenario": scenario.verifier, "purpose": scenario.name, "epoch": 1},
+        "validThrough": CLOSES,
+        "presentations": 1,
+        "bounds": bounds.collect::<Vec<_>>(),
+    });
+    if let Some((claim, values)) = scenario.set {
+        request["set"] = json!({"claim": claim, "values": values});
+    }
+    request
+}
+
+/// A box that knows the key of presentations, and takes no root that was replaced.
+fn start(folder: &Path) -> Service {
+    let key = folder.join("presentation.zkey");
+    let r1cs = folder.join("presentation.r1cs");
+    run_caldera(
+        ["state", "circuit", "-o"]
+            .map(Into::into)
+            .into_iter()
+            .chain([r1cs.clone()]),
+    )
+    .expect_success();
+    let setup: [PathBuf; 4] = ["setup".into(), r1cs, "-o".into(), key.clone()];
+    run_caldera(setup).expect_success();
+    let config = format!("development = true\n[state]\nkey = {key:?}\nwindow_seconds = 0\n");
+    Service::start(&[("finance", "financial"), ("commerce", "retail")], &config)
+}
+
+#[test]
+fn a_state_of_one_rollup_counts_in_the_other() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut service = start(folder.path());
+    let home = Home {
+        folder: folder.path(),
+        service: &service,
+    };
+    home.state("keygen holder -o holder@");
+    // One issuer or attester for each: its place in the list is half of the name of its units.
+    let issuers: Vec<Value> = (0..SCENARIOS.len())
+        .map(|at| home.state(&format!("keygen issuer -o issuer-{at}@")))
+        .collect();
+    home.write("issuers", &Value::from(issuers));
+    home.at_box("operator", "issuers issuers@");
+    home.write("revoked", &json!([]));
+    home.at_box("operator", "revoke revoked@");
+    assert_eq!(
+        home.refused("finance", "issuers issuers@"),
+        "invalidRequest"
+    );
+
+    let mut revoked = Vec::new();
+    for (at, scenario) in SCENARIOS.iter().enumerate() {
+        let home = Home {
+            folder: folder.path(),
+            service: &service,
+        };
+        let Scenario {
+            name,
+            verifier,
+            other,
+            schema,
+            ..
+        } = scenario;
+        // The issuer signs; the holder keeps the unit.
+        let subject = home.state(&format!("subject --holder holder@ -o {name}.blinding@"));
+        let claims = scenario
+            .claims
+            .iter()
+            .map(|(claim, value)| format!("--claim {claim}={value}"));
+        let claims = claims.collect::<Vec<_>>().join(" ");
+        home.state(&format!(
+            "issue --issuer issuer-{at}@ --schema-name {schema} {claims} --subject {} \
+             --valid-until {CLOSES} --nonce 1000 -o {name}.unit@",
+            text(&subject["subject"])
+        ));
+        // The verifier asks; the holder grants.
+        home.write(&format!("{name}.request"), &request_of(scenario));
+        home.at_box(
+            verifier,
+            &format!("request {name}.request@ --closes {CLOSES} -o {name}.offer@"),
+        );
+        let granted = home.state(&format!(
+            "grant --holder holder@ --request {name}.request@ --offer {name}.offer@ --uses 3 \
+             --expiry {CLOSES} -o {name}.grant@"
+        ));
+        let grant = text(&granted["grant"]);
+        // Proved in the verifier's scenario, verified once.
+        let opening = format!(
+            "--holder holder@ --unit {name}.unit@ --blinding {name}.blinding@ --issuers issuers@ \
+             --revoked revoked@ --request {name}.request@ --grant {name}.grant@"
+        );
+        let present = format!("present presentation.zkey@ {name}.proof@ {name}.public@ {opening}");
+        assert_eq!(home.refused(other, &present), "grantSender");
+        home.at_box(verifier, &present);
+        let verify = format!("verify {name}.grant@ {name}.public@ {name}.proof@");
+        assert_eq!(home.refused(other, &verify), "grantSender");
+        let recorded = home.at_box(verifier, &verify);
+        assert_eq!(
+            (&recorded["grant"], &recorded["remaining"]),
+            (&json!(grant), &json!(3))
+        );
+        assert_eq!(home.refused(verifier, &verify), "grantPresented");
+        assert_eq!(home.refused(verifier, &present), "grantPresented");
+
+        // Used again, by each link once, and by nobody else.
+        let link = |number: u16| {
+            let line = format!("link {name}.grant@ --holder holder@ --use {number}");
+            text(&home.state(&line)["link"]).to_owned()
+        };
+        let links = [link(1), link(2), link(3)];
+        let reuse = |link: &str| format!("reuse {grant} --link {link}");
+        assert_eq!(
+            home.refused(other, &reuse(&links[0])),
+            "presentationUnknown"
+        );
+        assert_eq!(
+            home.refused(other, &format!("get --grant {grant}")),
+            "presentationUnknown"
+        );
+        assert_eq!(home.refused(verifier, &reuse(&links[1])), "linkMismatch");
+        assert_eq!(home.at_box(verifier, &reuse(&links[0]))["remaining"], 2);
+        let before = home.at_box(verifier, &format!("get --grant {grant}"));
+
+        // The box dies, and knows all of it again.
+        service.kill();
+        service.start_again();
+        let home = Home {
+            folder: folder.path(),
+            service: &service,
+        };
+        assert_eq!(
+            home.at_box(verifier, &format!("get --grant {grant}")),
+            before
+        );
+        assert_eq!(home.refused(verifier, &reuse(&links[0])), "linkMismatch");
+        assert_eq!(home.refused(verifier, &verify), "grantPresented");
+        assert_eq!(home.at_box(verifier, &reuse(&links[1]))["remaining"], 1);
+
+        // Revoked: what was proved against the old root is refused, and nothing new can be proved.
+        revoked.push(json!({"issuer": at, "nonce": 1000}));
+        home.write("revoked", &Value::from(revoked.clone()));
+        home.at_box("operator", "revoke revoked@");
+        assert_eq!(home.refused(verifier, &reuse(&links[2])), "rootStale");
+        let (code, error) = home.try_state(&format!("witness {opening} -o {name}.wtns@"), None);
+        assert_eq!(code, Some(65), "{error}");
+        assert!(
+            text(&error["error"]["message"]).contains("is revoked"),
+            "{error}"
+        );
+        let kept = home.at_box(verifier, &format!("get --grant {grant}"));
+        assert_eq!(kept["presentation"]["remaining"], 1);
+    }
+}
+
+/// Whatever is wrong with a presentation has its own rule, and leaves the registry as it was; together with a good one
+/// each has its own verdict.
+#[test]
+fn what_does_not_hold_is_refused_and_not_recorded() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let service = start(folder.path());
+    let home = Home {
+        folder: folder.path(),
+        service: &service,
+    };
+    let scenario = &SCENARIOS[0];
+    home.state("keygen holder -o holder@");
+    let issuer = home.state("keygen issuer -o issuer@");
+    let another = home.state("keygen issuer -o another@");
+    home.write("issuers", &json!([issuer]));
+    home.write("all", &json!([another, issuer]));
+    home.write("revoked", &json!([]));
+    home.at_box("operator", "issuers issuers@");
+    home.at_box("operator", "revoke revoked@");
+    let subject = home.state("subject --holder holder@ -o blinding@");
+    let claims = scenario
+        .claims
+        .iter()
+        .map(|(claim, value)| format!("--claim {claim}={value}"));
+    let claims = claims.collect::<Vec<_>>().join(" ");
+    for (secret, unit) in [("issuer", "unit"), ("another", "foreign")] {
+        home.state(&format!(
+            "issue --issuer {secret}@ --schema-name {} {claims} --subject {} \
+             --valid-until {CLOSES} --nonce 7 -o {unit}@",
+            scenario.schema,
+            text(&subject["subject"])
+        ));
+    }
+    home.write("request", &request_of(scenario));
+    let request = format!("request request@ --closes {CLOSES} -o offer@");
+    home.at_box("commerce", &request);
+    let grant = |name: &str| {
+        let line = format!(
+            "grant --holder holder@ --request request@ --offer offer@ --uses 1 \
+             --expiry {CLOSES} -o {name}@"
+        );
+        text(&home.state(&line)["grant"]).to_owned()
+    };
+    let name = grant("grant");
+    let opening = |unit: &str, issuers: &str| {
+        format!(
+            "--holder holder@ --unit {unit}@ --blinding blinding@ --issuers {issuers}@ \
+             --revoked revoked@ --request request@ --grant grant@"
+        )
+    };
+
+    // A unit of another issuer: not to be opened, and with a list of one's own not to be presented.
+    let line = format!("witness {} -o wtns@", opening("foreign", "issuers"));
+    let (code, error) = home.try_state(&line, None);
+    assert_eq!(code, Some(65), "{error}");
+    let present = "present presentation.zkey@ proof@ public@";
+    let line = format!("{present} {}", opening("foreign", "all"));
+    assert_eq!(home.refused("commerce", &line), "rootUnknown");
+
+    home.at_box(
+        "commerce",
+        &format!("{present} {}", opening("unit", "issuers")),
+    );
+    let read = |name: &str| -> Value {
+        let bytes = std::fs::read(home.path(name)).expect("written");
+        serde_json::from_slice(&bytes).expect("JSON")
+    };
+    let honest = json!({
+        "proof": read("proof"), "publicInputs": read("public"), "grant": read("grant")["grant"],
+    });
+    let nobody = json!(format!("0x{:040x}", 1));
+    let modulus = "21888242871839275222246405745257275088548364400416034343698204186575808495617";
+    type Change<'a> = &'a dyn Fn(&mut Value);
+    let cases: [(&str, Change<'_>); 9] = [
+        ("proofMalformed", &|it| it["proof"]["pi_a"][0] = json!("5")),
+        ("proofMalformed", &|it| {
+            it["proof"]["pi_b"][0][0] = json!("5")
+        }),
+        ("proofMalformed", &|it| it["proof"] = json!({})),
+        ("proofRefused", &|it| {
+            it["proof"]["pi_c"] = it["proof"]["pi_a"].clone()
+        }),
+        ("proofRefused", &|it| it["publicInputs"][3] = json!("5")),
+        ("inputsMalformed", &|it| {
+            it["publicInputs"] = json!(["1", "2", "3", "4"])
+        }),
+        ("inputsMalformed", &|it| {
+            it["publicInputs"][3] = json!(modulus)
+        }),
+        ("grantMismatch", &|it| {
+            it["grant"]["verifier"] = nobody.clone()
+        }),
+        ("rootUnknown", &|it| it["publicInputs"][1] = json!("5")),
+    ];
+    let commerce = service.client("commerce");
+    let mut bodies = Vec::new();
+    for (rule, change) in cases {
+        let mut it = honest.clone();
+        change(&mut it);
+        let error = commerce
+            .try_call("state_verifyV1", it.clone())
+            .expect_err(rule);
+        assert_eq!(error["data"]["reason"], rule, "{error}");
+        bodies.push((rule, it));
+        let get = commerce.try_call("state_getV1", json!({"grant": name}));
+        let reason = get.expect_err("nothing is recorded")["data"]["reason"].clone();
+        assert_eq!(reason, "presentationUnknown");
+    }
+    // All of them at once, the good one in the midst.
+    bodies.insert(4, ("", honest.clone()));
+    let calls = bodies.iter().enumerate().map(|(id, (_, params))| {
+        json!({"jsonrpc": "2.0", "id": id, "method": "state_verifyV1", "params": params})
+    });
+    let calls = Value::from(calls.collect::<Vec<_>>()).to_string();
+    let answers = commerce.post(&commerce.token(), &calls);
+    let answers: Vec<Value> = serde_json::from_str(&answers.body).expect("JSON");
+    for ((rule, _), answer) in bodies.iter().zip(&answers) {
+        match *rule {
+            "" => assert_eq!(answer["result"]["grant"], json!(name), "{answer}"),
+            rule => assert_eq!(answer["error"]["data"]["reason"], rule, "{answer}"),
+        }
+    }
+    // The same holder in the same scope again, by another grant: the nullifier is spent.
+    grant("second");
+    let line = format!("{present} {}", opening("unit", "issuers")).replace("grant@", "second@");
+    assert_eq!(home.refused("commerce", &line), "nullifierSpent");
+    // A request that is taken back.
+    let pinned = text(&read("offer")["request"]["request"]).to_owned();
+    home.at_box("commerce", &format!("revoke --request {pinned}"));
+    let link = home.state("link grant@ --holder holder@ --use 1");
+    let reuse = format!("reuse {name} --link {}", text(&link["link"]));
+    assert_eq!(home.refused("commerce", &reuse), "requestUnknown");
+}
+
+/// 2100: no test comes so late.
+const CLOSES: u64 = 4_102_444_800;
