@@ -40,6 +40,7 @@ use crate::board::Board;
 use crate::clerk::Clerk;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, draw_secret, open_secret, read_policy};
+use crate::notify::Watchdog;
 use crate::pin::{self, PinError, Placement, Standing};
 use crate::preparer::{PREPARERS, Preparations, Preparer};
 use crate::reaper::reaper;
@@ -431,6 +432,13 @@ impl Node {
         });
         self.inbox.send_waiting(Command::Adopt(Box::new(policy)));
         Ok(true)
+    }
+
+    /// Has the arbiter's thread feed `watchdog` from now on: a box that no longer decides is then
+    /// one that no longer lives.
+    pub fn watch(&self, watchdog: Watchdog) {
+        let command = Command::Watch(Box::new(watchdog));
+        self.inbox.send_waiting(command);
     }
 
     /// Stops the box and waits for all its threads.
