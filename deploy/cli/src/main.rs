@@ -1,6 +1,6 @@
 //! `caldera`: the command line of Caldera.
 //!
-//! Some commands compute here and now (`prove`, `verify`, `inspect`, `setup`, `vkey`, `export`, `policy`), some
+//! Some commands compute here and now (`prove`, `verify`, `inspect`, `setup`, `vkey`, `export`, `policy`, `provision`), some
 //! talk to a running `calderad` (`submit`, `status`, `pool`, `top`, `profile`), and `demo` starts one of its own.
 //! Each command is a file with its arguments, one function that does the work, and a [`Report`]
 //! at the end: the same facts as a text for people and as JSON for programs.
@@ -13,6 +13,7 @@
 //! | `top` | who owns each core now, as a screen |
 //! | `profile` | the quanta of a job, as a trace |
 //! | `demo` | a service, two tenants and their proofs, from start to stop |
+//! | `provision` | tuning a box, and taking it back |
 //! | `manual` | manual pages and completions, for installers |
 //! | `client` | signed calls and uploads |
 //! | `files` | reading what a user names, writing all results or none |
@@ -31,6 +32,7 @@ mod policy;
 mod profile;
 mod progress;
 mod prove;
+mod provision;
 mod service;
 mod setup;
 mod table;
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
         Command::Policy(arguments) => policy::run(&arguments),
         Command::Tenant(arguments) => tenant::run(&arguments),
         Command::Devices(arguments) => devices::run(&arguments),
+        Command::Provision(arguments) => provision::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments, json),
         Command::Man(arguments) => manual::man(&arguments),
         Command::Completions(arguments) => manual::completions(&arguments),
@@ -120,6 +123,7 @@ enum Command {
     Policy(policy::Arguments),
     Tenant(tenant::Arguments),
     Devices(devices::Arguments),
+    Provision(provision::Arguments),
     Demo(demo::Arguments),
     #[command(hide = true)]
     Man(manual::ManArguments),
