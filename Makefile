@@ -8,12 +8,16 @@
 #                BENCH_MAX_LOG2=12 BENCH_FLIPS=200 keeps it to small sizes and minutes
 #   make cuda    compiles the CUDA kernels for all GPUs, with no GPU, into the bundle that lies
 #                beside the binary (part of test)
+#   make deb     a package for Debian 12, in target/package; with the CUDA kernels if `make cuda`
+#                has made them
+#   make tarball the same for any x86-64 Linux with glibc 2.36 or newer
+#   make test-package   both, built twice, installed, upgraded and purged, of the debug build
 #   make test-fuzz   a minute of each fuzz target, with a nightly toolchain (part of test)
 #   make soak    the checks that take long
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build demo test bench soak interop cuda \
+.PHONY: help build demo test bench soak interop cuda deb tarball test-package \
         check-fmt check-clippy check-doc check-deny test-rust test-wgpu test-models test-fuzz test-bench
 
 INTEROP := deploy/tests/interop
@@ -78,6 +82,16 @@ cuda:
 	@for profile in debug release; do \
 	    [ ! -d target/$$profile ] || cp $(CUDA_BUNDLE) target/$$profile/; \
 	done
+
+# The kernels lie beside the binaries since `make cuda`, if these were there by then.
+deb tarball: build
+	@[ ! -e $(CUDA_BUNDLE) ] || cp $(CUDA_BUNDLE) target/release/
+	deploy/debian/build $@ target/release target/package
+
+# Of the build that all tests had.
+test-package:
+	.ci/tools package
+	deploy/debian/test target/debug
 
 check-fmt:
 	cargo fmt --all --check

@@ -1,6 +1,7 @@
 //! `caldera`: the command line of Caldera.
 //!
-//! Some commands compute here and now (`prove`, `witness`, `verify`, `inspect`, `setup`, `vkey`, `export`, `policy`, `tls`), some
+//! Some commands compute here and now (`prove`, `witness`, `verify`, `inspect`, `setup`, `vkey`, `export`, `policy`,
+//! `provision`, `tls`), some
 //! talk to a running `calderad` (`submit`, `status`, `pool`, `top`, `profile`), and `demo` starts one of its own.
 //! Each command is a file with its arguments, one function that does the work, and a [`Report`]
 //! at the end: the same facts as a text for people and as JSON for programs.
@@ -14,6 +15,7 @@
 //! | `top` | who owns each core now, as a screen |
 //! | `profile` | the quanta of a job, as a trace |
 //! | `demo` | a service, two tenants and their proofs, from start to stop |
+//! | `provision` | tuning a box, and taking it back |
 //! | `manual` | manual pages and completions, for installers |
 //! | `tls` | certificates for a box and its callers |
 //! | `client`, `transport` | signed calls and uploads, and the way that they take |
@@ -33,6 +35,7 @@ mod policy;
 mod profile;
 mod progress;
 mod prove;
+mod provision;
 mod service;
 mod setup;
 mod state;
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         Command::Tls(arguments) => tls::run(&arguments),
         Command::State(arguments) => state::run(&arguments),
         Command::Devices(arguments) => devices::run(&arguments),
+        Command::Provision(arguments) => provision::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments, json),
         Command::Man(arguments) => manual::man(&arguments),
         Command::Completions(arguments) => manual::completions(&arguments),
@@ -132,6 +136,7 @@ enum Command {
     Tls(tls::Arguments),
     State(state::Arguments),
     Devices(devices::Arguments),
+    Provision(provision::Arguments),
     Demo(demo::Arguments),
     #[command(hide = true)]
     Man(manual::ManArguments),

@@ -12,7 +12,8 @@
 //!
 //! The thread sleeps in a futex until somebody pushes something or the arbiter's own time comes.
 //! While anybody holds a core it also looks every `DRAIN_EVERY` at the rings in which workers
-//! leave the records of their quanta, and passes them on.
+//! leave the records of their quanta, and passes them on. It is this thread that feeds systemd's
+//! [`Watchdog`], once it was given one, after what there was to do is done.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
@@ -31,6 +32,7 @@ use crossbeam::queue::ArrayQueue;
 
 use crate::board::{Board, RunningJob};
 use crate::clock::{Clock, unix_time};
+use crate::notify::Watchdog;
 use crate::preparer::Preparations;
 use crate::primitive::{AtomicUsize, Ordering, Thread, current, park, park_timeout, yield_now};
 use crate::service::Wake;
@@ -96,6 +98,8 @@ pub enum Command {
         /// Is filled in. With room for all units and tenants it does not grow.
         view: Box<PoolView>,
     },
+    /// From now on this is fed by the thread.
+    Watch(Box<Watchdog>),
 }
 
 /// What the arbiter tells.
@@ -217,6 +221,7 @@ pub struct ArbiterThread {
     clock: Clock,
     /// When the arbiter is told next what time of day it is.
     wall_at: Nanos,
+    watchdog: Option<Box<Watchdog>>,
     told: bool,
 }
 
@@ -333,6 +338,7 @@ impl ArbiterThread {
             actions: Vec::with_capacity(COMMANDS_MAX),
             clock: parts.clock,
             wall_at: Nanos::ZERO,
+            watchdog: None,
             told: false,
         };
         for (tenant, class) in (0..).map(TenantId).zip(tenants) {
@@ -360,6 +366,9 @@ impl ArbiterThread {
             self.pass_on();
             if std::mem::take(&mut self.told) {
                 (self.outbox.wake)();
+            }
+            if let Some(watchdog) = &mut self.watchdog {
+                watchdog.feed(self.clock.now());
             }
             self.sleep();
         }
@@ -482,6 +491,7 @@ impl ArbiterThread {
                 self.look(&mut view);
                 self.tell(Notice::Seen { ticket, view });
             }
+            Command::Watch(watchdog) => self.watchdog = Some(watchdog),
         }
     }
 
@@ -643,14 +653,13 @@ impl ArbiterThread {
             .iter()
             .any(held)
             .then_some(DRAIN_EVERY);
-        let own = self
-            .arbiter
-            .wake_at()
-            .map(|at| Duration::from_nanos(at.since(self.clock.now()).0));
-        match (own, drain) {
-            (Some(own), Some(drain)) => park_timeout(own.min(drain)),
-            (Some(span), None) | (None, Some(span)) => park_timeout(span),
-            (None, None) => park(),
+        let now = self.clock.now();
+        let until = |at: Nanos| Duration::from_nanos(at.since(now).0);
+        let own = self.arbiter.wake_at().map(until);
+        let fed = self.watchdog.as_ref().map(|it| until(it.due()));
+        match [own, drain, fed].into_iter().flatten().min() {
+            Some(span) => park_timeout(span),
+            None => park(),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! One line on stdout says where it listens, once it does; everything else goes to stderr, one
 //! line an event. SIGTERM and SIGINT stop it, SIGHUP makes it read its policy file and its certificates again. Exit codes: 0 stopped, 2 usage, 69 the machine does
 //! not give what is needed, 70 an internal failure, 75 another process has the data folder or the
-//! address, 78 configuration. A broken pipe is an error like any other: Rust ignores SIGPIPE.
+//! address, 78 configuration. Where systemd watches, the arbiter's thread tells it that it turns. A broken pipe is an error like any other: Rust ignores SIGPIPE.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -11,9 +11,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use caldera_node::config::{Config, Overrides};
-use caldera_node::notify::notify;
+use caldera_node::notify::{Watchdog, notify};
 use caldera_node::{Node, StartError};
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use nix::errno::Errno;
 use nix::sys::prctl::set_dumpable;
 use nix::sys::resource::{Resource, setrlimit};
@@ -22,7 +22,7 @@ use tracing_subscriber::EnvFilter;
 
 /// The Caldera service: proves on pinned cores for several tenants at once.
 #[derive(Debug, Parser)]
-#[command(name = "calderad", version)]
+#[command(name = "calderad", version, after_long_help = NOTES)]
 struct Options {
     /// Configuration file (TOML)
     #[arg(long, value_name = "FILE")]
@@ -47,13 +47,42 @@ struct Options {
         value_delimiter = ','
     )]
     devices: Option<Vec<String>>,
+    /// Print the manual page, for installers
+    #[arg(long, hide = true)]
+    manual: bool,
 }
+
+/// What `--help` and the manual page say beside the options.
+const NOTES: &str = "\
+Files:
+  /etc/caldera/calderad.toml  the configuration of the packaged service
+  /etc/caldera/policy.toml    what each class of tenant is worth; read again on SIGHUP
+  /var/lib/caldera            what the packaged service keeps
+
+Signals:
+  SIGTERM, SIGINT  stop; jobs that have not ended go on at the next start
+  SIGHUP           read the policy file again
+
+Environment:
+  CALDERA_DEVICES  as --devices
+  CALDERA_LOG      what is logged, such as debug
+
+Exit codes:
+   0  stopped by a signal
+   2  the command line cannot be understood
+  69  the machine does not give what is needed
+  70  an internal failure before the start
+  75  another process has the data folder or the address
+  78  the configuration or a secret cannot be used";
 
 fn main() -> ExitCode {
     if let Some(code) = caldera_devices::child() {
         return code;
     }
     let options = Options::parse();
+    if options.manual {
+        return print_manual();
+    }
     let filter = EnvFilter::try_from_env("CALDERA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -93,6 +122,11 @@ fn main() -> ExitCode {
     let mut stdout = std::io::stdout();
     let _ = writeln!(stdout, "calderad listening on {}", node.address());
     let _ = stdout.flush();
+    match Watchdog::from_environment() {
+        Ok(Some(watchdog)) => node.watch(watchdog),
+        Ok(None) => {}
+        Err(error) => tracing::warn!(%error, "systemd's watchdog is not fed"),
+    }
     notify("READY=1");
 
     loop {
@@ -118,6 +152,17 @@ fn withhold_memory() -> Result<(), Errno> {
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
     // A limit of nothing does not hold a program back to which the kernel pipes dumps.
     set_dumpable(false)
+}
+
+fn print_manual() -> ExitCode {
+    let page = clap_mangen::Man::new(Options::command()).section("8");
+    match page.render(&mut std::io::stdout()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("calderad: writing the manual page: {error}");
+            ExitCode::from(INTERNAL)
+        }
+    }
 }
 
 fn reload(node: &Node) {

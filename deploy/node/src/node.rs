@@ -41,6 +41,7 @@ use crate::clerk::Clerk;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, draw_secret, open_secret, read_policy, read_schemas};
 use crate::notary::{self, Notary};
+use crate::notify::Watchdog;
 use crate::operator_socket::{OperatorSocket, OperatorSocketError};
 use crate::pin::{self, PinError, Placement, Standing};
 use crate::preparer::{PREPARERS, Preparations, Preparer};
@@ -511,6 +512,13 @@ impl Node {
             Some(tls) => tls.reload().map(|()| true),
             None => Ok(false),
         }
+    }
+
+    /// Has the arbiter's thread feed `watchdog` from now on: a box that no longer decides is then
+    /// one that no longer lives.
+    pub fn watch(&self, watchdog: Watchdog) {
+        let command = Command::Watch(Box::new(watchdog));
+        self.inbox.send_waiting(command);
     }
 
     /// Stops the box and waits for all its threads.

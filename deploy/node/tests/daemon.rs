@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -69,6 +70,41 @@ fn it_says_where_it_listens_and_stops_when_told() {
         let count = supervisor.recv(&mut state).expect("a datagram");
         assert_eq!(&state[..count], b"STOPPING=1");
     }
+}
+
+/// The thread that decides says so: a box that is idle, and one that is asked for an answer, is fed alike.
+#[test]
+fn the_watchdog_is_fed_until_it_stops() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("notify");
+    let supervisor = UnixDatagram::bind(&path).expect("bound");
+    // One that is silent fails the test and does not hold it up for ever.
+    let patience = Some(Duration::from_secs(60));
+    supervisor.set_read_timeout(patience).expect("set");
+    let arguments = on_data(folder.path());
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let mut command = calderad(&arguments);
+    let command = command
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", "30000");
+    let child = Guard(command.spawn().expect("started"));
+    let heard = || {
+        let mut state = [0; 64];
+        let count = supervisor.recv(&mut state).expect("a datagram");
+        String::from_utf8_lossy(&state[..count]).into_owned()
+    };
+    let mut fed = 0;
+    let mut ready = false;
+    while !ready || fed < 20 {
+        match heard().as_str() {
+            "READY=1" => ready = true,
+            "WATCHDOG=1" => fed += 1,
+            other => panic!("it says {other:?}"),
+        }
+    }
+    let pid = i32::try_from(child.0.id()).expect("a process");
+    kill(Pid::from_raw(pid), Signal::SIGTERM).expect("sent");
+    while heard() != "STOPPING=1" {}
 }
 
 /// What it says of its policy stands in the log; it goes on in any case.
