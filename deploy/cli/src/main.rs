@@ -12,6 +12,7 @@
 //! | `tenant` | who may use a running `calderad` |
 //! | `top` | who owns each core now, as a screen |
 //! | `profile` | the quanta of a job, as a trace |
+//! | `beside` | `hwtest` and `kernels`: other programs, which this one becomes |
 //! | `demo` | a service, two tenants and their proofs, from start to stop |
 //! | `manual` | manual pages and completions, for installers |
 //! | `client` | signed calls and uploads |
@@ -19,6 +20,7 @@
 //! | `failure` | classes of failure and their exit codes |
 //! | `progress`, `table` | what people see |
 
+mod beside;
 mod client;
 mod demo;
 mod devices;
@@ -66,6 +68,8 @@ fn main() -> ExitCode {
         Command::Policy(arguments) => policy::run(&arguments),
         Command::Tenant(arguments) => tenant::run(&arguments),
         Command::Devices(arguments) => devices::run(&arguments),
+        Command::Hwtest(arguments) => beside::hwtest(&arguments, json),
+        Command::Kernels(arguments) => beside::kernels(&arguments, json),
         Command::Demo(arguments) => demo::run(&arguments, json),
         Command::Man(arguments) => manual::man(&arguments),
         Command::Completions(arguments) => manual::completions(&arguments),
@@ -120,6 +124,8 @@ enum Command {
     Policy(policy::Arguments),
     Tenant(tenant::Arguments),
     Devices(devices::Arguments),
+    Hwtest(beside::HwtestArguments),
+    Kernels(beside::KernelsArguments),
     Demo(demo::Arguments),
     #[command(hide = true)]
     Man(manual::ManArguments),
