@@ -62,6 +62,9 @@ struct Arguments {
     /// One JSON document instead of a table.
     #[arg(long)]
     json: bool,
+    /// Write the report as JSON, beside what is printed.
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
     /// Write the report as a page of HTML, to be kept or sent.
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
@@ -200,8 +203,11 @@ fn run(arguments: &Arguments) -> Result<u8> {
         std::fs::write(path, html::page(&run.report))
             .with_context(|| format!("writing {}", path.display()))?;
     }
+    let json = serde_json::to_string_pretty(&run.report).context("the report as JSON")?;
+    if let Some(path) = &arguments.output {
+        std::fs::write(path, &json).with_context(|| format!("writing {}", path.display()))?;
+    }
     if arguments.json {
-        let json = serde_json::to_string_pretty(&run.report).context("the report as JSON")?;
         println!("{json}");
     } else {
         println!("{}", run.report.summary());

@@ -113,7 +113,7 @@ pub(crate) fn drivers(host: &Host) -> Finding {
     )
 }
 
-/// Whether links are as wide and fast as both of their ends' maximum of the card.
+/// Whether each link is as wide and as fast as its card can be.
 pub(crate) fn links(host: &Host) -> Finding {
     let mut seen = 0;
     let (mut narrow, mut slow, mut right) = (Vec::new(), Vec::new(), Vec::new());
