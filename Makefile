@@ -12,12 +12,14 @@
 #                has made them
 #   make tarball the same for any x86-64 Linux with glibc 2.36 or newer
 #   make test-package   both, built twice, installed, upgraded and purged, of the debug build
+#   make carried a folder of stripped programs, 50 MiB at most, with a script that tries and measures
+#                a box without compiler and without network: target/carried
 #   make test-fuzz   a minute of each fuzz target, with a nightly toolchain (part of test)
 #   make soak    the checks that take long
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build demo test bench soak interop cuda deb tarball test-package \
+.PHONY: help build demo test bench soak interop cuda carried deb tarball test-package \
         check-fmt check-clippy check-doc check-deny test-rust test-wgpu test-models test-fuzz test-bench
 
 INTEROP := deploy/tests/interop
@@ -142,6 +144,21 @@ bench:
 	target/release/caldera-bench plot $$results --output $${results%.jsonl}.svg && \
 	echo "measured: $$results, drawn: $${results%.jsonl}.svg"; \
 	exit $$((one | many))
+
+# The ICICLE loader is in the programs. Peers that are crates come along; those that are programs of their own are
+# given to the script.
+CARRIED := target/carried
+CARRIED_KIB_MAX := 51200
+carried: cuda
+	cargo build --release --locked -p caldera-cli -p caldera-node -p caldera-hwtests -p caldera-benches \
+	    --features caldera-benches/peers --bins
+	rm -rf $(CARRIED) && mkdir -p $(CARRIED)
+	for program in caldera calderad caldera-hwtest caldera-bench; do \
+	    strip -o $(CARRIED)/$$program target/release/$$program || exit 1; \
+	done
+	cp $(CUDA_BUNDLE) hwtests/carried/run $(CARRIED)/
+	@kib=$$(du -sk $(CARRIED) | cut -f 1); echo "carried: $(CARRIED), $$kib KiB"; \
+	[ $$kib -le $(CARRIED_KIB_MAX) ] || { echo "carried: more than $(CARRIED_KIB_MAX) KiB" >&2; exit 1; }
 
 # A million hand-overs, and a fifth of one on a busy machine; half an hour of each fuzz target; a
 # thousand kills; a ceremony of the circuit of state units; ten million operations of the ledger. Before that the WebGPU device, every size of the suite, with and without checks.

@@ -4,6 +4,7 @@
 //! | file | subject |
 //! |---|---|
 //! | `field`, `msm`, `ntt`, `prove`, `verify`, `process`, `load`, `cores`, `quanta`, `tables`, `memory` | what is measured of kernels and prover |
+//! | `kernel` | one kind of work on one device, against what the device could do at best |
 //! | `decide`, `reallocate`, `peak`, `throughput`, `release`, `live` | what is measured of the scheduler, and the box to do it on |
 //! | `key` | keys to measure with |
 //! | `peer` | the others |
@@ -23,6 +24,7 @@ mod drive;
 mod duel;
 mod durable;
 mod field;
+mod kernel;
 mod key;
 mod live;
 mod load;
@@ -78,6 +80,8 @@ struct Arguments {
 enum Command {
     /// Multiplications and squarings of each prime field.
     Field(Run),
+    /// One kind of work on one device: how close it is to the device's bounds, and each quantum.
+    Kernel(kernel::Plan),
     /// Sums of multiples of points.
     Msm {
         #[command(flatten)]
@@ -374,6 +378,10 @@ struct Run {
 }
 
 fn main() -> ExitCode {
+    // ICICLE lives in a child process, which is this program again.
+    if let Some(code) = caldera_devices::child() {
+        return code;
+    }
     let arguments = Arguments::parse();
     match run(&arguments) {
         Ok(code) => code,
@@ -391,6 +399,15 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
             let mut bench = run.bench()?;
             field::field(&mut bench, FIELD_OPERATIONS)?;
             print(&bench, json, &[])?;
+        }
+        Command::Kernel(plan) => {
+            let roofline = kernel::kernel(plan)?;
+            if json {
+                let line = serde_json::to_string(&roofline).context("a roofline as JSON")?;
+                println!("{line}");
+            } else {
+                print!("{}", kernel::of_roofline(&roofline));
+            }
         }
         Command::Msm { sizes, which, run } => {
             let mut bench = run.bench()?;

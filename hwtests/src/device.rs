@@ -1,7 +1,10 @@
-//! The device of this box against arkworks: the conformance suite that development runs too, on
+//! The devices of this box against arkworks: the conformance suite that development runs too, on
 //! the silicon that will do the work.
 
+use std::sync::Arc;
+
 use anyhow::Result;
+use caldera_devices::{Options, Wanted, alone};
 use caldera_kernels::conformance::{Effort, run};
 use caldera_kernels::cpu::{CpuConfig, CpuDevice};
 use caldera_kernels::{CurveId, Device};
@@ -9,6 +12,60 @@ use caldera_kernels::{CurveId, Device};
 use crate::proof::QUANTUM;
 use crate::report::Finding;
 use crate::thread::{Policy, on_each};
+
+/// A device that was asked for, or why it cannot be had.
+pub(crate) struct Opened {
+    pub(crate) wanted: Wanted,
+    pub(crate) device: Result<Arc<dyn Device>, String>,
+}
+
+/// Opens each by itself. The calling thread must live as long as they do.
+pub(crate) fn open(wanted: Vec<Wanted>, options: &Options) -> Vec<Opened> {
+    let each = |wanted: Wanted| Opened {
+        device: alone(&wanted, options).map_err(|error| error.to_string()),
+        wanted,
+    };
+    wanted.into_iter().map(each).collect()
+}
+
+/// Runs the suite on each device beside the processor, for both curves.
+pub(crate) fn others(devices: &[Opened], effort: Effort, passes: u64) -> Finding {
+    let others = devices.iter().filter(|it| it.wanted != Wanted::Cpu);
+    let others: Vec<&Opened> = others.collect();
+    if others.is_empty() {
+        return Finding::skip(
+            "no device beside the processor was asked for (--devices or --config)",
+        );
+    }
+    let (mut good, mut bad) = (Vec::new(), Vec::new());
+    for Opened { wanted, device } in others {
+        let tried = device.as_ref().map_err(Clone::clone).and_then(|device| {
+            for pass in 0..passes {
+                for curve in CURVES {
+                    run(&**device, curve, effort, pass)
+                        .map_err(|failure| format!("{curve:?}, seed {pass}: {failure}"))?;
+                }
+            }
+            // What the processor did in its place is no answer of the device's.
+            match device.health().lost {
+                Some(why) => Err(format!("lost: {why}")),
+                None => Ok(device.info().name.clone()),
+            }
+        });
+        match tried {
+            Ok(name) => good.push(format!("{wanted} ({name})")),
+            Err(error) => bad.push(format!("{wanted}: {error}")),
+        }
+    }
+    if bad.is_empty() {
+        Finding::pass(format!(
+            "agree with arkworks on both curves: {}",
+            good.join(", ")
+        ))
+    } else {
+        Finding::fail(bad.join("; "))
+    }
+}
 
 /// Runs the suite for both curves on every processor, each with seeds of its own, `passes` times.
 pub(crate) fn conformance(cpus: &[usize], effort: Effort, passes: u64) -> Result<Finding> {

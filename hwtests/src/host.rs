@@ -21,10 +21,35 @@ impl Host {
 
     /// The text of a file, without the white space around it.
     pub(crate) fn text(&self, path: &str) -> Option<String> {
-        let path = self.root.join(path.trim_start_matches('/'));
-        std::fs::read_to_string(path)
+        std::fs::read_to_string(self.path(path))
             .ok()
             .map(|text| text.trim().to_owned())
+    }
+
+    /// Where a path of the machine is.
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
+    }
+
+    /// Whether this is the machine that the program runs on.
+    pub(crate) fn is_here(&self) -> bool {
+        self.root == Path::new("/")
+    }
+
+    /// The bytes of a file that is no text.
+    pub(crate) fn bytes(&self, path: &str) -> Option<Vec<u8>> {
+        std::fs::read(self.path(path)).ok()
+    }
+
+    /// The last part of what a link leads to: of a device, its driver.
+    pub(crate) fn link(&self, path: &str) -> Option<String> {
+        let target = std::fs::read_link(self.path(path)).ok()?;
+        target.file_name()?.to_str().map(str::to_owned)
+    }
+
+    /// A file that holds one number in hexadecimal digits, with "0x" before them.
+    pub(crate) fn hexadecimal(&self, path: &str) -> Option<u32> {
+        u32::from_str_radix(self.text(path)?.strip_prefix("0x")?, 16).ok()
     }
 
     /// A file that holds one number.
@@ -34,8 +59,7 @@ impl Host {
 
     /// The names in a folder, sorted; empty where there is none.
     pub(crate) fn names(&self, path: &str) -> Vec<String> {
-        let folder: &Path = &self.root.join(path.trim_start_matches('/'));
-        let mut names: Vec<String> = std::fs::read_dir(folder)
+        let mut names: Vec<String> = std::fs::read_dir(self.path(path))
             .into_iter()
             .flatten()
             .filter_map(|entry| entry.ok()?.file_name().into_string().ok())

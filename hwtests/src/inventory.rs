@@ -3,6 +3,10 @@
 //! Each function looks at one thing and returns a finding. They read the machine through [`Host`]
 //! so that captured text of other machines is as good as this one.
 
+use std::collections::BTreeMap;
+
+use nix::sys::resource::{Resource, getrlimit};
+
 use crate::host::{Host, chosen, cpu_list};
 use crate::report::{Finding, Verdict};
 
@@ -231,6 +235,80 @@ pub(crate) fn hugepages(host: &Host) -> Finding {
         .figure("reserved", reserved)
 }
 
+/// Which processors the kernel keeps other work away from: those of the workers, on a box that is set
+/// up for it.
+pub(crate) fn isolation(host: &Host) -> Finding {
+    let list = |name: &str| {
+        let text = host.text(&format!("/sys/devices/system/cpu/{name}"))?;
+        // An empty list of processors without a tick is printed as a null pointer.
+        cpu_list(if text == "(null)" { "" } else { &text })
+    };
+    let Some(isolated) = list("isolated") else {
+        return Finding::skip("the kernel does not say which processors are isolated");
+    };
+    let tickless = list("nohz_full").unwrap_or_default();
+    let finding = if isolated.is_empty() {
+        Finding::warn(
+            "no processor is isolated (isolcpus): other programs run on the workers' cores",
+        )
+    } else if isolated.iter().any(|cpu| !tickless.contains(cpu)) {
+        Finding::warn(format!(
+            "isolated: {isolated:?}, without a tick: {tickless:?}: the kernel's tick interrupts the others"
+        ))
+    } else {
+        Finding::pass(format!("isolated and without a tick: {isolated:?}"))
+    };
+    finding
+        .figure("isolated", isolated)
+        .figure("tickless", tickless)
+}
+
+/// Maker, model and serial numbers, for whoever has to find the box.
+pub(crate) fn machine(host: &Host) -> BTreeMap<&'static str, String> {
+    let names = [
+        ("maker", "sys_vendor"),
+        ("product", "product_name"),
+        ("serial number", "product_serial"),
+        ("board", "board_name"),
+        ("firmware", "bios_version"),
+    ];
+    let read = |(name, file): (&'static str, &str)| {
+        Some((name, host.text(&format!("/sys/class/dmi/id/{file}"))?))
+    };
+    let mut all: BTreeMap<&'static str, String> = names.into_iter().filter_map(read).collect();
+    if let Some(name) = host.text("/proc/sys/kernel/hostname") {
+        all.insert("host name", name);
+    }
+    all
+}
+
+/// What the kernel lets this process lock and open: mailboxes and leased data are locked, and each
+/// connection and blob is a file.
+pub(crate) fn limits() -> Finding {
+    let read = |resource| getrlimit(resource).map(|(soft, _)| soft);
+    let (locked, files) = match (
+        read(Resource::RLIMIT_MEMLOCK),
+        read(Resource::RLIMIT_NOFILE),
+    ) {
+        (Ok(locked), Ok(files)) => (locked, files),
+        (Err(error), _) | (_, Err(error)) => {
+            return Finding::skip(format!("getrlimit: {error}"));
+        }
+    };
+    let text = format!("{} MiB may be locked, {files} files open", locked >> 20);
+    let finding = if locked < LOCKED_MIN || files < FILES_MIN {
+        Finding::warn(format!(
+            "{text}: at least {} MiB and {FILES_MIN} are better",
+            LOCKED_MIN >> 20
+        ))
+    } else {
+        Finding::pass(text)
+    };
+    finding
+        .figure("locked_bytes_max", locked)
+        .figure("files_max", files)
+}
+
 /// Whether real-time threads may keep a core: the kernel's throttle and its fair server both take
 /// it away from them for a share of each second, which shows as pauses of about 50 ms.
 pub(crate) fn realtime(host: &Host, fifo: Result<(), String>) -> Finding {
@@ -260,7 +338,7 @@ pub(crate) fn realtime(host: &Host, fifo: Result<(), String>) -> Finding {
         )
 }
 
-fn flags(cpuinfo: &std::collections::BTreeMap<String, String>) -> impl Iterator<Item = &str> {
+fn flags(cpuinfo: &BTreeMap<String, String>) -> impl Iterator<Item = &str> {
     cpuinfo
         .get("flags")
         .map(String::as_str)
@@ -289,6 +367,10 @@ const MEMORY_MIN: u64 = 1 << 30;
 
 /// A 2^20 key takes about 0.6 GiB and vectors and buckets as much again; two tenants, twice.
 const MEMORY_GOOD: u64 = 4 << 30;
+
+/// The stacks and mailboxes of a large box; connections, blobs and the store's files with a margin.
+const LOCKED_MIN: u64 = 8 << 20;
+const FILES_MIN: u64 = 1024;
 
 #[cfg(test)]
 mod tests {
@@ -332,6 +414,12 @@ mod tests {
             memory(&host),
             memory_errors(&host),
             hugepages(&host),
+            isolation(&host),
+            crate::pci::drivers(&host),
+            crate::pci::links(&host),
+            crate::pci::errors(&host),
+            crate::pci::permissions(&host),
+            crate::kernel_log::faults(&host),
         ] {
             assert_eq!(verdict(&finding), Verdict::Skip, "{}", finding.reason);
         }
@@ -481,6 +569,20 @@ mod tests {
             of("always madvise [never]\n", "HugePages_Total: 64\n"),
             Verdict::Pass
         );
+    }
+
+    #[test]
+    fn isolated_processors() {
+        let of = |isolated: &str, tickless: &str| {
+            let machine = Machine::with(&[
+                ("/sys/devices/system/cpu/isolated", isolated),
+                ("/sys/devices/system/cpu/nohz_full", tickless),
+            ]);
+            verdict(&isolation(&machine.host()))
+        };
+        assert_eq!(of("\n", "(null)\n"), Verdict::Warn);
+        assert_eq!(of("2-7\n", "(null)\n"), Verdict::Warn);
+        assert_eq!(of("2-7\n", "2-7\n"), Verdict::Pass);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Memory: writes a pattern that depends on the address, reads it back, and says how fast that
-//! went. Keys and buckets live in this memory for months; a cell that loses a bit turns proofs
+//! went; and copies, as tables and witnesses are copied. Keys and buckets live in this memory for months; a cell that loses a bit turns proofs
 //! bad one by one (each is self-checked, so they fail rather than leave the box).
 
 use std::hint::black_box;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
@@ -37,6 +37,50 @@ pub(crate) fn pattern(cpus: &[usize], bytes: u64) -> Result<Finding> {
     ))
     .figure("bytes", bytes)
     .figure("bytes_per_second", rate))
+}
+
+/// Copies between two halves of `bytes`, shared out over the processors, for the time `lasting`; what is
+/// counted is read once and written once. Less than `least` bytes a second is a warning.
+pub(crate) fn copy(
+    cpus: &[usize],
+    bytes: u64,
+    lasting: Duration,
+    least: Option<u64>,
+) -> Result<Finding> {
+    let half = usize::try_from(bytes / 16).context("bytes to copy")? / cpus.len().max(1);
+    let rates = on_each(cpus, Policy::Normal, |cpu| {
+        let mut from: Vec<u64> = Vec::new();
+        from.try_reserve_exact(half).context("memory to copy")?;
+        from.extend((0..half).map(|word| expected(word, cpu as u64)));
+        let mut to = vec![0; half];
+        let start = Instant::now();
+        let mut copies = 0_u64;
+        while copies == 0 || start.elapsed() < lasting {
+            to.copy_from_slice(black_box(&from));
+            black_box(&mut to);
+            copies += 1;
+        }
+        let moved = copies as f64 * (half * 16) as f64;
+        Ok(moved / start.elapsed().as_secs_f64().max(1e-9))
+    })?;
+    let all: f64 = rates.iter().sum();
+    let slowest = rates.iter().copied().fold(f64::MAX, f64::min);
+    let text = format!(
+        "{:.1} GB/s read and written by {} processors at once, {:.1} by the slowest",
+        all / 1e9,
+        cpus.len(),
+        slowest / 1e9
+    );
+    let finding = match least {
+        Some(least) if all < least as f64 => Finding::warn(format!(
+            "{text}: the expected file has {:.1} at least",
+            least as f64 / 1e9
+        )),
+        _ => Finding::pass(text),
+    };
+    Ok(finding
+        .figure("bytes_per_second", all)
+        .figure("bytes_per_second_slowest", slowest))
 }
 
 /// A word that did not hold what was written.
@@ -99,6 +143,18 @@ mod tests {
         )
         .expect("a small piece of memory");
         assert_eq!(finding.verdict, Verdict::Pass);
+    }
+
+    #[test]
+    fn copies_are_held_against_what_is_expected() {
+        let cpus = crate::thread::allowed().expect("our own affinity");
+        let verdict = |least| {
+            let finding = copy(&cpus, 1 << 20, Duration::ZERO, least);
+            finding.expect("a small piece of memory").verdict
+        };
+        assert_eq!(verdict(None), Verdict::Pass);
+        assert_eq!(verdict(Some(1)), Verdict::Pass);
+        assert_eq!(verdict(Some(u64::MAX)), Verdict::Warn);
     }
 
     #[test]

@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
+use caldera_devices::Wanted;
 use caldera_kernels::CurveId;
 use caldera_kernels::cpu::{CpuConfig, CpuDevice};
+use caldera_prover::format::json::Proof;
 use caldera_prover::format::{Wtns, Zkey};
 use caldera_prover::groth16::{
     Blinding, Job, ProveError, ProvingKey, Step, Synthetic, prove, setup_synthetic, verify,
@@ -19,11 +21,14 @@ use caldera_prover::groth16::{
 use hdrhistogram::Histogram;
 use nix::time::{ClockId, clock_gettime};
 
+use crate::device::Opened;
 use crate::report::{Finding, Verdict};
 use crate::thread::{Policy, on_each};
 
 /// A key that is loaded, and its witness.
 pub(crate) struct Subject {
+    /// The key's file, to be loaded on further devices.
+    file: Bytes,
     key: Arc<ProvingKey>,
     witness: Wtns,
     curve: CurveId,
@@ -43,13 +48,15 @@ impl Subject {
         let mut file = Vec::new();
         let witness = setup_synthetic(&circuit, threads, &mut file, &mut |_| ())
             .context("making a development key")?;
-        let zkey = Zkey::parse(Bytes::from(file)).context("our own key")?;
+        let file = Bytes::from(file);
+        let zkey = Zkey::parse(file.clone()).context("our own key")?;
         let device = CpuDevice::new(CpuConfig {
             quantum: QUANTUM,
             lanes: 2 * threads,
         });
         let key = ProvingKey::load(&zkey, device).context("loading the key")?;
         Ok(Subject {
+            file,
             key,
             witness,
             curve,
@@ -92,6 +99,62 @@ pub(crate) fn whole(subject: &Subject, threads: usize) -> Result<Finding> {
     .figure("proof_seconds", took.as_secs_f64()))
 }
 
+/// The same proof on each device and on the processor, with the same blinding: not only must each verify,
+/// all must be the same three points.
+pub(crate) fn devices(subject: &Subject, devices: &[Opened]) -> Result<Finding> {
+    let others = devices.iter().filter(|it| it.wanted != Wanted::Cpu);
+    let others: Vec<&Opened> = others.collect();
+    if others.is_empty() {
+        return Ok(Finding::skip(
+            "no device beside the processor was asked for",
+        ));
+    }
+    let expected = with_fixed_blinding(&subject.key, subject)?;
+    let zkey = Zkey::parse(subject.file.clone()).context("our own key")?;
+    let (mut bad, mut good) = (Vec::new(), Vec::new());
+    for Opened { wanted, device } in others {
+        let proved = device.as_ref().map_err(Clone::clone).and_then(|device| {
+            let start = Instant::now();
+            let prove = || -> Result<bool> {
+                let key = ProvingKey::load(&zkey, Arc::clone(device)).context("loading the key")?;
+                Ok(with_fixed_blinding(&key, subject)? == expected)
+            };
+            match prove() {
+                Ok(true) => Ok(start.elapsed()),
+                Ok(false) => Err("another proof than the processor's".to_owned()),
+                Err(error) => Err(format!("{error:#}")),
+            }
+        });
+        match proved {
+            Ok(took) => good.push(format!("{wanted} {:.2} s", took.as_secs_f64())),
+            Err(error) => bad.push(format!("{wanted}: {error}")),
+        }
+    }
+    Ok(if bad.is_empty() {
+        Finding::pass(format!(
+            "2^{}, the processor's proof to the bit, key loaded: {}",
+            subject.log2,
+            good.join(", ")
+        ))
+    } else {
+        Finding::fail(bad.join("; "))
+    })
+}
+
+/// A proof whose blinding everybody knows: it hides nothing, and the witness is a made-up one.
+fn with_fixed_blinding(key: &Arc<ProvingKey>, subject: &Subject) -> Result<Proof> {
+    let blinding = Blinding::draw(subject.curve, &mut |bytes| {
+        bytes.fill(7);
+        Ok(())
+    })
+    .context("blinding")?;
+    let job = Job::new(key, subject.witness.clone(), blinding).context("a new proof")?;
+    let mut lengths = Lengths::new()?;
+    carry(&job, &mut lengths)?;
+    let (proof, _) = job.proof().context("a proof that has ended")?;
+    Ok(proof)
+}
+
 /// Proofs on every processor by itself until `lasting` has passed, at least one each, with a
 /// histogram of quanta.
 pub(crate) fn quanta(subject: &Subject, cpus: &[usize], lasting: Duration) -> Result<Finding> {
@@ -121,6 +184,11 @@ pub(crate) fn quanta(subject: &Subject, cpus: &[usize], lasting: Duration) -> Re
 fn prove_alone(subject: &Subject, lengths: &mut Lengths) -> Result<()> {
     let blinding = Blinding::random(subject.curve).context("blinding")?;
     let job = Job::new(&subject.key, subject.witness.clone(), blinding).context("a new proof")?;
+    carry(&job, lengths)
+}
+
+/// Carries a proof to its end on the calling thread alone.
+fn carry(job: &Job, lengths: &mut Lengths) -> Result<()> {
     let mut queue = VecDeque::with_capacity(job.tasks_max());
     job.start(&mut |task| queue.push_back(task))
         .context("starting a proof")?;

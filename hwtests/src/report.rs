@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -27,7 +27,7 @@ pub(crate) enum Verdict {
 }
 
 impl Verdict {
-    fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Verdict::Skip => "SKIP",
             Verdict::Pass => "PASS",
@@ -43,6 +43,29 @@ pub(crate) struct Finding {
     pub(crate) verdict: Verdict,
     pub(crate) reason: String,
     pub(crate) figures: BTreeMap<&'static str, Value>,
+    /// What the written report draws.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) plots: Vec<Plot>,
+}
+
+/// Lines over one pair of axes.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Plot {
+    pub(crate) title: &'static str,
+    pub(crate) x: &'static str,
+    pub(crate) y: &'static str,
+    /// Whether y is drawn by its logarithm.
+    pub(crate) log: bool,
+    /// What y should stay below.
+    pub(crate) bound: Option<f64>,
+    pub(crate) lines: Vec<Line>,
+}
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Line {
+    pub(crate) name: String,
+    pub(crate) points: Vec<(f64, f64)>,
 }
 
 impl Finding {
@@ -67,7 +90,14 @@ impl Finding {
             verdict,
             reason: reason.into(),
             figures: BTreeMap::new(),
+            plots: Vec::new(),
         }
+    }
+
+    /// The same finding with a drawing.
+    pub(crate) fn plot(mut self, plot: Plot) -> Finding {
+        self.plots.push(plot);
+        self
     }
 
     /// The same finding with one more figure.
@@ -91,6 +121,10 @@ pub(crate) struct Check {
 pub(crate) struct Report {
     pub(crate) version: &'static str,
     pub(crate) level: u8,
+    /// Seconds since 1970 at the start.
+    pub(crate) started: u64,
+    /// What the firmware says of maker, model and serial number.
+    pub(crate) machine: BTreeMap<&'static str, String>,
     pub(crate) verdict: Verdict,
     pub(crate) checks: Vec<Check>,
 }
@@ -100,6 +134,10 @@ impl Report {
         Report {
             version: env!("CARGO_PKG_VERSION"),
             level,
+            started: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| since.as_secs()),
+            machine: BTreeMap::new(),
             verdict: Verdict::Skip,
             checks: Vec::new(),
         }

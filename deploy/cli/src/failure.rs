@@ -51,7 +51,7 @@ macro_rules! classes {
 
 classes! {
     Data = 65 "data" "an input holds something that its format does not allow",
-    Unavailable = 69 "unavailable" "no calderad answers there, or a device is not there",
+    Unavailable = 69 "unavailable" "no calderad answers there, or a device or a program is not there",
     Internal = 70 "internal" "a fault of Caldera or of the machine: please report it",
     Files = 74 "files" "a file cannot be read or written",
     TryLater = 75 "try-later" "calderad has no room now; its answer says when to try again",
@@ -81,6 +81,13 @@ classes! {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Misconfigured(pub(crate) String);
+
+/// A program that is shipped beside this one and is not there.
+#[derive(Debug, thiserror::Error)]
+#[error("{} is not there: it is shipped beside this program", path.display())]
+pub(crate) struct NotBeside {
+    pub(crate) path: std::path::PathBuf,
+}
 
 /// The class of a failure, by the first error in its chain that has one.
 pub(crate) fn classify(error: &anyhow::Error) -> Class {
@@ -112,6 +119,8 @@ pub(crate) fn classify(error: &anyhow::Error) -> Class {
                 || cause.is::<SchemaError>()
             {
                 Some(Class::Data)
+            } else if cause.is::<NotBeside>() {
+                Some(Class::Unavailable)
             } else if cause.is::<Misconfigured>() || cause.is::<NameError>() {
                 Some(Class::Configuration)
             } else if cause.is::<OpenError>() {

@@ -14,6 +14,7 @@
 //! | `tenant` | who may use a running `calderad` |
 //! | `top` | who owns each core now, as a screen |
 //! | `profile` | the quanta of a job, as a trace |
+//! | `beside` | `hwtest` and `kernels`: other programs, which this one becomes |
 //! | `demo` | a service, two tenants and their proofs, from start to stop |
 //! | `provision` | tuning a box, and taking it back |
 //! | `manual` | manual pages and completions, for installers |
@@ -23,6 +24,7 @@
 //! | `failure` | classes of failure and their exit codes |
 //! | `progress`, `table` | what people see |
 
+mod beside;
 mod client;
 mod demo;
 mod devices;
@@ -79,6 +81,8 @@ fn main() -> ExitCode {
         Command::State(arguments) => state::run(&arguments),
         Command::Devices(arguments) => devices::run(&arguments),
         Command::Provision(arguments) => provision::run(&arguments),
+        Command::Hwtest(arguments) => beside::hwtest(&arguments, json),
+        Command::Kernels(arguments) => beside::kernels(&arguments, json),
         Command::Demo(arguments) => demo::run(&arguments, json),
         Command::Man(arguments) => manual::man(&arguments),
         Command::Completions(arguments) => manual::completions(&arguments),
@@ -137,6 +141,8 @@ enum Command {
     State(state::Arguments),
     Devices(devices::Arguments),
     Provision(provision::Arguments),
+    Hwtest(beside::HwtestArguments),
+    Kernels(beside::KernelsArguments),
     Demo(demo::Arguments),
     #[command(hide = true)]
     Man(manual::ManArguments),

@@ -30,7 +30,7 @@ use caldera_kernels::{Device, DeviceError};
 #[cfg(feature = "wgpu")]
 use caldera_wgpu::{Choice, WgpuConfig, WgpuDevice};
 
-pub use measure::{Measured, measure};
+pub use measure::{KINDS, Measured, Quantum, measure, quanta};
 
 /// A device by its name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -240,8 +240,11 @@ pub fn survey(options: &Options) -> Vec<Candidate> {
     all.into_iter().map(each).collect()
 }
 
-/// One device, without the processor where it can do without.
-fn alone(wanted: &Wanted, options: &Options) -> Result<Arc<dyn Device>, OpenError> {
+/// One device, without the processor where it can do without: for whoever tries or measures that one.
+///
+/// # Errors
+/// If it is not there or fails its self-test.
+pub fn alone(wanted: &Wanted, options: &Options) -> Result<Arc<dyn Device>, OpenError> {
     match wanted {
         Wanted::Cuda { index } => cuda(wanted, *index, options),
         Wanted::Wgpu { name } => wgpu(wanted, name.clone(), options),

@@ -12,7 +12,7 @@ use caldera_kernels::{
 /// What one kind of work of one size took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Measured {
-    /// "product", "multiply", "ntt", "msm-g1" or "msm-g2".
+    /// One of [`KINDS`].
     pub kind: &'static str,
     /// How many quanta it was.
     pub quanta: usize,
@@ -40,102 +40,161 @@ pub fn measure(
     }
 }
 
+/// One quantum of a plan: which part of the work, from when to when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quantum {
+    /// Which run of the work; the first is not told of.
+    pub round: usize,
+    /// Which stage of the plan, and which lane of the stage.
+    pub stage: usize,
+    /// The lane.
+    pub lane: u32,
+    /// Since the beginning of its run.
+    pub begin: Duration,
+    /// How long it held its thread.
+    pub span: Duration,
+}
+
+/// Runs one kind of work over 2^log2 elements, `rounds` times after one that is not counted, on the calling
+/// thread. `each` is told of each quantum and costs no time that is in them.
+///
+/// # Errors
+/// Those of the device.
+///
+/// # Panics
+/// For a kind that is not of [`KINDS`].
+pub fn quanta(
+    device: &dyn Device,
+    curve: CurveId,
+    kind: &str,
+    log2: u32,
+    rounds: usize,
+    each: &mut dyn FnMut(Quantum),
+) -> Result<(), DeviceError> {
+    assert!(KINDS.contains(&kind), "a kind of work, not {kind:?}");
+    let mut held = Held::new(device);
+    let work = match curve {
+        CurveId::Bn254 => work::<Bn254>(device, &mut held, kind, log2)?,
+        CurveId::Bls12_381 => work::<Bls12_381>(device, &mut held, kind, log2)?,
+    };
+    for round in 0..=rounds {
+        let plan = device.plan(&work)?;
+        let start = Instant::now();
+        for stage in 0..plan.stages() {
+            for lane in 0..plan.open(stage)? {
+                loop {
+                    let begin = start.elapsed();
+                    let progress = plan.run(stage, lane)?;
+                    let span = start.elapsed() - begin;
+                    // The first round may compile shaders and fill caches.
+                    if round > 0 {
+                        each(Quantum {
+                            round,
+                            stage,
+                            lane: lane as u32,
+                            begin,
+                            span,
+                        });
+                    }
+                    if progress == Progress::Done {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 fn measure_on<C: Curve>(
     device: &dyn Device,
     log2: u32,
     rounds: usize,
     tell: &mut dyn FnMut(&'static str),
 ) -> Result<Vec<Measured>, DeviceError> {
-    let n = 1usize << log2;
-    let scalars = scalars::<C::Fr>(n);
-    let mut held = Held::new(device);
-    let mut vectors = [VectorId(0); 3];
-    for vector in &mut vectors {
-        *vector = held.vector(C::ID, n)?;
-        device.vector_write(*vector, 0, &scalars)?;
-    }
-    let [a, b, witness] = vectors;
-    let transform = Transform::Shift;
-    // Three entries a row, as in a circuit of additions and products.
-    let entries = (0..3 * n as u32).flat_map(|i| {
-        let column = i.wrapping_mul(0x9e37_79b1) % n as u32;
-        let numbers = [i % 2, i / 3, column].map(u32::to_le_bytes);
-        let coefficient = &scalars[32 * column as usize..][..32];
-        [&numbers.concat()[..], coefficient].concat()
-    });
-    let entries = Bytes::from_iter(entries);
-    let matrix = held.matrix(C::ID, n, n, entries)?;
-    let mut kinds = vec![
-        (
-            "product",
-            Work::Product {
-                matrix,
-                witness,
-                a,
-                b,
-            },
-        ),
-        ("multiply", Work::Multiply { a, b, out: a }),
-        (
-            "ntt",
-            Work::Ntt {
-                vector: b,
-                transform,
-            },
-        ),
-    ];
-    for (kind, group, points) in [
-        ("msm-g1", Group::G1, points::<C::Fq>(n)),
-        ("msm-g2", Group::G2, points::<C::Fq2>(n)),
-    ] {
-        let bases = held.bases(C::ID, group, points)?;
-        let work = Work::Msm {
-            bases,
-            scalars: witness,
-            offset: 0,
-            form: Form::Canonical,
-        };
-        kinds.push((kind, work));
-    }
     let mut all = Vec::new();
-    for (kind, work) in &kinds {
+    for kind in KINDS {
         tell(kind);
-        let mut times = Vec::new();
-        let (mut quanta, mut longest) = (0, Duration::ZERO);
-        for round in 0..=rounds {
-            let plan = device.plan(work)?;
-            let begin = Instant::now();
-            let mut slowest = Duration::ZERO;
-            quanta = 0;
-            for stage in 0..plan.stages() {
-                for lane in 0..plan.open(stage)? {
-                    loop {
-                        let begin = Instant::now();
-                        let progress = plan.run(stage, lane)?;
-                        slowest = slowest.max(begin.elapsed());
-                        quanta += 1;
-                        if progress == Progress::Done {
-                            break;
-                        }
-                    }
-                }
-            }
-            // The first one may compile shaders and fill caches.
-            if round > 0 {
-                times.push(begin.elapsed());
-                longest = longest.max(slowest);
-            }
-        }
+        let mut times = vec![Duration::ZERO; rounds];
+        let (mut count, mut longest) = (0, Duration::ZERO);
+        quanta(device, C::ID, kind, log2, rounds, &mut |it| {
+            // From the beginning to the end of the last.
+            times[it.round - 1] = it.begin + it.span;
+            count += usize::from(it.round == 1);
+            longest = longest.max(it.span);
+        })?;
         times.sort();
         all.push(Measured {
             kind,
-            quanta,
+            quanta: count,
             longest,
             median: times.get(times.len() / 2).copied().unwrap_or_default(),
         });
     }
     Ok(all)
 }
+
+/// What a kind of work needs, on the device, and the work.
+fn work<C: Curve>(
+    device: &dyn Device,
+    held: &mut Held<&dyn Device>,
+    kind: &str,
+    log2: u32,
+) -> Result<Work, DeviceError> {
+    let n = 1usize << log2;
+    let scalars = scalars::<C::Fr>(n);
+    let mut vector = || -> Result<VectorId, DeviceError> {
+        let vector = held.vector(C::ID, n)?;
+        device.vector_write(vector, 0, &scalars)?;
+        Ok(vector)
+    };
+    Ok(match kind {
+        "product" => {
+            let (a, b, witness) = (vector()?, vector()?, vector()?);
+            // Three entries a row, as in a circuit of additions and products.
+            let entries = (0..3 * n as u32).flat_map(|i| {
+                let column = i.wrapping_mul(0x9e37_79b1) % n as u32;
+                let numbers = [i % 2, i / 3, column].map(u32::to_le_bytes);
+                let coefficient = &scalars[32 * column as usize..][..32];
+                [&numbers.concat()[..], coefficient].concat()
+            });
+            let matrix = held.matrix(C::ID, n, n, Bytes::from_iter(entries))?;
+            Work::Product {
+                matrix,
+                witness,
+                a,
+                b,
+            }
+        }
+        "multiply" => {
+            let (a, b) = (vector()?, vector()?);
+            Work::Multiply { a, b, out: a }
+        }
+        "ntt" => Work::Ntt {
+            vector: vector()?,
+            transform: Transform::Shift,
+        },
+        "msm-g1" | "msm-g2" => {
+            let witness = vector()?;
+            let (group, points) = if kind == "msm-g1" {
+                (Group::G1, points::<C::Fq>(n))
+            } else {
+                (Group::G2, points::<C::Fq2>(n))
+            };
+            Work::Msm {
+                bases: held.bases(C::ID, group, points)?,
+                scalars: witness,
+                offset: 0,
+                form: Form::Canonical,
+            }
+        }
+        other => unreachable!("{other:?} was held against the list of kinds"),
+    })
+}
+
+/// The kinds of work that are measured: both matrices of a key by a vector, with three entries a row; products
+/// of two vectors; a transform with its shift; sums in either group.
+pub const KINDS: [&str; 5] = ["product", "multiply", "ntt", "msm-g1", "msm-g2"];
 
 /// Powers of an element, ever higher: as dense as scalars can be, and the same each time.
 fn scalars<F: PrimeField>(count: usize) -> Vec<u8> {
