@@ -510,7 +510,7 @@ fn present(arguments: &PresentArguments) -> anyhow::Result<Report> {
     }
     let (opening, file) = open(&arguments.opening)?;
     let client = arguments.connection.client()?;
-    let info = service::ensure_circuit(&client, &arguments.zkey, None, None)?;
+    let info = service::ensure_circuit(&client, &arguments.zkey, None, None, None)?;
     let submission = Present {
         circuit: info.circuit,
         grant: file.grant,

@@ -166,6 +166,7 @@ impl Gauges {
     pub fn withhold_names(&mut self) {
         let sum = |of: fn(&TenantGauges) -> u64| self.tenants.iter().map(of).sum::<u64>();
         let time = self.tenants.iter().map(|it| it.core_time);
+        let device_time = self.tenants.iter().filter_map(|it| it.device_time);
         self.tenants = vec![TenantGauges {
             name: ANYBODY.to_owned(),
             jobs: [
@@ -177,6 +178,8 @@ impl Gauges {
             declared: sum(|it| it.declared),
             peak: self.tenants.iter().any(|it| it.peak),
             core_time: time.fold(Nanos::ZERO, Nanos::plus),
+            device_time: device_time
+                .fold(None, |sum, it| Some(sum.unwrap_or(Nanos::ZERO).plus(it))),
             storage: [
                 sum(|it| it.storage[0]),
                 sum(|it| it.storage[1]),
