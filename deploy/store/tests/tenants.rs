@@ -44,6 +44,7 @@ fn circuit(tenant: &str) -> CircuitRow {
         failure: None,
         source: None,
         released: None,
+        program: None,
     }
 }
 
