@@ -117,7 +117,7 @@ fn what_is_wrong_with_inputs_is_named() {
     circuit.refused(
         &with("scalar", json!(1000)),
         95,
-        "assert failed: Error in template Below_0 line: 12",
+        "assert failed: Error in template Below_0 line: 11; Error in template Inputs_1 line: 23",
     );
     circuit.refused(
         &with("row", json!([1, 2])),
