@@ -12,8 +12,8 @@
 #                has made them
 #   make tarball the same for any x86-64 Linux with glibc 2.36 or newer
 #   make test-package   both, built twice, installed, upgraded and purged, of the debug build
-#   make carried a folder of stripped programs, 50 MiB at most, with a script that tries and measures
-#                a box without compiler and without network: target/carried
+#   make carried a folder of 50 MiB at most, with a script that tries and measures a box without
+#                compiler and without network: target/carried
 #   make test-fuzz   a minute of each fuzz target, with a nightly toolchain (part of test)
 #   make soak    the checks that take long
 
@@ -68,6 +68,7 @@ test:
 	@$(STAGE) deny $(MAKE) --no-print-directory check-deny
 	@$(STAGE) cuda $(MAKE) --no-print-directory cuda
 	@$(STAGE) tests $(MAKE) --no-print-directory test-rust
+	@$(STAGE) package $(MAKE) --no-print-directory test-package
 	@$(STAGE) wgpu $(MAKE) --no-print-directory test-wgpu
 	@$(STAGE) models $(MAKE) --no-print-directory test-models
 	@$(STAGE) fuzz $(MAKE) --no-print-directory test-fuzz
@@ -152,11 +153,13 @@ CARRIED_KIB_MAX := 51200
 carried: cuda
 	cargo build --release --locked -p caldera-cli -p caldera-node -p caldera-hwtests -p caldera-benches \
 	    --features caldera-benches/peers --bins
-	rm -rf $(CARRIED) && mkdir -p $(CARRIED)
+	rm -rf $(CARRIED) $(CARRIED)-programs && mkdir -p $(CARRIED) $(CARRIED)-programs
 	for program in caldera calderad caldera-hwtest caldera-bench; do \
-	    strip -o $(CARRIED)/$$program target/release/$$program || exit 1; \
+	    strip -o $(CARRIED)-programs/$$program target/release/$$program || exit 1; \
 	done
-	cp $(CUDA_BUNDLE) hwtests/carried/run $(CARRIED)/
+	cp $(CUDA_BUNDLE) $(CARRIED)-programs/
+	tar -czf $(CARRIED)/programs.tar.gz -C $(CARRIED)-programs .
+	cp hwtests/carried/run $(CARRIED)/
 	@kib=$$(du -sk $(CARRIED) | cut -f 1); echo "carried: $(CARRIED), $$kib KiB"; \
 	[ $$kib -le $(CARRIED_KIB_MAX) ] || { echo "carried: more than $(CARRIED_KIB_MAX) KiB" >&2; exit 1; }
 

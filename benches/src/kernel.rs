@@ -321,7 +321,7 @@ fn products<F: PrimeField + Laned>() -> f64 {
     let b: Vec<F> = (0..ELEMENTS).map(|i| F::from(7 * i + 1)).collect();
     let scalars = fastest(|| {
         for (a, b) in a.iter_mut().zip(&b) {
-            *a = *a * *b;
+            *a *= *b;
         }
         std::hint::black_box(&mut a);
     });
