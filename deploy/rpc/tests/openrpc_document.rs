@@ -716,11 +716,14 @@ fn every_error() {
         );
         codes.insert(wire.code);
     }
-    // What is full shares a code, whatever it is, and so do the faults of a key and those of a witness.
+    // What is full shares a code, whatever it is, and so do the faults of a key, those of a witness and of inputs, the
+    // rules of state units and what they lack.
     let shared = (4 - 1)
         + (KeyFault::ALL.len() - 1)
         + (WitnessFault::ALL.len() - 1)
-        + (InputsFault::ALL.len() - 1);
+        + (InputsFault::ALL.len() - 1)
+        + (StateRule::ALL.len() - 1)
+        + (StateLack::ALL.len() - 1);
     assert_eq!(codes.len(), errors().len() - shared);
 }
 

@@ -29,7 +29,6 @@ fn open(client: &Client, change: impl FnOnce(&mut Value)) -> Result<Value, Strin
     client.try_call("state_grantV1", asked).map_err(reason)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn reason(error: Value) -> String {
     let reason = error["data"]["reason"].as_str();
     reason.unwrap_or_else(|| panic!("{error}")).to_owned()
