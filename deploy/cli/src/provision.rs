@@ -70,8 +70,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Report> {
 }
 
 fn planned(arguments: &PlanArguments) -> anyhow::Result<(Machine, Plan)> {
-    let root = arguments.machine.as_ref().unwrap_or(&arguments.root);
-    let machine = Machine::read(root).context("cannot read what this box is")?;
+    let system = &arguments.root;
+    let kernel = arguments.machine.as_ref().unwrap_or(system);
+    let machine = Machine::read(kernel, system).context("cannot read what this box is")?;
     let choice = Choice {
         worker_cores: arguments.worker_cores,
         both_threads: arguments.both_threads,

@@ -43,7 +43,7 @@ pub struct Machine {
     pub real_time: Option<RealTime>,
     /// Whether the kernel has fair servers (6.12 and later), which can be set core by core.
     pub fair_server: bool,
-    /// Whether the root boots by GRUB as Debian sets it up.
+    /// Whether the system boots by GRUB as Debian sets it up.
     pub grub: bool,
 }
 
@@ -89,7 +89,7 @@ pub struct RealTime {
 #[derive(Debug, Error)]
 pub enum ReadError {
     /// The system does not give a file.
-    #[error("reading {}: {source}", path.display())]
+    #[error("reading {}", path.display())]
     File {
         /// Which.
         path: PathBuf,
@@ -109,8 +109,9 @@ pub enum ReadError {
 }
 
 impl Machine {
-    /// Reads the machine whose `/proc`, `/sys` and `/etc` lie below `root`.
-    pub fn read(root: &Path) -> Result<Machine, ReadError> {
+    /// Reads the machine whose `/proc` and `/sys` lie below `root`, and which boots from `system`. The two
+    /// differ where the system does not run.
+    pub fn read(root: &Path, system: &Path) -> Result<Machine, ReadError> {
         let files = Files { root };
         let online = files.needed("sys/devices/system/cpu/online")?;
         let online = files.list("sys/devices/system/cpu/online", &online)?;
@@ -157,7 +158,7 @@ impl Machine {
             fair_server: root.join("sys/kernel/debug/sched/fair_server").is_dir(),
             grub: ["etc/default/grub", "etc/grub.d"]
                 .iter()
-                .any(|it| root.join(it).exists()),
+                .any(|it| system.join(it).exists()),
             cpus,
         })
     }

@@ -48,7 +48,7 @@ pub struct Undone {
 #[derive(Debug, Error)]
 pub enum TreeError {
     /// The system refused a step.
-    #[error("{what} {}: {source}", path.display())]
+    #[error("{what} {}", path.display())]
     Step {
         /// What was being done.
         what: &'static str,

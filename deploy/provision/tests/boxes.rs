@@ -63,7 +63,7 @@ impl Root {
     }
 
     fn machine(&self) -> Machine {
-        Machine::read(self.path()).expect("a machine")
+        Machine::read(self.path(), self.path()).expect("a machine")
     }
 
     fn plan(&self, choice: Choice) -> Plan {
@@ -312,6 +312,11 @@ fn without_grub_the_words_for_the_kernel_are_said() {
     );
     assert!(says(&plan, "isolcpus=managed_irq,domain,2-3 nohz_full=2-3"));
     assert_eq!(plan.commands(), ["reboot"]);
+    // It is the system that boots, not the one whose kernel was asked.
+    let system = tempfile::tempdir().expect("a folder");
+    fs::create_dir_all(system.path().join("etc/grub.d")).expect("made");
+    let machine = Machine::read(root.path(), system.path()).expect("a machine");
+    assert!(machine.grub);
 }
 
 #[test]
@@ -364,7 +369,7 @@ fn links_are_not_followed() {
 #[test]
 fn a_root_that_takes_no_writes_is_left_as_it_was() {
     let refuses = |root: &Path| {
-        let plan = Machine::read(root).map(|it| Plan::of(&it, Choice::default()));
+        let plan = Machine::read(root, root).map(|it| Plan::of(&it, Choice::default()));
         let plan = plan.expect("a machine").expect("a plan");
         let refused = tree::apply(root, &plan);
         assert!(
@@ -400,14 +405,14 @@ fn a_root_that_takes_no_writes_is_left_as_it_was() {
 fn half_of_a_machine_is_no_machine() {
     let root = Root::new(4, 1, 1);
     root.put("sys/devices/system/cpu/online", "0-3,x");
-    let refused = Machine::read(root.path());
+    let refused = Machine::read(root.path(), root.path());
     let path: PathBuf = root.path().join("sys/devices/system/cpu/online");
     assert!(
         matches!(&refused, Err(ReadError::Content { path: got, .. }) if *got == path),
         "{refused:?}"
     );
     fs::remove_file(path).expect("removed");
-    let refused = Machine::read(root.path());
+    let refused = Machine::read(root.path(), root.path());
     assert!(
         matches!(refused, Err(ReadError::File { .. })),
         "{refused:?}"
@@ -417,7 +422,7 @@ fn half_of_a_machine_is_no_machine() {
 /// Whatever this machine is, it can be read.
 #[test]
 fn this_machine_is_one() {
-    let machine = Machine::read(Path::new("/")).expect("a machine");
+    let machine = Machine::read(Path::new("/"), Path::new("/")).expect("a machine");
     assert!(!machine.cpus.is_empty());
     Plan::of(&machine, Choice::default()).expect("a plan");
 }
