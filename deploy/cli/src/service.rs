@@ -40,8 +40,17 @@ pub(crate) struct Connection {
     /// File with the tenant's secret, 64 hexadecimal digits
     #[arg(long, value_name = "FILE")]
     secret_file: PathBuf,
-    #[command(flatten)]
-    identity: Identity,
+    // Not a group of their own: clap does not see an optional group that holds another.
+    /// Certificates of the authorities that the box's certificate is held against, in PEM; for https. Left
+    /// out: CALDERA_CACERT, or those of the system
+    #[arg(long, value_name = "FILE")]
+    cacert: Option<PathBuf>,
+    /// Our own certificate, for a box that asks for one, in PEM. Left out: CALDERA_CERT
+    #[arg(long, value_name = "FILE")]
+    cert: Option<PathBuf>,
+    /// Its private key, in PEM. Left out: CALDERA_KEY
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
 }
 
 /// Have a calderad make a proof
@@ -301,7 +310,16 @@ fn storage(arguments: &StorageArguments) -> anyhow::Result<Report> {
 impl Connection {
     pub(crate) fn client(&self) -> anyhow::Result<Client> {
         let secret = read_secret(&self.secret_file)?;
-        Client::new(&self.url, &self.identity, &self.tenant, secret)
+        let or = |file: &Option<PathBuf>, variable| {
+            let file = file.clone();
+            file.or_else(|| std::env::var_os(variable).map(PathBuf::from))
+        };
+        let identity = Identity {
+            cacert: or(&self.cacert, "CALDERA_CACERT"),
+            cert: or(&self.cert, "CALDERA_CERT"),
+            key: or(&self.key, "CALDERA_KEY"),
+        };
+        Client::new(&self.url, &identity, &self.tenant, secret)
     }
 }
 

@@ -28,17 +28,13 @@ use zeroize::Zeroizing;
 use crate::failure::Misconfigured;
 
 /// Whom we trust, and who we are, where TLS is spoken.
-#[derive(Debug, Clone, Default, clap::Args)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Identity {
-    /// Certificates of the authorities that the box's certificate is held against, in PEM; for https. Left out:
-    /// those of the system
-    #[arg(long, value_name = "FILE", env = "CALDERA_CACERT")]
+    /// Certificates of authorities; those of the system if left out.
     pub(crate) cacert: Option<PathBuf>,
-    /// Our own certificate, for a box that asks for one, in PEM
-    #[arg(long, value_name = "FILE", env = "CALDERA_CERT", requires = "key")]
+    /// Our own certificate, for a box that asks for one.
     pub(crate) cert: Option<PathBuf>,
-    /// Its private key, in PEM
-    #[arg(long, value_name = "FILE", env = "CALDERA_KEY", requires = "cert")]
+    /// Its private key.
     pub(crate) key: Option<PathBuf>,
 }
 
@@ -143,6 +139,11 @@ fn tls(identity: &Identity) -> anyhow::Result<TlsConfig> {
     let mut builder = TlsConfig::builder()
         .unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()))
         .root_certs(RootCerts::Specific(Arc::new(roots)));
+    if identity.cert.is_some() != identity.key.is_some() {
+        return Err(
+            Misconfigured("--cert, --key: expected both or neither, got one".into()).into(),
+        );
+    }
     if let (Some(cert), Some(key)) = (&identity.cert, &identity.key) {
         let text = Zeroizing::new(read(key)?);
         let key = PrivateKey::from_pem(&text)

@@ -437,8 +437,7 @@ impl Node {
         let stop = Arc::new(AtomicBool::new(false));
         let shell = Shell::new(
             bell,
-            listener,
-            operator_socket,
+            listener.with_operator(operator_socket),
             tls.clone(),
             service,
             &config,

@@ -41,10 +41,11 @@ pub struct Bell {
     wake: Wake,
 }
 
-/// A socket that listens, before the shell runs.
+/// The sockets that listen, before the shell runs.
 pub struct Listener {
     socket: TcpListener,
     address: SocketAddr,
+    operator: Option<OperatorSocket>,
 }
 
 /// The sockets and what stands behind them.
@@ -148,7 +149,16 @@ impl Listener {
     pub fn bind(address: SocketAddr) -> io::Result<Listener> {
         let socket = TcpListener::bind(address)?;
         let address = socket.local_addr()?;
-        Ok(Listener { socket, address })
+        Ok(Listener {
+            socket,
+            address,
+            operator: None,
+        })
+    }
+
+    /// Serves the operator at a socket of its own, if there is one.
+    pub fn with_operator(self, operator: Option<OperatorSocket>) -> Listener {
+        Listener { operator, ..self }
     }
 
     /// Where it listens, with the port that the system chose.
@@ -162,7 +172,6 @@ impl Shell {
     pub fn new(
         bell: Bell,
         mut listener: Listener,
-        operator: Option<OperatorSocket>,
         tls: Option<Arc<Tls>>,
         service: Service,
         config: &Config,
@@ -172,7 +181,7 @@ impl Shell {
         let limits = config.limits;
         let registry = bell.poll.registry();
         registry.register(&mut listener.socket, LISTENER, Interest::READABLE)?;
-        let operator = match operator {
+        let operator = match listener.operator {
             Some(mut socket) => socket.take()?.map(|listener| (listener, socket)),
             None => None,
         };
