@@ -380,6 +380,11 @@ fn every_field_has_an_example() {
         next: Some(0),
         reallocations: Vec::new(),
     };
+    let profiled = ProfiledUnit {
+        unit: 0,
+        core: 0,
+        device: Some(String::new()),
+    };
     let stage = ProfiledStage {
         part: String::new(),
         kernel: String::new(),
@@ -412,6 +417,7 @@ fn every_field_has_an_example() {
     };
     for (name, full) in [
         ("JobProfile", serde_json::to_value(profile)),
+        ("ProfiledUnit", serde_json::to_value(profiled)),
         ("ProfiledStage", serde_json::to_value(stage)),
         ("TenantStorage", serde_json::to_value(storage)),
         ("StorageRelease", serde_json::to_value(release)),
