@@ -89,11 +89,13 @@ impl Worker {
         self.board.sit(self.index());
         let mut held = None;
         while !self.board.stopping() {
+            let owner = self.mailbox.owner().owner;
+            // After that, for whoever has been told that the unit is nobody's because the device is lost must
+            // not answer: the answer would bring it back into the pool.
             if self.is_lost() {
                 self.give_up(held.take());
                 continue;
             }
-            let owner = self.mailbox.owner().owner;
             let drained = self.clock.now();
             let next = self.keep(held.take(), owner).or_else(|| self.take(owner?));
             match next {

@@ -446,6 +446,11 @@ fn every_field_has_an_example() {
         next: Some(0),
         reallocations: Vec::new(),
     };
+    let profiled = ProfiledUnit {
+        unit: 0,
+        core: 0,
+        device: Some(String::new()),
+    };
     let stage = ProfiledStage {
         part: String::new(),
         kernel: String::new(),
@@ -506,6 +511,7 @@ fn every_field_has_an_example() {
         ("RequestTerms", serde_json::to_value(request_terms())),
         ("StateInfo", serde_json::to_value(state)),
         ("JobProfile", serde_json::to_value(profile)),
+        ("ProfiledUnit", serde_json::to_value(profiled)),
         ("ProfiledStage", serde_json::to_value(stage)),
         ("TenantStorage", serde_json::to_value(storage)),
         ("StorageRelease", serde_json::to_value(release)),
