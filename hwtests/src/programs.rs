@@ -3,7 +3,7 @@
 //! `caldera-bench reallocate` moves cores between tenants of a box that proves, and says whether each was with
 //! its new owner within 100 ms. `calderad` under `kill -9` shows that this machine's memory and disk keep
 //! what they have acknowledged: every submission that is sent again after the kill, under its old word,
-//! must come to a proof that verifies.
+//! must come to a proof that verifies, and the job before it must still be known as proved.
 //!
 //! They lie beside this program, or where `--programs` says.
 
@@ -110,6 +110,7 @@ pub(crate) fn kills(programs: &Programs, data: &Path, lasting: Duration) -> Resu
     let mut chance = u64::from(std::process::id()) | 1;
     let mut slowest = Duration::ZERO;
     let mut service = soak.start()?;
+    let mut last = soak.finish(&service, "before")?;
     while rounds == 0 || start.elapsed() < lasting {
         let word = format!("soak-{rounds}");
         let mut first = soak
@@ -127,9 +128,17 @@ pub(crate) fn kills(programs: &Programs, data: &Path, lasting: Duration) -> Resu
         first.wait().context("caldera submit")?;
         let begin = Instant::now();
         service = soak.start()?;
-        if let Err(error) = soak.finish(&service, &word) {
-            let reason = format!("after {rounds} kills: {error:#}");
-            return Ok(Finding::fail(reason).figure("kills", rounds + 1));
+        let job = soak.finish(&service, &word).and_then(|job| {
+            // What the last round was told of must not be forgotten.
+            soak.remembers(&service, &last)?;
+            Ok(job)
+        });
+        match job {
+            Ok(job) => last = job,
+            Err(error) => {
+                let reason = format!("after {} kills: {error:#}", rounds + 1);
+                return Ok(Finding::fail(reason).figure("kills", rounds + 1));
+            }
         }
         slowest = slowest.max(begin.elapsed());
         rounds += 1;
@@ -165,7 +174,7 @@ impl Soak {
             .arg(self.file("witness.wtns"))
             .arg("--vk")
             .arg(self.file("verification.json"));
-        done(&mut command)
+        done(&mut command).map(drop)
     }
 
     fn start(&self) -> Result<Service> {
@@ -206,16 +215,19 @@ impl Soak {
         command
     }
 
-    /// Sends a submission again until it is proved, and verifies the proof. While the box loads its
-    /// keys it asks to come back.
-    fn finish(&self, service: &Service, word: &str) -> Result<()> {
+    /// Sends a submission again until it is proved, and verifies the proof; the job's name. While the box
+    /// loads its keys it asks to come back.
+    fn finish(&self, service: &Service, word: &str) -> Result<String> {
         let start = Instant::now();
-        while let Err(error) = done(&mut self.submit(service, word)) {
-            if start.elapsed() > PATIENCE {
-                return Err(error);
+        let told = loop {
+            match done(self.submit(service, word).arg("--json")) {
+                Ok(told) => break told,
+                Err(error) if start.elapsed() > PATIENCE => return Err(error),
+                Err(_) => std::thread::sleep(Duration::from_millis(100)),
             }
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        };
+        let told: Value = serde_json::from_slice(&told).context("what caldera submit printed")?;
+        let job = told["job"].as_str().context("the job of caldera submit")?;
         let mut command = Command::new(&self.client);
         command.arg("verify");
         for file in ["verification.json", "public.json", "proof.json"] {
@@ -225,6 +237,23 @@ impl Soak {
         for file in ["public.json", "proof.json"] {
             std::fs::remove_file(self.file(file)).context("a proof that was looked at")?;
         }
+        Ok(job.to_owned())
+    }
+
+    /// Whether the service knows a job that it has proved.
+    fn remembers(&self, service: &Service, job: &str) -> Result<()> {
+        let mut command = Command::new(&self.client);
+        command
+            .args(["status", job, "--json", "--url", &service.url])
+            .args(["--tenant", "development", "--secret-file"])
+            .arg(self.file("data/secrets/development.hex"));
+        let told = done(&mut command).with_context(|| format!("job {job}, proved before"))?;
+        let told: Value = serde_json::from_slice(&told).context("what caldera status printed")?;
+        let state = told["state"].as_str().unwrap_or_default();
+        ensure!(
+            state == PROVED,
+            "job {job}: expected {PROVED}, got {state:?}"
+        );
         Ok(())
     }
 }
@@ -250,8 +279,8 @@ impl Drop for Service {
     }
 }
 
-/// Runs a program that must end well.
-fn done(command: &mut Command) -> Result<()> {
+/// Runs a program that must end well; what it printed.
+fn done(command: &mut Command) -> Result<Vec<u8>> {
     let output = command
         .output()
         .with_context(|| format!("running {}", command.get_program().display()))?;
@@ -261,8 +290,11 @@ fn done(command: &mut Command) -> Result<()> {
         output.status,
         String::from_utf8_lossy(&output.stderr).trim()
     );
-    Ok(())
+    Ok(output.stdout)
 }
+
+/// The state of a job that has its proof.
+const PROVED: &str = "proved";
 
 /// For a start, a key of 2^12 and its proof, on a box that does little else.
 const PATIENCE: Duration = Duration::from_secs(60);
