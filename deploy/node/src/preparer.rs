@@ -97,7 +97,7 @@ struct Computed {
 /// What became of a job in one go.
 enum Step {
     /// Laid out, after so much computing if it brought inputs.
-    Ready(RunningJob, Option<Nanos>),
+    Ready(Arc<RunningJob>, Option<Nanos>),
     /// Its witness is to be computed.
     Compute(Box<Computed>),
 }
@@ -277,7 +277,6 @@ impl Preparer {
         match step {
             Ok(Step::Compute(computed)) => return self.preparations.queue(*computed),
             Ok(Step::Ready(job, computed)) => {
-                let job = Arc::new(job);
                 let at = self.clock.now();
                 self.service.send(Message::Prepared {
                     job: Arc::clone(&job),
@@ -315,7 +314,8 @@ impl Preparer {
                 .into_bytes(),
         };
         if !witness::are_inputs(&bytes) {
-            return Ok(Step::Ready(self.lay_out(id, &it, &key, bytes)?, None));
+            let job = self.lay_out(id, &it, &key, bytes)?;
+            return Ok(Step::Ready(Arc::new(job), None));
         }
         let program = self.programs.find((it.tenant, it.circuit))?;
         // Both are made of the tenant's own bytes: what is wrong with them is told.
@@ -352,7 +352,7 @@ impl Preparer {
             Progress::Done(file) => {
                 let bytes = Bytes::from_owner(Made(file));
                 let job = self.lay_out(it.job, &it.preparation, &it.key, bytes)?;
-                Ok(Step::Ready(job, Some(it.spent)))
+                Ok(Step::Ready(Arc::new(job), Some(it.spent)))
             }
         }
     }
