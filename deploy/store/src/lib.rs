@@ -5,7 +5,8 @@
 //! - [`circuits`] keeps the list of registered circuits;
 //! - [`releases`] keeps what tenants have given back;
 //! - [`jobs`] keeps what was submitted and what came of it;
-//! - [`tenants`] keeps the tenants that were added while a box ran.
+//! - [`tenants`] keeps the tenants that were added while a box ran;
+//! - [`ledger`] keeps the ledger's journal, which nothing changes.
 //!
 //! None knows what a proof is. Calls block on the disk, so they are made from the store's own
 //! thread and never from one that a deadline waits for. All of it assumes a local file system whose
@@ -17,6 +18,7 @@ pub mod blob;
 pub mod circuits;
 pub mod database;
 pub mod jobs;
+pub mod ledger;
 pub mod releases;
 pub mod tenants;
 
