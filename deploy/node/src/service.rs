@@ -17,6 +17,7 @@
 //! [`pump`]: Service::pump
 
 mod circuits;
+mod era;
 mod events;
 mod jobs;
 mod pool;
@@ -57,6 +58,7 @@ use crate::board::{Board, RunningJob};
 use crate::clerk::{Recorded, Stored, Task};
 use crate::clock::{Clock, unix_time};
 use crate::config::Config;
+use crate::era::EraGauges;
 use crate::histograms::{cause_name, split};
 use crate::pin::Standing;
 use crate::preparer::Preparations;
@@ -216,6 +218,18 @@ pub enum Message {
         /// Whether it is.
         written: Result<(), RpcError>,
     },
+    /// What came of a question to the ledger.
+    EraAnswered {
+        /// Of the question.
+        ticket: u64,
+        /// The answer.
+        answer: Result<Value, RpcError>,
+    },
+    /// The ledger stands like this.
+    Era {
+        /// How.
+        era: Box<EraGauges>,
+    },
     /// Jobs cannot be written down any more, or can be again.
     Storage {
         /// Why not.
@@ -322,6 +336,8 @@ pub struct Parts {
     pub measurements: rtrb::Consumer<Measurement>,
     /// The list of circuits as the store has it.
     pub circuits: Vec<CircuitRow>,
+    /// How the ledger stands, if there is one.
+    pub ledger: Option<Box<EraGauges>>,
     /// The jobs as the store has them, oldest first.
     pub jobs: Vec<JobRow>,
     /// Tenants that have given back and not taken again.
@@ -348,6 +364,8 @@ pub struct Service {
     loss_told: bool,
     /// Why jobs cannot be written down.
     fault: Option<String>,
+    /// How the ledger stands, if there is one.
+    ledger: Option<Box<EraGauges>>,
     /// Policies of which the arbiter has not said whether they are in force, oldest first.
     offered: VecDeque<Box<Policy>>,
     /// The policy in force.
@@ -480,6 +498,7 @@ impl Service {
         let profiles = Profiles::new(parts.config.limits.profile_bytes);
         let rows = std::mem::take(&mut parts.circuits);
         let jobs = std::mem::take(&mut parts.jobs);
+        let ledger = parts.ledger.take();
         let mut service = Service {
             policy,
             change: None,
@@ -496,6 +515,7 @@ impl Service {
             parked_until: Nanos::ZERO,
             loss_told: false,
             fault: None,
+            ledger,
             offered: VecDeque::new(),
             // Numbers go on upwards after a restart, so an old name cannot mean a new job: a
             // million for each millisecond that passes.
@@ -619,6 +639,9 @@ impl Service {
         };
         for (unit, (core, standing)) in self.parts.units.iter().enumerate() {
             text += &format!("worker {unit}: core {core}, policy {}\n", standing.policy);
+        }
+        if let Some(damaged) = self.ledger.as_ref().and_then(|it| it.damaged.as_ref()) {
+            text += &format!("the ledger is refused, and proving goes on without it: {damaged}\n");
         }
         for refused in &self.parts.refused {
             text += &format!("refused by this system: {refused}\n");
@@ -821,6 +844,9 @@ impl Service {
             return Ok(Flow::Done(self.description.clone()));
         }
         let method = Method::from_name(&request.method).ok_or(RpcError::MethodNotFound)?;
+        if method.is_eras() {
+            return self.era(caller, method, params);
+        }
         if method.is_operators() {
             return self.manage(caller, method, params);
         }
@@ -912,6 +938,8 @@ impl Service {
                 self.erasing.remove(&(tenant, witness));
             }
             Message::TenantWritten { ticket, written } => self.tenant_written(ticket, written),
+            Message::EraAnswered { ticket, answer } => self.era_answered(ticket, answer),
+            Message::Era { era } => self.ledger = Some(era),
             Message::Storage { fault } => self.fault = fault,
             Message::Offered { policy } => self.offered.push_back(policy),
         }

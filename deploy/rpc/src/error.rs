@@ -89,6 +89,25 @@ faults! {
     }
 }
 
+faults! {
+    /// Why the ledger does not do what is asked. Whatever it refuses, nothing has changed.
+    EraFault {
+        Off = "eraOff" "this box keeps no ledger",
+        Damaged = "eraDamaged" "the journal is damaged: nothing is done until the operator has seen to it",
+        Insufficient = "eraInsufficient" "an account has less than is needed",
+        Conflict = "eraConflict" "the id was used for something else",
+        ClosedEpoch = "eraClosedEpoch" "the epoch is closed, or open, and a later one is expected",
+        EpochNotOver = "eraEpochNotOver" "the epoch is not over",
+        Locked = "eraLocked" "it is locked, or not due yet",
+        UnknownParty = "eraUnknownParty" "there is no such party, or it is not the caller's",
+        Unknown = "eraUnknown" "there is no such stake, unbonding or epoch any more, or there never was",
+        Overflow = "eraOverflow" "a sum is more than can be counted",
+        NothingDue = "eraNothingDue" "there is nothing to move",
+        Policy = "eraPolicy" "the policy is refused",
+        Forbidden = "eraForbidden" "it is not done, whoever asks",
+    }
+}
+
 /// An answer that is not a result.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum RpcError {
@@ -267,6 +286,14 @@ pub enum RpcError {
         /// What stands against it.
         detail: &'static str,
     },
+    /// The ledger does not do it.
+    #[error("era: {detail}")]
+    Era {
+        /// Which kind of refusal.
+        fault: EraFault,
+        /// What was expected and what was there.
+        detail: String,
+    },
     /// There is no profile of a job.
     #[error("no profile of job {job}: {detail}")]
     ProfileUnavailable {
@@ -323,6 +350,7 @@ impl RpcError {
             RpcError::OutOfScope { .. } => -32032,
             RpcError::TenantUnknown { .. } => -32033,
             RpcError::TenantState { .. } => -32034,
+            RpcError::Era { .. } => -32040,
         }
     }
 
@@ -359,6 +387,7 @@ impl RpcError {
             RpcError::OutOfScope { .. } => "outOfScope",
             RpcError::TenantUnknown { .. } => "tenantUnknown",
             RpcError::TenantState { .. } => "tenantState",
+            RpcError::Era { fault, .. } => fault.reason(),
         }
     }
 
