@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `prove`, `verify`, `inspect`, `setup`, `vkey`, `export`, `policy` | local commands |
 //! | `service` | commands that ask a running `calderad` |
+//! | `era` | the ledger of a box: asked, audited, exported |
 //! | `tenant` | who may use a running `calderad` |
 //! | `top` | who owns each core now, as a screen |
 //! | `profile` | the quanta of a job, as a trace |
@@ -22,6 +23,7 @@
 mod client;
 mod demo;
 mod devices;
+mod era;
 mod export;
 mod failure;
 mod files;
@@ -65,6 +67,7 @@ fn main() -> ExitCode {
         Command::Profile(arguments) => profile::run(&arguments),
         Command::Policy(arguments) => policy::run(&arguments),
         Command::Tenant(arguments) => tenant::run(&arguments),
+        Command::Era(arguments) => era::run(&arguments),
         Command::Devices(arguments) => devices::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments, json),
         Command::Man(arguments) => manual::man(&arguments),
@@ -119,6 +122,7 @@ enum Command {
     Profile(profile::Arguments),
     Policy(policy::Arguments),
     Tenant(tenant::Arguments),
+    Era(era::Arguments),
     Devices(devices::Arguments),
     Demo(demo::Arguments),
     #[command(hide = true)]
