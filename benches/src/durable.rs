@@ -155,6 +155,7 @@ impl Office {
             sources: Sources::new(Vec::new()),
             development: false,
             service: Post::new(sender, Arc::new(|| ())),
+            era: None,
         };
         let clerk = std::thread::Builder::new()
             .name("clerk".into())

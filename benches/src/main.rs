@@ -26,6 +26,7 @@ mod durable;
 mod field;
 mod kernel;
 mod key;
+mod ledger;
 mod live;
 mod load;
 mod memory;
@@ -195,6 +196,15 @@ enum Command {
         /// Submissions of one round.
         #[arg(long, default_value_t = SUBMISSIONS)]
         submissions: u64,
+        #[command(flatten)]
+        run: Run,
+    },
+    /// Transfers of the ledger that are on the disk, in groups on one thread, against SQLite one by one; exit code 1
+    /// below 50,000 a second.
+    Ledger {
+        /// Transfers of one round.
+        #[arg(long, default_value_t = TRANSFERS)]
+        transfers: u64,
         #[command(flatten)]
         run: Run,
     },
@@ -488,6 +498,12 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
             print(&bench, json, &[durable::of_written(&written)])?;
             return Ok(ExitCode::from(u8::from(!written.holds())));
         }
+        Command::Ledger { transfers, run } => {
+            let mut bench = run.bench()?;
+            let moved = ledger::ledger(&mut bench, *transfers)?;
+            print(&bench, json, &[ledger::of_moved(&moved)])?;
+            return Ok(ExitCode::from(u8::from(!moved.holds())));
+        }
         Command::Upload { mib, run } => {
             let mut bench = run.bench()?;
             let uploaded = upload::upload(&mut bench, *mib)?;
@@ -719,6 +735,7 @@ fn once() -> Result<Bench> {
     verify::verify(&mut bench, &[1, 3], 2)?;
     decide::decide(&mut bench, 8, 6, 500)?;
     durable::durable(&mut bench, 100)?;
+    ledger::ledger(&mut bench, 100)?;
     upload::upload(&mut bench, 1)?;
     throughput::throughput(&mut bench, 5, 2)?;
     for trigger in [Trigger::Declared, Trigger::Measured] {
@@ -831,6 +848,8 @@ const PEAKS: usize = 20;
 const PROOFS: usize = 24;
 /// Durable submissions of one round.
 const SUBMISSIONS: u64 = 2_000;
+/// Transfers of one round: a second or so.
+const TRANSFERS: u64 = 20_000;
 /// A witness of fifteen million wires.
 const UPLOAD_MIB: u64 = 477;
 

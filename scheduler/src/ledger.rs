@@ -130,6 +130,13 @@ impl Ledger {
         }
     }
 
+    /// The same ledger, which from now on sees to signatures in this way.
+    #[must_use]
+    pub fn with(mut self, signatures: Signatures) -> Ledger {
+        self.signatures = signatures;
+        self
+    }
+
     /// Executes a command. An event's and a close's id are made of what they are about, and are
     /// taken from there (see [`Ledger::meter`] and [`Ledger::close`]).
     pub fn execute(&mut self, id: Id, command: Command, now: u64) -> Result<Answer, Error> {
@@ -366,6 +373,40 @@ impl Ledger {
     /// The policy of the open epoch.
     pub fn policy(&self) -> Result<&Policy, Error> {
         Ok(&self.opened()?.policy)
+    }
+
+    /// A hold: whose, how much, and from when on it pays nothing.
+    pub fn hold(&self, id: Id) -> Option<(Party, u128, u64)> {
+        let hold = self.state.as_ref()?.holds.find(id)?;
+        Some((hold.party, hold.amount, hold.expires))
+    }
+
+    /// Whether an id is that of a command that was executed.
+    pub fn knows(&self, id: Id) -> bool {
+        self.seen.contains_key(&id)
+    }
+
+    /// Whether it is known who an owner is.
+    pub fn is_verified(&self, owner: command::Owner) -> bool {
+        self.state
+            .as_ref()
+            .is_some_and(|state| state.is_verified(owner))
+    }
+
+    /// A party's stakes: id, amount, until when it is locked. Looks at all stakes.
+    pub fn stakes(&self, party: Party) -> Vec<(Id, u128, u64)> {
+        let stakes = self.state.iter().flat_map(|state| state.stakes.iter());
+        let own = stakes.filter(|(_, stake)| stake.party == party);
+        own.map(|(id, stake)| (id, stake.amount, stake.locked_until))
+            .collect()
+    }
+
+    /// What a party has ended and not taken: id, amount, when it is due. Looks at all of them.
+    pub fn unbondings(&self, party: Party) -> Vec<(Id, u128, u64)> {
+        let all = self.state.iter().flat_map(|state| state.unbondings.iter());
+        let own = all.filter(|(_, unbonding)| unbonding.party == party);
+        own.map(|(id, unbonding)| (id, unbonding.amount, unbonding.due))
+            .collect()
     }
 
     /// What a party has not claimed: epoch, amount, when it matures.

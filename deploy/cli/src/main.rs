@@ -11,6 +11,7 @@
 //! | `prove`, `witness`, `verify`, `inspect`, `setup`, `vkey`, `export`, `policy` | local commands |
 //! | `service` | commands that ask a running `calderad` |
 //! | `state` | trusted state units, at home and on a box |
+//! | `era` | the ledger of a box: asked, audited, exported |
 //! | `tenant` | who may use a running `calderad` |
 //! | `top` | who owns each core now, as a screen |
 //! | `profile` | the quanta of a job, as a trace |
@@ -28,6 +29,7 @@ mod beside;
 mod client;
 mod demo;
 mod devices;
+mod era;
 mod export;
 mod failure;
 mod files;
@@ -79,6 +81,7 @@ fn main() -> ExitCode {
         Command::Tenant(arguments) => tenant::run(&arguments),
         Command::Tls(arguments) => tls::run(&arguments),
         Command::State(arguments) => state::run(&arguments),
+        Command::Era(arguments) => era::run(&arguments),
         Command::Devices(arguments) => devices::run(&arguments),
         Command::Provision(arguments) => provision::run(&arguments),
         Command::Hwtest(arguments) => beside::hwtest(&arguments, json),
@@ -139,6 +142,7 @@ enum Command {
     Tenant(tenant::Arguments),
     Tls(tls::Arguments),
     State(state::Arguments),
+    Era(era::Arguments),
     Devices(devices::Arguments),
     Provision(provision::Arguments),
     Hwtest(beside::HwtestArguments),

@@ -519,8 +519,218 @@ export interface StorageStatus {
 /** A number of 32 bytes, the highest first. */
 export type Word = string;
 
-/** Who takes part; on a box a tenant: the last 20 bytes of the Keccak-256 hash of `caldera tenant v1 NAME`. */
+/** Who takes part: an account on a chain, or on a box a tenant, the last 20 bytes of the Keccak-256 hash of `caldera tenant v1 NAME`. */
 export type Address = string;
+
+/** What a party is. */
+export type EraRole = "node" | "developer" | "user";
+
+/** Of what an amount is. */
+export type EraAsset = "era" | "gas";
+
+export interface EraReceipt {
+  /** The number of the record. */
+  record: number;
+  /** Whether it had been there before. */
+  repeated: boolean;
+  moved?: Amount;
+  staked?: Amount;
+  charged?: Amount;
+  reimbursed?: Amount;
+  /** The party that was registered. */
+  party?: number;
+  root?: Digest;
+}
+
+export interface EraAccount {
+  /** Its number. */
+  party: number;
+  /** The tenant that it is; none is the box's own node. */
+  tenant?: string;
+  role: EraRole;
+  /** Who is behind it. */
+  owner: number;
+  /** Whether it is known who that is. */
+  verified: boolean;
+  address: Address;
+  /** Whether a part of every claim is staked. */
+  standing: boolean;
+  free: Amount;
+  held: Amount;
+  staked: Amount;
+  unbonding: Amount;
+  payable: Amount;
+  gas: Amount;
+  /** What payable is made of. */
+  payouts: EraPayout[];
+  /** What staked is made of. */
+  stakes: EraStake[];
+  /** What unbonding is made of. */
+  unbondings: EraUnbonding[];
+}
+
+export interface EraPayout {
+  /** Which epoch. */
+  epoch: number;
+  amount: Amount;
+  /** From when on it can be claimed. */
+  maturesAt: number;
+}
+
+export interface EraStake {
+  id: EraId;
+  amount: Amount;
+  earned: Amount;
+  /** It cannot end before. */
+  lockedUntil: number;
+}
+
+export interface EraUnbonding {
+  id: EraId;
+  amount: Amount;
+  /** When it is free. */
+  dueAt: number;
+}
+
+export interface EraStatement {
+  /** Whose. */
+  party: number;
+  /** What changed. */
+  lines: EraLine[];
+  /** From which record on there is more. */
+  next?: number;
+}
+
+export interface EraLine {
+  /** The record. */
+  record: number;
+  /** Its time. */
+  at: number;
+  /** What was asked. */
+  what: string;
+  /** free, held, staked, unbonding, payable or gas. */
+  purse: string;
+  change: Change;
+  balance: Change;
+}
+
+export interface EraExplanation {
+  /** Whose. */
+  party: number;
+  /** Of which epoch. */
+  epoch: number;
+  policy: Digest;
+  amount: Amount;
+  /** Nodes, developers, users, storage. */
+  streams: EraStream[];
+  /** The events that it came from. */
+  events: EraEvent[];
+}
+
+export interface EraStream {
+  /** nodes, developers, users or storage. */
+  stream: string;
+  budget: Amount;
+  paid: Amount;
+  weights: Amount;
+  weight: Amount;
+  amount: Amount;
+}
+
+export interface EraEvent {
+  /** The record. */
+  record: number;
+  /** Who. */
+  node: number;
+  /** Its own number of the event. */
+  sequence: number;
+  /** When, by its own clock. */
+  observedAt: number;
+  /** proof, reuse, release or failure. */
+  what: string;
+  fee?: Amount;
+  /** The class of the job. */
+  class?: string;
+}
+
+export interface EraPolicy {
+  /** The open epoch. */
+  epoch: number;
+  hash: Digest;
+  /** Its figures, as in deploy/era.toml. */
+  policy: Record<string, unknown>;
+}
+
+export interface EraEpochs {
+  /** The open one. */
+  open: number;
+  /** When it can be closed. */
+  closesAt: number;
+  fees: Amount;
+  budget: Amount;
+  /** Those that were closed, the newest last: 64 at most. */
+  closed: EraEpoch[];
+}
+
+export interface EraEpoch {
+  /** Which. */
+  epoch: number;
+  /** When it was closed. */
+  at: number;
+  policy: Digest;
+  /** Its first record. */
+  first: number;
+  /** The record of the close. */
+  last: number;
+  root: Digest;
+  /** How many there are. */
+  payouts: number;
+  fees: Amount;
+  issued: Amount;
+  budget: Amount;
+  nodes: Amount;
+  developers: Amount;
+  users: Amount;
+  dust: Amount;
+  carried: Amount;
+  storage: Amount;
+  staking: Amount;
+  shortfall: Amount;
+  state: Digest;
+}
+
+export interface EraRetention {
+  /** The month of the newest record, which is not over. */
+  month: number;
+  /** What is counted, cohort by cohort. */
+  groups: EraKept[];
+}
+
+export interface EraKept {
+  /** The month of their first activity. */
+  cohort: number;
+  /** The month. */
+  month: number;
+  /** Whether they had claimed something in it. */
+  rewarded: boolean;
+  /** How many were active: n. */
+  active: number;
+  /** How many of them were active in the next, too. */
+  kept: number;
+  /** The rate's interval of 95 %, from. */
+  low: number;
+  /** To. */
+  high: number;
+}
+
+export interface EraLeg {
+  asset: EraAsset;
+  /** From where: outside, treasury, gasFloat, or the number of a party. */
+  from: string;
+  /** To where: one of those, stakingPool, storageFund or budget. */
+  to: string;
+  amount: Amount;
+}
 
 /** A link of a grant's chain. */
 export type Link = string;
@@ -647,6 +857,15 @@ export interface TenantSecret {
   /** Until when its secret before is taken too, in Unix time in milliseconds. */
   oldUntilMs?: number;
 }
+
+/** Units, in decimal digits. */
+export type Amount = string;
+
+/** A change of a balance, in units. */
+export type Change = string;
+
+/** Names a command, and what it makes. */
+export type EraId = string;
 
 /**
  * What can be called. Any method may also answer with a reason that has to do with no method of its
@@ -786,6 +1005,184 @@ export interface Methods {
     params: Record<string, never>;
     result: StorageStatus;
     refusals: never;
+  };
+  /** Parties, and what they have: those that the tenant is; for the operator, all. */
+  "era_accountV1": {
+    params: {
+      /** Which; without it all that the caller may see. */
+      party?: number | undefined;
+    };
+    result: EraAccount[];
+    refusals: "eraUnknownParty" | "eraOff" | "eraDamaged" | "storageUnavailable";
+  };
+  /** Adopts a policy from a later epoch on. For the operator. */
+  "era_adoptV1": {
+    params: {
+      /** Names the command. */
+      id: EraId;
+      /** From which epoch on. */
+      epoch: number;
+      /** The text of the policy, in TOML. */
+      policy: string;
+    };
+    result: EraReceipt;
+    refusals: "eraPolicy" | "eraClosedEpoch" | "eraConflict" | "eraOff" | "eraDamaged" | "storageUnavailable";
+  };
+  /** Takes payouts that have matured, or what a stake has earned, or an unbonding that is due. */
+  "era_claimV1": {
+    params: {
+      /** Names the command. */
+      id: EraId;
+      /** For whom. */
+      party: number;
+      /** The last epoch of which payouts are claimed; all, without it. */
+      upTo?: number | undefined;
+      /** In place of payouts: what this stake has earned. */
+      stake?: EraId | undefined;
+      /** In place of payouts: this unbonding. */
+      unbonding?: EraId | undefined;
+    };
+    result: EraReceipt;
+    refusals: "eraUnknownParty" | "eraUnknown" | "eraLocked" | "eraNothingDue" | "eraConflict" | "invalidParams" | "eraOff" | "eraDamaged" | "storageUnavailable";
+  };
+  /** Closes the open epoch, if it is over. For the operator; the box does it by itself when its time has come. */
+  "era_closeV1": {
+    params: {
+      /** Which. */
+      epoch: number;
+    };
+    result: EraReceipt;
+    refusals: "eraEpochNotOver" | "eraOff" | "eraDamaged" | "storageUnavailable";
+  };
+  /** The open epoch, and the newest that were closed. */
+  "era_epochV1": {
+    params: Record<string, never>;
+    result: EraEpochs;
+    refusals: "eraOff" | "eraDamaged" | "storageUnavailable";
+  };
+  /** Why an epoch pays a party what it does, down to the events. */
+  "era_explainV1": {
+    params: {
+      /** Whose payout. */
+      party: number;
+      /** Of which epoch. */
+      epoch: number;
+    };
+    result: EraExplanation;
+    refusals: "eraUnknownParty" | "eraUnknown" | "boxQueueFull" | "eraOff" | "eraDamaged" | "storageUnavailable";
+  };
+  /** Reimburses a part of the gas of a transaction and charges its sender in ERA for it. For the operator, who has seen the receipt. */
+  "era_offsetV1": {
+    params: {
+      /** Names the command and the hold that pays. */
+      id: EraId;
+      /** Who sent the transaction, and pays in ERA. */
+      party: number;
+      /** So much ERA at most. */
+      eraMax: Amount;
+      /** The hash of the transaction whose receipt it is. */
+      receipt: Digest;
+      /** What the receipt says. */
+      gasUsed: number;
+      /** Wei for a unit of gas, as the receipt says. */
+      gasPrice: Amount;
+    };
+    result: EraReceipt;
+    refusals: "eraUnknownParty" | "eraInsufficient" | "eraConflict" | "eraOverflow" | "eraOff" | "eraDamaged" | "storageUnavailable";
+  };
+  /** The policy of the open epoch. */
+  "era_policyV1": {
+    params: Record<string, never>;
+    result: EraPolicy;
+    refusals: "eraOff" | "eraDamaged" | "storageUnavailable";
+  };
+  /** Makes a tenant a party: one that pays for its jobs, or the developer of what asks for them. For the operator. */
+  "era_registerV1": {
+    params: {
+      /** Names the command. */
+      id: EraId;
+      /** The tenant that it is. */
+      tenant: string;
+      /** user: it pays for the tenant's jobs. developer: it has made the rollup that asks for them. */
+      role: EraRole;
+      /** Who is behind it. Owners have numbers that the operator gives. */
+      owner: number;
+      /** Whether it is known who the owner is. */
+      verified: boolean;
+      /** Where it is paid on the chain. */
+      address: Address;
+    };
+    result: EraReceipt;
+    refusals: "eraConflict" | "invalidParams" | "eraOff" | "eraDamaged" | "storageUnavailable";
+  };
+  /** Of those who were active in a month, how many are in the next; rewarded and others, by the month of their first activity. */
+  "era_retentionV1": {
+    params: Record<string, never>;
+    result: EraRetention;
+    refusals: "eraOff" | "eraDamaged" | "storageUnavailable";
+  };
+  /** Takes what is left of a closed epoch to the chain, to be claimed there. For the operator. */
+  "era_settleV1": {
+    params: {
+      /** Names the command. */
+      id: EraId;
+      /** Which. */
+      epoch: number;
+    };
+    result: EraReceipt;
+    refusals: "eraEpochNotOver" | "eraLocked" | "eraNothingDue" | "eraConflict" | "eraOff" | "eraDamaged" | "storageUnavailable";
+  };
+  /** Stakes an amount, or sets the standing order to stake a part of every claim. */
+  "era_stakeV1": {
+    params: {
+      /** Names the command and the stake. */
+      id: EraId;
+      /** For whom. */
+      party: number;
+      /** How much. */
+      amount?: Amount | undefined;
+      /** In place of an amount: whether a part of every claim is staked from now on. */
+      standing?: boolean | undefined;
+    };
+    result: EraReceipt;
+    refusals: "eraUnknownParty" | "eraInsufficient" | "eraOverflow" | "eraConflict" | "invalidParams" | "eraOff" | "eraDamaged" | "storageUnavailable";
+  };
+  /** What happened to a party, balance by balance, read from the journal. */
+  "era_statementV1": {
+    params: {
+      /** Whose. */
+      party: number;
+      /** From which record on; the first, without it. */
+      from?: number | undefined;
+    };
+    result: EraStatement;
+    refusals: "eraUnknownParty" | "boxQueueFull" | "eraOff" | "eraDamaged" | "storageUnavailable";
+  };
+  /** Moves amounts between accounts, all legs or none. For the operator. */
+  "era_transferV1": {
+    params: {
+      /** Names the command. */
+      id: EraId;
+      /** 1 to 16, one after the other, all or none. */
+      legs: EraLeg[];
+    };
+    result: EraReceipt;
+    refusals: "eraUnknownParty" | "eraInsufficient" | "eraForbidden" | "eraConflict" | "eraOverflow" | "invalidParams" | "eraOff" | "eraDamaged" | "storageUnavailable";
+  };
+  /** Ends a stake, or a part of it. */
+  "era_unstakeV1": {
+    params: {
+      /** Names the command and the unbonding. */
+      id: EraId;
+      /** For whom. */
+      party: number;
+      /** Of which stake. */
+      stake: EraId;
+      /** How much. */
+      amount: Amount;
+    };
+    result: EraReceipt;
+    refusals: "eraUnknownParty" | "eraUnknown" | "eraInsufficient" | "eraLocked" | "eraConflict" | "eraOff" | "eraDamaged" | "storageUnavailable";
   };
   /** Publishes the root of the tree of accepted issuers, in the place of the one before. For the operator, who is the authority of the box's registry; units are signed at home. */
   "state_issueV1": {
@@ -988,6 +1385,19 @@ export const ERROR_CODES = {
   outOfScope: -32032,
   tenantUnknown: -32033,
   tenantState: -32034,
+  eraOff: -32040,
+  eraDamaged: -32040,
+  eraInsufficient: -32040,
+  eraConflict: -32040,
+  eraClosedEpoch: -32040,
+  eraEpochNotOver: -32040,
+  eraLocked: -32040,
+  eraUnknownParty: -32040,
+  eraUnknown: -32040,
+  eraOverflow: -32040,
+  eraNothingDue: -32040,
+  eraPolicy: -32040,
+  eraForbidden: -32040,
   schemaUnknown: -32050,
   claimUnknown: -32050,
   claimRange: -32050,

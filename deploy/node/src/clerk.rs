@@ -13,11 +13,15 @@
 //! jobs, without which their results must not be told, are kept and tried again, and the service is told
 //! what the matter is until a write succeeds.
 //!
+//! **The ledger** (`era`) is the clerk's, too: what a job means to it, and what is asked of it, is executed while the group is
+//! written, in the same transaction, and answered when that is on the disk. An epoch whose time has come is closed in
+//! a group like any other.
+//!
 //! The clerk also reads the head of a key when it is registered: that costs a few page faults, is
 //! needed for the row, and tells at once of a file that is no key.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,7 +29,7 @@ use caldera_kernels::CurveId;
 use caldera_prover::Defect;
 use caldera_prover::format::Zkey;
 use caldera_prover::groth16::CheckError;
-use caldera_rpc::error::RpcError;
+use caldera_rpc::error::{Full, RpcError};
 use caldera_rpc::methods::{CheckLevel, CurveName, Digest, JobName, RegisterCircuit};
 use caldera_scheduler::{JobId, TenantId};
 use caldera_store::TenantName;
@@ -37,6 +41,8 @@ use caldera_store::registry::RegistryRow;
 use caldera_store::releases::ReleaseRow;
 use caldera_store::tenants::TenantRow;
 
+use crate::clock::unix_time;
+use crate::era::{Ask, Asked, Era, OpenError, Reading, Work};
 use crate::refusal;
 use crate::service::{Message, Post};
 use crate::source::Sources;
@@ -134,6 +140,17 @@ pub enum Task {
     State(RegistryRow),
     /// Write down a change to a job. Answered by [`Message::Recorded`], but for what is forgotten or erased.
     Job(JobWrite),
+    /// The same of a job that the ledger is to know of.
+    Work(JobWrite, Work),
+    /// Ask the ledger. Answered by [`Message::EraAnswered`].
+    Era {
+        /// Comes back with the answer.
+        ticket: u64,
+        /// Who asks; `None` is the operator.
+        caller: Option<TenantName>,
+        /// What.
+        ask: Box<Ask>,
+    },
     /// Overwrite and remove a witness whose jobs have ended. Answered by [`Message::Erased`].
     Erase {
         /// Whose.
@@ -175,20 +192,21 @@ pub struct Clerk {
     pub development: bool,
     /// Where answers go.
     pub service: Post,
+    /// The ledger, if there is one, and who reads its journal.
+    pub era: Option<(Era, SyncSender<(u64, Reading)>)>,
 }
 
-/// What is written with one sync.
+/// What is written in one transaction.
 #[derive(Default)]
-struct Group {
-    jobs: Vec<JobWrite>,
+struct Together {
+    jobs: Vec<(JobWrite, Option<Work>)>,
+    asks: Vec<(u64, Option<TenantName>, Ask)>,
+    returns: Vec<(TenantName, u64)>,
     states: Vec<RegistryRow>,
 }
 
-impl Group {
-    fn is_empty(&self) -> bool {
-        self.jobs.is_empty() && self.states.is_empty()
-    }
-}
+/// What came of it, in its order.
+type Outcomes = (Vec<Result<Written, RpcError>>, Vec<Result<Asked, RpcError>>);
 
 /// What became of a change to a job.
 #[derive(Debug)]
@@ -213,25 +231,31 @@ impl Clerk {
     pub fn run(mut self) {
         let mut uploads: HashMap<u64, BlobWriter> = HashMap::new();
         let mut waiting = VecDeque::new();
-        let mut unwritten = Group::default();
+        let mut unwritten = Together::default();
         let mut fault = None;
         // Whether the log may hold a witness whose job has ended.
         let mut residue = false;
         loop {
             if waiting.is_empty() {
-                let task = if fault.is_some() {
-                    self.tasks.recv_timeout(TRY_AGAIN)
-                } else if residue {
-                    self.tasks.recv_timeout(LULL)
-                } else {
-                    self.tasks
+                let patience = match (&fault, residue) {
+                    (Some(_), _) => Some(TRY_AGAIN),
+                    (None, true) => Some(LULL),
+                    (None, false) => None,
+                };
+                // While nothing can be written no epoch is closed.
+                let due = self.era_due_in().filter(|_| fault.is_none());
+                let task = match patience.into_iter().chain(due).min() {
+                    Some(patience) => self.tasks.recv_timeout(patience),
+                    None => self
+                        .tasks
                         .recv()
-                        .map_err(|_| RecvTimeoutError::Disconnected)
+                        .map_err(|_| RecvTimeoutError::Disconnected),
                 };
                 match task {
                     Ok(task) => waiting.push_back(task),
                     Err(RecvTimeoutError::Disconnected) => return,
                     Err(RecvTimeoutError::Timeout) if fault.is_some() => {}
+                    Err(RecvTimeoutError::Timeout) if self.is_era_due() => {}
                     Err(RecvTimeoutError::Timeout) => {
                         residue = false;
                         if let Err(error) = self.database.checkpoint() {
@@ -247,7 +271,14 @@ impl Clerk {
             let mut rest = VecDeque::with_capacity(waiting.len());
             for task in waiting.drain(..) {
                 match task {
-                    Task::Job(write) => group.jobs.push(write),
+                    Task::Job(write) => group.jobs.push((write, None)),
+                    Task::Work(write, work) => group.jobs.push((write, Some(work))),
+                    Task::Era {
+                        ticket,
+                        caller,
+                        ask,
+                    } => group.asks.push((ticket, caller, *ask)),
+                    Task::TakenAgain { tenant, at_ms } => group.returns.push((tenant, at_ms)),
                     Task::State(row) => group.states.push(row),
                     Task::Erase {
                         tenant,
@@ -258,9 +289,9 @@ impl Clerk {
                 }
             }
             waiting = rest;
-            if !group.is_empty() || fault.is_some() {
-                residue |= !group.is_empty();
-                unwritten = self.write_group(group, &mut fault);
+            if !group.is_empty() || fault.is_some() || self.is_era_due() {
+                residue |= !group.jobs.is_empty();
+                unwritten = self.write_together(group, &mut fault);
             }
             if !erased.is_empty() {
                 self.erase(erased);
@@ -271,12 +302,13 @@ impl Clerk {
         }
     }
 
-    /// Writes a group of changes and tells what became of them. Gives back what must be tried again.
-    fn write_group(&mut self, group: Group, fault: &mut Option<String>) -> Group {
-        let written = if group.is_empty() {
-            self.database.probe().map(|()| Vec::new())
+    /// Writes a group and tells what became of it. Gives back what must be tried again.
+    fn write_together(&mut self, group: Together, fault: &mut Option<String>) -> Together {
+        let written = if group.is_empty() && !self.is_era_due() {
+            let probed = self.database.probe();
+            probed.map(|()| (Vec::new(), Vec::new()))
         } else {
-            self.database.write(&group.jobs, &group.states)
+            self.try_together(&group)
         };
         let Group { jobs, states } = group;
         let error = written.as_ref().err().map(|error| {
@@ -291,20 +323,23 @@ impl Clerk {
             fault.clone_from(&error);
             self.service.send(Message::Storage { fault: error });
         }
-        let mut again = Group::default();
-        let mut recorded = Vec::with_capacity(jobs.len());
+        let unavailable = || RpcError::StorageUnavailable {
+            retry_after_ms: TRY_AGAIN.as_millis() as u64,
+        };
+        let mut again = Together::default();
+        let mut recorded = Vec::with_capacity(group.jobs.len());
         match written {
-            Ok(written) => {
-                if let Some(RegistryRow { sequence, .. }) = states.last() {
+            Ok((written, answers)) => {
+                if let Some(RegistryRow { sequence, .. }) = group.states.last() {
                     let sequence = *sequence;
                     self.service.send(Message::StateWritten { sequence });
                 }
-                for (write, written) in jobs.into_iter().zip(written) {
-                    let fenced = written == Written::Fenced;
+                for ((write, _), written) in group.jobs.into_iter().zip(written) {
+                    let fenced = written == Ok(Written::Fenced);
                     match write {
                         JobWrite::Accept(row) => {
                             let refused = fenced.then_some(RpcError::Internal);
-                            let answer = refused.map_or(Ok(()), Err);
+                            let answer = written.err().or(refused).map_or(Ok(()), Err);
                             recorded.push(Recorded::Accepted(JobId(row.job), answer));
                         }
                         // One that comes too late has nothing to tell.
@@ -315,26 +350,80 @@ impl Clerk {
                         JobWrite::Forget { .. } | JobWrite::Erased { .. } => {}
                     }
                 }
+                for ((ticket, ..), answer) in group.asks.into_iter().zip(answers) {
+                    self.answer(ticket, answer);
+                }
+                if let Some(era) = self.era.as_mut().and_then(|(era, _)| era.news()) {
+                    let era = Box::new(era);
+                    self.service.send(Message::Era { era });
+                }
             }
             Err(_) => {
-                again.states = states;
-                for write in jobs {
+                again.states = group.states;
+                for (write, work) in group.jobs {
                     match write {
                         JobWrite::Accept(row) => {
-                            let error = RpcError::StorageUnavailable {
-                                retry_after_ms: TRY_AGAIN.as_millis() as u64,
-                            };
-                            recorded.push(Recorded::Accepted(JobId(row.job), Err(error)));
+                            let answer = Err(unavailable());
+                            recorded.push(Recorded::Accepted(JobId(row.job), answer));
                         }
-                        other => again.jobs.push(other),
+                        other => again.jobs.push((other, work)),
                     }
                 }
+                for (ticket, ..) in group.asks {
+                    self.answer(ticket, Err(unavailable()));
+                }
+                again.returns = group.returns;
             }
         }
         if !recorded.is_empty() {
             self.service.send(Message::Recorded { recorded });
         }
         again
+    }
+
+    /// Writes all of it, or nothing: then the ledger in memory is read again before anything else is done with it.
+    fn try_together(&mut self, group: &Together) -> Result<Outcomes, DatabaseError> {
+        let now = unix_time().as_secs();
+        if let Some((era, _)) = &mut self.era {
+            let read = era.refresh(&mut self.database, now);
+            if let Err(OpenError::Database(error)) = read {
+                return Err(error);
+            }
+        }
+        let mut era = self.era.as_mut().map(|(era, _)| era);
+        let written = write(&mut self.database, era.as_deref_mut(), group, now);
+        if let (Err(_), Some(era)) = (&written, era) {
+            era.forget();
+        }
+        written
+    }
+
+    /// Tells what came of a question, or has it read.
+    fn answer(&self, ticket: u64, asked: Result<Asked, RpcError>) {
+        let answer = match (asked, &self.era) {
+            (Ok(Asked::Answer(answer)), _) => Ok(answer),
+            (Ok(Asked::Read(reading)), Some((_, reader))) => {
+                if reader.try_send((ticket, reading)).is_ok() {
+                    return;
+                }
+                Err(RpcError::QueueFull {
+                    full: Full::Box,
+                    retry_after_ms: 1_000,
+                })
+            }
+            (Ok(Asked::Read(_)), None) => Err(RpcError::Internal),
+            (Err(error), _) => Err(error),
+        };
+        self.service.send(Message::EraAnswered { ticket, answer });
+    }
+
+    fn era_due_in(&self) -> Option<Duration> {
+        let (era, _) = self.era.as_ref()?;
+        era.due_in(unix_time().as_secs())
+    }
+
+    fn is_era_due(&self) -> bool {
+        self.era_due_in() == Some(Duration::ZERO)
     }
 
     fn erase(&mut self, witnesses: Vec<(TenantId, TenantName, Digest)>) {
@@ -365,7 +454,13 @@ impl Clerk {
     /// Does what is not done in groups.
     fn work(&mut self, task: Task, uploads: &mut HashMap<u64, BlobWriter>) {
         match task {
-            Task::Job(_) | Task::State(_) | Task::Erase { .. } => {}
+            Task::Job(_)
+            | Task::Work(..)
+            | Task::State(_)
+            | Task::Era { .. }
+            | Task::TakenAgain { .. }
+            | Task::State(_)
+            | Task::Erase { .. } => {}
             Task::Begin {
                 upload,
                 tenant,
@@ -447,11 +542,6 @@ impl Clerk {
                 if let Err(error) = self.database.insert_release(&row) {
                     let tenant = &row.tenant;
                     tracing::error!(%tenant, %error, ?row, "noting what was given back");
-                }
-            }
-            Task::TakenAgain { tenant, at_ms } => {
-                if let Err(error) = self.database.close_release(&tenant, at_ms) {
-                    tracing::error!(%tenant, %error, at_ms, "noting a return");
                 }
             }
             Task::Releases { ticket, tenant } => {
@@ -577,6 +667,66 @@ impl Clerk {
             .map_err(failed)?;
         Ok(row)
     }
+}
+
+impl Together {
+    fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
+            && self.asks.is_empty()
+            && self.returns.is_empty()
+            && self.states.is_empty()
+    }
+}
+
+/// Writes a group in one transaction, with what it means to the ledger.
+fn write(
+    database: &mut Database,
+    mut era: Option<&mut Era>,
+    together: &Together,
+    now: u64,
+) -> Result<Outcomes, DatabaseError> {
+    let group = database.group()?;
+    let mut written = Vec::with_capacity(together.jobs.len());
+    for (write, work) in &together.jobs {
+        let era = era.as_deref_mut().zip(work.as_ref());
+        written.push(match (write, era) {
+            (JobWrite::Accept(row), Some((era, work))) => {
+                match era.submitted(row.job, work, now) {
+                    Ok(()) => Ok(group.job(write)?),
+                    // It is no job.
+                    Err(error) => Err(error),
+                }
+            }
+            (JobWrite::End { job, .. }, Some((era, work))) => {
+                let done = group.job(write)?;
+                if done == Written::Done {
+                    era.ended(*job, work, now);
+                }
+                Ok(done)
+            }
+            _ => Ok(group.job(write)?),
+        });
+    }
+    for (tenant, at_ms) in &together.returns {
+        let closed = group.close_release(tenant, *at_ms)?;
+        if let (Some(era), Some(row)) = (era.as_deref_mut(), closed) {
+            era.taken_again(&row, now);
+        }
+    }
+    group.registry(&together.states)?;
+    let mut answers = Vec::with_capacity(together.asks.len());
+    for (_, caller, ask) in &together.asks {
+        answers.push(match era.as_deref_mut() {
+            Some(era) => era.ask(caller.as_ref(), ask, now),
+            None => Err(RpcError::Internal),
+        });
+    }
+    if let Some(era) = era {
+        era.close_due(now);
+        era.write(&group)?;
+    }
+    group.commit()?;
+    Ok((written, answers))
 }
 
 /// Maps a key.

@@ -18,7 +18,7 @@
 //! can read them. A secret whose file nobody named lives in `DATA/secrets` and is made there, from
 //! the operating system's generator, when it is missing.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -29,6 +29,8 @@ use std::time::Duration;
 use caldera_devices::{ICICLE_FOLDER, NameError, PATIENCE, Wanted, choose};
 use caldera_rpc::auth::{OPERATOR, Secret, SecretError};
 use caldera_rpc::http::Limits as HttpLimits;
+use caldera_rpc::methods::Address;
+use caldera_scheduler::ledger::{SUPPLY_MAX, policy as era_policy};
 use caldera_scheduler::scenario::file::{self as policy_file, FileError, TEXT_MAX};
 use caldera_scheduler::scenario::{ClassId, Limits as PoolLimits, PolicyError};
 use caldera_scheduler::{Nanos, Policy};
@@ -38,6 +40,7 @@ use serde::Deserialize;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use crate::era::{EraConfig, Price};
 use crate::notary::KeyFileError;
 use crate::operator_socket::OperatorSocketConfig;
 use crate::pin::Realtime;
@@ -80,6 +83,8 @@ pub struct Config {
     /// Whether witnesses stay when their jobs have ended, until their tenants remove them or give them
     /// back.
     pub keep_witnesses: bool,
+    /// The ledger, if one is kept.
+    pub era: Option<EraConfig>,
     /// Below which folders keys may be read again.
     pub key_sources: Sources,
     /// What is needed for state units.
@@ -269,6 +274,14 @@ pub enum ConfigError {
         path: PathBuf,
         /// Which key, and why.
         source: FileError,
+    },
+    /// The ledger's policy is refused.
+    #[error("era policy {}: {source}", path.display())]
+    EraPolicy {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with the sum that shows it.
+        source: caldera_scheduler::ledger::policy::PolicyError,
     },
     /// The figures do not make a policy.
     #[error("policy: {0}")]
@@ -516,6 +529,7 @@ struct Raw {
     limits: Limits,
     storage: RawStorage,
     state: StateConfig,
+    era: Option<RawEra>,
     tenant: Vec<RawTenant>,
 }
 
@@ -523,6 +537,24 @@ struct Raw {
 #[serde(deny_unknown_fields, default)]
 struct RawStorage {
     key_sources: Vec<PathBuf>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawEra {
+    policy_file: PathBuf,
+    node_key_file: PathBuf,
+    node_owner: u32,
+    node_address: String,
+    #[serde(default)]
+    prices: BTreeMap<String, RawPrice>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawPrice {
+    class: String,
+    fee: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -548,6 +580,10 @@ fn rooted(mut raw: Raw, folder: &Path) -> Raw {
     }
     raw.state.key.as_mut().map(root);
     raw.state.schemas.as_mut().map(root);
+    if let Some(era) = &mut raw.era {
+        root(&mut era.policy_file);
+        root(&mut era.node_key_file);
+    }
     for tenant in &mut raw.tenant {
         tenant.secret_file.as_mut().map(root);
     }
@@ -615,6 +651,7 @@ fn check(raw: Raw, over: &Overrides) -> Result<Config, ConfigError> {
             got: format!("{group:?}"),
         });
     }
+    let era = raw.era.map(|it| check_era(it, &policy)).transpose()?;
     let devices = over.devices.as_ref().unwrap_or(&raw.devices);
     let patience_ms = raw
         .device_patience_ms
@@ -662,9 +699,69 @@ fn check(raw: Raw, over: &Overrides) -> Result<Config, ConfigError> {
         metrics_name_tenants: raw.metrics_name_tenants,
         limits: raw.limits,
         keep_witnesses: raw.keep_witnesses,
+        era,
         key_sources: Sources::new(raw.storage.key_sources),
         state: raw.state,
         tenants,
+    })
+}
+
+fn check_era(raw: RawEra, policy: &Policy) -> Result<EraConfig, ConfigError> {
+    let field = |field: &str, expected: &str, got: &str| ConfigError::Field {
+        field: format!("era.{field}"),
+        expected: expected.to_owned(),
+        got: format!("{got:?}"),
+    };
+    let mut text = String::new();
+    let path = &raw.policy_file;
+    fs::File::open(path)
+        .and_then(|file| {
+            file.take(era_policy::TEXT_MAX as u64 + 1)
+                .read_to_string(&mut text)
+        })
+        .map_err(|source| ConfigError::File {
+            what: "reading policy",
+            path: path.clone(),
+            source,
+        })?;
+    let rules = caldera_scheduler::ledger::Policy::parse(&text).map_err(|source| {
+        ConfigError::EraPolicy {
+            path: path.clone(),
+            source,
+        }
+    })?;
+    let address: Address = raw.node_address.parse().map_err(|_| {
+        let expected = "0x and 40 lower-case hexadecimal digits";
+        field("node_address", expected, &raw.node_address)
+    })?;
+    let mut prices = BTreeMap::new();
+    for (scenario, price) in raw.prices {
+        if policy.find(&scenario).is_none() {
+            return Err(field("prices", "scenarios of the policy", &scenario));
+        }
+        let found = rules.classes.iter().find(|it| it.name == price.class);
+        let class = found.ok_or_else(|| {
+            let expected = "a class of the ledger's policy";
+            field(&format!("prices.{scenario}.class"), expected, &price.class)
+        })?;
+        let digits: String = price.fee.chars().filter(|&c| c != '_').collect();
+        let fee = digits
+            .parse()
+            .ok()
+            .filter(|fee| (1..=SUPPLY_MAX).contains(fee));
+        let fee = fee.ok_or_else(|| {
+            let expected = "a whole number of units in a string, 1 to 2^96";
+            field(&format!("prices.{scenario}.fee"), expected, &price.fee)
+        })?;
+        let class = class.id;
+        prices.insert(scenario, Price { class, fee });
+    }
+    Ok(EraConfig {
+        policy: rules,
+        node_key_file: raw.node_key_file,
+        node_owner: raw.node_owner,
+        node_address: address.0,
+        prices,
     })
 }
 

@@ -8,8 +8,9 @@
 //! | `worker`, `board` | one a core | quanta of proofs |
 //! | `preparer` | two | witnesses into memory |
 //! | `registrar` | one | new keys checked and laid out |
-//! | `clerk` | one | everything that is written to the store |
+//! | `clerk`, `era` | one | everything that is written to the store; the ledger |
 //! | `notary` | one | presentations of state units verified |
+//! | `reader` | one | statements, read from the ledger's journal |
 //! | `reaper` | one | finished jobs freed |
 //! | `telemetry`, `histograms`, `profile` | rpc | what was measured |
 //! | `pin` | | cores and policies of all of them |
@@ -25,6 +26,7 @@ pub mod board;
 pub mod clerk;
 pub mod clock;
 pub mod config;
+pub mod era;
 pub mod histograms;
 pub mod node;
 pub mod notary;
@@ -34,6 +36,7 @@ pub mod pin;
 pub mod preparer;
 mod primitive;
 pub mod profile;
+pub mod reader;
 pub mod reaper;
 pub mod refusal;
 pub mod registrar;

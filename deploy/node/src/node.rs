@@ -19,13 +19,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Sender, channel, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use caldera_kernels::Device;
 use caldera_rpc::auth::{Keyring, OPERATOR};
+use caldera_rpc::node_key::NodeKey;
 use caldera_scheduler::arbiter::TenantRefusal;
 use caldera_scheduler::mailbox::mailbox;
 use caldera_scheduler::pool::{self, Core, Kind, PoolError};
@@ -38,13 +39,15 @@ use thiserror::Error;
 use crate::arbiter_thread::{self, ArbiterThread, Command, Inbox, Outbox};
 use crate::board::Board;
 use crate::clerk::Clerk;
-use crate::clock::Clock;
+use crate::clock::{Clock, unix_time};
 use crate::config::{Config, ConfigError, draw_secret, open_secret, read_policy, read_schemas};
+use crate::era::{Era, OpenError};
 use crate::notary::{self, Notary};
 use crate::notify::Watchdog;
 use crate::operator_socket::{OperatorSocket, OperatorSocketError};
 use crate::pin::{self, PinError, Placement, Standing};
 use crate::preparer::{PREPARERS, Preparations, Preparer};
+use crate::reader::{READINGS_MAX, Reader};
 use crate::reaper::reaper;
 use crate::registrar::Registrar;
 use crate::service::{Message, Parts, Post, Service, States, Wake};
@@ -108,6 +111,9 @@ pub enum StartError {
     /// The database cannot be opened.
     #[error("database: {0}")]
     Database(#[from] DatabaseError),
+    /// The ledger cannot be opened.
+    #[error("ledger: {0}")]
+    Era(OpenError),
     /// The address cannot be listened on.
     #[error("listening on {address}: {source}")]
     Listen {
@@ -174,7 +180,7 @@ impl Node {
                 tenant_bytes_max: config.limits.tenant_blob_bytes,
             },
         )?;
-        let mut database = Database::open(&config.data.join("caldera.sqlite"))?;
+        let mut database = Database::open(&config.data.join(DATABASE))?;
         database.limit_bytes(config.limits.database_bytes)?;
         let master = open_secret(None, &config.data, MASTER)?;
         let added = added_tenants(&config, &mut database, &blobs)?;
@@ -211,6 +217,8 @@ impl Node {
         let states = States::replay(&database, window_seconds, schemas, states)?;
         let (rows, quiet) = (database.all()?, database.open_releases()?);
         let jobs = database.resume_jobs()?;
+        let era = open_era(&config, &mut database)?;
+        let ledger = era.as_ref().map(|era| Box::new(era.gauges()));
         let listener = Listener::bind(config.listen).map_err(|source| StartError::Listen {
             address: config.listen,
             source,
@@ -369,6 +377,22 @@ impl Node {
         crew.hire("tables".into(), background.clone(), None, move || {
             maker.run();
         })?;
+        let era = match (era, &config.era) {
+            (Some(era), Some(it)) => {
+                let (sender, readings) = sync_channel(READINGS_MAX);
+                let reader = Reader {
+                    path: config.data.join(DATABASE),
+                    policy: it.policy.clone(),
+                    readings,
+                    service: post.clone(),
+                };
+                crew.hire("reader".into(), background.clone(), None, move || {
+                    reader.run();
+                })?;
+                Some((era, sender))
+            }
+            _ => None,
+        };
         let (clerk_sender, tasks) = channel();
         let clerk = Clerk {
             tasks,
@@ -377,6 +401,7 @@ impl Node {
             sources: sources.clone(),
             development: config.development,
             service: post.clone(),
+            era,
         };
         crew.hire("clerk".into(), background.clone(), None, move || {
             clerk.run()
@@ -430,6 +455,7 @@ impl Node {
             messages,
             measurements,
             circuits: rows,
+            ledger,
             jobs,
             quiet,
         };
@@ -723,6 +749,22 @@ fn added_tenants(
     Ok(added)
 }
 
+/// The ledger, if the configuration names one.
+fn open_era(config: &Config, database: &mut Database) -> Result<Option<Era>, StartError> {
+    let Some(it) = &config.era else {
+        return Ok(None);
+    };
+    let secret = open_secret(Some(&it.node_key_file), &config.data, "")?;
+    let now = unix_time().as_secs();
+    match Era::open(it.clone(), NodeKey::new(&secret), database, now) {
+        Ok(era) => Ok(Some(era)),
+        Err(OpenError::Database(error)) => Err(error.into()),
+        Err(error) => Err(StartError::Era(error)),
+    }
+}
+
+/// The tables, in the data folder.
+const DATABASE: &str = "caldera.sqlite";
 /// The file of the master key in `DATA/secrets`; no tenant's name has a dot in it.
 const MASTER: &str = "tenants.master";
 

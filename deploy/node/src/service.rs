@@ -17,6 +17,7 @@
 //! [`pump`]: Service::pump
 
 mod circuits;
+mod era;
 mod events;
 mod jobs;
 mod pool;
@@ -58,6 +59,7 @@ use crate::board::{Board, RunningJob};
 use crate::clerk::{Recorded, Stored, Task};
 use crate::clock::{Clock, unix_time};
 use crate::config::Config;
+use crate::era::EraGauges;
 use crate::histograms::{cause_name, split};
 use crate::pin::Standing;
 use crate::preparer::Preparations;
@@ -221,6 +223,18 @@ pub enum Message {
         /// Whether it is.
         written: Result<(), RpcError>,
     },
+    /// What came of a question to the ledger.
+    EraAnswered {
+        /// Of the question.
+        ticket: u64,
+        /// The answer.
+        answer: Result<Value, RpcError>,
+    },
+    /// The ledger stands like this.
+    Era {
+        /// How.
+        era: Box<EraGauges>,
+    },
     /// Jobs cannot be written down any more, or can be again.
     Storage {
         /// Why not.
@@ -341,6 +355,8 @@ pub struct Parts {
     pub measurements: rtrb::Consumer<Measurement>,
     /// The list of circuits as the store has it.
     pub circuits: Vec<CircuitRow>,
+    /// How the ledger stands, if there is one.
+    pub ledger: Option<Box<EraGauges>>,
     /// The jobs as the store has them, oldest first.
     pub jobs: Vec<JobRow>,
     /// Tenants that have given back and not taken again.
@@ -368,6 +384,8 @@ pub struct Service {
     loss_told: bool,
     /// Why jobs cannot be written down.
     fault: Option<String>,
+    /// How the ledger stands, if there is one.
+    ledger: Option<Box<EraGauges>>,
     /// Policies of which the arbiter has not said whether they are in force, oldest first.
     offered: VecDeque<Box<Policy>>,
     /// The policy in force.
@@ -506,6 +524,7 @@ impl Service {
         let profiles = Profiles::new(parts.config.limits.profile_bytes);
         let rows = std::mem::take(&mut parts.circuits);
         let jobs = std::mem::take(&mut parts.jobs);
+        let ledger = parts.ledger.take();
         let mut service = Service {
             policy,
             change: None,
@@ -523,6 +542,7 @@ impl Service {
             parked_until: Nanos::ZERO,
             loss_told: false,
             fault: None,
+            ledger,
             offered: VecDeque::new(),
             // Numbers go on upwards after a restart, so an old name cannot mean a new job: a
             // million for each millisecond that passes.
@@ -657,6 +677,9 @@ impl Service {
         }
         if let Some(damage) = self.states.damage() {
             text += &format!("state units are not served: journal damaged: {damage}\n");
+        }
+        if let Some(damaged) = self.ledger.as_ref().and_then(|it| it.damaged.as_ref()) {
+            text += &format!("the ledger is refused, and proving goes on without it: {damaged}\n");
         }
         for refused in &self.parts.refused {
             text += &format!("refused by this system: {refused}\n");
@@ -870,6 +893,9 @@ impl Service {
             return Ok(Flow::Done(self.description.clone()));
         }
         let method = Method::from_name(&request.method).ok_or(RpcError::MethodNotFound)?;
+        if method.is_eras() {
+            return self.era(caller, method, params);
+        }
         if method.is_operators() {
             return self.manage(caller, method, params);
         }
@@ -969,6 +995,8 @@ impl Service {
                 self.erasing.remove(&(tenant, witness));
             }
             Message::TenantWritten { ticket, written } => self.tenant_written(ticket, written),
+            Message::EraAnswered { ticket, answer } => self.era_answered(ticket, answer),
+            Message::Era { era } => self.ledger = Some(era),
             Message::Storage { fault } => self.fault = fault,
             Message::Judged { judged } => self.judged(judged),
             Message::StateWritten { sequence } => self.state_written(sequence),

@@ -14,10 +14,12 @@ use std::fmt::Write;
 
 use caldera_rpc::methods;
 use caldera_scheduler::arbiter::{Cause, Reallocation};
+use caldera_scheduler::ledger::retention::Kept;
 use caldera_scheduler::mailbox::Found;
 use caldera_scheduler::pool::Kind;
 use caldera_scheduler::{JobId, Nanos, TenantId, UnitId};
 
+use crate::era::EraGauges;
 use crate::histograms::{Handovers, OfCause, Spans, cause_name, split};
 use crate::tls::Handshake;
 
@@ -104,6 +106,8 @@ pub struct Gauges {
     pub fenced: u64,
     /// The device's kind, whether it is lost, and how much of its work the processor did instead.
     pub device: (&'static str, bool, u64),
+    /// The ledger, if there is one.
+    pub ledger: Option<EraGauges>,
     /// At the sockets.
     pub doors: Doors,
     /// Seconds since the start.
@@ -536,6 +540,9 @@ impl Telemetry {
             let missed = of.missed as f64;
             text.sample("caldera_reallocations_missed_total", &labels, missed);
         }
+        if let Some(ledger) = &now.ledger {
+            text.ledger(ledger);
+        }
         text.family("caldera_connections", "gauge", "Open connections.");
         text.sample("caldera_connections", &[], now.doors.connections as f64);
         text.doors(&now.doors);
@@ -632,6 +639,60 @@ impl Text {
         let help = "1 while certificates that should be in force could not be used.";
         self.family(name, "gauge", help);
         self.sample(name, &[], f64::from(u8::from(tls.reload_failed)));
+    }
+
+    /// What the ledger says. How many samples there are does not depend on how many parties there are.
+    fn ledger(&mut self, it: &EraGauges) {
+        let damaged = u64::from(it.damaged.is_some());
+        for (name, help, value) in [
+            (
+                "caldera_era_damaged",
+                "1 if the ledger's journal is refused; then the rest is 0.",
+                damaged,
+            ),
+            ("caldera_era_parties", "Parties of the ledger.", it.parties),
+            ("caldera_era_epoch", "The open epoch.", it.epoch.into()),
+        ] {
+            self.family(name, "gauge", help);
+            self.sample(name, &[], value as f64);
+        }
+        self.counter(
+            "caldera_era_records_total",
+            "Records of the ledger.",
+            it.records,
+        );
+        let name = "caldera_era_house_units";
+        self.family(name, "gauge", "What accounts hold that are nobody's.");
+        for (account, units) in &it.house {
+            self.sample(name, &[("account", account)], *units as f64);
+        }
+        let name = "caldera_era_events_total";
+        self.family(name, "counter", "What this node did and was written down.");
+        for (what, count) in ["proof", "failure", "release"].iter().zip(it.events) {
+            self.sample(name, &[("what", what)], count as f64);
+        }
+        let name = "caldera_era_refused_total";
+        self.family(name, "counter", "What the ledger has refused.");
+        for (what, count) in ["submission", "event"].iter().zip(it.refused) {
+            self.sample(name, &[("what", what)], count as f64);
+        }
+        for (name, help, of) in [
+            (
+                "caldera_era_retention_active",
+                "Parties that were active in the newest month that is over: n.",
+                (|kept| kept.active) as fn(&Kept) -> u64,
+            ),
+            (
+                "caldera_era_retention_kept",
+                "Those of them that have been active since.",
+                |kept| kept.kept,
+            ),
+        ] {
+            self.family(name, "gauge", help);
+            for (rewarded, kept) in ["true", "false"].iter().zip(&it.retention) {
+                self.sample(name, &[("rewarded", rewarded)], of(kept) as f64);
+            }
+        }
     }
 
     fn histogram(&mut self, name: &str, labels: &[(&str, &str)], spans: &Spans) {

@@ -155,6 +155,11 @@ impl Secret {
         Secret(mac.finalize().into_bytes().into())
     }
 
+    /// The bytes, for another use of such a secret.
+    pub(crate) fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// The text of a secret file, with the end of the line.
     pub fn to_file_text(&self) -> Zeroizing<String> {
         let mut text = hex::encode(self.0);

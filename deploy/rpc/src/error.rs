@@ -138,6 +138,25 @@ faults! {
     }
 }
 
+faults! {
+    /// Why the ledger does not do what is asked. Whatever it refuses, nothing has changed.
+    EraFault {
+        Off = "eraOff" "this box keeps no ledger",
+        Damaged = "eraDamaged" "the journal is damaged: nothing is done until the operator has seen to it",
+        Insufficient = "eraInsufficient" "an account has less than is needed",
+        Conflict = "eraConflict" "the id was used for something else",
+        ClosedEpoch = "eraClosedEpoch" "the epoch is closed, or open, and a later one is expected",
+        EpochNotOver = "eraEpochNotOver" "the epoch is not over",
+        Locked = "eraLocked" "it is locked, or not due yet",
+        UnknownParty = "eraUnknownParty" "there is no such party, or it is not the caller's",
+        Unknown = "eraUnknown" "there is no such stake, unbonding or epoch any more, or there never was",
+        Overflow = "eraOverflow" "a sum is more than can be counted",
+        NothingDue = "eraNothingDue" "there is nothing to move",
+        Policy = "eraPolicy" "the policy is refused",
+        Forbidden = "eraForbidden" "it is not done, whoever asks",
+    }
+}
+
 /// An answer that is not a result.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum RpcError {
@@ -354,6 +373,14 @@ pub enum RpcError {
         /// More of it.
         detail: String,
     },
+    /// The ledger does not do it.
+    #[error("era: {detail}")]
+    Era {
+        /// Which kind of refusal.
+        fault: EraFault,
+        /// What was expected and what was there.
+        detail: String,
+    },
     /// There is no profile of a job.
     #[error("no profile of job {job}: {detail}")]
     ProfileUnavailable {
@@ -415,6 +442,7 @@ impl RpcError {
             RpcError::ProgramRefused { .. } => -32045,
             RpcError::ProgramMissing { .. } => -32046,
             RpcError::InputsRefused { .. } => -32047,
+            RpcError::Era { .. } => -32040,
         }
     }
 
@@ -456,6 +484,7 @@ impl RpcError {
             RpcError::ProgramRefused { .. } => "witnessProgram",
             RpcError::ProgramMissing { .. } => "witnessProgramMissing",
             RpcError::InputsRefused { fault, .. } => fault.reason(),
+            RpcError::Era { fault, .. } => fault.reason(),
         }
     }
 

@@ -14,14 +14,17 @@
 //! 4. [`methods`] gives the parameters and results of each method their types;
 //! 5. [`error`] is the one list of what can be answered instead of a result.
 //!
-//! [`openrpc`] describes 4 and 5 to programs.
+//! [`era`] has the types of the ledger's methods; [`node_key`] signs what a node says that it did. [`openrpc`] describes
+//! 4 and 5 to programs.
 
 #![forbid(unsafe_code)]
 
 pub mod auth;
+pub mod era;
 pub mod error;
 pub mod http;
 pub mod jsonrpc;
 pub mod methods;
+pub mod node_key;
 pub mod openrpc;
 pub mod rate;

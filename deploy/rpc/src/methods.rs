@@ -54,6 +54,36 @@ pub enum Method {
     Histograms,
     /// [`StorageQuery`] -> [`StorageStatus`].
     Storage,
+    /// [`AccountQuery`](crate::era::AccountQuery) -> `Vec<EraAccount>`.
+    EraAccount,
+    /// [`Adopt`](crate::era::Adopt) -> [`EraReceipt`](crate::era::EraReceipt). For the operator.
+    EraAdopt,
+    /// [`Claim`](crate::era::Claim) -> [`EraReceipt`](crate::era::EraReceipt).
+    EraClaim,
+    /// [`CloseEpoch`](crate::era::CloseEpoch) -> [`EraReceipt`](crate::era::EraReceipt). For the operator.
+    EraClose,
+    /// [`EpochQuery`](crate::era::EpochQuery) -> [`EraEpochs`](crate::era::EraEpochs).
+    EraEpoch,
+    /// [`ExplainQuery`](crate::era::ExplainQuery) -> [`EraExplanation`](crate::era::EraExplanation).
+    EraExplain,
+    /// [`Offset`](crate::era::Offset) -> [`EraReceipt`](crate::era::EraReceipt). For the operator.
+    EraOffset,
+    /// [`PolicyQuery`](crate::era::PolicyQuery) -> [`EraPolicy`](crate::era::EraPolicy).
+    EraPolicy,
+    /// [`RegisterParty`](crate::era::RegisterParty) -> [`EraReceipt`](crate::era::EraReceipt). For the operator.
+    EraRegister,
+    /// [`RetentionQuery`](crate::era::RetentionQuery) -> [`EraRetention`](crate::era::EraRetention).
+    EraRetention,
+    /// [`Settle`](crate::era::Settle) -> [`EraReceipt`](crate::era::EraReceipt). For the operator.
+    EraSettle,
+    /// [`Stake`](crate::era::Stake) -> [`EraReceipt`](crate::era::EraReceipt).
+    EraStake,
+    /// [`StatementQuery`](crate::era::StatementQuery) -> [`EraStatement`](crate::era::EraStatement).
+    EraStatement,
+    /// [`Transfer`](crate::era::Transfer) -> [`EraReceipt`](crate::era::EraReceipt). For the operator.
+    EraTransfer,
+    /// [`Unstake`](crate::era::Unstake) -> [`EraReceipt`](crate::era::EraReceipt).
+    EraUnstake,
     /// [`PublishIssuers`] -> [`StateInfo`]. For the operator.
     StateIssue,
     /// [`OpenRequest`] -> [`StateInfo`].
@@ -84,7 +114,7 @@ pub enum Method {
 
 impl Method {
     /// Every method.
-    pub const ALL: [Method; 26] = [
+    pub const ALL: [Method; 41] = [
         Method::RegisterCircuit,
         Method::ListCircuits,
         Method::UnregisterCircuit,
@@ -98,6 +128,21 @@ impl Method {
         Method::Demand,
         Method::Histograms,
         Method::Storage,
+        Method::EraAccount,
+        Method::EraAdopt,
+        Method::EraClaim,
+        Method::EraClose,
+        Method::EraEpoch,
+        Method::EraExplain,
+        Method::EraOffset,
+        Method::EraPolicy,
+        Method::EraRegister,
+        Method::EraRetention,
+        Method::EraSettle,
+        Method::EraStake,
+        Method::EraStatement,
+        Method::EraTransfer,
+        Method::EraUnstake,
         Method::StateIssue,
         Method::StateGrant,
         Method::StatePresent,
@@ -129,6 +174,21 @@ impl Method {
             Method::Demand => "pool_demandV1",
             Method::Histograms => "pool_histogramsV1",
             Method::Storage => "pool_storageV1",
+            Method::EraAccount => "era_accountV1",
+            Method::EraAdopt => "era_adoptV1",
+            Method::EraClaim => "era_claimV1",
+            Method::EraClose => "era_closeV1",
+            Method::EraEpoch => "era_epochV1",
+            Method::EraExplain => "era_explainV1",
+            Method::EraOffset => "era_offsetV1",
+            Method::EraPolicy => "era_policyV1",
+            Method::EraRegister => "era_registerV1",
+            Method::EraRetention => "era_retentionV1",
+            Method::EraSettle => "era_settleV1",
+            Method::EraStake => "era_stakeV1",
+            Method::EraStatement => "era_statementV1",
+            Method::EraTransfer => "era_transferV1",
+            Method::EraUnstake => "era_unstakeV1",
             Method::StateIssue => "state_issueV1",
             Method::StateGrant => "state_grantV1",
             Method::StatePresent => "state_presentV1",
@@ -159,6 +219,7 @@ impl Method {
             | Method::StateVerify
             | Method::StateReuse
             | Method::StateRevoke => Scope::Submit,
+            Method::EraClaim | Method::EraStake | Method::EraUnstake => Scope::Submit,
             _ => Scope::Read,
         }
     }
@@ -187,7 +248,18 @@ impl Method {
                 | Method::ResumeTenant
                 | Method::RemoveTenant
                 | Method::ListTenants
+                | Method::EraAdopt
+                | Method::EraClose
+                | Method::EraOffset
+                | Method::EraRegister
+                | Method::EraSettle
+                | Method::EraTransfer
         )
+    }
+
+    /// Whether it is one of the ledger's.
+    pub fn is_eras(self) -> bool {
+        self.name().starts_with("era_")
     }
 
     /// The method of that name, if there is one.

@@ -3,8 +3,9 @@
 
 use std::collections::BTreeSet;
 
+use caldera_rpc::era;
 use caldera_rpc::error::{
-    Full, InputsFault, KeyFault, RpcError, StateLack, StateRule, WitnessFault,
+    EraFault, Full, InputsFault, KeyFault, RpcError, StateLack, StateRule, WitnessFault,
 };
 use caldera_rpc::methods::{
     AddTenant, Address, BoundTerms, CauseSpans, CheckLevel, CircuitInfo, CircuitName, CircuitState,
@@ -47,6 +48,21 @@ fn params_of(method: Method) -> Through {
         Method::Demand => through::<DeclareDemand>,
         Method::Histograms => through::<HistogramsQuery>,
         Method::Storage => through::<StorageQuery>,
+        Method::EraAccount => through::<era::AccountQuery>,
+        Method::EraAdopt => through::<era::Adopt>,
+        Method::EraClaim => through::<era::Claim>,
+        Method::EraClose => through::<era::CloseEpoch>,
+        Method::EraEpoch => through::<era::EpochQuery>,
+        Method::EraExplain => through::<era::ExplainQuery>,
+        Method::EraOffset => through::<era::Offset>,
+        Method::EraPolicy => through::<era::PolicyQuery>,
+        Method::EraRegister => through::<era::RegisterParty>,
+        Method::EraRetention => through::<era::RetentionQuery>,
+        Method::EraSettle => through::<era::Settle>,
+        Method::EraStake => through::<era::Stake>,
+        Method::EraStatement => through::<era::StatementQuery>,
+        Method::EraTransfer => through::<era::Transfer>,
+        Method::EraUnstake => through::<era::Unstake>,
         Method::StateIssue => through::<PublishIssuers>,
         Method::StateGrant => through::<OpenRequest>,
         Method::StatePresent => through::<Present>,
@@ -76,6 +92,21 @@ fn result_of(method: Method) -> Through {
         Method::Demand => through::<Demand>,
         Method::Histograms => through::<Vec<SpanHistogram>>,
         Method::Storage => through::<StorageStatus>,
+        Method::EraAccount => through::<Vec<era::EraAccount>>,
+        Method::EraAdopt
+        | Method::EraClaim
+        | Method::EraClose
+        | Method::EraOffset
+        | Method::EraRegister
+        | Method::EraSettle
+        | Method::EraStake
+        | Method::EraTransfer
+        | Method::EraUnstake => through::<era::EraReceipt>,
+        Method::EraEpoch => through::<era::EraEpochs>,
+        Method::EraExplain => through::<era::EraExplanation>,
+        Method::EraPolicy => through::<era::EraPolicy>,
+        Method::EraRetention => through::<era::EraRetention>,
+        Method::EraStatement => through::<era::EraStatement>,
         Method::StateIssue | Method::StateGrant | Method::StateRevoke | Method::StateGet => {
             through::<StateInfo>
         }
@@ -145,6 +176,27 @@ const SCHEMAS: [(&str, Through); 55] = [
     ("TenantState", through::<TenantState>),
     ("TenantInfo", through::<TenantInfo>),
     ("TenantSecret", through::<TenantSecret>),
+    ("Amount", through::<era::Amount>),
+    ("Change", through::<era::Change>),
+    ("EraId", through::<era::EraId>),
+    ("EraRole", through::<era::EraRole>),
+    ("EraAsset", through::<era::EraAsset>),
+    ("EraReceipt", through::<era::EraReceipt>),
+    ("EraAccount", through::<era::EraAccount>),
+    ("EraPayout", through::<era::EraPayout>),
+    ("EraStake", through::<era::EraStake>),
+    ("EraUnbonding", through::<era::EraUnbonding>),
+    ("EraStatement", through::<era::EraStatement>),
+    ("EraLine", through::<era::EraLine>),
+    ("EraExplanation", through::<era::EraExplanation>),
+    ("EraStream", through::<era::EraStream>),
+    ("EraEvent", through::<era::EraEvent>),
+    ("EraPolicy", through::<era::EraPolicy>),
+    ("EraEpochs", through::<era::EraEpochs>),
+    ("EraEpoch", through::<era::EraEpoch>),
+    ("EraRetention", through::<era::EraRetention>),
+    ("EraKept", through::<era::EraKept>),
+    ("EraLeg", through::<era::EraLeg>),
 ];
 
 /// The keys of an object, and those of them that are always written: without which it is not
@@ -291,6 +343,64 @@ fn no_parameter_is_left_out() {
         serde_json::to_value(StateQuery {
             grant: Some(word),
             request: Some(word),
+        }),
+        serde_json::to_value(era::AccountQuery { party: Some(1) }),
+        serde_json::to_value(era::Adopt {
+            id: era::EraId(1),
+            epoch: 1,
+            policy: String::new(),
+        }),
+        serde_json::to_value(era::Claim {
+            id: era::EraId(1),
+            party: 1,
+            up_to: Some(1),
+            stake: Some(era::EraId(1)),
+            unbonding: Some(era::EraId(1)),
+        }),
+        serde_json::to_value(era::CloseEpoch { epoch: 1 }),
+        serde_json::to_value(era::EpochQuery {}),
+        serde_json::to_value(era::ExplainQuery { party: 1, epoch: 1 }),
+        serde_json::to_value(era::Offset {
+            id: era::EraId(1),
+            party: 1,
+            era_max: era::Amount(1),
+            receipt: digest,
+            gas_used: 1,
+            gas_price: era::Amount(1),
+        }),
+        serde_json::to_value(era::PolicyQuery {}),
+        serde_json::to_value(era::RegisterParty {
+            id: era::EraId(1),
+            tenant: String::new(),
+            role: era::EraRole::User,
+            owner: 1,
+            verified: true,
+            address: Address([0; 20]),
+        }),
+        serde_json::to_value(era::RetentionQuery {}),
+        serde_json::to_value(era::Settle {
+            id: era::EraId(1),
+            epoch: 1,
+        }),
+        serde_json::to_value(era::Stake {
+            id: era::EraId(1),
+            party: 1,
+            amount: Some(era::Amount(1)),
+            standing: Some(true),
+        }),
+        serde_json::to_value(era::StatementQuery {
+            party: 1,
+            from: Some(1),
+        }),
+        serde_json::to_value(era::Transfer {
+            id: era::EraId(1),
+            legs: Vec::new(),
+        }),
+        serde_json::to_value(era::Unstake {
+            id: era::EraId(1),
+            party: 1,
+            stake: era::EraId(1),
+            amount: era::Amount(1),
         }),
         serde_json::to_value(AddTenant {
             tenant: String::new(),
@@ -506,10 +616,65 @@ fn every_field_has_an_example() {
             expiry: 0,
         }),
     };
+    let digest = Digest([0; 32]);
     for (name, full) in [
         ("BoundTerms", serde_json::to_value(bound)),
         ("RequestTerms", serde_json::to_value(request_terms())),
         ("StateInfo", serde_json::to_value(state)),
+        (
+            "EraReceipt",
+            serde_json::to_value(era::EraReceipt {
+                record: 1,
+                repeated: true,
+                moved: Some(era::Amount(1)),
+                staked: Some(era::Amount(1)),
+                charged: Some(era::Amount(1)),
+                reimbursed: Some(era::Amount(1)),
+                party: Some(1),
+                root: Some(digest),
+            }),
+        ),
+        (
+            "EraAccount",
+            serde_json::to_value(era::EraAccount {
+                party: 1,
+                tenant: Some(String::new()),
+                role: era::EraRole::User,
+                owner: 1,
+                verified: true,
+                address: Address([0; 20]),
+                standing: true,
+                free: era::Amount(1),
+                held: era::Amount(1),
+                staked: era::Amount(1),
+                unbonding: era::Amount(1),
+                payable: era::Amount(1),
+                gas: era::Amount(1),
+                payouts: Vec::new(),
+                stakes: Vec::new(),
+                unbondings: Vec::new(),
+            }),
+        ),
+        (
+            "EraStatement",
+            serde_json::to_value(era::EraStatement {
+                party: 1,
+                lines: Vec::new(),
+                next: Some(1),
+            }),
+        ),
+        (
+            "EraEvent",
+            serde_json::to_value(era::EraEvent {
+                record: 1,
+                node: 1,
+                sequence: 1,
+                observed_at: 1,
+                what: String::new(),
+                fee: Some(era::Amount(1)),
+                class: Some(String::new()),
+            }),
+        ),
         ("JobProfile", serde_json::to_value(profile)),
         ("ProfiledUnit", serde_json::to_value(profiled)),
         ("ProfiledStage", serde_json::to_value(stage)),
@@ -652,8 +817,13 @@ fn errors() -> Vec<RpcError> {
         lack,
         detail: detail(),
     }));
+    all.extend(EraFault::ALL.iter().map(|&fault| RpcError::Era {
+        fault,
+        detail: detail(),
+    }));
     for error in &all {
         match error {
+            RpcError::Era { .. } => {}
             RpcError::Parse { .. }
             | RpcError::InvalidRequest { .. }
             | RpcError::MethodNotFound
@@ -723,8 +893,9 @@ fn every_error() {
         codes.insert(wire.code);
     }
     // What is full shares a code, whatever it is, and so do the faults of a key, those of a witness and of inputs, the
-    // rules of state units and what they lack.
+    // rules of state units, what they lack, and the refusals of the ledger.
     let shared = (4 - 1)
+        + (EraFault::ALL.len() - 1)
         + (KeyFault::ALL.len() - 1)
         + (WitnessFault::ALL.len() - 1)
         + (InputsFault::ALL.len() - 1)

@@ -6,15 +6,15 @@
 //! to date when it is opened, in one transaction.
 //!
 //! What it keeps: circuits ([`crate::circuits`]), what tenants have given back ([`crate::releases`]), jobs
-//! ([`crate::jobs`]), tenants ([`crate::tenants`]) and the changes of the registry of state units
-//! ([`crate::registry`]).
+//! ([`crate::jobs`]), tenants ([`crate::tenants`]), the changes of the registry of state units
+//! ([`crate::registry`]) and the ledger's journal ([`crate::ledger`]).
 
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, Row, Transaction, TransactionBehavior};
 use thiserror::Error;
 
 use crate::TenantName;
@@ -52,6 +52,18 @@ pub enum DatabaseError {
         path: PathBuf,
         /// The newest version that is read.
         max: i64,
+        /// Its version.
+        got: i64,
+    },
+    /// A database of an older calderad, which is to be read and not changed.
+    #[error(
+        "{} has schema version {got}, expected {expected}: start calderad on it once", .path.display()
+    )]
+    TooOld {
+        /// The file.
+        path: PathBuf,
+        /// The version that is read.
+        expected: i64,
         /// Its version.
         got: i64,
     },
@@ -131,6 +143,28 @@ impl Database {
     }
 }
 
+/// Changes that are written together, all or none. Dropped, it has changed nothing.
+pub struct Group<'a> {
+    pub(crate) transaction: Transaction<'a>,
+}
+
+impl Database {
+    /// Begins to write together.
+    pub fn group(&mut self) -> Result<Group<'_>, DatabaseError> {
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        Ok(Group { transaction })
+    }
+}
+
+impl Group<'_> {
+    /// When this returns, all of it survives a power cut.
+    pub fn commit(self) -> Result<(), DatabaseError> {
+        Ok(self.transaction.commit()?)
+    }
+}
+
 /// Has an enum stored by the names in its `NAMES`.
 macro_rules! stored_by_name {
     ($($type:ident),*) => {$(
@@ -184,6 +218,20 @@ fn check_owner(connection: &Connection, path: &Path) -> Result<(), DatabaseError
     Ok(())
 }
 
+/// Refuses a file that this version would have to make or change before it could read it.
+pub(crate) fn refuse_others(connection: &Connection, path: &Path) -> Result<(), DatabaseError> {
+    check_owner(connection, path)?;
+    let got = version(connection)?;
+    match got == VERSION {
+        true => Ok(()),
+        false => Err(DatabaseError::TooOld {
+            path: path.to_owned(),
+            expected: VERSION,
+            got,
+        }),
+    }
+}
+
 fn version(connection: &Connection) -> Result<i64, rusqlite::Error> {
     connection.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
@@ -210,13 +258,14 @@ pub(crate) fn signed(column: &'static str, got: u64) -> Result<i64, DatabaseErro
 const VERSION: i64 = STEPS.len() as i64;
 
 /// What makes each version of the one before.
-const STEPS: [&str; 6] = [
+const STEPS: [&str; 7] = [
     crate::circuits::TABLE,
     crate::releases::TABLE,
     crate::jobs::TABLE,
     crate::tenants::TABLE,
     crate::circuits::PROGRAMS,
     crate::registry::TABLE,
+    crate::ledger::TABLE,
 ];
 
 /// "CALD" in ASCII.

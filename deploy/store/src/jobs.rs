@@ -29,8 +29,7 @@ use rusqlite::{OptionalExtension, Row, Transaction, named_params, params};
 use zeroize::Zeroizing;
 
 use crate::TenantName;
-use crate::database::{Database, DatabaseError, read_tenant, signed, unsigned};
-use crate::registry::RegistryRow;
+use crate::database::{Database, DatabaseError, Group, read_tenant, signed, unsigned};
 
 /// The longest witness that is kept in its row; a longer one is a blob.
 pub const WITNESS_IN_ROW_MAX: usize = 64 * 1024;
@@ -127,29 +126,10 @@ pub enum Written {
 impl Database {
     /// Writes changes, all or none, in their order. When this returns they survive a power cut.
     pub fn write_jobs(&mut self, writes: &[JobWrite]) -> Result<Vec<Written>, DatabaseError> {
-        self.write(writes, &[])
-    }
-
-    /// Writes changes to jobs and changes of the registry, all or none, with one sync.
-    pub fn write(
-        &mut self,
-        writes: &[JobWrite],
-        registry: &[RegistryRow],
-    ) -> Result<Vec<Written>, DatabaseError> {
-        let transaction = self
-            .connection
-            .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-        let mut written = Vec::with_capacity(writes.len());
-        for write in writes {
-            let changed = apply(&transaction, write)?;
-            written.push(if changed == 0 {
-                Written::Fenced
-            } else {
-                Written::Done
-            });
-        }
-        crate::registry::append(&transaction, registry)?;
-        transaction.commit()?;
+        let group = self.group()?;
+        let written = writes.iter().map(|write| group.job(write));
+        let written = written.collect::<Result<_, _>>()?;
+        group.commit()?;
         Ok(written)
     }
 
@@ -209,6 +189,16 @@ impl Database {
         transaction.execute("UPDATE probe SET writes = writes + 1", [])?;
         transaction.commit()?;
         Ok(())
+    }
+}
+
+impl Group<'_> {
+    /// Writes a change to a job, with the rest of the group.
+    pub fn job(&self, write: &JobWrite) -> Result<Written, DatabaseError> {
+        Ok(match apply(&self.transaction, write)? {
+            0 => Written::Fenced,
+            _ => Written::Done,
+        })
     }
 }
 

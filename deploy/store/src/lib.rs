@@ -6,7 +6,8 @@
 //! - [`releases`] keeps what tenants have given back;
 //! - [`jobs`] keeps what was submitted and what came of it;
 //! - [`tenants`] keeps the tenants that were added while a box ran;
-//! - [`registry`] keeps every change of the registry of state units.
+//! - [`registry`] keeps every change of the registry of state units;
+//! - [`ledger`] keeps the ledger's journal, which nothing changes.
 //!
 //! None knows what a proof is. Calls block on the disk, so they are made from the store's own
 //! thread and never from one that a deadline waits for. All of it assumes a local file system whose
@@ -18,6 +19,7 @@ pub mod blob;
 pub mod circuits;
 pub mod database;
 pub mod jobs;
+pub mod ledger;
 pub mod registry;
 pub mod releases;
 pub mod tenants;

@@ -13,7 +13,7 @@ use rusqlite::{OptionalExtension, Transaction, params};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use crate::database::{Database, DatabaseError, signed, unsigned};
+use crate::database::{Database, DatabaseError, Group, signed, unsigned};
 
 /// A change of the registry, to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,11 +87,14 @@ impl Database {
     }
 }
 
-/// Adds rows, which must follow those that are there, or be the same.
-pub(crate) fn append(
-    transaction: &Transaction<'_>,
-    rows: &[RegistryRow],
-) -> Result<(), DatabaseError> {
+impl Group<'_> {
+    /// Adds rows, which must follow those that are there, or be the same.
+    pub fn registry(&self, rows: &[RegistryRow]) -> Result<(), DatabaseError> {
+        append(&self.transaction, rows)
+    }
+}
+
+fn append(transaction: &Transaction<'_>, rows: &[RegistryRow]) -> Result<(), DatabaseError> {
     if rows.is_empty() {
         return Ok(());
     }

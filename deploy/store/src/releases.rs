@@ -8,10 +8,10 @@
 //! The rows stand in the file of the circuits, so that a key that is given back and the row that says so
 //! are in the same backup.
 
-use rusqlite::{Row, named_params, params};
+use rusqlite::{OptionalExtension, Row, named_params, params};
 
 use crate::TenantName;
-use crate::database::{Database, DatabaseError, read_tenant, signed, unsigned};
+use crate::database::{Database, DatabaseError, Group, read_tenant, signed, unsigned};
 
 /// One release.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,13 +76,10 @@ impl Database {
         tenant: &TenantName,
         at_ms: u64,
     ) -> Result<bool, DatabaseError> {
-        // A clock that was set back must not make a span of less than nothing.
-        let changed = self.connection.execute(
-            "UPDATE releases SET taken_again_ms = max(?2, at_ms)
-             WHERE tenant = ?1 AND taken_again_ms IS NULL",
-            params![tenant.as_str(), signed("taken_again_ms", at_ms)?],
-        )?;
-        Ok(changed > 0)
+        let group = self.group()?;
+        let closed = group.close_release(tenant, at_ms)?;
+        group.commit()?;
+        Ok(closed.is_some())
     }
 
     /// The newest releases, the newest last: of one tenant, or of all.
@@ -107,6 +104,25 @@ impl Database {
             .prepare("SELECT DISTINCT tenant FROM releases WHERE taken_again_ms IS NULL")?;
         let rows = query.query_map([], read_tenant)?;
         Ok(rows.collect::<Result<_, _>>()?)
+    }
+}
+
+impl Group<'_> {
+    /// Notes that a tenant has taken its storage again, with the rest of the group; the release that was open.
+    pub fn close_release(
+        &self,
+        tenant: &TenantName,
+        at_ms: u64,
+    ) -> Result<Option<ReleaseRow>, DatabaseError> {
+        // A clock that was set back must not make a span of less than nothing.
+        let mut query = self.transaction.prepare_cached(
+            "UPDATE releases SET taken_again_ms = max(?2, at_ms)
+             WHERE tenant = ?1 AND taken_again_ms IS NULL RETURNING *",
+        )?;
+        let at_ms = signed("taken_again_ms", at_ms)?;
+        Ok(query
+            .query_row(params![tenant.as_str(), at_ms], read)
+            .optional()?)
     }
 }
 

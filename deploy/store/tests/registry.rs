@@ -13,14 +13,28 @@ fn row(sequence: u64) -> RegistryRow {
     }
 }
 
+/// Jobs and changes, all or none.
+fn write(
+    store: &mut Database,
+    jobs: &[JobWrite],
+    rows: &[RegistryRow],
+) -> Result<(), DatabaseError> {
+    let group = store.group()?;
+    for job in jobs {
+        group.job(job)?;
+    }
+    group.registry(rows)?;
+    group.commit()
+}
+
 /// A journal of five changes.
 fn written() -> (tempfile::TempDir, std::path::PathBuf) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("caldera.sqlite");
     let mut store = Database::open(&path).expect("a store");
-    store.write(&[], &[row(1), row(2)]).expect("written");
-    store.write(&[], &[row(3)]).expect("written");
-    store.write(&[], &[row(4), row(5)]).expect("written");
+    write(&mut store, &[], &[row(1), row(2)]).expect("written");
+    write(&mut store, &[], &[row(3)]).expect("written");
+    write(&mut store, &[], &[row(4), row(5)]).expect("written");
     (folder, path)
 }
 
@@ -44,14 +58,14 @@ fn a_row_follows_the_last_one_or_nothing_of_its_group_is_written() {
     let (_folder, path) = written();
     let mut store = Database::open(&path).expect("a store");
     // What is tried again may be there already.
-    store.write(&[], &[row(5), row(6)]).expect("the same again");
+    write(&mut store, &[], &[row(5), row(6)]).expect("the same again");
     let other = RegistryRow {
         sequence: 6,
         change: vec![0],
     };
     for rows in [vec![row(8)], vec![row(7), row(9)], vec![other]] {
         let forget = JobWrite::Forget { job: 1 };
-        let refused = store.write(&[forget], &rows);
+        let refused = write(&mut store, &[forget], &rows);
         assert!(
             matches!(refused, Err(DatabaseError::Sequence { .. })),
             "{rows:?}: {refused:?}"

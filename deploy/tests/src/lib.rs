@@ -12,10 +12,12 @@
 //! | `binfile` | sections of zkey, wtns and r1cs files, to cut and to forge them |
 //! | `forgery` | keys and witnesses that must be refused, and how |
 //! | `circuit` | a little circuit of our own, compiled for either curve |
+//! | `era` | a `calderad` with a ledger |
 //! | `service` | a `calderad` of one's own, and the client |
 
 pub mod binfile;
 pub mod circuit;
+pub mod era;
 pub mod forgery;
 pub mod interop;
 pub mod programs;

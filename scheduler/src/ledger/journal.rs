@@ -101,6 +101,14 @@ pub enum Fault {
     Outcome { at: usize },
     #[error("the journal ends here, expected {expected} records")]
     Short { expected: u64 },
+    #[error("it is kept under another {what}")]
+    Kept { what: &'static str },
+    #[error(
+        "the state after it has the hash {}, expected {}",
+        hex(got),
+        hex(expected)
+    )]
+    State { expected: Hash, got: Hash },
     #[error("the journal is whole and is not the one that ends with the digest that is known")]
     OtherJournal,
 }
@@ -215,6 +223,45 @@ impl Audit {
         Ok(done)
     }
 
+    /// The same of a record that is kept under a number and a digest.
+    pub fn take_kept(
+        &mut self,
+        sequence: u64,
+        digest: &Hash,
+        record: &[u8],
+    ) -> Result<Record, Bad> {
+        let (place, byte) = (self.ledger.head.records, self.byte);
+        let done = self.take(record)?;
+        let what = match (sequence == place, *digest == done.digest) {
+            (true, true) => return Ok(done),
+            (false, _) => "number",
+            (true, false) => "digest",
+        };
+        Err(Bad {
+            record: place,
+            byte,
+            fault: Fault::Kept { what },
+        })
+    }
+
+    /// As [`Audit::finish`], for a journal of which the hash of the state is known, too; zeros of one without a record.
+    pub fn finish_at(self, head: &Head, state: &Hash) -> Result<Ledger, Bad> {
+        let byte = self.byte;
+        let mut ledger = self.finish(Some(head))?;
+        let got = ledger.state_hash().unwrap_or_default();
+        match got == *state {
+            true => Ok(ledger),
+            false => Err(Bad {
+                record: head.records.saturating_sub(1),
+                byte,
+                fault: Fault::State {
+                    expected: *state,
+                    got,
+                },
+            }),
+        }
+    }
+
     /// Says that there are no more, and gives the ledger that they have made.
     pub fn finish(self, head: Option<&Head>) -> Result<Ledger, Bad> {
         let have = self.ledger.head;
@@ -285,4 +332,8 @@ pub fn audit(journal: &[u8], signatures: Signatures, head: Option<&Head>) -> Res
         rest = &rest[bytes.len()..];
     }
     audit.finish(head)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

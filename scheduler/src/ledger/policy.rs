@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::ops::Deref;
 
 use serde::de::Error as _;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
@@ -99,7 +99,7 @@ pub enum PolicyError {
 pub struct Policy(Box<Rules>);
 
 /// The figures of a policy. Fields and their order are those of deploy/era.toml.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct Rules {
@@ -119,32 +119,32 @@ pub struct Rules {
 }
 
 /// How epochs go.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EpochRules {
     /// The shortest epoch.
     pub length_s: u64,
     /// What nodes, developers and users get together in one epoch, at most.
-    #[serde(deserialize_with = "amount")]
+    #[serde(deserialize_with = "amount", serialize_with = "digits")]
     pub budget_max: u128,
     /// A payout can be taken back for so long, and claimed after it.
     pub claim_delay_s: u64,
 }
 
 /// What is issued.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Issuance {
     /// In each epoch.
-    #[serde(deserialize_with = "amount")]
+    #[serde(deserialize_with = "amount", serialize_with = "digits")]
     pub per_epoch: u128,
     /// Ever.
-    #[serde(deserialize_with = "amount")]
+    #[serde(deserialize_with = "amount", serialize_with = "digits")]
     pub total: u128,
 }
 
 /// Where fees go, in basis points.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fees {
     /// To rewards.
@@ -156,12 +156,12 @@ pub struct Fees {
     /// To the treasury.
     pub treasury: u32,
     /// A job that costs less earns nobody anything.
-    #[serde(deserialize_with = "amount")]
+    #[serde(deserialize_with = "amount", serialize_with = "digits")]
     pub min: u128,
 }
 
 /// How an epoch's budget is divided, in basis points.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct Shares {
@@ -171,7 +171,7 @@ pub struct Shares {
 }
 
 /// What one job can bring, in basis points of its fee.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct Ceilings {
@@ -182,7 +182,7 @@ pub struct Ceilings {
 }
 
 /// What a node's success is worth.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Success {
     /// Jobs below which there is no rate.
@@ -196,7 +196,7 @@ pub struct Success {
 }
 
 /// What a developer's work is worth from so many monthly active scenarios on.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tier {
     /// From so many.
@@ -206,7 +206,7 @@ pub struct Tier {
 }
 
 /// A class of scenarios, with coefficients in basis points.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Class {
     /// Its number in events, which stays whatever else a policy changes.
     pub id: ClassId,
@@ -221,18 +221,18 @@ pub struct Class {
 }
 
 /// What released storage is worth.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Storage {
     /// Of 2^30 bytes for an hour.
-    #[serde(deserialize_with = "amount")]
+    #[serde(deserialize_with = "amount", serialize_with = "digits")]
     pub price_gib_hour: u128,
     /// If it had been held for so long.
     pub age_min_s: u64,
 }
 
 /// What stakes earn.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Staking {
     /// In a year, in basis points.
@@ -242,29 +242,29 @@ pub struct Staking {
     /// From its end until it is free.
     pub unbonding_s: u64,
     /// All stakes together.
-    #[serde(deserialize_with = "amount")]
+    #[serde(deserialize_with = "amount", serialize_with = "digits")]
     pub stake_max: u128,
     /// What the operator puts into the pool in a year.
-    #[serde(deserialize_with = "amount")]
+    #[serde(deserialize_with = "amount", serialize_with = "digits")]
     pub pool_per_year: u128,
 }
 
 /// What of a transaction's gas is reimbursed, and what that costs.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Offset {
     /// Basis points of the gas cost.
     pub ceiling: u32,
     /// So many units of ERA
-    #[serde(deserialize_with = "amount")]
+    #[serde(deserialize_with = "amount", serialize_with = "digits")]
     pub era: u128,
     /// are worth so many wei.
-    #[serde(deserialize_with = "amount")]
+    #[serde(deserialize_with = "amount", serialize_with = "digits")]
     pub wei: u128,
 }
 
 /// What standing orders do.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reinvest {
     /// Basis points of a claim that are staked.
@@ -624,6 +624,11 @@ fn amount<'de, D: Deserializer<'de>>(from: D) -> Result<u128, D::Error> {
         .then(|| digits.parse().ok())
         .flatten()
         .ok_or_else(expected)
+}
+
+/// As it is read, without `_`.
+fn digits<S: Serializer>(amount: &u128, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(amount)
 }
 
 /// Classes are a table by name in the text, and a list by id in a policy.

@@ -9,6 +9,7 @@ use thiserror::Error;
 use super::command::{Account, Asset, Command, EpochNumber, Event, Hash, Outcome, Party};
 use super::epoch::Stream;
 use super::journal::{Audit, Bad, Fault, next, parts};
+use super::merkle::Leaf;
 use super::{Ledger, Signatures};
 
 /// A change of one of a party's balances.
@@ -54,12 +55,31 @@ pub struct Explanation {
     pub events: Vec<(u64, Event)>,
 }
 
+/// What of an epoch is to be claimed on the chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settlement {
+    /// The record that settled it.
+    pub record: u64,
+    /// The root over all leaves.
+    pub root: Hash,
+    /// Their sum.
+    pub total: u128,
+    /// Who can claim what.
+    pub leaves: Vec<Leaf>,
+}
+
 /// Why there is no explanation.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Unexplained {
     /// The journal is wrong.
     #[error(transparent)]
     Bad(#[from] Bad),
+    /// Nothing of the epoch was settled in this journal.
+    #[error("epoch {epoch} is not settled in this journal")]
+    NotSettled {
+        /// Which.
+        epoch: EpochNumber,
+    },
     /// The epoch is not closed in this journal.
     #[error("epoch {epoch} is not closed in this journal")]
     NotClosed {
@@ -157,6 +177,34 @@ pub fn explain(
         rest = &rest[bytes.len()..];
     }
     Err(Unexplained::NotClosed { epoch })
+}
+
+/// What of an epoch is to be claimed on the chain, because it was settled: read from the journal, for the ledger
+/// itself has it no more.
+pub fn settlement(journal: &[u8], epoch: EpochNumber) -> Result<Settlement, Unexplained> {
+    let mut audit = Audit::new(Signatures::Checked);
+    let mut rest = journal;
+    while !rest.is_empty() {
+        let bytes = take(&audit, journal, rest)?;
+        let found = parts(bytes).map_err(|fault| place(&audit, journal, rest, fault))?;
+        let leaves = match found.command {
+            Command::Settle { epoch: settled } if settled == epoch => {
+                audit.ledger().leaves(epoch).ok()
+            }
+            _ => None,
+        };
+        let record = audit.take(bytes)?;
+        if let (Some(leaves), Outcome::Settled { root, total, .. }) = (leaves, record.outcome) {
+            return Ok(Settlement {
+                record: record.sequence,
+                root,
+                total,
+                leaves,
+            });
+        }
+        rest = &rest[bytes.len()..];
+    }
+    Err(Unexplained::NotSettled { epoch })
 }
 
 /// Whether an event is about a party, before it is executed.

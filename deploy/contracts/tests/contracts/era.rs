@@ -1,6 +1,9 @@
 //! `EraDistributor` with `EraToken`: each claim once, to its party, and no epoch more than its sum.
 
+use caldera_tests::era::{Box, FEE, id, units};
+use caldera_tests::programs::run_caldera;
 use revm::primitives::{Address, U256};
+use serde_json::{Value, json};
 
 use crate::chain::{Chain, End, Outcome, account, address_word, call, keccak, word};
 use crate::compile::contract;
@@ -59,10 +62,15 @@ impl Tree {
 
 impl Payments {
     pub(crate) fn new() -> Payments {
+        Payments::of(1_000_000)
+    }
+
+    /// Of a token of which there is so much; nine tenths are approved.
+    fn of(supply: u64) -> Payments {
         let mut chain = Chain::new();
         let code = &contract("EraToken").code;
         let token = chain
-            .deploy(account(PUBLISHER), code, &word(1_000_000))
+            .deploy(account(PUBLISHER), code, &word(supply))
             .address();
         let arguments = [address_word(token), address_word(account(PUBLISHER))];
         let code = &contract("EraDistributor").code;
@@ -71,7 +79,7 @@ impl Payments {
             .address();
         let approve = call(
             "approve(address,uint256)",
-            &[address_word(distributor), word(900_000)],
+            &[address_word(distributor), word(supply / 10 * 9)],
         );
         chain.send(account(PUBLISHER), token, &approve).returned();
         Payments {
@@ -134,6 +142,65 @@ pub(crate) fn tree(parties: u64) -> Tree {
         (Address::from_slice(&hash[..20]), 10 + party)
     });
     Tree::new(payouts.collect())
+}
+
+/// What a box has settled and `caldera era export` has written is what the contract pays.
+#[test]
+fn what_a_box_settles_is_claimed() {
+    let it = Box::start(1);
+    let exchange = it.service.client("exchange");
+    let payer = it.party("exchange", "user", 10, 4 * FEE);
+    it.party("exchange", "developer", 11, 0);
+    let submission = it.circuit(&exchange);
+    let job = exchange.call("prover_submitV1", submission)["job"].clone();
+    assert_eq!(exchange.ended(&job)["state"], "proved");
+    let paid = |epochs: &Value| {
+        let closed = epochs["closed"].as_array().unwrap();
+        let paid = closed.iter().find(|epoch| units(&epoch["users"]) > 0);
+        paid.map(|epoch| epoch["epoch"].as_u64().unwrap())
+    };
+    let epochs = it
+        .operator
+        .wait("era_epochV1", json!({}), |it| paid(it).is_some());
+    let epoch = paid(&epochs).unwrap();
+    let settle = json!({"id": id(1), "epoch": epoch});
+    it.operator.call("era_settleV1", settle);
+    // It is not to be had twice.
+    let claim = json!({"id": id(2), "party": payer});
+    assert!(exchange.try_call("era_claimV1", claim).is_err());
+
+    let (number, data) = (epoch.to_string(), it.data());
+    let arguments = ["era", "export", &number, "--data"].map(str::as_ref);
+    let said = run_caldera(arguments.into_iter().chain([data.as_os_str()])).expect_success();
+    let export: Value = serde_json::from_str(&said).unwrap();
+    let bytes = |value: &Value| {
+        let digits = value.as_str().unwrap().strip_prefix("0x").unwrap();
+        hex::decode(digits).unwrap()
+    };
+    let hash = |value: &Value| -> [u8; 32] { bytes(value).try_into().unwrap() };
+    let amount = |value: &Value| u64::try_from(units(value)).unwrap();
+    let mut payments = Payments::of(1 << 60);
+    let (root, total) = (hash(&export["root"]), amount(&export["total"]));
+    payments.publish(PUBLISHER, epoch, root, total).returned();
+    let claims = export["claims"].as_array().unwrap();
+    assert_eq!(claims.len(), 3, "{export}");
+    for claim in claims {
+        let to = Address::from_slice(&bytes(&claim["account"]));
+        let (index, units) = (claim["index"].as_u64().unwrap(), amount(&claim["amount"]));
+        let path: Vec<_> = claim["path"].as_array().unwrap().iter().map(hash).collect();
+        let once = payments.claim_as(epoch, index, to, units, &path);
+        once.returned();
+        assert_eq!(payments.balance(to), U256::from(units));
+        let twice = payments.claim_as(epoch, index, to, units, &path);
+        let told = [word(epoch), word(index)];
+        twice.refused("AlreadyClaimed(uint256,uint256)", &told);
+    }
+    let distributor = payments.distributor;
+    assert_eq!(
+        payments.balance(distributor),
+        U256::ZERO,
+        "to the last unit"
+    );
 }
 
 #[test]

@@ -36,11 +36,13 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::circuits::job_error;
+use super::era::cause;
 use super::{Caller, Flow, Question, RETRY_MS, Service, Waiting, ms, value};
 use crate::arbiter_thread::Command;
 use crate::board::RunningJob;
 use crate::clerk::{Recorded, Task};
 use crate::clock::unix_time;
+use crate::era::WorkEnd;
 use crate::preparer::Preparation;
 use crate::witness;
 
@@ -298,7 +300,7 @@ impl Service {
         let entry = &self.jobs[&job];
         let request = &entry.request;
         let key = request.idempotency_key.as_ref();
-        self.tell_clerk(Task::Job(JobWrite::Accept(Box::new(JobRow {
+        let accept = JobWrite::Accept(Box::new(JobRow {
             job: job.0,
             tenant: self.tenant(entry.tenant).name.clone(),
             circuit: request.circuit.0,
@@ -310,7 +312,8 @@ impl Service {
             submitted_ms: entry.submitted_ms,
             attempt: entry.attempt,
             end: None,
-        }))));
+        }));
+        self.tell_of_job(entry.tenant, accept, None);
     }
 
     /// The clerk has written changes down, or cannot.
@@ -939,6 +942,12 @@ impl Service {
             Phase::Failed(error) => error.reason(),
             _ => "",
         };
+        let work = match &entry.phase {
+            // What a client has of a proof, in one text.
+            Phase::Proved(done) => WorkEnd::Proved(Sha256::digest(&done.calldata).into()),
+            Phase::Failed(error) => WorkEnd::Failed(cause(error)),
+            _ => WorkEnd::Cancelled,
+        };
         let end = JobWrite::End {
             job: job.0,
             attempt: entry.attempt,
@@ -951,7 +960,7 @@ impl Service {
         let tenant = entry.tenant;
         let (name, job_name) = (&self.tenant(tenant).name, JobName(job.0));
         tracing::info!(tenant = %name, job = %job_name, ?state, ms, late, error, "job ended");
-        self.tell_clerk(Task::Job(end));
+        self.tell_of_job(tenant, end, Some(work));
         if let Some(running) = running {
             self.profiles.end(job, quanta_of(&running));
             self.bury(running);

@@ -291,6 +291,7 @@ impl Service {
             overruns: view.counters.overruns,
             fenced: view.units.iter().filter(|unit| unit.is_fenced()).count() as u64,
             doors,
+            ledger: self.ledger.as_deref().cloned(),
             uptime_s: self.parts.clock.elapsed().as_secs_f64(),
         }
     }

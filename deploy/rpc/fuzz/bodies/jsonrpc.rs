@@ -1,6 +1,7 @@
 //! What is read as a request reads the same after it was written; its parameters fit a method or
 //! are refused; a response that is read is read again.
 
+use caldera_rpc::era;
 use caldera_rpc::jsonrpc::{self, Response};
 use caldera_rpc::methods::{
     AddTenant, DeclareDemand, EstimateProof, HistogramsQuery, JobQuery, JobWait, ListCircuits,
@@ -57,6 +58,21 @@ pub(crate) fn run(data: &[u8]) {
             Method::StateReuse => params.decode::<Reuse>().map(drop),
             Method::StateRevoke => params.decode::<Revoke>().map(drop),
             Method::StateGet => params.decode::<StateQuery>().map(drop),
+            Method::EraAccount => params.decode::<era::AccountQuery>().map(drop),
+            Method::EraAdopt => params.decode::<era::Adopt>().map(drop),
+            Method::EraClaim => params.decode::<era::Claim>().map(drop),
+            Method::EraClose => params.decode::<era::CloseEpoch>().map(drop),
+            Method::EraEpoch => params.decode::<era::EpochQuery>().map(drop),
+            Method::EraExplain => params.decode::<era::ExplainQuery>().map(drop),
+            Method::EraOffset => params.decode::<era::Offset>().map(drop),
+            Method::EraPolicy => params.decode::<era::PolicyQuery>().map(drop),
+            Method::EraRegister => params.decode::<era::RegisterParty>().map(drop),
+            Method::EraRetention => params.decode::<era::RetentionQuery>().map(drop),
+            Method::EraSettle => params.decode::<era::Settle>().map(drop),
+            Method::EraStake => params.decode::<era::Stake>().map(drop),
+            Method::EraStatement => params.decode::<era::StatementQuery>().map(drop),
+            Method::EraTransfer => params.decode::<era::Transfer>().map(drop),
+            Method::EraUnstake => params.decode::<era::Unstake>().map(drop),
             Method::AddTenant => params.decode::<AddTenant>().map(drop),
             Method::RotateTenant => params.decode::<RotateTenant>().map(drop),
             Method::SuspendTenant | Method::ResumeTenant | Method::RemoveTenant => {

@@ -17,7 +17,7 @@ use super::{Digest, IdempotencyKey, NameError, WitnessData, lower_hex};
 #[serde(try_from = "String", into = "String")]
 pub struct Word(pub [u8; 32]);
 
-/// Who takes part: on a box, a tenant. `0x` and 40 lower-case hexadecimal digits on the wire.
+/// Who takes part: an account on a chain; on a box, a tenant. `0x` and 40 lower-case hexadecimal digits on the wire.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Address(pub [u8; 20]);

@@ -1,10 +1,11 @@
 //! The power fails, ten thousand times, and the store keeps what it has promised.
 //!
 //! A story is a run of the real store in a real folder: blobs are put, erased and removed, circuits registered,
-//! groups of jobs accepted, ended and forgotten, the log is cut, the box starts again. What it asks
+//! groups of jobs accepted, ended and forgotten, records of the ledger appended with them, the log is cut, the box
+//! starts again. What it asks
 //! of the file system is recorded ([`recorder`]). Then the tape is cut anywhere, what a disk may have kept of
 //! it ([`disk`]) is written out, and the store is opened there for real. At each step of a story one thing is
-//! under way at most, so the jobs must be exactly those before the step or those after it; each blob that
+//! under way at most, so the jobs and the records must be exactly those before the step or those after it, both of the same; each blob that
 //! is there in both must be there, and what is erased in both must be found in no file.
 //!
 //! Everything comes from the number of the story: one that fails can be told again.
@@ -23,6 +24,7 @@ use caldera_store::blob::{BlobLimits, BlobStore};
 use caldera_store::circuits::{Check, CircuitRow, State};
 use caldera_store::database::Database;
 use caldera_store::jobs::{EndState, JobEnd, JobRow, JobWrite, Written};
+use caldera_store::ledger::LedgerHead;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use zeroize::Zeroizing;
@@ -37,6 +39,8 @@ type Name = [u8; 32];
 struct Promised {
     jobs: BTreeMap<u64, JobRow>,
     circuits: BTreeSet<Name>,
+    /// How many records there are, each of which says what it should by its number.
+    records: u64,
     /// Blobs by their digest, with what they were made of.
     blobs: BTreeMap<Name, u64>,
     /// What was erased, by what it was made of.
@@ -102,7 +106,7 @@ fn circuit(digest: Name) -> CircuitRow {
 }
 
 /// Lives a story through and records it.
-fn tell(folder: &Path, seed: u64, steps: usize) -> Story {
+fn tell(folder: &Path, seed: u64, steps: usize, manner: Manner) -> Story {
     let mut promised = vec![Promised::default()];
     let tape = record(folder, || {
         let mut chance = Chance(seed);
@@ -119,6 +123,7 @@ fn tell(folder: &Path, seed: u64, steps: usize) -> Story {
                 &mut now,
                 &mut chance,
                 seed << 32 | (step as u64) << 8,
+                manner,
             );
             promised.push(now.clone());
             mark(2 * step + 1);
@@ -133,6 +138,7 @@ fn step_on(
     now: &mut Promised,
     chance: &mut Chance,
     fresh: u64,
+    manner: Manner,
 ) {
     let store = it.as_mut().expect("open between steps");
     match chance.below(20) {
@@ -150,8 +156,10 @@ fn step_on(
         }
         5..14 => {
             let (writes, expected) = group(now, chance, fresh);
-            let written = store.tables.write_jobs(&writes).expect("written");
+            let records = now.records..now.records + chance.below(4) as u64;
+            let written = write(&mut store.tables, &writes, records.clone(), manner);
             assert_eq!(written, expected);
+            now.records = records.end;
         }
         14..17 => {
             let left: BTreeSet<Name> = now
@@ -185,6 +193,52 @@ fn step_on(
             }
             assert!(rows.iter().eq(now.jobs.values()));
         }
+    }
+}
+
+/// Whether records are written in the commit of the jobs that they are about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    OneCommit,
+    /// As it must not be.
+    TwoCommits,
+}
+
+/// Writes jobs and records.
+fn write(
+    tables: &mut Database,
+    writes: &[JobWrite],
+    records: std::ops::Range<u64>,
+    manner: Manner,
+) -> Vec<Written> {
+    let mut group = tables.group().expect("a group");
+    let written = writes
+        .iter()
+        .map(|write| group.job(write).expect("written"));
+    let written = written.collect();
+    if manner == Manner::TwoCommits {
+        group.commit().expect("written");
+        group = tables.group().expect("a group");
+    }
+    for number in records.clone() {
+        let bytes = content(number);
+        group
+            .record(number, &name_of(&bytes), &bytes)
+            .expect("the next");
+    }
+    group.ledger_head(&head(records.end)).expect("it rises");
+    group.commit().expect("written");
+    written
+}
+
+fn head(records: u64) -> LedgerHead {
+    match records.checked_sub(1) {
+        None => LedgerHead::default(),
+        Some(last) => LedgerHead {
+            records,
+            digest: name_of(&content(last)),
+            state: name_of(&records.to_le_bytes()),
+        },
     }
 }
 
@@ -314,6 +368,24 @@ fn check(folder: &Path, before: &Promised, after: &Promised) -> Result<(), Strin
     if circuits != before.circuits && circuits != after.circuits {
         return Err(format!("circuits: {circuits:?}"));
     }
+    let mut records = 0;
+    let mut odd = None;
+    let read = store.tables.ledger_rows(|row| {
+        let bytes = content(records);
+        if (row.sequence, row.digest) != (records, name_of(&bytes)) || row.bytes != bytes {
+            odd = Some(records);
+        }
+        records += 1;
+        odd.is_none()
+    });
+    read.map_err(|error| error.to_string())?;
+    if let Some(number) = odd {
+        return Err(format!("record {number} is another"));
+    }
+    let known = store.tables.ledger_head().map_err(|e| e.to_string())?;
+    if known != head(records) {
+        return Err(format!("{records} records and the head {known:?}"));
+    }
     let mut rows = store.tables.resume_jobs().map_err(|e| e.to_string())?;
     let mut late = None;
     for row in rows.iter_mut().filter(|row| row.end.is_none()) {
@@ -324,10 +396,13 @@ fn check(folder: &Path, before: &Promised, after: &Promised) -> Result<(), Strin
             blob.map_err(|error| format!("the witness of job {}: {error}", row.job))?;
         }
     }
-    if !rows.iter().eq(before.jobs.values()) && !rows.iter().eq(after.jobs.values()) {
-        let of = |jobs: &BTreeMap<u64, JobRow>| format!("{:?}", jobs.values());
-        let (before, after) = (of(&before.jobs), of(&after.jobs));
-        return Err(format!("jobs: {rows:?}\nbefore: {before}\nafter: {after}"));
+    let as_in = |then: &Promised| rows.iter().eq(then.jobs.values()) && records == then.records;
+    if !as_in(before) && !as_in(after) {
+        let of = |then: &Promised| format!("{:?}, {} records", then.jobs.values(), then.records);
+        let (before, after) = (of(before), of(after));
+        return Err(format!(
+            "jobs: {rows:?}, {records} records\nbefore: {before}\nafter: {after}"
+        ));
     }
     if let Some((job, attempt)) = late {
         let end = JobEnd {
@@ -361,12 +436,12 @@ fn holds(folder: &Path, needle: &[u8]) -> bool {
 }
 
 /// Cuts one story so many times; what was found wrong.
-fn cut(seed: u64, cuts: usize, syncs: Syncs) -> Vec<String> {
+fn cut(seed: u64, cuts: usize, syncs: Syncs, manner: Manner) -> Vec<String> {
     be_hasty();
     let scratch = scratch();
     let folder = scratch.path().join("story");
     fs::create_dir(&folder).expect("a folder");
-    let story = tell(&folder, seed, STEPS);
+    let story = tell(&folder, seed, STEPS, manner);
     let mut chance = Chance(seed ^ 0x5eed);
     let mut places: Vec<usize> = (0..cuts)
         .map(|_| chance.below(story.tape.len() + 1))
@@ -425,7 +500,12 @@ fn what_was_promised_survives_every_cut() {
                 if story >= STORIES {
                     return wrong;
                 }
-                wrong.extend(cut(story as u64, CUTS / STORIES, Syncs::All));
+                wrong.extend(cut(
+                    story as u64,
+                    CUTS / STORIES,
+                    Syncs::All,
+                    Manner::OneCommit,
+                ));
             }
         };
         let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
@@ -450,9 +530,22 @@ fn a_store_that_does_not_sync_is_found_out() {
         Syncs::WithoutBlobs,
         Syncs::WithoutFolders,
     ] {
-        let wrong: usize = (0..4).map(|story| cut(story, 50, syncs).len()).sum();
+        let wrong: usize = (0..4)
+            .map(|story| cut(story, 50, syncs, Manner::OneCommit).len())
+            .sum();
         assert!(wrong > 0, "{syncs:?}");
     }
+}
+
+/// A record that is written after the commit of its job can be missing: that must be noticed, too.
+#[test]
+fn a_record_apart_from_its_job_is_found_out() {
+    let wrong = (0..4).flat_map(|story| cut(story, 200, Syncs::All, Manner::TwoCommits));
+    let wrong: Vec<String> = wrong.collect();
+    assert!(
+        wrong.iter().any(|text| text.contains("records\nbefore")),
+        "{wrong:?}"
+    );
 }
 
 const CUTS: usize = 10_000;

@@ -1,0 +1,599 @@
+//! The ledger, as the clerk keeps it: read from the journal at the start, executed in memory, and written down in the
+//! commit of what it is about.
+//!
+//! The clerk alone has it, so there is one order of commands and no lock. A command is executed, its record is written in the
+//! group that is being written, and its answer goes out when that is on the disk. If the group cannot be written the
+//! ledger in memory is ahead of the disk: it is thrown away and read again, so what is in memory is never anything but
+//! what the journal says.
+//!
+//! **Jobs.** Where the configuration names a fee for a tenant's scenario and the tenant is a party, a submission reserves
+//! the fee, in the commit that accepts it, or is refused with it. The end of the job brings one event of this node, signed with its
+//! key: a proof that the box's own verifier has accepted charges the fee; a failure gives it back, and counts
+//! against the node unless the job's own input is to blame. The event is in the commit that ends the job. A job's end is
+//! written once (`caldera_store::jobs`), so there is one event of it.
+//!
+//! **Storage.** What a tenant has given back becomes an event when it takes it again, for then it is known how long the box
+//! had the use of it.
+//!
+//! **A damaged journal** is refused, and named: nothing is charged and nothing paid until somebody has seen to it, and the
+//! box goes on proving.
+
+mod answer;
+mod ask;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Duration;
+
+use caldera_rpc::error::{EraFault, RpcError};
+use caldera_rpc::node_key::{NodeKey, verify};
+use caldera_scheduler::ledger::command::{Cause, ClassId, Close, Deed, Event, Id, Party, Role};
+use caldera_scheduler::ledger::journal::{Audit, Bad, parts};
+use caldera_scheduler::ledger::retention::{Kept, Retention};
+use caldera_scheduler::ledger::{
+    Answer, Command, Error, Head, Ledger, Outcome, Policy, Record, Signatures,
+};
+use caldera_store::TenantName;
+use caldera_store::database::{Database, DatabaseError, Group};
+use caldera_store::ledger::{LedgerHead, LedgerParty};
+use caldera_store::releases::ReleaseRow;
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+pub use answer::{explanation, statement};
+pub(crate) use ask::json;
+pub use ask::{Ask, Asked, Reading};
+
+/// What the configuration says of the ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EraConfig {
+    /// The policy with which the ledger is opened. Later ones are adopted.
+    pub policy: Policy,
+    /// The file of the node's private key.
+    pub node_key_file: std::path::PathBuf,
+    /// Who is behind this node.
+    pub node_owner: u32,
+    /// Where it is paid on the chain.
+    pub node_address: [u8; 20],
+    /// What a job costs, by the tenant's scenario. One that is not named costs nothing, and earns nobody anything.
+    pub prices: BTreeMap<String, Price>,
+}
+
+/// What a job costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Price {
+    /// The class in the ledger's policy.
+    pub class: ClassId,
+    /// Units.
+    pub fee: u128,
+}
+
+/// What a change to a job means to the ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Work {
+    /// Whose job it is.
+    pub tenant: TenantName,
+    /// The tenant's scenario.
+    pub scenario: String,
+    /// How it ended, if it has.
+    pub end: Option<WorkEnd>,
+}
+
+/// How a job ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorkEnd {
+    /// With a proof that has passed its self-check, of this digest.
+    Proved([u8; 32]),
+    /// Without one.
+    Failed(Cause),
+    /// Nobody wanted it any more.
+    Cancelled,
+}
+
+/// Why a journal is not used.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// It cannot be read or written.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// It is wrong.
+    #[error(transparent)]
+    Bad(#[from] Bad),
+    /// The ledger takes no command with which it begins.
+    #[error("opening the ledger: {0}")]
+    Refused(Error),
+}
+
+/// How the ledger stands, for whoever watches.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct EraGauges {
+    /// Why it is refused.
+    pub damaged: Option<String>,
+    /// Records.
+    pub records: u64,
+    /// Parties.
+    pub parties: u64,
+    /// The open epoch.
+    pub epoch: u32,
+    /// What house accounts hold, by their names on the wire.
+    pub house: Vec<(&'static str, u128)>,
+    /// Proofs, failures, and releases that became events since the start.
+    pub events: [u64; 3],
+    /// Submissions that were refused for want of funds, and events that the ledger refused, since the start.
+    pub refused: [u64; 2],
+    /// Of those active in the newest month that is over, rewarded and others.
+    pub retention: [Kept; 2],
+}
+
+/// The ledger, or why there is none; for the clerk.
+pub struct Era {
+    config: EraConfig,
+    key: NodeKey,
+    keeper: Keep,
+    /// How it stood when that was told.
+    told: EraGauges,
+}
+
+enum Keep {
+    Sound(Box<Keeper>),
+    /// It is to be read again.
+    Stale,
+    Damaged(String),
+}
+
+/// A sound ledger.
+pub struct Keeper {
+    ledger: Ledger,
+    /// This node.
+    node: Party,
+    /// The number of its next event.
+    sequence: u64,
+    /// Who pays for a tenant's jobs, and who has developed what asks for them.
+    tenants: HashMap<TenantName, [Option<Party>; 2]>,
+    /// The tenant of each party.
+    parties: HashMap<Party, TenantName>,
+    retention: Retention,
+    /// The newest closes, each with its time.
+    closed: VecDeque<(u64, Close)>,
+    events: [u64; 3],
+    refused: [u64; 2],
+    /// Records that are in no group yet.
+    fresh: Vec<Record>,
+    /// Parties that are in no group yet.
+    named: Vec<LedgerParty>,
+}
+
+/// The parts of a ledger that a journal makes.
+struct Replayed {
+    ledger: Ledger,
+    retention: Retention,
+    closed: VecDeque<(u64, Close)>,
+    /// The last event of each node.
+    sequences: HashMap<Party, u64>,
+}
+
+impl Era {
+    /// Reads the journal, and begins it if it is empty. One that is damaged is refused and named, which is no error of
+    /// the box.
+    pub fn open(
+        config: EraConfig,
+        key: NodeKey,
+        database: &mut Database,
+        now: u64,
+    ) -> Result<Era, OpenError> {
+        let keeper = Keep::Stale;
+        let mut era = Era {
+            config,
+            key,
+            keeper,
+            told: EraGauges::default(),
+        };
+        era.refresh(database, now)?;
+        Ok(era)
+    }
+
+    /// Reads the journal again, if what is in memory may be ahead of it.
+    pub fn refresh(&mut self, database: &mut Database, now: u64) -> Result<(), OpenError> {
+        if !matches!(self.keeper, Keep::Stale) {
+            return Ok(());
+        }
+        self.keeper = match Keeper::open(&self.config, &self.key, database, now) {
+            Ok(keeper) => Keep::Sound(Box::new(keeper)),
+            Err(OpenError::Database(error)) => return Err(error.into()),
+            Err(error) => {
+                tracing::error!(%error, "the ledger is refused; the box goes on without it");
+                Keep::Damaged(error.to_string())
+            }
+        };
+        Ok(())
+    }
+
+    /// What has been executed could not be written down.
+    pub fn forget(&mut self) {
+        if let Keep::Sound(_) = self.keeper {
+            self.keeper = Keep::Stale;
+        }
+    }
+
+    /// How long until an epoch can be closed.
+    pub fn due_in(&self, now: u64) -> Option<Duration> {
+        let Keep::Sound(keeper) = &self.keeper else {
+            return None;
+        };
+        let (_, closes) = keeper.ledger.epoch().ok()?;
+        Some(Duration::from_secs(closes.saturating_sub(now)))
+    }
+
+    /// Takes a submission: `Ok` if it is paid for, or free.
+    pub fn submitted(&mut self, job: u64, work: &Work, now: u64) -> Result<(), RpcError> {
+        let Keep::Sound(keeper) = &mut self.keeper else {
+            return Ok(());
+        };
+        let (Some(price), Some([Some(party), _])) = (
+            self.config.prices.get(&work.scenario),
+            keeper.tenants.get(&work.tenant),
+        ) else {
+            return Ok(());
+        };
+        let reserve = Command::Reserve {
+            party: *party,
+            amount: price.fee,
+            expires: now.saturating_add(HOLD_S),
+        };
+        match keeper.execute(hold_of(job), reserve, now) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                keeper.refused[0] += 1;
+                Err(answer::refused(&error))
+            }
+        }
+    }
+
+    /// Takes the end of a job, which is being written down.
+    pub fn ended(&mut self, job: u64, work: &Work, now: u64) {
+        let Keep::Sound(keeper) = &mut self.keeper else {
+            return;
+        };
+        let hold = hold_of(job);
+        let Some((_, fee, _)) = keeper.ledger.hold(hold) else {
+            return;
+        };
+        let class = self.config.prices.get(&work.scenario);
+        let developer = keeper.tenants.get(&work.tenant).and_then(|it| it[1]);
+        let (deed, kind) = match (work.end, class) {
+            (Some(WorkEnd::Proved(proof)), Some(Price { class, .. })) => {
+                let deed = Deed::Proof {
+                    hold,
+                    class: *class,
+                    developer,
+                    fee,
+                    proof,
+                };
+                (deed, 0)
+            }
+            (Some(WorkEnd::Failed(cause)), _) => (Deed::Failure { hold, cause }, 1),
+            // Cancelled, or its scenario costs nothing any more.
+            _ => {
+                let id = id_of(b"caldera refund", job);
+                if let Err(error) = keeper.execute(id, Command::Refund { hold }, now) {
+                    tracing::error!(job, %error, "a hold is not given back");
+                }
+                return;
+            }
+        };
+        keeper.meter(&self.key, deed, kind, now);
+    }
+
+    /// Takes a release whose tenant has taken its storage again, which is being written down.
+    pub fn taken_again(&mut self, row: &ReleaseRow, now: u64) {
+        let (Keep::Sound(keeper), Some(until)) = (&mut self.keeper, row.taken_again_ms) else {
+            return;
+        };
+        let Some([Some(party), _]) = keeper.tenants.get(&row.tenant) else {
+            return;
+        };
+        let deed = Deed::Release {
+            party: *party,
+            bytes: row.tables + row.keys + row.blobs,
+            held_s: row.at_ms.saturating_sub(row.quiet_since_ms) / 1000,
+            returned_s: until.saturating_sub(row.at_ms) / 1000,
+        };
+        keeper.meter(&self.key, deed, 2, now);
+    }
+
+    /// Closes the open epoch if its time has come.
+    pub fn close_due(&mut self, now: u64) {
+        if self.due_in(now) != Some(Duration::ZERO) {
+            return;
+        }
+        let Keep::Sound(keeper) = &mut self.keeper else {
+            return;
+        };
+        let Ok((epoch, _)) = keeper.ledger.epoch() else {
+            return;
+        };
+        match keeper.execute(0, Command::Close { epoch }, now) {
+            Ok(_) => tracing::info!(epoch, "an epoch is closed"),
+            Err(error) => tracing::error!(epoch, %error, "an epoch cannot be closed"),
+        }
+    }
+
+    /// Writes the new records into a group.
+    pub fn write(&mut self, group: &Group<'_>) -> Result<(), DatabaseError> {
+        match &mut self.keeper {
+            Keep::Sound(keeper) => keeper.write(group),
+            _ => Ok(()),
+        }
+    }
+
+    /// How it stands, if that is something new.
+    pub fn news(&mut self) -> Option<EraGauges> {
+        let same = match &self.keeper {
+            Keep::Sound(keeper) => {
+                let records = keeper.ledger.head().records;
+                (records, keeper.refused) == (self.told.records, self.told.refused)
+            }
+            Keep::Stale => true,
+            Keep::Damaged(_) => self.told.damaged.is_some(),
+        };
+        if same {
+            return None;
+        }
+        self.told = self.gauges();
+        Some(self.told.clone())
+    }
+
+    /// How it stands.
+    pub fn gauges(&self) -> EraGauges {
+        match &self.keeper {
+            Keep::Sound(keeper) => keeper.gauges(),
+            Keep::Stale => EraGauges::default(),
+            Keep::Damaged(why) => EraGauges {
+                damaged: Some(why.clone()),
+                ..EraGauges::default()
+            },
+        }
+    }
+
+    fn keeper(&mut self) -> Result<&mut Keeper, RpcError> {
+        let fault = |fault, detail: &str| RpcError::Era {
+            fault,
+            detail: detail.to_owned(),
+        };
+        match &mut self.keeper {
+            Keep::Sound(keeper) => Ok(keeper),
+            Keep::Stale => Err(fault(EraFault::Damaged, "the journal cannot be read now")),
+            Keep::Damaged(why) => Err(fault(EraFault::Damaged, why)),
+        }
+    }
+}
+
+impl Keeper {
+    fn open(
+        config: &EraConfig,
+        key: &NodeKey,
+        database: &mut Database,
+        now: u64,
+    ) -> Result<Keeper, OpenError> {
+        let Replayed {
+            ledger,
+            retention,
+            closed,
+            sequences,
+        } = replay(database, Signatures::Checked)?;
+        let mut keeper = Keeper {
+            ledger: ledger.with(Signatures::Verify(verify)),
+            node: 0,
+            sequence: 0,
+            tenants: HashMap::new(),
+            parties: HashMap::new(),
+            retention,
+            closed,
+            events: [0; 3],
+            refused: [0; 2],
+            fresh: Vec::new(),
+            named: Vec::new(),
+        };
+        for row in database.ledger_parties()? {
+            keeper.name(&row);
+        }
+        if keeper.ledger.head().records == 0 {
+            let policy = config.policy.clone();
+            keeper.begin(Command::Open { policy }, b"caldera open", 0, now)?;
+        }
+        let public = key.public();
+        let known = keeper.ledger.parties().find(|party| {
+            let view = keeper.ledger.party(*party);
+            view.is_ok_and(|view| view.role == Role::Node && view.key == public)
+        });
+        keeper.node = match known {
+            Some(node) => node,
+            None => {
+                let node = keeper.next_party();
+                let register = Command::Register {
+                    party: node,
+                    role: Role::Node,
+                    owner: config.node_owner,
+                    address: config.node_address,
+                    key: public,
+                };
+                keeper.begin(register, b"caldera node", node.into(), now)?;
+                node
+            }
+        };
+        keeper.sequence = sequences.get(&keeper.node).map_or(0, |last| last + 1);
+        let group = database.group()?;
+        keeper.write(&group)?;
+        group.commit()?;
+        Ok(keeper)
+    }
+
+    /// Executes what the box itself begins with.
+    fn begin(
+        &mut self,
+        command: Command,
+        domain: &[u8],
+        number: u64,
+        now: u64,
+    ) -> Result<(), OpenError> {
+        let done = self.execute(id_of(domain, number), command, now);
+        done.map(drop).map_err(OpenError::Refused)
+    }
+
+    /// Executes a command; its record is written with the next group.
+    fn execute(&mut self, id: Id, command: Command, now: u64) -> Result<Answer, Error> {
+        let answer = self.ledger.execute(id, command, now)?;
+        if let Answer::New(record) = &answer {
+            // It has just been made.
+            if let Ok(parts) = parts(&record.bytes) {
+                self.retention.take(&parts);
+            }
+            if let Outcome::Closed { close } = &record.outcome {
+                keep_close(&mut self.closed, record.at, close);
+            }
+            self.fresh.push(record.clone());
+        }
+        Ok(answer)
+    }
+
+    /// Signs what this node did and takes it. What the ledger refuses is logged and counted: a job that has ended has
+    /// ended.
+    fn meter(&mut self, key: &NodeKey, what: Deed, kind: usize, now: u64) {
+        let event = Event {
+            node: self.node,
+            sequence: self.sequence,
+            observed: now,
+            what,
+        };
+        let signature = key.sign(&event.signed_bytes()).to_vec();
+        let shown = format!("{event:?}");
+        match self.execute(0, Command::Meter { event, signature }, now) {
+            Ok(_) => {
+                self.sequence += 1;
+                self.events[kind] += 1;
+            }
+            Err(error) => {
+                tracing::error!(event = shown, %error, "an event is refused");
+                self.refused[1] += 1;
+            }
+        }
+    }
+
+    fn write(&mut self, group: &Group<'_>) -> Result<(), DatabaseError> {
+        for row in self.named.drain(..) {
+            group.ledger_party(&row)?;
+        }
+        if self.fresh.is_empty() {
+            return Ok(());
+        }
+        for record in self.fresh.drain(..) {
+            group.record(record.sequence, &record.digest, &record.bytes)?;
+        }
+        let Head { records, digest } = self.ledger.head();
+        // A ledger with a record is open.
+        let state = self.ledger.state_hash().unwrap_or_default();
+        group.ledger_head(&LedgerHead {
+            records,
+            digest,
+            state,
+        })
+    }
+
+    fn name(&mut self, row: &LedgerParty) {
+        let of = self.tenants.entry(row.tenant.clone()).or_default();
+        of[usize::from(row.developer)] = Some(row.party);
+        self.parties.insert(row.party, row.tenant.clone());
+    }
+
+    fn next_party(&self) -> Party {
+        self.ledger.parties().last().map_or(1, |last| last + 1)
+    }
+
+    fn gauges(&self) -> EraGauges {
+        let epoch = self.ledger.epoch().map_or(0, |(epoch, _)| epoch);
+        let month = self.retention.month().checked_sub(1);
+        let of = |rewarded| {
+            self.retention
+                .sum(|group| Some(group.month) == month && group.rewarded == rewarded)
+        };
+        EraGauges {
+            damaged: None,
+            records: self.ledger.head().records,
+            parties: self.ledger.parties().count() as u64,
+            epoch,
+            house: answer::house(&self.ledger),
+            events: self.events,
+            refused: self.refused,
+            retention: [of(true), of(false)],
+        }
+    }
+}
+
+/// Executes the whole journal and holds it against its head.
+fn replay(database: &Database, signatures: Signatures) -> Result<Replayed, OpenError> {
+    let head = database.ledger_head()?;
+    let mut audit = Audit::new(signatures);
+    let mut retention = Retention::default();
+    let mut closed = VecDeque::new();
+    let mut sequences = HashMap::new();
+    let mut wrong = None;
+    database.ledger_rows(|row| {
+        let taken = audit.take_kept(row.sequence, &row.digest, &row.bytes);
+        // What was taken has parts.
+        let parts = taken.is_ok().then(|| parts(&row.bytes).ok()).flatten();
+        match (taken, parts) {
+            (Ok(record), Some(parts)) => {
+                retention.take(&parts);
+                match (&parts.command, &record.outcome) {
+                    (Command::Meter { event, .. }, _) => {
+                        let last = sequences.entry(event.node).or_insert(event.sequence);
+                        *last = event.sequence.max(*last);
+                    }
+                    (_, Outcome::Closed { close }) => keep_close(&mut closed, record.at, close),
+                    _ => {}
+                }
+            }
+            (taken, _) => wrong = taken.err(),
+        }
+        wrong.is_none()
+    })?;
+    if let Some(bad) = wrong {
+        return Err(bad.into());
+    }
+    let known = Head {
+        records: head.records,
+        digest: head.digest,
+    };
+    let ledger = audit.finish_at(&known, &head.state)?;
+    Ok(Replayed {
+        ledger,
+        retention,
+        closed,
+        sequences,
+    })
+}
+
+fn keep_close(closed: &mut VecDeque<(u64, Close)>, at: u64, close: &Close) {
+    if closed.len() == CLOSED_SHOWN {
+        closed.pop_front();
+    }
+    closed.push_back((at, close.clone()));
+}
+
+/// The hold that pays for a job.
+pub fn hold_of(job: u64) -> Id {
+    id_of(b"caldera job", job)
+}
+
+fn id_of(domain: &[u8], number: u64) -> Id {
+    let hash = Sha256::new()
+        .chain_update(domain)
+        .chain_update(number.to_be_bytes());
+    let hash: [u8; 32] = hash.finalize().into();
+    Id::from_be_bytes(hash[..16].try_into().expect("sixteen bytes"))
+}
+
+/// How long a job may take before what it would cost is free again: a job whose tenant is not configured any more
+/// never ends.
+const HOLD_S: u64 = 30 * 86_400;
+/// The newest closed epochs that are shown.
+const CLOSED_SHOWN: usize = 64;

@@ -1,0 +1,121 @@
+//! The ledger's methods: who may ask, and what a job means to it. All else is the clerk's (`era`), which answers when what
+//! was done is on the disk.
+
+use caldera_rpc::era::{EpochQuery, PolicyQuery, RetentionQuery};
+use caldera_rpc::error::{EraFault, RpcError};
+use caldera_rpc::jsonrpc::Params;
+use caldera_rpc::methods::Method;
+use caldera_scheduler::TenantId;
+use caldera_scheduler::ledger::command::Cause;
+use caldera_store::jobs::JobWrite;
+use serde_json::Value;
+
+use super::{Caller, Flow, Question, Service};
+use crate::clerk::Task;
+use crate::era::{Ask, Work, WorkEnd};
+
+impl Service {
+    /// A method of the ledger's.
+    pub(super) fn era(
+        &mut self,
+        caller: Caller,
+        method: Method,
+        params: Params,
+    ) -> Result<Flow, RpcError> {
+        let caller = match caller {
+            Caller::Operator => None,
+            Caller::Tenant(_) if method.is_operators() => {
+                return Err(RpcError::InvalidRequest {
+                    detail: "for the operator".into(),
+                });
+            }
+            Caller::Tenant(tenant) => {
+                self.hold_scope(tenant, method.scope())?;
+                Some(self.tenant(tenant).name.clone())
+            }
+        };
+        let ask = match method {
+            Method::EraAccount => Ask::Account(params.decode()?),
+            Method::EraStatement => Ask::Statement(params.decode()?),
+            Method::EraExplain => Ask::Explain(params.decode()?),
+            Method::EraPolicy => {
+                let PolicyQuery {} = params.decode()?;
+                Ask::Policy
+            }
+            Method::EraEpoch => {
+                let EpochQuery {} = params.decode()?;
+                Ask::Epoch
+            }
+            Method::EraRetention => {
+                let RetentionQuery {} = params.decode()?;
+                Ask::Retention
+            }
+            Method::EraClaim => Ask::Claim(params.decode()?),
+            Method::EraStake => Ask::Stake(params.decode()?),
+            Method::EraUnstake => Ask::Unstake(params.decode()?),
+            Method::EraOffset => Ask::Offset(params.decode()?),
+            Method::EraRegister => Ask::Register(params.decode()?),
+            Method::EraTransfer => Ask::Transfer(params.decode()?),
+            Method::EraAdopt => Ask::Adopt(params.decode()?),
+            Method::EraClose => Ask::Close(params.decode()?),
+            Method::EraSettle => Ask::Settle(params.decode()?),
+            _ => return Err(RpcError::MethodNotFound),
+        };
+        if self.parts.config.era.is_none() {
+            return Err(RpcError::Era {
+                fault: EraFault::Off,
+                detail: "this box keeps no ledger".into(),
+            });
+        }
+        if self.stopping {
+            return Err(RpcError::Stopping);
+        }
+        let ticket = self.ticket();
+        self.tell_clerk(Task::Era {
+            ticket,
+            caller,
+            ask: Box::new(ask),
+        });
+        Ok(Flow::Wait(ticket, Question::Call))
+    }
+
+    /// The clerk has an answer, and what it says is written down.
+    pub(super) fn era_answered(&mut self, ticket: u64, answer: Result<Value, RpcError>) {
+        if let Some(waiting) = self.waiting.remove(&ticket) {
+            self.settle(waiting, answer);
+        }
+    }
+
+    /// A change to a job, with what it means to the ledger if there is one.
+    pub(super) fn tell_of_job(&self, tenant: TenantId, write: JobWrite, end: Option<WorkEnd>) {
+        let tenant = self.tenant(tenant);
+        let task = match self.parts.config.era {
+            None => Task::Job(write),
+            Some(_) => Task::Work(
+                write,
+                Work {
+                    tenant: tenant.name.clone(),
+                    scenario: tenant.scenario.clone(),
+                    end,
+                },
+            ),
+        };
+        self.tell_clerk(task);
+    }
+}
+
+/// Whose fault it is that a job has no proof: what its owner has sent, or chosen not to leave there, or this box.
+pub(super) fn cause(error: &RpcError) -> Cause {
+    match error {
+        RpcError::WitnessRefused { .. }
+        | RpcError::KeyRefused { .. }
+        | RpcError::SelfCheckFailed
+        | RpcError::DevelopmentKey
+        | RpcError::BlobUnknown { .. }
+        | RpcError::CircuitUnknown { .. }
+        | RpcError::CircuitNotReady { .. }
+        | RpcError::KeySource { .. }
+        | RpcError::QuotaExceeded { .. } => Cause::Input,
+        _ => Cause::Node,
+    }
+}

@@ -1,0 +1,124 @@
+//! A `calderad` with a ledger: short epochs, a node's key of its own, one scenario that has a price, and a circuit that is
+//! proved in no time.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::programs::{Run, run_caldera};
+use crate::service::{Client, Service};
+
+/// What a job of a financial tenant costs.
+pub const FEE: u128 = 1_000_000_000_000;
+
+/// Two tenants, of which the first pays.
+pub const TENANTS: [(&str, &str); 2] = [("exchange", "financial"), ("plaza", "social")];
+
+/// A box with a ledger.
+pub struct Box {
+    /// It.
+    pub service: Service,
+    /// Who runs it.
+    pub operator: Client,
+    _folder: tempfile::TempDir,
+}
+
+impl Box {
+    /// Starts one with epochs of so many seconds.
+    pub fn start(length_s: u32) -> Box {
+        let folder = tempfile::tempdir().expect("a folder");
+        let key = folder.path().join("node.key");
+        run_caldera(["era".as_ref(), "keygen".as_ref(), key.as_os_str()]).expect_success();
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../era.toml");
+        let policy = std::fs::read_to_string(shipped).expect("the policy that is shipped");
+        let policy = policy
+            .replace("length_s = 3600", &format!("length_s = {length_s}"))
+            .replace("claim_delay_s = 259200", "claim_delay_s = 0");
+        let file = folder.path().join("era.toml");
+        std::fs::write(&file, policy).expect("written");
+        let config = format!(
+            "development = true\n[limits]\ntenant_results = 1000000\n[era]\npolicy_file = {file:?}\n\
+             node_key_file = {key:?}\nnode_owner = 1\nnode_address = \"0x{}\"\n\
+             [era.prices.financial]\nclass = \"financial\"\nfee = \"{FEE}\"\n",
+            "01".repeat(20)
+        );
+        let service = Service::start(&TENANTS, &config);
+        let operator = service.client("operator");
+        Box {
+            service,
+            operator,
+            _folder: folder,
+        }
+    }
+
+    /// Registers a tenant, as of the owner of this number, and gives it so much; the number of the party.
+    pub fn party(&self, tenant: &str, role: &str, owner: u64, units: u128) -> Value {
+        let register = json!({
+            "id": id(1_000_000 + owner), "tenant": tenant, "role": role, "owner": owner,
+            "verified": true, "address": format!("0x{owner:040x}"),
+        });
+        let party = self.operator.call("era_registerV1", register)["party"].clone();
+        if units > 0 {
+            let transfer = deposit(2_000_000 + owner, &party, units);
+            self.operator.call("era_transferV1", transfer);
+        }
+        party
+    }
+
+    /// A party as the operator sees it.
+    pub fn account(&self, party: &Value) -> Value {
+        self.operator.call("era_accountV1", json!({"party": party}))[0].clone()
+    }
+
+    /// The folder of the service.
+    pub fn data(&self) -> PathBuf {
+        self.service.folder().join("data")
+    }
+
+    /// `caldera era audit` of the folder, whoever has it open; the run, and what it printed.
+    pub fn audit(&self) -> (Run, Value) {
+        let data = self.data();
+        let arguments = ["--json", "era", "audit"].map(str::as_ref);
+        let run = run_caldera(arguments.into_iter().chain([data.as_os_str()]));
+        let said = serde_json::from_str(&run.stdout).expect("JSON");
+        (run, said)
+    }
+
+    /// Registers the circuit for a tenant; what it then submits to have a proof.
+    pub fn circuit(&self, client: &Client) -> Value {
+        let [zkey, wtns] = ["c.zkey", "c.wtns"].map(|name| self.service.folder().join(name));
+        if !zkey.exists() {
+            run_caldera([
+                "setup".as_ref(),
+                "--synthetic".as_ref(),
+                "2^5".as_ref(),
+                "-o".as_ref(),
+                zkey.as_os_str(),
+                "--witness".as_ref(),
+                wtns.as_os_str(),
+            ])
+            .expect_success();
+        }
+        let read = |path: &PathBuf| std::fs::read(path).expect("it was made");
+        let circuit = client.register(&read(&zkey), "trusted");
+        json!({"circuit": circuit, "witness": client.upload(&read(&wtns))})
+    }
+}
+
+/// A transfer from outside.
+pub fn deposit(number: u64, party: &Value, units: u128) -> Value {
+    let to = party.to_string();
+    let leg = json!({"asset": "era", "from": "outside", "to": to, "amount": units.to_string()});
+    json!({"id": id(number), "legs": [leg]})
+}
+
+/// An id of a command.
+pub fn id(number: u64) -> String {
+    format!("0x{number:032x}")
+}
+
+/// An amount.
+pub fn units(value: &Value) -> u128 {
+    let text = value.as_str().expect("a string");
+    text.parse().expect("digits")
+}
