@@ -14,12 +14,12 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use caldera_rpc::auth::Secret;
 use caldera_rpc::era::{
-    AccountQuery, Address, Adopt, Amount, Claim, CloseEpoch, EpochQuery, EraAccount, EraAsset,
-    EraEpochs, EraExplanation, EraId, EraLeg, EraPolicy, EraReceipt, EraRetention, EraRole,
-    EraStatement, ExplainQuery, Offset, PolicyQuery, RegisterParty, RetentionQuery, Settle, Stake,
+    AccountQuery, Adopt, Amount, Claim, CloseEpoch, EpochQuery, EraAccount, EraAsset, EraEpochs,
+    EraExplanation, EraId, EraLeg, EraPolicy, EraReceipt, EraRetention, EraRole, EraStatement,
+    ExplainQuery, Offset, PolicyQuery, RegisterParty, RetentionQuery, Settle, Stake,
     StatementQuery, Transfer, Unstake,
 };
-use caldera_rpc::methods::{Digest, Method};
+use caldera_rpc::methods::{Address, Digest, Method};
 use caldera_rpc::node_key::{NodeKey, verify};
 use caldera_scheduler::ledger::journal::{Audit, Bad};
 use caldera_scheduler::ledger::statement::settlement;

@@ -310,7 +310,6 @@ impl Clerk {
         } else {
             self.try_together(&group)
         };
-        let Group { jobs, states } = group;
         let error = written.as_ref().err().map(|error| {
             let cause = std::error::Error::source(error);
             cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
@@ -459,7 +458,6 @@ impl Clerk {
             | Task::State(_)
             | Task::Era { .. }
             | Task::TakenAgain { .. }
-            | Task::State(_)
             | Task::Erase { .. } => {}
             Task::Begin {
                 upload,

@@ -120,7 +120,7 @@ fn result_of(method: Method) -> Through {
     }
 }
 
-const SCHEMAS: [(&str, Through); 55] = [
+const SCHEMAS: [(&str, Through); 76] = [
     ("Digest", through::<Digest>),
     ("JobName", through::<JobName>),
     ("CircuitName", through::<CircuitName>),

@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 
 use caldera_rpc::era::{
-    Address, Amount, Change, EraAccount, EraEpoch, EraEpochs, EraEvent, EraExplanation, EraId,
-    EraKept, EraLine, EraPayout, EraPolicy, EraRetention, EraRole, EraStake, EraStatement,
-    EraStream, EraUnbonding,
+    Amount, Change, EraAccount, EraEpoch, EraEpochs, EraEvent, EraExplanation, EraId, EraKept,
+    EraLine, EraPayout, EraPolicy, EraRetention, EraRole, EraStake, EraStatement, EraStream,
+    EraUnbonding,
 };
 use caldera_rpc::error::{EraFault, RpcError};
+use caldera_rpc::methods::Address;
 use caldera_rpc::methods::Digest;
 use caldera_scheduler::ledger::command::{Close, Deed, Party, Role};
 use caldera_scheduler::ledger::retention::Retention;
