@@ -48,7 +48,7 @@ enum Command {
     Request(RequestArguments),
     Grant(GrantArguments),
     Witness(WitnessArguments),
-    Present(PresentArguments),
+    Present(Box<PresentArguments>),
     Verify(VerifyArguments),
     Link(LinkArguments),
     Reuse(ReuseArguments),

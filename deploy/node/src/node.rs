@@ -113,7 +113,7 @@ pub enum StartError {
     Database(#[from] DatabaseError),
     /// The ledger cannot be opened.
     #[error("ledger: {0}")]
-    Era(OpenError),
+    Era(Box<OpenError>),
     /// The address cannot be listened on.
     #[error("listening on {address}: {source}")]
     Listen {
@@ -759,7 +759,7 @@ fn open_era(config: &Config, database: &mut Database) -> Result<Option<Era>, Sta
     match Era::open(it.clone(), NodeKey::new(&secret), database, now) {
         Ok(era) => Ok(Some(era)),
         Err(OpenError::Database(error)) => Err(error.into()),
-        Err(error) => Err(StartError::Era(error)),
+        Err(error) => Err(StartError::Era(Box::new(error))),
     }
 }
 
