@@ -3,7 +3,7 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | `field`, `msm`, `ntt`, `prove`, `verify`, `process`, `load`, `cores`, `quanta`, `tables`, `memory` | what is measured of kernels and prover |
+//! | `field`, `msm`, `ntt`, `prove`, `verify`, `states`, `process`, `load`, `cores`, `quanta`, `tables`, `memory` | what is measured of kernels and prover |
 //! | `kernel` | one kind of work on one device, against what the device could do at best |
 //! | `decide`, `reallocate`, `peak`, `throughput`, `release`, `live` | what is measured of the scheduler, and the box to do it on |
 //! | `key` | keys to measure with |
@@ -41,6 +41,7 @@ mod quanta;
 mod reallocate;
 mod record;
 mod release;
+mod states;
 mod table;
 mod tables;
 mod throughput;
@@ -119,6 +120,24 @@ enum Command {
         /// Public inputs of a proof.
         #[arg(long, default_value_t = PUBLIC_INPUTS)]
         inputs: usize,
+        #[command(flatten)]
+        run: Run,
+    },
+    /// What trusted state units save: uses of one state and batches against verifying each time, and users
+    /// through a workflow over two rollups.
+    States {
+        /// Uses of one state.
+        #[arg(long, value_delimiter = ',', default_values_t = USES)]
+        uses: Vec<u16>,
+        /// Presentations of a batch.
+        #[arg(long, value_delimiter = ',', default_values_t = TOGETHER)]
+        batch: Vec<u16>,
+        /// Users of the workflow.
+        #[arg(long, default_value_t = USERS)]
+        users: u64,
+        /// Where to draw what is saved, as SVG.
+        #[arg(long)]
+        svg: Option<PathBuf>,
         #[command(flatten)]
         run: Run,
     },
@@ -440,6 +459,25 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
             verify::verify(&mut bench, batch, *inputs)?;
             print(&bench, json, &[])?;
         }
+        Command::States {
+            uses,
+            batch,
+            users,
+            svg,
+            run,
+        } => {
+            let counts = uses.iter().chain(batch);
+            anyhow::ensure!(counts.clone().all(|it| *it > 0), "no uses to verify");
+            let mut bench = run.bench()?;
+            let costs = states::costs(&mut bench, uses, batch)?;
+            if let Some(path) = svg {
+                let drawing = states::draw(&costs, &bench.origin)?;
+                std::fs::write(path, drawing).with_context(|| path.display().to_string())?;
+            }
+            let flow = states::workflow(&mut bench, *users)?;
+            let tables = [states::of_costs(&costs), states::of_flow(&flow)];
+            print(&bench, json, &tables)?;
+        }
         Command::Load { keys, run } => {
             run.takes_best("load")?;
             let mut bench = run.bench()?;
@@ -633,6 +671,9 @@ fn all(bench: &mut Bench, bounds: &Bounds, peers: &Peers) -> Result<All> {
     step("ntt: number-theoretic transforms");
     ntt::ntt(bench, &sizes(&[16, 18, 20]), &CurveName::ALL)?;
     verify::verify(bench, &BATCHES, PUBLIC_INPUTS)?;
+    step("states: what trusted state units save");
+    tables.push(states::of_costs(&states::costs(bench, &USES, &TOGETHER)?));
+    tables.push(states::of_flow(&states::workflow(bench, USERS)?));
     step("prove: whole proofs, without tables");
     for keys in [
         keys(CurveName::Bn254, &[10, 12, 14, 16, 18, 20], 0.9),
@@ -733,6 +774,9 @@ fn once() -> Result<Bench> {
     msm::msm(&mut bench, &[0, 5], &msm::Which::all())?;
     ntt::ntt(&mut bench, &[1, 5], &CurveName::ALL)?;
     verify::verify(&mut bench, &[1, 3], 2)?;
+    let costs = states::costs(&mut bench, &[1, 2], &[2])?;
+    states::draw(&costs, &bench.origin)?;
+    states::workflow(&mut bench, 4)?;
     decide::decide(&mut bench, 8, 6, 500)?;
     durable::durable(&mut bench, 100)?;
     ledger::ledger(&mut bench, 100)?;
@@ -837,6 +881,9 @@ fn gate_exit(cuts: &[Cut], gate: f64) -> ExitCode {
 /// Proofs of a batch, and the public inputs that a proof has at most where gas is paid for each.
 const BATCHES: [usize; 2] = [8, 64];
 const PUBLIC_INPUTS: usize = 6;
+const USES: [u16; 8] = [1, 2, 3, 4, 5, 6, 8, 16];
+const TOGETHER: [u16; 7] = [1, 2, 4, 8, 16, 32, 64];
+const USERS: u64 = 20;
 
 /// Budgets of tables, as multiples of the key file.
 const TABLES: [f64; 3] = [1.0, 2.0, 4.0];

@@ -249,7 +249,13 @@ impl Axis {
     }
 }
 
-fn line(out: &mut String, from: [f64; 2], to: [f64; 2], colour: &str, width: f64) -> Result<()> {
+pub(crate) fn line(
+    out: &mut String,
+    from: [f64; 2],
+    to: [f64; 2],
+    colour: &str,
+    width: f64,
+) -> Result<()> {
     let ([x1, y1], [x2, y2]) = (from, to);
     writeln!(
         out,
@@ -259,7 +265,7 @@ fn line(out: &mut String, from: [f64; 2], to: [f64; 2], colour: &str, width: f64
     Ok(())
 }
 
-fn text(out: &mut String, x: f64, y: f64, how: &str, words: &str) -> Result<()> {
+pub(crate) fn text(out: &mut String, x: f64, y: f64, how: &str, words: &str) -> Result<()> {
     let words = words
         .replace('&', "&amp;")
         .replace('<', "&lt;")
