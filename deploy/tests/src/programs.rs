@@ -90,7 +90,7 @@ fn built(name: &str) -> PathBuf {
         .and_then(Path::parent)
         .expect("a test lies in target/PROFILE/deps");
     let path = folder.join(name);
-    let remedy = "run `make test`, or `cargo build -p caldera-cli -p caldera-node` first";
+    let remedy = "run `make test`, or `cargo build --workspace --all-targets`, first";
     let Ok(built_at) = path.metadata().and_then(|metadata| metadata.modified()) else {
         panic!("{} has not been built: {remedy}", path.display());
     };
