@@ -248,13 +248,22 @@ fn every_method_and_its_parameters() {
         for param in written["params"].as_array().expect("a list") {
             let key = param["name"].as_str().expect("a name");
             let mut less = example.clone();
-            assert!(less.remove(key).is_some(), "{name}: {key} has no example");
+            assert!(
+                less.remove(key).is_some() || key == "inputs",
+                "{name}: {key} has no example"
+            );
+            if (name, key) == (Method::Submit.name(), "witness") {
+                // Inputs can stand in its place, and then there are no bytes of it.
+                less.remove("witnessData");
+                less.insert("inputs".to_owned(), Value::Object(Map::new()));
+            }
             let required = params(Value::Object(less)).is_err();
             assert_eq!(param["required"], required, "{name}: {key}");
         }
         assert_eq!(
             written["params"].as_array().map(Vec::len),
-            Some(example.len()),
+            // Inputs stand in the place of two of the others.
+            Some(example.len() + usize::from(method == Method::Submit)),
             "{name}"
         );
         // There are no others that the code would take: it refuses what it does not know.
@@ -314,36 +323,6 @@ fn no_parameter_is_left_out() {
             cause: Some("turn".to_owned()),
         }),
         serde_json::to_value(StorageQuery {}),
-        serde_json::to_value(PublishIssuers { issuers_root: word }),
-        serde_json::to_value(OpenRequest {
-            request: terms.clone(),
-            closes: 1,
-        }),
-        serde_json::to_value(Present {
-            circuit: digest,
-            grant,
-            opening: WitnessData::new(Vec::new()),
-            witness: Some(digest),
-            deadline_ms: Some(1),
-            idempotency_key: "x".parse().ok(),
-        }),
-        serde_json::to_value(VerifyPresentation {
-            proof: Value::Null,
-            public_inputs: Vec::new(),
-            grant,
-        }),
-        serde_json::to_value(Reuse {
-            grant: word,
-            link: Link([0; 20]),
-        }),
-        serde_json::to_value(Revoke {
-            revocation_root: Some(word),
-            request: Some(word),
-        }),
-        serde_json::to_value(StateQuery {
-            grant: Some(word),
-            request: Some(word),
-        }),
         serde_json::to_value(era::AccountQuery { party: Some(1) }),
         serde_json::to_value(era::Adopt {
             id: era::EraId(1),
@@ -401,6 +380,36 @@ fn no_parameter_is_left_out() {
             party: 1,
             stake: era::EraId(1),
             amount: era::Amount(1),
+        }),
+        serde_json::to_value(PublishIssuers { issuers_root: word }),
+        serde_json::to_value(OpenRequest {
+            request: terms.clone(),
+            closes: 1,
+        }),
+        serde_json::to_value(Present {
+            circuit: digest,
+            grant,
+            opening: WitnessData::new(Vec::new()),
+            witness: Some(digest),
+            deadline_ms: Some(1),
+            idempotency_key: "x".parse().ok(),
+        }),
+        serde_json::to_value(VerifyPresentation {
+            proof: Value::Null,
+            public_inputs: Vec::new(),
+            grant,
+        }),
+        serde_json::to_value(Reuse {
+            grant: word,
+            link: Link([0; 20]),
+        }),
+        serde_json::to_value(Revoke {
+            revocation_root: Some(word),
+            request: Some(word),
+        }),
+        serde_json::to_value(StateQuery {
+            grant: Some(word),
+            request: Some(word),
         }),
         serde_json::to_value(AddTenant {
             tenant: String::new(),

@@ -182,12 +182,12 @@ fn a_newer_version_is_refused_and_left_alone() {
     let (_folder, path) = file();
     drop(Database::open(&path).unwrap());
     let newer = Connection::open(&path).unwrap();
-    newer.pragma_update(None, "user_version", 6).unwrap();
+    newer.pragma_update(None, "user_version", 8).unwrap();
     drop(newer);
     let error = refused(&path);
     assert!(matches!(
         error,
-        DatabaseError::TooNew { max: 5, got: 6, .. }
+        DatabaseError::TooNew { max: 7, got: 8, .. }
     ));
     assert!(error.to_string().contains("written by a newer one"));
 }
