@@ -154,9 +154,15 @@ fn ten_thousand_preemptions_restart_nothing() {
                 }
             }
             Step::Finished => {
-                // Which lane is the last one, and has the rest to do, depends on the order.
-                let expected_quanta = undisturbed - 2..=undisturbed + 2;
-                assert!(expected_quanta.contains(&it.quanta), "{}", it.quanta);
+                // How much a quantum does follows from how long those before it took, so their number is not
+                // the same twice; but each proof is left hundreds of times, and would have many times as many
+                // if that cost it any.
+                let expected_quanta = undisturbed / 2..=undisturbed * 3 / 2;
+                assert!(
+                    expected_quanta.contains(&it.quanta),
+                    "expected {expected_quanta:?}, got {}",
+                    it.quanta
+                );
                 assert_eq!(it.job.proof().as_ref(), Some(&expected));
                 *it = begin();
                 proofs += 1;
