@@ -154,9 +154,9 @@ fn ten_thousand_preemptions_restart_nothing() {
                 }
             }
             Step::Finished => {
-                // How much a quantum does follows from how long those before it took, so their number is not
-                // the same twice; but each proof is left hundreds of times, and would have many times as many
-                // if that cost it any.
+                // How lanes share out a stage, and which has the rest to do, depends on the order, and with it how many
+                // quanta there are. But a proof is left at nearly every one: if that cost it any work, there would be many
+                // times as many.
                 let expected_quanta = undisturbed / 2..=undisturbed * 3 / 2;
                 assert!(
                     expected_quanta.contains(&it.quanta),
