@@ -10,7 +10,7 @@ use anyhow::Context;
 
 use crate::failure::NotBeside;
 
-/// Accept or refuse a box: inventory, clocks, disk, devices, proofs (see caldera hwtest --help)
+/// Accept or refuse a box: inventory, clocks, disk, devices, proofs
 #[derive(clap::Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct HwtestArguments {

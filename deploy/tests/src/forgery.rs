@@ -126,7 +126,7 @@ pub fn witnesses() -> Vec<Forgery> {
             bytes.push(0);
             bytes
         }),
-        ("not a witness", 80, "format", b"{\"proof\": 1}".to_vec()),
+        ("not a witness", 80, "format", b"a proof".to_vec()),
         ("empty", 80, "format", Vec::new()),
     ]
     .map(|(name, code, class, bytes)| Forgery {

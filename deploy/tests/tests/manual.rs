@@ -41,8 +41,11 @@ fn completions() {
         COMP_WORDS=(caldera ver) COMP_CWORD=1
         _caldera caldera ver caldera
         printf '%s\n' "${COMPREPLY[@]}""#;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("asks.bash");
+    std::fs::write(&file, script + asks).unwrap();
     let mut bash = Command::new("bash");
-    bash.args(["--norc", "-c", &(script + asks)]);
+    bash.arg("--norc").arg(&file);
     assert_eq!(run(bash).expect_success(), "verify\n");
     run_caldera(["completions", "no-such-shell"]).expect_code(2);
 }
