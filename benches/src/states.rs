@@ -65,16 +65,6 @@ pub(crate) fn costs(bench: &mut Bench, uses: &[u16], batches: &[u16]) -> Result<
         .map(|number| office.present(number.into(), 0, 0))
         .collect::<Result<Vec<_>>>()?;
     let gas = Gas::read()?;
-    let case = |what: String, count: u16| Case {
-        bench: "states",
-        case: bench.named(what),
-        size: count.into(),
-        threads: 1,
-        unit: Measured::NanosecondsPerOperation {
-            operations: count.into(),
-        },
-        inside: Some("verification with a prepared key, every rule of the registry, its change"),
-    };
     let mut costs = Costs {
         uses: Vec::new(),
         batches: Vec::new(),
@@ -85,7 +75,8 @@ pub(crate) fn costs(bench: &mut Bench, uses: &[u16], batches: &[u16]) -> Result<
             office.reusing(OURS, &again),
             office.each(EACH, &single[..count.into()]),
         ];
-        let runs = bench.case(&case("uses of one state".to_owned(), count), contenders)?;
+        let case = of_one_thread(bench, "uses of one state", count);
+        let runs = bench.case(&case, contenders)?;
         costs.uses.push(Cost {
             count,
             cpu: runs[0].cpu_ratio(&runs[1]),
@@ -97,10 +88,8 @@ pub(crate) fn costs(bench: &mut Bench, uses: &[u16], batches: &[u16]) -> Result<
             office.together(OURS, &single[..count.into()]),
             office.each(EACH, &single[..count.into()]),
         ];
-        let runs = bench.case(
-            &case("presentations together".to_owned(), count),
-            contenders,
-        )?;
+        let case = of_one_thread(bench, "presentations together", count);
+        let runs = bench.case(&case, contenders)?;
         costs.batches.push(Cost {
             count,
             cpu: runs[0].cpu_ratio(&runs[1]),
@@ -108,6 +97,19 @@ pub(crate) fn costs(bench: &mut Bench, uses: &[u16], batches: &[u16]) -> Result<
         });
     }
     Ok(costs)
+}
+
+fn of_one_thread(bench: &Bench, what: &str, count: u16) -> Case {
+    Case {
+        bench: "states",
+        case: bench.named(what.to_owned()),
+        size: count.into(),
+        threads: 1,
+        unit: Measured::NanosecondsPerOperation {
+            operations: count.into(),
+        },
+        inside: Some("verification with a prepared key, every rule of the registry, its change"),
+    }
 }
 
 /// The costs as tables, and what the aim of 65 % says to them.
@@ -519,7 +521,7 @@ impl Office {
         Contender::ours(
             name,
             (),
-            |()| {
+            move |()| {
                 let mut registry = self.registry()?;
                 self.prepared.verify(&made.proof, &made.inputs)?;
                 carry_out(&mut registry, &made.present())?;
@@ -537,7 +539,7 @@ impl Office {
         Contender::ours(
             name,
             (),
-            |()| {
+            move |()| {
                 let mut registry = self.registry()?;
                 for made in made {
                     self.prepared.verify(&made.proof, &made.inputs)?;
@@ -554,7 +556,7 @@ impl Office {
         Contender::ours(
             name,
             (),
-            |()| {
+            move |()| {
                 let mut registry = self.registry()?;
                 let statements: Vec<_> = made.iter().map(|it| (&it.proof, &it.inputs)).collect();
                 for verdict in self.prepared.verify_batch(&statements)? {

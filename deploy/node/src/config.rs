@@ -257,7 +257,7 @@ pub enum ConfigError {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: KeyFileError,
+        source: Box<KeyFileError>,
     },
     /// A schema is refused.
     #[error("state.schemas {}: {source}", path.display())]

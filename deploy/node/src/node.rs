@@ -207,7 +207,10 @@ impl Node {
             Some(path) => {
                 let key = notary::open_key(path, config.development).map_err(|source| {
                     let path = path.clone();
-                    ConfigError::StateKey { path, source }
+                    ConfigError::StateKey {
+                        path,
+                        source: Box::new(source),
+                    }
                 })?;
                 let (sender, requests) = channel();
                 (Some((key, requests)), Some(sender))
