@@ -139,6 +139,9 @@ pub(crate) fn of_costs(costs: &Costs) -> String {
     )
 }
 
+/// What is left of the cost, by how many there are.
+type Points = Vec<(u16, f64)>;
+
 /// What is saved, by uses and by batch, in CPU time and in gas: an SVG.
 pub(crate) fn draw(costs: &Costs, origin: &Origin) -> Result<String> {
     let cpu = |costs: &[Cost]| costs.iter().map(|it| (it.count, it.cpu.median)).collect();
@@ -146,7 +149,7 @@ pub(crate) fn draw(costs: &Costs, origin: &Origin) -> Result<String> {
         let known = costs.iter().filter_map(|it| Some((it.count, it.gas?)));
         known.collect()
     };
-    let curves: [(&str, &str, Vec<(u16, f64)>); 4] = [
+    let curves: [(&str, &str, Points); 4] = [
         ("uses of one state, CPU time", "#0072b2", cpu(&costs.uses)),
         ("uses of one state, gas", "#d55e00", gas(&costs.uses)),
         (

@@ -81,7 +81,7 @@ pub enum StartError {
     Config(#[from] ConfigError),
     /// Certificates or the key of TLS cannot be used.
     #[error(transparent)]
-    Tls(#[from] TlsError),
+    Tls(#[from] Box<TlsError>),
     /// The operator's socket cannot be made.
     #[error(transparent)]
     OperatorSocket(#[from] OperatorSocketError),
@@ -169,7 +169,12 @@ impl Node {
         let config = Arc::new(config);
         make_data_folder(&config)?;
         let mut keyring = keyring(&config)?;
-        let tls = config.tls.clone().map(Tls::open).transpose()?;
+        let tls = config
+            .tls
+            .clone()
+            .map(Tls::open)
+            .transpose()
+            .map_err(Box::new)?;
         let tls = tls.map(Arc::new);
         let placement = Placement::plan(&pin::allowed_cores()?, config.workers)?;
         let workers = placement.workers.len();
