@@ -458,6 +458,12 @@ impl Registry {
         self.requests.get(&(verifier, request)).copied()
     }
 
+    /// How many requests of a verifier there are, those that are over and were not taken back among them.
+    pub fn requests_of(&self, verifier: Word) -> usize {
+        let all = (verifier, Word([0; 32]))..=(verifier, Word([u8::MAX; 32]));
+        self.requests.range(all).count()
+    }
+
     /// Whether a nullifier has been spent.
     pub fn is_spent(&self, nullifier: &Word) -> bool {
         self.nullifiers.contains(nullifier)
@@ -705,7 +711,8 @@ impl Registry {
         };
         let replaced = next.published;
         let until = Seconds(replaced.0.saturating_add(self.window));
-        if now >= until {
+        // A clock that was ahead when the next root came cannot keep this one alive.
+        if now >= until || now < replaced {
             return Err(Refusal::RootStale {
                 tree,
                 replaced,

@@ -492,7 +492,9 @@ fn open(arguments: &OpeningArguments) -> anyhow::Result<(Opening, GrantFile)> {
     let grant: Grant = caldera_units::grant(&file.grant, &file.domain)?;
     let opening = Presentation {
         secret: &secret,
-        blinding: element("blinding", &blinding)?,
+        // Not what was read: it may be another secret, given by mistake.
+        blinding: element("blinding", &blinding)
+            .map_err(|_| Malformed("blinding: expected a number below the modulus".into()))?,
         unit: &unit,
         issuers: &issuer_tree(&issuers)?,
         revoked: &revocation_tree(&revoked)?,

@@ -1135,7 +1135,7 @@ export interface Methods {
   /** Stakes an amount, or sets the standing order to stake a part of every claim. */
   "era_stakeV1": {
     params: {
-      /** Names the command and the stake. */
+      /** Names the command. */
       id: EraId;
       /** For whom. */
       party: number;
@@ -1172,7 +1172,7 @@ export interface Methods {
   /** Ends a stake, or a part of it. */
   "era_unstakeV1": {
     params: {
-      /** Names the command and the unbonding. */
+      /** Names the command. */
       id: EraId;
       /** For whom. */
       party: number;
@@ -1191,7 +1191,7 @@ export interface Methods {
       issuersRoot: Word;
     };
     result: StateInfo;
-    refusals: "invalidRequest" | "invalidParams" | "rootsFull" | "stateJournalDamaged" | "storageUnavailable" | "stopping";
+    refusals: "invalidRequest" | "invalidParams" | "rootsFull" | "stateJournalDamaged" | "storageUnavailable" | "stopping" | "boxQueueFull";
   };
   /** Opens a request: from now on holders may grant the calling tenant presentations that answer it. The same request again with another end takes its place. Grants are given at home, on what this answers. */
   "state_grantV1": {
@@ -1202,7 +1202,7 @@ export interface Methods {
       closes: number;
     };
     result: StateInfo;
-    refusals: "schemaUnknown" | "claimUnknown" | "claimRange" | "requestTerms" | "requestEnd" | "stateJournalDamaged" | "storageUnavailable" | "stopping";
+    refusals: "schemaUnknown" | "claimUnknown" | "claimRange" | "requestTerms" | "requestEnd" | "stateJournalDamaged" | "storageUnavailable" | "stopping" | "boxQueueFull" | "quotaExceeded";
   };
   /** Asks for the proof of a presentation: a job in the tenant's scenario like any other, whose result is had with prover_resultV1. With an opening the box computes the witness, erased as other witnesses are, and refuses at once what would not be recorded. Records nothing. */
   "state_presentV1": {
@@ -1234,7 +1234,7 @@ export interface Methods {
       grant: GrantTerms;
     };
     result: PresentationInfo;
-    refusals: "stateKeyMissing" | "inputsMalformed" | "proofMalformed" | "proofRefused" | "grantMismatch" | "requestMismatch" | "grantSender" | "grantExpired" | "requestUnknown" | "requestOver" | "grantOutlives" | "rootUnknown" | "rootStale" | "grantPresented" | "nullifierSpent" | "tenantCallsFull" | "stateJournalDamaged" | "storageUnavailable" | "stopping";
+    refusals: "stateKeyMissing" | "inputsMalformed" | "proofMalformed" | "proofRefused" | "grantMismatch" | "requestMismatch" | "grantSender" | "grantExpired" | "requestUnknown" | "requestOver" | "grantOutlives" | "rootUnknown" | "rootStale" | "grantPresented" | "nullifierSpent" | "tenantCallsFull" | "stateJournalDamaged" | "storageUnavailable" | "stopping" | "boxQueueFull";
   };
   /** Uses a recorded presentation once more. The link is the holder's consent; sender, expiry, request and revocation root are checked again. */
   "state_reuseV1": {
@@ -1245,7 +1245,7 @@ export interface Methods {
       link: Link;
     };
     result: PresentationInfo;
-    refusals: "presentationUnknown" | "grantSender" | "grantExpired" | "usesSpent" | "linkMismatch" | "requestUnknown" | "requestOver" | "rootStale" | "stateJournalDamaged" | "storageUnavailable" | "stopping";
+    refusals: "presentationUnknown" | "grantSender" | "grantExpired" | "usesSpent" | "linkMismatch" | "requestUnknown" | "requestOver" | "rootStale" | "stateJournalDamaged" | "storageUnavailable" | "stopping" | "boxQueueFull";
   };
   /** Publishes the root of the tree of revoked units (for the operator), or takes back a request of the calling tenant. One of the two. */
   "state_revokeV1": {
@@ -1256,7 +1256,7 @@ export interface Methods {
       request?: Word | undefined;
     };
     result: StateInfo;
-    refusals: "invalidRequest" | "invalidParams" | "rootsFull" | "requestUnknown" | "stateJournalDamaged" | "storageUnavailable" | "stopping";
+    refusals: "invalidRequest" | "invalidParams" | "rootsFull" | "requestUnknown" | "stateJournalDamaged" | "storageUnavailable" | "stopping" | "boxQueueFull";
   };
   /** Tells where the registry stands: its domain, roots and window, the caller's address, and a request or a presentation of the caller's. */
   "state_getV1": {
@@ -1267,7 +1267,7 @@ export interface Methods {
       request?: Word | undefined;
     };
     result: StateInfo;
-    refusals: "invalidRequest" | "presentationUnknown" | "stateJournalDamaged";
+    refusals: "invalidRequest" | "presentationUnknown" | "stateJournalDamaged" | "boxQueueFull" | "storageUnavailable";
   };
   /** Adds a tenant and tells its secret, once. For the operator. */
   "tenant_addV1": {

@@ -586,6 +586,7 @@ impl ArbiterThread {
                 let slot = |job: &JobId| slots.iter().position(|held| *held == Some(*job));
                 self.board.publish(tenant, order.iter().filter_map(slot));
                 self.board.wake(tenant, self.mailboxes.len());
+                self.board.wake_devices(tenant);
             }
             Action::Own { unit, ownership } => {
                 let index = usize::from(unit.0);

@@ -209,6 +209,17 @@ impl Board {
         }
     }
 
+    /// Wakes the resting workers of the devices that a tenant holds. Called after its run order has changed.
+    pub fn wake_devices(&self, tenant: TenantId) {
+        // Pairs with the fence in `rest`.
+        fence(Ordering::SeqCst);
+        for seat in &self.seats[self.cores..] {
+            if seat.owner.load(Ordering::Acquire) == tenant.0 {
+                seat.wake();
+            }
+        }
+    }
+
     /// Wakes somebody for a task that has come to a place of a tenant's job.
     pub fn wake_place(&self, tenant: TenantId, place: usize) {
         if place == CORES {

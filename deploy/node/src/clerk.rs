@@ -257,10 +257,14 @@ impl Clerk {
                     Err(RecvTimeoutError::Timeout) if fault.is_some() => {}
                     Err(RecvTimeoutError::Timeout) if self.is_era_due() => {}
                     Err(RecvTimeoutError::Timeout) => {
-                        residue = false;
-                        if let Err(error) = self.database.checkpoint() {
-                            tracing::warn!(%error, "cutting the log of the tables");
-                        }
+                        // While somebody reads it cannot be cut: then after the next lull.
+                        residue = match self.database.checkpoint() {
+                            Ok(cut) => !cut,
+                            Err(error) => {
+                                tracing::warn!(%error, "cutting the log of the tables");
+                                false
+                            }
+                        };
                         continue;
                     }
                 }
@@ -305,7 +309,7 @@ impl Clerk {
     /// Writes a group and tells what became of it. Gives back what must be tried again.
     fn write_together(&mut self, group: Together, fault: &mut Option<String>) -> Together {
         let written = if group.is_empty() && !self.is_era_due() {
-            let probed = self.database.probe();
+            let probed = self.database.probe().and_then(|()| self.refresh_era());
             probed.map(|()| (Vec::new(), Vec::new()))
         } else {
             self.try_together(&group)
@@ -380,15 +384,22 @@ impl Clerk {
         again
     }
 
+    /// Reads the ledger again, if what is in memory has not been written down.
+    fn refresh_era(&mut self) -> Result<(), DatabaseError> {
+        let Some((era, _)) = &mut self.era else {
+            return Ok(());
+        };
+        match era.refresh(&mut self.database, unix_time().as_secs()) {
+            Err(OpenError::Database(error)) => Err(error),
+            // That it is damaged is told by the ledger itself.
+            _ => Ok(()),
+        }
+    }
+
     /// Writes all of it, or nothing: then the ledger in memory is read again before anything else is done with it.
     fn try_together(&mut self, group: &Together) -> Result<Outcomes, DatabaseError> {
+        self.refresh_era()?;
         let now = unix_time().as_secs();
-        if let Some((era, _)) = &mut self.era {
-            let read = era.refresh(&mut self.database, now);
-            if let Err(OpenError::Database(error)) = read {
-                return Err(error);
-            }
-        }
         let mut era = self.era.as_mut().map(|(era, _)| era);
         let written = write(&mut self.database, era.as_deref_mut(), group, now);
         if let (Err(_), Some(era)) = (&written, era) {

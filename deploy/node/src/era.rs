@@ -237,7 +237,8 @@ impl Era {
         let reserve = Command::Reserve {
             party: *party,
             amount: price.fee,
-            expires: now.saturating_add(HOLD_S),
+            // By the ledger's time, which a clock that has jumped may have set ahead.
+            expires: now.max(keeper.ledger.now()).saturating_add(HOLD_S),
         };
         match keeper.execute(hold_of(job), reserve, now) {
             Ok(_) => Ok(()),
@@ -474,6 +475,10 @@ impl Keeper {
             Err(error) => {
                 tracing::error!(event = shown, %error, "an event is refused");
                 self.refused[1] += 1;
+                if matches!(error, Error::Conflict { .. }) {
+                    // That number is taken; the next one need not be.
+                    self.sequence += 1;
+                }
             }
         }
     }

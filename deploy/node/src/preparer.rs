@@ -318,6 +318,13 @@ impl Preparer {
             return Ok(Step::Ready(Arc::new(job), None));
         }
         let program = self.programs.find((it.tenant, it.circuit))?;
+        let expected_max = self.witness.inputs_bytes.min(u32::MAX as usize);
+        if bytes.len() > expected_max {
+            // Before they are copied: a blob may have gigabytes.
+            let got = bytes.len();
+            let error = WitnessError::Length { expected_max, got };
+            return Err(witness::refusal(&error));
+        }
         // Both are made of the tenant's own bytes: what is wrong with them is told.
         let inputs = Inputs::parse(bytes.to_vec(), &self.witness)
             .map_err(|error| witness::refusal(&error))?;

@@ -65,6 +65,8 @@ pub struct Shell {
     /// With what a connection begins; nothing for plain HTTP.
     tls: Option<Arc<Tls>>,
     doors: Doors,
+    /// Whether somebody may wait at a door of whom no event will tell again.
+    unaccepted: bool,
     limits: Limits,
     clock: Clock,
     stop: Arc<AtomicBool>,
@@ -207,6 +209,7 @@ impl Shell {
                 tls: tls.as_ref().map(|_| TlsDoors::default()),
                 ..Doors::default()
             },
+            unaccepted: false,
             tls,
             limits,
             clock,
@@ -239,6 +242,10 @@ impl Shell {
                     }
                 }
             }
+            if std::mem::take(&mut self.unaccepted) {
+                self.accept();
+                self.accept_operator();
+            }
             self.again();
             self.service.pump();
             self.deliver();
@@ -250,7 +257,9 @@ impl Shell {
                 let drain = Duration::from_millis(self.limits.drain_ms);
                 stop_by = Some(self.clock.elapsed() + drain);
             }
-            let idle = self.requests.is_empty();
+            // Nobody waits for an answer, and all that were given have left.
+            let written = |peer: &Peer| peer.http.output().is_empty();
+            let idle = self.requests.is_empty() && self.peers.values().all(written);
             if stop_by.is_some_and(|by| idle || self.clock.elapsed() >= by) {
                 return Ok(());
             }
@@ -276,8 +285,9 @@ impl Shell {
                 Ok(accepted) => accepted,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => {
-                    // Out of descriptors, or a client that has gone before it was met.
+                    // Out of descriptors, or a client that has gone before it was met. Others may wait behind it.
                     tracing::warn!(%error, "accepting a connection");
+                    self.unaccepted = true;
                     return;
                 }
             };
@@ -309,6 +319,7 @@ impl Shell {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => {
                     tracing::warn!(%error, "accepting a connection of the operator's");
+                    self.unaccepted = true;
                     return;
                 }
             };
@@ -382,6 +393,7 @@ impl Shell {
         let Some(mut peer) = self.peers.remove(&token) else {
             return;
         };
+        let mut rests = false;
         for _ in 0..READS_A_TURN {
             let read = peer.read(&mut self.buffer, self.clock);
             let received = self.clock.now();
@@ -389,9 +401,12 @@ impl Shell {
             // A request that was pipelined is looked at once the answer before it has left.
             let wrote = peer.write(self.clock);
             if !read && !wrote {
+                rests = true;
                 break;
             }
         }
+        // What was read may hold requests that have had no turn yet, and no event will say so.
+        peer.readable |= !rests;
         if std::mem::take(&mut peer.ended)
             && let Request::Awaited(request) = &peer.request
         {
@@ -457,6 +472,13 @@ impl Shell {
 
     fn head(&mut self, token: Token, peer: &mut Peer, head: &Head) {
         match self.route(token, peer, head) {
+            // Nobody takes this body: the connection closes after the answer.
+            Ok(Request::Discard(answer))
+                if matches!(head.method, Method::Get | Method::Head)
+                    && head.body != BodyKind::None =>
+            {
+                self.respond(peer, &answer);
+            }
             Ok(request) => peer.request = request,
             // A body that nobody wants is not read: the connection closes after the answer.
             Err(answer) => self.respond(peer, &answer),
@@ -599,6 +621,9 @@ impl Shell {
     /// A request is complete.
     fn end(&mut self, token: Token, peer: &mut Peer, received: Nanos) {
         match peer.request.take() {
+            Request::Call { caller, .. } if !self.service.stands(caller) => {
+                self.respond(peer, &unauthorised());
+            }
             Request::Call { caller, body } => {
                 let request = self.request(token);
                 peer.request = Request::Awaited(request);

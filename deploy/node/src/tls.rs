@@ -243,6 +243,10 @@ impl Session {
     /// Takes what was read from the socket. After an error there may be something to flush, which tells the
     /// client; then the connection ends.
     pub fn receive(&mut self, mut bytes: &[u8]) -> Result<(), Fault> {
+        if self.closing {
+            // Nobody listens any more.
+            return Ok(());
+        }
         if !std::mem::replace(&mut self.heard, true)
             && bytes.first().is_some_and(u8::is_ascii_uppercase)
         {

@@ -76,7 +76,9 @@ pub fn read(
 
 /// Whether bytes that came as a witness are inputs: a JSON object, and not a `.wtns` file.
 pub fn are_inputs(bytes: &[u8]) -> bool {
-    let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
+    // Of a long blob no more than its beginning is looked at.
+    let mut begin = bytes.iter().take(4096);
+    let first = begin.find(|byte| !byte.is_ascii_whitespace());
     first == Some(&b'{')
 }
 

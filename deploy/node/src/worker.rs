@@ -193,7 +193,8 @@ impl Worker {
         let step = catch_unwind(AssertUnwindSafe(|| {
             job.job()
                 .run_counted(task, &mut count, &mut |task| match job.offer(task) {
-                    own if own == place => opened += 1,
+                    // What a device's worker opens is told to all: the device may be somebody else's by now.
+                    own if own == place && place == CORES => opened += 1,
                     other => board.wake_place(job.tenant(), other),
                 })
         }));

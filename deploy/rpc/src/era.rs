@@ -117,7 +117,7 @@ parameters! {
     }
     /// Parameters of `era_stakeV1`: an amount, or a standing order.
     Stake {
-        /// Names the command and the stake.
+        /// Names the command.
         id: EraId,
         /// For whom.
         party: u32,
@@ -130,7 +130,7 @@ parameters! {
     }
     /// Parameters of `era_unstakeV1`.
     Unstake {
-        /// Names the command and the unbonding.
+        /// Names the command.
         id: EraId,
         /// For whom.
         party: u32,

@@ -25,6 +25,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use std::time::Duration;
+
 use rusqlite::{OptionalExtension, Row, Transaction, named_params, params};
 use zeroize::Zeroizing;
 
@@ -162,11 +164,15 @@ impl Database {
     }
 
     /// Moves what the write-ahead log holds into the file and cuts the log to nothing, so that no older
-    /// copy of a page is left in it. Changes nothing that is stored.
-    pub fn checkpoint(&self) -> Result<(), DatabaseError> {
-        self.connection
-            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
-        Ok(())
+    /// copy of a page is left in it. Changes nothing that is stored. `false` if somebody was reading, so that it could not be
+    /// done: nobody is waited for.
+    pub fn checkpoint(&self) -> Result<bool, DatabaseError> {
+        self.connection.busy_timeout(Duration::ZERO)?;
+        let busy: Result<i64, _> =
+            self.connection
+                .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0));
+        self.connection.busy_timeout(BUSY)?;
+        Ok(busy? == 0)
     }
 
     /// Lets the file grow to so many bytes and no further, or keep the length that it has if that is more:
@@ -309,6 +315,9 @@ impl EndState {
 }
 
 crate::database::stored_by_name!(EndState);
+
+/// How long is waited for others that have the file open, as rusqlite does by itself.
+const BUSY: Duration = Duration::from_secs(5);
 
 /// SQLite's own limit.
 const PAGES_MAX: u64 = 0xffff_fffe;

@@ -94,10 +94,12 @@ impl Database {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// Removes every row of a tenant, all or none.
+    /// Removes a tenant's circuits, jobs and its own row, all or none.
     pub fn forget_tenant(&mut self, tenant: &TenantName) -> Result<(), DatabaseError> {
         let transaction = self.connection.transaction()?;
-        for table in ["circuits", "jobs", "releases", "tenants"] {
+        // What was given back stays written. A party of the ledger that was the tenant's is nobody's from now on, and the
+        // operator commands it.
+        for table in ["circuits", "jobs", "ledger_parties", "tenants"] {
             transaction.execute(
                 &format!("DELETE FROM {table} WHERE tenant = ?1"),
                 [tenant.as_str()],

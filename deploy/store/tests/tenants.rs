@@ -4,6 +4,8 @@
 use caldera_store::TenantName;
 use caldera_store::circuits::{Check, CircuitRow, State};
 use caldera_store::database::Database;
+use caldera_store::ledger::LedgerParty;
+use caldera_store::releases::ReleaseRow;
 use caldera_store::tenants::TenantRow;
 
 fn name(text: &str) -> TenantName {
@@ -84,4 +86,34 @@ fn what_is_forgotten_is_gone_and_others_stay() {
         ["b", "c"].map(name)
     );
     assert!(store.witnesses_left(&name("b")).expect("read").is_empty());
+
+    // What a tenant gave back stays written, and its name is nobody else's for it; what it was in the ledger it is no more.
+    let release = ReleaseRow {
+        id: 0,
+        tenant: name("b"),
+        class: "social".to_owned(),
+        at_ms: 2,
+        quiet_since_ms: 1,
+        held: 100,
+        tables: 80,
+        keys: 0,
+        blobs: 0,
+        short: 0,
+        short_reason: None,
+        taken_again_ms: None,
+    };
+    store.insert_release(&release).expect("written");
+    let party = LedgerParty {
+        tenant: name("b"),
+        developer: false,
+        party: 7,
+    };
+    let group = store.group().expect("begun");
+    group.ledger_party(&party).expect("written");
+    group.commit().expect("written");
+    store.forget_tenant(&name("b")).expect("forgotten");
+    assert!(store.tenants().expect("read").is_empty());
+    assert!(store.ledger_parties().expect("read").is_empty());
+    let left = store.tenants_with_rows().expect("read");
+    assert_eq!(left, ["b", "c"].map(name));
 }

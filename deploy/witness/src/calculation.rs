@@ -268,7 +268,9 @@ impl Calculation {
             let letter = u8::try_from(letter).unwrap_or(b'?');
             match letter {
                 0 => {
-                    self.message.push('\n');
+                    if self.message.len() < MESSAGE_BYTES_MAX {
+                        self.message.push('\n');
+                    }
                     return Ok(Called::Returned(0));
                 }
                 _ if self.message.len() >= MESSAGE_BYTES_MAX => {}

@@ -148,15 +148,17 @@ impl Program {
     }
 
     /// Tells how long a core worked on a slice. More than two milliseconds lower for good what this
-    /// program gets in a slice: it cannot save fuel up with cheap instructions and burn it with dear ones.
+    /// program gets in a slice: it cannot save fuel up with cheap instructions and burn it with dear ones. Not below a
+    /// hundredth, for what else takes a core's time, pages and interrupts, is not the program's.
     pub fn took(&self, fuel: u64, ns: u64) {
         let inner = &*self.inner;
         let fair = (fuel as u128 * SLICE_NS as u128 / u128::from(ns.max(1))) as u64;
         if ns > 2 * SLICE_NS {
-            inner.slice_max.fetch_min(fair.max(1), Ordering::Relaxed);
+            let lowered = fair.max(SLICE_FUEL / 100);
+            inner.slice_max.fetch_min(lowered, Ordering::Relaxed);
         }
         let max = inner.slice_max.load(Ordering::Relaxed);
-        let next = fair.min(2 * fuel).clamp(1, max);
+        let next = fair.min(2 * fuel).clamp(SLICE_FUEL / 100, max);
         inner.slice.store(next, Ordering::Relaxed);
     }
 

@@ -99,10 +99,17 @@ impl Levels {
         let mut levels = vec![leaves];
         let mut empty = vec![Fr::zero()];
         for level in 0..depth {
+            // Sets are filled up with their last value, so many neighbours are alike.
+            let mut before: Option<(&[Fr], Fr)> = None;
             let nodes = levels[level].chunks(arity).map(|children| {
-                let mut children = children.to_vec();
-                children.resize(arity, empty[level]);
-                poseidon::hash(&children)
+                if let Some((_, hash)) = before.filter(|(same, _)| *same == children) {
+                    return hash;
+                }
+                let mut whole = children.to_vec();
+                whole.resize(arity, empty[level]);
+                let hash = poseidon::hash(&whole);
+                before = Some((children, hash));
+                hash
             });
             let nodes = nodes.collect();
             levels.push(nodes);

@@ -42,9 +42,14 @@ impl State {
         if amount == 0 || self.may_stake(amount).is_err() {
             return 0;
         }
-        self.must_shift(Account::Free { party }, Account::Staked { party }, amount);
         let id = standing_id(party);
-        if self.stakes.find(id).is_none() {
+        let there = self.stakes.find(id).map(|stake| stake.party);
+        if there.is_some_and(|other| other != party) {
+            // Somebody has staked under the id that this one would have.
+            return 0;
+        }
+        self.must_shift(Account::Free { party }, Account::Staked { party }, amount);
+        if there.is_none() {
             self.add_stake(id, party, amount, now);
             return amount;
         }

@@ -159,6 +159,7 @@ impl Keeper {
         now: u64,
     ) -> Result<EraReceipt, RpcError> {
         self.commanded(caller, it.party)?;
+        let id = named(caller, it.id.0);
         let command = match (it.up_to, it.stake, it.unbonding) {
             (up_to, None, None) => Command::Claim {
                 party: it.party,
@@ -166,12 +167,12 @@ impl Keeper {
             },
             (None, Some(stake), None) => {
                 let own = self.ledger.stakes(it.party);
-                self.own(it.id.0, stake.0, "stake", &own)?;
+                self.own(id, stake.0, "stake", &own)?;
                 Command::Harvest { stake: stake.0 }
             }
             (None, None, Some(unbonding)) => {
                 let own = self.ledger.unbondings(it.party);
-                self.own(it.id.0, unbonding.0, "unbonding", &own)?;
+                self.own(id, unbonding.0, "unbonding", &own)?;
                 Command::Withdraw {
                     unbonding: unbonding.0,
                 }
@@ -182,7 +183,7 @@ impl Keeper {
                 });
             }
         };
-        self.command(it.id.0, command, now)
+        self.command(id, command, now)
     }
 
     fn stake(
@@ -192,6 +193,7 @@ impl Keeper {
         now: u64,
     ) -> Result<EraReceipt, RpcError> {
         self.commanded(caller, it.party)?;
+        let id = named(caller, it.id.0);
         let party = it.party;
         let command = match (it.amount, it.standing) {
             (Some(amount), None) => Command::Stake {
@@ -205,7 +207,7 @@ impl Keeper {
                 });
             }
         };
-        self.command(it.id.0, command, now)
+        self.command(id, command, now)
     }
 
     fn unstake(
@@ -215,13 +217,14 @@ impl Keeper {
         now: u64,
     ) -> Result<EraReceipt, RpcError> {
         self.commanded(caller, it.party)?;
+        let id = named(caller, it.id.0);
         let own = self.ledger.stakes(it.party);
-        self.own(it.id.0, it.stake.0, "stake", &own)?;
+        self.own(id, it.stake.0, "stake", &own)?;
         let command = Command::Unstake {
             stake: it.stake.0,
             amount: it.amount.0,
         };
-        self.command(it.id.0, command, now)
+        self.command(id, command, now)
     }
 
     /// Reserves what a transaction may cost in ERA, and reimburses its gas from that; or neither.
@@ -231,7 +234,7 @@ impl Keeper {
         let reserve = Command::Reserve {
             party: it.party,
             amount: it.era_max.0,
-            expires: now.saturating_add(super::HOLD_S),
+            expires: now.max(self.ledger.now()).saturating_add(super::HOLD_S),
         };
         let offset = Command::OffsetGas {
             hold,
@@ -399,6 +402,15 @@ fn read_leg(leg: &EraLeg) -> Option<Leg> {
 }
 
 /// The id of a command that comes with another.
+/// The id of a tenant's command in the ledger: one of the tenant's own, whatever it has chosen. The box makes ids too, by rules
+/// that anybody can follow: nobody shall use them up before it does.
+fn named(caller: Option<&TenantName>, id: Id) -> Id {
+    match caller {
+        Some(tenant) => follow(id, format!("caldera command of {tenant}").as_bytes()),
+        None => id,
+    }
+}
+
 fn follow(id: Id, domain: &[u8]) -> Id {
     let [high, low] = [(id >> 64) as u64, id as u64];
     id_of(&[domain, high.to_be_bytes().as_slice()].concat(), low)

@@ -166,7 +166,8 @@ impl Service {
         result: Result<Arc<ProvingKey>, RpcError>,
     ) {
         let Some(it) = self.circuits.get_mut(&(tenant, circuit)) else {
-            // It was taken off the list meanwhile.
+            // It was taken off the list meanwhile, perhaps before its program was put there.
+            self.parts.programs.remove((tenant, circuit));
             return;
         };
         let mut failing = Vec::new();
@@ -398,6 +399,11 @@ impl Circuit {
     /// The key, if it is there.
     pub(super) fn key(&self) -> Option<Arc<ProvingKey>> {
         self.key.clone()
+    }
+
+    /// Whether it was registered with a witness program, which is there when its key is.
+    pub(super) fn has_program(&self) -> bool {
+        self.row.program.is_some()
     }
 
     /// Why it cannot be proved with, if it is known that it cannot.

@@ -108,6 +108,9 @@ impl Service {
 pub(super) fn cause(error: &RpcError) -> Cause {
     match error {
         RpcError::WitnessRefused { .. }
+        | RpcError::InputsRefused { .. }
+        | RpcError::ProgramRefused { .. }
+        | RpcError::ProgramMissing { .. }
         | RpcError::KeyRefused { .. }
         | RpcError::SelfCheckFailed
         | RpcError::DevelopmentKey

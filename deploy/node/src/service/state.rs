@@ -27,7 +27,8 @@ use caldera_rpc::methods::{
     RequestInfo, Reuse, Revoke, StateInfo, StateQuery, Submit, VerifyPresentation, Word,
 };
 use caldera_scheduler::registry::{
-    Change, Command, Grant, Inputs, Refusal, Registry, Seconds, Tree, Word as RegistryWord,
+    Change, Command, EXPIRY_MAX, Grant, Inputs, Refusal, Registry, Seconds, Tree,
+    Word as RegistryWord,
 };
 use caldera_scheduler::{Nanos, TenantId};
 use caldera_store::database::{Database, DatabaseError};
@@ -144,6 +145,17 @@ impl Service {
                 detail: format!("the journal of the registry is damaged: {damage}"),
             });
         }
+        // While changes wait for the disk so does whatever is answered, refusals too; so that is bounded.
+        if self.states.held.len() >= HELD_MAX {
+            return Err(RpcError::QueueFull {
+                full: Full::Box,
+                retry_after_ms: STORAGE_RETRY_MS,
+            });
+        }
+        if self.fault.is_some() && self.states.written != self.states.last {
+            let retry_after_ms = STORAGE_RETRY_MS;
+            return Err(RpcError::StorageUnavailable { retry_after_ms });
+        }
         if method != Method::StateGet {
             if self.stopping {
                 return Err(RpcError::Stopping);
@@ -235,14 +247,30 @@ impl Service {
     fn open(&mut self, caller: Caller, asked: &OpenRequest) -> Result<StateInfo, RpcError> {
         let tenant = tenant_of(caller)?;
         let address = self.address(tenant);
+        // Before the digest, which costs more than all else here.
+        let (now, closes) = (now(), Seconds(asked.closes));
+        if closes <= now || closes > EXPIRY_MAX {
+            return Err(refused(Refusal::Closes { now, got: closes }));
+        }
         let request = caldera_units::request(&asked.request, &address, &self.states.schemas)?;
         let element = request.element().map_err(caldera_units::TermsError::Unit)?;
         let request = caldera_units::word(&element);
-        self.change(&Command::Open {
-            verifier: caldera_units::party(&address),
-            request: RegistryWord(request.0),
-            closes: Seconds(asked.closes),
-        })?;
+        let verifier = caldera_units::party(&address);
+        let word = RegistryWord(request.0);
+        let open = self.states.registry.request(verifier, word);
+        if open.is_none() && self.states.registry.requests_of(verifier) >= REQUESTS_MAX {
+            return Err(RpcError::QuotaExceeded {
+                detail: format!("{REQUESTS_MAX} requests that are not taken back"),
+            });
+        }
+        // What is so already is not written again.
+        if open != Some(closes) {
+            self.change(&Command::Open {
+                verifier,
+                request: word,
+                closes,
+            })?;
+        }
         let query = StateQuery {
             grant: None,
             request: Some(request),
@@ -273,9 +301,10 @@ impl Service {
                     let grant = caldera_units::registry_grant(&asked.grant);
                     let sender = self.party(tenant);
                     let registry = &self.states.registry;
-                    registry
-                        .check(sender, &grant, &inputs, now())
-                        .map_err(refused)?;
+                    match registry.check(sender, &grant, &inputs, now()) {
+                        Ok(_) | Err(Refusal::Spent { .. }) => {}
+                        Err(refusal) => return Err(refused(refusal)),
+                    }
                 }
                 let digest = Digest(Sha256::digest(opening.bytes()).into());
                 (digest, Some(opening))
@@ -316,10 +345,11 @@ impl Service {
             .map_err(|error| malformed(&error))?;
         let grant = caldera_units::registry_grant(&asked.grant);
         let sender = self.party(tenant);
-        self.states
-            .registry
-            .check(sender, &grant, &inputs, now())
-            .map_err(refused)?;
+        // Whether a nullifier is spent is told to who has a proof that holds: it says something of others.
+        match self.states.registry.check(sender, &grant, &inputs, now()) {
+            Ok(_) | Err(Refusal::Spent { .. }) => {}
+            Err(refusal) => return Err(refused(refusal)),
+        }
         let own = self.states.judging.values();
         if own.filter(|it| it.tenant == tenant).count() >= JUDGING_MAX {
             return Err(RpcError::QueueFull {
@@ -592,6 +622,10 @@ fn now() -> Seconds {
     Seconds(unix_time().as_secs())
 }
 
+/// Answers that may wait for the disk at a time.
+const HELD_MAX: usize = 1 << 14;
+/// Requests that one verifier may have open, or not taken back.
+const REQUESTS_MAX: usize = 4_096;
 /// Presentations of one tenant that may be with the notary at a time.
 const JUDGING_MAX: usize = 64;
 /// When to come back to a box whose disk takes no writes.

@@ -406,6 +406,15 @@ impl Service {
         }
     }
 
+    /// Whether who began a request may still be served: a tenant may have been suspended or removed since.
+    pub fn stands(&self, caller: Caller) -> bool {
+        let Caller::Tenant(tenant) = caller else {
+            return true;
+        };
+        let member = self.tenant(tenant).member.as_ref();
+        member.is_none_or(|it| !it.row.suspended && !it.row.removed)
+    }
+
     /// A request of a tenant is under way from now until it is answered or given up.
     pub(super) fn begin_under_way(&mut self, exchange: u64, tenant: TenantId) {
         let bounded = |it: &Member| it.row.calls.is_some();

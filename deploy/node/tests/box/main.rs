@@ -451,6 +451,23 @@ fn pipelined_requests_are_answered_in_order() {
     let places = ["\"id\":1", "\"id\":2", "alive"].map(|text| answers.find(text));
     assert!(places.iter().all(Option::is_some), "{answers}");
     assert!(places.is_sorted(), "{places:?}");
+
+    // More than a connection has in one turn, and all in one packet: the last is answered too, and with nothing more sent.
+    let mut stream = TcpStream::connect(world.node.address()).expect("connected");
+    let one = "GET /livez HTTP/1.1\r\nHost: a\r\n\r\n";
+    let many = one.repeat(99) + last;
+    stream.write_all(many.as_bytes()).expect("sent");
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).expect("answered");
+    assert_eq!(answers.matches("alive").count(), 100);
+
+    // A body where none is wanted: answered, and the connection is not kept for what may come of it.
+    let mut stream = TcpStream::connect(world.node.address()).expect("connected");
+    let bodied = "GET /livez HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n";
+    stream.write_all(bodied.as_bytes()).expect("sent");
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).expect("answered");
+    assert_eq!(answers.matches("alive").count(), 1);
     world.stop();
 }
 
