@@ -301,10 +301,9 @@ impl Service {
                     let grant = caldera_units::registry_grant(&asked.grant);
                     let sender = self.party(tenant);
                     let registry = &self.states.registry;
-                    match registry.check(sender, &grant, &inputs, now()) {
-                        Ok(_) | Err(Refusal::Spent { .. }) => {}
-                        Err(refusal) => return Err(refused(refusal)),
-                    }
+                    registry
+                        .check(sender, &grant, &inputs, now())
+                        .map_err(refused)?;
                 }
                 let digest = Digest(Sha256::digest(opening.bytes()).into());
                 (digest, Some(opening))
