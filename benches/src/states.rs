@@ -825,7 +825,7 @@ impl Gas {
 
 fn holder(number: u64) -> Result<HolderSecret> {
     let mut bytes = [0; 32];
-    bytes[24..].copy_from_slice(&(number + 1).to_be_bytes());
+    bytes[..8].copy_from_slice(&(number + 1).to_le_bytes());
     Ok(HolderSecret::from_bytes(&bytes)?)
 }
 
