@@ -380,6 +380,8 @@ struct Office {
     prepared: PreparedKey,
     threads: usize,
     domain: [u8; 32],
+    /// As each run finds it.
+    fresh: Registry,
 }
 
 /// A presentation that was made.
@@ -417,15 +419,19 @@ impl Office {
             bounds,
             set: None,
         };
-        Ok(Office {
+        let domain = domain_native(&[9; 32]);
+        let mut office = Office {
             issuers: IssuerTree::new(&[issuer.key()])?,
             issuer,
             request,
             key,
             prepared,
             threads: cores,
-            domain: domain_native(&[9; 32]),
-        })
+            fresh: Registry::new(Word(domain), WINDOW),
+            domain,
+        };
+        office.fresh = office.opened()?;
+        Ok(office)
     }
 
     /// A unit for a holder, signed.
@@ -500,8 +506,8 @@ impl Office {
         })
     }
 
-    /// A registry that takes what this office presents.
-    fn registry(&self) -> Result<Registry> {
+    /// A registry that takes what this office presents: made once, for its roots cost more than a verification.
+    fn opened(&self) -> Result<Registry> {
         let mut registry = Registry::new(Word(self.domain), WINDOW);
         let issuers = word(self.issuers.root());
         let none = word(RevocationTree::new(&[])?.root());
@@ -525,7 +531,7 @@ impl Office {
             name,
             (),
             move |()| {
-                let mut registry = self.registry()?;
+                let mut registry = self.fresh.clone();
                 self.prepared.verify(&made.proof, &made.inputs)?;
                 carry_out(&mut registry, &made.present())?;
                 for left in (0..made.grant.uses).rev() {
@@ -543,7 +549,7 @@ impl Office {
             name,
             (),
             move |()| {
-                let mut registry = self.registry()?;
+                let mut registry = self.fresh.clone();
                 for made in made {
                     self.prepared.verify(&made.proof, &made.inputs)?;
                     carry_out(&mut registry, &made.present())?;
@@ -560,7 +566,7 @@ impl Office {
             name,
             (),
             move |()| {
-                let mut registry = self.registry()?;
+                let mut registry = self.fresh.clone();
                 let statements: Vec<_> = made.iter().map(|it| (&it.proof, &it.inputs)).collect();
                 for verdict in self.prepared.verify_batch(&statements)? {
                     verdict?;
@@ -591,7 +597,7 @@ impl Office {
                 let mut round = Round {
                     office: self,
                     desk: Desk {
-                        registry: self.registry()?,
+                        registry: self.fresh.clone(),
                         journal: Database::open(&path).context("a journal")?,
                         sequence: 0,
                     },
