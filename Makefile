@@ -23,6 +23,7 @@ SHELL := /bin/bash
         check-fmt check-clippy check-doc check-deny test-rust test-wgpu test-models test-fuzz test-bench
 
 INTEROP := deploy/tests/interop
+SEMAPHORE := $(INTEROP)/node_modules/@zk-kit/semaphore-artifacts/semaphore
 CLIENT := deploy/client-ts
 STAGE := .ci/stage
 DEPTH ?= 16
@@ -137,6 +138,7 @@ test-bench:
 # Two builds: arkworks for many threads is other code, even on one thread. The second runs even if
 # the first says that a gate was missed.
 bench:
+	cargo build --release --locked -p caldera-node --bins
 	@one=0; many=0; cores=$$(nproc); \
 	all="all --max-log2 $(BENCH_MAX_LOG2) --flips $(BENCH_FLIPS) $(PEERS)"; \
 	$(BENCH) -- $$all --threads 1 || one=$$?; \
@@ -164,7 +166,7 @@ carried: cuda
 	[ $$kib -le $(CARRIED_KIB_MAX) ] || { echo "carried: more than $(CARRIED_KIB_MAX) KiB" >&2; exit 1; }
 
 # A million hand-overs, and a fifth of one on a busy machine; half an hour of each fuzz target; a
-# thousand kills; a ceremony of the circuit of state units; ten million operations of the ledger. Before that the WebGPU device, every size of the suite, with and without checks.
+# thousand kills; ten minutes of tenants and faults; a ceremony of the circuit of state units; ten million operations of the ledger. Before that the WebGPU device, every size of the suite, with and without checks.
 soak: interop
 	.ci/tools stress vulkan
 	cargo build --locked -p caldera-cli -p caldera-node --bins
@@ -173,5 +175,10 @@ soak: interop
 	$(BENCH) -- reallocate --flips 100000 --stress $$(nproc)
 	.ci/fuzz 1800
 	CALDERA_KILLS=1000 cargo test --locked -p caldera-tests --test kills -- --nocapture
+	cargo build --release --locked -p caldera-node -p caldera-icicle-double --bins --lib
+	node $(INTEROP)/semaphore-witness.mjs 1 target/soak-1.wtns
+	node $(INTEROP)/semaphore-witness.mjs 16 target/soak-16.wtns
+	$(BENCH) -- soak --witness target/soak-1.wtns,target/soak-16.wtns \
+	    --zkey $(SEMAPHORE)-1.zkey,$(SEMAPHORE)-16.zkey
 	CALDERA_CEREMONY_SOAK=1 cargo test --locked -p caldera-tests --test units snarkjs
 	CALDERA_LEDGER_OPERATIONS=10000000 cargo test --release --locked -p caldera-scheduler --test ledger agreement

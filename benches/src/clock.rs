@@ -10,7 +10,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::{TimeVal, TimeValLike};
-use nix::time::{ClockId, clock_gettime};
+use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
+use nix::unistd::Pid;
 
 /// Both clocks at one moment, or the time between two moments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -36,6 +37,11 @@ pub(crate) fn thread() -> Result<Times> {
         wall: clock(ClockId::CLOCK_MONOTONIC)?,
         cpu: clock(ClockId::CLOCK_THREAD_CPUTIME_ID)?,
     })
+}
+
+/// What all threads of another process have spent on processors, those that have ended too.
+pub(crate) fn of_process(process: Pid) -> Result<Duration> {
+    clock(clock_getcpuclockid(process).context("another process's clock")?)
 }
 
 /// What `work` took, and what it returned.

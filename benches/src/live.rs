@@ -258,10 +258,13 @@ impl Client {
         self.call("prover_registerCircuitV1", params)?;
         loop {
             let list = self.call("prover_listCircuitsV1", json!({}))?;
-            match list[0]["state"].as_str() {
+            let list = list.as_array().context("a list of circuits")?;
+            let found = list.iter().find(|it| it["circuit"] == zkey.as_str());
+            let circuit = found.context("the circuit that was registered")?;
+            match circuit["state"].as_str() {
                 Some("ready") => return Ok(zkey),
                 Some("checking") => std::thread::sleep(Duration::from_millis(20)),
-                _ => bail!("the key was refused: {list}"),
+                _ => bail!("the key was refused: {circuit}"),
             }
         }
     }
@@ -348,7 +351,7 @@ impl std::io::Write for HashWriter<'_> {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
     bytes.iter().fold(String::new(), |mut text, byte| {
         // Writing to a string does not fail.

@@ -6,19 +6,24 @@
 //! | `field`, `msm`, `ntt`, `prove`, `verify`, `states`, `process`, `load`, `cores`, `quanta`, `tables`, `memory` | what is measured of kernels and prover |
 //! | `kernel` | one kind of work on one device, against what the device could do at best |
 //! | `decide`, `reallocate`, `peak`, `throughput`, `release`, `live` | what is measured of the scheduler, and the box to do it on |
+//! | `durable`, `ledger`, `upload` | what is measured of the store |
+//! | `rpc`, `crowd`, `cancel`, `soak`, `daemon`, `wire` | what is measured of the service, a `calderad` to do it on, and who calls it |
 //! | `key` | keys to measure with |
 //! | `peer` | the others |
 //! | `duel`, `clock` | taking turns; medians, quartiles, ratios; two clocks |
 //! | `drive` | runs plans and proofs, and accounts for each quantum |
 //! | `record`, `compare`, `table`, `plot` | lines of results, two files of them, tables, a drawing |
 //!
-//! How to read the figures is in docs/measurements.md. Exit codes: 0 done, 1 a bound was missed (of
-//! `quanta`, `memory` or `reallocate`), 2 usage, 70 a bench failed or a peer was refused.
+//! How to read the figures is in docs/measurements.md. Exit codes: 0 done, 1 a bound was missed, 2 usage, 70 a
+//! bench failed or a peer was refused.
 
 mod bench;
+mod cancel;
 mod clock;
 mod compare;
 mod cores;
+mod crowd;
+mod daemon;
 mod decide;
 mod drive;
 mod duel;
@@ -41,12 +46,15 @@ mod quanta;
 mod reallocate;
 mod record;
 mod release;
+mod rpc;
+mod soak;
 mod states;
 mod table;
 mod tables;
 mod throughput;
 mod upload;
 mod verify;
+mod wire;
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -250,6 +258,36 @@ enum Command {
         #[command(flatten)]
         run: Run,
     },
+    /// What one status call costs a server: a real calderad against a server of jsonrpsee; exit code 1 if it costs more
+    /// than 0.8 of it or answers later at an equal rate.
+    Rpc {
+        #[command(flatten)]
+        plan: rpc::Plan,
+        #[command(flatten)]
+        run: Run,
+    },
+    /// Cores that change hands on a real calderad beside thousands of slow clients and a flood of bad requests.
+    Crowd {
+        #[command(flatten)]
+        plan: crowd::Plan,
+        #[command(flatten)]
+        run: Run,
+    },
+    /// From the call that cancels a job to its cores working for another tenant; exit code 1 if it takes longer than
+    /// 100 ms.
+    Cancel {
+        /// How often.
+        #[arg(long, default_value_t = CANCELS)]
+        cancels: u64,
+        /// log2 of the key's domain.
+        #[arg(long, default_value_t = 13)]
+        log2: u32,
+        #[command(flatten)]
+        run: Run,
+    },
+    /// A real calderad, tenants of all scenarios, and faults, for minutes; exit code 1 if a job is lost or wrong, or if
+    /// memory, rows or files grow. Keeps no record.
+    Soak(soak::Plan),
     /// Storage that quiet tenants give back, and their first proof afterwards.
     Release {
         /// The domain of the keys, as a power of two.
@@ -287,6 +325,15 @@ enum Command {
     },
     /// Every bench body once at a tiny size, peers and their agreement included; no record.
     Once,
+    /// The peer that `rpc` starts and measures.
+    #[cfg(feature = "jsonrpsee")]
+    #[command(name = peer::jsonrpsee::SERVE, hide = true)]
+    Jsonrpsee {
+        table: PathBuf,
+        tenant: String,
+        secret: PathBuf,
+        threads: usize,
+    },
     /// One proof from file to file: what `process` starts and measures.
     #[command(name = process::WHOLE, hide = true)]
     Whole {
@@ -559,6 +606,31 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
             print(&bench, json, &[decide::of_decided(&decided)])?;
             return Ok(ExitCode::from(u8::from(!decided.holds())));
         }
+        Command::Rpc { plan, run } => {
+            let mut bench = run.bench()?;
+            let called = rpc::rpc(&mut bench, *plan)?;
+            print(&bench, json, &[rpc::of_called(&called)])?;
+            return Ok(ExitCode::from(u8::from(!called.holds())));
+        }
+        Command::Crowd { plan, run } => {
+            let mut bench = run.bench()?;
+            let crowded = crowd::crowd(&mut bench, *plan)?;
+            print(&bench, json, &[crowd::of_crowded(&crowded)])?;
+            return Ok(ExitCode::from(u8::from(!crowded.holds())));
+        }
+        Command::Cancel { cancels, log2, run } => {
+            let mut bench = run.bench()?;
+            let cancelled = cancel::cancel(&mut bench, *cancels, *log2)?;
+            print(&bench, json, &[cancel::of_cancelled(&cancelled)])?;
+            return Ok(ExitCode::from(u8::from(!cancelled.holds())));
+        }
+        Command::Soak(plan) => {
+            let mut bench = trial();
+            bench.tell = std::io::stderr().is_terminal();
+            let soaked = soak::soak(&bench, plan)?;
+            print(&bench, json, &[soak::of_soaked(&soaked)])?;
+            return Ok(ExitCode::from(u8::from(!soaked.holds())));
+        }
         Command::Release {
             log2,
             releases,
@@ -596,6 +668,13 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
             let bench = once()?;
             print(&bench, json, &[])?;
         }
+        #[cfg(feature = "jsonrpsee")]
+        Command::Jsonrpsee {
+            table,
+            tenant,
+            secret,
+            threads,
+        } => peer::jsonrpsee::serve(table, tenant, secret, *threads)?,
         Command::Whole {
             threads,
             vectors,
@@ -730,6 +809,16 @@ fn all(bench: &mut Bench, bounds: &Bounds, peers: &Peers) -> Result<All> {
         tables.push(reallocate::of_moved(&moved));
         holds &= moved.holds();
     }
+    step("rpc: what a status call costs");
+    let called = rpc::rpc(bench, rpc::Plan::of(rpc::CALLS))?;
+    tables.push(rpc::of_called(&called));
+    step("crowd: cores that change hands beside strangers");
+    let crowded = crowd::crowd(bench, crowd::Plan::usual(bounds.flips))?;
+    tables.push(crowd::of_crowded(&crowded));
+    step("cancel: cores that a cancelled job gives back");
+    let cancelled = cancel::cancel(bench, CANCELS, 13)?;
+    tables.push(cancel::of_cancelled(&cancelled));
+    holds &= called.holds() && crowded.holds() && cancelled.holds();
     step("release: storage that is given back");
     let released = release::release(bench, 16, RELEASES)?;
     holds &= released.holds();
@@ -755,9 +844,9 @@ fn step(what: &str) {
     eprintln!("caldera-bench: {what}");
 }
 
-/// Every body, at sizes that take no time.
-fn once() -> Result<Bench> {
-    let mut bench = Bench {
+/// A run of which nothing is kept, one round of each.
+fn trial() -> Bench {
+    Bench {
         rounds: Rounds {
             min: 1,
             max: 1,
@@ -769,7 +858,12 @@ fn once() -> Result<Bench> {
         results: None,
         tell: false,
         records: Vec::new(),
-    };
+    }
+}
+
+/// Every body, at sizes that take no time.
+fn once() -> Result<Bench> {
+    let mut bench = trial();
     field::field(&mut bench, 2048)?;
     msm::msm(&mut bench, &[0, 5], &msm::Which::all())?;
     ntt::ntt(&mut bench, &[1, 5], &CurveName::ALL)?;
@@ -785,6 +879,26 @@ fn once() -> Result<Bench> {
     for trigger in [Trigger::Declared, Trigger::Measured] {
         reallocate::reallocate(&mut bench, reallocate::Plan::usual(trigger, 20))?;
     }
+    rpc::rpc(
+        &mut bench,
+        rpc::Plan {
+            connections: 4,
+            rate: Some(200.0),
+            ..rpc::Plan::of(40)
+        },
+    )?;
+    crowd::crowd(
+        &mut bench,
+        crowd::Plan {
+            clients: 40,
+            flood: 40,
+            flips: 20,
+        },
+    )?;
+    cancel::cancel(&mut bench, 3, 10)?;
+    let soaked = soak::soak(&bench, &soak::Plan::short())?;
+    let wrong = soaked.wrong();
+    anyhow::ensure!(wrong.is_empty(), "soak: {wrong:#?}");
     for curve in CurveName::ALL {
         Keys::synthetic(curve, &[5], 0.5).each(&mut bench, |bench, key| {
             prove::prove(bench, key)?;
@@ -906,6 +1020,9 @@ const TENANTS: u32 = 256;
 /// Some seconds.
 const EVENTS: u64 = 100_000;
 
+/// Cancellations: a minute or two.
+const CANCELS: u64 = 1_000;
+
 /// Times of quiet: first proofs for a median and its quartiles.
 const RELEASES: u64 = 5;
 
@@ -941,6 +1058,9 @@ mod tests {
             "decide",
             "throughput",
             "reallocate",
+            "rpc",
+            "crowd",
+            "cancel",
             "prove",
             "load",
             "cores",

@@ -7,6 +7,8 @@ pub(crate) mod blst;
 pub(crate) mod groth16;
 #[cfg(feature = "halo2curves")]
 pub(crate) mod halo2curves;
+#[cfg(feature = "jsonrpsee")]
+pub(crate) mod jsonrpsee;
 pub(crate) mod outside;
 #[cfg(feature = "snarkrs")]
 pub(crate) mod snarkrs;

@@ -18,7 +18,8 @@
 //! waited in run queues, or that the hypervisor stole, must cover what is above the limit, in a span that
 //! holds the sample. Exempt samples are counted and shown, and nothing is taken out of a histogram.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -27,7 +28,7 @@ use caldera_rpc::methods::{PoolStatus, Reallocation};
 use hdrhistogram::Histogram;
 
 use crate::bench::{Bench, OURS};
-use crate::live::{Feed, Setup, World, small_key};
+use crate::live::{Client, Feed, Setup, World, small_key};
 use crate::record::Record;
 use crate::table::{figure, table};
 
@@ -88,11 +89,13 @@ pub(crate) struct Moved {
     samples: BTreeMap<String, Samples>,
     /// By the box's own count.
     counted: u64,
-    missed: u64,
+    pub(crate) missed: u64,
     /// Those of the missed for which the machine answers.
-    exempt: u64,
+    pub(crate) exempt: u64,
     /// Proofs of the tenant that always works.
     proofs: u64,
+    /// How long whoever declared waited for the answer, in nanoseconds.
+    pub(crate) calls: Histogram<u64>,
 }
 
 struct Samples {
@@ -102,9 +105,60 @@ struct Samples {
 }
 
 impl Moved {
+    /// Nothing yet.
+    pub(crate) fn new(plan: Plan) -> Moved {
+        Moved {
+            plan,
+            samples: BTreeMap::new(),
+            counted: 0,
+            missed: 0,
+            exempt: 0,
+            proofs: 0,
+            calls: histogram(),
+        }
+    }
+
+    /// The samples of all causes, in nanoseconds.
+    pub(crate) fn all(&self) -> Histogram<u64> {
+        let mut all = histogram();
+        for samples in self.samples.values() {
+            all.add(&samples.ns).expect("of the same bounds");
+        }
+        all
+    }
+
+    /// Adds what came of another time.
+    pub(crate) fn take(&mut self, other: Moved) -> Result<()> {
+        for (cause, samples) in other.samples {
+            match self.samples.entry(cause) {
+                Entry::Vacant(place) => {
+                    place.insert(samples);
+                }
+                Entry::Occupied(mut held) => held.get_mut().take(samples)?,
+            }
+        }
+        self.counted += other.counted;
+        self.missed += other.missed;
+        self.exempt += other.exempt;
+        self.proofs += other.proofs;
+        Ok(self.calls.add(&other.calls)?)
+    }
+
     /// Whether no core took longer than it may, but for those that the machine answers for.
     pub(crate) fn holds(&self) -> bool {
         self.missed == self.exempt
+    }
+}
+
+impl Samples {
+    fn take(&mut self, other: Samples) -> Result<()> {
+        self.ns.add(&other.ns)?;
+        self.detect.add(&other.detect)?;
+        let us = |it: &Option<Reallocation>| it.as_ref().map_or(0.0, |it| it.total_us);
+        if us(&other.longest) > us(&self.longest) {
+            self.longest = other.longest;
+        }
+        Ok(())
     }
 }
 
@@ -120,75 +174,120 @@ pub(crate) fn reallocate(bench: &mut Bench, plan: Plan) -> Result<Moved> {
         padded,
         realtime: plan.realtime.map(RealtimeName::as_str),
         workers: plan.workers,
-        ..Setup::usual(policy, &["steady", "burst"])
+        ..Setup::usual(policy, &TENANTS)
     })?;
-    let (busy, other) = (world.client("steady")?, world.client("burst")?);
-    let (zkey, witness) = small_key(if padded.is_some() { 4 } else { 13 })?;
-    let mut feed = Feed::new(&busy, &zkey, &witness)?;
-    let (zkey, witness) = small_key(4)?;
-    let mut burst = match plan.trigger {
-        Trigger::Declared => None,
-        Trigger::Measured => Some(Feed::new(&other, &zkey, &witness)?),
-    };
-    feed.fill(WAITING)?;
-    let units = busy.pool()?.units.len() as u32;
+    let (busy, other) = (world.client(TENANTS[0])?, world.client(TENANTS[1])?);
+    let mut moved = Moved::new(plan);
+    let mut flipper = Flipper::new(plan, &busy, &other, std::process::id())?;
     let _stress = Stress::new(plan.stress)?;
-
-    let mut moved = Moved {
-        plan,
-        samples: BTreeMap::new(),
-        counted: 0,
-        missed: 0,
-        exempt: 0,
-        proofs: 0,
-    };
-    let gap = match (plan.trigger, plan.synthetic) {
-        (Trigger::Measured, _) => MEASURED_GAP,
-        (Trigger::Declared, Some(us)) => Duration::from_micros(us) * 3 / 2,
-        (Trigger::Declared, None) => GAP,
-    };
-    let mut seen = Seen::new(&busy.pool()?)?;
-    let mut random = SEED;
     let begun = Instant::now();
-    let mut due = begun;
-    for flip in 0..plan.flips {
-        // Xorshift: the same moments each time.
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        // From one gap to two, for a fixed time could fall into step with quanta.
-        due += gap + Duration::from_micros(random % (gap.as_micros() as u64));
-        if flip % LOOK == 0 {
-            seen.look(&other.pool()?, &mut moved)?;
-            feed.fill(WAITING)?;
-            if flip % (64 * LOOK) == 0 {
-                bench.say(&format!("reallocate: {flip} of {} flips", plan.flips));
-            }
-        }
-        std::thread::sleep(due.saturating_duration_since(Instant::now()));
-        match &mut burst {
-            None => other.declare(if flip % 2 == 0 { units } else { 0 })?,
-            Some(burst) => {
-                burst.look()?;
-                // The last of them crosses the mark.
-                burst.fill(PEAK)?;
-            }
-        }
-    }
-    std::thread::sleep(2 * MEASURED_GAP);
-    seen.look(&other.pool()?, &mut moved)?;
-    ensure!(
-        seen.lost == 0,
-        "{} hand-overs were not seen: looked at too seldom",
-        seen.lost
-    );
-    moved.proofs = feed.proved;
+    flipper.flip(bench, &mut moved)?;
     let wall = begun.elapsed();
     for (cause, samples) in &moved.samples {
-        bench.keep(record(bench, &moved, cause, samples, units, wall))?;
+        bench.keep(record(bench, &moved, cause, samples, flipper.units, wall))?;
     }
     world.stop();
     Ok(moved)
+}
+
+/// Two tenants between whom cores change hands.
+pub(crate) struct Flipper<'a> {
+    plan: Plan,
+    other: &'a Client,
+    /// Proofs of the tenant that always works.
+    feed: Feed<'a>,
+    /// Proofs that make a peak.
+    burst: Option<Feed<'a>>,
+    units: u32,
+    /// The box's process.
+    process: u32,
+    random: u64,
+}
+
+impl<'a> Flipper<'a> {
+    /// Of a box in which the busy tenant is given to do from now on.
+    pub(crate) fn new(
+        plan: Plan,
+        busy: &'a Client,
+        other: &'a Client,
+        process: u32,
+    ) -> Result<Flipper<'a>> {
+        let (zkey, witness) = small_key(if plan.synthetic.is_some() { 4 } else { 13 })?;
+        let mut feed = Feed::new(busy, &zkey, &witness)?;
+        let (zkey, witness) = small_key(4)?;
+        let burst = match plan.trigger {
+            Trigger::Declared => None,
+            Trigger::Measured => Some(Feed::new(other, &zkey, &witness)?),
+        };
+        feed.fill(WAITING)?;
+        Ok(Flipper {
+            plan,
+            other,
+            feed,
+            burst,
+            units: other.pool()?.units.len() as u32,
+            process,
+            random: SEED,
+        })
+    }
+
+    /// The cores of the box.
+    pub(crate) fn units(&self) -> u32 {
+        self.units
+    }
+
+    /// Makes them change hands as often as was planned, and adds what came of it.
+    pub(crate) fn flip(&mut self, bench: &Bench, moved: &mut Moved) -> Result<()> {
+        let plan = self.plan;
+        let gap = match (plan.trigger, plan.synthetic) {
+            (Trigger::Measured, _) => MEASURED_GAP,
+            (Trigger::Declared, Some(us)) => Duration::from_micros(us) * 3 / 2,
+            (Trigger::Declared, None) => GAP,
+        };
+        let proved = self.feed.proved;
+        let mut seen = Seen::new(&self.other.pool()?, self.process)?;
+        let random = &mut self.random;
+        let mut due = Instant::now();
+        for flip in 0..plan.flips {
+            // Xorshift: the same moments each time.
+            *random ^= *random << 13;
+            *random ^= *random >> 7;
+            *random ^= *random << 17;
+            // From one gap to two, for a fixed time could fall into step with quanta.
+            due += gap + Duration::from_micros(*random % (gap.as_micros() as u64));
+            if flip % LOOK == 0 {
+                seen.look(&self.other.pool()?, moved)?;
+                self.feed.fill(WAITING)?;
+                if flip % (64 * LOOK) == 0 {
+                    bench.say(&format!("reallocate: {flip} of {} flips", plan.flips));
+                }
+            }
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            match &mut self.burst {
+                None => {
+                    let units = if flip % 2 == 0 { self.units } else { 0 };
+                    let asked = Instant::now();
+                    self.other.declare(units)?;
+                    let span = asked.elapsed().as_nanos() as u64;
+                    moved.calls.saturating_record(span);
+                }
+                Some(burst) => {
+                    burst.look()?;
+                    // The last of them crosses the mark.
+                    burst.fill(PEAK)?;
+                }
+            }
+        }
+        std::thread::sleep(2 * MEASURED_GAP);
+        seen.look(&self.other.pool()?, moved)?;
+        ensure!(
+            seen.lost == 0,
+            "{} hand-overs were not seen: looked at too seldom",
+            seen.lost
+        );
+        moved.proofs += self.feed.proved - proved;
+        Ok(())
+    }
 }
 
 /// The samples of one cause as a line.
@@ -319,7 +418,9 @@ pub(crate) fn of_moved(moved: &Moved) -> String {
 
 /// What has been seen of the box's newest hand-overs.
 struct Seen {
+    /// How many there were at the last look, and how many of them were over the limit.
     count: u64,
+    missed: u64,
     lost: u64,
     /// Threads between a demand and a first quantum.
     path: Vec<String>,
@@ -327,9 +428,27 @@ struct Seen {
     taken: VecDeque<(Instant, Taken)>,
 }
 
+/// Where the kernel tells of the threads between a demand and a first quantum.
+pub(crate) fn path(pool: &PoolStatus, process: u32) -> Result<Vec<String>> {
+    let tasks = format!("/proc/{process}/task");
+    let mut path: Vec<String> = pool
+        .units
+        .iter()
+        .map(|unit| format!("{tasks}/{}/schedstat", unit.thread_id))
+        .collect();
+    for task in std::fs::read_dir(&tasks).context("the threads of the box")? {
+        let task = task?.path();
+        let name = std::fs::read_to_string(task.join("comm"))?;
+        if matches!(name.trim(), "arbiter" | "rpc") {
+            path.push(format!("{}/schedstat", task.display()));
+        }
+    }
+    Ok(path)
+}
+
 /// What the machine has taken from the threads on the path since they began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Taken {
+pub(crate) struct Taken {
     /// Their time in run queues.
     waited: Duration,
     /// What the hypervisor gave to others, on all processors.
@@ -337,23 +456,12 @@ struct Taken {
 }
 
 impl Seen {
-    fn new(pool: &PoolStatus) -> Result<Seen> {
-        let mut path: Vec<String> = pool
-            .units
-            .iter()
-            .map(|unit| format!("/proc/self/task/{}/schedstat", unit.thread_id))
-            .collect();
-        for task in std::fs::read_dir("/proc/self/task").context("the threads of this process")? {
-            let task = task?.path();
-            let name = std::fs::read_to_string(task.join("comm"))?;
-            if matches!(name.trim(), "arbiter" | "rpc") {
-                path.push(format!("{}/schedstat", task.display()));
-            }
-        }
+    fn new(pool: &PoolStatus, process: u32) -> Result<Seen> {
         Ok(Seen {
             count: pool.reallocations.count,
+            missed: pool.reallocations.missed,
             lost: 0,
-            path,
+            path: path(pool, process)?,
             taken: VecDeque::new(),
         })
     }
@@ -364,7 +472,9 @@ impl Seen {
         let recent = &all.recent;
         let at = recent.len().saturating_sub(usize::try_from(new)?);
         self.lost += new - (recent.len() - at) as u64;
-        self.count = all.count;
+        moved.counted += new;
+        moved.missed += all.missed - self.missed;
+        (self.count, self.missed) = (all.count, all.missed);
         let now = Instant::now();
         while self.taken.len() > 1 && now - self.taken[0].0 > MEMORY {
             self.taken.pop_front();
@@ -372,7 +482,6 @@ impl Seen {
         let taken = Taken::by(&self.path)?;
         for it in &recent[at..] {
             let found = if it.empty { "nothing" } else { "a proof" };
-            let histogram = || Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("in order");
             let samples = moved
                 .samples
                 .entry(format!("{}, {found}", it.cause))
@@ -405,13 +514,13 @@ impl Seen {
             }
         }
         self.taken.push_back((now, taken));
-        (moved.counted, moved.missed) = (all.count, all.missed);
         Ok(())
     }
 }
 
 impl Taken {
-    fn by(path: &[String]) -> Result<Taken> {
+    /// Up to now.
+    pub(crate) fn by(path: &[String]) -> Result<Taken> {
         let mut waited = Duration::ZERO;
         for file in path {
             // Time on a processor, time in a run queue, and how often.
@@ -434,9 +543,16 @@ impl Taken {
         })
     }
 
-    fn covers(&self, before: &Taken, excess: Duration) -> bool {
+    /// Whether it has taken so much since then.
+    pub(crate) fn covers(&self, before: &Taken, excess: Duration) -> bool {
         self.waited - before.waited >= excess || self.stolen - before.stolen >= excess
     }
+}
+
+/// For times in nanoseconds.
+pub(crate) fn histogram() -> Histogram<u64> {
+    // Up to a minute, in nanoseconds.
+    Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("in order")
 }
 
 /// Processes that compute all the time, until this is dropped.
@@ -467,8 +583,11 @@ impl Drop for Stress {
     }
 }
 
+/// The tenant that always works, and the other, by the names of their classes.
+pub(crate) const TENANTS: [&str; 2] = ["steady", "burst"];
+
 /// Whoever declares is promised the whole box, so that each flip moves every core.
-const DECLARED: &str = "
+pub(crate) const DECLARED: &str = "
 [classes.burst]
 value = 1000
 guarantee_percent = 100

@@ -294,21 +294,24 @@ pub enum ConfigError {
 impl Config {
     /// Reads `file` if there is one, puts `over` on top and checks the whole.
     pub fn load(file: Option<&Path>, over: &Overrides) -> Result<Config, ConfigError> {
-        let raw = match file {
-            Some(path) => {
-                let text = fs::read_to_string(path).map_err(|source| ConfigError::File {
-                    what: "reading",
-                    path: path.to_owned(),
-                    source,
-                })?;
-                let raw = toml::from_str(&text).map_err(|source| ConfigError::Syntax {
-                    path: path.to_owned(),
-                    source: Box::new(source),
-                })?;
-                rooted(raw, path.parent().unwrap_or(Path::new("")))
-            }
-            None => Raw::default(),
+        let Some(path) = file else {
+            return check(Raw::default(), over);
         };
+        let text = fs::read_to_string(path).map_err(|source| ConfigError::File {
+            what: "reading",
+            path: path.to_owned(),
+            source,
+        })?;
+        Config::parse(&text, path, over)
+    }
+
+    /// As [`Config::load`], of a text that stood in `path`. The files of policies that it names are read.
+    pub fn parse(text: &str, path: &Path, over: &Overrides) -> Result<Config, ConfigError> {
+        let raw = toml::from_str(text).map_err(|source| ConfigError::Syntax {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })?;
+        let raw = rooted(raw, path.parent().unwrap_or(Path::new("")));
         check(raw, over)
     }
 }
