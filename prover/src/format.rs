@@ -30,7 +30,7 @@ use std::fmt;
 use caldera_kernels::CurveId;
 
 pub use prime::{base_modulus, scalar_modulus};
-pub use r1cs::{Constraint, LinearCombination, R1cs, R1csBuilder};
+pub use r1cs::{Constraint, LinearCombination, R1cs, R1csBuilder, Satisfaction, Unsatisfied};
 pub use section::{Section, sections};
 pub use wtns::Wtns;
 pub use zkey::{

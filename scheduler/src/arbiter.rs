@@ -78,6 +78,22 @@ pub enum Event {
         /// Its scenario class.
         class: ClassId,
     },
+    /// From now on no more than so many jobs of a tenant are prepared or run at once, and never more than
+    /// its class allows. Those beyond it wait in its queue, and whoever wants its units has them.
+    Bounded {
+        /// Who.
+        tenant: TenantId,
+        /// So many; none is taken for one.
+        running: u32,
+    },
+    /// So much core time has gone to a tenant on cores that are not of the pool: it counts as had, so that who
+    /// has much computed there gets as much less here while others want it.
+    Charged {
+        /// Who.
+        tenant: TenantId,
+        /// How much.
+        core: Nanos,
+    },
     /// A tenant is gone; its unfinished jobs are dropped, each with [`Action::Drop`].
     TenantLeft {
         /// Who.
@@ -642,6 +658,8 @@ impl Arbiter {
                 Ok(()) => {}
                 Err(reason) => actions.push(Action::RefuseTenant { tenant, reason }),
             },
+            Event::Bounded { tenant, running } => self.bound(tenant, running, actions),
+            Event::Charged { tenant, core } => self.charge(tenant, core),
             Event::TenantLeft { tenant } => self.leave(tenant, actions),
             Event::Submitted {
                 job,
@@ -934,7 +952,7 @@ impl Arbiter {
         if span == Nanos::ZERO {
             return;
         }
-        let bound = i64::try_from(self.policy.limits().slice.0 * DEBT_SLICES).unwrap_or(i64::MAX);
+        let bound = self.debt_max();
         for (slot, tenant) in self.tenants.iter_mut().enumerate() {
             let Some(tenant) = tenant else {
                 continue;
@@ -972,6 +990,36 @@ impl Arbiter {
         self.meters[slot].open(bounds.peak.as_ref());
         self.tenants[slot] = Some(Tenant::new(tenant, class));
         Ok(())
+    }
+
+    fn bound(&mut self, tenant: TenantId, running: u32, actions: &mut Vec<Action>) {
+        let Some(slot) = self.slot(tenant) else {
+            self.counters.stray += 1;
+            return;
+        };
+        self.queue.bound_running(slot, running);
+        // There may be room for more now.
+        self.prepare(slot, actions);
+        self.decide(self.now, actions);
+    }
+
+    /// Takes core time that was had elsewhere into a tenant's debt.
+    fn charge(&mut self, tenant: TenantId, core: Nanos) {
+        let bound = self.debt_max();
+        let Some(slot) = self.slot(tenant) else {
+            self.counters.stray += 1;
+            return;
+        };
+        if let Some(tenant) = &mut self.tenants[slot] {
+            let debt = &mut tenant.parts[Kind::Core.index()].debt;
+            let had = i64::try_from(core.0).unwrap_or(i64::MAX);
+            *debt = debt.saturating_sub(had).max(-bound);
+        }
+    }
+
+    /// What a tenant may be owed, or owe.
+    fn debt_max(&self) -> i64 {
+        i64::try_from(self.policy.limits().slice.0 * DEBT_SLICES).unwrap_or(i64::MAX)
     }
 
     fn leave(&mut self, tenant: TenantId, actions: &mut Vec<Action>) {

@@ -126,6 +126,8 @@ struct Line {
     host_memory: u64,
     queue_max: u32,
     prepared_max: u32,
+    /// A bound of the tenant's own below `prepared_max`. What is prepared already stays when it falls.
+    running_max: u32,
     /// The first job with a deadline.
     urgent: Option<Rank>,
     /// As many jobs as there were when the bound was last set: if it was set below that, they stay.
@@ -181,9 +183,16 @@ impl Queue {
             host_memory: 0,
             queue_max,
             prepared_max,
+            running_max: u32::MAX,
             urgent: None,
             kept: 0,
         };
+    }
+
+    /// Bounds how many jobs of a tenant are prepared or run at once, at one at least and never above what
+    /// [`Queue::open`] was told. Those beyond it wait in line.
+    pub fn bound_running(&mut self, slot: usize, running_max: u32) {
+        self.lines[slot].running_max = running_max.max(1);
     }
 
     /// Gives the tenant of a slot another bound. Jobs that are above it stay. Allocates.
@@ -269,8 +278,7 @@ impl Queue {
     /// What a tenant's jobs hold of the host's memory and could hold of it.
     pub fn host_memory(&self, slot: usize) -> HostMemory {
         let line = &self.lines[slot];
-        let prepared = line.preparing as usize + line.ready.len();
-        let mut more = (line.prepared_max as usize).saturating_sub(prepared);
+        let mut more = line.slots_free();
         let mut want = line.host_memory;
         for job in &line.jobs {
             if more == 0 {
@@ -517,12 +525,17 @@ impl Line {
 
     /// The job to be prepared next, if a slot for its witness is free.
     fn next(&self) -> Option<usize> {
-        let prepared = self.preparing as usize + self.ready.len();
-        (prepared < self.prepared_max as usize).then(|| {
+        (self.slots_free() > 0).then(|| {
             self.jobs
                 .iter()
                 .position(|job| job.state == JobState::Queued)
         })?
+    }
+
+    /// How many more jobs may be prepared now.
+    fn slots_free(&self) -> usize {
+        let prepared = self.preparing as usize + self.ready.len();
+        (self.prepared_max.min(self.running_max) as usize).saturating_sub(prepared)
     }
 
     fn check(&self) -> Result<(), String> {
@@ -617,6 +630,30 @@ mod tests {
         assert_eq!(queue.remove(JobId(2)), None);
         assert_eq!(queue.prepare(0, 0), Some(JobId(1)));
         assert_eq!(queue.order(0), [JobId(3)]);
+        queue.check().expect("in order");
+    }
+
+    #[test]
+    fn a_tenants_own_bound_keeps_jobs_in_line_and_never_loosens_the_classs() {
+        let mut queue = queue();
+        for id in 1..=3 {
+            admit(&mut queue, 0, id, id).expect("a place");
+        }
+        queue.bound_running(0, 1);
+        assert_eq!(queue.prepare(0, 0), Some(JobId(1)));
+        assert_eq!(queue.prepare(0, 0), None, "one at a time");
+        queue.ready(JobId(1));
+        assert_eq!(queue.prepare(0, 0), None, "it runs");
+        queue.bound_running(0, 9);
+        assert_eq!(queue.prepare(0, 0), Some(JobId(2)));
+        assert_eq!(queue.prepare(0, 0), None, "the class allows two");
+        // Falling, it takes nothing back.
+        queue.bound_running(0, 0);
+        queue.check().expect("in order");
+        queue.remove(JobId(1));
+        assert_eq!(queue.prepare(0, 0), None);
+        queue.remove(JobId(2));
+        assert_eq!(queue.prepare(0, 0), Some(JobId(3)), "none is one");
         queue.check().expect("in order");
     }
 

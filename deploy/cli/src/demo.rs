@@ -15,6 +15,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use caldera_client::{Client, Identity};
 use caldera_prover::format::json::VerificationKey;
 use caldera_prover::groth16;
 use caldera_rpc::auth::{OPERATOR, Secret};
@@ -27,9 +28,8 @@ use nix::unistd::Pid;
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::client::Client;
+use crate::service::Registration;
 use crate::table::{self, Table};
-use crate::transport::Identity;
 use crate::{Report, service, setup, vkey};
 
 /// Start a calderad, prove for two tenants, show who owned which core, stop
@@ -100,8 +100,8 @@ pub(crate) fn run(arguments: &Arguments, quiet: bool) -> anyhow::Result<Report> 
     let operator = daemon.client(OPERATOR)?;
     let (social, financial) = (daemon.client(SOCIAL.name)?, daemon.client(FINANCIAL.name)?);
     let begin = Instant::now();
-    let info = service::ensure_circuit(&social, &zkey, None, None, None)?;
-    service::ensure_circuit(&financial, &zkey, None, None, None)?;
+    let info = service::ensure_circuit(&social, &zkey, Registration::default())?;
+    service::ensure_circuit(&financial, &zkey, Registration::default())?;
     let registered = begin.elapsed();
     say(&format!(
         "circuit {} is registered for both tenants",
@@ -111,8 +111,8 @@ pub(crate) fn run(arguments: &Arguments, quiet: bool) -> anyhow::Result<Report> 
         .iter()
         .map(|path| {
             let digest = service::digest(path)?;
-            social.upload("witness", path, digest)?;
-            financial.upload("witness", path, digest)?;
+            service::upload(&social, "witness", path, digest)?;
+            service::upload(&financial, "witness", path, digest)?;
             Ok(digest)
         })
         .collect::<anyhow::Result<Vec<_>>>()?;
@@ -539,7 +539,12 @@ impl Daemon {
         let found = self.secrets.iter().find(|(known, _)| *known == name);
         let (_, secret) = found.expect("every account of the demo was made by `start`");
         let url = format!("http://{}", self.address);
-        Client::new(&url, &Identity::default(), name, secret.clone())
+        Ok(Client::new(
+            &url,
+            &Identity::default(),
+            name,
+            secret.clone(),
+        )?)
     }
 
     fn stop(mut self) -> anyhow::Result<std::process::ExitStatus> {

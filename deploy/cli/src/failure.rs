@@ -6,6 +6,7 @@
 
 use std::fmt::Write;
 
+use caldera_client::ClientError;
 use caldera_devices::{NameError, OpenError};
 use caldera_prover::Defect;
 use caldera_prover::format::FormatError;
@@ -17,7 +18,6 @@ use caldera_units::{SchemaError, TermsError};
 use caldera_witness::{ProgramError, WitnessError};
 use serde_json::{Value, json};
 
-use crate::client::ClientError;
 use crate::state::Malformed;
 
 /// Declares the classes once: variant, exit code, name, meaning.
@@ -196,6 +196,7 @@ fn of_prove(error: &ProveError) -> Class {
 fn of_witness(error: &WitnessError) -> Class {
     match error {
         WitnessError::Length { .. }
+        | WitnessError::Count { .. }
         | WitnessError::Json { .. }
         | WitnessError::Depth { .. }
         | WitnessError::Number { .. }
@@ -228,13 +229,18 @@ fn of_setup(error: &SetupError) -> Option<Class> {
 
 fn of_client(error: &ClientError) -> Class {
     match error {
+        ClientError::Configuration(_) => Class::Configuration,
+        ClientError::File { .. } => Class::Files,
         ClientError::Unreachable { .. } => Class::Unavailable,
         ClientError::Unauthorized { .. } => Class::Unauthorized,
         ClientError::Refused { .. } if error.retry_after_ms().is_some() => Class::TryLater,
         ClientError::Refused { .. } | ClientError::Failed { .. } => {
             error.reason().map_or(Class::Refused, of_reason)
         }
-        ClientError::Status { status: 507, .. } => Class::TryLater,
+        ClientError::Status {
+            status: 429 | 503 | 507,
+            ..
+        } => Class::TryLater,
         ClientError::Status {
             status: 413 | 422, ..
         } => Class::Refused,
@@ -278,12 +284,13 @@ fn of_reason(reason: &str) -> Class {
         return match fault {
             InputsFault::Format | InputsFault::Signals => Class::Inputs,
             InputsFault::Assertion => Class::Assertion,
+            InputsFault::Constraint => Class::SelfCheck,
             InputsFault::Program => Class::Data,
             InputsFault::Time => Class::Refused,
         };
     }
     match reason {
-        "witnessProgram" => Class::Data,
+        "witnessProgram" | "r1cs" => Class::Data,
         "selfCheckFailed" => Class::SelfCheck,
         "developmentKey" => Class::DevelopmentKey,
         _ => Class::Refused,

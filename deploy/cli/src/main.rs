@@ -26,7 +26,6 @@
 //! | `progress`, `table` | what people see |
 
 mod beside;
-mod client;
 mod demo;
 mod devices;
 mod era;
@@ -47,7 +46,6 @@ mod table;
 mod tenant;
 mod tls;
 mod top;
-mod transport;
 mod verify;
 mod vkey;
 mod witness;

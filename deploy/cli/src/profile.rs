@@ -13,10 +13,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use caldera_client::{Client, ClientError};
 use caldera_rpc::methods::{JobName, JobProfile, Method, ProfileQuery, ProfiledReallocation};
 use serde_json::{Value, json};
 
-use crate::client::{Client, ClientError};
 use crate::files::Outputs;
 use crate::service::Connection;
 use crate::{Report, table};

@@ -5,27 +5,26 @@
 //! only if the service says that it does not have it, and a short one comes with the submission. The results are written here exactly as
 //! the local `prove` writes them.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
+use caldera_client::{Client, Identity, Terms};
 use caldera_prover::format::json::{Proof, PublicInputs};
 use caldera_rpc::auth::Secret;
 use caldera_rpc::methods::{
-    CheckLevel, CircuitInfo, CircuitName, CircuitState, CurveName, DeclareDemand, Demand, Digest,
-    HistogramsQuery, IdempotencyKey, JobName, JobResult, JobState, JobStatus, JobWait,
-    ListCircuits, Method, PoolQuery, PoolStatus, RegisterCircuit, SpanHistogram, StorageQuery,
-    StorageStatus, Submit, WitnessData,
+    CheckLevel, CircuitInfo, CircuitName, CurveName, DeclareDemand, Demand, Digest,
+    HistogramsQuery, IdempotencyKey, JobName, JobResult, JobStatus, JobWait, Method, PoolQuery,
+    PoolStatus, RegisterCircuit, SpanHistogram, StorageQuery, StorageStatus,
 };
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use crate::client::{Client, ClientError};
 use crate::failure::Misconfigured;
 use crate::files::{self, Outputs};
 use crate::table::{self, Table};
-use crate::transport::Identity;
 use crate::{Report, progress};
 
 /// Where the service is and who asks.
@@ -90,6 +89,18 @@ pub(crate) struct SubmitArguments {
     /// Witness program to register the circuit with; then inputs may be submitted instead of a witness
     #[arg(long, value_name = "WASM")]
     wasm: Option<PathBuf>,
+    /// Constraints to register the circuit with, beside --wasm: what the program computes is held against them
+    #[arg(long, value_name = "R1CS", requires = "wasm")]
+    r1cs: Option<PathBuf>,
+}
+
+/// What a circuit is registered with beside its key.
+#[derive(Clone, Default)]
+pub(crate) struct Registration<'a> {
+    name: Option<CircuitName>,
+    source: Option<String>,
+    program: Option<&'a Path>,
+    r1cs: Option<&'a Path>,
 }
 
 /// Show where a job of a calderad stands
@@ -165,31 +176,19 @@ pub(crate) fn submit(arguments: &SubmitArguments) -> anyhow::Result<Report> {
         Outputs::check(path)?;
     }
     let client = arguments.connection.client()?;
-    let info = ensure_circuit(
-        &client,
-        &arguments.zkey,
-        arguments.name.clone(),
-        arguments.key_source.clone(),
-        arguments.wasm.as_deref(),
-    )?;
-    // A short one goes with the submission, a long one is uploaded if the service asks for it.
-    let bytes = files::read(&arguments.witness)?;
-    let witness = Digest(Sha256::digest(&bytes).into());
-    let short = bytes.len() <= WitnessData::BYTES_MAX;
-    let submission = Submit {
-        circuit: info.circuit,
-        witness,
-        witness_data: short.then(|| bytes.to_vec()).and_then(WitnessData::new),
+    let registration = Registration {
+        name: arguments.name.clone(),
+        source: arguments.key_source.clone(),
+        program: arguments.wasm.as_deref(),
+        r1cs: arguments.r1cs.as_deref(),
+    };
+    let info = ensure_circuit(&client, &arguments.zkey, registration)?;
+    let terms = Terms {
         deadline_ms: arguments.deadline_ms,
         idempotency_key: arguments.idempotency_key.clone(),
     };
-    let status: JobStatus = match client.call(Method::Submit, &submission) {
-        Err(error) if error.reason() == Some("blobUnknown") => {
-            client.upload("witness", &arguments.witness, witness)?;
-            client.call(Method::Submit, &submission)?
-        }
-        answer => answer?,
-    };
+    let bytes = files::read(&arguments.witness)?;
+    let status = client.submit(info.circuit, &bytes, &terms)?;
     let result = wait(&client, &status)?;
 
     write_result(&result, info.curve, &arguments.proof, &arguments.public)?;
@@ -319,7 +318,7 @@ impl Connection {
             cert: or(&self.cert, "CALDERA_CERT"),
             key: or(&self.key, "CALDERA_KEY"),
         };
-        Client::new(&self.url, &identity, &self.tenant, secret)
+        Ok(Client::new(&self.url, &identity, &self.tenant, secret)?)
     }
 }
 
@@ -335,90 +334,60 @@ fn read_secret(path: &Path) -> anyhow::Result<Secret> {
 pub(crate) fn ensure_circuit(
     client: &Client,
     zkey: &Path,
-    name: Option<CircuitName>,
-    source: Option<String>,
-    program: Option<&Path>,
+    with: Registration<'_>,
 ) -> anyhow::Result<CircuitInfo> {
-    let digest = digest(zkey)?;
-    let find = || -> Result<Option<CircuitInfo>, ClientError> {
-        let circuits: Vec<CircuitInfo> = client.call(Method::ListCircuits, &ListCircuits {})?;
-        Ok(circuits.into_iter().find(|info| info.circuit == digest))
-    };
-    if find()?.is_none() {
-        client.upload("proving key", zkey, digest)?;
-        let program = match program {
-            Some(program) => {
-                let digest = self::digest(program)?;
-                client.upload("witness program", program, digest)?;
-                Some(digest)
-            }
-            None => None,
+    let circuit = digest(zkey)?;
+    if client.circuit(circuit)?.is_none() {
+        let send = |label, path: &Path| {
+            let name = digest(path)?;
+            upload(client, label, path, name)?;
+            Ok::<Digest, anyhow::Error>(name)
         };
-        let registration = RegisterCircuit {
-            zkey: digest,
-            name,
+        send("proving key", zkey)?;
+        let program = with.program.map(|path| send("witness program", path));
+        let r1cs = with.r1cs.map(|path| send("constraints", path));
+        client.begin_registration(&RegisterCircuit {
+            zkey: circuit,
+            name: with.name,
             check: CheckLevel::Full,
-            source,
-            witness_program: program,
-        };
-        let _: CircuitInfo = client.call(Method::RegisterCircuit, &registration)?;
+            source: with.source,
+            witness_program: program.transpose()?,
+            r1cs: r1cs.transpose()?,
+        })?;
     }
-    let mut pause = Pause::new();
-    loop {
-        let Some(info) = find()? else {
-            return Err(ClientError::Answer {
-                method: Method::ListCircuits.name(),
-                expected: "the circuit that was just registered",
-                got: "a list without it".to_owned(),
-            }
-            .into());
-        };
-        match (info.state, info.error) {
-            (CircuitState::Ready, _) => {
-                return Ok(CircuitInfo {
-                    error: None,
-                    ..info
-                });
-            }
-            (CircuitState::Failed, error) => {
-                return Err(ClientError::Failed {
-                    what: format!("circuit {digest}"),
-                    error,
-                }
-                .into());
-            }
-            (CircuitState::Checking, _) => pause.sleep(),
-        }
-    }
+    Ok(client.settled(circuit)?)
+}
+
+/// Uploads a file under its digest, with a bar.
+pub(crate) fn upload(
+    client: &Client,
+    label: &'static str,
+    path: &Path,
+    digest: Digest,
+) -> anyhow::Result<()> {
+    let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let bytes = file.metadata()?.len();
+    let bar = progress::bar(label, bytes);
+    client.upload(label, digest, bytes, &mut bar.wrap_read(file))?;
+    bar.finish_and_clear();
+    Ok(())
 }
 
 /// Waits for a job, with a bar, and fetches its result.
 pub(crate) fn wait(client: &Client, submitted: &JobStatus) -> anyhow::Result<JobResult> {
     let bar = progress::bar("proving", BAR_STEPS);
     bar.set_message(submitted.job.to_string());
-    loop {
-        // The box answers when the job ends; before that only the bar wants to know.
-        let query = JobWait {
-            job: submitted.job,
-            wait_ms: Some(if bar.is_hidden() { WAIT_MS } else { FRAME_MS }),
-        };
-        let status: JobStatus = client.call(Method::Status, &query)?;
+    // The box answers when the job ends; before that only the bar wants to know.
+    let every = if bar.is_hidden() {
+        Duration::MAX
+    } else {
+        FRAME
+    };
+    let result = client.wait(submitted.job, every, &mut |status| {
         bar.set_position((status.progress.clamp(0.0, 1.0) * BAR_STEPS as f64) as u64);
-        match status.state {
-            JobState::Proved => {
-                bar.finish_and_clear();
-                return Ok(client.call(Method::Result, &query)?);
-            }
-            JobState::Failed | JobState::Cancelled => {
-                return Err(ClientError::Failed {
-                    what: format!("job {} is {}", status.job, status.state),
-                    error: status.error,
-                }
-                .into());
-            }
-            JobState::Queued | JobState::Preparing | JobState::Running => {}
-        }
-    }
+    })?;
+    bar.finish_and_clear();
+    Ok(result)
 }
 
 /// Writes a proof and its public inputs.
@@ -605,22 +574,6 @@ fn span(ms: u64) -> String {
     }
 }
 
-/// Asks at first often, then less so: short proofs are met soon, long ones not disturbed.
-pub(crate) struct Pause(Duration);
-
-impl Pause {
-    pub(crate) fn new() -> Self {
-        Self(Duration::from_millis(10))
-    }
-
-    pub(crate) fn sleep(&mut self) {
-        std::thread::sleep(self.0);
-        self.0 = (self.0 * 5 / 4).min(Duration::from_millis(500));
-    }
-}
-
 const BAR_STEPS: u64 = 1000;
-/// How long one call waits for the end of a job; a box may answer sooner.
-const WAIT_MS: u64 = 20_000;
-/// The same while somebody watches the bar.
-const FRAME_MS: u64 = 200;
+/// How often the bar moves while somebody watches it.
+const FRAME: Duration = Duration::from_millis(200);

@@ -9,6 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
+use caldera_client::Client;
 use caldera_prover::format::Wtns;
 use caldera_prover::units::{
     Grant, HolderSecret, IssuerSecret, Opening, Presentation, UnitContent, circuit, seed, tip,
@@ -28,9 +29,8 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use crate::Report;
-use crate::client::Client;
 use crate::files::{self, Outputs};
-use crate::service::{self, Connection};
+use crate::service::{self, Connection, Registration};
 
 /// Issue, grant, present and reuse trusted state units
 #[derive(clap::Args)]
@@ -512,7 +512,7 @@ fn present(arguments: &PresentArguments) -> anyhow::Result<Report> {
     }
     let (opening, file) = open(&arguments.opening)?;
     let client = arguments.connection.client()?;
-    let info = service::ensure_circuit(&client, &arguments.zkey, None, None, None)?;
+    let info = service::ensure_circuit(&client, &arguments.zkey, Registration::default())?;
     let submission = Present {
         circuit: info.circuit,
         grant: file.grant,

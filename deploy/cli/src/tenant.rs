@@ -50,6 +50,9 @@ struct AddArguments {
     /// Unfinished jobs at most
     #[arg(long, value_name = "N")]
     queue: Option<u32>,
+    /// Jobs that are proved at once at most; the others wait in its queue
+    #[arg(long, value_name = "N")]
+    running: Option<u32>,
     /// Requests under way at most: calls that wait, uploads, streams
     #[arg(long, value_name = "N")]
     calls: Option<u32>,
@@ -121,6 +124,7 @@ fn add(arguments: &AddArguments) -> anyhow::Result<Report> {
         scopes: Some(arguments.scopes.clone()),
         quotas: Some(Quotas {
             queue: arguments.queue,
+            running: arguments.running,
             calls: arguments.calls,
             blob_bytes: arguments.blob_bytes,
             requests: arguments.requests,
@@ -152,6 +156,7 @@ fn show(list: &[TenantInfo]) -> String {
         "scenario",
         "scopes",
         ">queue",
+        ">running",
         ">calls",
         ">bytes",
         ">requests/s",
@@ -165,6 +170,7 @@ fn show(list: &[TenantInfo]) -> String {
             it.scenario.clone().unwrap_or_else(|| "-".to_owned()),
             scopes.join(","),
             number(it.quotas.queue.map(u64::from)),
+            number(it.quotas.running.map(u64::from)),
             number(it.quotas.calls.map(u64::from)),
             number(it.quotas.blob_bytes),
             number(it.quotas.requests.map(u64::from)),

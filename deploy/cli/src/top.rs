@@ -13,6 +13,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use anyhow::Context;
+use caldera_client::{Client, ClientError};
 use caldera_rpc::methods::{CauseSpans, Method, PoolQuery, PoolStatus, Reallocation, TenantStatus};
 use nix::sys::signal::{SigSet, Signal};
 use ratatui::buffer::Buffer;
@@ -23,7 +24,6 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Cell, Row, Table, Widget};
 use serde_json::{Value, json};
 
-use crate::client::{Client, ClientError};
 use crate::failure::Misconfigured;
 use crate::service::Connection;
 use crate::{Report, table};

@@ -74,6 +74,7 @@ fn compute(program: &Path, inputs: &Path, seconds: u64) -> anyhow::Result<Zeroiz
         memory_bytes: 4 << 30,
         witness_bytes: usize::MAX,
         inputs_bytes: usize::MAX,
+        inputs: usize::MAX,
     };
     let name = || program.display().to_string();
     let loaded = Program::load(&files::read(program)?, &limits).with_context(name)?;

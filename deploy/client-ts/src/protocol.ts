@@ -64,6 +64,8 @@ export interface CircuitInfo {
   source?: string;
   /** The blob of its witness program, if it has one: then jobs may bring inputs. */
   witnessProgram?: Digest;
+  /** The blob of its constraints, if it was registered with them. */
+  r1cs?: Digest;
   /** Why it failed, or why its key could not be read again. */
   error?: JobError;
   /** Whether the key is a development key, with which proofs can be forged. */
@@ -829,6 +831,8 @@ export type Scope = "read" | "submit";
 export interface Quotas {
   /** Unfinished jobs. */
   queue?: number | undefined;
+  /** Of those, jobs that are prepared or proved at once; the others wait in the queue. */
+  running?: number | undefined;
   /** Requests under way: calls that wait, uploads, streams. */
   calls?: number | undefined;
   /** Bytes of all its blobs. */
@@ -885,9 +889,11 @@ export interface Methods {
       source?: string | undefined;
       /** The blob that holds circom's witness program (.wasm), uploaded before. With one a job may bring inputs instead of a witness. */
       witnessProgram?: Digest | undefined;
+      /** The blob that holds the circuit's constraints (.r1cs), uploaded before; only beside witnessProgram. Each witness that the program computes is held against them, and a constraint that does not hold is named by its number. */
+      r1cs?: Digest | undefined;
     };
     result: CircuitInfo;
-    refusals: "blobUnknown" | "keyFormat" | "keyTruncated" | "keyTrailing" | "keySectionMissing" | "keySectionTwice" | "keySectionLength" | "keyField" | "keyNoContribution" | "keyContent" | "developmentKey" | "quotaExceeded" | "storageFull" | "stopping" | "keySource";
+    refusals: "blobUnknown" | "keyFormat" | "keyTruncated" | "keyTrailing" | "keySectionMissing" | "keySectionTwice" | "keySectionLength" | "keyField" | "keyNoContribution" | "keyContent" | "developmentKey" | "quotaExceeded" | "storageFull" | "stopping" | "keySource" | "storageUnavailable";
   };
   /** The circuits of the caller. */
   "prover_listCircuitsV1": {
@@ -941,7 +947,7 @@ export interface Methods {
       waitMs?: number | undefined;
     };
     result: JobStatus;
-    refusals: "jobUnknown";
+    refusals: "jobUnknown" | "accessEnded";
   };
   /** The proof of a job that is proved. */
   "prover_resultV1": {
@@ -952,7 +958,7 @@ export interface Methods {
       waitMs?: number | undefined;
     };
     result: JobResult;
-    refusals: "jobUnknown" | "jobNotFinished" | "jobCancelled" | "witnessFormat" | "witnessTruncated" | "witnessTrailing" | "witnessSectionMissing" | "witnessSectionTwice" | "witnessSectionLength" | "witnessField" | "witnessLength" | "witnessRange" | "witnessContent" | "selfCheckFailed" | "blobUnknown" | "keySource";
+    refusals: "jobUnknown" | "accessEnded" | "jobNotFinished" | "jobCancelled" | "witnessFormat" | "witnessTruncated" | "witnessTrailing" | "witnessSectionMissing" | "witnessSectionTwice" | "witnessSectionLength" | "witnessField" | "witnessLength" | "witnessRange" | "witnessContent" | "selfCheckFailed" | "blobUnknown" | "keySource";
   };
   /** Cancels a job. One that has ended stays as it is. */
   "prover_cancelV1": {
@@ -1202,7 +1208,7 @@ export interface Methods {
       closes: number;
     };
     result: StateInfo;
-    refusals: "schemaUnknown" | "claimUnknown" | "claimRange" | "requestTerms" | "requestEnd" | "stateJournalDamaged" | "storageUnavailable" | "stopping" | "boxQueueFull" | "quotaExceeded";
+    refusals: "schemaUnknown" | "claimUnknown" | "claimRange" | "requestTerms" | "requestEnd" | "stateJournalDamaged" | "storageUnavailable" | "stopping" | "boxQueueFull" | "tenantCallsFull" | "quotaExceeded";
   };
   /** Asks for the proof of a presentation: a job in the tenant's scenario like any other, whose result is had with prover_resultV1. With an opening the box computes the witness, erased as other witnesses are, and refuses at once what would not be recorded. Records nothing. */
   "state_presentV1": {
@@ -1383,6 +1389,7 @@ export const ERROR_CODES = {
   tenantCallsFull: -32005,
   tenantRateFull: -32005,
   outOfScope: -32032,
+  accessEnded: -32035,
   tenantUnknown: -32033,
   tenantState: -32034,
   eraOff: -32040,
@@ -1430,7 +1437,9 @@ export const ERROR_CODES = {
   inputsSignals: -32047,
   circuitAssertion: -32047,
   witnessProgramFailed: -32047,
+  constraintUnsatisfied: -32047,
   witnessTime: -32047,
+  r1cs: -32048,
 } as const;
 
 /** The stable name of a refusal: match on this. */

@@ -87,6 +87,15 @@ pub enum Command {
         tenant: TenantId,
         /// Its class.
         class: ClassId,
+        /// How many of its jobs may be proved at once, if it is bounded.
+        running: Option<u32>,
+    },
+    /// A preparer has computed for a tenant, on cores that are not of the pool.
+    Charge {
+        /// Who.
+        tenant: TenantId,
+        /// For how long.
+        core: Nanos,
     },
     /// Another policy. Answered by [`Notice::Adopted`]. The one command that allocates: an
     /// operator gives it, and seldom.
@@ -321,7 +330,10 @@ impl Outbox {
 
 impl ArbiterThread {
     /// Lets the tenants join, in the order of their numbers.
-    pub fn new(parts: Parts, tenants: &[ClassId]) -> Result<ArbiterThread, TenantRefusal> {
+    pub fn new(
+        parts: Parts,
+        tenants: &[(ClassId, Option<u32>)],
+    ) -> Result<ArbiterThread, TenantRefusal> {
         let mut thread = ArbiterThread {
             arbiter: parts.arbiter,
             mailboxes: parts.mailboxes,
@@ -341,12 +353,8 @@ impl ArbiterThread {
             watchdog: None,
             told: false,
         };
-        for (tenant, class) in (0..).map(TenantId).zip(tenants) {
-            let joined = Event::TenantJoined {
-                tenant,
-                class: *class,
-            };
-            thread.handle(joined);
+        for (tenant, (class, running)) in (0..).map(TenantId).zip(tenants) {
+            thread.join(tenant, *class, *running);
             for action in &thread.actions {
                 if let Action::RefuseTenant { reason, .. } = action {
                     return Err(*reason);
@@ -478,7 +486,12 @@ impl ArbiterThread {
                 span,
                 received,
             }),
-            Command::Join { tenant, class } => self.handle(Event::TenantJoined { tenant, class }),
+            Command::Join {
+                tenant,
+                class,
+                running,
+            } => self.join(tenant, class, running),
+            Command::Charge { tenant, core } => self.handle(Event::Charged { tenant, core }),
             Command::Adopt(policy) => {
                 let now = self.clock.now();
                 let old = self.arbiter.adopt(*policy, now);
@@ -492,6 +505,13 @@ impl ArbiterThread {
                 self.tell(Notice::Seen { ticket, view });
             }
             Command::Watch(watchdog) => self.watchdog = Some(watchdog),
+        }
+    }
+
+    fn join(&mut self, tenant: TenantId, class: ClassId, running: Option<u32>) {
+        self.handle(Event::TenantJoined { tenant, class });
+        if let Some(running) = running {
+            self.handle(Event::Bounded { tenant, running });
         }
     }
 

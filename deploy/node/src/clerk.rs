@@ -235,8 +235,10 @@ impl Clerk {
         let mut fault = None;
         // Whether the log may hold a witness whose job has ended.
         let mut residue = false;
+        // Whether a blob could not be written, for which the disk may be to blame.
+        let mut doubt = false;
         loop {
-            if waiting.is_empty() {
+            if waiting.is_empty() && !doubt {
                 let patience = match (&fault, residue) {
                     (Some(_), _) => Some(TRY_AGAIN),
                     (None, true) => Some(LULL),
@@ -293,26 +295,47 @@ impl Clerk {
                 }
             }
             waiting = rest;
-            if !group.is_empty() || fault.is_some() || self.is_era_due() {
+            if !group.is_empty() || fault.is_some() || self.is_era_due() || doubt {
                 residue |= !group.jobs.is_empty();
-                unwritten = self.write_together(group, &mut fault);
+                unwritten = self.write_together(group, &mut fault, doubt);
+                doubt = false;
             }
             if !erased.is_empty() {
                 self.erase(erased);
             }
             if let Some(task) = waiting.pop_front() {
-                self.work(task, &mut uploads);
+                doubt = self.work(task, &mut uploads);
             }
         }
     }
 
-    /// Writes a group and tells what became of it. Gives back what must be tried again.
-    fn write_together(&mut self, group: Together, fault: &mut Option<String>) -> Together {
-        let written = if group.is_empty() && !self.is_era_due() {
-            let probed = self.database.probe().and_then(|()| self.refresh_era());
-            probed.map(|()| (Vec::new(), Vec::new()))
-        } else {
+    /// Writes a group and tells what became of it. Gives back what must be tried again. Where there is doubt blobs are
+    /// tried too, and so they are for as long as something could not be written.
+    fn write_together(
+        &mut self,
+        group: Together,
+        fault: &mut Option<String>,
+        doubt: bool,
+    ) -> Together {
+        let blobs = match doubt || fault.is_some() {
+            true => self.probe_blobs(),
+            false => Ok(()),
+        };
+        let written = blobs.and_then(|()| {
+            if group.is_empty() && !self.is_era_due() {
+                self.database.probe()?;
+                self.refresh_era()?;
+                return Ok((Vec::new(), Vec::new()));
+            }
             self.try_together(&group)
+        });
+        // What the database met is a failure to write; a file says why.
+        let written = match written {
+            Err(DatabaseError::Disk(error)) => {
+                let said = self.probe_blobs().err();
+                Err(said.unwrap_or(DatabaseError::Disk(error)))
+            }
+            other => other,
         };
         let error = written.as_ref().err().map(|error| {
             let cause = std::error::Error::source(error);
@@ -382,6 +405,15 @@ impl Clerk {
             self.service.send(Message::Recorded { recorded });
         }
         again
+    }
+
+    /// Whether the disk takes new files, as far as it says that it does not.
+    fn probe_blobs(&self) -> Result<(), DatabaseError> {
+        match self.blobs.probe() {
+            Err(BlobError::ReadOnly { .. }) => Err(DatabaseError::ReadOnly),
+            Err(BlobError::NoSpace { .. }) => Err(DatabaseError::NoSpace),
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     /// Reads the ledger again, if what is in memory has not been written down.
@@ -461,8 +493,9 @@ impl Clerk {
         }
     }
 
-    /// Does what is not done in groups.
-    fn work(&mut self, task: Task, uploads: &mut HashMap<u64, BlobWriter>) {
+    /// Does what is not done in groups; whether the disk is to be looked at.
+    fn work(&mut self, task: Task, uploads: &mut HashMap<u64, BlobWriter>) -> bool {
+        let mut doubt = false;
         match task {
             Task::Job(_)
             | Task::Work(..)
@@ -477,12 +510,16 @@ impl Clerk {
                 length,
             } => match self.blobs.begin(&tenant, digest.0, length) {
                 Ok(writer) => drop(uploads.insert(upload, writer)),
-                Err(error) => self.stored(upload, Stored::Failed(error)),
+                Err(error) => {
+                    doubt = matches!(error, BlobError::ReadOnly { .. });
+                    self.stored(upload, Stored::Failed(error));
+                }
             },
             Task::Piece { upload, bytes } => {
                 // A piece of an upload that has failed is thrown away.
                 let written = uploads.get_mut(&upload).map(|to| to.write(&bytes));
                 if let Some(Err(error)) = written {
+                    doubt = matches!(error, BlobError::ReadOnly { .. });
                     drop(uploads.remove(&upload));
                     self.stored(upload, Stored::Failed(error));
                 }
@@ -493,7 +530,9 @@ impl Clerk {
             }
             Task::Finish { upload } => {
                 if let Some(writer) = uploads.remove(&upload) {
-                    let stored = writer.finish().map_or_else(Stored::Failed, Stored::Done);
+                    let finished = writer.finish();
+                    doubt = matches!(finished, Err(BlobError::ReadOnly { .. }));
+                    let stored = finished.map_or_else(Stored::Failed, Stored::Done);
                     self.stored(upload, stored);
                 }
             }
@@ -569,6 +608,7 @@ impl Clerk {
                 self.service.send(Message::Unregistered { ticket, removed });
             }
         }
+        doubt
     }
 
     fn stored(&self, upload: u64, stored: Stored) {
@@ -631,7 +671,12 @@ impl Clerk {
             // Its bytes are looked at before the key is given back, and when it is read again.
             self.sources.open(source, bytes)?;
         }
-        if let Some(digest) = request.witness_program {
+        if request.r1cs.is_some() && request.witness_program.is_none() {
+            return Err(RpcError::InvalidParams {
+                detail: "r1cs: expected witnessProgram beside it".into(),
+            });
+        }
+        for digest in request.witness_program.into_iter().chain(request.r1cs) {
             match self.blobs.length(&tenant, digest.0) {
                 Ok(Some(_)) => {}
                 Ok(None) => return Err(RpcError::BlobUnknown { digest }),
@@ -659,6 +704,7 @@ impl Clerk {
             source: request.source.clone(),
             released: None,
             program: request.witness_program.map(|digest| digest.0),
+            r1cs: request.r1cs.map(|digest| digest.0),
         };
         if self.database.insert(&row).map_err(failed)? {
             return Ok(row);
@@ -671,6 +717,7 @@ impl Clerk {
                 &Change::Checking {
                     source: row.source.clone(),
                     program: row.program,
+                    r1cs: row.r1cs,
                 },
             )
             .map_err(failed)?;
@@ -779,7 +826,7 @@ pub fn curve_name(curve: CurveId) -> CurveName {
 fn failed(error: DatabaseError) -> RpcError {
     match error {
         DatabaseError::NoSpace => RpcError::StorageFull,
-        DatabaseError::ReadOnly | DatabaseError::Damaged(_) => {
+        DatabaseError::ReadOnly | DatabaseError::Damaged(_) | DatabaseError::Disk(_) => {
             tracing::error!(%error, "store");
             RpcError::StorageUnavailable {
                 retry_after_ms: TRY_AGAIN.as_millis() as u64,
@@ -796,7 +843,7 @@ pub fn internal(error: &dyn std::error::Error) -> RpcError {
 }
 
 /// How often a disk is tried that has refused a write.
-const TRY_AGAIN: Duration = Duration::from_millis(500);
+pub const TRY_AGAIN: Duration = Duration::from_millis(500);
 /// After so long without work the log of the tables is cut.
 const LULL: Duration = Duration::from_secs(1);
 /// The newest releases that are shown.

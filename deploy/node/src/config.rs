@@ -21,7 +21,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -29,7 +29,7 @@ use std::time::Duration;
 use caldera_devices::{ICICLE_FOLDER, NameError, PATIENCE, Wanted, choose};
 use caldera_rpc::auth::{OPERATOR, Secret, SecretError};
 use caldera_rpc::http::Limits as HttpLimits;
-use caldera_rpc::methods::Address;
+use caldera_rpc::methods::{Address, Quotas, Scope};
 use caldera_scheduler::ledger::{SUPPLY_MAX, policy as era_policy};
 use caldera_scheduler::scenario::file::{self as policy_file, FileError, TEXT_MAX};
 use caldera_scheduler::scenario::{ClassId, Limits as PoolLimits, PolicyError};
@@ -150,6 +150,10 @@ pub struct Limits {
     pub profile_bytes: u64,
     /// The longest witness program.
     pub witness_program_bytes: usize,
+    /// Values of all inputs of a witness program.
+    pub witness_inputs: usize,
+    /// The longest text of them.
+    pub witness_inputs_bytes: usize,
     /// The memory that a witness program may have while it runs.
     pub witness_memory_bytes: usize,
     /// How long a witness program may compute for one witness, in milliseconds.
@@ -178,6 +182,10 @@ pub struct TenantConfig {
     pub class: ClassId,
     /// Its secret; `None` is `DATA/secrets/NAME.hex`.
     pub secret_file: Option<PathBuf>,
+    /// What it may do; at least one of the two.
+    pub scopes: Vec<Scope>,
+    /// How much it may have.
+    pub quotas: Quotas,
 }
 
 /// What the command line may say over the file.
@@ -355,6 +363,8 @@ impl Default for Limits {
             table_times: 4,
             profile_bytes: 16 << 20,
             witness_program_bytes: 64 << 20,
+            witness_inputs: 1 << 20,
+            witness_inputs_bytes: 16 << 20,
             witness_memory_bytes: 256 << 20,
             witness_ms: 60_000,
         }
@@ -367,6 +377,8 @@ impl Limits {
         caldera_witness::Limits {
             program_bytes: self.witness_program_bytes,
             memory_bytes: self.witness_memory_bytes,
+            inputs_bytes: self.witness_inputs_bytes,
+            inputs: self.witness_inputs,
             ..caldera_witness::Limits::default()
         }
     }
@@ -566,6 +578,25 @@ struct RawTenant {
     name: String,
     scenario: String,
     secret_file: Option<PathBuf>,
+    #[serde(default = "all_scopes")]
+    scopes: Vec<Scope>,
+    #[serde(default)]
+    quotas: RawQuotas,
+}
+
+/// As [`Quotas`], in the words of this file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawQuotas {
+    queue: Option<u32>,
+    running: Option<u32>,
+    calls: Option<u32>,
+    blob_bytes: Option<u64>,
+    requests: Option<u32>,
+}
+
+fn all_scopes() -> Vec<Scope> {
+    vec![Scope::Read, Scope::Submit]
 }
 
 /// Makes the paths of a file relative to its folder.
@@ -604,7 +635,7 @@ fn check(raw: Raw, over: &Overrides) -> Result<Config, ConfigError> {
         (None, None) => SocketAddr::from(([127, 0, 0, 1], PORT)),
     };
     // A token that is read on its way is good for whoever reads it, and so is a witness.
-    if raw.tls.is_none() && !raw.allow_plain && !listen.ip().is_loopback() {
+    if raw.tls.is_none() && !raw.allow_plain && !is_loopback(listen.ip()) {
         return Err(ConfigError::Field {
             field: "listen".into(),
             expected: "a loopback address; or [tls]; or allow_plain = true, with which tokens and \
@@ -636,6 +667,8 @@ fn check(raw: Raw, over: &Overrides) -> Result<Config, ConfigError> {
                 .find(&policy.classes()[0].name)
                 .ok_or(ConfigError::NoTenant)?,
             secret_file: None,
+            scopes: all_scopes(),
+            quotas: Quotas::default(),
         });
     }
     let tenants_max = policy.limits().tenants_max as usize;
@@ -707,6 +740,11 @@ fn check(raw: Raw, over: &Overrides) -> Result<Config, ConfigError> {
         state: raw.state,
         tenants,
     })
+}
+
+/// Whether an address leads to this machine alone, written as one of IPv4 or as the same one of IPv6.
+pub fn is_loopback(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
 }
 
 fn check_era(raw: RawEra, policy: &Policy) -> Result<EraConfig, ConfigError> {
@@ -793,10 +831,45 @@ fn check_tenant(raw: RawTenant, policy: &Policy) -> Result<TenantConfig, ConfigE
                 .join(", "),
             got: format!("{:?}", raw.scenario),
         })?;
+    if raw.scopes.is_empty() {
+        return Err(ConfigError::Field {
+            field: format!("scopes of tenant {}", raw.name),
+            expected: "one or two of read and submit".into(),
+            got: "none".into(),
+        });
+    }
+    let RawQuotas {
+        queue,
+        running,
+        calls,
+        blob_bytes,
+        requests,
+    } = raw.quotas;
+    let counts = [
+        ("queue", queue),
+        ("running", running),
+        ("calls", calls),
+        ("requests", requests),
+    ];
+    if let Some((quota, _)) = counts.iter().find(|(_, count)| *count == Some(0)) {
+        return Err(ConfigError::Field {
+            field: format!("quotas.{quota} of tenant {}", raw.name),
+            expected: "at least 1".into(),
+            got: "0".into(),
+        });
+    }
     Ok(TenantConfig {
         name,
         class,
         secret_file: raw.secret_file,
+        scopes: raw.scopes,
+        quotas: Quotas {
+            queue,
+            running,
+            calls,
+            blob_bytes,
+            requests,
+        },
     })
 }
 
@@ -832,6 +905,7 @@ fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
         ("target_bytes", limits.target_bytes),
         ("tenant_results", limits.tenant_results),
         ("tenant_circuits", limits.tenant_circuits),
+        ("witness_inputs", limits.witness_inputs),
     ];
     for (field, value) in at_least_one {
         if !(1..=COUNT_MAX).contains(&value) {
@@ -1010,13 +1084,53 @@ mod tests {
     }
 
     #[test]
+    fn quotas_and_scopes_stand_beside_a_tenant() {
+        let text = format!(
+            "{}scopes = ['read']\nquotas = {{ running = 2, blob_bytes = 0, requests = 9 }}\n{}",
+            tenant("a"),
+            tenant("b")
+        );
+        let config = from_text(&text).expect("valid");
+        let [a, b] = &config.tenants[..] else {
+            panic!("{:?}", config.tenants);
+        };
+        assert_eq!(a.scopes, [Scope::Read]);
+        let expected = Quotas {
+            running: Some(2),
+            blob_bytes: Some(0),
+            requests: Some(9),
+            ..Quotas::default()
+        };
+        assert_eq!(a.quotas, expected);
+        assert_eq!(b.scopes, [Scope::Read, Scope::Submit]);
+        assert_eq!(b.quotas, Quotas::default());
+        let refused = |more: &str| {
+            let refused = from_text(&(tenant("a") + more)).expect_err("refused");
+            refused.to_string()
+        };
+        let text = refused("quotas = { running = 0 }");
+        assert_eq!(
+            text,
+            "quotas.running of tenant a: expected at least 1, got 0"
+        );
+        let text = refused("scopes = []");
+        assert!(text.starts_with("scopes of tenant a: "), "{text}");
+        assert!(refused("quotas = { runing = 1 }").contains("runing"));
+    }
+
+    #[test]
     fn beyond_loopback_it_is_tls_or_plain_in_so_many_words() {
         let listen =
             |at: &str, more: &str| from_text(&format!("listen = {at:?}\n{more}\n{}", tenant("a")));
-        for at in ["127.0.0.1:1", "[::1]:1", "127.9.9.9:1"] {
+        for at in [
+            "127.0.0.1:1",
+            "[::1]:1",
+            "127.9.9.9:1",
+            "[::ffff:127.0.0.1]:1",
+        ] {
             assert!(listen(at, "").is_ok(), "{at}");
         }
-        for at in ["0.0.0.0:1", "[::]:1", "192.0.2.1:1"] {
+        for at in ["0.0.0.0:1", "[::]:1", "192.0.2.1:1", "[::ffff:192.0.2.1]:1"] {
             let refused = listen(at, "").expect_err("refused").to_string();
             assert!(refused.starts_with("listen: "), "{refused}");
             assert!(refused.contains("allow_plain = true"), "{refused}");

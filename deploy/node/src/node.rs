@@ -203,26 +203,31 @@ impl Node {
         strangers.retain(|name| !known.contains(name));
         strangers.sort_unstable();
         strangers.dedup();
+        for tenant in &config.tenants {
+            blobs.limit_tenant(&tenant.name, tenant.quotas.blob_bytes);
+        }
         for name in &strangers {
             tracing::warn!(tenant = %name, "the store has something of a tenant that nobody has named");
         }
-        let schemas = read_schemas(config.state.schemas.as_deref())?;
-        let (notary, states) = match &config.state.key {
-            None => (None, None),
-            Some(path) => {
-                let key = notary::open_key(path, config.development).map_err(|source| {
-                    let path = path.clone();
-                    ConfigError::StateKey {
-                        path,
-                        source: Box::new(source),
-                    }
-                })?;
-                let (sender, requests) = channel();
-                (Some((key, requests)), Some(sender))
-            }
-        };
+        let schemas = Arc::new(read_schemas(config.state.schemas.as_deref())?);
+        let presentation_key = config.state.key.as_ref().map(|path| {
+            notary::open_key(path, config.development).map_err(|source| {
+                let path = path.clone();
+                ConfigError::StateKey {
+                    path,
+                    source: Box::new(source),
+                }
+            })
+        });
+        let presentation_key = presentation_key.transpose()?;
+        let (notary, notary_questions) = channel();
         let window_seconds = config.state.window_seconds;
-        let states = States::replay(&database, window_seconds, schemas, states)?;
+        let states = States::replay(
+            &database,
+            window_seconds,
+            notary,
+            presentation_key.is_some(),
+        )?;
         let (rows, quiet) = (database.all()?, database.open_releases()?);
         let jobs = database.resume_jobs()?;
         let era = open_era(&config, &mut database)?;
@@ -296,13 +301,14 @@ impl Node {
             crew.hire(name, cores, None, move || worker.run())?;
         }
         let arbiter = Arbiter::new(pool, config.policy.clone());
-        let classes = config.tenants.iter().map(|tenant| tenant.class);
-        let classes = classes.chain(
-            added
-                .iter()
-                .filter_map(|row| config.policy.find(&row.scenario)),
-        );
-        let classes: Vec<_> = classes.collect();
+        let tenants = config.tenants.iter();
+        let tenants = tenants.map(|tenant| (tenant.class, tenant.quotas.running));
+        let tenants = tenants.chain(added.iter().filter_map(|row| {
+            // What was written came from 32 bits.
+            let running = row.running.map(|it| u32::try_from(it).unwrap_or(u32::MAX));
+            Some((config.policy.find(&row.scenario)?, running))
+        }));
+        let tenants: Vec<_> = tenants.collect();
         let arbiter = ArbiterThread::new(
             arbiter_thread::Parts {
                 arbiter,
@@ -316,7 +322,7 @@ impl Node {
                 measurements: measured,
                 clock,
             },
-            &classes,
+            &tenants,
         );
         let arbiter = match arbiter {
             Ok(arbiter) => arbiter,
@@ -415,17 +421,15 @@ impl Node {
             clerk.run()
         })?;
 
-        if let Some((key, requests)) = notary {
-            let service = post.clone();
-            let notary = Notary {
-                requests,
-                key,
-                service,
-            };
-            crew.hire("notary".into(), background.clone(), None, move || {
-                notary.run();
-            })?;
-        }
+        let notary = Notary {
+            requests: notary_questions,
+            key: presentation_key,
+            schemas,
+            service: post.clone(),
+        };
+        crew.hire("notary".into(), background.clone(), None, move || {
+            notary.run();
+        })?;
 
         let mut refused = crew.refused();
         if let Err(text) = pin::lock_memory() {

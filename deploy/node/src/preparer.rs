@@ -7,11 +7,14 @@
 //! done was left before in a table by the RPC thread.
 //!
 //! A job that brought inputs needs a witness first, and its circuit's witness program may compute for
-//! seconds. It does so in slices of about a millisecond: after each the calculation goes back to the end of
-//! a queue that all preparers share, and whatever job was ordered meanwhile is prepared
-//! before any calculation goes on. So a witness waits for somebody else's program for one slice at most, and
+//! seconds; and where the circuit's constraints are registered the witness is held against them. Both are done in
+//! slices of about a millisecond: after each the calculation goes back to the end of a queue that all preparers
+//! share, and whatever job was ordered meanwhile is prepared before any calculation goes on. So a witness waits for somebody else's program for one slice at most, and
 //! programs share the preparers evenly. How many a tenant can have at once is bounded by the jobs that it may
 //! have in memory.
+//!
+//! The cores here are not of the pool, and what they compute for a tenant is its own all the same: it is charged to
+//! the tenant with the arbiter, and told among the costs of its job.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,10 +22,10 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
 
 use bytes::Bytes;
-use caldera_prover::format::Wtns;
+use caldera_prover::format::{R1cs, Satisfaction, Unsatisfied, Wtns};
 use caldera_prover::groth16::{Blinding, Job, ProvingKey};
 use caldera_prover::units::{self, Opening};
-use caldera_rpc::error::{RpcError, WitnessFault};
+use caldera_rpc::error::{InputsFault, RpcError, WitnessFault};
 use caldera_rpc::methods::{Digest, JobName};
 use caldera_scheduler::{JobId, Nanos, TenantId};
 use caldera_store::TenantName;
@@ -86,18 +89,38 @@ struct Computed {
     job: JobId,
     preparation: Preparation,
     key: Arc<ProvingKey>,
-    program: Program,
-    calculation: Calculation,
+    stage: Stage,
     /// When the job was begun.
     began: Nanos,
-    /// How long its program has computed.
-    spent: Nanos,
+    /// What it has cost.
+    cost: Computing,
+    /// What of that its tenant has not been charged.
+    uncharged: Nanos,
+}
+
+/// What is computed for a witness.
+enum Stage {
+    /// The witness, and with what it is held against then.
+    Calculate(Program, Box<Calculation>, Option<R1cs>),
+    /// Whether its constraints hold.
+    Check(Satisfaction),
+}
+
+/// What computing a witness has cost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Computing {
+    /// Slices.
+    pub slices: u64,
+    /// How long they took together.
+    pub spent: Nanos,
+    /// How long the longest took.
+    pub longest: Nanos,
 }
 
 /// What became of a job in one go.
 enum Step {
     /// Laid out, after so much computing if it brought inputs.
-    Ready(Arc<RunningJob>, Option<Nanos>),
+    Ready(Arc<RunningJob>, Option<Computing>),
     /// Its witness is to be computed.
     Compute(Box<Computed>),
 }
@@ -267,7 +290,10 @@ impl Preparer {
             true => catch_unwind(AssertUnwindSafe(|| self.compute(computed)))
                 .unwrap_or(Err(RpcError::Internal)),
             // It was cancelled: nobody will read the error.
-            false => Err(RpcError::Internal),
+            false => {
+                self.charge(computed.preparation.tenant, computed.uncharged);
+                Err(RpcError::Internal)
+            }
         };
         self.settle(id, began, step);
     }
@@ -314,10 +340,11 @@ impl Preparer {
                 .into_bytes(),
         };
         if !witness::are_inputs(&bytes) {
-            let job = self.lay_out(id, &it, &key, bytes)?;
+            let job = self.lay_out(id, &it, &key, read_witness(bytes)?)?;
             return Ok(Step::Ready(Arc::new(job), None));
         }
-        let program = self.programs.find((it.tenant, it.circuit))?;
+        let since = core_time();
+        let maker = self.programs.find((it.tenant, it.circuit))?;
         let expected_max = self.witness.inputs_bytes.min(u32::MAX as usize);
         if bytes.len() > expected_max {
             // Before they are copied: a blob may have gigabytes.
@@ -328,38 +355,64 @@ impl Preparer {
         // Both are made of the tenant's own bytes: what is wrong with them is told.
         let inputs = Inputs::parse(bytes.to_vec(), &self.witness)
             .map_err(|error| witness::refusal(&error))?;
-        let calculation =
-            Calculation::begin(&program, inputs).map_err(|error| RpcError::ProgramRefused {
+        let calculation = Calculation::begin(&maker.program, inputs).map_err(|error| {
+            RpcError::ProgramRefused {
                 detail: error.to_string(),
-            })?;
+            }
+        })?;
+        let spent = core_time().since(since);
         Ok(Step::Compute(Box::new(Computed {
             job: id,
             preparation: it,
             key,
-            program,
-            calculation,
+            stage: Stage::Calculate(maker.program, Box::new(calculation), maker.r1cs),
             began,
-            spent: Nanos::ZERO,
+            cost: Computing {
+                spent,
+                ..Computing::default()
+            },
+            uncharged: spent,
         })))
+    }
+
+    /// Tells the arbiter, and who counts, what was computed for a tenant.
+    fn charge(&self, tenant: TenantId, core: Nanos) {
+        if core > Nanos::ZERO {
+            self.arbiter.send_waiting(Command::Charge { tenant, core });
+            self.service.send(Message::Charged { tenant, core });
+        }
     }
 
     fn compute(&self, mut it: Computed) -> Result<Step, RpcError> {
         let began = core_time();
-        let fuel = it.program.slice();
-        let progress = it.calculation.step(fuel);
+        let outcome = it.stage.step();
         let took = core_time().since(began);
-        it.program.took(fuel, took.0);
-        it.spent = it.spent.plus(took);
-        match progress.map_err(|error| witness::refusal(&error))? {
-            Progress::More if it.spent > self.witness_max => {
+        if let Stage::Calculate(program, ..) = &it.stage {
+            program.took(outcome.burnt, took.0);
+        }
+        let cost = &mut it.cost;
+        cost.slices += 1;
+        cost.spent = cost.spent.plus(took);
+        cost.longest = cost.longest.max(took);
+        it.uncharged = it.uncharged.plus(took);
+        // A message for each slice would be a thousand a second.
+        let more = matches!(outcome.next, Ok(Next::More | Next::Check(_)));
+        if !more || it.uncharged >= CHARGE_EVERY {
+            self.charge(it.preparation.tenant, std::mem::take(&mut it.uncharged));
+        }
+        match outcome.next? {
+            Next::More | Next::Check(_) if it.cost.spent > self.witness_max => {
                 let seconds = self.witness_max.0 / 1_000_000_000;
                 Err(witness::refusal(&WitnessError::Time { seconds }))
             }
-            Progress::More => Ok(Step::Compute(Box::new(it))),
-            Progress::Done(file) => {
-                let bytes = Bytes::from_owner(Made(file));
-                let job = self.lay_out(it.job, &it.preparation, &it.key, bytes)?;
-                Ok(Step::Ready(Arc::new(job), Some(it.spent)))
+            Next::More => Ok(Step::Compute(Box::new(it))),
+            Next::Check(check) => {
+                it.stage = Stage::Check(*check);
+                Ok(Step::Compute(Box::new(it)))
+            }
+            Next::Done(witness) => {
+                let job = self.lay_out(it.job, &it.preparation, &it.key, witness)?;
+                Ok(Step::Ready(Arc::new(job), Some(it.cost)))
             }
         }
     }
@@ -369,20 +422,8 @@ impl Preparer {
         id: JobId,
         it: &Preparation,
         key: &Arc<ProvingKey>,
-        bytes: Bytes,
+        witness: Wtns,
     ) -> Result<RunningJob, RpcError> {
-        let witness = match bytes.starts_with(&Opening::MAGIC) {
-            // What a holder has opened stands for the witness that is made of it.
-            true => Opening::from_bytes(&bytes)
-                .map(|opening| units::witness(&opening))
-                .map_err(|error| RpcError::WitnessRefused {
-                    fault: WitnessFault::Content,
-                    detail: error.to_string(),
-                })?,
-            false => {
-                Wtns::parse(bytes).map_err(|error| refusal::witness(error.defect(), &error))?
-            }
-        };
         let blinding = Blinding::random(key.curve()).map_err(|e| internal(id, &e))?;
         let laid_out = match it.on_host {
             true => Job::new_on_host(key, witness, blinding),
@@ -393,6 +434,73 @@ impl Preparer {
             None => internal(id, &error),
         })?;
         RunningJob::new(id, it.tenant, job, self.workers).map_err(|error| internal(id, &error))
+    }
+}
+
+/// What came of a slice.
+struct Slice {
+    /// Fuel, where a program ran.
+    burnt: u64,
+    next: Result<Next, RpcError>,
+}
+
+enum Next {
+    More,
+    /// The witness is there and is to be held against its constraints.
+    Check(Box<Satisfaction>),
+    Done(Wtns),
+}
+
+impl Stage {
+    fn step(&mut self) -> Slice {
+        match self {
+            Stage::Calculate(program, calculation, r1cs) => {
+                let burnt = program.slice();
+                let next = match calculation.step(burnt) {
+                    Ok(Progress::More) => Ok(Next::More),
+                    Ok(Progress::Done(file)) => read_witness(Bytes::from_owner(Made(file)))
+                        .and_then(|witness| match r1cs {
+                            None => Ok(Next::Done(witness)),
+                            Some(r1cs) => {
+                                let check = Satisfaction::new(r1cs, witness);
+                                check
+                                    .map(|check| Next::Check(Box::new(check)))
+                                    .map_err(|error| unsatisfied(&error))
+                            }
+                        }),
+                    Err(error) => Err(witness::refusal(&error)),
+                };
+                Slice { burnt, next }
+            }
+            Stage::Check(check) => {
+                let next = match check.step(CHECKED_TERMS) {
+                    Ok(None) => Ok(Next::More),
+                    Ok(Some(witness)) => Ok(Next::Done(witness)),
+                    Err(error) => Err(unsatisfied(&error)),
+                };
+                Slice { burnt: 0, next }
+            }
+        }
+    }
+}
+
+fn read_witness(bytes: Bytes) -> Result<Wtns, RpcError> {
+    match bytes.starts_with(&Opening::MAGIC) {
+        // What a holder has opened stands for the witness that is made of it.
+        true => Opening::from_bytes(&bytes)
+            .map(|opening| units::witness(&opening))
+            .map_err(|error| RpcError::WitnessRefused {
+                fault: WitnessFault::Content,
+                detail: error.to_string(),
+            }),
+        false => Wtns::parse(bytes).map_err(|error| refusal::witness(error.defect(), &error)),
+    }
+}
+
+fn unsatisfied(error: &Unsatisfied) -> RpcError {
+    RpcError::InputsRefused {
+        fault: InputsFault::Constraint,
+        detail: error.to_string(),
     }
 }
 
@@ -426,5 +534,10 @@ fn internal(job: JobId, error: &dyn std::error::Error) -> RpcError {
     RpcError::Internal
 }
 
+/// Terms of constraints in a slice: at about 50 ns each, which is what one costs whose wire is in no cache, half a
+/// millisecond.
+const CHECKED_TERMS: usize = 10_000;
+/// How much is computed before a tenant is charged: less than a turn of the pool.
+const CHARGE_EVERY: Nanos = Nanos::from_millis(10);
 /// Two, so that a small witness need not wait behind a large one of another tenant.
 pub const PREPARERS: usize = 2;

@@ -64,6 +64,8 @@ pub struct Examination {
     pub source: Option<(u64, String)>,
     /// The blob of its witness program.
     pub program: Option<Digest>,
+    /// The blob of its constraints.
+    pub r1cs: Option<Digest>,
 }
 
 /// A mapped key that tells when it is unmapped.
@@ -145,14 +147,19 @@ impl Registrar {
         }))?;
         // Asked again at each start: a box may have left development mode since.
         clerk::acceptable(&zkey, self.development)?;
-        let program = match it.program {
+        let maker = match it.program {
             Some(digest) => {
-                let read = witness::read(&self.blobs, tenant, digest, &zkey, &self.witness);
-                Some(read?)
+                let known = self.programs.translated(it.tenant, digest);
+                let source = witness::Source {
+                    blobs: &self.blobs,
+                    tenant,
+                    zkey: &zkey,
+                };
+                Some(source.read(digest, known, it.r1cs, &self.witness)?)
             }
             None => None,
         };
-        self.programs.put((it.tenant, circuit), program);
+        self.programs.put((it.tenant, circuit), maker);
         if it.full {
             let checks = Checks {
                 development: self.development,
@@ -198,6 +205,9 @@ impl Registrar {
     ) -> Result<(), RpcError> {
         let failed = |error: BlobError| match error {
             BlobError::NoSpace { .. } => RpcError::StorageFull,
+            BlobError::ReadOnly { .. } => RpcError::StorageUnavailable {
+                retry_after_ms: clerk::TRY_AGAIN.as_millis() as u64,
+            },
             error @ (BlobError::Quota { .. } | BlobError::TooLong { .. }) => {
                 RpcError::QuotaExceeded {
                     detail: error.to_string(),

@@ -39,7 +39,7 @@ use caldera_rpc::auth::{Keyring, OPERATOR, Secret};
 use caldera_rpc::error::RpcError;
 use caldera_rpc::jsonrpc::{self, Id, Params, Request, Response};
 use caldera_rpc::methods::Scope;
-use caldera_rpc::methods::{Digest, IdempotencyKey, Method, PoolQuery, StorageQuery};
+use caldera_rpc::methods::{Digest, IdempotencyKey, Method, PoolQuery, StorageQuery, Word};
 use caldera_rpc::openrpc::{self, DISCOVER, Discover};
 use caldera_scheduler::arbiter::Cause;
 use caldera_scheduler::scenario::Class;
@@ -56,13 +56,13 @@ use serde_json::{Value, json};
 
 use crate::arbiter_thread::{Command, Inbox, Notice, Outbox, PoolView};
 use crate::board::{Board, RunningJob};
-use crate::clerk::{Recorded, Stored, Task};
+use crate::clerk::{Recorded, Stored, TRY_AGAIN, Task};
 use crate::clock::{Clock, unix_time};
 use crate::config::Config;
 use crate::era::EraGauges;
 use crate::histograms::{cause_name, split};
 use crate::pin::Standing;
-use crate::preparer::Preparations;
+use crate::preparer::{Computing, Preparations};
 use crate::profile::Profiles;
 use crate::reaper::Grave;
 use crate::registrar;
@@ -76,7 +76,7 @@ use events::{LOOK_EVERY, Watcher};
 use jobs::{Asked, Entry};
 pub use state::States;
 use storage::Release;
-use tenants::{Change, Member};
+use tenants::{Change, Terms};
 
 /// Wakes the RPC thread. Neither waits nor allocates.
 pub type Wake = Arc<dyn Fn() + Send + Sync>;
@@ -98,8 +98,15 @@ pub enum Message {
         at: Nanos,
         /// How long that took.
         span: Nanos,
-        /// How long a witness program computed, where there were inputs.
-        computed: Option<Nanos>,
+        /// What its witness cost, where there were inputs.
+        computed: Option<Computing>,
+    },
+    /// A preparer has computed for a tenant.
+    Charged {
+        /// Who.
+        tenant: TenantId,
+        /// For how long.
+        core: Nanos,
     },
     /// A job could not be laid out.
     Unprepared {
@@ -244,6 +251,13 @@ pub enum Message {
     Judged {
         /// By ticket, whether each holds.
         judged: Vec<(u64, Result<(), RpcError>)>,
+    },
+    /// The element of a request of state units.
+    Hashed {
+        /// Of the question.
+        ticket: u64,
+        /// The element, unless the terms are refused.
+        element: Result<Word, RpcError>,
     },
     /// The changes of the registry up to this one are written down.
     StateWritten {
@@ -392,7 +406,7 @@ pub struct Service {
     policy: Policy,
     /// A tenant that is being written down.
     change: Option<Change>,
-    /// Tenants that have a bound for it, by their requests that are under way.
+    /// Whose each request is that is under way.
     under_way: HashMap<u64, TenantId>,
     /// Jobs by the keys under which they were submitted.
     keys: HashMap<(TenantId, IdempotencyKey), JobId>,
@@ -423,8 +437,10 @@ struct Tenant {
     watch: Watch,
     /// What it is giving back.
     release: Option<Release>,
-    /// If it was added while a box ran: how it was, and what it may still send.
-    member: Option<Member>,
+    /// What it may do, and how much it may have.
+    terms: Terms,
+    /// If it was added while a box ran: as it is written down.
+    member: Option<TenantRow>,
 }
 
 /// A request over HTTP whose answers are being collected.
@@ -495,7 +511,7 @@ impl Service {
     /// A service that knows the circuits of the store and begins to load them.
     pub fn new(mut parts: Parts, states: States) -> Service {
         let (policy, now) = (&parts.config.policy, parts.clock.now());
-        let tenant = |name: &TenantName, class: Option<&Class>, member| {
+        let tenant = |name: &TenantName, class: Option<&Class>, terms, member| {
             let mut watch = Watch::new(class.and_then(|class| class.give_back), now);
             if parts.quiet.contains(name) {
                 watch.was_given();
@@ -506,14 +522,18 @@ impl Service {
                 ended: VecDeque::new(),
                 watch,
                 release: None,
+                terms,
                 member,
             }
         };
         let configured = parts.config.tenants.iter();
-        let configured = configured.map(|it| tenant(&it.name, policy.class(it.class), None));
+        let configured = configured.map(|it| {
+            let terms = Terms::new(it.scopes.clone(), it.quotas);
+            tenant(&it.name, policy.class(it.class), terms, None)
+        });
         let added = parts.added.iter().map(|row| {
             let class = policy.find(&row.scenario).and_then(|id| policy.class(id));
-            tenant(&row.tenant, class, Some(Member::new(row.clone())))
+            tenant(&row.tenant, class, Terms::of(row), Some(row.clone()))
         });
         let tenants = configured.chain(added).collect();
         let policy = policy.clone();
@@ -589,6 +609,7 @@ impl Service {
         let message = match jsonrpc::parse(body) {
             Ok(message) => message,
             Err(error) => {
+                self.telemetry.work.refused(error.reason());
                 let response = Response::error(Id::Null, &error);
                 self.answer_calls(exchange, false, &[response]);
                 return;
@@ -713,9 +734,9 @@ impl Service {
         if let Err(answer) = self.enter(tenant, Scope::Submit) {
             return Some(answer);
         }
-        self.begin_under_way(upload, tenant);
         let leaves = self.leaves(tenant, digest);
         self.stir(tenant, self.parts.clock.now());
+        let owner = tenant;
         let tenant = self.tenant(tenant).name.clone();
         match self.parts.blobs.length(&tenant, digest.0) {
             // The clerk stores it after it has removed it.
@@ -724,6 +745,8 @@ impl Service {
             Ok(None) => {}
             Err(error) => return Some(stored_answer(Stored::Failed(error))),
         }
+        // One that is answered at once is not under way.
+        self.begin_under_way(upload, owner);
         self.tell_clerk(Task::Begin {
             upload,
             tenant,
@@ -814,8 +837,9 @@ impl Service {
     }
 
     /// Counts an answered request.
-    pub fn count_request(&mut self) {
+    pub fn count_request(&mut self, status: u16) {
         self.telemetry.requests += 1;
+        self.telemetry.work.answered(status);
     }
 
     /// Takes no new work from now on.
@@ -871,6 +895,7 @@ impl Service {
                 }
             }
             Err(error) => {
+                self.telemetry.work.refused(error.reason());
                 if let Some(place) = place {
                     collected.answers[place.index] = Some(Response::error(place.id, &error));
                 }
@@ -948,6 +973,7 @@ impl Service {
                 computed,
             } => self.prepared(job, at, span, computed),
             Message::Unprepared { job, error } => self.unprepared(job, error),
+            Message::Charged { tenant, core } => self.telemetry.computed(tenant, core),
             Message::Written { upload, bytes } => {
                 self.outgoing.push(Outgoing::Written { upload, bytes });
             }
@@ -999,6 +1025,7 @@ impl Service {
             Message::Era { era } => self.ledger = Some(era),
             Message::Storage { fault } => self.fault = fault,
             Message::Judged { judged } => self.judged(judged),
+            Message::Hashed { ticket, element } => self.hashed(ticket, element),
             Message::StateWritten { sequence } => self.state_written(sequence),
             Message::Offered { policy } => self.offered.push_back(policy),
         }
@@ -1083,6 +1110,9 @@ impl Service {
 
     /// Gives a call its answer.
     fn settle(&mut self, waiting: Waiting, outcome: Result<Value, RpcError>) {
+        if let Err(error) = &outcome {
+            self.telemetry.work.refused(error.reason());
+        }
         let Some(place) = waiting.place else {
             return;
         };
@@ -1247,6 +1277,11 @@ fn stored_answer(stored: Stored) -> Answer {
         BlobError::TooLong { .. } => refusal(413, "blobTooLong", &error.to_string()),
         BlobError::Quota { .. } => refusal(507, "quotaExceeded", &error.to_string()),
         BlobError::NoSpace { .. } => Answer::error(507, &RpcError::StorageFull),
+        BlobError::ReadOnly { .. } => {
+            tracing::error!(%error, "blob");
+            let retry_after_ms = TRY_AGAIN.as_millis() as u64;
+            Answer::error(503, &RpcError::StorageUnavailable { retry_after_ms })
+        }
         BlobError::Digest { .. } => refusal(422, "digestMismatch", &error.to_string()),
         BlobError::Length { .. } => refusal(422, "lengthMismatch", &error.to_string()),
         BlobError::Unknown => refusal(404, "blobUnknown", &error.to_string()),

@@ -29,7 +29,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use zeroize::Zeroizing;
 
 use crate::clock::Clock;
-use crate::config::{Config, Limits};
+use crate::config::{Config, Limits, is_loopback};
 use crate::operator_socket::OperatorSocket;
 use crate::service::{Answer, Caller, Outgoing, Service, Wake};
 use crate::telemetry::{Doors, TlsDoors};
@@ -447,7 +447,7 @@ impl Shell {
                 Ok(None) => return,
                 Err(error) => {
                     tracing::debug!(%error, "request refused");
-                    self.service.count_request();
+                    self.service.count_request(error.status());
                     self.drop_request(peer.request.take());
                     return;
                 }
@@ -638,7 +638,7 @@ impl Shell {
             Request::Discard(answer) => self.respond(peer, &answer),
             Request::Stream(number) => {
                 peer.request = Request::Stream(number);
-                self.service.count_request();
+                self.service.count_request(200);
                 peer.http
                     .begin_stream("text/event-stream", self.clock.elapsed());
             }
@@ -702,7 +702,7 @@ impl Shell {
     }
 
     fn respond(&mut self, peer: &mut Peer, answer: &Answer) {
-        self.service.count_request();
+        self.service.count_request(answer.status);
         let retry_after = answer.retry_after_s.map(|seconds| seconds.to_string());
         let mut fields = Vec::new();
         if answer.status == 401 {
@@ -770,7 +770,7 @@ impl Door {
     fn at(address: IpAddr) -> Door {
         Door::Port {
             origin: origin(address),
-            loopback: address.is_loopback(),
+            loopback: is_loopback(address),
         }
     }
 }
@@ -1022,3 +1022,28 @@ const UNWRITTEN_MAX: usize = 4 * 1024 * 1024;
 const EVENTS_A_TURN: usize = 256;
 /// How often measurements are taken in while nothing else happens.
 const TICK: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The danger: a socket that takes both versions of IP shows loopback of IPv4 as an address of IPv6.
+    #[test]
+    fn loopback_is_loopback_in_either_version() {
+        for (address, expected) in [
+            ("127.0.0.1", true),
+            ("127.9.9.9", true),
+            ("::1", true),
+            ("::ffff:127.0.0.1", true),
+            ("::ffff:192.0.2.1", false),
+            ("192.0.2.1", false),
+            ("2001:db8::1", false),
+        ] {
+            let door = Door::at(address.parse().expect("an address"));
+            let Door::Port { loopback, .. } = door else {
+                panic!("{door:?}");
+            };
+            assert_eq!(loopback, expected, "{address}");
+        }
+    }
+}

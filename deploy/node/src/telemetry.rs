@@ -9,6 +9,8 @@
 //! `GET /metrics` gives it in Prometheus' text format, in base units (seconds, bytes), as
 //! cumulative counters and histograms: rates and quantiles are for who reads them.
 
+mod work;
+
 use std::collections::VecDeque;
 use std::fmt::Write;
 
@@ -22,6 +24,9 @@ use caldera_scheduler::{JobId, Nanos, TenantId, UnitId};
 use crate::era::EraGauges;
 use crate::histograms::{Handovers, OfCause, Spans, cause_name, split};
 use crate::tls::Handshake;
+
+use work::OUTCOMES;
+pub use work::{ScenarioGauges, Work};
 
 /// One quantum that a worker ran.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,10 +78,14 @@ pub struct Telemetry {
     misses: VecDeque<Reallocation>,
     /// What cores and devices have worked for each tenant.
     tenants: Vec<[Nanos; 2]>,
+    /// What preparers have worked for all of them; part of what cores have.
+    witnesses: Nanos,
     /// Jobs that ended, by how: proved, failed, cancelled.
     pub ended: [u64; 3],
     /// Proofs that came after their deadline.
     pub late: u64,
+    /// Requests and jobs, by how they ended.
+    pub work: Work,
     /// Requests that were answered over HTTP, refusals included.
     pub requests: u64,
     /// Requests that were refused for their token.
@@ -106,6 +115,10 @@ pub struct Gauges {
     pub fenced: u64,
     /// The device's kind, whether it is lost, and how much of its work the processor did instead.
     pub device: (&'static str, bool, u64),
+    /// The scenarios that have tenants.
+    pub scenarios: Vec<ScenarioGauges>,
+    /// Whether nothing can be written down now.
+    pub storage_fault: bool,
     /// The ledger, if there is one.
     pub ledger: Option<EraGauges>,
     /// At the sockets.
@@ -216,8 +229,10 @@ impl Telemetry {
             recent: VecDeque::with_capacity(RECENT_MAX),
             misses: VecDeque::with_capacity(MISSES_MAX),
             tenants: Vec::new(),
+            witnesses: Nanos::ZERO,
             ended: [0; 3],
             late: 0,
+            work: Work::default(),
             requests: 0,
             refused_tokens: 0,
             blob_bytes: 0,
@@ -229,16 +244,27 @@ impl Telemetry {
     /// Counts a quantum; true if it was over its budget.
     pub fn quantum(&mut self, record: &QuantumRecord) -> bool {
         self.quanta.record(record.span);
-        let tenant = record.tenant.0 as usize;
-        if self.tenants.len() <= tenant {
-            self.tenants.resize(tenant + 1, [Nanos::ZERO; 2]);
-        }
         let kind = usize::from(self.is_device(record.unit));
-        let time = &mut self.tenants[tenant][kind];
+        let time = &mut self.times_of(record.tenant)[kind];
         *time = time.plus(record.span);
         let over = record.span > self.quantum_max;
         self.over_budget += u64::from(over);
         over
+    }
+
+    /// Counts what a preparer has computed for a tenant, on a core that is not of the pool.
+    pub fn computed(&mut self, tenant: TenantId, core: Nanos) {
+        let [cores, _] = self.times_of(tenant);
+        *cores = cores.plus(core);
+        self.witnesses = self.witnesses.plus(core);
+    }
+
+    fn times_of(&mut self, tenant: TenantId) -> &mut [Nanos; 2] {
+        let tenant = tenant.0 as usize;
+        if self.tenants.len() <= tenant {
+            self.tenants.resize(tenant + 1, [Nanos::ZERO; 2]);
+        }
+        &mut self.tenants[tenant]
     }
 
     /// Counts a hand-over.
@@ -370,7 +396,7 @@ impl Telemetry {
             }
         }
         text.family("caldera_jobs_ended_total", "counter", "Jobs that ended.");
-        for (outcome, count) in ["proved", "failed", "cancelled"].iter().zip(self.ended) {
+        for (outcome, count) in OUTCOMES.iter().zip(self.ended) {
             let labels = [("outcome", *outcome)];
             text.sample("caldera_jobs_ended_total", &labels, count as f64);
         }
@@ -540,6 +566,17 @@ impl Telemetry {
             let missed = of.missed as f64;
             text.sample("caldera_reallocations_missed_total", &labels, missed);
         }
+        let name = "caldera_witness_seconds_total";
+        text.family(
+            name,
+            "counter",
+            "How long cores outside of the pool have computed witnesses; part of what tenants are charged.",
+        );
+        text.sample(name, &[], self.witnesses.0 as f64 / 1e9);
+        let name = "caldera_storage_fault";
+        text.family(name, "gauge", "1 while the disk takes no writes.");
+        text.sample(name, &[], f64::from(u8::from(now.storage_fault)));
+        self.work.write(&mut text, &now.scenarios);
         if let Some(ledger) = &now.ledger {
             text.ledger(ledger);
         }

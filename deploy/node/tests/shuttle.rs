@@ -135,7 +135,7 @@ fn a_box(workers: u16, beside: Beside, zkey: &Zkey, witness: &Wtns) {
         measurements: measured,
         clock,
     };
-    let arbiter = ArbiterThread::new(parts, &[class, class]).expect("two tenants");
+    let arbiter = ArbiterThread::new(parts, &[(class, None), (class, None)]).expect("two tenants");
     threads.push(thread::spawn(move || arbiter.run()));
 
     let tenant_of = |job: u64| TenantId(u32::from(job == 3));

@@ -96,6 +96,7 @@ faults! {
         Signals = "inputsSignals" "a signal is missing, unknown, or has more or fewer values than the circuit's",
         Assertion = "circuitAssertion" "an assertion in the circuit failed; the message names it",
         Program = "witnessProgramFailed" "the circuit's witness program broke a rule of its machine",
+        Constraint = "constraintUnsatisfied" "a constraint of the circuit does not hold for the witness that was computed; the message has its number",
         Time = "witnessTime" "the circuit's witness program computed for too long",
     }
 }
@@ -245,6 +246,12 @@ pub enum RpcError {
         /// What is wrong with it.
         detail: String,
     },
+    /// The blob is not a constraint system, or not that of this circuit.
+    #[error("constraints refused: {detail}")]
+    ConstraintsRefused {
+        /// What is wrong with it.
+        detail: String,
+    },
     /// Inputs came for a circuit without a witness program.
     #[error(
         "circuit {circuit} was registered without a witness program: it takes witnesses, not inputs"
@@ -343,6 +350,9 @@ pub enum RpcError {
         /// What it would need.
         scope: &'static str,
     },
+    /// The tenant was suspended or removed while a request of it was under way.
+    #[error("this tenant is not served any more")]
+    AccessEnded,
     /// The box has no such tenant. Only the operator is told so.
     #[error("tenant {tenant} is not known")]
     TenantUnknown {
@@ -439,9 +449,11 @@ impl RpcError {
             RpcError::StateUnserved { .. } => -32051,
             RpcError::TenantUnknown { .. } => -32033,
             RpcError::TenantState { .. } => -32034,
+            RpcError::AccessEnded => -32035,
             RpcError::ProgramRefused { .. } => -32045,
             RpcError::ProgramMissing { .. } => -32046,
             RpcError::InputsRefused { .. } => -32047,
+            RpcError::ConstraintsRefused { .. } => -32048,
             RpcError::Era { .. } => -32040,
         }
     }
@@ -481,9 +493,11 @@ impl RpcError {
             RpcError::StateUnserved { lack, .. } => lack.reason(),
             RpcError::TenantUnknown { .. } => "tenantUnknown",
             RpcError::TenantState { .. } => "tenantState",
+            RpcError::AccessEnded => "accessEnded",
             RpcError::ProgramRefused { .. } => "witnessProgram",
             RpcError::ProgramMissing { .. } => "witnessProgramMissing",
             RpcError::InputsRefused { fault, .. } => fault.reason(),
+            RpcError::ConstraintsRefused { .. } => "r1cs",
             RpcError::Era { fault, .. } => fault.reason(),
         }
     }

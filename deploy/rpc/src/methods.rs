@@ -427,6 +427,10 @@ pub struct RegisterCircuit {
     /// bring inputs instead of a witness.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub witness_program: Option<Digest>,
+    /// The blob that holds the circuit's constraints (`.r1cs`), uploaded before; only beside a witness program. Each
+    /// witness that the program computes is held against them, and a constraint that does not hold is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub r1cs: Option<Digest>,
 }
 
 /// Parameters of `prover_listCircuitsV1`: none.
@@ -606,6 +610,9 @@ pub struct Quotas {
     /// Unfinished jobs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<u32>,
+    /// Of those, jobs that are prepared or proved at once; the others wait in the queue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running: Option<u32>,
     /// Requests that are under way: calls that wait, uploads, streams.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calls: Option<u32>,
@@ -741,6 +748,9 @@ pub struct CircuitInfo {
     /// The blob of its witness program, if it has one: then jobs may bring inputs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub witness_program: Option<Digest>,
+    /// The blob of its constraints, if it has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub r1cs: Option<Digest>,
     /// Why it failed, or why its key could not be read again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<JobError>,

@@ -296,6 +296,7 @@ fn no_parameter_is_left_out() {
             check: CheckLevel::Full,
             source: Some(String::new()),
             witness_program: Some(digest),
+            r1cs: Some(digest),
         }),
         serde_json::to_value(ListCircuits {}),
         serde_json::to_value(UnregisterCircuit { circuit: digest }),
@@ -510,6 +511,7 @@ fn every_field_has_an_example() {
         resident: true,
         source: Some(String::new()),
         witness_program: Some(Digest([0; 32])),
+        r1cs: Some(Digest([2; 32])),
         error: Some(failure()),
         development: false,
         verification_key: Some(Value::Null),
@@ -791,7 +793,9 @@ fn errors() -> Vec<RpcError> {
         RpcError::ProfileUnavailable { job, detail: "" },
         RpcError::ProgramRefused { detail: detail() },
         RpcError::ProgramMissing { circuit },
+        RpcError::ConstraintsRefused { detail: detail() },
         RpcError::OutOfScope { scope: "submit" },
+        RpcError::AccessEnded,
         RpcError::TenantUnknown { tenant: detail() },
         RpcError::TenantState {
             tenant: detail(),
@@ -866,6 +870,8 @@ fn errors() -> Vec<RpcError> {
             | RpcError::KeySource { .. }
             | RpcError::ProgramRefused { .. }
             | RpcError::ProgramMissing { .. }
+            | RpcError::ConstraintsRefused { .. }
+            | RpcError::AccessEnded
             | RpcError::InputsRefused { .. }
             | RpcError::ProfileUnavailable { .. } => {}
         }

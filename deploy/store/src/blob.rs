@@ -156,6 +156,12 @@ pub enum BlobError {
         /// What was being written.
         path: PathBuf,
     },
+    /// The disk takes no writes.
+    #[error("{} is on a disk that is read-only", .path.display())]
+    ReadOnly {
+        /// What was being written.
+        path: PathBuf,
+    },
     /// The operating system refused something else.
     #[error("cannot {action} {}", .path.display())]
     Io {
@@ -271,6 +277,20 @@ impl BlobStore {
             file,
             path,
         })
+    }
+
+    /// Makes a file and removes it: whether the disk takes new ones.
+    pub fn probe(&self) -> Result<(), BlobError> {
+        let number = self.shared.next.fetch_add(1, Ordering::Relaxed);
+        let path = self.shared.incoming.join(number.to_string());
+        OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(&path)
+            .map_err(failed("make", &path))?;
+        fs::remove_file(&path).map_err(failed("remove", &path))
     }
 
     /// The length of a complete blob, if this tenant has it.
@@ -743,6 +763,7 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BlobEr
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
             BlobError::NoSpace { path }
         }
+        io::ErrorKind::ReadOnlyFilesystem => BlobError::ReadOnly { path },
         _ => BlobError::Io {
             action,
             path,

@@ -45,6 +45,8 @@ pub struct CircuitRow {
     pub released: Option<String>,
     /// The blob of the program that computes witnesses.
     pub program: Option<[u8; 32]>,
+    /// The blob of the constraint system that computed witnesses are held against.
+    pub r1cs: Option<[u8; 32]>,
 }
 
 /// How much of a key was to be checked.
@@ -76,6 +78,8 @@ pub enum Change {
         source: Option<String>,
         /// What becomes [`CircuitRow::program`].
         program: Option<[u8; 32]>,
+        /// What becomes [`CircuitRow::r1cs`].
+        r1cs: Option<[u8; 32]>,
     },
     /// The key is given back, and will be read again.
     Released {
@@ -100,10 +104,10 @@ impl Database {
     pub fn insert(&mut self, row: &CircuitRow) -> Result<bool, DatabaseError> {
         let added = self.connection.execute(
             "INSERT INTO circuits (tenant, digest, name, curve, domain_size, public_count, wires,
-                bytes, development, check_level, checked_at, state, failure, source, released, program)
+                bytes, development, check_level, checked_at, state, failure, source, released, program, r1cs)
              VALUES (:tenant, :digest, :name, :curve, :domain_size, :public_count, :wires,
                 :bytes, :development, :check_level, :checked_at, :state, :failure, :source, :released,
-                :program)
+                :program, :r1cs)
              ON CONFLICT (tenant, digest) DO NOTHING",
             named_params! {
                 ":tenant": row.tenant.as_str(),
@@ -122,6 +126,7 @@ impl Database {
                 ":source": row.source,
                 ":released": row.released,
                 ":program": row.program,
+                ":r1cs": row.r1cs,
             },
         )?;
         Ok(added == 1)
@@ -143,13 +148,18 @@ impl Database {
             Change::Failed { failure } => (State::Failed, None, Some(failure.as_str()), None),
         };
         let registered = match change {
-            Change::Checking { source, program } => Some((source.as_deref(), *program)),
+            Change::Checking {
+                source,
+                program,
+                r1cs,
+            } => Some((source.as_deref(), *program, *r1cs)),
             _ => None,
         };
         let time = checked_at(time)?;
         let changed = self.connection.execute(
             "UPDATE circuits SET state = ?3, checked_at = coalesce(?4, checked_at), failure = ?5,
-                released = ?6, source = iif(?7, ?8, source), program = iif(?7, ?9, program)
+                released = ?6, source = iif(?7, ?8, source), program = iif(?7, ?9, program),
+                r1cs = iif(?7, ?10, r1cs)
              WHERE tenant = ?1 AND digest = ?2",
             params![
                 tenant.as_str(),
@@ -159,8 +169,9 @@ impl Database {
                 failure,
                 released,
                 registered.is_some(),
-                registered.and_then(|(source, _)| source),
-                registered.and_then(|(_, program)| program)
+                registered.and_then(|(source, ..)| source),
+                registered.and_then(|(_, program, _)| program),
+                registered.and_then(|(.., r1cs)| r1cs)
             ],
         )?;
         Ok(changed == 1)
@@ -244,6 +255,7 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<CircuitRow> {
         source: row.get("source")?,
         released: row.get("released")?,
         program: row.get("program")?,
+        r1cs: row.get("r1cs")?,
     })
 }
 
@@ -273,4 +285,9 @@ CREATE TABLE circuits (
 /// The step that lets circuits have a witness program.
 pub(crate) const PROGRAMS: &str = "
 ALTER TABLE circuits ADD COLUMN program BLOB CHECK (length(program) = 32);
+";
+
+/// The step that lets circuits have a constraint system.
+pub(crate) const CONSTRAINTS: &str = "
+ALTER TABLE circuits ADD COLUMN r1cs BLOB CHECK (length(r1cs) = 32);
 ";

@@ -79,6 +79,9 @@ pub enum DatabaseError {
     /// The disk takes no writes.
     #[error("the disk is read-only")]
     ReadOnly,
+    /// The disk fails at reading or writing, or is read-only since the file was opened.
+    #[error("the disk does not do what the database asks of it")]
+    Disk(#[source] rusqlite::Error),
     /// The disk gives back what was never written.
     #[error("the database is damaged")]
     Damaged(#[source] rusqlite::Error),
@@ -192,6 +195,7 @@ impl From<rusqlite::Error> for DatabaseError {
             Some(rusqlite::ErrorCode::DiskFull) => DatabaseError::NoSpace,
             Some(rusqlite::ErrorCode::ReadOnly) => DatabaseError::ReadOnly,
             Some(rusqlite::ErrorCode::DatabaseCorrupt) => DatabaseError::Damaged(error),
+            Some(rusqlite::ErrorCode::SystemIoFailure) => DatabaseError::Disk(error),
             _ => DatabaseError::Sqlite(error),
         }
     }
@@ -258,7 +262,7 @@ pub(crate) fn signed(column: &'static str, got: u64) -> Result<i64, DatabaseErro
 const VERSION: i64 = STEPS.len() as i64;
 
 /// What makes each version of the one before.
-const STEPS: [&str; 7] = [
+const STEPS: [&str; 9] = [
     crate::circuits::TABLE,
     crate::releases::TABLE,
     crate::jobs::TABLE,
@@ -266,6 +270,8 @@ const STEPS: [&str; 7] = [
     crate::circuits::PROGRAMS,
     crate::registry::TABLE,
     crate::ledger::TABLE,
+    crate::tenants::RUNNING,
+    crate::circuits::CONSTRAINTS,
 ];
 
 /// "CALD" in ASCII.

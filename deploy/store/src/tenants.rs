@@ -32,6 +32,8 @@ pub struct TenantRow {
     pub may_submit: bool,
     /// Unfinished jobs, at most.
     pub queue: Option<u64>,
+    /// Of those, jobs that are proved at once, at most.
+    pub running: Option<u64>,
     /// Requests under way, at most.
     pub calls: Option<u64>,
     /// Bytes of blobs, at most.
@@ -46,8 +48,8 @@ impl Database {
         let number = |name, value: Option<u64>| value.map(|it| signed(name, it)).transpose();
         self.connection.execute(
             "INSERT OR REPLACE INTO tenants (tenant, scenario, salt, old_salt, old_until, suspended, removed,
-                may_read, may_submit, queue, calls, blob_bytes, requests)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+                may_read, may_submit, queue, calls, blob_bytes, requests, running)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
             params![
                 row.tenant.as_str(),
                 row.scenario,
@@ -62,6 +64,7 @@ impl Database {
                 number("calls", row.calls)?,
                 number("blob_bytes", row.blob_bytes)?,
                 number("requests", row.requests)?,
+                number("running", row.running)?,
             ],
         )?;
         Ok(())
@@ -128,6 +131,7 @@ fn read_tenant_row(row: &Row<'_>) -> rusqlite::Result<TenantRow> {
         may_read: row.get("may_read")?,
         may_submit: row.get("may_submit")?,
         queue: number("queue")?,
+        running: number("running")?,
         calls: number("calls")?,
         blob_bytes: number("blob_bytes")?,
         requests: number("requests")?,
@@ -151,4 +155,9 @@ CREATE TABLE tenants (
     requests   INTEGER          CHECK (requests >= 0),
     CHECK ((old_salt IS NULL) = (old_until IS NULL))
 ) STRICT, WITHOUT ROWID;
+";
+
+/// The step that lets tenants be bounded in how many of their jobs are proved at once.
+pub(crate) const RUNNING: &str = "
+ALTER TABLE tenants ADD COLUMN running INTEGER CHECK (running >= 0);
 ";

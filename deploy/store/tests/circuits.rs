@@ -32,6 +32,7 @@ fn row(name: &str, digest: u8) -> CircuitRow {
         source: Some("/srv/keys/semaphore-32.zkey".to_owned()),
         released: None,
         program: None,
+        r1cs: Some([9; 32]),
     }
 }
 
@@ -79,6 +80,7 @@ fn a_restart_knows_the_circuits_and_their_checks() {
     let again = Change::Checking {
         source: first.source.clone(),
         program: first.program,
+        r1cs: first.r1cs,
     };
     for change in [again, Change::Ready { checked_at: None }] {
         assert!(table.set_state(&tenant("alice"), [1; 32], &change).unwrap());
@@ -89,12 +91,14 @@ fn a_restart_knows_the_circuits_and_their_checks() {
     let again = Change::Checking {
         source: None,
         program: None,
+        r1cs: None,
     };
     assert!(table.set_state(&tenant("alice"), [1; 32], &again).unwrap());
     let found = table.find(&tenant("alice"), [1; 32]).unwrap();
     let elsewhere = CircuitRow {
         source: None,
         state: State::Checking,
+        r1cs: None,
         ..first
     };
     assert_eq!(found, Some(elsewhere));
@@ -111,6 +115,7 @@ fn a_tenant_reaches_its_own_rows_only() {
     let again = Change::Checking {
         source: None,
         program: None,
+        r1cs: None,
     };
     assert!(!table.set_state(&bob, [1; 32], &again).unwrap());
     assert!(!table.remove(&bob, [1; 32]).unwrap());
@@ -182,12 +187,16 @@ fn a_newer_version_is_refused_and_left_alone() {
     let (_folder, path) = file();
     drop(Database::open(&path).unwrap());
     let newer = Connection::open(&path).unwrap();
-    newer.pragma_update(None, "user_version", 8).unwrap();
+    newer.pragma_update(None, "user_version", 10).unwrap();
     drop(newer);
     let error = refused(&path);
     assert!(matches!(
         error,
-        DatabaseError::TooNew { max: 7, got: 8, .. }
+        DatabaseError::TooNew {
+            max: 9,
+            got: 10,
+            ..
+        }
     ));
     assert!(error.to_string().contains("written by a newer one"));
 }

@@ -137,7 +137,7 @@ fn a_file_of_the_version_before_is_brought_up_to_date() {
     let version: i64 = newer
         .query_row("PRAGMA user_version", [], |row| row.get(0))
         .unwrap();
-    assert_eq!(version, 7);
+    assert_eq!(version, 9);
 }
 
 #[test]
@@ -161,6 +161,7 @@ fn a_key_that_is_given_back_is_known_after_a_restart() {
         source: Some("/srv/keys/a.zkey".to_owned()),
         released: None,
         program: None,
+        r1cs: None,
     };
     assert!(table.insert(&circuit).unwrap());
     let away = Change::Released {

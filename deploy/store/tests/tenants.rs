@@ -23,6 +23,7 @@ fn row(tenant: &str) -> TenantRow {
         may_read: true,
         may_submit: false,
         queue: Some(3),
+        running: Some(2),
         calls: None,
         blob_bytes: Some(1 << 40),
         requests: Some(0),
@@ -47,6 +48,7 @@ fn circuit(tenant: &str) -> CircuitRow {
         source: None,
         released: None,
         program: None,
+        r1cs: None,
     }
 }
 

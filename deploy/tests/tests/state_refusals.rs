@@ -82,6 +82,33 @@ fn terms_that_cannot_be_are_refused_by_their_rule() {
     assert!(commerce.call("state_getV1", get).get("request").is_none());
 }
 
+/// A set of many values is a tree of hashes: as many of one tenant are hashed at a time as do not hold others up.
+#[test]
+fn a_flood_of_requests_over_large_sets_is_held_to_a_few_at_a_time() {
+    let service = Service::start(&TENANTS, "");
+    let finance = service.client("finance");
+    let values: Vec<String> = (0..512).map(|value| value.to_string()).collect();
+    let one = |id: u32| {
+        let mut request = request();
+        request["set"]["values"] = json!(values);
+        request["validThrough"] = json!(2_000_000_000 + id);
+        let params = json!({"request": request, "closes": CLOSES});
+        json!({"jsonrpc": "2.0", "id": id, "method": "state_grantV1", "params": params})
+    };
+    // All of a batch are read before any answer can come.
+    let batch: Vec<Value> = (0..8).map(one).collect();
+    let answer = finance.post(&finance.token(), &Value::from(batch).to_string());
+    let answers: Vec<Value> = serde_json::from_str(&answer.body).expect("a list");
+    let opened = answers.iter().filter(|it| it.get("result").is_some());
+    assert_eq!(opened.count(), 4, "{answers:?}");
+    let reasons = answers
+        .iter()
+        .filter_map(|it| it["error"]["data"]["reason"].as_str());
+    assert_eq!(reasons.collect::<Vec<_>>(), ["tenantCallsFull"; 4]);
+    // And after that there is room again.
+    assert!(open(&finance, |it| it["set"]["values"] = json!(values)).is_ok());
+}
+
 #[test]
 fn only_the_operator_publishes_and_only_tenants_take_part() {
     let service = Service::start(&TENANTS, "");

@@ -469,7 +469,16 @@ fn who_floods_is_held_to_its_quotas_and_nobody_else_is() {
     assert_eq!(reason(&answer), "outOfScope");
     assert_eq!(dave.put(&digest, b"x").status, 403);
 
-    let narrow = ["add", "erin", "--scenario", "social", "--blob-bytes", "100"];
+    let narrow = [
+        "add",
+        "erin",
+        "--scenario",
+        "social",
+        "--blob-bytes",
+        "100",
+        "--running",
+        "2",
+    ];
     let erin = client_of(
         &service,
         "erin",
@@ -482,5 +491,10 @@ fn who_floods_is_held_to_its_quotas_and_nobody_else_is() {
         &much,
     );
     assert_eq!(answer.status, 507, "{answer:?}");
+    let told = service.client("operator").call("tenant_listV1", json!({}));
+    let tenants = told.as_array().expect("a list");
+    let erin = tenants.iter().find(|it| it["tenant"] == "erin");
+    let expected = json!({"running": 2, "blobBytes": 100});
+    assert_eq!(erin.expect("added")["quotas"], expected);
     assert_eq!(service.stop(), Some(0));
 }

@@ -8,7 +8,7 @@ use caldera_tests::interop::{
     semaphore_zkey, snarkjs, snarkjs_verdicts,
 };
 use caldera_tests::programs::run_caldera;
-use caldera_tests::service::Service;
+use caldera_tests::service::{Client, Service};
 use serde_json::{Value, json};
 
 /// A circuit of `interop/circuits`, compiled to a witness program.
@@ -279,5 +279,128 @@ fn a_service_takes_inputs() {
         )
         .unwrap_err();
     assert_eq!(error["data"]["reason"], "witnessProgramMissing");
+    assert_eq!(service.stop(), Some(0));
+}
+
+/// Compiles a circuit of one line.
+fn product(formula: &str) -> Compiled {
+    let folder = tempfile::tempdir().unwrap();
+    let source = format!(
+        "pragma circom 2.1.0;\n\
+         template Product() {{ signal input a; signal input b; signal output c; c <== {formula}; }}\n\
+         component main = Product();\n"
+    );
+    std::fs::write(folder.path().join("product.circom"), source).unwrap();
+    circom2(folder.path(), ["product.circom", "--wasm", "--r1cs"]).expect_success();
+    let name = "product";
+    Compiled { folder, name }
+}
+
+/// The danger: a program that is not the circuit's, or a circuit that asserts less than it constrains, makes a
+/// witness that fails only when all of the proof has been computed, and nobody learns where.
+#[test]
+fn a_computed_witness_is_held_against_the_constraints() {
+    let service = Service::start(
+        &[("plaza", "social"), ("bank", "financial")],
+        "development = true\nlimits = { witness_inputs = 4 }\n",
+    );
+    let (plaza, bank) = (service.client("plaza"), service.client("bank"));
+    let (right, wrong) = (product("a * b"), product("a * b + 1"));
+    // Each key is made of secrets of its own, so they are two circuits to the service.
+    let keys = ["one.zkey", "two.zkey"].map(|name| {
+        let key = right.file(name);
+        let r1cs = right.file("product.r1cs");
+        run_caldera(["setup".as_ref(), &*r1cs, "-o".as_ref(), &*key]).expect_success();
+        std::fs::read(key).unwrap()
+    });
+    let read = |path: PathBuf| std::fs::read(path).unwrap();
+    let (program, r1cs) = (read(right.program()), read(right.file("product.r1cs")));
+    let register = |client: &Client, key: &[u8], program: &[u8], r1cs: Option<&[u8]>| {
+        let mut asked = json!({
+            "zkey": client.upload(key),
+            "check": "trusted",
+            "witnessProgram": client.upload(program),
+        });
+        if let Some(r1cs) = r1cs {
+            asked["r1cs"] = client.upload(r1cs).into();
+        }
+        client.call("prover_registerCircuitV1", asked.clone());
+        client.settled(asked["zkey"].as_str().unwrap())
+    };
+    let one = register(&plaza, &keys[0], &program, Some(&r1cs));
+    assert_eq!(one["state"], "ready", "{one}");
+    let two = register(&plaza, &keys[1], &program, Some(&r1cs));
+    let translations = || service.log().matches("witness program translated").count();
+    assert_eq!(translations(), 1, "circuits of one tenant share one");
+    register(&bank, &keys[0], &program, Some(&r1cs));
+    assert_eq!(translations(), 2, "tenants do not");
+
+    let prove = |circuit: &Value, inputs: Value| {
+        let asked = json!({"circuit": circuit, "inputs": inputs});
+        let job = plaza.call("prover_submitV1", asked)["job"].clone();
+        (plaza.ended(&job), job)
+    };
+    let inputs = json!({"a": 3, "b": 5});
+    let (ended, job) = prove(&one["circuit"], inputs.clone());
+    assert_eq!(ended["state"], "proved", "{ended}");
+    let result = plaza.call("prover_resultV1", json!({"job": job}));
+    assert_eq!(result["publicInputs"], json!(["15"]));
+    // What it cost is the tenant's: in the job's sum, and in the tenant's.
+    let timings = &result["timings"];
+    let stage = &timings["stages"][0];
+    assert_eq!(stage["kernel"], "witness", "{timings}");
+    let ms = timings["witnessMs"].as_f64().unwrap();
+    assert!(ms > 0.0 && stage["cpuMs"] == ms, "{timings}");
+    let stages = timings["stages"].as_array().unwrap().iter();
+    let sum: f64 = stages.map(|it| it["cpuMs"].as_f64().unwrap()).sum();
+    let pool = plaza.call("pool_statusV1", json!({}));
+    let tenants = pool["tenants"].as_array().unwrap();
+    let own = tenants.iter().find(|it| it["tenant"] == "plaza").unwrap();
+    let core_ms = own["detail"]["coreMs"].as_f64().unwrap();
+    assert!(core_ms >= sum - 1e-3, "{core_ms} of {sum}: {own}");
+
+    // More values than the box takes.
+    let (ended, _) = prove(&one["circuit"], json!({"a": [1, 2, 3, 4], "b": 5}));
+    assert_eq!(ended["error"]["reason"], "inputsFormat", "{ended}");
+    let message = ended["error"]["message"].as_str().unwrap();
+    assert!(message.contains("at most 4 values, got 5"), "{message}");
+
+    // The constraints stay while their circuit is there.
+    let path = format!("/v1/blobs/{}", one["r1cs"].as_str().unwrap());
+    let answer = plaza.send("DELETE", &path, Some(&plaza.token()), b"");
+    assert_eq!(answer.status, 409, "{answer:?}");
+
+    let again = |program: &[u8], r1cs: Option<&[u8]>| {
+        plaza.call(
+            "prover_unregisterCircuitV1",
+            json!({"circuit": two["circuit"]}),
+        );
+        register(&plaza, &keys[1], program, r1cs)
+    };
+    let other = read(wrong.program());
+    assert_eq!(again(&other, Some(&r1cs))["state"], "ready");
+    let (ended, _) = prove(&two["circuit"], inputs.clone());
+    let error = &ended["error"];
+    assert_eq!(error["reason"], "constraintUnsatisfied", "{ended}");
+    let expected = "inputs refused: constraint 0, counted from 0, of 1 does not hold";
+    assert_eq!(error["message"], expected);
+    // Without them nothing but the proof says so.
+    assert_eq!(again(&other, None)["state"], "ready");
+    let (ended, _) = prove(&two["circuit"], inputs);
+    assert_eq!(ended["error"]["reason"], "selfCheckFailed", "{ended}");
+
+    // What are no constraints, or others', is refused by name.
+    let others = Compiled::new("polynomial", "bn128");
+    for bad in [b"r1cs".to_vec(), read(others.file("polynomial.r1cs"))] {
+        let info = again(&program, Some(&bad));
+        assert_eq!(info["error"]["reason"], "r1cs", "{info}");
+    }
+    let alone = json!({"zkey": one["circuit"], "r1cs": one["r1cs"]});
+    plaza.call(
+        "prover_unregisterCircuitV1",
+        json!({"circuit": one["circuit"]}),
+    );
+    let error = plaza.try_call("prover_registerCircuitV1", alone);
+    assert_eq!(error.unwrap_err()["data"]["reason"], "invalidParams");
     assert_eq!(service.stop(), Some(0));
 }

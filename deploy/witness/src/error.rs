@@ -73,6 +73,14 @@ pub enum WitnessError {
         /// What it has.
         got: usize,
     },
+    /// More values than are taken, by the commas in the text: told before any of them is read.
+    #[error("inputs: expected at most {expected_max} values, got {got}")]
+    Count {
+        /// The most.
+        expected_max: usize,
+        /// So many there can be.
+        got: usize,
+    },
     /// Not a JSON object of signals.
     #[error("inputs: expected {expected} at byte {at}, got {got}")]
     Json {

@@ -58,6 +58,14 @@ impl Inputs {
                 got: text.len(),
             });
         }
+        // No list of so many is begun.
+        let commas = text.iter().filter(|byte| **byte == b',').count();
+        if commas >= limits.inputs {
+            return Err(WitnessError::Count {
+                expected_max: limits.inputs,
+                got: commas + 1,
+            });
+        }
         let signals = Reader { text: &text, at: 0 }.object()?;
         Ok(Inputs { text, signals })
     }
@@ -513,6 +521,18 @@ mod tests {
             inputs_bytes: 6,
             ..Limits::default()
         };
+        let few = Limits {
+            inputs: 2,
+            ..Limits::default()
+        };
+        assert!(Inputs::parse(b"{\"a\":[1,2]}".to_vec(), &few).is_ok());
+        assert_eq!(
+            Inputs::parse(b"{\"a\":[1,2],\"b\":3}".to_vec(), &few).expect_err("too many"),
+            WitnessError::Count {
+                expected_max: 2,
+                got: 3
+            }
+        );
         assert_eq!(
             Inputs::parse(b"{\"a\":1}".to_vec(), &limits).expect_err("too long"),
             WitnessError::Length {

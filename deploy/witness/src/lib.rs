@@ -46,6 +46,8 @@ pub struct Limits {
     pub witness_bytes: usize,
     /// Bytes of the text of the inputs.
     pub inputs_bytes: usize,
+    /// Values of all input signals.
+    pub inputs: usize,
 }
 
 impl Default for Limits {
@@ -55,6 +57,7 @@ impl Default for Limits {
             memory_bytes: 256 << 20,
             witness_bytes: 256 << 20,
             inputs_bytes: 16 << 20,
+            inputs: 1 << 20,
         }
     }
 }

@@ -58,6 +58,7 @@ fn limits() -> Limits {
         memory_bytes: 1 << 20,
         witness_bytes: 1 << 20,
         inputs_bytes: 1 << 16,
+        inputs: 1 << 12,
     }
 }
 

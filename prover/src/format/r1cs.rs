@@ -10,10 +10,14 @@
 //! [`R1cs::parse`] walks over all constraints once and checks every term, so that the iterators
 //! afterwards have nothing left to refuse.
 
+mod satisfaction;
+
 use std::fmt;
 
 use bytes::Bytes;
 use caldera_kernels::CurveId;
+
+pub use satisfaction::{Satisfaction, Unsatisfied};
 
 use super::prime::{is_below, scalar_field, scalar_modulus};
 use super::section::{Container, Fields};

@@ -241,6 +241,56 @@ fn no_more_witnesses_in_memory_than_allowed() {
 }
 
 #[test]
+fn a_tenant_that_is_bounded_to_one_job_leaves_to_others_what_that_one_cannot_use() {
+    let mut simulated = two_tenants(2, Policy::standard());
+    simulated.tell(Event::Bounded {
+        tenant: TenantId(FINANCIAL),
+        running: 1,
+    });
+    for job in 1..=3 {
+        simulated.submit(job, FINANCIAL, ms(100), 1);
+    }
+    simulated.submit(4, SOCIAL, ms(100), 2);
+    let at_once = |simulated: &SimulatedBox| {
+        let mut tenants = simulated.arbiter.tenants();
+        let it = tenants.find(|it| it.tenant == TenantId(FINANCIAL));
+        it.map(|it| (it.queued, it.preparing + it.ready))
+    };
+    assert_eq!(at_once(&simulated), Some((2, 1)));
+    simulated.run(ms(50));
+    let mut owners = simulated.owners();
+    owners.sort_unstable();
+    // Unbounded, the financial tenant would have both.
+    assert_eq!(owners, [Some(FINANCIAL), Some(SOCIAL)]);
+    simulated.run(ms(100));
+    assert_eq!(at_once(&simulated), Some((1, 1)));
+    simulated.run(ms(1_000));
+    assert_eq!(simulated.finished.len(), 4);
+}
+
+#[test]
+fn what_was_computed_outside_of_the_pool_counts_as_had() {
+    let mut simulated = SimulatedBox::new(1, Policy::standard());
+    for tenant in [1, 2, 3] {
+        simulated.join(tenant, "retail");
+        simulated.submit(u64::from(tenant), tenant, ms(100_000), 4);
+    }
+    for _ in 0..30 {
+        simulated.tell(Event::Charged {
+            tenant: TenantId(1),
+            core: ms(10),
+        });
+        simulated.run(ms(100));
+    }
+    // 3,000 ms here and 300 elsewhere are 1,100 for each.
+    for (tenant, expected) in [(1, 800), (2, 1_100), (3, 1_100)] {
+        let had = simulated.had[&TenantId(tenant)];
+        let about = ms(expected - 70)..ms(expected + 70);
+        assert!(about.contains(&had), "tenant {tenant} had {had}");
+    }
+}
+
+#[test]
 fn a_unit_whose_owner_has_nothing_to_run_is_lent() {
     let mut simulated = two_tenants(2, Policy::standard());
     simulated.submit(1, SOCIAL, ms(10_000), 2);
@@ -493,6 +543,14 @@ fn stray_events_change_nothing() {
         Event::Cancelled { job: JobId(9) },
         Event::TenantLeft {
             tenant: TenantId(9),
+        },
+        Event::Bounded {
+            tenant: TenantId(9),
+            running: 1,
+        },
+        Event::Charged {
+            tenant: TenantId(9),
+            core: at,
         },
     ];
     let (actions, strays_before) = (simulated.log.len(), simulated.counters().stray);

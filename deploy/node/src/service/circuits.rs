@@ -315,13 +315,13 @@ impl Service {
         }
     }
 
-    /// The circuit that a blob is part of: its key, or its witness program.
+    /// The circuit that a blob is part of: its key, its witness program, or its constraints.
     pub(super) fn circuit_of(&self, tenant: TenantId, blob: Digest) -> Option<Digest> {
         if self.circuits.contains_key(&(tenant, blob)) {
             return Some(blob);
         }
         let mut own = self.circuits.iter().filter(|((of, _), _)| *of == tenant);
-        own.find(|(_, circuit)| circuit.row.program == Some(blob.0))
+        own.find(|(_, circuit)| [circuit.row.program, circuit.row.r1cs].contains(&Some(blob.0)))
             .map(|((_, circuit), _)| *circuit)
     }
 
@@ -470,6 +470,7 @@ impl Circuit {
             resident: self.key.is_some(),
             source: self.row.source.clone(),
             witness_program: self.row.program.map(Digest),
+            r1cs: self.row.r1cs.map(Digest),
             error: self.failure.clone(),
             development: self.row.development,
             verification_key,
@@ -486,6 +487,7 @@ fn examination(tenant: TenantId, row: &CircuitRow, full: bool) -> Request {
         full,
         source: row.source.clone().map(|source| (row.bytes, source)),
         program: row.program.map(Digest),
+        r1cs: row.r1cs.map(Digest),
     })
 }
 

@@ -1,7 +1,8 @@
 //! A job as it goes, for those who read along: server-sent events (the HTML standard, section 9.2).
 //!
 //! A stream begins with where the job stands, goes on with each change of its state and, ten times a second at
-//! most, of its progress, and ends with its result or with the last status. Nobody waits for a reader: what
+//! most, of its progress, and ends with its result or with the last status; or with an error, when its tenant is
+//! not to be served any more. Nobody waits for a reader: what
 //! one does not take is bounded by its connection, which is closed then.
 
 use std::time::Duration;
@@ -84,6 +85,16 @@ impl Service {
         self.watchers = watchers;
     }
 
+    /// Ends a stream with an error; whether there was one.
+    pub(super) fn break_stream(&mut self, exchange: u64, error: &RpcError) -> bool {
+        if self.watchers.remove(&exchange).is_none() {
+            return false;
+        }
+        let data = serde_json::to_string(&error.to_wire()).unwrap_or_default();
+        self.send_event(exchange, format!("event: {ERROR}\ndata: {data}\n\n"), true);
+        true
+    }
+
     /// Ends all streams, for the box stops.
     pub(super) fn end_events(&mut self) {
         for exchange in std::mem::take(&mut self.watchers).into_keys() {
@@ -109,6 +120,7 @@ impl Service {
 
 const STATUS: &str = "status";
 const RESULT: &str = "result";
+const ERROR: &str = "error";
 const PROGRESS_EVERY: Nanos = Nanos::from_millis(100);
 /// Proxies give up on a connection that is silent for a minute, some for half of one.
 const BREATH_EVERY: Nanos = Nanos::from_secs(15);

@@ -43,7 +43,7 @@ use crate::board::RunningJob;
 use crate::clerk::{Recorded, Task};
 use crate::clock::unix_time;
 use crate::era::WorkEnd;
-use crate::preparer::Preparation;
+use crate::preparer::{Computing, Preparation};
 use crate::witness;
 
 /// A job of one tenant.
@@ -74,8 +74,8 @@ pub(super) struct Entry {
     running: Option<Arc<RunningJob>>,
     prepared: Option<Nanos>,
     prepared_span: Nanos,
-    /// How long its witness program computed, where it brought inputs.
-    computed: Option<Nanos>,
+    /// What its witness cost, where it brought inputs.
+    computed: Option<Computing>,
     first: Option<Nanos>,
     finished: Option<Nanos>,
     /// When it ended, in Unix time in milliseconds.
@@ -533,6 +533,22 @@ impl Service {
         self.tell(ticket);
     }
 
+    /// Answers a call that waits for the end of a job with an error.
+    pub(super) fn break_wait(&mut self, ticket: u64, error: &RpcError) {
+        let Some(waiting) = self.waiting.remove(&ticket) else {
+            return;
+        };
+        if let Question::Job { job, until, .. } = waiting.question {
+            if let Some(until) = until {
+                self.due.remove(&(until, ticket));
+            }
+            if let Some(entry) = self.jobs.get_mut(&job) {
+                entry.watching.retain(|it| *it != ticket);
+            }
+        }
+        self.settle(waiting, Err(error.clone()));
+    }
+
     /// The calls of a request that wait for the end of a job, or for their time.
     pub(super) fn waits_of(&self, exchange: u64) -> Vec<(u64, JobId, Nanos)> {
         let all = self.waiting.iter().filter_map(|(ticket, waiting)| {
@@ -640,7 +656,7 @@ impl Service {
         job: Arc<RunningJob>,
         at: Nanos,
         span: Nanos,
-        computed: Option<Nanos>,
+        computed: Option<Computing>,
     ) {
         let id = job.id();
         if let Some(entry) = self.jobs.get_mut(&id)
@@ -939,6 +955,10 @@ impl Service {
         };
         self.tenants[entry.tenant.0 as usize].watch.end(at);
         self.telemetry.ended[outcome] += 1;
+        let first = entry.first.filter(|_| outcome == 0);
+        let spans = first.map(|first| [entry.since(first), at.since(first)]);
+        let scenario = &self.tenants[entry.tenant.0 as usize].scenario;
+        self.telemetry.work.ended(scenario, outcome, spans);
         let late = entry.late().unwrap_or(false);
         self.telemetry.late += u64::from(outcome == 0 && late);
         let ms = super::ms(entry.since(at)) as u64;
@@ -1183,7 +1203,14 @@ impl Entry {
     ) -> Result<Done, RpcError> {
         let first = job.first_quantum().unwrap_or(self.received);
         let waited = self.since(first);
-        let mut stages: Vec<StageTiming> = Vec::new();
+        // It was no core of the pool, so it is among none of those.
+        let witness = self.computed.map(|it| StageTiming {
+            kernel: WITNESS.to_owned(),
+            quanta: it.slices,
+            cpu_ms: ms(it.spent),
+            max_quantum_us: it.longest.0 as f64 / 1e3,
+        });
+        let mut stages = Vec::from_iter(witness);
         let mut cores = Vec::new();
         for (unit, (tally, (core, _))) in job.tallies().iter().zip(units).enumerate() {
             let mut share = CoreShare {
@@ -1224,7 +1251,7 @@ impl Entry {
             timings: Timings {
                 queued_ms: ms(waited.since(self.prepared_span)),
                 prepared_ms: ms(self.prepared_span),
-                witness_ms: self.computed.map(ms),
+                witness_ms: self.computed.map(|it| ms(it.spent)),
                 proved_ms: ms(job.last_quantum().since(first)),
                 stages,
                 cores,
@@ -1307,6 +1334,8 @@ fn why(job: &RunningJob) -> RpcError {
     }
 }
 
+/// Among the kernels, what computes and checks witnesses.
+const WITNESS: &str = "witness";
 /// When to come back to a box whose disk takes no writes.
 const STORAGE_RETRY_MS: u64 = 1_000;
 /// How often a job of before is offered again that had no place.

@@ -1,5 +1,6 @@
 //! The pool as `pool_statusV1` and `/metrics` show it, and demand that tenants declare of it.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use caldera_kernels::Software;
@@ -16,7 +17,7 @@ use serde_json::Value;
 use super::{Answer, Caller, Flow, Gauges, PoolView, Question, Service, ms, value};
 use crate::arbiter_thread::Command;
 use crate::histograms::{CAUSES, cause_name};
-use crate::telemetry::{Doors, TenantGauges, show_reallocation};
+use crate::telemetry::{Doors, ScenarioGauges, TenantGauges, show_reallocation};
 
 impl Service {
     /// Asks the arbiter what there is; the question is answered when it has told.
@@ -249,6 +250,23 @@ impl Service {
         }
     }
 
+    /// Those that have tenants, by name.
+    fn scenarios(&self, view: &PoolView) -> Vec<ScenarioGauges> {
+        let mut all: BTreeMap<&str, ScenarioGauges> = BTreeMap::new();
+        for it in &view.tenants {
+            let name = &self.tenant(it.tenant).scenario;
+            let of = all.entry(name).or_insert_with(|| ScenarioGauges {
+                name: name.clone(),
+                tenants: 0,
+                cores: 0,
+                guarantee: f64::from(it.guarantee.millionths()) / 1e6,
+            });
+            of.tenants += 1;
+            of.cores += u64::from(it.held);
+        }
+        all.into_values().collect()
+    }
+
     fn gauges(&self, view: &PoolView, doors: Doors) -> Gauges {
         let name = |tenant| self.tenant(tenant).name.to_string();
         let mut circuits = [0; 3];
@@ -287,6 +305,8 @@ impl Service {
                 .zip(&self.parts.units)
                 .map(|(unit, (core, _))| (unit.id().0, *core, unit.owner().map(name)))
                 .collect(),
+            scenarios: self.scenarios(view),
+            storage_fault: self.fault.is_some(),
             circuits,
             overruns: view.counters.overruns,
             fenced: view.units.iter().filter(|unit| unit.is_fenced()).count() as u64,

@@ -33,24 +33,24 @@ use caldera_scheduler::registry::{
 use caldera_scheduler::{Nanos, TenantId};
 use caldera_store::database::{Database, DatabaseError};
 use caldera_store::registry::{JournalError, RegistryRow};
-use caldera_units::Schemas;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::{Caller, Flow, Question, RETRY_MS, Service, value};
 use crate::clerk::Task;
 use crate::clock::unix_time;
-use crate::notary::Verification;
+use crate::notary::{Hashing, Question as NotaryQuestion, Verification};
 
 /// The registry of a box, and what stands between it and the disk.
 pub struct States {
     registry: Registry,
     window_seconds: u64,
-    schemas: Schemas,
     /// Why it cannot be believed.
     damage: Option<String>,
-    /// To the notary, if there is a key.
-    notary: Option<Sender<Verification>>,
+    /// To the notary.
+    notary: Sender<NotaryQuestion>,
+    /// Whether there is a key to verify presentations with.
+    verifies: bool,
     /// The number of the last change, and of the last that is on the disk.
     last: u64,
     written: u64,
@@ -58,6 +58,8 @@ pub struct States {
     held: VecDeque<(u64, u64, Result<Value, RpcError>)>,
     /// Presentations that the notary has, by ticket.
     judging: HashMap<u64, Judging>,
+    /// Requests that it hashes, by ticket: of whom, and until when they are to be open.
+    hashing: HashMap<u64, (TenantId, Seconds)>,
 }
 
 struct Judging {
@@ -71,8 +73,8 @@ impl States {
     pub fn replay(
         database: &Database,
         window_seconds: u64,
-        schemas: Schemas,
-        notary: Option<Sender<Verification>>,
+        notary: Sender<NotaryQuestion>,
+        verifies: bool,
     ) -> Result<States, DatabaseError> {
         let domain = RegistryWord(domain_native(&database.box_id()?));
         let mut registry = Registry::new(domain, window_seconds);
@@ -105,13 +107,14 @@ impl States {
         Ok(States {
             registry,
             window_seconds,
-            schemas,
             damage,
             notary,
+            verifies,
             last,
             written: last,
             held: VecDeque::new(),
             judging: HashMap::new(),
+            hashing: HashMap::new(),
         })
     }
 
@@ -125,7 +128,7 @@ impl States {
 enum Outcome {
     Told(Value),
     /// The notary has it, under this ticket.
-    Judged(u64),
+    Asked(u64),
     /// It is a job.
     Job(Flow),
 }
@@ -157,20 +160,26 @@ impl Service {
             return Err(RpcError::StorageUnavailable { retry_after_ms });
         }
         if method != Method::StateGet {
-            if self.stopping {
-                return Err(RpcError::Stopping);
-            }
-            if self.fault.is_some() {
-                let retry_after_ms = STORAGE_RETRY_MS;
-                return Err(RpcError::StorageUnavailable { retry_after_ms });
-            }
+            self.takes_changes()?;
         }
         match self.state_outcome(caller, method, params, received) {
             Ok(Outcome::Job(flow)) => Ok(flow),
-            Ok(Outcome::Judged(ticket)) => Ok(Flow::Wait(ticket, Question::Call)),
+            Ok(Outcome::Asked(ticket)) => Ok(Flow::Wait(ticket, Question::Call)),
             Ok(Outcome::Told(value)) => self.after_the_disk(Ok(value)),
             Err(error) => self.after_the_disk(Err(error)),
         }
+    }
+
+    /// Whether a change could be made and written down now.
+    fn takes_changes(&self) -> Result<(), RpcError> {
+        if self.stopping {
+            return Err(RpcError::Stopping);
+        }
+        if self.fault.is_some() {
+            let retry_after_ms = STORAGE_RETRY_MS;
+            return Err(RpcError::StorageUnavailable { retry_after_ms });
+        }
+        Ok(())
     }
 
     fn state_outcome(
@@ -205,7 +214,7 @@ impl Service {
                     detail: "expected revocationRoot or request, one of the two".into(),
                 }),
             },
-            (Method::StateGrant, _) => told(self.open(caller, &params.decode()?)?),
+            (Method::StateGrant, _) => Ok(Outcome::Asked(self.open(caller, params.decode()?)?)),
             (Method::StatePresent, _) => {
                 let tenant = tenant_of(caller)?;
                 let flow = self.present(tenant, params.decode()?, received)?;
@@ -213,7 +222,7 @@ impl Service {
             }
             (Method::StateVerify, _) => {
                 let tenant = tenant_of(caller)?;
-                Ok(Outcome::Judged(self.judge(tenant, &params.decode()?)?))
+                Ok(Outcome::Asked(self.judge(tenant, &params.decode()?)?))
             }
             (Method::StateReuse, _) => {
                 let tenant = tenant_of(caller)?;
@@ -243,19 +252,57 @@ impl Service {
         self.look_up(caller, StateQuery::default())
     }
 
-    /// A verifier opens a request.
-    fn open(&mut self, caller: Caller, asked: &OpenRequest) -> Result<StateInfo, RpcError> {
+    /// A verifier opens a request: the notary is asked for its element; the ticket of the answer.
+    fn open(&mut self, caller: Caller, asked: OpenRequest) -> Result<u64, RpcError> {
         let tenant = tenant_of(caller)?;
-        let address = self.address(tenant);
-        // Before the digest, which costs more than all else here.
         let (now, closes) = (now(), Seconds(asked.closes));
         if closes <= now || closes > EXPIRY_MAX {
             return Err(refused(Refusal::Closes { now, got: closes }));
         }
-        let request = caldera_units::request(&asked.request, &address, &self.states.schemas)?;
-        let element = request.element().map_err(caldera_units::TermsError::Unit)?;
-        let request = caldera_units::word(&element);
-        let verifier = caldera_units::party(&address);
+        let own = self.states.hashing.values();
+        if own.filter(|(of, _)| *of == tenant).count() >= HASHING_MAX {
+            return Err(RpcError::QueueFull {
+                full: Full::Calls,
+                retry_after_ms: RETRY_MS,
+            });
+        }
+        let ticket = self.ticket();
+        let question = NotaryQuestion::Hash(Hashing {
+            ticket,
+            terms: asked.request,
+            verifier: self.address(tenant),
+        });
+        self.ask_notary(question)?;
+        self.states.hashing.insert(ticket, (tenant, closes));
+        Ok(ticket)
+    }
+
+    fn ask_notary(&self, question: NotaryQuestion) -> Result<(), RpcError> {
+        self.states.notary.send(question).map_err(|_| {
+            tracing::error!("the notary has ended");
+            RpcError::Internal
+        })
+    }
+
+    /// The notary knows the element of a request, which is opened now.
+    pub(super) fn hashed(&mut self, ticket: u64, element: Result<Word, RpcError>) {
+        let Some((tenant, closes)) = self.states.hashing.remove(&ticket) else {
+            return;
+        };
+        let outcome = element.and_then(|request| {
+            self.takes_changes()?;
+            value(&self.opened(tenant, request, closes)?)
+        });
+        self.hold(ticket, outcome);
+    }
+
+    fn opened(
+        &mut self,
+        tenant: TenantId,
+        request: Word,
+        closes: Seconds,
+    ) -> Result<StateInfo, RpcError> {
+        let verifier = self.party(tenant);
         let word = RegistryWord(request.0);
         let open = self.states.registry.request(verifier, word);
         if open.is_none() && self.states.registry.requests_of(verifier) >= REQUESTS_MAX {
@@ -275,7 +322,7 @@ impl Service {
             grant: None,
             request: Some(request),
         };
-        self.look_up(caller, query)
+        self.look_up(Caller::Tenant(tenant), query)
     }
 
     /// A job whose proof is a presentation.
@@ -328,12 +375,12 @@ impl Service {
 
     /// Gives a presentation to the notary, if it would be recorded; the ticket of the answer.
     fn judge(&mut self, tenant: TenantId, asked: &VerifyPresentation) -> Result<u64, RpcError> {
-        let Some(notary) = &self.states.notary else {
+        if !self.states.verifies {
             return Err(RpcError::StateUnserved {
                 lack: StateLack::Key,
                 detail: "no key of presentations is configured".into(),
             });
-        };
+        }
         let (public, inputs) = read_inputs(&asked.public_inputs)?;
         let malformed = |error: &dyn std::fmt::Display| RpcError::StateRefused {
             rule: StateRule::ProofMalformed,
@@ -356,18 +403,13 @@ impl Service {
                 retry_after_ms: RETRY_MS,
             });
         }
-        let notary = notary.clone();
         let ticket = self.ticket();
-        let verification = Verification {
+        self.ask_notary(NotaryQuestion::Verify(Verification {
             ticket,
             tenant,
             proof,
             inputs: public,
-        };
-        if notary.send(verification).is_err() {
-            tracing::error!("the notary has ended");
-            return Err(RpcError::Internal);
-        }
+        }))?;
         let judging = Judging {
             tenant,
             grant,
@@ -384,13 +426,7 @@ impl Service {
                 continue;
             };
             let outcome = verdict.and_then(|()| {
-                if self.stopping {
-                    return Err(RpcError::Stopping);
-                }
-                if self.fault.is_some() {
-                    let retry_after_ms = STORAGE_RETRY_MS;
-                    return Err(RpcError::StorageUnavailable { retry_after_ms });
-                }
+                self.takes_changes()?;
                 let (grant, inputs) = (it.grant, it.inputs);
                 let sender = self.party(it.tenant);
                 self.change(&Command::Present {
@@ -627,5 +663,7 @@ const HELD_MAX: usize = 1 << 14;
 const REQUESTS_MAX: usize = 4_096;
 /// Presentations of one tenant that may be with the notary at a time.
 const JUDGING_MAX: usize = 64;
+/// Requests of one tenant that the notary may be hashing at a time: at ten milliseconds each others wait for little.
+const HASHING_MAX: usize = 4;
 /// When to come back to a box whose disk takes no writes.
 const STORAGE_RETRY_MS: u64 = 1_000;

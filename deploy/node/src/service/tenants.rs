@@ -4,7 +4,8 @@
 //! a name is in one of them. What those methods change is told when it is on the disk, and in force then.
 //!
 //! Secrets of added tenants are derived (`caldera_rpc::auth`), so the store has none. A tenant that is suspended or removed
-//! has no secret here, and its tokens are answered like those of a name that never was. What a removed one had is
+//! has no secret here, and its tokens are answered like those of a name that never was; what it has under way and
+//! would go on is ended with an error that says so. What a removed one had is
 //! erased by the next start (`node.rs`), which is when its name can be given again.
 
 use std::time::Duration;
@@ -29,9 +30,10 @@ use crate::arbiter_thread::Command;
 use crate::clerk::Task;
 use crate::clock::unix_time;
 
-/// A tenant that was added.
-pub(super) struct Member {
-    row: TenantRow,
+/// What a tenant may do and how much it may have, wherever that is written.
+pub(super) struct Terms {
+    scopes: Vec<Scope>,
+    quotas: Quotas,
     rate: Option<Rate>,
 }
 
@@ -52,13 +54,18 @@ enum Whose {
     Stranger,
 }
 
-impl Member {
-    pub(super) fn new(row: TenantRow) -> Member {
-        let requests = row.requests.map(|it| u32::try_from(it).unwrap_or(u32::MAX));
-        Member {
-            row,
-            rate: requests.map(Rate::new),
+impl Terms {
+    pub(super) fn new(scopes: Vec<Scope>, quotas: Quotas) -> Terms {
+        Terms {
+            scopes,
+            quotas,
+            rate: quotas.requests.map(Rate::new),
         }
+    }
+
+    /// Those of a tenant that was added.
+    pub(super) fn of(row: &TenantRow) -> Terms {
+        Terms::new(scopes(row), quotas(row))
     }
 }
 
@@ -118,7 +125,7 @@ impl Service {
             detail,
         };
         match self.tenants.iter().find(|it| it.name == tenant) {
-            Some(it) if it.member.as_ref().is_some_and(|it| it.row.removed) => {
+            Some(it) if it.member.as_ref().is_some_and(|row| row.removed) => {
                 return Err(against("was removed, and can be added after a restart"));
             }
             Some(_) => return Err(against("is here already")),
@@ -153,7 +160,14 @@ impl Service {
             return Err(invalid("scopes: expected one or two, got none".into()));
         }
         let quotas = request.quotas.unwrap_or_default();
-        if [quotas.queue, quotas.calls, quotas.requests].contains(&Some(0)) {
+        let Quotas {
+            queue,
+            running,
+            calls,
+            requests,
+            ..
+        } = quotas;
+        if [queue, running, calls, requests].contains(&Some(0)) {
             return Err(invalid("quotas: expected at least 1 of each".into()));
         }
         let row = TenantRow {
@@ -165,10 +179,11 @@ impl Service {
             removed: false,
             may_read: scopes.contains(&Scope::Read),
             may_submit: scopes.contains(&Scope::Submit),
-            queue: quotas.queue.map(u64::from),
-            calls: quotas.calls.map(u64::from),
+            queue: queue.map(u64::from),
+            running: running.map(u64::from),
+            calls: calls.map(u64::from),
             blob_bytes: quotas.blob_bytes,
-            requests: quotas.requests.map(u64::from),
+            requests: requests.map(u64::from),
         };
         Ok(self.write_tenant(row, Whose::New(class), true))
     }
@@ -213,6 +228,7 @@ impl Service {
             may_read: false,
             may_submit: false,
             queue: None,
+            running: None,
             calls: None,
             blob_bytes: None,
             requests: None,
@@ -230,8 +246,8 @@ impl Service {
             .find(|(_, it)| it.name.as_str() == name)
             .ok_or_else(unknown)?;
         match &tenant.member {
-            Some(member) if member.row.removed => Err(unknown()),
-            Some(member) => Ok((id, member.row.clone())),
+            Some(row) if row.removed => Err(unknown()),
+            Some(row) => Ok((id, row.clone())),
             None => Err(RpcError::TenantState {
                 tenant: name.to_owned(),
                 detail: "stands in the configuration, which alone changes it",
@@ -286,6 +302,7 @@ impl Service {
         };
         match change.whose {
             Whose::New(class) => {
+                let running = quotas(&row).running;
                 let tenant = TenantId(u32::try_from(self.tenants.len()).unwrap_or(u32::MAX));
                 let class_ = self.policy.class(class);
                 let watch = Watch::new(class_.and_then(|it| it.give_back), self.parts.clock.now());
@@ -295,14 +312,22 @@ impl Service {
                     ended: std::collections::VecDeque::new(),
                     watch,
                     release: None,
-                    member: Some(Member::new(row)),
+                    terms: Terms::of(&row),
+                    member: Some(row),
                 });
-                let join = Command::Join { tenant, class };
+                let join = Command::Join {
+                    tenant,
+                    class,
+                    running,
+                };
                 self.parts.inbox.send_waiting(join);
             }
             Whose::Member(tenant) => {
-                let removed = row.removed;
-                self.tenants[tenant.0 as usize].member = Some(Member::new(row));
+                let (suspended, removed) = (row.suspended, row.removed);
+                self.tenants[tenant.0 as usize].member = Some(row);
+                if suspended || removed {
+                    self.break_off(tenant);
+                }
                 if removed {
                     self.cancel_all(tenant);
                 }
@@ -317,13 +342,13 @@ impl Service {
 
     fn list_tenants(&self) -> Vec<TenantInfo> {
         let known = self.tenants.iter().map(|tenant| match &tenant.member {
-            Some(member) => info(&tenant.name, Some(&tenant.scenario), &member.row),
+            Some(row) => info(&tenant.name, Some(&tenant.scenario), row),
             None => TenantInfo {
                 tenant: tenant.name.to_string(),
                 state: TenantState::Configured,
                 scenario: Some(tenant.scenario.clone()),
-                scopes: vec![Scope::Read, Scope::Submit],
-                quotas: Quotas::default(),
+                scopes: tenant.terms.scopes.clone(),
+                quotas: tenant.terms.quotas,
                 old_until_ms: None,
             },
         });
@@ -356,33 +381,27 @@ impl Service {
     /// Takes one request of a tenant, unless it sends too fast or has too many under way.
     pub(super) fn pace(&mut self, tenant: TenantId) -> Result<(), RpcError> {
         let now = self.parts.clock.elapsed();
-        let under_way = self.under_way.values().filter(|it| **it == tenant).count() as u64;
-        let Some(member) = &mut self.tenants[tenant.0 as usize].member else {
-            return Ok(());
-        };
+        let calls = self.tenant(tenant).terms.quotas.calls;
+        let calls_full = calls.is_some_and(|max| {
+            let own = self.under_way.values().filter(|it| **it == tenant);
+            own.count() >= max as usize
+        });
+        let terms = &mut self.tenants[tenant.0 as usize].terms;
         let full = |full, after: Duration| RpcError::QueueFull {
             full,
             retry_after_ms: after.as_millis() as u64 + 1,
         };
-        if let Some(rate) = &mut member.rate {
+        if let Some(rate) = &mut terms.rate {
             rate.take(now).map_err(|after| full(Full::Rate, after))?;
         }
-        if member.row.calls.is_some_and(|max| under_way >= max) {
+        if calls_full {
             return Err(full(Full::Calls, Duration::from_secs(1)));
         }
         Ok(())
     }
 
     pub(super) fn hold_scope(&self, tenant: TenantId, scope: Scope) -> Result<(), RpcError> {
-        let holds = self
-            .tenant(tenant)
-            .member
-            .as_ref()
-            .is_none_or(|it| match scope {
-                Scope::Read => it.row.may_read,
-                Scope::Submit => it.row.may_submit,
-            });
-        if holds {
+        if self.tenant(tenant).terms.scopes.contains(&scope) {
             return Ok(());
         }
         Err(RpcError::OutOfScope {
@@ -392,12 +411,8 @@ impl Service {
 
     /// Whether the tenant may have one more unfinished job.
     pub(super) fn hold_queue(&self, tenant: TenantId) -> Result<(), RpcError> {
-        let max = self
-            .tenant(tenant)
-            .member
-            .as_ref()
-            .and_then(|it| it.row.queue);
-        match max {
+        let max = self.tenant(tenant).terms.quotas.queue;
+        match max.map(u64::from) {
             Some(max) if self.unfinished_of(tenant) >= max => Err(RpcError::QueueFull {
                 full: Full::Tenant,
                 retry_after_ms: 1000,
@@ -412,21 +427,37 @@ impl Service {
             return true;
         };
         let member = self.tenant(tenant).member.as_ref();
-        member.is_none_or(|it| !it.row.suspended && !it.row.removed)
+        member.is_none_or(|row| !row.suspended && !row.removed)
+    }
+
+    /// Ends what a tenant has under way that would go on after its tokens are refused: uploads, streams of
+    /// events, and calls that wait for the end of a job.
+    fn break_off(&mut self, tenant: TenantId) {
+        let error = RpcError::AccessEnded;
+        let own = self.under_way.iter().filter(|(_, of)| **of == tenant);
+        let own: Vec<u64> = own.map(|(exchange, _)| *exchange).collect();
+        for exchange in own {
+            if self.break_stream(exchange, &error) {
+                continue;
+            }
+            if self.exchanges.contains_key(&exchange) {
+                for (ticket, ..) in self.waits_of(exchange) {
+                    self.break_wait(ticket, &error);
+                }
+                continue;
+            }
+            self.tell_clerk(Task::Abandon { upload: exchange });
+            self.answer(exchange, Answer::error(401, &error));
+        }
     }
 
     /// A request of a tenant is under way from now until it is answered or given up.
     pub(super) fn begin_under_way(&mut self, exchange: u64, tenant: TenantId) {
-        let bounded = |it: &Member| it.row.calls.is_some();
-        if self.tenant(tenant).member.as_ref().is_some_and(bounded) {
-            self.under_way.insert(exchange, tenant);
-        }
+        self.under_way.insert(exchange, tenant);
     }
 }
 
 fn info(name: &TenantName, scenario: Option<&str>, row: &TenantRow) -> TenantInfo {
-    let scopes = [(Scope::Read, row.may_read), (Scope::Submit, row.may_submit)];
-    let small = |it: Option<u64>| it.map(|it| u32::try_from(it).unwrap_or(u32::MAX));
     let named = scenario.unwrap_or(&row.scenario);
     TenantInfo {
         tenant: name.to_string(),
@@ -438,18 +469,27 @@ fn info(name: &TenantName, scenario: Option<&str>, row: &TenantRow) -> TenantInf
             TenantState::Active
         },
         scenario: (!named.is_empty()).then(|| named.to_owned()),
-        scopes: scopes
-            .into_iter()
-            .filter(|it| it.1)
-            .map(|it| it.0)
-            .collect(),
-        quotas: Quotas {
-            queue: small(row.queue),
-            calls: small(row.calls),
-            blob_bytes: row.blob_bytes,
-            requests: small(row.requests),
-        },
+        scopes: scopes(row),
+        quotas: quotas(row),
         old_until_ms: row.before.map(|(_, until)| until.saturating_mul(1000)),
+    }
+}
+
+fn scopes(row: &TenantRow) -> Vec<Scope> {
+    let all = [(Scope::Read, row.may_read), (Scope::Submit, row.may_submit)];
+    let held = all.into_iter().filter(|(_, held)| *held);
+    held.map(|(scope, _)| scope).collect()
+}
+
+fn quotas(row: &TenantRow) -> Quotas {
+    // What was written came from 32 bits.
+    let small = |it: Option<u64>| it.map(|it| u32::try_from(it).unwrap_or(u32::MAX));
+    Quotas {
+        queue: small(row.queue),
+        running: small(row.running),
+        calls: small(row.calls),
+        blob_bytes: row.blob_bytes,
+        requests: small(row.requests),
     }
 }
 

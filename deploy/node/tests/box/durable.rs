@@ -264,7 +264,7 @@ fn a_box_that_cannot_write_says_so_keeps_what_it_has_and_recovers() {
 }
 
 /// A box whose workers stop in the middle of a proof while they are told to.
-fn held_box(hold: &Arc<AtomicBool>) -> World {
+pub(crate) fn held_box(hold: &Arc<AtomicBool>, lines: &str) -> World {
     let of_device = Arc::clone(hold);
     let wait = move |_: &'static str, quantum: &mut dyn FnMut() -> _| {
         while of_device.load(SeqCst) {
@@ -274,14 +274,14 @@ fn held_box(hold: &Arc<AtomicBool>) -> World {
     };
     World::start_on(
         tempfile::tempdir().expect("a folder"),
-        "development = true\nlimits = { wait_ms = 3600000 }\n",
+        &format!("development = true\nlimits = {{ wait_ms = 3600000, body_gap_ms = 3600000, rate_grace_ms = 3600000 }}\n{lines}"),
         |inner| Around::new(inner, Arc::new(wait)),
     )
     .expect("the box starts")
 }
 
 /// Lets the workers go, also when a test fails: the box waits for them.
-struct LetGo<'a>(&'a AtomicBool);
+pub(crate) struct LetGo<'a>(pub(crate) &'a AtomicBool);
 
 impl Drop for LetGo<'_> {
     fn drop(&mut self) {
@@ -289,7 +289,7 @@ impl Drop for LetGo<'_> {
     }
 }
 
-fn connect(client: &Client) -> TcpStream {
+pub(crate) fn connect(client: &Client) -> TcpStream {
     let address = client.url.strip_prefix("http://").expect("an address");
     let stream = TcpStream::connect(address).expect("it listens");
     // So that a test that would hang ends.
@@ -302,7 +302,7 @@ fn connect(client: &Client) -> TcpStream {
 #[test]
 fn who_hangs_up_waits_no_longer_and_who_cancels_ends_all_waits() {
     let hold = Arc::new(AtomicBool::new(false));
-    let world = held_box(&hold);
+    let world = held_box(&hold, "");
     let chat = world.client("chat");
     let circuit = chat.register(&material().zkey);
     let witness = chat.store(&material().witness);
@@ -340,7 +340,7 @@ fn who_hangs_up_waits_no_longer_and_who_cancels_ends_all_waits() {
 }
 
 /// The events of a stream: their names and what they say.
-fn events(text: &str) -> Vec<(String, Value)> {
+pub(crate) fn events(text: &str) -> Vec<(String, Value)> {
     let (_, body) = text.split_once("\r\n\r\n").expect("a head");
     let event = |text: &str| {
         let (name, data) = text.split_once('\n')?;
@@ -354,7 +354,7 @@ fn events(text: &str) -> Vec<(String, Value)> {
 #[test]
 fn a_stream_tells_of_a_job_until_its_result() {
     let hold = Arc::new(AtomicBool::new(false));
-    let world = held_box(&hold);
+    let world = held_box(&hold, "");
     let (chat, bank) = (world.client("chat"), world.client("bank"));
     let circuit = chat.register(&material().zkey);
     let witness = chat.store(&material().witness);

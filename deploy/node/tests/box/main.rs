@@ -2,6 +2,8 @@
 
 mod devices;
 mod durable;
+mod quotas;
+mod read_only;
 mod seats;
 mod storage;
 mod watching;

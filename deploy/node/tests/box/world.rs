@@ -132,6 +132,11 @@ impl World {
             .join("data/secrets")
             .join(format!("{name}.hex"));
         let text = std::fs::read_to_string(path).expect("a secret");
+        self.client_with(name, &text)
+    }
+
+    /// Somebody whose secret is no file.
+    pub(crate) fn client_with(&self, name: &str, secret: &str) -> Client {
         Client {
             agent: ureq::Agent::config_builder()
                 .http_status_as_error(false)
@@ -140,7 +145,7 @@ impl World {
                 .into(),
             url: format!("http://{}", self.node.address()),
             name: name.to_owned(),
-            secret: Secret::parse(&text).expect("64 digits"),
+            secret: Secret::parse(secret).expect("64 digits"),
         }
     }
 }

@@ -102,6 +102,7 @@ fn circuit(digest: Name) -> CircuitRow {
         source: None,
         released: None,
         program: None,
+        r1cs: None,
     }
 }
 

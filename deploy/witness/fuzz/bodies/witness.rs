@@ -11,6 +11,7 @@ pub(crate) fn run(data: &[u8]) {
         memory_bytes: 1 << 20,
         witness_bytes: 1 << 16,
         inputs_bytes: 1 << 12,
+        inputs: 1 << 10,
     };
     let end = data.iter().position(|byte| *byte == 0);
     let (text, module) = data.split_at(end.unwrap_or(data.len()));

@@ -14,7 +14,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
 use rustls::crypto::ring;
 use ureq::config::Config;
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
@@ -25,21 +24,21 @@ use ureq::unversioned::transport::{
 use ureq::{Agent, Error};
 use zeroize::Zeroizing;
 
-use crate::failure::Misconfigured;
+use crate::ClientError;
 
 /// Whom we trust, and who we are, where TLS is spoken.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Identity {
+pub struct Identity {
     /// Certificates of authorities; those of the system if left out.
-    pub(crate) cacert: Option<PathBuf>,
+    pub cacert: Option<PathBuf>,
     /// Our own certificate, for a box that asks for one.
-    pub(crate) cert: Option<PathBuf>,
+    pub cert: Option<PathBuf>,
     /// Its private key.
-    pub(crate) key: Option<PathBuf>,
+    pub key: Option<PathBuf>,
 }
 
 /// An HTTP agent for a URL, and what its requests' URLs begin with.
-pub(crate) fn agent(url: &str, identity: &Identity) -> anyhow::Result<(Agent, String)> {
+pub(crate) fn agent(url: &str, identity: &Identity) -> Result<(Agent, String), ClientError> {
     let base = url.trim_end_matches('/').to_owned();
     let builder = Agent::config_builder()
         .http_status_as_error(false)
@@ -57,10 +56,9 @@ pub(crate) fn agent(url: &str, identity: &Identity) -> anyhow::Result<(Agent, St
     } else if url.starts_with("http://") {
         builder.build()
     } else {
-        return Err(Misconfigured(format!(
-            "--url: expected http://HOST:PORT, https://HOST:PORT or unix:/PATH, got {url}"
-        ))
-        .into());
+        return Err(ClientError::Configuration(format!(
+            "the URL: expected http://HOST:PORT, https://HOST:PORT or unix:/PATH, got {url}"
+        )));
     };
     Ok((config.new_agent(), base))
 }
@@ -127,12 +125,12 @@ fn late(error: std::io::Error, timeout: NextTimeout) -> Error {
     }
 }
 
-fn tls(identity: &Identity) -> anyhow::Result<TlsConfig> {
+fn tls(identity: &Identity) -> Result<TlsConfig, ClientError> {
     let roots = match &identity.cacert {
         Some(path) => certificates(path)?,
         None => certificates(Path::new(SYSTEM)).map_err(|error| {
-            Misconfigured(format!(
-                "--cacert: expected a file, for this system lists no authorities ({error:#})"
+            ClientError::Configuration(format!(
+                "certificates of authorities: expected a file, for this system lists none ({error})"
             ))
         })?,
     };
@@ -140,22 +138,21 @@ fn tls(identity: &Identity) -> anyhow::Result<TlsConfig> {
         .unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()))
         .root_certs(RootCerts::Specific(Arc::new(roots)));
     if identity.cert.is_some() != identity.key.is_some() {
-        return Err(
-            Misconfigured("--cert, --key: expected both or neither, got one".into()).into(),
-        );
+        let what = "our own certificate and its key: expected both or neither, got one";
+        return Err(ClientError::Configuration(what.into()));
     }
     if let (Some(cert), Some(key)) = (&identity.cert, &identity.key) {
         let text = Zeroizing::new(read(key)?);
         let key = PrivateKey::from_pem(&text)
-            .map_err(|error| Misconfigured(format!("{}: {error}", key.display())))?;
+            .map_err(|error| ClientError::Configuration(format!("{}: {error}", key.display())))?;
         let own = ClientCert::new_with_certs(&certificates(cert)?, key);
         builder = builder.client_cert(Some(own));
     }
     Ok(builder.build())
 }
 
-fn certificates(path: &Path) -> anyhow::Result<Vec<Certificate<'static>>> {
-    let refused = |what: String| Misconfigured(format!("{}: {what}", path.display()));
+fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, ClientError> {
+    let refused = |what: String| ClientError::Configuration(format!("{}: {what}", path.display()));
     let text = read(path)?;
     let mut all = Vec::new();
     for item in parse_pem(&text) {
@@ -164,13 +161,16 @@ fn certificates(path: &Path) -> anyhow::Result<Vec<Certificate<'static>>> {
         }
     }
     if all.is_empty() {
-        return Err(refused("expected certificates in PEM, got none".into()).into());
+        return Err(refused("expected certificates in PEM, got none".into()));
     }
     Ok(all)
 }
 
-fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
-    std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+fn read(path: &Path) -> Result<Vec<u8>, ClientError> {
+    std::fs::read(path).map_err(|source| ClientError::File {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Where Debian keeps the authorities that it trusts.
