@@ -155,11 +155,11 @@ struct BareArguments {
 #[derive(clap::Args)]
 struct Named {
     /// Id of the command, 0x and 32 hexadecimal digits; drawn if neither it nor a key is given
-    #[arg(long, value_name = "ID", conflicts_with = "key")]
+    #[arg(long, value_name = "ID", conflicts_with = "idempotency_key")]
     id: Option<EraId>,
     /// Words of yours that stand for this command and no other, of which its id is made
     #[arg(long, value_name = "TEXT")]
-    key: Option<String>,
+    idempotency_key: Option<String>,
 }
 
 /// Take what is due: payouts, or what a stake has earned, or an unbonding
@@ -517,7 +517,7 @@ impl Named {
         if let Some(id) = self.id {
             return Ok(id);
         }
-        if let Some(key) = &self.key {
+        if let Some(key) = &self.idempotency_key {
             let hash: [u8; 32] = Sha256::new()
                 .chain_update(b"caldera era key")
                 .chain_update(key)

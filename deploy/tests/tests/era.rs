@@ -256,7 +256,7 @@ fn a_payout_is_taken_back_with_its_event_and_reason() {
             &number,
             "--reason",
             "The witness was the node's own.",
-            "--key",
+            "--idempotency-key",
             key,
             "--url",
             &url,
