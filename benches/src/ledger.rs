@@ -1,8 +1,9 @@
 //! Transfers a second of the ledger that are on the disk: executed and written in groups, as the clerk does it, against a plain
 //! table of accounts in SQLite with one transaction each.
 //!
-//! The ledger's side is one thread: it executes a group of transfers between a thousand parties, each a record in the
-//! chain, and writes the group in one commit, with the hash of the state. The other side does what a first version would:
+//! The ledger's side is one thread and does all that the clerk does with a group once it has it: it executes the transfers between
+//! a thousand parties, each a record in the chain, counts them for retention, and writes the group in one commit, with the hash of the
+//! state. What comes before, a call's way through RPC, is not in it. The other side does what a first version would:
 //! two balances and a row of what was moved, in one transaction, synced. Both files lie in one folder, of which the
 //! disk is what is measured: name it with TMPDIR.
 
@@ -10,6 +11,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use caldera_scheduler::ledger::command::{Leg, Role};
+use caldera_scheduler::ledger::retention::Retention;
 use caldera_scheduler::ledger::{
     Account, Answer as Executed, Asset, Command, Ledger, Policy, Signatures,
 };
@@ -96,6 +98,7 @@ pub(crate) fn of_moved(moved: &Moved) -> String {
 /// A ledger and where its records go.
 struct Books {
     ledger: Ledger,
+    retention: Retention,
     database: Database,
     next: u128,
 }
@@ -104,6 +107,7 @@ impl Books {
     fn open(path: &Path) -> Result<Books> {
         let mut books = Books {
             ledger: Ledger::new(Signatures::Checked),
+            retention: Retention::default(),
             database: Database::open(path)?,
             next: 0,
         };
@@ -145,10 +149,10 @@ impl Books {
         let group = self.database.group()?;
         for command in commands {
             self.next += 1;
-            let Executed::New(record) = self.ledger.execute(self.next, command, 1_800_000_000)?
-            else {
+            let Executed::New(record) = self.ledger.execute(self.next, &command, NOW)? else {
                 bail!("a command that was there before");
             };
+            self.retention.take(record.at, self.next, &command);
             group.record(record.sequence, &record.digest, &record.bytes)?;
         }
         let state = self.ledger.state_hash()?;
@@ -209,3 +213,5 @@ const GATE: f64 = 50_000.0;
 /// What gathers while a commit is synced.
 const GROUP: u64 = 1_024;
 const PARTIES: u32 = 1_000;
+/// The ledger's time, in seconds.
+const NOW: u64 = 1_800_000_000;

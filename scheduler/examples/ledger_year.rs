@@ -236,6 +236,9 @@ fn report(year: &Year, written: Duration, epochs: u32) {
     );
     let mut ledger = year.ledger.clone();
     assert_eq!(again.state_hash(), ledger.state_hash());
+    let state = again.state_hash().expect("is open");
+    let state: String = state.iter().map(|byte| format!("{byte:02x}")).collect();
+    println!("state {state}");
     assert_eq!(again.sum(Asset::Era), Ok(0));
 }
 

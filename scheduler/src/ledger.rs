@@ -24,8 +24,8 @@
 //! | `retention` | who comes back from month to month |
 //! | `table`, `encoding`, `wide` | rows with a running hash, bytes, products of 256 bits |
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 
 use sha2::{Digest, Sha256};
 
@@ -53,7 +53,7 @@ pub use journal::{Head, Record};
 pub use policy::Policy;
 
 use command::{Cause, Deed, EpochNumber, Hash, Id, Party, Role, close_id, short};
-use encoding::Coded;
+use journal::Draft;
 use state::{Hold, PartyRow, State};
 
 /// Most units of an asset that exist at a time: 79 thousand million tokens of 18 decimals. Times
@@ -89,6 +89,22 @@ pub enum Answer {
         /// Its number.
         sequence: u64,
     },
+}
+
+/// What [`Ledger::perform`] has found.
+enum Performed {
+    New(Executed),
+    Before { sequence: u64 },
+}
+
+/// A command that was executed, with all of its record but the digest.
+struct Executed {
+    id: Id,
+    /// 16 bytes of the body's digest.
+    body: u128,
+    at: u64,
+    outcome: Outcome,
+    bytes: Vec<u8>,
 }
 
 /// The ledger.
@@ -139,36 +155,74 @@ impl Ledger {
 
     /// Executes a command. An event's and a close's id are made of what they are about, and are
     /// taken from there (see [`Ledger::meter`] and [`Ledger::close`]).
-    pub fn execute(&mut self, id: Id, command: Command, now: u64) -> Result<Answer, Error> {
-        let id = match &command {
+    pub fn execute(
+        &mut self,
+        id: Id,
+        command: impl Borrow<Command>,
+        now: u64,
+    ) -> Result<Answer, Error> {
+        match self.perform(id, command.borrow(), now)? {
+            Performed::Before { sequence } => Ok(Answer::Before { sequence }),
+            Performed::New(executed) => {
+                let digest = Sha256::digest(&executed.bytes).into();
+                let sequence = self.keep(&executed, digest);
+                let Executed {
+                    at,
+                    outcome,
+                    mut bytes,
+                    ..
+                } = executed;
+                bytes.extend_from_slice(&digest);
+                Ok(Answer::New(Record {
+                    sequence,
+                    at,
+                    digest,
+                    outcome,
+                    bytes,
+                }))
+            }
+        }
+    }
+
+    /// Executes a command up to the digest of its record, which [`Ledger::keep`] is then to be given before anything
+    /// else is asked. Whoever has the record already need not make the digest again.
+    fn perform(&mut self, id: Id, command: &Command, now: u64) -> Result<Performed, Error> {
+        let id = match command {
             Command::Meter { event, .. } => event.id(),
             Command::Close { epoch } => close_id(*epoch),
             _ => id,
         };
         // Before it is encoded, for an encoding has room for so much and no more.
-        check_lengths(&command)?;
-        let mut body = Vec::with_capacity(128);
-        id.write(&mut body);
-        command.write(&mut body);
-        let digest = short(Sha256::new_with_prefix(&body));
+        check_lengths(command)?;
+        let now = self.state.as_ref().map_or(now, |state| now.max(state.now));
+        let draft = Draft::new(&self.head, now, id, command);
+        let body = short(Sha256::new_with_prefix(draft.body()));
         if let Some(&(before, sequence)) = self.seen.get(&id) {
-            return match before == digest {
-                true => Ok(Answer::Before { sequence }),
+            return match before == body {
+                true => Ok(Performed::Before { sequence }),
                 false => Err(Error::Conflict { id, sequence }),
             };
         }
-        let now = self.state.as_ref().map_or(now, |state| now.max(state.now));
         let outcome = self.apply(id, command, now)?;
-        let record = Record::new(&self.head, now, &body, &outcome);
-        match self.seen.entry(id) {
-            Entry::Vacant(entry) => entry.insert((digest, record.sequence)),
-            Entry::Occupied(_) => unreachable!("has just been looked for"),
-        };
+        Ok(Performed::New(Executed {
+            id,
+            body,
+            at: now,
+            bytes: draft.finished(&outcome),
+            outcome,
+        }))
+    }
+
+    /// Takes the record of what was just executed as the newest; its number.
+    fn keep(&mut self, executed: &Executed, digest: Hash) -> u64 {
+        let sequence = self.head.records;
+        let before = self.seen.insert(executed.id, (executed.body, sequence));
+        assert!(before.is_none(), "was looked for when it was executed");
         self.head = Head {
-            records: record.sequence + 1,
-            digest: record.digest,
+            records: sequence + 1,
+            digest,
         };
-        Ok(Answer::New(record))
+        sequence
     }
 
     /// Takes what a node says that it did.
@@ -181,13 +235,13 @@ impl Ledger {
         self.execute(0, Command::Close { epoch }, now)
     }
 
-    fn apply(&mut self, id: Id, command: Command, now: u64) -> Result<Outcome, Error> {
+    fn apply(&mut self, id: Id, command: &Command, now: u64) -> Result<Outcome, Error> {
         let Head { records, digest } = self.head;
         if let Command::Open { policy } = command {
             if self.state.is_some() {
                 return Err(Error::AlreadyOpen);
             }
-            self.state = Some(State::open(policy, now, records));
+            self.state = Some(State::open(policy.clone(), now, records));
             return Ok(Outcome::Done {});
         }
         let signatures = self.signatures;
@@ -204,13 +258,13 @@ impl Ledger {
             Command::Open { .. } => unreachable!("is handled above"),
             Command::Adopt { epoch, policy } => {
                 let open = state.epoch.number;
-                if epoch <= open {
-                    return Err(Error::ClosedEpoch { got: epoch, open });
+                if *epoch <= open {
+                    return Err(Error::ClosedEpoch { got: *epoch, open });
                 }
-                drop(state.upcoming.split_off(&epoch));
-                state.upcoming.insert(epoch, policy);
+                drop(state.upcoming.split_off(epoch));
+                state.upcoming.insert(*epoch, policy.clone());
             }
-            Command::Register {
+            &Command::Register {
                 party,
                 role,
                 owner,
@@ -227,34 +281,35 @@ impl Ledger {
                     .parties
                     .insert(party, PartyRow::new(role, owner, address, key));
             }
-            Command::Verify { owner, verified } => state.owner(owner).verified = verified,
-            Command::Transfer { legs } => state.transfer(&legs)?,
-            Command::Reserve {
+            &Command::Verify { owner, verified } => state.owner(owner).verified = verified,
+            Command::Transfer { legs } => state.transfer(legs)?,
+            &Command::Reserve {
                 party,
                 amount,
                 expires,
             } => state.reserve(id, party, amount, expires, now)?,
-            Command::Charge { hold: held, amount } => {
+            &Command::Charge { hold: held, amount } => {
                 state.chargeable(&hold(state, held)?, amount, now)?;
                 state.resolve(held, Account::Fees, amount);
             }
-            Command::Refund { hold: held } => {
+            &Command::Refund { hold: held } => {
                 hold(state, held)?;
                 state.resolve(held, Account::Fees, 0);
             }
             Command::Meter { event, signature } => {
                 let node = event.node;
                 let row = state.party(node)?;
+                let owner = row.owner;
                 meter::require(row, node, Role::Node)?;
                 if let Signatures::Verify(verify) = signatures
-                    && !verify(&row.key, &event.signed_bytes(), &signature)
+                    && !verify(&row.key, &event.signed_bytes(), signature)
                 {
                     return Err(Error::Signature { node });
                 }
                 let held: Option<Hold> = event.hold().map(|id| hold(state, id)).transpose()?;
-                state.meter(&event, held, now)?;
+                state.meter(event, owner, held, now)?;
             }
-            Command::OffsetGas {
+            &Command::OffsetGas {
                 hold: held,
                 receipt,
                 gas_used,
@@ -263,39 +318,39 @@ impl Ledger {
                 let found = hold(state, held)?;
                 outcome = state.offset_gas((held, found), receipt, (gas_used, price), now)?;
             }
-            Command::Stake { party, amount } => state.stake(id, party, amount, now)?,
-            Command::Unstake { stake, amount } => {
+            &Command::Stake { party, amount } => state.stake(id, party, amount, now)?,
+            &Command::Unstake { stake, amount } => {
                 state
                     .stakes
                     .find(stake)
                     .ok_or_else(|| gone("stake", stake))?;
                 outcome = state.unstake(id, stake, amount, now)?;
             }
-            Command::Withdraw { unbonding } => {
+            &Command::Withdraw { unbonding } => {
                 let found = state.unbondings.find(unbonding);
                 found.ok_or_else(|| gone("unbonding", unbonding))?;
                 outcome = state.withdraw(unbonding, now)?;
             }
-            Command::Harvest { stake } => {
+            &Command::Harvest { stake } => {
                 state
                     .stakes
                     .find(stake)
                     .ok_or_else(|| gone("stake", stake))?;
                 outcome = state.harvest(stake)?;
             }
-            Command::Order { party, on } => {
+            &Command::Order { party, on } => {
                 let row = state
                     .parties
                     .edit(party)
                     .ok_or(Error::UnknownParty { party })?;
                 row.order = on;
             }
-            Command::Close { epoch } => outcome = state.close(epoch, now, records, &digest)?,
-            Command::Claim { party, up_to } => outcome = state.claim(party, up_to, now)?,
-            Command::ClawBack { party, epoch, .. } => {
+            &Command::Close { epoch } => outcome = state.close(epoch, now, records, &digest)?,
+            &Command::Claim { party, up_to } => outcome = state.claim(party, up_to, now)?,
+            &Command::ClawBack { party, epoch, .. } => {
                 outcome = state.claw_back(party, epoch, now)?
             }
-            Command::Settle { epoch } => outcome = state.settle(epoch, now)?,
+            &Command::Settle { epoch } => outcome = state.settle(epoch, now)?,
         }
         state.now = now;
         Ok(outcome)
@@ -386,6 +441,11 @@ impl Ledger {
         self.seen.contains_key(&id)
     }
 
+    /// The number of the record of the command that had an id.
+    pub fn record_of(&self, id: Id) -> Option<u64> {
+        self.seen.get(&id).map(|&(_, sequence)| sequence)
+    }
+
     /// Whether it is known who an owner is.
     pub fn is_verified(&self, owner: command::Owner) -> bool {
         self.state
@@ -436,6 +496,14 @@ impl Ledger {
     pub fn scenarios(&self, developer: Party) -> Result<u32, Error> {
         let state = self.opened()?;
         Ok(state.scenarios_of(developer, state.now))
+    }
+
+    /// The place of a party's payout among those leaves.
+    pub fn leaf(&self, epoch: EpochNumber, party: Party) -> Option<usize> {
+        let state = self.state.as_ref()?;
+        let parties = state.parties.iter().map(|(party, _)| party);
+        let paid = |party: &Party| state.payouts.find((*party, epoch)).is_some();
+        parties.filter(paid).position(|paid| paid == party)
     }
 
     /// What is still to be claimed of a closed epoch, as leaves of a tree: before `Settle` what it will

@@ -4,7 +4,9 @@
 //! executes every record again from nothing, with its signatures, and names the first that is wrong; `export` gives what
 //! was settled in the form in which the contract takes it. Neither changes a byte.
 //!
-//! A command's id is drawn here unless one is given; who wants to send a command again gives one.
+//! A command is done once for each id. The id is drawn here, unless one is given or made of a key: words that stand for what is
+//! asked, such as the number of an invoice. Whoever gives neither finds the id in what is printed, of a failure too, and can send the
+//! command again with it.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -14,9 +16,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use caldera_rpc::auth::Secret;
 use caldera_rpc::era::{
-    AccountQuery, Adopt, Amount, Claim, CloseEpoch, EpochQuery, EraAccount, EraAsset, EraEpochs,
-    EraExplanation, EraId, EraLeg, EraPolicy, EraReceipt, EraRetention, EraRole, EraStatement,
-    ExplainQuery, Offset, PolicyQuery, RegisterParty, RetentionQuery, Settle, Stake,
+    AccountQuery, Adopt, Amount, Claim, ClawBack, CloseEpoch, EpochQuery, EraAccount, EraAsset,
+    EraEpochs, EraExplanation, EraId, EraLeg, EraPolicy, EraReceipt, EraRetention, EraRole,
+    EraStatement, ExplainQuery, Offset, PolicyQuery, RegisterParty, RetentionQuery, Settle, Stake,
     StatementQuery, Transfer, Unstake,
 };
 use caldera_rpc::methods::{Address, Digest, Method};
@@ -27,6 +29,7 @@ use caldera_scheduler::ledger::{Head, Policy, Signatures, merkle};
 use caldera_store::database::Database;
 use serde::Serialize;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use crate::failure::Misconfigured;
@@ -57,6 +60,7 @@ enum Command {
     Offset(OffsetArguments),
     Register(RegisterArguments),
     Transfer(TransferArguments),
+    ClawBack(ClawBackArguments),
     Settle(SettleArguments),
     Retention(BareArguments),
     Audit(AuditArguments),
@@ -147,12 +151,15 @@ struct BareArguments {
     connection: Connection,
 }
 
-/// The id of a command
+/// The id of a command, for which it is done once
 #[derive(clap::Args)]
 struct Named {
-    /// Id of the command, 0x and 32 hexadecimal digits; drawn if none is given
-    #[arg(long, value_name = "ID")]
+    /// Id of the command, 0x and 32 hexadecimal digits; drawn if neither it nor a key is given
+    #[arg(long, value_name = "ID", conflicts_with = "idempotency_key")]
     id: Option<EraId>,
+    /// Words of yours that stand for this command and no other, of which its id is made
+    #[arg(long, value_name = "TEXT")]
+    idempotency_key: Option<String>,
 }
 
 /// Take what is due: payouts, or what a stake has earned, or an unbonding
@@ -278,6 +285,33 @@ struct TransferArguments {
     /// Wei, in place of ERA
     #[arg(long)]
     gas: bool,
+    #[command(flatten)]
+    id: Named,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// Take a payout back that is not mature, because of an event that should not have been paid; for the operator
+///
+/// The events of a payout, and the proof that it is one of its epoch's, are what `caldera era explain` shows. The record has the digest of
+/// event and reason: keep the words.
+#[derive(clap::Args)]
+struct ClawBackArguments {
+    /// Number of the party
+    #[arg(value_name = "PARTY")]
+    party: u32,
+    /// Number of the epoch
+    #[arg(value_name = "EPOCH")]
+    epoch: u32,
+    /// The node whose event it is
+    #[arg(long, value_name = "PARTY")]
+    node: u32,
+    /// The node's number of the event
+    #[arg(long, value_name = "NUMBER")]
+    event: u64,
+    /// Why, in words
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
     #[command(flatten)]
     id: Named,
     #[command(flatten)]
@@ -449,6 +483,17 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Report> {
             };
             command(&it.connection, Method::EraTransfer, &request, request.id)
         }
+        Command::ClawBack(it) => {
+            let request = ClawBack {
+                id: it.id.draw()?,
+                party: it.party,
+                epoch: it.epoch,
+                node: it.node,
+                sequence: it.event,
+                reason: it.reason.clone(),
+            };
+            command(&it.connection, Method::EraClawBack, &request, request.id)
+        }
         Command::Settle(it) => {
             let request = Settle {
                 id: it.id.draw()?,
@@ -472,6 +517,15 @@ impl Named {
         if let Some(id) = self.id {
             return Ok(id);
         }
+        if let Some(key) = &self.idempotency_key {
+            let hash: [u8; 32] = Sha256::new()
+                .chain_update(b"caldera era key")
+                .chain_update(key)
+                .finalize()
+                .into();
+            let (short, _) = hash.split_first_chunk().expect("32 bytes have 16");
+            return Ok(EraId(u128::from_be_bytes(*short)));
+        }
         let mut bytes = [0; 16];
         getrandom::fill(&mut bytes).context("the system gives no random bytes")?;
         Ok(EraId(u128::from_be_bytes(bytes)))
@@ -485,7 +539,10 @@ fn command(
     id: EraId,
 ) -> anyhow::Result<Report> {
     let client = connection.client()?;
-    let done: EraReceipt = client.call(method, request)?;
+    // An answer that is lost on its way leaves open whether it was done.
+    let again =
+        || format!("command {id}, which is done once however often it is sent with --id {id}");
+    let done: EraReceipt = client.call(method, request).with_context(again)?;
     let mut text = format!("record {}", done.record);
     if done.repeated {
         text += ", which was there before";
@@ -503,6 +560,9 @@ fn command(
     }
     if let Some(party) = done.party {
         text += &format!(", party {party}");
+    }
+    if let Some(reason) = done.reason {
+        text += &format!(", reason {reason}");
     }
     let mut document = serde_json::to_value(&done)?;
     document["id"] = json!(id);
@@ -612,10 +672,15 @@ fn explanation(why: &EraExplanation) -> String {
             it.fee.map_or_else(|| "-".to_owned(), |fee| fee.to_string()),
         ]);
     }
-    format!(
-        "Epoch {} pays party {} {} units, by policy {}.\n{streams}{events}",
-        why.epoch, why.party, why.amount, why.policy
-    )
+    let mut text = format!(
+        "Epoch {} pays party {} {} units, by policy {}.\n{streams}{events}record {}, root {}",
+        why.epoch, why.party, why.amount, why.policy, why.closed_by, why.root
+    );
+    if let Some(index) = why.index {
+        text += &format!(", leaf {index}, path");
+        why.path.iter().for_each(|hash| text += &format!(" {hash}"));
+    }
+    text + "\n"
 }
 
 fn epochs(all: &EraEpochs) -> String {

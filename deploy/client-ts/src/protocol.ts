@@ -542,6 +542,7 @@ export interface EraReceipt {
   /** The party that was registered. */
   party?: number;
   root?: Digest;
+  reason?: Digest;
 }
 
 export interface EraAccount {
@@ -627,6 +628,13 @@ export interface EraExplanation {
   streams: EraStream[];
   /** The events that it came from. */
   events: EraEvent[];
+  /** The record that closed the epoch. */
+  closedBy: number;
+  root: Digest;
+  /** The payout's place among them; none is nothing paid. */
+  index?: number;
+  /** The path that leads from the payout to the root, from the bottom up. */
+  path: Digest[];
 }
 
 export interface EraStream {
@@ -1050,6 +1058,25 @@ export interface Methods {
     };
     result: EraReceipt;
     refusals: "eraUnknownParty" | "eraUnknown" | "eraLocked" | "eraNothingDue" | "eraConflict" | "invalidParams" | "eraOff" | "eraDamaged" | "storageUnavailable";
+  };
+  /** Takes a payout that is not mature back into the budget, because of an event that should not have been paid. For the operator. */
+  "era_clawBackV1": {
+    params: {
+      /** Names the command. */
+      id: EraId;
+      /** Whose payout is taken back. */
+      party: number;
+      /** Of which epoch. */
+      epoch: number;
+      /** The node of the event for which it was paid and should not have been. */
+      node: number;
+      /** That node's number of the event. */
+      sequence: number;
+      /** Why, in words: 1 to 1,024 bytes. The record has their digest. */
+      reason: string;
+    };
+    result: EraReceipt;
+    refusals: "eraUnknownParty" | "eraUnknown" | "eraLocked" | "eraNothingDue" | "eraConflict" | "eraOff" | "eraDamaged" | "storageUnavailable";
   };
   /** Closes the open epoch, if it is over. For the operator; the box does it by itself when its time has come. */
   "era_closeV1": {

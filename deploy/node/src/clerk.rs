@@ -42,7 +42,7 @@ use caldera_store::releases::ReleaseRow;
 use caldera_store::tenants::TenantRow;
 
 use crate::clock::unix_time;
-use crate::era::{Ask, Asked, Era, OpenError, Reading, Work};
+use crate::era::{Ask, Asked, Era, OpenError, Reading, Reused, Work};
 use crate::refusal;
 use crate::service::{Message, Post};
 use crate::source::Sources;
@@ -136,8 +136,9 @@ pub enum Task {
         /// By whom; `None` for all.
         tenant: Option<TenantName>,
     },
-    /// Write down a change of the registry of state units. Answered by [`Message::StateWritten`], when it can be.
-    State(RegistryRow),
+    /// Write down a change of the registry of state units, and what it means to the ledger. Answered by
+    /// [`Message::StateWritten`], when it can be.
+    State(RegistryRow, Option<Reused>),
     /// Write down a change to a job. Answered by [`Message::Recorded`], but for what is forgotten or erased.
     Job(JobWrite),
     /// The same of a job that the ledger is to know of.
@@ -203,6 +204,7 @@ struct Together {
     asks: Vec<(u64, Option<TenantName>, Ask)>,
     returns: Vec<(TenantName, u64)>,
     states: Vec<RegistryRow>,
+    reuses: Vec<Reused>,
 }
 
 /// What came of it, in its order.
@@ -285,7 +287,10 @@ impl Clerk {
                         ask,
                     } => group.asks.push((ticket, caller, *ask)),
                     Task::TakenAgain { tenant, at_ms } => group.returns.push((tenant, at_ms)),
-                    Task::State(row) => group.states.push(row),
+                    Task::State(row, reused) => {
+                        group.states.push(row);
+                        group.reuses.extend(reused);
+                    }
                     Task::Erase {
                         tenant,
                         tenant_name,
@@ -386,6 +391,7 @@ impl Clerk {
             }
             Err(_) => {
                 again.states = group.states;
+                again.reuses = group.reuses;
                 for (write, work) in group.jobs {
                     match write {
                         JobWrite::Accept(row) => {
@@ -434,8 +440,10 @@ impl Clerk {
         let now = unix_time().as_secs();
         let mut era = self.era.as_mut().map(|(era, _)| era);
         let written = write(&mut self.database, era.as_deref_mut(), group, now);
-        if let (Err(_), Some(era)) = (&written, era) {
-            era.forget();
+        match (&written, era) {
+            (Ok(_), Some(era)) => era.written(),
+            (Err(_), Some(era)) => era.forget(),
+            (_, None) => {}
         }
         written
     }
@@ -499,7 +507,7 @@ impl Clerk {
         match task {
             Task::Job(_)
             | Task::Work(..)
-            | Task::State(_)
+            | Task::State(..)
             | Task::Era { .. }
             | Task::TakenAgain { .. }
             | Task::Erase { .. } => {}
@@ -748,7 +756,13 @@ fn write(
         written.push(match (write, era) {
             (JobWrite::Accept(row), Some((era, work))) => {
                 match era.submitted(row.job, work, now) {
-                    Ok(()) => Ok(group.job(write)?),
+                    Ok(()) => {
+                        let done = group.job(write)?;
+                        if done == Written::Fenced {
+                            era.unsubmitted(row.job, now);
+                        }
+                        Ok(done)
+                    }
                     // It is no job.
                     Err(error) => Err(error),
                 }
@@ -770,6 +784,11 @@ fn write(
         }
     }
     group.registry(&together.states)?;
+    if let Some(era) = era.as_deref_mut() {
+        for reused in &together.reuses {
+            era.reused(reused, now);
+        }
+    }
     let mut answers = Vec::with_capacity(together.asks.len());
     for (_, caller, ask) in &together.asks {
         answers.push(match era.as_deref_mut() {
@@ -848,3 +867,204 @@ pub const TRY_AGAIN: Duration = Duration::from_millis(500);
 const LULL: Duration = Duration::from_secs(1);
 /// The newest releases that are shown.
 const RELEASES_SHOWN: u32 = 64;
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use caldera_rpc::auth::Secret;
+    use caldera_rpc::era::{
+        AccountQuery, Amount, EraAsset, EraId, EraLeg, EraRole, RegisterParty, Transfer,
+    };
+    use caldera_rpc::methods::Address;
+    use caldera_rpc::node_key::NodeKey;
+    use caldera_scheduler::ledger::Policy;
+    use caldera_store::jobs::JobRow;
+    use caldera_store::ledger::LedgerHead;
+
+    use super::*;
+    use crate::era::EraConfig;
+
+    /// A clerk's tables and ledger, of which the tenant `exchange` is a party with funds.
+    struct Desk {
+        database: Database,
+        era: Era,
+        _folder: tempfile::TempDir,
+    }
+
+    impl Desk {
+        fn new() -> Desk {
+            let folder = tempfile::tempdir().expect("a folder");
+            let path = folder.path().join("caldera.sqlite");
+            let mut database = Database::open(&path).expect("made");
+            let config = EraConfig {
+                policy: Policy::parse(include_str!("../../era.toml")).expect("is shipped"),
+                node_key_file: PathBuf::new(),
+                node_owner: 1,
+                node_address: [1; 20],
+            };
+            let key = NodeKey::new(&Secret::from_bytes([7; 32]));
+            let era = Era::open(config, key, &mut database, NOW).expect("a new journal");
+            let mut desk = Desk {
+                database,
+                era,
+                _folder: folder,
+            };
+            for (tenant, owner) in [("exchange", 10), ("poor", 11)] {
+                let register = RegisterParty {
+                    id: EraId(owner),
+                    tenant: tenant.to_owned(),
+                    role: EraRole::User,
+                    owner: owner as u32,
+                    verified: true,
+                    address: Address([owner as u8; 20]),
+                };
+                desk.asked(Ask::Register(register));
+            }
+            let leg = EraLeg {
+                asset: EraAsset::Era,
+                from: "outside".to_owned(),
+                to: EXCHANGE.to_string(),
+                amount: Amount(FUNDS),
+            };
+            let transfer = Transfer {
+                id: EraId(20),
+                legs: vec![leg],
+            };
+            desk.asked(Ask::Transfer(transfer));
+            desk
+        }
+
+        fn write(&mut self, group: &Together) -> Outcomes {
+            write(&mut self.database, Some(&mut self.era), group, NOW).expect("room")
+        }
+
+        fn asked(&mut self, ask: Ask) -> serde_json::Value {
+            let group = Together {
+                asks: vec![(0, None, ask)],
+                ..Together::default()
+            };
+            let (_, mut answers) = self.write(&group);
+            match answers.pop() {
+                Some(Ok(Asked::Answer(answer))) => answer,
+                other => panic!("expected an answer, got {other:?}"),
+            }
+        }
+
+        /// What the tenant has free and held.
+        fn purse(&mut self) -> [u128; 2] {
+            let party = Some(EXCHANGE);
+            let answer = self.asked(Ask::Account(AccountQuery { party }));
+            ["free", "held"].map(|purse| {
+                let text = answer[0][purse].as_str().expect("an amount");
+                text.parse().expect("digits")
+            })
+        }
+    }
+
+    fn name(text: &str) -> TenantName {
+        text.parse().expect("a name")
+    }
+
+    fn accept(job: u64) -> (JobWrite, Option<Work>) {
+        let row = JobRow {
+            job,
+            tenant: name("exchange"),
+            circuit: [1; 32],
+            witness: [2; 32],
+            in_row: None,
+            blob_left: false,
+            deadline_ms: None,
+            key: Some("the same".to_owned()),
+            submitted_ms: 0,
+            attempt: 1,
+            end: None,
+        };
+        let work = Work {
+            tenant: name("exchange"),
+            scenario: "financial".to_owned(),
+            end: None,
+        };
+        (JobWrite::Accept(Box::new(row)), Some(work))
+    }
+
+    fn reuse(change: u64, tenant: &str) -> Together {
+        Together {
+            states: vec![RegistryRow {
+                sequence: change,
+                change: vec![change as u8; 40],
+            }],
+            reuses: vec![Reused {
+                change,
+                tenant: name(tenant),
+                scenario: "financial".to_owned(),
+                digest: [change as u8; 32],
+            }],
+            ..Together::default()
+        }
+    }
+
+    #[test]
+    fn a_submission_that_comes_second_holds_nothing() {
+        let mut desk = Desk::new();
+        let group = Together {
+            jobs: vec![accept(1), accept(2)],
+            ..Together::default()
+        };
+        let (written, _) = desk.write(&group);
+        assert_eq!(written, [Ok(Written::Done), Ok(Written::Fenced)]);
+        assert_eq!(desk.purse(), [FUNDS - PROOF, PROOF]);
+    }
+
+    #[test]
+    fn a_reuse_is_paid_for_once_and_with_its_change() {
+        let mut desk = Desk::new();
+        desk.write(&reuse(1, "exchange"));
+        assert_eq!(desk.purse(), [FUNDS - REUSE, 0]);
+        assert_eq!(desk.era.gauges().events, [0, 0, 0, 1]);
+        // A commit that was said to have failed may have reached the disk: it is written again.
+        desk.write(&reuse(1, "exchange"));
+        assert_eq!(desk.purse(), [FUNDS - REUSE, 0]);
+        desk.write(&reuse(2, "exchange"));
+        assert_eq!(desk.purse(), [FUNDS - 2 * REUSE, 0]);
+        // One without funds, and one that is no party, use it all the same and earn nobody anything.
+        desk.write(&reuse(3, "poor"));
+        desk.write(&reuse(4, "nobody"));
+        let gauges = desk.era.gauges();
+        assert_eq!((gauges.events, gauges.refused), ([0, 0, 0, 2], [0, 0, 1]));
+        assert_eq!(desk.database.registry().expect("sound").len(), 4);
+    }
+
+    /// A full disk is tried twice a second, and executing a year of records takes seconds.
+    #[test]
+    fn a_journal_is_read_again_only_when_it_says_more() {
+        let mut desk = Desk::new();
+        let sound = |desk: &mut Desk| {
+            desk.era.forget();
+            desk.era.refresh(&mut desk.database, NOW).expect("is read");
+            desk.era.gauges().damaged.is_none()
+        };
+        assert!(sound(&mut desk));
+        // Whoever reads the journal from now on finds a row in it that is no record.
+        let head = desk.database.ledger_head().expect("is read");
+        let group = desk.database.group().expect("begun");
+        group.record(head.records, &[0; 32], b"?").expect("room");
+        group.commit().expect("room");
+        assert!(sound(&mut desk), "it was read though the head is the same");
+        let funds = desk.purse();
+        assert_eq!(funds, [FUNDS, 0]);
+        let group = desk.database.group().expect("begun");
+        let records = head.records + 1;
+        let more = LedgerHead { records, ..head };
+        group.ledger_head(&more).expect("it rises");
+        group.commit().expect("room");
+        assert!(!sound(&mut desk), "it was not read though it says more");
+    }
+
+    const NOW: u64 = 1_800_000_000;
+    /// The node is the first party.
+    const EXCHANGE: u32 = 2;
+    const FUNDS: u128 = 10_000_000_000_000;
+    const PROOF: u128 = 1_000_000_000_000;
+    const REUSE: u128 = 500_000_000_000;
+}

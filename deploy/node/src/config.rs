@@ -18,7 +18,7 @@
 //! can read them. A secret whose file nobody named lives in `DATA/secrets` and is made there, from
 //! the operating system's generator, when it is missing.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr};
@@ -30,7 +30,7 @@ use caldera_devices::{ICICLE_FOLDER, NameError, PATIENCE, Wanted, choose};
 use caldera_rpc::auth::{OPERATOR, Secret, SecretError};
 use caldera_rpc::http::Limits as HttpLimits;
 use caldera_rpc::methods::{Address, Quotas, Scope};
-use caldera_scheduler::ledger::{SUPPLY_MAX, policy as era_policy};
+use caldera_scheduler::ledger::policy as era_policy;
 use caldera_scheduler::scenario::file::{self as policy_file, FileError, TEXT_MAX};
 use caldera_scheduler::scenario::{ClassId, Limits as PoolLimits, PolicyError};
 use caldera_scheduler::{Nanos, Policy};
@@ -40,7 +40,7 @@ use serde::Deserialize;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::era::{EraConfig, Price};
+use crate::era::EraConfig;
 use crate::notary::KeyFileError;
 use crate::operator_socket::OperatorSocketConfig;
 use crate::pin::Realtime;
@@ -561,15 +561,8 @@ struct RawEra {
     node_key_file: PathBuf,
     node_owner: u32,
     node_address: String,
-    #[serde(default)]
-    prices: BTreeMap<String, RawPrice>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawPrice {
-    class: String,
-    fee: String,
+    /// Where prices stood before they were part of the policy.
+    prices: Option<toml::Table>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -753,6 +746,12 @@ fn check_era(raw: RawEra, policy: &Policy) -> Result<EraConfig, ConfigError> {
         expected: expected.to_owned(),
         got: format!("{got:?}"),
     };
+    if let Some(prices) = &raw.prices {
+        let expected = "[prices.SCENARIO] with class, proof and reuse in the file that policy_file names, or in the \
+                        next policy that `caldera era policy adopt` takes";
+        let names: Vec<_> = prices.keys().map(String::as_str).collect();
+        return Err(field("prices", expected, &names.join(", ")));
+    }
     let mut text = String::new();
     let path = &raw.policy_file;
     fs::File::open(path)
@@ -775,34 +774,18 @@ fn check_era(raw: RawEra, policy: &Policy) -> Result<EraConfig, ConfigError> {
         let expected = "0x and 40 lower-case hexadecimal digits";
         field("node_address", expected, &raw.node_address)
     })?;
-    let mut prices = BTreeMap::new();
-    for (scenario, price) in raw.prices {
-        if policy.find(&scenario).is_none() {
-            return Err(field("prices", "scenarios of the policy", &scenario));
+    for price in &rules.prices {
+        let scenario = &price.scenario;
+        if policy.find(scenario).is_none() {
+            let expected = "[prices.SCENARIO] to name scenarios of the policy";
+            return Err(field("policy_file", expected, scenario));
         }
-        let found = rules.classes.iter().find(|it| it.name == price.class);
-        let class = found.ok_or_else(|| {
-            let expected = "a class of the ledger's policy";
-            field(&format!("prices.{scenario}.class"), expected, &price.class)
-        })?;
-        let digits: String = price.fee.chars().filter(|&c| c != '_').collect();
-        let fee = digits
-            .parse()
-            .ok()
-            .filter(|fee| (1..=SUPPLY_MAX).contains(fee));
-        let fee = fee.ok_or_else(|| {
-            let expected = "a whole number of units in a string, 1 to 2^96";
-            field(&format!("prices.{scenario}.fee"), expected, &price.fee)
-        })?;
-        let class = class.id;
-        prices.insert(scenario, Price { class, fee });
     }
     Ok(EraConfig {
         policy: rules,
         node_key_file: raw.node_key_file,
         node_owner: raw.node_owner,
         node_address: address.0,
-        prices,
     })
 }
 
@@ -1193,6 +1176,40 @@ mod tests {
                 ..
             }
         ));
+    }
+
+    /// Prices are part of the ledger's policy, whose hash is in every payout, and nowhere else.
+    #[test]
+    fn prices_stand_in_the_ledgers_policy() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (policy, config) = (
+            folder.path().join("era.toml"),
+            folder.path().join("calderad.toml"),
+        );
+        let shipped = include_str!("../../era.toml");
+        let load = |era: &str, more: &str| {
+            fs::write(&policy, era).expect("written");
+            let address = "01".repeat(20);
+            let text = format!(
+                "[era]\npolicy_file = 'era.toml'\nnode_key_file = 'node.key'\nnode_owner = 1\n\
+                 node_address = '0x{address}'\n{more}\n{}",
+                tenant("plaza")
+            );
+            fs::write(&config, text).expect("written");
+            Config::load(Some(&config), &Overrides::default())
+        };
+        let refused =
+            |answer: Result<Config, ConfigError>| answer.expect_err("refused").to_string();
+        let era = load(shipped, "").expect("valid").era.expect("is there");
+        assert!(era.policy.price("financial").is_some());
+        let old = "[era.prices.financial]\nclass = 'financial'\nfee = '1'";
+        let text = refused(load(shipped, old));
+        for part in ["era.prices", "[prices.SCENARIO]", "policy_file"] {
+            assert!(text.contains(part), "{text}");
+        }
+        let other = shipped.replace("[prices.financial]", "[prices.finance]");
+        let text = refused(load(&other, ""));
+        assert!(text.contains("\"finance\""), "{text}");
     }
 
     #[test]

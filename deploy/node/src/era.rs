@@ -4,13 +4,16 @@
 //! The clerk alone has it, so there is one order of commands and no lock. A command is executed, its record is written in the
 //! group that is being written, and its answer goes out when that is on the disk. If the group cannot be written the
 //! ledger in memory is ahead of the disk: it is thrown away and read again, so what is in memory is never anything but
-//! what the journal says.
+//! what the journal says. What was read is kept until a write succeeds, for a disk that is full is tried twice a second.
 //!
-//! **Jobs.** Where the configuration names a fee for a tenant's scenario and the tenant is a party, a submission reserves
+//! **Jobs.** Where the ledger's policy names a price for a tenant's scenario and the tenant is a party, a submission reserves
 //! the fee, in the commit that accepts it, or is refused with it. The end of the job brings one event of this node, signed with its
 //! key: a proof that the box's own verifier has accepted charges the fee; a failure gives it back, and counts
 //! against the node unless the job's own input is to blame. The event is in the commit that ends the job. A job's end is
 //! written once (`caldera_store::jobs`), so there is one event of it.
+//!
+//! **Reuse.** A presentation that is used again, which the registry has accepted, is paid for and becomes an event in the commit
+//! of the registry's change.
 //!
 //! **Storage.** What a tenant has given back becomes an event when it takes it again, for then it is known how long the box
 //! had the use of it.
@@ -21,13 +24,14 @@
 mod answer;
 mod ask;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use caldera_rpc::error::{EraFault, RpcError};
 use caldera_rpc::node_key::{NodeKey, verify};
 use caldera_scheduler::ledger::command::{Cause, ClassId, Close, Deed, Event, Id, Party, Role};
-use caldera_scheduler::ledger::journal::{Audit, Bad, parts};
+use caldera_scheduler::ledger::journal::{Audit, Bad};
+use caldera_scheduler::ledger::policy::Price;
 use caldera_scheduler::ledger::retention::{Kept, Retention};
 use caldera_scheduler::ledger::{
     Answer, Command, Error, Head, Ledger, Outcome, Policy, Record, Signatures,
@@ -54,17 +58,6 @@ pub struct EraConfig {
     pub node_owner: u32,
     /// Where it is paid on the chain.
     pub node_address: [u8; 20],
-    /// What a job costs, by the tenant's scenario. One that is not named costs nothing, and earns nobody anything.
-    pub prices: BTreeMap<String, Price>,
-}
-
-/// What a job costs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Price {
-    /// The class in the ledger's policy.
-    pub class: ClassId,
-    /// Units.
-    pub fee: u128,
 }
 
 /// What a change to a job means to the ledger.
@@ -76,6 +69,19 @@ pub struct Work {
     pub scenario: String,
     /// How it ended, if it has.
     pub end: Option<WorkEnd>,
+}
+
+/// A presentation that was used again, as the ledger is to know of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reused {
+    /// The number of the registry's change that says so.
+    pub change: u64,
+    /// Who used it, and pays.
+    pub tenant: TenantName,
+    /// The tenant's scenario.
+    pub scenario: String,
+    /// Digest of that change.
+    pub digest: [u8; 32],
 }
 
 /// How a job ended.
@@ -116,10 +122,11 @@ pub struct EraGauges {
     pub epoch: u32,
     /// What house accounts hold, by their names on the wire.
     pub house: Vec<(&'static str, u128)>,
-    /// Proofs, failures, and releases that became events since the start.
-    pub events: [u64; 3],
-    /// Submissions that were refused for want of funds, and events that the ledger refused, since the start.
-    pub refused: [u64; 2],
+    /// Proofs, failures, releases and reuses that became events since the start.
+    pub events: [u64; 4],
+    /// Submissions that were refused for want of funds, events that the ledger refused, and reuses that nobody paid
+    /// for, since the start.
+    pub refused: [u64; 3],
     /// Of those active in the newest month that is over, rewarded and others.
     pub retention: [Kept; 2],
 }
@@ -129,6 +136,8 @@ pub struct Era {
     config: EraConfig,
     key: NodeKey,
     keeper: Keep,
+    /// What the journal was found to say after a write had failed, until one succeeds.
+    kept: Option<Box<Keeper>>,
     /// How it stood when that was told.
     told: EraGauges,
 }
@@ -141,6 +150,7 @@ enum Keep {
 }
 
 /// A sound ledger.
+#[derive(Clone)]
 pub struct Keeper {
     ledger: Ledger,
     /// This node.
@@ -152,10 +162,10 @@ pub struct Keeper {
     /// The tenant of each party.
     parties: HashMap<Party, TenantName>,
     retention: Retention,
-    /// The newest closes, each with its time.
-    closed: VecDeque<(u64, Close)>,
-    events: [u64; 3],
-    refused: [u64; 2],
+    /// All closes by their epoch, each with its time: a year of hours has 4 MB.
+    closed: Vec<(u64, Close)>,
+    events: [u64; 4],
+    refused: [u64; 3],
     /// Records that are in no group yet.
     fresh: Vec<Record>,
     /// Parties that are in no group yet.
@@ -166,7 +176,7 @@ pub struct Keeper {
 struct Replayed {
     ledger: Ledger,
     retention: Retention,
-    closed: VecDeque<(u64, Close)>,
+    closed: Vec<(u64, Close)>,
     /// The last event of each node.
     sequences: HashMap<Party, u64>,
 }
@@ -180,31 +190,41 @@ impl Era {
         database: &mut Database,
         now: u64,
     ) -> Result<Era, OpenError> {
-        let keeper = Keep::Stale;
-        let mut era = Era {
+        let keeper = Keeper::open(&config, &key, database, now);
+        Ok(Era {
+            keeper: judged(keeper)?,
             config,
             key,
-            keeper,
+            kept: None,
             told: EraGauges::default(),
-        };
-        era.refresh(database, now)?;
-        Ok(era)
+        })
     }
 
-    /// Reads the journal again, if what is in memory may be ahead of it.
+    /// Reads the journal again, if what is in memory may be ahead of it. A disk that takes no writes has that asked for at
+    /// each try, so what was found the first time is kept: as long as the file's head says the same the journal is not read.
     pub fn refresh(&mut self, database: &mut Database, now: u64) -> Result<(), OpenError> {
         if !matches!(self.keeper, Keep::Stale) {
             return Ok(());
         }
-        self.keeper = match Keeper::open(&self.config, &self.key, database, now) {
-            Ok(keeper) => Keep::Sound(Box::new(keeper)),
-            Err(OpenError::Database(error)) => return Err(error.into()),
-            Err(error) => {
-                tracing::error!(%error, "the ledger is refused; the box goes on without it");
-                Keep::Damaged(error.to_string())
+        if let Some(kept) = &self.kept {
+            let head = database.ledger_head()?;
+            let Head { records, digest } = kept.ledger.head();
+            if (records, digest) == (head.records, head.digest) {
+                self.keeper = Keep::Sound(kept.clone());
+                return Ok(());
             }
+        }
+        self.keeper = judged(Keeper::open(&self.config, &self.key, database, now))?;
+        self.kept = match &self.keeper {
+            Keep::Sound(keeper) => Some(keeper.clone()),
+            _ => None,
         };
         Ok(())
+    }
+
+    /// What has been executed is written down.
+    pub fn written(&mut self) {
+        self.kept = None;
     }
 
     /// What has been executed could not be written down.
@@ -228,24 +248,22 @@ impl Era {
         let Keep::Sound(keeper) = &mut self.keeper else {
             return Ok(());
         };
-        let (Some(price), Some([Some(party), _])) = (
-            self.config.prices.get(&work.scenario),
-            keeper.tenants.get(&work.tenant),
-        ) else {
+        let Some((party, _, price)) = keeper.payer(&work.tenant, &work.scenario) else {
             return Ok(());
         };
-        let reserve = Command::Reserve {
-            party: *party,
-            amount: price.fee,
-            // By the ledger's time, which a clock that has jumped may have set ahead.
-            expires: now.max(keeper.ledger.now()).saturating_add(HOLD_S),
-        };
-        match keeper.execute(hold_of(job), reserve, now) {
+        match keeper.reserve(hold_of(job), party, price.proof, now) {
             Ok(_) => Ok(()),
             Err(error) => {
                 keeper.refused[0] += 1;
                 Err(answer::refused(&error))
             }
+        }
+    }
+
+    /// Takes back a submission that another has come before: it is no job, and nobody pays for it.
+    pub fn unsubmitted(&mut self, job: u64, now: u64) {
+        if let Keep::Sound(keeper) = &mut self.keeper {
+            keeper.give_back(hold_of(job), refund_of(job), now);
         }
     }
 
@@ -258,13 +276,15 @@ impl Era {
         let Some((_, fee, _)) = keeper.ledger.hold(hold) else {
             return;
         };
-        let class = self.config.prices.get(&work.scenario);
-        let developer = keeper.tenants.get(&work.tenant).and_then(|it| it[1]);
+        let policy = keeper.ledger.policy();
+        let priced = policy.ok().and_then(|policy| policy.price(&work.scenario));
+        let class = priced.map(|(_, class)| class.id);
+        let developer = keeper.developer(&work.tenant);
         let (deed, kind) = match (work.end, class) {
-            (Some(WorkEnd::Proved(proof)), Some(Price { class, .. })) => {
+            (Some(WorkEnd::Proved(proof)), Some(class)) => {
                 let deed = Deed::Proof {
                     hold,
-                    class: *class,
+                    class,
                     developer,
                     fee,
                     proof,
@@ -273,15 +293,49 @@ impl Era {
             }
             (Some(WorkEnd::Failed(cause)), _) => (Deed::Failure { hold, cause }, 1),
             // Cancelled, or its scenario costs nothing any more.
-            _ => {
-                let id = id_of(b"caldera refund", job);
-                if let Err(error) = keeper.execute(id, Command::Refund { hold }, now) {
-                    tracing::error!(job, %error, "a hold is not given back");
-                }
-                return;
-            }
+            _ => return keeper.give_back(hold, refund_of(job), now),
         };
-        keeper.meter(&self.key, deed, kind, now);
+        if !keeper.meter(&self.key, deed, kind, now) {
+            keeper.give_back(hold, refund_of(job), now);
+        }
+    }
+
+    /// Takes a reuse that the registry has accepted, which is being written down. It is paid at once or never: the registry
+    /// has its own rules of who may use what, and money is none of them, so one without funds is not refused. It earns
+    /// nobody anything.
+    pub fn reused(&mut self, reused: &Reused, now: u64) {
+        let Keep::Sound(keeper) = &mut self.keeper else {
+            return;
+        };
+        let hold = id_of(b"caldera reuse", reused.change);
+        // A commit that was reported as failed may have reached the disk: then it has been paid for.
+        if keeper.ledger.knows(hold) {
+            return;
+        }
+        let Some((party, class, price)) = keeper.payer(&reused.tenant, &reused.scenario) else {
+            return;
+        };
+        let fee = price.reuse;
+        if fee == 0 {
+            return;
+        }
+        if let Err(error) = keeper.reserve(hold, party, fee, now) {
+            let Reused { change, tenant, .. } = reused;
+            tracing::info!(%tenant, change, %error, "a reuse is not paid for");
+            keeper.refused[2] += 1;
+            return;
+        }
+        let deed = Deed::Reuse {
+            hold,
+            class,
+            developer: keeper.developer(&reused.tenant),
+            fee,
+            proof: reused.digest,
+        };
+        if !keeper.meter(&self.key, deed, 3, now) {
+            let refund = id_of(b"caldera refund of a reuse", reused.change);
+            keeper.give_back(hold, refund, now);
+        }
     }
 
     /// Takes a release whose tenant has taken its storage again, which is being written down.
@@ -368,6 +422,18 @@ impl Era {
     }
 }
 
+/// What is kept of a journal that was read; an error only if it could not be.
+fn judged(opened: Result<Keeper, OpenError>) -> Result<Keep, OpenError> {
+    match opened {
+        Ok(keeper) => Ok(Keep::Sound(Box::new(keeper))),
+        Err(OpenError::Database(error)) => Err(error.into()),
+        Err(error) => {
+            tracing::error!(%error, "the ledger is refused; the box goes on without it");
+            Ok(Keep::Damaged(error.to_string()))
+        }
+    }
+}
+
 impl Keeper {
     fn open(
         config: &EraConfig,
@@ -389,8 +455,8 @@ impl Keeper {
             parties: HashMap::new(),
             retention,
             closed,
-            events: [0; 3],
-            refused: [0; 2],
+            events: [0; 4],
+            refused: [0; 3],
             fresh: Vec::new(),
             named: Vec::new(),
         };
@@ -442,23 +508,54 @@ impl Keeper {
 
     /// Executes a command; its record is written with the next group.
     fn execute(&mut self, id: Id, command: Command, now: u64) -> Result<Answer, Error> {
-        let answer = self.ledger.execute(id, command, now)?;
+        let answer = self.ledger.execute(id, &command, now)?;
         if let Answer::New(record) = &answer {
-            // It has just been made.
-            if let Ok(parts) = parts(&record.bytes) {
-                self.retention.take(&parts);
-            }
+            self.retention.take(record.at, id, &command);
             if let Outcome::Closed { close } = &record.outcome {
-                keep_close(&mut self.closed, record.at, close);
+                self.closed.push((record.at, (**close).clone()));
             }
             self.fresh.push(record.clone());
         }
         Ok(answer)
     }
 
+    /// Who pays for a tenant's jobs, of which class they are and what they cost; nobody for what costs nothing.
+    fn payer(&self, tenant: &TenantName, scenario: &str) -> Option<(Party, ClassId, Price)> {
+        let [party, _] = self.tenants.get(tenant)?;
+        let (price, class) = self.ledger.policy().ok()?.price(scenario)?;
+        Some(((*party)?, class.id, price.clone()))
+    }
+
+    fn developer(&self, tenant: &TenantName) -> Option<Party> {
+        self.tenants.get(tenant).and_then(|it| it[1])
+    }
+
+    /// Sets aside what a job may cost.
+    fn reserve(&mut self, hold: Id, party: Party, amount: u128, now: u64) -> Result<Answer, Error> {
+        // By the ledger's time, which a clock that has jumped may have set ahead.
+        let expires = now.max(self.ledger.now()).saturating_add(HOLD_S);
+        let reserve = Command::Reserve {
+            party,
+            amount,
+            expires,
+        };
+        self.execute(hold, reserve, now)
+    }
+
+    /// Gives back what was set aside, if anything was and is still, by a command of this id.
+    fn give_back(&mut self, hold: Id, id: Id, now: u64) {
+        if self.ledger.hold(hold).is_none() {
+            return;
+        }
+        if let Err(error) = self.execute(id, Command::Refund { hold }, now) {
+            let hold = format!("{hold:#034x}");
+            tracing::error!(hold, %error, "a hold is not given back");
+        }
+    }
+
     /// Signs what this node did and takes it. What the ledger refuses is logged and counted: a job that has ended has
-    /// ended.
-    fn meter(&mut self, key: &NodeKey, what: Deed, kind: usize, now: u64) {
+    /// ended. Whether it was taken.
+    fn meter(&mut self, key: &NodeKey, what: Deed, kind: usize, now: u64) -> bool {
         let event = Event {
             node: self.node,
             sequence: self.sequence,
@@ -471,6 +568,7 @@ impl Keeper {
             Ok(_) => {
                 self.sequence += 1;
                 self.events[kind] += 1;
+                true
             }
             Err(error) => {
                 tracing::error!(event = shown, %error, "an event is refused");
@@ -479,6 +577,7 @@ impl Keeper {
                     // That number is taken; the next one need not be.
                     self.sequence += 1;
                 }
+                false
             }
         }
     }
@@ -538,26 +637,23 @@ fn replay(database: &Database, signatures: Signatures) -> Result<Replayed, OpenE
     let head = database.ledger_head()?;
     let mut audit = Audit::new(signatures);
     let mut retention = Retention::default();
-    let mut closed = VecDeque::new();
+    let mut closed = Vec::new();
     let mut sequences = HashMap::new();
     let mut wrong = None;
     database.ledger_rows(|row| {
-        let taken = audit.take_kept(row.sequence, &row.digest, &row.bytes);
-        // What was taken has parts.
-        let parts = taken.is_ok().then(|| parts(&row.bytes).ok()).flatten();
-        match (taken, parts) {
-            (Ok(record), Some(parts)) => {
-                retention.take(&parts);
-                match (&parts.command, &record.outcome) {
+        match audit.take_kept(row.sequence, &row.digest, &row.bytes) {
+            Ok(record) => {
+                retention.take(record.at, record.id, &record.command);
+                match (&record.command, &record.outcome) {
                     (Command::Meter { event, .. }, _) => {
                         let last = sequences.entry(event.node).or_insert(event.sequence);
                         *last = event.sequence.max(*last);
                     }
-                    (_, Outcome::Closed { close }) => keep_close(&mut closed, record.at, close),
+                    (_, Outcome::Closed { close }) => closed.push((record.at, (**close).clone())),
                     _ => {}
                 }
             }
-            (taken, _) => wrong = taken.err(),
+            Err(bad) => wrong = Some(bad),
         }
         wrong.is_none()
     })?;
@@ -577,16 +673,14 @@ fn replay(database: &Database, signatures: Signatures) -> Result<Replayed, OpenE
     })
 }
 
-fn keep_close(closed: &mut VecDeque<(u64, Close)>, at: u64, close: &Close) {
-    if closed.len() == CLOSED_SHOWN {
-        closed.pop_front();
-    }
-    closed.push_back((at, close.clone()));
-}
-
 /// The hold that pays for a job.
 pub fn hold_of(job: u64) -> Id {
     id_of(b"caldera job", job)
+}
+
+/// The command that gives that hold back.
+fn refund_of(job: u64) -> Id {
+    id_of(b"caldera refund", job)
 }
 
 fn id_of(domain: &[u8], number: u64) -> Id {
@@ -600,5 +694,3 @@ fn id_of(domain: &[u8], number: u64) -> Id {
 /// How long a job may take before what it would cost is free again: a job whose tenant is not configured any more
 /// never ends.
 const HOLD_S: u64 = 30 * 86_400;
-/// The newest closed epochs that are shown.
-const CLOSED_SHOWN: usize = 64;

@@ -705,12 +705,15 @@ impl Text {
         }
         let name = "caldera_era_events_total";
         self.family(name, "counter", "What this node did and was written down.");
-        for (what, count) in ["proof", "failure", "release"].iter().zip(it.events) {
+        for (what, count) in ["proof", "failure", "release", "reuse"]
+            .iter()
+            .zip(it.events)
+        {
             self.sample(name, &[("what", what)], count as f64);
         }
         let name = "caldera_era_refused_total";
         self.family(name, "counter", "What the ledger has refused.");
-        for (what, count) in ["submission", "event"].iter().zip(it.refused) {
+        for (what, count) in ["submission", "event", "reuse"].iter().zip(it.refused) {
             self.sample(name, &[("what", what)], count as f64);
         }
         for (name, help, of) in [

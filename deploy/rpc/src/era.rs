@@ -185,6 +185,21 @@ parameters! {
         /// The text of the policy, in TOML.
         policy: String,
     }
+    /// Parameters of `era_clawBackV1`.
+    ClawBack {
+        /// Names the command.
+        id: EraId,
+        /// Whose payout is taken back.
+        party: u32,
+        /// Of which epoch.
+        epoch: u32,
+        /// The node of the event for which it was paid and should not have been.
+        node: u32,
+        /// That node's number of the event.
+        sequence: u64,
+        /// Why, in words: 1 to 1,024 bytes. The record has their digest.
+        reason: String,
+    }
     /// Parameters of `era_closeV1`.
     CloseEpoch {
         /// Which.
@@ -249,6 +264,10 @@ results! {
         /// The root of what was closed or settled.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         root: Option<Digest>,
+        /// What stands in the record of a claw-back: SHA-256 of `caldera claw back`, the node (4 bytes), the event's number (8)
+        /// and the reason.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<Digest>,
     }
     /// A party.
     EraAccount {
@@ -354,6 +373,15 @@ results! {
         streams: Vec<EraStream>,
         /// The events that it came from.
         events: Vec<EraEvent>,
+        /// The record that closed the epoch.
+        closed_by: u64,
+        /// The root over all payouts that stands in it.
+        root: Digest,
+        /// The payout's place among them; none is nothing paid.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        index: Option<u32>,
+        /// The path that leads from the payout to the root, from the bottom up.
+        path: Vec<Digest>,
     }
     /// One of the four things that an epoch pays for: a party gets `paid * weight / weights`, to one unit.
     EraStream {

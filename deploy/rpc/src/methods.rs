@@ -60,6 +60,8 @@ pub enum Method {
     EraAdopt,
     /// [`Claim`](crate::era::Claim) -> [`EraReceipt`](crate::era::EraReceipt).
     EraClaim,
+    /// [`ClawBack`](crate::era::ClawBack) -> [`EraReceipt`](crate::era::EraReceipt). For the operator.
+    EraClawBack,
     /// [`CloseEpoch`](crate::era::CloseEpoch) -> [`EraReceipt`](crate::era::EraReceipt). For the operator.
     EraClose,
     /// [`EpochQuery`](crate::era::EpochQuery) -> [`EraEpochs`](crate::era::EraEpochs).
@@ -114,7 +116,7 @@ pub enum Method {
 
 impl Method {
     /// Every method.
-    pub const ALL: [Method; 41] = [
+    pub const ALL: [Method; 42] = [
         Method::RegisterCircuit,
         Method::ListCircuits,
         Method::UnregisterCircuit,
@@ -131,6 +133,7 @@ impl Method {
         Method::EraAccount,
         Method::EraAdopt,
         Method::EraClaim,
+        Method::EraClawBack,
         Method::EraClose,
         Method::EraEpoch,
         Method::EraExplain,
@@ -177,6 +180,7 @@ impl Method {
             Method::EraAccount => "era_accountV1",
             Method::EraAdopt => "era_adoptV1",
             Method::EraClaim => "era_claimV1",
+            Method::EraClawBack => "era_clawBackV1",
             Method::EraClose => "era_closeV1",
             Method::EraEpoch => "era_epochV1",
             Method::EraExplain => "era_explainV1",
@@ -249,6 +253,7 @@ impl Method {
                 | Method::RemoveTenant
                 | Method::ListTenants
                 | Method::EraAdopt
+                | Method::EraClawBack
                 | Method::EraClose
                 | Method::EraOffset
                 | Method::EraRegister

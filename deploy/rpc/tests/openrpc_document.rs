@@ -51,6 +51,7 @@ fn params_of(method: Method) -> Through {
         Method::EraAccount => through::<era::AccountQuery>,
         Method::EraAdopt => through::<era::Adopt>,
         Method::EraClaim => through::<era::Claim>,
+        Method::EraClawBack => through::<era::ClawBack>,
         Method::EraClose => through::<era::CloseEpoch>,
         Method::EraEpoch => through::<era::EpochQuery>,
         Method::EraExplain => through::<era::ExplainQuery>,
@@ -95,6 +96,7 @@ fn result_of(method: Method) -> Through {
         Method::EraAccount => through::<Vec<era::EraAccount>>,
         Method::EraAdopt
         | Method::EraClaim
+        | Method::EraClawBack
         | Method::EraClose
         | Method::EraOffset
         | Method::EraRegister
@@ -336,6 +338,14 @@ fn no_parameter_is_left_out() {
             up_to: Some(1),
             stake: Some(era::EraId(1)),
             unbonding: Some(era::EraId(1)),
+        }),
+        serde_json::to_value(era::ClawBack {
+            id: era::EraId(1),
+            party: 1,
+            epoch: 1,
+            node: 1,
+            sequence: 1,
+            reason: String::new(),
         }),
         serde_json::to_value(era::CloseEpoch { epoch: 1 }),
         serde_json::to_value(era::EpochQuery {}),
@@ -643,6 +653,7 @@ fn every_field_has_an_example() {
                 reimbursed: Some(era::Amount(1)),
                 party: Some(1),
                 root: Some(digest),
+                reason: Some(digest),
             }),
         ),
         (

@@ -189,6 +189,29 @@ macro_rules! stored_by_name {
 }
 pub(crate) use stored_by_name;
 
+/// Triggers that keep the rows of a table as they were written, whatever opens the file: the table, the names of the two, and
+/// what a row is. A journal's chain says that something was changed; these say no before it is.
+macro_rules! written_once {
+    ($table:literal, $stays:literal, $stands:literal, $row:literal) => {
+        concat!(
+            "CREATE TRIGGER ",
+            $stays,
+            " BEFORE DELETE ON ",
+            $table,
+            " BEGIN SELECT RAISE(ABORT, '",
+            $row,
+            " is never removed'); END;\nCREATE TRIGGER ",
+            $stands,
+            " BEFORE UPDATE ON ",
+            $table,
+            " BEGIN SELECT RAISE(ABORT, '",
+            $row,
+            " is never changed'); END;\n",
+        )
+    };
+}
+pub(crate) use written_once;
+
 impl From<rusqlite::Error> for DatabaseError {
     fn from(error: rusqlite::Error) -> DatabaseError {
         match error.sqlite_error_code() {

@@ -17,7 +17,7 @@ use rusqlite::{Connection, OpenFlags, params};
 
 use crate::TenantName;
 use crate::database::{
-    Database, DatabaseError, Group, read_tenant, refuse_others, signed, unsigned,
+    Database, DatabaseError, Group, read_tenant, refuse_others, signed, unsigned, written_once,
 };
 
 /// How far the journal goes, as it was written with its last record.
@@ -73,25 +73,39 @@ impl Database {
         })?)
     }
 
-    /// Reads the journal from its beginning, row by row, until `each` has had enough.
+    /// Reads the journal from its beginning, row by row, until `each` has had enough. A page of rows is read at a time,
+    /// and between two of them nothing of the file is held: an audit may take minutes, and the log could not be cut meanwhile.
     pub fn ledger_rows(
         &self,
         mut each: impl FnMut(LedgerRow) -> bool,
     ) -> Result<(), DatabaseError> {
-        let query = "SELECT sequence, digest, record FROM ledger ORDER BY sequence";
+        let query = "SELECT sequence, digest, record FROM ledger WHERE sequence > ?1
+                     ORDER BY sequence LIMIT ?2";
         let mut query = self.connection.prepare(query)?;
-        let mut rows = query.query([])?;
-        while let Some(row) = rows.next()? {
-            let row = LedgerRow {
-                sequence: unsigned(row, "sequence")?,
-                digest: row.get("digest")?,
-                bytes: row.get("record")?,
-            };
-            if !each(row) {
-                break;
+        // Below every number, for a damaged file may have some that are negative.
+        let mut after = i64::MIN;
+        loop {
+            let page = query.query_map(params![after, PAGE], |row| {
+                let number: i64 = row.get("sequence")?;
+                let row = LedgerRow {
+                    sequence: unsigned(row, "sequence")?,
+                    digest: row.get("digest")?,
+                    bytes: row.get("record")?,
+                };
+                Ok((number, row))
+            })?;
+            let page: Vec<_> = page.collect::<Result<_, _>>()?;
+            let last = page.len() < PAGE as usize;
+            for (number, row) in page {
+                after = number;
+                if !each(row) {
+                    return Ok(());
+                }
+            }
+            if last {
+                return Ok(());
             }
         }
-        Ok(())
     }
 
     /// Which parties tenants are.
@@ -146,8 +160,11 @@ impl Group<'_> {
     }
 }
 
-/// What version 5 of the file has and version 4 had not.
-pub(crate) const TABLE: &str = "
+/// Rows of a page: some hundred kilobytes.
+const PAGE: u32 = 1_000;
+
+pub(crate) const TABLE: &str = concat!(
+    "
 CREATE TABLE ledger (
     sequence INTEGER PRIMARY KEY CHECK (sequence >= 0),
     digest   BLOB NOT NULL CHECK (length(digest) = 32),
@@ -157,12 +174,14 @@ CREATE TRIGGER ledger_records_follow BEFORE INSERT ON ledger
 WHEN NEW.sequence IS NOT coalesce((SELECT max(sequence) + 1 FROM ledger), 0) BEGIN
     SELECT RAISE(ABORT, 'a record has the number after the last');
 END;
-CREATE TRIGGER ledger_records_stay BEFORE DELETE ON ledger BEGIN
-    SELECT RAISE(ABORT, 'a record is never removed');
-END;
-CREATE TRIGGER ledger_records_stand BEFORE UPDATE ON ledger BEGIN
-    SELECT RAISE(ABORT, 'a record is never changed');
-END;
+",
+    written_once!(
+        "ledger",
+        "ledger_records_stay",
+        "ledger_records_stand",
+        "a record"
+    ),
+    "
 CREATE TABLE ledger_head (
     one     INTEGER PRIMARY KEY CHECK (one = 1),
     records INTEGER NOT NULL CHECK (records >= 0),
@@ -182,4 +201,5 @@ CREATE TABLE ledger_parties (
     developer INTEGER NOT NULL CHECK (developer IN (0, 1)),
     UNIQUE (tenant, developer)
 ) STRICT;
-";
+"
+);

@@ -13,7 +13,7 @@ use rusqlite::{OptionalExtension, Transaction, params};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use crate::database::{Database, DatabaseError, Group, signed, unsigned};
+use crate::database::{Database, DatabaseError, Group, signed, unsigned, written_once};
 
 /// A change of the registry, to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,27 +146,31 @@ fn next_check(before: &[u8; 32], sequence: u64, change: &[u8]) -> [u8; 32] {
         .into()
 }
 
-pub(crate) const TABLE: &str = "
+pub(crate) const TABLE: &str = concat!(
+    "
 CREATE TABLE registry (
     sequence  INTEGER PRIMARY KEY CHECK (sequence >= 1),
     change    BLOB NOT NULL CHECK (length(change) BETWEEN 1 AND 1024),
     check_sum BLOB NOT NULL CHECK (length(check_sum) = 32)
 ) STRICT;
-CREATE TRIGGER registry_stays BEFORE DELETE ON registry BEGIN
-    SELECT RAISE(ABORT, 'a change of the registry is never removed');
-END;
-CREATE TRIGGER registry_is_not_changed BEFORE UPDATE ON registry BEGIN
-    SELECT RAISE(ABORT, 'a change of the registry is never changed');
-END;
+",
+    written_once!(
+        "registry",
+        "registry_stays",
+        "registry_is_not_changed",
+        "a change of the registry"
+    ),
+    "
 CREATE TABLE registry_box (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     id  BLOB NOT NULL CHECK (length(id) = 32)
 ) STRICT;
 INSERT INTO registry_box VALUES (1, randomblob(32));
-CREATE TRIGGER registry_box_stays BEFORE DELETE ON registry_box BEGIN
-    SELECT RAISE(ABORT, 'the id of a box is never removed');
-END;
-CREATE TRIGGER registry_box_is_not_changed BEFORE UPDATE ON registry_box BEGIN
-    SELECT RAISE(ABORT, 'the id of a box is never changed');
-END;
-";
+",
+    written_once!(
+        "registry_box",
+        "registry_box_stays",
+        "registry_box_is_not_changed",
+        "the id of a box"
+    ),
+);

@@ -74,6 +74,36 @@ fn records_are_there_in_their_order_and_for_readers_too() {
     assert_eq!(rows(&reader), all);
 }
 
+/// An audit of a long journal took minutes, and for as long the log could not be cut and grew.
+#[test]
+fn a_long_journal_is_read_without_holding_the_log() {
+    let (_folder, path) = file();
+    let mut database = Database::open(&path).unwrap();
+    let all: Vec<_> = (0..2_500).map(row).collect();
+    append(&mut database, &all).unwrap();
+    let reader = Database::open_to_read(&path).unwrap();
+    let mut read = Vec::new();
+    let mut cut = true;
+    reader
+        .ledger_rows(|row| {
+            read.push(row);
+            if read.len() % 700 == 0 {
+                append(
+                    &mut database,
+                    &[self::row(all.len() as u64 + read.len() as u64 / 700 - 1)],
+                )
+                .unwrap();
+                cut &= database.checkpoint().unwrap();
+            }
+            true
+        })
+        .unwrap();
+    assert!(cut, "a reader held the log");
+    assert_eq!(read[..all.len()], all);
+    // Of those that came meanwhile, the two that came before the last page.
+    assert_eq!(read.len(), 2_502);
+}
+
 #[test]
 fn a_record_has_the_number_after_the_last() {
     let (_folder, path) = file();

@@ -8,8 +8,10 @@ use serde_json::{Value, json};
 use crate::programs::{Run, run_caldera};
 use crate::service::{Client, Service};
 
-/// What a job of a financial tenant costs.
+/// What a proof of a financial tenant's costs by the policy that is shipped.
 pub const FEE: u128 = 1_000_000_000_000;
+/// What the use of a presentation again costs.
+pub const REUSE_FEE: u128 = 500_000_000_000;
 
 /// Two tenants, of which the first pays.
 pub const TENANTS: [(&str, &str); 2] = [("exchange", "financial"), ("plaza", "social")];
@@ -24,23 +26,17 @@ pub struct Box {
 }
 
 impl Box {
-    /// Starts one with epochs of so many seconds.
+    /// Starts one with epochs of so many seconds, whose payouts can be claimed at once.
     pub fn start(length_s: u32) -> Box {
+        Box::start_with(length_s, 0)
+    }
+
+    /// The same, and a payout can be taken back for so many seconds.
+    pub fn start_with(length_s: u32, claim_delay_s: u32) -> Box {
         let folder = tempfile::tempdir().expect("a folder");
-        let key = folder.path().join("node.key");
-        run_caldera(["era".as_ref(), "keygen".as_ref(), key.as_os_str()]).expect_success();
-        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../era.toml");
-        let policy = std::fs::read_to_string(shipped).expect("the policy that is shipped");
-        let policy = policy
-            .replace("length_s = 3600", &format!("length_s = {length_s}"))
-            .replace("claim_delay_s = 259200", "claim_delay_s = 0");
-        let file = folder.path().join("era.toml");
-        std::fs::write(&file, policy).expect("written");
         let config = format!(
-            "development = true\n[limits]\ntenant_results = 1000000\n[era]\npolicy_file = {file:?}\n\
-             node_key_file = {key:?}\nnode_owner = 1\nnode_address = \"0x{}\"\n\
-             [era.prices.financial]\nclass = \"financial\"\nfee = \"{FEE}\"\n",
-            "01".repeat(20)
+            "development = true\n[limits]\ntenant_results = 1000000\n{}",
+            section(folder.path(), length_s, claim_delay_s)
         );
         let service = Service::start(&TENANTS, &config);
         let operator = service.client("operator");
@@ -103,6 +99,27 @@ impl Box {
         let circuit = client.register(&read(&zkey), "trusted");
         json!({"circuit": circuit, "witness": client.upload(&read(&wtns))})
     }
+}
+
+/// The section of a configuration that has a box keep a ledger, with the policy that is shipped but for its times; policy and key
+/// are put into this folder.
+pub fn section(folder: &Path, length_s: u32, claim_delay_s: u32) -> String {
+    let key = folder.join("node.key");
+    run_caldera(["era".as_ref(), "keygen".as_ref(), key.as_os_str()]).expect_success();
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../era.toml");
+    let policy = std::fs::read_to_string(shipped).expect("the policy that is shipped");
+    let policy = policy
+        .replace("length_s = 3600", &format!("length_s = {length_s}"))
+        .replace(
+            "claim_delay_s = 259200",
+            &format!("claim_delay_s = {claim_delay_s}"),
+        );
+    let file = folder.join("era.toml");
+    std::fs::write(&file, policy).expect("written");
+    format!(
+        "[era]\npolicy_file = {file:?}\nnode_key_file = {key:?}\nnode_owner = 1\nnode_address = \"0x{}\"\n",
+        "01".repeat(20)
+    )
 }
 
 /// A transfer from outside.

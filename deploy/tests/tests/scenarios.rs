@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use caldera_tests::era::{self, FEE, REUSE_FEE, deposit, units};
 use caldera_tests::programs::run_caldera;
 use caldera_tests::service::Service;
 use serde_json::{Value, json};
@@ -207,7 +208,10 @@ fn start(folder: &Path) -> Service {
     .expect_success();
     let setup: [PathBuf; 4] = ["setup".into(), r1cs, "-o".into(), key.clone()];
     run_caldera(setup).expect_success();
-    let config = format!("development = true\n[state]\nkey = {key:?}\nwindow_seconds = 0\n");
+    let config = format!(
+        "development = true\n[state]\nkey = {key:?}\nwindow_seconds = 0\n{}",
+        era::section(folder, 3600, 0)
+    );
     Service::start(&[("finance", "financial"), ("commerce", "retail")], &config)
 }
 
@@ -219,6 +223,14 @@ fn a_state_of_one_rollup_counts_in_the_other() {
         folder: folder.path(),
         service: &service,
     };
+    // One of the rollups pays for what it proves and for what it uses again.
+    let operator = service.client("operator");
+    let register = json!({
+        "id": era::id(1), "tenant": "finance", "role": "user", "owner": 10, "verified": true,
+        "address": format!("0x{:040x}", 10),
+    });
+    let payer = operator.call("era_registerV1", register)["party"].clone();
+    operator.call("era_transferV1", deposit(2, &payer, FUNDS));
     home.state("keygen holder -o holder@");
     // One issuer or attester for each: its place in the list is half of the name of its units.
     let issuers: Vec<Value> = (0..SCENARIOS.len())
@@ -335,6 +347,25 @@ fn a_state_of_one_rollup_counts_in_the_other() {
         let kept = home.at_box(verifier, &format!("get --grant {grant}"));
         assert_eq!(kept["presentation"]["remaining"], 1);
     }
+    // Each use that was taken is one event that was paid for, though the box died after every first one; what was refused is none.
+    let operator = service.client("operator");
+    let statement = operator.call("era_statementV1", json!({"party": payer}));
+    let lines = statement["lines"].as_array().expect("lines");
+    let events = |fee: u128| {
+        let change = json!(format!("-{fee}"));
+        let paid = |line: &&Value| {
+            line["what"] == "meter" && line["purse"] == "held" && line["change"] == change
+        };
+        lines.iter().filter(paid).count()
+    };
+    assert_eq!((events(FEE), events(REUSE_FEE)), (3, 6), "{statement}");
+    let account = operator.call("era_accountV1", json!({"party": payer}))[0].clone();
+    assert_eq!(
+        units(&account["free"]),
+        FUNDS - 3 * FEE - 6 * REUSE_FEE,
+        "{account}"
+    );
+    assert_eq!(units(&account["held"]), 0, "{account}");
 }
 
 /// Whatever is wrong with a presentation has its own rule, and leaves the registry as it was; together with a good one
@@ -473,3 +504,5 @@ fn what_does_not_hold_is_refused_and_not_recorded() {
 
 /// 2100: no test comes so late.
 const CLOSES: u64 = 4_102_444_800;
+/// What the rollup that pays has.
+const FUNDS: u128 = 100 * FEE;

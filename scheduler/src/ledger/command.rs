@@ -316,12 +316,17 @@ impl Event {
 
     /// The id of the command that brings it.
     pub fn id(&self) -> Id {
-        let hash = Sha256::new()
-            .chain_update(b"caldera event")
-            .chain_update(self.node.to_be_bytes())
-            .chain_update(self.sequence.to_be_bytes());
-        short(hash)
+        event_id(self.node, self.sequence)
     }
+}
+
+/// The id of the command that brings a node's event of this number.
+pub fn event_id(node: Party, sequence: u64) -> Id {
+    let hash = Sha256::new()
+        .chain_update(b"caldera event")
+        .chain_update(node.to_be_bytes())
+        .chain_update(sequence.to_be_bytes());
+    short(hash)
 }
 
 /// The id of the command that closes an epoch.

@@ -12,7 +12,7 @@
 use std::cmp::Reverse;
 
 use super::command::{
-    Account, Address, Asset, Close, EpochNumber, Hash, Outcome, Owner, Party, Role,
+    Account, Address, Asset, ClassId, Close, EpochNumber, Hash, Outcome, Owner, Party, Role,
 };
 use super::error::Error;
 use super::merkle::{self, Leaf};
@@ -245,10 +245,23 @@ impl State {
 
     /// The different scenarios of verified owners in which a developer had work in the last month.
     pub(super) fn scenarios_of(&self, developer: Party, now: u64) -> u32 {
-        let of = self.scenarios.from((developer, (0, 0)));
-        let of = of.take_while(|((of, _), _)| *of == developer);
-        let recent = of.filter(|(_, scenario)| scenario.last.saturating_add(MONTH) > now);
-        u32::try_from(recent.count()).unwrap_or(u32::MAX)
+        let all = self.scenario_counts.get(&developer).copied().unwrap_or(0);
+        // No more than all of them are old.
+        all - self.old_scenarios(developer, now).count() as u32
+    }
+
+    /// Those in which it had none in the last month, each with the time of the last.
+    fn old_scenarios(
+        &self,
+        developer: Party,
+        now: u64,
+    ) -> impl Iterator<Item = &(Party, u64, (Owner, ClassId))> {
+        let until = now.checked_sub(MONTH).into_iter();
+        until.flat_map(move |until| {
+            let last = (Owner::MAX, ClassId::MAX);
+            self.aging
+                .range((developer, 0, (0, 0))..=(developer, until, last))
+        })
     }
 
     /// The next epoch begins with nothing done, and without what no month will ask for again.
@@ -259,12 +272,13 @@ impl State {
             if row.role != Role::Developer {
                 continue;
             }
-            let of = self.scenarios.from((party, (0, 0)));
-            let of = of.take_while(|((of, _), _)| *of == party);
-            let old = of.filter(|(_, scenario)| scenario.last.saturating_add(MONTH) <= now);
-            let old: Vec<_> = old.map(|(key, _)| key).collect();
-            for key in old {
-                self.scenarios.remove(key);
+            let old: Vec<_> = self.old_scenarios(party, now).copied().collect();
+            for (_, last, of) in &old {
+                self.scenarios.remove((party, *of));
+                self.aging.remove(&(party, *last, *of));
+            }
+            if let Some(count) = self.scenario_counts.get_mut(&party) {
+                *count -= old.len() as u32;
             }
         }
     }

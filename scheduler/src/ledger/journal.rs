@@ -13,10 +13,12 @@ use thiserror::Error;
 
 use super::command::{Command, Hash, Id, Outcome};
 use super::encoding::{Coded, Malformed, Reader};
-use super::{Answer, Error, Ledger, Signatures};
+use super::{Error, Ledger, Performed, Signatures};
 
+/// Bytes of a record before its body.
+const BODY: usize = 4 + 8 + 8 + 32 + 4;
 /// Bytes of a record besides its body and its outcome.
-const FRAME: usize = 4 + 8 + 8 + 32 + 4 + 4 + 32;
+const FRAME: usize = BODY + 4 + 32;
 /// The longest record: a policy of 64 classes and the largest curve has 4 KiB, a close 400 bytes.
 pub const RECORD_MAX: usize = 1 << 16;
 
@@ -120,31 +122,52 @@ pub struct Audit {
     byte: u64,
 }
 
-impl Record {
-    pub(super) fn new(head: &Head, at: u64, body: &[u8], outcome: &Outcome) -> Record {
-        let outcome_bytes = outcome.bytes();
-        let length = FRAME + body.len() + outcome_bytes.len();
-        let mut bytes = Vec::with_capacity(length);
-        // Bodies are bounded by the limits of lists and texts.
-        let short = |length: usize| u32::try_from(length).expect("records are short");
-        short(length - 4).write(&mut bytes);
+/// A record that is being written: its command, and then what came of it. All of it is put where it is kept, once.
+pub(super) struct Draft {
+    bytes: Vec<u8>,
+}
+
+impl Draft {
+    pub(super) fn new(head: &Head, at: u64, id: Id, command: &Command) -> Draft {
+        // An event, of which there are most, has 291 bytes; a close has more.
+        let mut bytes = Vec::with_capacity(320);
+        0_u32.write(&mut bytes);
         head.records.write(&mut bytes);
         at.write(&mut bytes);
         head.digest.write(&mut bytes);
-        short(body.len()).write(&mut bytes);
-        bytes.extend_from_slice(body);
-        short(outcome_bytes.len()).write(&mut bytes);
-        bytes.extend_from_slice(&outcome_bytes);
-        let digest: Hash = Sha256::digest(&bytes).into();
-        bytes.extend_from_slice(&digest);
-        Record {
-            sequence: head.records,
-            at,
-            digest,
-            outcome: outcome.clone(),
-            bytes,
-        }
+        with_length(&mut bytes, |out| {
+            id.write(out);
+            command.write(out);
+        });
+        Draft { bytes }
     }
+
+    /// The command with its id.
+    pub(super) fn body(&self) -> &[u8] {
+        &self.bytes[BODY..]
+    }
+
+    /// All but the digest.
+    pub(super) fn finished(mut self, outcome: &Outcome) -> Vec<u8> {
+        with_length(&mut self.bytes, |out| outcome.write(out));
+        set_length(&mut self.bytes, 0, 32);
+        self.bytes
+    }
+}
+
+/// Writes something and, before it, how long it is.
+fn with_length(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    let at = out.len();
+    0_u32.write(out);
+    write(out);
+    set_length(out, at, 0);
+}
+
+/// Puts the length of what follows, and of so much more, where room was left for it.
+fn set_length(out: &mut [u8], at: usize, more: usize) {
+    // Bodies are bounded by the limits of lists and texts.
+    let length = u32::try_from(out.len() - at - 4 + more).expect("records are short");
+    out[at..at + 4].copy_from_slice(&length.to_be_bytes());
 }
 
 /// Takes the bytes of the next record from the front of a journal.
@@ -211,7 +234,7 @@ impl Audit {
     }
 
     /// Holds one record against all that came before, and executes it.
-    pub fn take(&mut self, record: &[u8]) -> Result<Record, Bad> {
+    pub fn take(&mut self, record: &[u8]) -> Result<Parts, Bad> {
         let (place, byte) = (self.ledger.head.records, self.byte);
         let bad = |fault| Bad {
             record: place,
@@ -224,12 +247,7 @@ impl Audit {
     }
 
     /// The same of a record that is kept under a number and a digest.
-    pub fn take_kept(
-        &mut self,
-        sequence: u64,
-        digest: &Hash,
-        record: &[u8],
-    ) -> Result<Record, Bad> {
+    pub fn take_kept(&mut self, sequence: u64, digest: &Hash, record: &[u8]) -> Result<Parts, Bad> {
         let (place, byte) = (self.ledger.head.records, self.byte);
         let done = self.take(record)?;
         let what = match (sequence == place, *digest == done.digest) {
@@ -287,7 +305,7 @@ impl Audit {
         &self.ledger
     }
 
-    fn execute(&mut self, record: &[u8]) -> Result<Record, Fault> {
+    fn execute(&mut self, record: &[u8]) -> Result<Parts, Fault> {
         let found = parts(record)?;
         if found.sequence != self.ledger.head.records {
             return Err(Fault::Place {
@@ -304,12 +322,17 @@ impl Audit {
                 got: found.at,
             });
         }
-        match self.ledger.execute(found.id, found.command, found.at) {
+        // Whatever has the same bytes has the digest that was held against them.
+        let inner = &record[..record.len() - 32];
+        match self.ledger.perform(found.id, &found.command, found.at) {
             Err(error) => Err(Fault::Refused(error)),
-            Ok(Answer::Before { sequence }) => Err(Fault::Repeated { before: sequence }),
-            Ok(Answer::New(again)) if again.bytes == record => Ok(again),
-            Ok(Answer::New(again)) => {
-                let pairs = again.bytes.iter().zip(record);
+            Ok(Performed::Before { sequence }) => Err(Fault::Repeated { before: sequence }),
+            Ok(Performed::New(again)) if again.bytes == inner => {
+                self.ledger.keep(&again, found.digest);
+                Ok(found)
+            }
+            Ok(Performed::New(again)) => {
+                let pairs = again.bytes.iter().zip(inner);
                 let at = pairs.take_while(|(a, b)| a == b).count();
                 Err(Fault::Outcome { at })
             }

@@ -3,7 +3,7 @@
 //! Only work that somebody else paid for earns anything, and the fee is its measure: of all measures
 //! it is the one that nobody can inflate for nothing.
 
-use super::command::{Account, Cause, ClassId, Deed, Event, Id, Party, Role};
+use super::command::{Account, Cause, ClassId, Deed, Event, Id, Owner, Party, Role};
 use super::error::Error;
 use super::state::{Hold, PartyRow, Scenario, State};
 
@@ -17,14 +17,15 @@ struct Job {
 }
 
 impl State {
-    /// Takes an event whose signature is right.
+    /// Takes an event whose signature is right, of a node of this owner's.
     pub(super) fn meter(
         &mut self,
         event: &Event,
+        owner: Owner,
         held: Option<Hold>,
         now: u64,
     ) -> Result<(), Error> {
-        let node = event.node;
+        let node = (event.node, owner);
         match event.what {
             Deed::Proof {
                 hold,
@@ -61,8 +62,8 @@ impl State {
             Deed::Failure { hold, cause } => {
                 let payer = held.expect("a job has a hold").party;
                 self.resolve(hold, Account::Fees, 0);
-                if cause == Cause::Node && self.party(node)?.owner != self.party(payer)?.owner {
-                    self.count(node, false);
+                if cause == Cause::Node && owner != self.party(payer)?.owner {
+                    self.count(owner, false);
                 }
                 Ok(())
             }
@@ -72,8 +73,7 @@ impl State {
                 held_s,
                 returned_s,
             } => {
-                let same = self.party(party)?.owner == self.party(node)?.owner;
-                if same || held_s < self.policy.storage.age_min_s {
+                if self.party(party)?.owner == owner || held_s < self.policy.storage.age_min_s {
                     return Ok(());
                 }
                 let more = u128::from(bytes) * u128::from(returned_s);
@@ -89,7 +89,13 @@ impl State {
     }
 
     /// Charges a job and writes down what it earns whom.
-    fn work(&mut self, node: Party, job: &Job, hold: &Hold, now: u64) -> Result<(), Error> {
+    fn work(
+        &mut self,
+        (node, owner): (Party, Owner),
+        job: &Job,
+        hold: &Hold,
+        now: u64,
+    ) -> Result<(), Error> {
         let &Job {
             class,
             developer,
@@ -107,21 +113,22 @@ impl State {
             class_rules.proof
         };
         let using = class_rules.user;
-        if let Some(party) = developer {
-            require(self.party(party)?, party, Role::Developer)?;
-        }
+        let developer = developer.map(|party| -> Result<(Party, Owner), Error> {
+            let row = self.party(party)?;
+            require(row, party, Role::Developer)?;
+            Ok((party, row.owner))
+        });
+        let developer = developer.transpose()?;
         self.chargeable(hold, fee, now)?;
 
         self.resolve(job.hold, Account::Fees, fee);
         let payer = self.party(requester)?.owner;
-        if fee < self.policy.fees.min || self.party(node)?.owner == payer {
+        if fee < self.policy.fees.min || owner == payer {
             return Ok(());
         }
-        self.count(node, true);
+        self.count(owner, true);
         // An epoch's fees are at most the supply of 2^96, and coefficients have 17 bits.
         self.edit(node).work.proving += fee * u128::from(proving);
-        let developer = developer.map(|party| self.party(party).map(|row| (party, row.owner)));
-        let developer = developer.transpose()?;
         if developer.is_some_and(|(_, owner)| owner == payer) {
             return Ok(());
         }
@@ -131,11 +138,7 @@ impl State {
         if let Some((developer, _)) = developer {
             self.edit(developer).work.developing += fee;
             if self.is_verified(payer) {
-                let key = (developer, (payer, class));
-                match self.scenarios.edit(key) {
-                    Some(scenario) => scenario.last = now,
-                    None => self.scenarios.insert(key, Scenario { last: now }),
-                }
+                self.scenario(developer, (payer, class), now);
             }
         }
         Ok(())
@@ -147,10 +150,25 @@ impl State {
         self.parties.edit(party).expect("has been found before")
     }
 
+    /// A job in a scenario of a developer's.
+    fn scenario(&mut self, developer: Party, of: (Owner, ClassId), now: u64) {
+        match self.scenarios.edit((developer, of)) {
+            Some(scenario) => {
+                self.aging.remove(&(developer, scenario.last, of));
+                scenario.last = now;
+            }
+            None => {
+                let scenario = Scenario { last: now };
+                self.scenarios.insert((developer, of), scenario);
+                *self.scenario_counts.entry(developer).or_default() += 1;
+            }
+        }
+        self.aging.insert((developer, now, of));
+    }
+
     /// Counts for all nodes of the owner: a bad one gains nothing by another number.
-    fn count(&mut self, node: Party, success: bool) {
+    fn count(&mut self, owner: Owner, success: bool) {
         let window = self.window();
-        let owner = self.party(node).expect("has been found before").owner;
         self.owner(owner).tally.count(window, success);
     }
 

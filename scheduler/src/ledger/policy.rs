@@ -29,6 +29,10 @@ pub const TEXT_MAX: usize = 1 << 20;
 pub const CLASSES_MAX: usize = 64;
 /// Most tiers of a policy, and most points of its curve.
 pub const STEPS_MAX: usize = 64;
+/// Most prices of a policy.
+pub const PRICES_MAX: usize = 64;
+/// The longest name of a scenario with a price, in bytes.
+pub const SCENARIO_MAX: usize = 64;
 /// The largest coefficient, in basis points.
 pub const COEFFICIENT_MAX: u32 = 100_000;
 /// The longest time in a policy, in seconds: ten years.
@@ -116,6 +120,8 @@ pub struct Rules {
     pub staking: Staking,
     pub offset: Offset,
     pub reinvest: Reinvest,
+    #[serde(deserialize_with = "prices")]
+    pub prices: Vec<Price>,
 }
 
 /// How epochs go.
@@ -271,6 +277,21 @@ pub struct Reinvest {
     pub split: u32,
 }
 
+/// What a job of a tenant of one scenario costs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Price {
+    /// The tenant's scenario, as the service calls it.
+    pub scenario: String,
+    /// The name of the class that such a job is of.
+    pub class: String,
+    /// For a proof.
+    #[serde(serialize_with = "digits")]
+    pub proof: u128,
+    /// For the use of a state unit that was proved before; zero costs nothing, and earns nobody anything.
+    #[serde(serialize_with = "digits")]
+    pub reuse: u128,
+}
+
 impl Policy {
     /// Reads a policy.
     pub fn parse(text: &str) -> Result<Policy, PolicyError> {
@@ -286,13 +307,20 @@ impl Policy {
 
     /// Names the policy.
     pub fn hash(&self) -> Hash {
-        let hash = Sha256::new_with_prefix(b"caldera policy v1");
+        let hash = Sha256::new_with_prefix(b"caldera policy v2");
         hash.chain_update(self.bytes()).finalize().into()
     }
 
     /// The class of this number.
     pub fn class(&self, id: ClassId) -> Option<&Class> {
         self.classes.iter().find(|class| class.id == id)
+    }
+
+    /// What a job of a scenario costs, and of which class it is; one that is not named costs nothing.
+    pub fn price(&self, scenario: &str) -> Option<(&Price, &Class)> {
+        let price = self.prices.iter().find(|it| it.scenario == scenario)?;
+        let class = self.classes.iter().find(|it| it.name == price.class)?;
+        Some((price, class))
     }
 
     /// The factor of a node with so many successes and failures, in basis points.
@@ -535,6 +563,7 @@ impl Rules {
                 });
             }
         }
+        self.check_prices()?;
         for (at, tier) in self.tiers.iter().enumerate() {
             range(
                 &format!("tiers[{at}].weight"),
@@ -542,6 +571,41 @@ impl Rules {
                 1,
                 COEFFICIENT_MAX.into(),
             )?;
+        }
+        Ok(())
+    }
+
+    /// Prices are of scenarios with different names, and of classes that there are.
+    fn check_prices(&self) -> Result<(), PolicyError> {
+        let refuse = |key: String, expected: &str, got: u128| {
+            Err(PolicyError::Range {
+                key,
+                expected: expected.to_owned(),
+                got,
+            })
+        };
+        if self.prices.len() > PRICES_MAX {
+            let expected = format!("0 to {PRICES_MAX}");
+            return refuse("prices".to_owned(), &expected, self.prices.len() as u128);
+        }
+        for (at, price) in self.prices.iter().enumerate() {
+            let key = |what: &str| format!("prices.{}.{what}", price.scenario);
+            if !(1..=SCENARIO_MAX).contains(&price.scenario.len()) {
+                let expected = format!("a name of 1 to {SCENARIO_MAX} bytes");
+                return refuse(key("name"), &expected, price.scenario.len() as u128);
+            }
+            if at > 0 && self.prices[at - 1].scenario >= price.scenario {
+                return refuse(key("name"), "a name that no other price has", at as u128);
+            }
+            if !self.classes.iter().any(|it| it.name == price.class) {
+                let expected = "the name of one of the classes";
+                return refuse(key("class"), expected, price.class.len() as u128);
+            }
+            for (what, got, from) in [("proof", price.proof, 1), ("reuse", price.reuse, 0)] {
+                if !(from..=SUPPLY_MAX).contains(&got) {
+                    return refuse(key(what), &format!("{from} to {SUPPLY_MAX}"), got);
+                }
+            }
         }
         Ok(())
     }
@@ -654,6 +718,27 @@ fn classes<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Class>, D::Error> {
     Ok(classes)
 }
 
+/// Prices are a table by scenario in the text, and a list by its name in a policy.
+fn prices<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Price>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Raw {
+        class: String,
+        #[serde(deserialize_with = "amount")]
+        proof: u128,
+        #[serde(deserialize_with = "amount")]
+        reuse: u128,
+    }
+    let raw = BTreeMap::<String, Raw>::deserialize(from)?;
+    let price = |(scenario, raw): (String, Raw)| Price {
+        scenario,
+        class: raw.class,
+        proof: raw.proof,
+        reuse: raw.reuse,
+    };
+    Ok(raw.into_iter().map(price).collect())
+}
+
 impl Coded for Policy {
     fn write(&self, out: &mut Vec<u8>) {
         self.epoch.write(out);
@@ -668,6 +753,7 @@ impl Coded for Policy {
         self.staking.write(out);
         self.offset.write(out);
         self.reinvest.write(out);
+        self.prices.write(out);
     }
     fn read(from: &mut Reader<'_>) -> Result<Policy, Malformed> {
         let rules = Rules {
@@ -683,6 +769,7 @@ impl Coded for Policy {
             staking: Coded::read(from)?,
             offset: Coded::read(from)?,
             reinvest: Coded::read(from)?,
+            prices: Coded::read(from)?,
         };
         match rules.check() {
             Ok(()) => Ok(Policy(Box::new(rules))),
@@ -694,7 +781,7 @@ impl Coded for Policy {
 impl Coded for Class {
     fn write(&self, out: &mut Vec<u8>) {
         self.id.write(out);
-        self.name.as_bytes().to_vec().write(out);
+        write_text(&self.name, out);
         self.proof.write(out);
         self.reuse.write(out);
         self.user.write(out);
@@ -702,12 +789,38 @@ impl Coded for Class {
     fn read(from: &mut Reader<'_>) -> Result<Class, Malformed> {
         Ok(Class {
             id: Coded::read(from)?,
-            name: String::from_utf8(Coded::read(from)?).map_err(|_| from.meaning("name"))?,
+            name: read_text(from)?,
             proof: Coded::read(from)?,
             reuse: Coded::read(from)?,
             user: Coded::read(from)?,
         })
     }
+}
+
+impl Coded for Price {
+    fn write(&self, out: &mut Vec<u8>) {
+        write_text(&self.scenario, out);
+        write_text(&self.class, out);
+        self.proof.write(out);
+        self.reuse.write(out);
+    }
+    fn read(from: &mut Reader<'_>) -> Result<Price, Malformed> {
+        Ok(Price {
+            scenario: read_text(from)?,
+            class: read_text(from)?,
+            proof: Coded::read(from)?,
+            reuse: Coded::read(from)?,
+        })
+    }
+}
+
+/// A text is a list of bytes.
+fn write_text(text: &str, out: &mut Vec<u8>) {
+    text.as_bytes().to_vec().write(out);
+}
+
+fn read_text(from: &mut Reader<'_>) -> Result<String, Malformed> {
+    String::from_utf8(Coded::read(from)?).map_err(|_| from.meaning("name"))
 }
 
 coded_struct! {

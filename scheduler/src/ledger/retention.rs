@@ -14,7 +14,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::command::{Command, Deed, EpochNumber, Id, Owner, Party};
-use super::journal::{Audit, Bad, Parts, next, parts};
+use super::journal::{Audit, Bad, Parts, next};
 use super::policy::MONTH;
 use super::{Policy, Signatures};
 
@@ -117,19 +117,21 @@ impl Retention {
                 fault,
             };
             let bytes = next(rest).map_err(bad)?;
-            audit.take(bytes)?;
-            retention.take(&parts(bytes).map_err(bad)?);
+            let Parts {
+                at, id, command, ..
+            } = audit.take(bytes)?;
+            retention.take(at, id, &command);
             rest = &rest[bytes.len()..];
         }
         Ok(retention)
     }
 
-    /// Takes the next record of a sound journal.
-    pub fn take(&mut self, record: &Parts) {
-        self.now = record.at;
-        match &record.command {
+    /// Takes what the next record of a sound journal asks for: its time, its id, its command.
+    pub fn take(&mut self, at: u64, id: Id, command: &Command) {
+        self.now = at;
+        match command {
             Command::Open { policy } => {
-                self.opened = record.at;
+                self.opened = at;
                 self.fee_min = fee_min(policy);
             }
             Command::Adopt { epoch, policy } => {
@@ -138,7 +140,7 @@ impl Retention {
             }
             &Command::Register { party, owner, .. } => drop(self.owners.insert(party, owner)),
             &Command::Reserve { party, expires, .. } => {
-                self.holds.insert(record.id, (party, expires));
+                self.holds.insert(id, (party, expires));
             }
             Command::Charge { hold, .. }
             | Command::Refund { hold }
@@ -160,8 +162,7 @@ impl Retention {
                 Deed::Release { .. } => {}
             },
             Command::Close { epoch } => {
-                self.holds
-                    .retain(|_, &mut (_, expires)| expires > record.at);
+                self.holds.retain(|_, &mut (_, expires)| expires > at);
                 if let Some(min) = self.upcoming.remove(&epoch.saturating_add(1)) {
                     self.fee_min = min;
                 }

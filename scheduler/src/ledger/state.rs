@@ -4,7 +4,7 @@
 //! the sum never changes. Everything that is asked about by key is a row of a [`Table`], and so
 //! part of the hash of the state.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use sha2::{Digest, Sha256};
 
@@ -38,6 +38,9 @@ pub(super) struct State {
     pub(super) closed: Table<ClosedEpoch>,
     /// Parties with work in the open epoch: an index of `parties`.
     pub(super) active: BTreeSet<Party>,
+    /// Scenarios by when they were last, and how many a developer has: indices of `scenarios`.
+    pub(super) aging: BTreeSet<(Party, u64, (Owner, ClassId))>,
+    pub(super) scenario_counts: HashMap<Party, u32>,
     /// When holds expire: an index of `holds`.
     pub(super) expiries: BTreeSet<(u64, Id)>,
     /// Transactions that were reimbursed. The journal says so, and the chain of records binds it.
@@ -188,6 +191,8 @@ impl State {
             payouts: Table::new(),
             closed: Table::new(),
             active: BTreeSet::new(),
+            aging: BTreeSet::new(),
+            scenario_counts: HashMap::new(),
             expiries: BTreeSet::new(),
             receipts: HashSet::new(),
         }
@@ -201,6 +206,11 @@ impl State {
         to: Account,
         amount: u128,
     ) -> Result<(), Error> {
+        if let (Some(party), Some(other)) = (from.party(), to.party())
+            && party == other
+        {
+            return self.shift_within(asset, party, (from, to), amount);
+        }
         // Both are looked at before either is touched.
         let had = self.balance(asset, from)?;
         let has = self.balance(asset, to)?;
@@ -218,7 +228,7 @@ impl State {
                 got: had,
             });
         }
-        if from == to {
+        if from == to || amount == 0 {
             return Ok(());
         }
         // `Outside` may have either sign, in two's complement: what was issued can go out, too.
@@ -234,6 +244,36 @@ impl State {
         };
         *self.place(asset, from) = left;
         *self.place(asset, to) = come;
+        Ok(())
+    }
+
+    /// The same between two purses of one party, whose row is looked for once.
+    fn shift_within(
+        &mut self,
+        asset: Asset,
+        party: Party,
+        (from, to): (Account, Account),
+        amount: u128,
+    ) -> Result<(), Error> {
+        let entry = self
+            .parties
+            .entry(party)
+            .ok_or(Error::UnknownParty { party })?;
+        let got = entry.row().purse(asset, from);
+        if got < amount {
+            return Err(Error::Insufficient {
+                account: from,
+                asset,
+                needed: amount,
+                got,
+            });
+        }
+        if from == to || amount == 0 {
+            return Ok(());
+        }
+        let row = entry.edit();
+        *row.place(asset, from) -= amount;
+        *row.place(asset, to) += amount;
         Ok(())
     }
 
@@ -273,13 +313,14 @@ impl State {
 
     /// As it is kept: of the two debit accounts the other way round.
     pub(super) fn balance(&self, asset: Asset, account: Account) -> Result<u128, Error> {
+        if let Some(party) = account.party() {
+            return Ok(self.party(party)?.purse(asset, account));
+        }
         let house = &self.house;
-        let party = |party| self.party(party);
         Ok(match (asset, account) {
             (Asset::Era, Account::Outside) => house.outside,
             (Asset::Gas, Account::Outside) => house.outside_gas,
             (Asset::Gas, Account::GasFloat) => house.gas_float,
-            (Asset::Gas, Account::Free { party: of }) => party(of)?.free_gas,
             (Asset::Era, Account::Issuance) => house.issuance,
             (Asset::Era, Account::Budget) => house.budget,
             (Asset::Era, Account::Fees) => house.fees,
@@ -289,10 +330,6 @@ impl State {
             (Asset::Era, Account::StorageFund) => house.storage_fund,
             (Asset::Era, Account::Payable) => house.payable,
             (Asset::Era, Account::Dust) => house.dust,
-            (Asset::Era, Account::Free { party: of }) => party(of)?.free,
-            (Asset::Era, Account::Held { party: of }) => party(of)?.held,
-            (Asset::Era, Account::Staked { party: of }) => party(of)?.staked,
-            (Asset::Era, Account::Unbonding { party: of }) => party(of)?.unbonding,
             // No such account is ever given anything.
             _ => 0,
         })
@@ -314,17 +351,10 @@ impl State {
             (Asset::Era, Account::StorageFund) => Some(&mut house.storage_fund),
             (Asset::Era, Account::Payable) => Some(&mut house.payable),
             (Asset::Era, Account::Dust) => Some(&mut house.dust),
-            (asset, account) => account.party().and_then(|party| {
-                let row = self.parties.edit(party)?;
-                match (asset, account) {
-                    (Asset::Gas, Account::Free { .. }) => Some(&mut row.free_gas),
-                    (Asset::Era, Account::Free { .. }) => Some(&mut row.free),
-                    (Asset::Era, Account::Held { .. }) => Some(&mut row.held),
-                    (Asset::Era, Account::Staked { .. }) => Some(&mut row.staked),
-                    (Asset::Era, Account::Unbonding { .. }) => Some(&mut row.unbonding),
-                    _ => None,
-                }
-            }),
+            (asset, account) => account
+                .party()
+                .and_then(|party| self.parties.edit(party))
+                .map(|row| row.place(asset, account)),
         };
         place.unwrap_or_else(|| panic!("{account:?} holds no {asset:?}"))
     }
@@ -386,6 +416,30 @@ impl PartyRow {
             unbonding: 0,
             free_gas: 0,
             work: Work::default(),
+        }
+    }
+
+    /// What one of its purses has.
+    fn purse(&self, asset: Asset, account: Account) -> u128 {
+        match (asset, account) {
+            (Asset::Era, Account::Free { .. }) => self.free,
+            (Asset::Era, Account::Held { .. }) => self.held,
+            (Asset::Era, Account::Staked { .. }) => self.staked,
+            (Asset::Era, Account::Unbonding { .. }) => self.unbonding,
+            (Asset::Gas, Account::Free { .. }) => self.free_gas,
+            // No such purse is ever given anything.
+            _ => 0,
+        }
+    }
+
+    fn place(&mut self, asset: Asset, account: Account) -> &mut u128 {
+        match (asset, account) {
+            (Asset::Era, Account::Free { .. }) => &mut self.free,
+            (Asset::Era, Account::Held { .. }) => &mut self.held,
+            (Asset::Era, Account::Staked { .. }) => &mut self.staked,
+            (Asset::Era, Account::Unbonding { .. }) => &mut self.unbonding,
+            (Asset::Gas, Account::Free { .. }) => &mut self.free_gas,
+            _ => panic!("{account:?} holds no {asset:?}"),
         }
     }
 }

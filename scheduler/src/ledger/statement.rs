@@ -9,7 +9,7 @@ use thiserror::Error;
 use super::command::{Account, Asset, Command, EpochNumber, Event, Hash, Outcome, Party};
 use super::epoch::Stream;
 use super::journal::{Audit, Bad, Fault, next, parts};
-use super::merkle::Leaf;
+use super::merkle::{self, Leaf};
 use super::{Ledger, Signatures};
 
 /// A change of one of a party's balances.
@@ -53,6 +53,12 @@ pub struct Explanation {
     pub amount: u128,
     /// The events of the epoch that name the party or a hold of its, each with its record.
     pub events: Vec<(u64, Event)>,
+    /// The record that closed the epoch.
+    pub closed_by: u64,
+    /// The root over all payouts that stands in it.
+    pub root: Hash,
+    /// The payout as a leaf, and the path from it to the root; none if there is no payout.
+    pub leaf: Option<(Leaf, Vec<Hash>)>,
 }
 
 /// What of an epoch is to be claimed on the chain.
@@ -103,7 +109,7 @@ impl Statement {
                     lines.push(Line {
                         record: record.sequence,
                         at: record.at,
-                        what: parts(bytes).map_or("", |parts| name(&parts.command)),
+                        what: name(&record.command),
                         purse,
                         change: after[at] - before[at],
                         balance: after[at],
@@ -166,7 +172,15 @@ pub fn explain(
             }
             let portions = streams.iter().flat_map(|stream| &stream.parties);
             let amount = portions.map(|portion| portion.amount).sum();
+            // Nothing of the epoch can have been claimed, taken back or settled yet.
+            let ledger = audit.ledger();
+            let leaves = ledger.leaves(epoch).unwrap_or_default();
+            let at = ledger.leaf(epoch, party);
+            let leaf = at.map(|at| (leaves[at], merkle::path(&leaves, at)));
             return Ok(Explanation {
+                closed_by: record.sequence,
+                root: close.root,
+                leaf,
                 epoch,
                 policy: close.policy,
                 streams,

@@ -56,14 +56,21 @@ impl<R: Row> Table<R> {
         self.changed.push(key);
     }
 
+    /// The row, to be looked at and then changed or not.
+    pub(super) fn entry(&mut self, key: R::Key) -> Option<Entry<'_, R>> {
+        let slot = self.rows.get_mut(&key)?;
+        let (sum, changed) = (&mut self.sum, &mut self.changed);
+        Some(Entry {
+            key,
+            slot,
+            sum,
+            changed,
+        })
+    }
+
     /// The row, to be changed.
     pub(super) fn edit(&mut self, key: R::Key) -> Option<&mut R> {
-        let slot = self.rows.get_mut(&key)?;
-        if let Some(hash) = slot.hash.take() {
-            self.sum.subtract(&hash);
-            self.changed.push(key);
-        }
-        Some(&mut slot.row)
+        Some(self.entry(key)?.edit())
     }
 
     pub(super) fn remove(&mut self, key: R::Key) -> Option<R> {
@@ -103,6 +110,29 @@ impl<R: Row> Table<R> {
         }
         (self.rows.len() as u64).write(out);
         out.extend_from_slice(&self.sum.bytes());
+    }
+}
+
+/// A row that was found.
+pub(super) struct Entry<'a, R: Row> {
+    key: R::Key,
+    slot: &'a mut Slot<R>,
+    sum: &'a mut Sum,
+    changed: &'a mut Vec<R::Key>,
+}
+
+impl<'a, R: Row> Entry<'a, R> {
+    pub(super) fn row(&self) -> &R {
+        &self.slot.row
+    }
+
+    /// The row, to be changed.
+    pub(super) fn edit(self) -> &'a mut R {
+        if let Some(hash) = self.slot.hash.take() {
+            self.sum.subtract(&hash);
+            self.changed.push(self.key);
+        }
+        &mut self.slot.row
     }
 }
 

@@ -11,7 +11,7 @@
 /// If `c` is zero.
 pub(super) fn mul_div(a: u128, b: u128, c: u128) -> Option<(u128, u128)> {
     if let Some(product) = a.checked_mul(b) {
-        return Some((product / c, product % c));
+        return Some(divided(product, c));
     }
     let (high, low) = mul(a, b);
     div(high, low, c)
@@ -51,7 +51,7 @@ fn div(high: u128, low: u128, by: u128) -> Option<(u128, u128)> {
         return None;
     }
     if high == 0 {
-        return Some((low / by, low % by));
+        return Some(divided(low, by));
     }
     // The divisor's top bit is brought to the top; the remainder goes back at the end.
     let shift = by.leading_zeros();
@@ -65,10 +65,16 @@ fn div(high: u128, low: u128, by: u128) -> Option<(u128, u128)> {
     Some(((first << 64) | second, rest >> shift))
 }
 
+/// Quotient and remainder by one division: there is none of 128 bits in the machine, and the compiler calls for each.
+fn divided(a: u128, by: u128) -> (u128, u128) {
+    let quotient = a / by;
+    (quotient, a - quotient * by)
+}
+
 /// One digit of a quotient: three digits, the upper two below the divisor, by two normalised ones.
 fn digit(upper: u128, next: u128, by: u128) -> (u128, u128) {
     let (by1, by0) = (by >> 64, by & DIGIT);
-    let (mut guess, mut rest) = (upper / by1, upper % by1);
+    let (mut guess, mut rest) = divided(upper, by1);
     // The guess is at most two too large.
     while guess > DIGIT || guess * by0 > ((rest << 64) | next) {
         guess -= 1;

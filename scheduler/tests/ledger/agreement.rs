@@ -9,21 +9,31 @@ use num_bigint::BigInt;
 use crate::reference::{Closed, Effect, Reference, Verdict};
 use crate::world::{PARTIES, World, ledger};
 
-/// In continuous integration; `CALDERA_LEDGER_OPERATIONS` says another number.
+/// In continuous integration; `CALDERA_LEDGER_OPERATIONS` says another number. A long run can be ended and taken up again:
+/// `CALDERA_LEDGER_FROM` is how many have been done, as it prints them.
 const OPERATIONS: u64 = 200_000;
+/// Worlds of so many operations each, for what is never forgotten makes long ones slow.
+const EACH: u64 = 20_000;
 
 #[test]
 fn the_ledger_does_what_the_document_says() {
-    let operations = std::env::var("CALDERA_LEDGER_OPERATIONS").map_or(OPERATIONS, |number| {
-        number.parse().expect("a number of operations")
-    });
-    // Worlds of so many operations each, for what is never forgotten makes long ones slow.
-    let each = 20_000;
+    let number = |name: &str, standard: u64| {
+        std::env::var(name).map_or(standard, |text| {
+            text.parse().expect("a number of operations")
+        })
+    };
+    let operations = number("CALDERA_LEDGER_OPERATIONS", OPERATIONS);
+    let from = number("CALDERA_LEDGER_FROM", 0);
+    assert_eq!(from % EACH, 0, "it begins with a world, of {EACH} each");
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
-    for seed in 0..operations.div_ceil(each) {
-        agree(seed, each.min(operations - seed * each), &mut counts);
+    for seed in from / EACH..operations.div_ceil(EACH) {
+        agree(seed, EACH.min(operations - seed * EACH), &mut counts);
+        let done = (seed + 1) * EACH;
+        if done.is_multiple_of(1_000_000) {
+            println!("{done} operations agree; CALDERA_LEDGER_FROM={done} goes on from here");
+        }
     }
-    if operations >= OPERATIONS {
+    if operations.saturating_sub(from) >= OPERATIONS {
         // A test that never does something does not show that it is right.
         let seldom = |what: &&&str| counts.get(**what).is_none_or(|&count| count < 10);
         let seldom: Vec<_> = EXPECTED.iter().filter(seldom).collect();
@@ -32,7 +42,7 @@ fn the_ledger_does_what_the_document_says() {
             "seldom or never: {seldom:?} of {counts:#?}"
         );
     }
-    println!("{operations} operations: {counts:#?}");
+    println!("operations {from} to {operations}: {counts:#?}");
 }
 
 fn agree(seed: u64, operations: u64, counts: &mut BTreeMap<String, u64>) {

@@ -1,6 +1,7 @@
 //! A journal that was flipped, cut, reordered or added to is found, and where.
 
 use caldera_scheduler::ledger::journal::{Audit, Bad, Fault, audit, next, parts};
+use caldera_scheduler::ledger::merkle;
 use caldera_scheduler::ledger::statement::{Statement, explain};
 use caldera_scheduler::ledger::{
     Answer, Command, Error, Head, Ledger, Outcome, Record, Signatures,
@@ -306,6 +307,11 @@ fn a_statement_adds_up_and_a_payout_is_explained() {
             assert_eq!(why.amount.cast_signed(), line.change);
             assert_eq!(why.policy, close.policy);
             assert!(!why.events.is_empty(), "nobody is paid for nothing");
+            // And it is proved to be one of the payouts of which the close has the root.
+            assert_eq!((why.closed_by, why.root), (close.last, close.root));
+            let (leaf, path) = why.leaf.expect("was paid");
+            assert_eq!(leaf.amount, why.amount);
+            assert!(merkle::verify(&leaf, &path, &why.root));
             let within = |(record, _): &(u64, _)| (close.first..close.last).contains(record);
             assert!(why.events.iter().all(within));
             explained += 1;

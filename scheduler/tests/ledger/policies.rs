@@ -37,6 +37,22 @@ fn the_policy_that_is_shipped_is_one() {
     );
 }
 
+/// Prices are part of the policy: its name changes with them.
+#[test]
+fn a_job_costs_what_the_policy_says() {
+    let policy = Policy::parse(&text(&[])).expect("a policy");
+    let (price, class) = policy.price("market").expect("has a price");
+    assert_eq!((price.proof, price.reuse, class.id), (100_000, 40_001, 1));
+    assert_eq!(policy.price("play").expect("has a price").0.reuse, 0);
+    assert!(policy.price("financial").is_none(), "that is a class");
+    let dearer = text(&[("reuse = \"40_001\"", "reuse = \"40_002\"")]);
+    let dearer = Policy::parse(&dearer).expect("a policy");
+    assert_ne!(dearer.hash(), policy.hash());
+    let long = "s".repeat(65);
+    let long = text(&[("[prices.play]", &format!("[prices.{long}]"))]);
+    assert!(Policy::parse(&long).is_err());
+}
+
 #[test]
 fn what_makes_no_sense_is_refused_with_the_reason() {
     for (from, to, reason) in [
@@ -112,6 +128,16 @@ fn what_makes_no_sense_is_refused_with_the_reason() {
             "split = 5000",
             "split = 10001",
             "reinvest.split: expected 0 to 10000, got 10001",
+        ),
+        (
+            "class = \"light\"",
+            "class = \"lite\"",
+            "prices.play.class: expected the name of one of the classes, got 4",
+        ),
+        (
+            "proof = \"2_000\"",
+            "proof = \"0\"",
+            "prices.play.proof: expected 1 to 79228162514264337593543950336, got 0",
         ),
     ] {
         match Policy::parse(&text(&[(from, to)])) {

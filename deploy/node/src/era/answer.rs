@@ -1,7 +1,5 @@
 //! The ledger as the wire shows it.
 
-use std::collections::VecDeque;
-
 use caldera_rpc::era::{
     Amount, Change, EraAccount, EraEpoch, EraEpochs, EraEvent, EraExplanation, EraId, EraKept,
     EraLine, EraPayout, EraPolicy, EraRetention, EraRole, EraStake, EraStatement, EraStream,
@@ -130,10 +128,7 @@ pub(super) fn policy(ledger: &Ledger) -> Result<EraPolicy, RpcError> {
     })
 }
 
-pub(super) fn epochs(
-    ledger: &Ledger,
-    closed: &VecDeque<(u64, Close)>,
-) -> Result<EraEpochs, RpcError> {
+pub(super) fn epochs(ledger: &Ledger, closed: &[(u64, Close)]) -> Result<EraEpochs, RpcError> {
     let (open, closes_at) = ledger.epoch().map_err(|error| refused(&error))?;
     let house = |account| {
         let balance = ledger.balance(Asset::Era, account).unwrap_or(0);
@@ -144,7 +139,10 @@ pub(super) fn epochs(
         closes_at,
         fees: house(Account::Fees),
         budget: house(Account::Budget),
-        closed: closed.iter().map(|(at, close)| epoch(*at, close)).collect(),
+        closed: closed[closed.len().saturating_sub(CLOSED_SHOWN)..]
+            .iter()
+            .map(|(at, close)| epoch(*at, close))
+            .collect(),
     })
 }
 
@@ -259,8 +257,17 @@ pub fn explanation(party: Party, all: Explanation, class: impl Fn(u8) -> String)
         amount: Amount(all.amount),
         streams: streams.collect(),
         events: all.events.into_iter().map(event).collect(),
+        closed_by: all.closed_by,
+        root: Digest(all.root),
+        index: all.leaf.as_ref().map(|(leaf, _)| leaf.index),
+        path: all
+            .leaf
+            .map(|(_, path)| path.into_iter().map(Digest).collect())
+            .unwrap_or_default(),
     }
 }
 
+/// The newest closed epochs that are shown.
+const CLOSED_SHOWN: usize = 64;
 /// Lines of one answer: some hundred kilobytes.
 const LINES_SHOWN: usize = 1_000;

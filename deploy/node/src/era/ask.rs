@@ -5,17 +5,18 @@
 //! node. What only the operator may ask at all is held before (`service`).
 
 use caldera_rpc::era::{
-    AccountQuery, Adopt, Claim, CloseEpoch, EraAsset, EraLeg, EraReceipt, EraRole, ExplainQuery,
-    Offset, RegisterParty, Settle, Stake, StatementQuery, Transfer, Unstake,
+    AccountQuery, Adopt, Claim, ClawBack, CloseEpoch, EraAsset, EraLeg, EraReceipt, EraRole,
+    ExplainQuery, Offset, RegisterParty, Settle, Stake, StatementQuery, Transfer, Unstake,
 };
 use caldera_rpc::error::{EraFault, RpcError};
 use caldera_rpc::methods::Digest;
-use caldera_scheduler::ledger::command::{Id, Leg, Party, Role};
+use caldera_scheduler::ledger::command::{Id, Leg, Party, Role, event_id};
 use caldera_scheduler::ledger::{Account, Answer, Asset, Command, Outcome, Policy, Record};
 use caldera_store::TenantName;
 use caldera_store::ledger::LedgerParty;
 use serde::Serialize;
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 use super::{Era, Keeper, answer, id_of};
 
@@ -36,6 +37,7 @@ pub enum Ask {
     Register(RegisterParty),
     Transfer(Transfer),
     Adopt(Adopt),
+    ClawBack(ClawBack),
     Close(CloseEpoch),
     Settle(Settle),
 }
@@ -87,6 +89,7 @@ impl Era {
             Ask::Register(it) => done(keeper.register(it, now)),
             Ask::Transfer(it) => done(keeper.transfer(it, now)),
             Ask::Adopt(it) => done(keeper.adopt(it, now)),
+            Ask::ClawBack(it) => done(keeper.claw_back(it, now)),
             Ask::Close(it) => {
                 let epoch = it.epoch;
                 done(keeper.command(0, Command::Close { epoch }, now))
@@ -322,6 +325,53 @@ impl Keeper {
         self.command(it.id.0, Command::Adopt { epoch, policy }, now)
     }
 
+    /// Takes a payout back, for an event of its epoch that should not have been paid. The record has the digest of why.
+    fn claw_back(&mut self, it: &ClawBack, now: u64) -> Result<EraReceipt, RpcError> {
+        if !(1..=REASON_MAX).contains(&it.reason.len()) {
+            return Err(RpcError::InvalidParams {
+                detail: format!(
+                    "reason: expected 1 to {REASON_MAX} bytes, got {}",
+                    it.reason.len()
+                ),
+            });
+        }
+        let reason: [u8; 32] = Sha256::new()
+            .chain_update(b"caldera claw back")
+            .chain_update(it.node.to_be_bytes())
+            .chain_update(it.sequence.to_be_bytes())
+            .chain_update(&it.reason)
+            .finalize()
+            .into();
+        let event = self.ledger.record_of(event_id(it.node, it.sequence));
+        let event = event.ok_or_else(|| RpcError::Era {
+            fault: EraFault::Unknown,
+            detail: format!("there is no event {} of node {}", it.sequence, it.node),
+        })?;
+        let epoch = usize::try_from(it.epoch).ok();
+        if let Some((_, close)) = epoch.and_then(|epoch| self.closed.get(epoch))
+            && !(close.first..=close.last).contains(&event)
+        {
+            let (first, last) = (close.first, close.last);
+            return Err(RpcError::Era {
+                fault: EraFault::Unknown,
+                detail: format!(
+                    "the event is in record {event}, and epoch {} has {first} to {last}",
+                    it.epoch
+                ),
+            });
+        }
+        let command = Command::ClawBack {
+            party: it.party,
+            epoch: it.epoch,
+            reason,
+        };
+        let done = self.command(it.id.0, command, now)?;
+        Ok(EraReceipt {
+            reason: Some(Digest(reason)),
+            ..done
+        })
+    }
+
     /// Whether a thing is among those of a party. A command that was executed before may be about one that has gone.
     fn own(
         &self,
@@ -375,6 +425,7 @@ fn nothing() -> EraReceipt {
         reimbursed: None,
         party: None,
         root: None,
+        reason: None,
     }
 }
 
@@ -401,7 +452,6 @@ fn read_leg(leg: &EraLeg) -> Option<Leg> {
     })
 }
 
-/// The id of a command that comes with another.
 /// The id of a tenant's command in the ledger: one of the tenant's own, whatever it has chosen. The box makes ids too, by rules
 /// that anybody can follow: nobody shall use them up before it does.
 fn named(caller: Option<&TenantName>, id: Id) -> Id {
@@ -411,6 +461,7 @@ fn named(caller: Option<&TenantName>, id: Id) -> Id {
     }
 }
 
+/// The id of a command that comes with another.
 fn follow(id: Id, domain: &[u8]) -> Id {
     let [high, low] = [(id >> 64) as u64, id as u64];
     id_of(&[domain, high.to_be_bytes().as_slice()].concat(), low)
@@ -436,3 +487,6 @@ pub(crate) fn json(result: &impl Serialize) -> Result<Value, RpcError> {
         RpcError::Internal
     })
 }
+
+/// The longest reason of a claw-back, in bytes.
+const REASON_MAX: usize = 1_024;

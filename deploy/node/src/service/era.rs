@@ -57,6 +57,7 @@ impl Service {
             Method::EraRegister => Ask::Register(params.decode()?),
             Method::EraTransfer => Ask::Transfer(params.decode()?),
             Method::EraAdopt => Ask::Adopt(params.decode()?),
+            Method::EraClawBack => Ask::ClawBack(params.decode()?),
             Method::EraClose => Ask::Close(params.decode()?),
             Method::EraSettle => Ask::Settle(params.decode()?),
             _ => return Err(RpcError::MethodNotFound),

@@ -39,6 +39,7 @@ use sha2::{Digest as _, Sha256};
 use super::{Caller, Flow, Question, RETRY_MS, Service, value};
 use crate::clerk::Task;
 use crate::clock::unix_time;
+use crate::era::Reused;
 use crate::notary::{Hashing, Question as NotaryQuestion, Verification};
 
 /// The registry of a box, and what stands between it and the disk.
@@ -453,11 +454,12 @@ impl Service {
         self.presentation(tenant, grant)?;
         let link = caldera_scheduler::registry::Link(link.0);
         let sender = self.party(tenant);
-        self.change(&Command::Reuse {
+        let command = Command::Reuse {
             sender,
             grant,
             link,
-        })?;
+        };
+        self.change_for(&command, Some(tenant))?;
         self.presentation(tenant, grant)
     }
 
@@ -518,6 +520,15 @@ impl Service {
 
     /// Makes a change, and has it written down.
     fn change(&mut self, command: &Command) -> Result<(), RpcError> {
+        self.change_for(command, None)
+    }
+
+    /// The same, and the ledger is told of it as a reuse by this tenant.
+    fn change_for(
+        &mut self,
+        command: &Command,
+        reused_by: Option<TenantId>,
+    ) -> Result<(), RpcError> {
         let states = &mut self.states;
         let change = states.registry.decide(command, now()).map_err(refused)?;
         states.registry.apply(&change).map_err(|error| {
@@ -529,7 +540,17 @@ impl Service {
             sequence: states.last,
             change: change.to_bytes(),
         };
-        self.tell_clerk(Task::State(row));
+        let reused = reused_by.filter(|_| self.parts.config.era.is_some());
+        let reused = reused.map(|tenant| {
+            let tenant = self.tenant(tenant);
+            Reused {
+                change: row.sequence,
+                tenant: tenant.name.clone(),
+                scenario: tenant.scenario.clone(),
+                digest: Sha256::digest(&row.change).into(),
+            }
+        });
+        self.tell_clerk(Task::State(row, reused));
         Ok(())
     }
 

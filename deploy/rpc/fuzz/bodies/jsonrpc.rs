@@ -61,6 +61,7 @@ pub(crate) fn run(data: &[u8]) {
             Method::EraAccount => params.decode::<era::AccountQuery>().map(drop),
             Method::EraAdopt => params.decode::<era::Adopt>().map(drop),
             Method::EraClaim => params.decode::<era::Claim>().map(drop),
+            Method::EraClawBack => params.decode::<era::ClawBack>().map(drop),
             Method::EraClose => params.decode::<era::CloseEpoch>().map(drop),
             Method::EraEpoch => params.decode::<era::EpochQuery>().map(drop),
             Method::EraExplain => params.decode::<era::ExplainQuery>().map(drop),

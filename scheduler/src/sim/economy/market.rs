@@ -13,7 +13,6 @@ use super::{ERA, Fault, HOUR};
 use crate::ledger::command::{
     Cause, ClassId, Close, Deed, EpochNumber, Hash, Id, Leg, Owner, Party, Role, standing_id,
 };
-use crate::ledger::journal::parts;
 use crate::ledger::retention::Retention;
 use crate::ledger::{
     Account, Answer, Asset, Command, Error, Event, Ledger, Outcome, Policy, Signatures, Stream,
@@ -126,15 +125,12 @@ impl Market {
 
     /// Gives a command with any id, and learns what it moved.
     pub(super) fn put(&mut self, id: Id, command: Command) -> Result<Answer, Error> {
-        let answer = self.ledger.execute(id, command, self.now);
+        let answer = self.ledger.execute(id, &command, self.now);
         match &answer {
             Ok(Answer::New(record)) => {
                 self.records += 1;
-                let parts = parts(&record.bytes).unwrap_or_else(|fault| {
-                    unreachable!("the ledger has just written this record: {fault}")
-                });
-                self.retention.take(&parts);
-                self.learn(id, &parts.command, &record.outcome);
+                self.retention.take(record.at, id, &command);
+                self.learn(id, &command, &record.outcome);
             }
             Ok(Answer::Before { .. }) => *self.refused.entry("Before".to_owned()).or_default() += 1,
             Err(error) => {
