@@ -179,7 +179,11 @@ fn a_statement_goes_through_public_inputs() {
 #[test]
 fn a_grant_is_for_what_it_says() {
     let world = World::new();
-    let honest = world.grant.element().expect("a good grant");
+    let nullifier = world.opening().statement.nullifier;
+    let honest = world.grant.element(nullifier).expect("a good grant");
+    assert_eq!(world.opening().statement.grant, honest);
+    let other = world.grant.element(nullifier + Fr::from(1));
+    assert_ne!(other.expect("a good grant"), honest, "another presentation");
     let mut others = [world.grant; 8];
     others[0].domain[0] ^= 1;
     others[1].verifier[19] ^= 1;
@@ -190,7 +194,7 @@ fn a_grant_is_for_what_it_says() {
     others[6].expiry += 1;
     others[7].challenge[31] ^= 1;
     for other in others {
-        assert_ne!(other.element().expect("a good grant"), honest);
+        assert_ne!(other.element(nullifier).expect("a good grant"), honest);
     }
     let chain = seed(&world.secret, &[1; 32]);
     assert_eq!(tip(&chain, 0), *chain);

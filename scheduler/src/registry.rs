@@ -314,7 +314,7 @@ pub enum Refusal {
         /// The nullifier.
         nullifier: Word,
     },
-    /// The grant has been recorded with another nullifier.
+    /// The grant has been recorded.
     #[error("the grant has been presented: {grant}")]
     Presented {
         /// Its digest.
@@ -600,7 +600,7 @@ impl Registry {
         inputs: &Inputs,
         now: Seconds,
     ) -> Result<Change, Refusal> {
-        let digest = grant.digest(&self.domain);
+        let digest = grant.digest(&self.domain, &inputs.nullifier);
         if digest != inputs.grant {
             return Err(Refusal::Grant {
                 expected: digest,
@@ -919,9 +919,9 @@ impl Roots {
 
 impl Grant {
     /// What the proof binds: the first 31 bytes of Keccak-256 over domain, verifier, sender, request,
-    /// tip, uses, expiry and challenge, each a word, as a number. 31 bytes, so that it is a field
-    /// element as it is.
-    pub fn digest(&self, domain: &Word) -> Word {
+    /// tip, uses, expiry, challenge and nullifier, each a word, as a number. 31 bytes, so that it is a field
+    /// element as it is; the nullifier, so that a grant is of one presentation.
+    pub fn digest(&self, domain: &Word, nullifier: &Word) -> Word {
         let mut hash = Keccak256::new();
         for word in [
             *domain,
@@ -932,6 +932,7 @@ impl Grant {
             Word::right(&self.uses.to_be_bytes()),
             Word::right(&self.expiry.0.to_be_bytes()),
             self.challenge,
+            *nullifier,
         ] {
             hash.update(word.0);
         }

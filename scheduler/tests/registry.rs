@@ -39,8 +39,13 @@ fn inputs(grant: &Grant, nullifier: u8) -> Inputs {
         revocation_root: word(20),
         request: grant.request,
         nullifier: word(nullifier),
-        grant: grant.digest(&DOMAIN),
+        grant: name(grant, nullifier),
     }
+}
+
+/// A presentation's name.
+fn name(grant: &Grant, nullifier: u8) -> Word {
+    grant.digest(&DOMAIN, &word(nullifier))
 }
 
 fn publish(tree: Tree, root: u8) -> Command {
@@ -66,10 +71,11 @@ fn present(grant: &Grant, nullifier: u8) -> Command {
     }
 }
 
+/// Of the presentation with nullifier 30.
 fn reuse(grant: &Grant, link: Link) -> Command {
     Command::Reuse {
         sender: grant.sender,
-        grant: grant.digest(&DOMAIN),
+        grant: name(grant, 30),
         link,
     }
 }
@@ -154,10 +160,23 @@ fn a_nullifier_is_spent_once_and_a_grant_presented_once() {
     let mut registry = standing();
     let grant = grant();
     carry_out(&mut registry, present(&grant, 30), 1).expect("presented");
+    let presented = Err(Refusal::Presented {
+        grant: name(&grant, 30),
+    });
+    assert_eq!(registry.decide(&present(&grant, 30), Seconds(1)), presented);
+    // Under another nullifier it would begin its chain anew: a grant is of one.
+    let mut inputs = inputs(&grant, 30);
+    inputs.nullifier = word(31);
+    let anew = Command::Present {
+        sender: grant.sender,
+        grant,
+        inputs,
+    };
     assert_eq!(
-        registry.decide(&present(&grant, 31), Seconds(1)),
-        Err(Refusal::Presented {
-            grant: grant.digest(&DOMAIN)
+        registry.decide(&anew, Seconds(1)),
+        Err(Refusal::Grant {
+            expected: name(&grant, 31),
+            got: name(&grant, 30)
         })
     );
     let mut other = grant;
@@ -282,7 +301,7 @@ fn whatever_the_grant_says_is_bound() {
 }
 
 /// A digest worked out with another implementation of Keccak-256 (`ethers` 5.8, `utils.keccak256`
-/// over the eight words of `grant()`; the chain by its `keccak256` of 20 bytes).
+/// over the nine words of `grant()` for nullifier 30; the chain by its `keccak256` of 20 bytes).
 #[test]
 fn digests_are_those_of_ethereum() {
     assert_eq!(
@@ -290,8 +309,8 @@ fn digests_are_those_of_ethereum() {
         "0x9a37e54f565de563bbf3c4da7c1c0251b6994543"
     );
     assert_eq!(
-        format!("{}", grant().digest(&DOMAIN)),
-        "0x00d93e27a20d51f256ca7cc0a4cb849e178e82259cec9ead7ae7b8891e4d9223"
+        format!("{}", name(&grant(), 30)),
+        "0x001783c6c84f0fd1db32fe215b4647979dd75a28cd266cee3ec78be7d7087a3b"
     );
 }
 
@@ -303,7 +322,7 @@ fn a_change_that_does_not_follow_changes_nothing() {
     let link = seed(9).after(2);
     let used = carry_out(&mut registry, reuse(&grant, link), 1).expect("used");
     let before = registry.clone();
-    let digest = grant.digest(&DOMAIN);
+    let digest = name(&grant, 30);
     assert_eq!(
         registry.apply(&recorded),
         Err(Misfit::Presentation { grant: digest })
@@ -367,16 +386,16 @@ impl History {
                 inputs,
             } => {
                 let open = self.closes(grant.verifier, grant.request);
-                inputs.grant == grant.digest(&DOMAIN)
+                inputs.grant == grant.digest(&DOMAIN, &inputs.nullifier)
                     && inputs.request == grant.request
                     && grant.sender == *sender
                     && grant.expiry.0 > now
                     && open.is_some_and(|until| until > now && grant.expiry.0 <= until)
                     && self.is_fresh(Tree::Issuers, inputs.issuers_root, now, now)
                     && self.is_fresh(Tree::Revocation, inputs.revocation_root, now, now)
-                    && self.presented().all(|(_, old, before)| {
-                        old.digest(&DOMAIN) != inputs.grant && before.nullifier != inputs.nullifier
-                    })
+                    && self
+                        .presented()
+                        .all(|(.., before)| before.nullifier != inputs.nullifier)
             }
             Command::Reuse {
                 sender,
@@ -525,7 +544,7 @@ fn command(step: Step, history: &History) -> Command {
                 revocation_root: word(revocation),
                 request: if request { grant.request } else { word(98) },
                 nullifier: word(nullifier),
-                grant: grant.digest(&DOMAIN),
+                grant: name(&grant, nullifier),
             },
         },
         Step::Reuse(which, off, sender) => {

@@ -25,8 +25,8 @@ enum Command {
 
 /// Make a Solidity contract that verifies proofs
 ///
-/// Groth16Verifier for one proof at a time, or Groth16BatchVerifier. Only for keys over BN254 that
-/// have public inputs.
+/// Groth16Verifier for one proof at a time, Groth16BatchVerifier, or Groth16Library, which a contract such as
+/// StateRegistry imports. Only for keys over BN254 that have public inputs.
 #[derive(clap::Args)]
 struct SolidityArguments {
     /// Verification key (verification_key.json)
@@ -35,6 +35,9 @@ struct SolidityArguments {
     /// Make the contract that verifies many proofs at once
     #[arg(long)]
     batch: bool,
+    /// Make the library that a contract of one's own is compiled with
+    #[arg(long, conflicts_with = "batch")]
+    library: bool,
     /// Where to write the contract; standard output if left out
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -70,9 +73,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Report> {
 fn contract(arguments: &SolidityArguments) -> anyhow::Result<Report> {
     let named = || arguments.vkey.display().to_string();
     let key = key(&arguments.vkey)?;
-    let (name, text) = match arguments.batch {
-        false => ("Groth16Verifier", solidity::verifier(&key)),
-        true => ("Groth16BatchVerifier", solidity::batch_verifier(&key)),
+    let (name, text) = match (arguments.batch, arguments.library) {
+        (true, _) => ("Groth16BatchVerifier", solidity::batch_verifier(&key)),
+        (_, true) => ("Groth16Library", solidity::library(&key)),
+        _ => ("Groth16Verifier", solidity::verifier(&key)),
     };
     let text = text.with_context(named)?;
     let Some(output) = &arguments.output else {

@@ -6,7 +6,7 @@
 //! is verified before it is written, so a bad key or witness yields an error and never a file.
 
 use std::num::NonZero;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -39,6 +39,13 @@ pub(crate) struct Arguments {
     /// Witness program of the circuit: compute the witness from inputs
     #[arg(long, value_name = "WASM")]
     wasm: Option<PathBuf>,
+    #[command(flatten)]
+    how: How,
+}
+
+/// What a proof that is made here is made with
+#[derive(clap::Args)]
+pub(crate) struct How {
     /// How much of the key to check first
     #[arg(long, value_enum, default_value_t = Check::Full)]
     check: Check,
@@ -61,22 +68,49 @@ enum Check {
     Trusted,
 }
 
+/// The files of a proof.
+pub(crate) struct Paths<'a> {
+    /// The proving key.
+    pub(crate) zkey: &'a Path,
+    /// Where the proof goes.
+    pub(crate) proof: &'a Path,
+    /// Where the public inputs go.
+    pub(crate) public: &'a Path,
+}
+
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Report> {
-    for path in [&arguments.proof, &arguments.public] {
+    let paths = Paths {
+        zkey: &arguments.zkey,
+        proof: &arguments.proof,
+        public: &arguments.public,
+    };
+    let name = arguments.witness.display().to_string();
+    prove(&paths, &arguments.how, &name, || {
+        let witness = witness::open(&arguments.witness, arguments.wasm.as_deref())?;
+        Wtns::parse(witness).with_context(|| name.clone())
+    })
+}
+
+/// Makes a proof here and writes it. `name` is what an error calls the witness.
+pub(crate) fn prove(
+    paths: &Paths,
+    how: &How,
+    name: &str,
+    witness: impl FnOnce() -> anyhow::Result<Wtns>,
+) -> anyhow::Result<Report> {
+    for path in [paths.proof, paths.public] {
         Outputs::check(path)?;
     }
-    let threads = threads(arguments.threads);
+    let threads = threads(how.threads);
     let mut watch = Watch::new();
 
-    let key_name = || arguments.zkey.display().to_string();
-    let zkey = Zkey::parse(files::read(&arguments.zkey)?).with_context(key_name)?;
-    let witness_name = || arguments.witness.display().to_string();
-    let witness = witness::open(&arguments.witness, arguments.wasm.as_deref())?;
-    let witness = Wtns::parse(witness).with_context(witness_name)?;
+    let key_name = || paths.zkey.display().to_string();
+    let zkey = Zkey::parse(files::read(paths.zkey)?).with_context(key_name)?;
+    let witness = witness()?;
     let read = watch.lap();
-    check(&zkey, arguments, threads).with_context(key_name)?;
+    check(&zkey, how, threads).with_context(key_name)?;
     let checked = watch.lap();
-    let device = arguments.devices.open(QUANTUM, threads)?;
+    let device = how.devices.open(QUANTUM, threads)?;
     let key = ProvingKey::load(&zkey, device).with_context(key_name)?;
     let loaded = watch.lap();
 
@@ -89,14 +123,14 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Report> {
     if let Some(why) = key.device().health().lost {
         eprintln!("caldera: warning: a device was lost: {why}");
     }
-    let (proof, public) = result.with_context(witness_name)?;
+    let (proof, public) = result.with_context(|| name.to_owned())?;
     let proved = watch.lap();
 
     let mut outputs = Outputs::default();
-    outputs.add(&arguments.proof, |out| {
+    outputs.add(paths.proof, |out| {
         Ok(out.write_all(proof.print().as_bytes())?)
     })?;
-    outputs.add(&arguments.public, |out| {
+    outputs.add(paths.public, |out| {
         Ok(out.write_all(public.print().as_bytes())?)
     })?;
     outputs.commit()?;
@@ -105,16 +139,16 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Report> {
     let shown = |time: Duration| table::milliseconds(time.as_secs_f64() * 1e6);
     let text = format!(
         "wrote {} and {}: read {}, checked {}, loaded {}, proved and verified {} on {threads} threads\n",
-        arguments.proof.display(),
-        arguments.public.display(),
+        paths.proof.display(),
+        paths.public.display(),
         shown(read),
         shown(checked),
         shown(loaded),
         shown(proved),
     );
     let json = json!({
-        "proof": arguments.proof,
-        "public": arguments.public,
+        "proof": paths.proof,
+        "public": paths.public,
         "threads": threads,
         "readMs": ms(read),
         "checkMs": ms(checked),
@@ -124,9 +158,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Report> {
     Ok(Report::new(text, json))
 }
 
-fn check(zkey: &Zkey, arguments: &Arguments, threads: usize) -> Result<(), CheckError> {
-    let development = arguments.development;
-    match arguments.check {
+fn check(zkey: &Zkey, how: &How, threads: usize) -> Result<(), CheckError> {
+    let development = how.development;
+    match how.check {
         Check::Full => {
             let mut bars = Bars::new("checking");
             let checks = Checks {

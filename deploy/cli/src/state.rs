@@ -28,9 +28,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use crate::Report;
 use crate::files::{self, Outputs};
 use crate::service::{self, Connection, Registration};
+use crate::{Report, prove};
 
 /// Issue, grant, present and reuse trusted state units
 #[derive(clap::Args)]
@@ -175,6 +175,9 @@ struct GrantArguments {
     /// What the verifier wants to see in it
     #[arg(long, value_name = "WORD")]
     challenge: Option<Word>,
+    /// The number of the presentation in its scope, from 0
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    index: u16,
     /// Where to write the grant, a new file
     #[arg(short, long, value_name = "GRANT")]
     output: PathBuf,
@@ -206,12 +209,11 @@ struct OpeningArguments {
     grant: PathBuf,
     #[command(flatten)]
     schema: SchemaArguments,
-    /// The number of the presentation in its scope, from 0
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    index: u16,
 }
 
-/// Write the witness of a presentation, for caldera prove: for who minds that a box sees it
+/// Write the witness of a presentation, for another prover than this one; at home
+///
+/// Who has this file knows the holder's secret.
 #[derive(clap::Args)]
 struct WitnessArguments {
     #[command(flatten)]
@@ -221,8 +223,12 @@ struct WitnessArguments {
     output: PathBuf,
 }
 
-/// Have a box prove a presentation, in the tenant's scenario; the box sees all of it
+/// Prove a presentation: by a box, in the tenant's scenario, or at home
+///
+/// The box sees all of it, the holder's secret and every claim. Who minds says --home where the box would stand: the
+/// same proof is made here, and nothing leaves the house but what is written.
 #[derive(clap::Args)]
+#[command(group = clap::ArgGroup::new("where").required(true).args(["home", "tenant"]))]
 struct PresentArguments {
     /// Proving key of presentations (.zkey)
     #[arg(value_name = "ZKEY")]
@@ -235,10 +241,15 @@ struct PresentArguments {
     public: PathBuf,
     #[command(flatten)]
     opening: OpeningArguments,
-    #[command(flatten)]
-    connection: Connection,
-    /// When the proof is needed, in milliseconds from now
-    #[arg(long, value_name = "MS")]
+    /// Prove here, as caldera prove does
+    #[arg(long)]
+    home: bool,
+    #[command(flatten, next_help_heading = "At home")]
+    how: prove::How,
+    #[command(flatten, next_help_heading = "By a box")]
+    connection: Option<Connection>,
+    /// When the proof is needed of the box, in milliseconds from now
+    #[arg(long, value_name = "MS", conflicts_with = "home")]
     deadline_ms: Option<u64>,
 }
 
@@ -444,7 +455,8 @@ fn grant(arguments: &GrantArguments) -> anyhow::Result<Report> {
     // The holder grants what was read here, not what a box says that it is.
     let terms: RequestTerms = read(&arguments.request)?;
     let schemas = schemas(&arguments.schema)?;
-    let request = word(&caldera_units::request(&terms, &verifier, &schemas)?.element()?);
+    let asked = caldera_units::request(&terms, &verifier, &schemas)?;
+    let request = word(&asked.element()?);
     ensure!(
         request == pinned.request,
         "the offer is for request {}, the file is request {request}",
@@ -467,8 +479,10 @@ fn grant(arguments: &GrantArguments) -> anyhow::Result<Report> {
         domain: offer.domain,
         grant,
         salt,
+        index: arguments.index,
     };
-    let digest = word(&caldera_units::grant(&grant, &offer.domain)?.element()?);
+    let nullifier = holder.nullifier(asked.scope, arguments.index);
+    let digest = word(&caldera_units::grant(&grant, &offer.domain)?.element(nullifier)?);
     write_secret(&arguments.output, &serde_json::to_vec_pretty(&file)?)?;
     printed(&json!({ "grant": digest, "terms": grant }))
 }
@@ -500,18 +514,29 @@ fn open(arguments: &OpeningArguments) -> anyhow::Result<(Opening, GrantFile)> {
         revoked: &revocation_tree(&revoked)?,
         request: &request,
         grant: &grant,
-        index: arguments.index,
+        index: file.index,
     }
     .open()?;
     Ok((opening, file))
 }
 
 fn present(arguments: &PresentArguments) -> anyhow::Result<Report> {
+    let Some(connection) = &arguments.connection else {
+        let paths = prove::Paths {
+            zkey: &arguments.zkey,
+            proof: &arguments.proof,
+            public: &arguments.public,
+        };
+        return prove::prove(&paths, &arguments.how, "the presentation", || {
+            let (opening, _) = open(&arguments.opening)?;
+            Ok(witness(&opening))
+        });
+    };
     for path in [&arguments.proof, &arguments.public] {
         Outputs::check(path)?;
     }
     let (opening, file) = open(&arguments.opening)?;
-    let client = arguments.connection.client()?;
+    let client = connection.client()?;
     let info = service::ensure_circuit(&client, &arguments.zkey, Registration::default())?;
     let submission = Present {
         circuit: info.circuit,
@@ -692,3 +717,43 @@ fn pair(text: &str) -> Result<(String, String), String> {
 
 /// A witness of presentations and its headers, with room to spare: growing would leave copies behind.
 const WITNESS_BYTES: usize = 1 << 19;
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        present: PresentArguments,
+    }
+
+    /// Nobody's secrets go to a box because a word was forgotten.
+    #[test]
+    fn a_presentation_is_proved_where_it_was_said() {
+        let parse = |more: &[&str]| {
+            let words = "present zkey proof public --holder h --unit u --blinding b --issuers i \
+                         --request r --grant g";
+            let words = words.split_whitespace().chain(more.iter().copied());
+            Line::try_parse_from(words).map(|line| line.present)
+        };
+        let at_box = ["--tenant", "t", "--secret-file", "s"];
+        let home = parse(&["--home"]).expect("at home");
+        assert!(home.home && home.connection.is_none());
+        let by_box = parse(&at_box).expect("by a box");
+        assert!(!by_box.home && by_box.connection.is_some());
+        let mut both = at_box.to_vec();
+        both.push("--home");
+        for wrong in [
+            &[][..],
+            &both,
+            &["--tenant", "t"],
+            &["--home", "--url", "http://127.0.0.1:1"],
+            &["--home", "--deadline-ms", "5"],
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

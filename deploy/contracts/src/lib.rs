@@ -7,7 +7,8 @@
 //! The tests compile all of them with the real compiler and run them in an Ethereum virtual
 //! machine, with proofs of our own prover.
 
-/// Presentations, their reuse, roots and requests.
+/// Presentations, their reuse, roots and requests. It imports `Groth16Library.sol`, which
+/// `caldera_prover::groth16::solidity` makes for the key of presentations.
 pub const STATE_REGISTRY: &str = include_str!("../solidity/StateRegistry.sol");
 
 /// Claims by epoch.

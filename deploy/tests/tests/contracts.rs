@@ -44,8 +44,11 @@ fn a_contract_compiles_and_a_call_is_snarkjss() {
     let said = export("solidity", &["--batch".as_ref(), "-o".as_ref(), &file]).expect_success();
     assert!(said.contains("Groth16BatchVerifier"), "{said}");
     let batch = std::fs::read_to_string(&file).unwrap();
+    let library = export("solidity", &["--library".as_ref()]).expect_success();
+    assert!(library.contains("library Groth16Library"), "{library}");
     let inputs = json(&public).as_array().unwrap().len();
-    let compiled = compile(&circuit, &json!({ "single": single, "batch": batch }));
+    let sources = json!({ "single": single, "batch": batch, "library": library });
+    let compiled = compile(&circuit, &sources);
     let function = |contract: &str, start: &str| {
         let selectors = compiled[contract]["selectors"].as_object().unwrap();
         let found = selectors.iter().find(|(name, _)| name.starts_with(start));

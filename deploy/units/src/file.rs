@@ -72,6 +72,8 @@ pub struct GrantFile {
     pub grant: GrantTerms,
     /// From which, with the holder's secret, the chain comes.
     pub salt: Word,
+    /// The number of the presentation in its scope that it is granted for, from 0.
+    pub index: u16,
 }
 
 impl PointFile {

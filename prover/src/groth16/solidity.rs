@@ -2,7 +2,8 @@
 //!
 //! A contract is made for one verification key from a template of our own in `solidity/`: one that
 //! verifies a proof, and one that verifies many at once by a random linear combination (the
-//! argument why that is sound stands in the template). Only BN254 has the precompiles of EIP-196
+//! argument why that is sound stands in the template). The first is made as a library too, for contracts
+//! that would rather have the verifier in their own code than call one. Only BN254 has the precompiles of EIP-196
 //! and EIP-197. The key is checked before a contract is made of it, since no one looks at a
 //! constant again once it is on a chain.
 //!
@@ -68,14 +69,33 @@ pub enum SolidityError {
 
 /// `Groth16Verifier` for a key.
 pub fn verifier(key: &VerificationKey) -> Result<String, SolidityError> {
+    let call_bytes = 4 + 32 * (8 + key.public_count());
+    let function = CONTRACT_FUNCTION.replace("$CALL_BYTES", &call_bytes.to_string());
+    single(key, "contract Groth16Verifier", &function, "calldataload")
+}
+
+/// `Groth16Library` for a key: the same verification, to be compiled into another contract.
+pub fn library(key: &VerificationKey) -> Result<String, SolidityError> {
+    single(key, "library Groth16Library", LIBRARY_FUNCTION, "mload")
+}
+
+/// The verification of one proof under a name, with inputs that are read by `load`.
+fn single(
+    key: &VerificationKey,
+    name: &str,
+    function: &str,
+    load: &str,
+) -> Result<String, SolidityError> {
     check(key)?;
     let terms = key.ic[1..].iter().enumerate().map(|(input, point)| {
         let (x, y) = g1(point);
-        format!("            fine := and(term(pairs, {x}, {y}, calldataload(add(inputs, 0x{:02x}))), fine)\n", 32 * input)
+        let at = 32 * input;
+        format!("            fine := and(term(pairs, {x}, {y}, {load}(add(inputs, 0x{at:02x}))), fine)\n")
     });
-    let inputs = key.public_count();
-    Ok(fill(VERIFIER, key, terms.collect())
-        .replace("$CALL_BYTES", &(4 + 32 * (8 + inputs)).to_string()))
+    let template = VERIFIER
+        .replace("$CONTRACT", name)
+        .replace("$FUNCTION\n", function);
+    Ok(fill(&template, key, terms.collect()))
 }
 
 /// `Groth16BatchVerifier` for a key.
@@ -174,6 +194,36 @@ fn decimal(number: &[u8]) -> String {
 const VERIFIER: &str = include_str!("solidity/Groth16Verifier.sol");
 const BATCH_VERIFIER: &str = include_str!("solidity/Groth16BatchVerifier.sol");
 
+/// How the verification of one proof begins in a contract of its own.
+const CONTRACT_FUNCTION: &str = "\
+    /// Whether the proof is valid; false for whatever is not a proof. Points are in the order of
+    /// EIP-197: of a coordinate of `b` the imaginary part is the first. A call that is shorter
+    /// than its arguments reverts.
+    function verifyProof(
+        uint256[2] calldata a,
+        uint256[2][2] calldata b,
+        uint256[2] calldata c,
+        uint256[$L] calldata inputs
+    ) external view returns (bool valid) {
+        // Bytes after the arguments would be another spelling of the same call.
+        if (msg.data.length != $CALL_BYTES) return false;
+";
+
+/// And in a library. Whether something may be said in several ways is for the contract around it.
+const LIBRARY_FUNCTION: &str = "\
+    /// Whether the proof is valid; false for whatever is not a proof. It is A, B, C in the order of
+    /// EIP-197: of each coordinate of B the imaginary part is the first.
+    function holds(uint256[8] calldata proof, uint256[$L] memory inputs) internal view returns (bool valid) {
+        uint256 a;
+        uint256 b;
+        uint256 c;
+        assembly (\"memory-safe\") {
+            a := proof
+            b := add(proof, 0x40)
+            c := add(proof, 0xc0)
+        }
+";
+
 /// An input is a little more than 100 bytes of code, of the 24,576 that EIP-170 allows, and
 /// everything else about 1,500: 200 leave some room.
 const INPUTS_MAX: usize = 200;
@@ -220,7 +270,7 @@ mod tests {
 
     #[test]
     fn nothing_of_a_template_is_left() {
-        for text in [verifier(&key(3)), batch_verifier(&key(3))] {
+        for text in [verifier, library, batch_verifier].map(|make| make(&key(3))) {
             let text = text.expect("a good key");
             assert!(!text.contains('$'), "{text}");
             assert!(text.contains("uint256[3]"));
@@ -246,6 +296,7 @@ mod tests {
             let mut key = key(2);
             change(&mut key);
             let error = verifier(&key).expect_err("a bad key");
+            assert_eq!(library(&key), Err(error.clone()));
             assert_eq!(batch_verifier(&key), Err(error.clone()));
             error
         };

@@ -1,11 +1,12 @@
 //! To whom a holder allows how much, and the chain of hashes that counts it.
 //!
 //! ```text
-//! grant = keccak256(domain, verifier, sender, request, tip, uses, expiry, challenge) >> 8
+//! grant = keccak256(domain, verifier, sender, request, tip, uses, expiry, challenge, nullifier) >> 8
 //! ```
 //!
 //! each a word of 32 bytes, the highest first. The presentation's proof binds it as its fifth
-//! public value. `tip` is the end of a chain of `uses` hashes from a seed that the holder keeps:
+//! public value, and it binds the fourth: a grant is of one presentation, so that a registry which takes
+//! a nullifier once takes a grant once. `tip` is the end of a chain of `uses` hashes from a seed that the holder keeps:
 //! each reuse reveals the value before the last one, which nobody else can, and the verifier's
 //! registry keeps the last one instead of a list. The grant pins the sender, so a value that is
 //! seen on its way is of no use to anybody else.
@@ -40,10 +41,10 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// The field element that the proof binds.
-    pub fn element(&self) -> Result<Fr, UnitError> {
+    /// The field element that the proof binds: for the presentation that spends this nullifier.
+    pub fn element(&self, nullifier: Fr) -> Result<Fr, UnitError> {
         within("the expiry of a grant", 1..=TIME_MAX, self.expiry)?;
-        let mut words = [0; 256];
+        let mut words = [0; 288];
         words[..32].copy_from_slice(&self.domain);
         words[44..64].copy_from_slice(&self.verifier);
         words[76..96].copy_from_slice(&self.sender);
@@ -51,7 +52,8 @@ impl Grant {
         words[140..160].copy_from_slice(&self.tip);
         words[190..192].copy_from_slice(&self.uses.to_be_bytes());
         words[216..224].copy_from_slice(&self.expiry.to_be_bytes());
-        words[224..].copy_from_slice(&self.challenge);
+        words[224..256].copy_from_slice(&self.challenge);
+        words[256..].copy_from_slice(&nullifier.into_bigint().to_bytes_be());
         Ok(keccak_element(&words))
     }
 }

@@ -94,7 +94,7 @@ impl Opening {
     }
 
     /// Every element, in the order of the bytes.
-    fn visit(&mut self, each: &mut dyn FnMut(&mut Fr)) {
+    pub(super) fn visit(&mut self, each: &mut dyn FnMut(&mut Fr)) {
         let Opening {
             statement,
             secret,

@@ -135,6 +135,7 @@ impl Presentation<'_> {
         if grant.request != request_element {
             return Err(UnitError::GrantRequest);
         }
+        let nullifier = secret.nullifier(request.scope, index);
         let path = issuers.path(&unit.issuer)?;
         let gap = revoked.gap(path.position, content.nonce)?;
         Ok(Opening {
@@ -142,8 +143,8 @@ impl Presentation<'_> {
                 issuers_root: issuers.root(),
                 revocation_root: revoked.root(),
                 request: request_element,
-                nullifier: secret.nullifier(request.scope, index),
-                grant: grant.element()?,
+                nullifier,
+                grant: grant.element(nullifier)?,
             },
             secret: secret.element(),
             blinding,
@@ -262,10 +263,45 @@ fn without_set(claim: Fr) -> [[Fr; WIDE]; SET_LEVELS] {
     })
 }
 
+impl Opening {
+    /// Overwrites everything. Beside the secret itself much tells whose unit it is: the nonce, the signature,
+    /// the places in the trees.
+    fn wipe(&mut self) {
+        self.visit(&mut |element| element.zeroize());
+        self.signature.s.zeroize();
+        self.selectors.zeroize();
+        self.set_index.zeroize();
+        self.position.zeroize();
+        self.gap_index.zeroize();
+    }
+}
+
 impl Drop for Opening {
     fn drop(&mut self) {
-        self.secret.zeroize();
-        self.blinding.zeroize();
-        self.claims.zeroize();
+        self.wipe();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A field that is forgotten keeps its value here.
+    #[test]
+    fn nothing_is_left_of_an_opening_that_is_wiped() {
+        let mut opening = Opening::blank();
+        let mut next = Fr::one();
+        opening.visit(&mut |element| {
+            next += Fr::one();
+            *element = next;
+        });
+        opening.signature.s = Scalar::from(7u8);
+        opening.selectors = 1;
+        opening.set_index = 2;
+        opening.gap_index = 3;
+        opening.position = 4;
+        opening.wipe();
+        let bytes = opening.to_bytes();
+        assert!(bytes[Opening::MAGIC.len()..].iter().all(|byte| *byte == 0));
     }
 }

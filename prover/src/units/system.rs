@@ -18,7 +18,8 @@ use ark_bn254::Fr;
 use ark_ff::{AdditiveGroup, BigInteger, Field, One, PrimeField, Zero};
 use zeroize::Zeroize;
 
-/// A linear combination of wires, by rising wire, and its value.
+/// A linear combination of wires, by rising wire, and its value, which is overwritten when the sum is
+/// dropped: it may be a secret, or tell of one.
 #[derive(Debug, Clone)]
 pub(super) struct Sum {
     value: Fr,
@@ -67,6 +68,12 @@ impl Sum {
             terms,
             constant: self.constant && other.constant,
         }
+    }
+}
+
+impl Drop for Sum {
+    fn drop(&mut self) {
+        self.value.zeroize();
     }
 }
 

@@ -21,8 +21,8 @@ pub(crate) struct Contract {
     pub(crate) selectors: BTreeMap<String, String>,
 }
 
-/// `StateRegistry`, `EraToken`, `EraDistributor`, and `Groth16Verifier.N`, `Groth16BatchVerifier.N`
-/// for the key of N public inputs; or the mutant that `threats` has put in its place.
+/// `StateRegistry` with `LIBRARY` for the key of five public inputs, `EraToken`, `EraDistributor`, and
+/// `Groth16Verifier.N`, `Groth16BatchVerifier.N` for the key of N; or the mutant that `threats` has put in its place.
 pub(crate) fn contract(name: &str) -> &'static Contract {
     static MUTANTS: OnceLock<BTreeMap<String, Contract>> = OnceLock::new();
     static FEW: OnceLock<BTreeMap<String, Contract>> = OnceLock::new();
@@ -55,6 +55,8 @@ pub(crate) fn sources(input_counts: &[usize], only: &[&str]) -> BTreeMap<String,
         ]
         .map(|(name, text)| (name.to_owned(), text.to_owned())),
     );
+    let library = solidity::library(Statement::of(5).verification_key());
+    sources.insert(LIBRARY.to_owned(), library.expect("a good key"));
     for inputs in input_counts {
         let statement = Statement::of(*inputs);
         let key = statement.verification_key();
@@ -119,8 +121,12 @@ fn parse(output: &[u8]) -> BTreeMap<String, Contract> {
 /// Names a file with what compile.mjs has said of contracts that are to take the place of others.
 pub(crate) const MUTANTS_FILE: &str = "CALDERA_TEST_MUTANTS";
 
-const FEW_NAMES: [&str; 4] = [
+/// By this name `StateRegistry` imports it.
+pub(crate) const LIBRARY: &str = "Groth16Library.sol";
+
+const FEW_NAMES: [&str; 5] = [
     "StateRegistry",
+    LIBRARY,
     "EraToken",
     "EraDistributor",
     "Groth16Verifier.5",

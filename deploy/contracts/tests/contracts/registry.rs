@@ -50,11 +50,8 @@ pub(crate) struct Granted {
 impl World {
     pub(crate) fn new() -> World {
         let mut chain = Chain::new();
-        let code = &contract("Groth16Verifier.5").code;
-        let verifier = chain.deploy(account(1), code, &[]).address();
         let [issuers, revocation, request] = [7u8, 8, 9].map(|seed| hashes(1, seed).remove(0));
         let arguments = [
-            address_word(verifier),
             address_word(account(AUTHORITY)),
             big(&issuers),
             big(&revocation),
@@ -151,6 +148,7 @@ impl World {
         bytes.extend(word(u64::from(granted.uses)));
         bytes.extend(word(granted.expiry));
         bytes.extend(granted.challenge);
+        bytes.extend(big(&granted.nullifier));
         BigUint::from_bytes_be(&keccak(&bytes)[..31])
     }
 
@@ -189,23 +187,43 @@ impl World {
         self.chain.send(account(from), self.registry, &call)
     }
 
-    pub(crate) fn reuse(&mut self, granted: &Granted, preimage: &[u8; 20]) -> Outcome {
-        self.reuse_by(SENDER, granted, preimage)
+    /// The first, second, .. reuse, by this preimage.
+    pub(crate) fn reuse(&mut self, granted: &Granted, number: u16, preimage: &[u8; 20]) -> Outcome {
+        self.reuse_by(SENDER, granted, number, preimage)
     }
 
-    fn reuse_by(&mut self, from: u8, granted: &Granted, preimage: &[u8; 20]) -> Outcome {
+    fn reuse_by(
+        &mut self,
+        from: u8,
+        granted: &Granted,
+        number: u16,
+        preimage: &[u8; 20],
+    ) -> Outcome {
         let arguments = [
-            big(&self.grant_hash(granted)),
+            big(&granted.nullifier),
             address_word(granted.verifier),
             big(&granted.request),
-            link_word(preimage),
+            granted.state(preimage, granted.uses - (number - 1)),
         ];
         self.send(from, REUSE, &arguments)
     }
 }
 
-const PRESENT: &str = "present((uint256[2],uint256[2][2],uint256[2]),(address,uint256,uint160,uint16,uint40,bytes32),uint256,uint256,uint256)";
-const REUSE: &str = "reuse(uint256,address,uint256,uint160)";
+impl Granted {
+    /// What is recorded while so many uses are left and the chain stands at `link`.
+    fn state(&self, link: &[u8; 20], uses_left: u16) -> Vec<u8> {
+        let mut state = link.to_vec();
+        state.extend(uses_left.to_be_bytes());
+        state.extend(&self.expiry.to_be_bytes()[3..]);
+        state.extend(&self.revocation_index.to_be_bytes()[3..]);
+        state
+    }
+}
+
+const PRESENT: &str =
+    "present(uint256[8],(address,uint256,uint160,uint16,uint40,bytes32),uint256,uint256,uint256)";
+const REUSE: &str = "reuse(uint256,address,uint256,uint256)";
+const GRANT_OF: &str = "grantOf(address,(address,uint256,uint160,uint16,uint40,bytes32),uint256)";
 
 fn grant_words(granted: &Granted) -> Vec<u8> {
     [
@@ -248,29 +266,54 @@ fn a_presentation_and_all_of_its_uses() {
     let outcome = world.present(&granted);
     outcome.returned();
     assert_eq!(outcome.logs, 1);
-    for (index, preimage) in granted.chain[1..].iter().enumerate() {
-        let outcome = world.reuse(&granted, preimage);
-        assert_eq!(outcome.number(), U256::from(2 - index));
+    for (number, preimage) in (1..).zip(&granted.chain[1..]) {
+        let outcome = world.reuse(&granted, number, preimage);
+        assert_eq!(outcome.number(), U256::from(3 - number));
         assert_eq!(outcome.logs, 1);
     }
-    // Over-use: no preimage is left, and none is counted.
-    let grant = big(&world.grant_hash(&granted));
-    let outcome = world.reuse(&granted, &[7; 20]);
-    outcome.refused("NoUsesLeft(uint256)", &[grant]);
+    // Over-use: no preimage is left.
+    let nullifier = [big(&granted.nullifier)];
+    world
+        .reuse(&granted, 4, &[7; 20])
+        .refused("NotAsRecorded(uint256)", &nullifier);
+}
+
+/// A chain that is longer than its grant's uses has preimages left when no use is.
+#[test]
+fn a_chain_is_no_longer_than_its_uses() {
+    let mut world = World::new();
+    let granted = Granted {
+        uses: 2,
+        ..world.grant(1, 4)
+    };
+    world.present(&granted).returned();
+    world.reuse(&granted, 1, &granted.chain[1]).returned();
+    world.reuse(&granted, 2, &granted.chain[2]).returned();
+    let nullifier = [big(&granted.nullifier)];
+    world
+        .reuse(&granted, 3, &granted.chain[3])
+        .refused("NoUsesLeft(uint256)", &nullifier);
+    // With another count than is recorded.
+    world
+        .reuse(&granted, 2, &granted.chain[3])
+        .refused("NotAsRecorded(uint256)", &nullifier);
 }
 
 #[test]
 fn the_contract_hashes_a_grant_as_the_document_says() {
     let mut world = World::new();
     let granted = world.grant(1, 3);
-    let mut arguments = vec![address_word(granted.sender), grant_words(&granted)];
-    let signature = "grantOf(address,(address,uint256,uint160,uint16,uint40,bytes32))";
-    let outcome = world.send(STRANGER, signature, &arguments);
+    let mut arguments = vec![
+        address_word(granted.sender),
+        grant_words(&granted),
+        big(&granted.nullifier),
+    ];
+    let outcome = world.send(STRANGER, GRANT_OF, &arguments);
     assert_eq!(outcome.returned(), big(&world.grant_hash(&granted)));
     // A number that has no place in its field is no grant.
     arguments[1][3 * 32 + 29] = 1;
     assert_eq!(
-        world.send(STRANGER, signature, &arguments).end,
+        world.send(STRANGER, GRANT_OF, &arguments).end,
         End::Reverted(Vec::new())
     );
 }
@@ -295,7 +338,8 @@ fn prover_registry_and_contract_hash_a_grant_alike() {
             expiry: granted.expiry,
             challenge: granted.challenge,
         };
-        let by_prover = by_prover.element().expect("numbers within range");
+        let nullifier = Fr::from_be_bytes_mod_order(&big(&granted.nullifier));
+        let by_prover = by_prover.element(nullifier).expect("numbers within range");
         let by_prover = by_prover.into_bigint().to_bytes_be();
         let by_registry = registry::Grant {
             verifier: registry::Word::right(granted.verifier.as_slice()),
@@ -306,10 +350,15 @@ fn prover_registry_and_contract_hash_a_grant_alike() {
             expiry: registry::Seconds(granted.expiry),
             challenge: registry::Word(granted.challenge),
         };
-        let by_registry = by_registry.digest(&registry::Word(domain)).0.to_vec();
-        let arguments = [address_word(granted.sender), grant_words(&granted)];
-        let signature = "grantOf(address,(address,uint256,uint160,uint16,uint40,bytes32))";
-        let outcome = world.send(STRANGER, signature, &arguments);
+        let nullifier = registry::Word::right(&big(&granted.nullifier));
+        let by_registry = by_registry.digest(&registry::Word(domain), &nullifier);
+        let by_registry = by_registry.0.to_vec();
+        let arguments = [
+            address_word(granted.sender),
+            grant_words(&granted),
+            big(&granted.nullifier),
+        ];
+        let outcome = world.send(STRANGER, GRANT_OF, &arguments);
         let by_contract = outcome.returned();
         assert_eq!(by_prover, by_contract);
         assert_eq!(by_registry, by_contract);
@@ -321,20 +370,23 @@ fn a_replayed_or_forged_preimage() {
     let mut world = World::new();
     let granted = world.grant(1, 3);
     world.present(&granted).returned();
-    let wrong = "WrongPreimage(uint160)";
+    let wrong = "NotAsRecorded(uint256)";
+    let nullifier = [big(&granted.nullifier)];
     // The recorded value itself, one too far down the chain, another chain's, zero.
     let other = world.grant(2, 3);
     for preimage in [granted.chain[0], granted.chain[2], other.chain[1], [0; 20]] {
         world
-            .reuse(&granted, &preimage)
-            .refused(wrong, &[link_word(&preimage)]);
+            .reuse(&granted, 1, &preimage)
+            .refused(wrong, &nullifier);
     }
-    world.reuse(&granted, &granted.chain[1]).returned();
+    world.reuse(&granted, 1, &granted.chain[1]).returned();
     // What was revealed is known to all now.
-    world
-        .reuse(&granted, &granted.chain[1])
-        .refused(wrong, &[link_word(&granted.chain[1])]);
-    world.reuse(&granted, &granted.chain[2]).returned();
+    for number in [1, 2] {
+        world
+            .reuse(&granted, number, &granted.chain[1])
+            .refused(wrong, &nullifier);
+    }
+    world.reuse(&granted, 2, &granted.chain[2]).returned();
 }
 
 /// A preimage seen in flight, brought by somebody else.
@@ -343,43 +395,86 @@ fn another_sender() {
     let mut world = World::new();
     let granted = world.grant(1, 3);
     world.present(&granted).returned();
-    let grant = big(&world.grant_hash(&granted));
+    let nullifier = [big(&granted.nullifier)];
     for stranger in [STRANGER, VERIFIER, AUTHORITY] {
         world
-            .reuse_by(stranger, &granted, &granted.chain[1])
-            .refused("NotPresented(uint256)", std::slice::from_ref(&grant));
+            .reuse_by(stranger, &granted, 1, &granted.chain[1])
+            .refused("NotAsRecorded(uint256)", &nullifier);
     }
-    world.reuse(&granted, &granted.chain[1]).returned();
+    world.reuse(&granted, 1, &granted.chain[1]).returned();
 }
 
-/// A reuse that names another verifier, request or grant than was presented.
+/// A reuse that names another presentation, verifier or request than was presented, or claims more uses, a later
+/// expiry or a newer revocation root than is recorded.
 #[test]
-fn another_verifier_request_or_grant() {
+fn what_is_not_as_it_was_recorded() {
     let mut world = World::new();
     let closes = world.chain.now() + 1_000;
     world.open(STRANGER, closes).returned();
     let granted = world.grant(1, 3);
+    let another = world.grant(2, 3);
     world.present(&granted).returned();
-    let grant = big(&world.grant_hash(&granted));
+    world.present(&another).returned();
+    world.replace_revocation(AUTHORITY, 51).returned();
     let honest = [
-        grant.clone(),
+        big(&granted.nullifier),
         address_word(granted.verifier),
         big(&granted.request),
-        link_word(&granted.chain[1]),
+        granted.state(&granted.chain[1], 3),
     ];
+    let longer = Granted {
+        expiry: granted.expiry + 1,
+        ..granted.clone()
+    };
+    let newer = Granted {
+        revocation_index: 1,
+        ..granted.clone()
+    };
     for (argument, other) in [
-        (0, word(5)),
+        (0, big(&another.nullifier)),
         (1, address_word(account(STRANGER))),
         (2, word(5)),
+        (3, granted.state(&granted.chain[1], 4)),
+        (3, granted.state(&granted.chain[1], 0)),
+        (3, longer.state(&granted.chain[1], 3)),
+        (3, newer.state(&granted.chain[1], 3)),
     ] {
         let mut arguments = honest.clone();
         arguments[argument] = other;
         let named = arguments[0].clone();
         world
             .send(SENDER, REUSE, &arguments)
-            .refused("NotPresented(uint256)", &[named]);
+            .refused("NotAsRecorded(uint256)", &[named]);
     }
+    let mut nobodys = honest.clone();
+    nobodys[0] = word(5);
+    world
+        .send(SENDER, REUSE, &nobodys)
+        .refused("NotPresented(uint256)", &[word(5)]);
     world.send(SENDER, REUSE, &honest).returned();
+}
+
+/// Whoever was told what is recorded can see that it is: the contract says how to hash it.
+#[test]
+fn what_is_recorded_can_be_opened() {
+    let mut world = World::new();
+    let granted = world.grant(1, 3);
+    let nullifier = [big(&granted.nullifier)];
+    let records = "records(uint256)";
+    let before = world.send(STRANGER, records, &nullifier);
+    assert_eq!(before.number(), U256::ZERO);
+    world.present(&granted).returned();
+    world.reuse(&granted, 1, &granted.chain[1]).returned();
+    let opening = [
+        address_word(granted.sender),
+        address_word(granted.verifier),
+        big(&granted.request),
+        granted.state(&granted.chain[1], 2),
+    ];
+    let signature = "recordOf(address,address,uint256,uint256)";
+    let opened = world.send(STRANGER, signature, &opening).number();
+    assert_eq!(opened, U256::from_be_slice(&keccak(&opening.concat())));
+    assert_eq!(world.send(STRANGER, records, &nullifier).number(), opened);
 }
 
 #[test]
@@ -394,11 +489,11 @@ fn after_the_expiry() {
     };
     world.present(&granted).returned();
     world.chain.pass(99);
-    world.reuse(&granted, &granted.chain[1]).returned();
+    world.reuse(&granted, 1, &granted.chain[1]).returned();
     world.chain.pass(1);
     let expired = "GrantExpired(uint256)";
     world
-        .reuse(&granted, &granted.chain[2])
+        .reuse(&granted, 2, &granted.chain[2])
         .refused(expired, &[word(granted.expiry)]);
     world.present(&late).refused(expired, &[word(late.expiry)]);
 }
@@ -431,21 +526,26 @@ fn a_nullifier_counts_once() {
 }
 
 /// The same grant under the holder's next nullifier would set its chain back to the tip, and what
-/// has been revealed would count again.
+/// has been revealed would count again. But the grant is hashed with the one nullifier that it is for.
 #[test]
 fn a_grant_is_presented_once() {
     let mut world = World::new();
     let granted = world.grant(1, 3);
     world.present(&granted).returned();
-    world.reuse(&granted, &granted.chain[1]).returned();
+    world.reuse(&granted, 1, &granted.chain[1]).returned();
+    world
+        .present(&granted)
+        .refused("NullifierUsed(uint256)", &[big(&granted.nullifier)]);
+    // A proof with the next nullifier and the grant as it was hashed.
     let again = Granted {
         nullifier: world.grant(2, 0).nullifier,
         ..granted.clone()
     };
-    let grant = big(&world.grant_hash(&granted));
+    let mut inputs = world.inputs(&again);
+    inputs[4] = world.grant_hash(&granted);
     world
-        .present(&again)
-        .refused("GrantUsed(uint256)", &[grant]);
+        .present_proving(SENDER, &again, &inputs)
+        .refused("ProofRefused()", &[]);
 }
 
 /// Each public input is bound: a proof of anything else is refused.
@@ -524,12 +624,12 @@ fn a_request_that_is_not_open() {
 
     // A stranger closes only a request of his own.
     world.close(STRANGER).returned();
-    world.reuse(&granted, &granted.chain[1]).returned();
+    world.reuse(&granted, 1, &granted.chain[1]).returned();
 
     world.close(VERIFIER).returned();
     world.present(&waiting).refused(not_open, &refusal);
     world
-        .reuse(&granted, &granted.chain[2])
+        .reuse(&granted, 2, &granted.chain[2])
         .refused(not_open, &refusal);
 
     // Nor does a stranger open one but his own.
@@ -540,11 +640,11 @@ fn a_request_that_is_not_open() {
     // Opened again until then, and then over.
     let closes = world.chain.now() + 50;
     world.open(VERIFIER, closes).returned();
-    world.reuse(&granted, &granted.chain[2]).returned();
+    world.reuse(&granted, 2, &granted.chain[2]).returned();
     world.chain.pass(50);
     world.present(&waiting).refused(not_open, &refusal);
     world
-        .reuse(&granted, &granted.chain[3])
+        .reuse(&granted, 3, &granted.chain[3])
         .refused(not_open, &refusal);
 
     let now = world.chain.now();
@@ -581,7 +681,7 @@ fn windows_begin_when_a_root_is_replaced() {
         .present(&after)
         .refused("StaleRoot(uint256,uint256)", &[word(0), word(replaced)]);
     // Issuers that are replaced do not end what is recorded.
-    world.reuse(&before, &before.chain[1]).returned();
+    world.reuse(&before, 1, &before.chain[1]).returned();
     let current = Granted {
         issuers_index: 1,
         ..after
@@ -597,7 +697,7 @@ fn a_stale_revocation_root() {
     let stale = world.grant(3, 3);
     world.present(&recorded).returned();
     world.chain.pass(10 * REVOCATION_WINDOW);
-    world.reuse(&recorded, &recorded.chain[1]).returned();
+    world.reuse(&recorded, 1, &recorded.chain[1]).returned();
 
     world.replace_revocation(AUTHORITY, 51).returned();
     let replaced = world.chain.now();
@@ -605,12 +705,12 @@ fn a_stale_revocation_root() {
     // Another one does not prolong the first one's window.
     world.replace_revocation(AUTHORITY, 52).returned();
     world.chain.pass(REVOCATION_WINDOW / 2 - 1);
-    world.reuse(&recorded, &recorded.chain[2]).returned();
+    world.reuse(&recorded, 2, &recorded.chain[2]).returned();
     world.present(&waiting).returned();
     world.chain.pass(1);
     let refusal = [word(0), word(replaced)];
     world
-        .reuse(&recorded, &recorded.chain[3])
+        .reuse(&recorded, 3, &recorded.chain[3])
         .refused("StaleRoot(uint256,uint256)", &refusal);
     world
         .present(&stale)
@@ -625,7 +725,7 @@ fn a_stale_revocation_root() {
     let fresh = world.grant(4, 3);
     assert_eq!(fresh.revocation_index, 2);
     world.present(&fresh).returned();
-    world.reuse(&fresh, &fresh.chain[1]).returned();
+    world.reuse(&fresh, 1, &fresh.chain[1]).returned();
 }
 
 /// The same value again, to end what was proved against the old one: an issuer has been left out.
@@ -639,7 +739,7 @@ fn a_root_may_be_replaced_by_itself() {
     assert_eq!(world.revocations[0], world.revocations[1]);
     world.chain.pass(REVOCATION_WINDOW);
     world
-        .reuse(&recorded, &recorded.chain[1])
+        .reuse(&recorded, 1, &recorded.chain[1])
         .refused("StaleRoot(uint256,uint256)", &[word(0), word(replaced)]);
 }
 
@@ -719,76 +819,62 @@ fn only_the_authority_replaces_roots_and_hands_itself_on() {
 }
 
 #[test]
-fn a_registry_without_a_verifier_or_an_authority() {
+fn a_registry_without_an_authority() {
     let mut chain = Chain::new();
-    let verifier = chain
-        .deploy(account(1), &contract("Groth16Verifier.5").code, &[])
-        .address();
     let code = &contract("StateRegistry").code;
-    let mut deploy = |verifier: Address, authority: Address, issuers: Vec<u8>| {
-        let arguments = [
-            address_word(verifier),
-            address_word(authority),
-            issuers,
-            word(1),
-            word(1),
-            word(1),
-        ];
+    let mut deploy = |authority: Address, issuers: Vec<u8>| {
+        let arguments = [address_word(authority), issuers, word(1), word(1), word(1)];
         chain.deploy(account(1), code, &arguments.concat())
     };
-    deploy(account(9), account(9), word(1)).refused("NoVerifier()", &[]);
-    deploy(verifier, Address::ZERO, word(1)).refused("NoAuthority()", &[]);
+    deploy(Address::ZERO, word(1)).refused("NoAuthority()", &[]);
     let r = big(&modulus_r());
-    deploy(verifier, account(9), r.clone()).refused("NotInField(uint256)", &[r]);
-    deploy(verifier, account(9), word(1)).returned();
+    deploy(account(9), r.clone()).refused("NotInField(uint256)", &[r]);
+    deploy(account(9), word(1)).returned();
 }
 
-/// Nothing can come back in: the registry calls one contract, its verifier, and that statically. A
-/// verifier that tries to write, here by opening a request of its own, fails, and with it the presentation.
+/// The roots that a registry has had, and when each was replaced.
 #[test]
-fn a_verifier_cannot_call_back() {
-    let mut chain = Chain::new();
-    let hostile = "// SPDX-License-Identifier: MIT OR Apache-2.0
-        pragma solidity ^0.8.24;
-        contract Hostile {
-            fallback() external {
-                (bool done,) = msg.sender.call(abi.encodeWithSignature(\"openRequest(uint256,uint256)\", 1, type(uint256).max));
-                assembly { mstore(0x00, done) return(0x00, 0x20) }
-            }
-        }";
-    let compiled = crate::compile::compile(&[("Hostile".to_owned(), hostile.to_owned())].into());
-    let hostile = chain
-        .deploy(account(1), &compiled["Hostile"].code, &[])
-        .address();
+fn roots_can_be_looked_up() {
     let mut world = World::new();
-    let arguments = [
-        address_word(hostile),
-        address_word(account(AUTHORITY)),
-        word(1),
-        word(1),
-        word(1),
-        word(1),
-    ];
+    world.chain.pass(5);
+    world.replace_issuers(AUTHORITY, 50).returned();
+    world.replace_revocation(AUTHORITY, 51).returned();
+    world.replace_revocation(AUTHORITY, 52).returned();
+    let now = world.chain.now();
+    let current = [word(1), word(2)].concat();
+    assert_eq!(world.send(STRANGER, "current()", &[]).returned(), current);
+    let [issuers, revocations] = [world.issuers.clone(), world.revocations.clone()];
+    for (function, roots) in [("issuers", issuers), ("revocations", revocations)] {
+        let signature = format!("{function}(uint256)");
+        for (index, root) in roots.iter().enumerate() {
+            let replaced = if index + 1 < roots.len() { now } else { 0 };
+            let found = world.send(STRANGER, &signature, &[word(index as u64)]);
+            assert_eq!(found.returned(), [big(root), word(replaced)].concat());
+        }
+        let beyond = [word(roots.len() as u64)];
+        world
+            .send(STRANGER, &signature, &beyond)
+            .refused("UnknownRoot(uint256)", &beyond);
+    }
+}
+
+/// Nothing can come back in: there is no instruction in the registry that calls another contract, but static calls,
+/// which its verifier makes to precompiles.
+#[test]
+fn nothing_is_called_that_could_call_back() {
     let code = &contract("StateRegistry").code;
-    let granted = world.grant(1, 3);
-    let inputs = world.inputs(&granted);
-    let present = world.presentation(&granted, &inputs);
-    let registry = chain
-        .deploy(account(1), code, &arguments.concat())
-        .address();
-    let closes = word(chain.now() + 9);
-    let open = call(
-        "openRequest(uint256,uint256)",
-        &[big(&world.request), closes],
-    );
-    chain.send(account(VERIFIER), registry, &open).returned();
-    chain
-        .send(account(SENDER), registry, &present)
-        .refused("ProofRefused()", &[]);
-    let mine = call(
-        "requests(address,uint256)",
-        &[address_word(hostile), word(1)],
-    );
-    assert_eq!(chain.send(account(1), registry, &mine).number(), U256::ZERO);
-    world.present(&granted).returned();
+    let mut static_calls = 0;
+    let mut at = 0;
+    while let Some(instruction) = code.get(at) {
+        match instruction {
+            // PUSH1 to PUSH32, and what they push.
+            0x60..=0x7f => at += usize::from(instruction - 0x5f),
+            // CREATE, CALL, CALLCODE, DELEGATECALL, CREATE2, SELFDESTRUCT.
+            0xf0 | 0xf1 | 0xf2 | 0xf4 | 0xf5 | 0xff => panic!("{instruction:#x} at {at}"),
+            0xfa => static_calls += 1,
+            _ => {}
+        }
+        at += 1;
+    }
+    assert!(static_calls > 0, "what was looked through is not the code");
 }

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::compile::{INPUT_COUNTS, MUTANTS_FILE, solc, sources};
+use crate::compile::{INPUT_COUNTS, LIBRARY, MUTANTS_FILE, solc, sources};
 
 /// Contract, what is taken out, what is put there, and the test that fails.
 type Line = (&'static str, &'static str, &'static str, &'static str);
@@ -23,30 +23,37 @@ const LINES: &[Line] = &[
     // Presentation.
     (REGISTRY, "requireOpen(granted.verifier, granted.request);", "", "registry::a_request_that_is_not_open"),
     (REGISTRY, "if (block.timestamp >= granted.expiry) revert GrantExpired(granted.expiry);", "", "registry::after_the_expiry"),
-    (REGISTRY, "requireLive(issuers, issuersIndex, issuersWindow);", "", "registry::windows_begin_when_a_root_is_replaced"),
-    (REGISTRY, "requireLive(revocations, revocationIndex, revocationWindow);", "", "registry::a_stale_revocation_root"),
-    (REGISTRY, "if (nullifiers[nullifier]) revert NullifierUsed(nullifier);", "", "registry::a_nullifier_counts_once"),
-    (REGISTRY, "nullifiers[nullifier] = true;", "", "registry::a_nullifier_counts_once"),
-    (REGISTRY, "if (records[key] != 0) revert GrantUsed(grant);", "", "registry::a_grant_is_presented_once"),
-    (REGISTRY, "if (!verifier.verifyProof(proof.a, proof.b, proof.c, inputs))", "if (inputs[0] == R)", "registry::a_proof_of_something_else"),
-    (REGISTRY, "issuers[issuersIndex].value, revocations", "issuers[0].value, revocations", "registry::windows_begin_when_a_root_is_replaced"),
-    (REGISTRY, "revocations[revocationIndex].value, granted", "revocations[0].value, granted", "registry::a_stale_revocation_root"),
-    (REGISTRY, "uint256 grant = grantOf(msg.sender, granted);", "uint256 grant = grantOf(tx.origin == msg.sender ? address(30) : msg.sender, granted);", "registry::a_proof_of_something_else"),
+    (REGISTRY, "live(issuersRoots, issuersIndex, issuersWindow),", "issuersRoots.byIndex[issuersIndex].word >> 2,", "registry::windows_begin_when_a_root_is_replaced"),
+    (REGISTRY, "live(revocationRoots, revocationIndex, revocationWindow),", "revocationRoots.byIndex[revocationIndex].word >> 2,", "registry::a_stale_revocation_root"),
+    (REGISTRY, "live(issuersRoots, issuersIndex, issuersWindow),", "live(issuersRoots, 0, issuersWindow),", "registry::windows_begin_when_a_root_is_replaced"),
+    (REGISTRY, "live(revocationRoots, revocationIndex, revocationWindow),", "live(revocationRoots, 0, revocationWindow),", "registry::a_stale_revocation_root"),
+    (REGISTRY, "if (records[nullifier] != 0) revert NullifierUsed(nullifier);", "", "registry::a_nullifier_counts_once"),
+    (REGISTRY, "records[nullifier] = recordOf(msg.sender, granted.verifier, granted.request, state);", "state;", "registry::a_nullifier_counts_once"),
+    (REGISTRY, "granted.challenge,\n                    nullifier\n", "granted.challenge,\n                    nullifier - nullifier\n", "registry::a_grant_is_presented_once"),
+    (REGISTRY, "if (!Groth16Library.holds(proof, inputs))", "if (inputs[0] == R)", "registry::a_proof_of_something_else"),
+    (REGISTRY, "uint256 grant = grantOf(msg.sender, granted, nullifier);", "uint256 grant = grantOf(address(uint160(uint256(keccak256(hex\"1e\")))), granted, nullifier);", "registry::a_proof_of_something_else"),
     // Reuse.
-    (REGISTRY, "if (usesLeft == 0) revert NoUsesLeft(grant);", "", "registry::a_presentation_and_all_of_its_uses"),
+    (REGISTRY, "if (record == 0) revert NotPresented(nullifier);", "", "registry::what_is_not_as_it_was_recorded"),
+    (REGISTRY, "if (recordOf(msg.sender, to, request, state) != record) revert NotAsRecorded(nullifier);", "state;", "registry::a_replayed_or_forged_preimage"),
+    (REGISTRY, "link(shown >> 96) << 96", "shown >> 96 << 96", "registry::a_replayed_or_forged_preimage"),
+    (REGISTRY, "<< 96 | uint96(shown);", "<< 96 | uint80(shown) | uint256(3) << 80;", "registry::a_presentation_and_all_of_its_uses"),
+    (REGISTRY, "if (usesLeft == 0) revert NoUsesLeft(nullifier);", "", "registry::a_chain_is_no_longer_than_its_uses"),
     (REGISTRY, "--usesLeft;", "", "registry::a_presentation_and_all_of_its_uses"),
-    (REGISTRY, "if (link(preimage) != slot >> 96) revert WrongPreimage(preimage);", "", "registry::a_replayed_or_forged_preimage"),
-    (REGISTRY, "uint256(preimage) << 96", "(slot >> 96) << 96", "registry::a_replayed_or_forged_preimage"),
+    (REGISTRY, "shown - USE);", "shown);", "registry::a_presentation_and_all_of_its_uses"),
+    (REGISTRY, "recordOf(msg.sender, to, request, shown - USE);", "recordOf(msg.sender, to, request, state - USE);", "registry::a_replayed_or_forged_preimage"),
     (REGISTRY, "if (block.timestamp >= expiry)", "if (expiry == 0)", "registry::after_the_expiry"),
-    (REGISTRY, "requireLive(revocations, uint40(slot), revocationWindow);", "", "registry::a_stale_revocation_root"),
+    (REGISTRY, "live(revocationRoots, uint40(shown), revocationWindow);", "", "registry::a_stale_revocation_root"),
     (REGISTRY, "requireOpen(to, request);", "", "registry::a_request_that_is_not_open"),
-    (REGISTRY, "abi.encode(sender, to, request, grant)", "abi.encode(sender == address(0), to, request, grant)", "registry::another_sender"),
-    (REGISTRY, "abi.encode(sender, to, request, grant)", "abi.encode(sender, to == address(0), request, grant)", "registry::another_verifier_request_or_grant"),
-    (REGISTRY, "abi.encode(sender, to, request, grant)", "abi.encode(sender, to, request == 0, grant)", "registry::another_verifier_request_or_grant"),
+    (REGISTRY, "abi.encode(sender, to, request, state)", "abi.encode(sender == address(0), to, request, state)", "registry::another_sender"),
+    (REGISTRY, "abi.encode(sender, to, request, state)", "abi.encode(sender, to == address(0), request, state)", "registry::what_is_not_as_it_was_recorded"),
+    (REGISTRY, "abi.encode(sender, to, request, state)", "abi.encode(sender, to, request == 0, state)", "registry::what_is_not_as_it_was_recorded"),
+    (REGISTRY, "abi.encode(sender, to, request, state)", "abi.encode(sender, to, request, state >> 96 << 96)", "registry::what_is_not_as_it_was_recorded"),
     // Roots: a window from creation, a window without end, an index beyond the list.
-    (REGISTRY, "if (index > 0) roots[index - 1].replaced = block.timestamp;\n        roots.push(Root(value, 0));", "roots.push(Root(value, block.timestamp));", "registry::windows_begin_when_a_root_is_replaced"),
+    (REGISTRY, "            roots.byIndex[index - 1].replaced = block.timestamp;\n        }", "        }\n        roots.byIndex[index].replaced = block.timestamp;", "registry::windows_begin_when_a_root_is_replaced"),
+    (REGISTRY, "roots.byIndex[index - 1].word |= REPLACED;", "", "registry::a_stale_revocation_root"),
     (REGISTRY, "if (block.timestamp - replaced >= window)", "if (replaced == 0 && window == 0)", "registry::a_stale_revocation_root"),
-    (REGISTRY, "if (index >= count) revert UnknownRoot(index);", "", "registry::a_root_that_never_was"),
+    (REGISTRY, "if (word == 0) revert UnknownRoot(index);", "", "registry::a_root_that_never_was"),
+    (REGISTRY, "if (root.word == 0) revert UnknownRoot(index);", "", "registry::roots_can_be_looked_up"),
     (REGISTRY, "if (value >= R) revert NotInField(value);", "", "registry::a_root_that_never_was"),
     // Roles and requests.
     (REGISTRY, "requireAuthority();\n        authorityOffered", "authorityOffered", "registry::only_the_authority_replaces_roots_and_hands_itself_on"),
@@ -54,14 +61,13 @@ const LINES: &[Line] = &[
     (REGISTRY, "requireAuthority();\n        emit RevocationReplaced", "emit RevocationReplaced", "registry::only_the_authority_replaces_roots_and_hands_itself_on"),
     (REGISTRY, "if (msg.sender != authorityOffered) revert NotOffered(msg.sender);", "", "registry::only_the_authority_replaces_roots_and_hands_itself_on"),
     (REGISTRY, "authorityOffered = address(0);", "", "registry::only_the_authority_replaces_roots_and_hands_itself_on"),
-    (REGISTRY, "requests[msg.sender][request] = closes;", "requests[address(20)][request] = closes;", "registry::a_request_that_is_not_open"),
-    (REGISTRY, "delete requests[msg.sender][request];", "delete requests[address(20)][request];", "registry::a_request_that_is_not_open"),
+    (REGISTRY, "requests[msg.sender][request] = closes;", "requests[address(uint160(uint256(keccak256(hex\"14\"))))][request] = closes;", "registry::a_request_that_is_not_open"),
+    (REGISTRY, "delete requests[msg.sender][request];", "delete requests[address(uint160(uint256(keccak256(hex\"14\"))))][request];", "registry::a_request_that_is_not_open"),
     (REGISTRY, "if (request >= R) revert NotInField(request);", "", "registry::a_request_that_is_not_open"),
     (REGISTRY, "if (closes <= block.timestamp) revert InThePast(closes);", "", "registry::a_request_that_is_not_open"),
-    (REGISTRY, "if (address(verifier_).code.length == 0) revert NoVerifier();", "", "registry::a_registry_without_a_verifier_or_an_authority"),
-    (REGISTRY, "if (authority_ == address(0)) revert NoAuthority();", "", "registry::a_registry_without_a_verifier_or_an_authority"),
-    // A verifier that may write.
-    (REGISTRY, "    ) external view returns (bool);\n}", "    ) external returns (bool);\n}", "registry::a_verifier_cannot_call_back"),
+    (REGISTRY, "if (authority_ == address(0)) revert NoAuthority();", "", "registry::a_registry_without_an_authority"),
+    // Somebody who is told, and could call back.
+    (REGISTRY, "--usesLeft;", "--usesLeft;\n        (bool told,) = to.call(\"\");\n        told;", "registry::nothing_is_called_that_could_call_back"),
     // Claims.
     (DISTRIBUTOR, "if (word & bit != 0) revert AlreadyClaimed(epoch, index);", "", "era::every_party_is_paid_once"),
     (DISTRIBUTOR, "claims[epoch][index >> 8] = word | bit;", "", "era::every_party_is_paid_once"),
@@ -76,8 +82,11 @@ const LINES: &[Line] = &[
     (DISTRIBUTOR, "if (found.root == 0) revert NotPublished(epoch);", "", "era::a_late_claim_is_paid"),
     (DISTRIBUTOR, "claims[epoch][index >> 8] = word | bit;", "if (!token.transfer(account, 0)) revert TransferFailed();\n        claims[epoch][index >> 8] = word | bit;", "era::a_token_that_calls_back_gets_nothing_twice"),
     // Verifiers.
-    (VERIFIER, "and(lt(scalar, R), staticcall(MUL_GAS, 0x07, product, 0x60, product, 0x40))", "staticcall(MUL_GAS, 0x07, product, 0x60, product, 0x40)", "registry::a_nullifier_counts_once"),
-    (VERIFIER, "staticcall(PAIR_GAS, 0x08", "staticcall(gas(), 0x08", "registry::a_malformed_proof_records_nothing"),
+    (VERIFIER, "and(lt(scalar, R), staticcall(MUL_GAS, 0x07, product, 0x60, product, 0x40))", "staticcall(MUL_GAS, 0x07, product, 0x60, product, 0x40)", "verifier::a_changed_proof_is_refused"),
+    (VERIFIER, "staticcall(PAIR_GAS, 0x08", "staticcall(gas(), 0x08", "verifier::a_changed_proof_is_refused"),
+    (LIBRARY, "and(lt(scalar, R), staticcall(MUL_GAS, 0x07, product, 0x60, product, 0x40))", "staticcall(MUL_GAS, 0x07, product, 0x60, product, 0x40)", "registry::a_nullifier_counts_once"),
+    (LIBRARY, "staticcall(PAIR_GAS, 0x08", "staticcall(gas(), 0x08", "registry::a_malformed_proof_records_nothing"),
+    (LIBRARY, "mload(add(inputs, 0x60))", "mload(add(inputs, 0x40))", "registry::a_proof_of_something_else"),
     (VERIFIER, "let fine := lt(calldataload(a), Q)", "let fine := 1", "verifier::a_changed_proof_is_refused"),
     (VERIFIER, "fine := and(fine, lt(calldataload(add(c, 0x20)), Q))", "", "verifier::a_changed_proof_is_refused"),
     (VERIFIER, "if (msg.data.length != 420) return false;", "", "verifier::a_call_of_another_length_is_none"),
@@ -97,8 +106,18 @@ fn each_line_is_needed() {
             text.contains(from),
             "{contract} has no line `{from}`, which {test} needs"
         );
-        mutants.insert(index.to_string(), text.replacen(from, to, 1));
+        let mutant = text.replacen(from, to, 1);
+        if *contract == LIBRARY {
+            // What is compiled with it is what the tests deploy.
+            let name = format!("{index}.sol");
+            let registry = texts[REGISTRY].replace(LIBRARY, &name);
+            mutants.insert(index.to_string(), registry);
+            mutants.insert(name, mutant);
+        } else {
+            mutants.insert(index.to_string(), mutant);
+        }
     }
+    mutants.insert(LIBRARY.to_owned(), texts[LIBRARY].clone());
     let compiled: BTreeMap<String, Value> =
         serde_json::from_slice(&solc(&mutants, Some("--mutants")))
             .expect("compile.mjs prints JSON");
@@ -122,7 +141,12 @@ fn each_line_is_needed() {
     let mut unnoticed = String::new();
     for (index, (contract, from, _, test)) in LINES.iter().enumerate() {
         let mut contracts = rest.clone();
-        contracts.insert((*contract).to_owned(), compiled[&index.to_string()].clone());
+        let deployed = if *contract == LIBRARY {
+            REGISTRY
+        } else {
+            *contract
+        };
+        contracts.insert(deployed.to_owned(), compiled[&index.to_string()].clone());
         match run(&index.to_string(), &contracts, test).code() {
             // What libtest ends with when a test has failed.
             Some(101) => {}

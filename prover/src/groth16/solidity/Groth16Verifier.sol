@@ -16,7 +16,7 @@ pragma solidity ^0.8.24;
 /// A failed precompile burns all the gas that it was given. So none is given all that is left:
 /// each gets a multiple of its price by EIP-1108, which leaves room for other prices on other
 /// chains and in other years, and bounds what a bad proof costs.
-contract Groth16Verifier {
+$CONTRACT {
     /// The order of the groups.
     uint256 private constant R = $R;
     /// The modulus of the coordinates.
@@ -26,17 +26,7 @@ contract Groth16Verifier {
     uint256 private constant MUL_GAS = 24000;
     uint256 private constant PAIR_GAS = 362000;
 
-    /// Whether the proof is valid; false for whatever is not a proof. Points are in the order of
-    /// EIP-197: of a coordinate of `b` the imaginary part is the first. A call that is shorter
-    /// than its arguments reverts.
-    function verifyProof(
-        uint256[2] calldata a,
-        uint256[2][2] calldata b,
-        uint256[2] calldata c,
-        uint256[$L] calldata inputs
-    ) external view returns (bool valid) {
-        // Bytes after the arguments would be another spelling of the same call.
-        if (msg.data.length != $CALL_BYTES) return false;
+$FUNCTION
         // Assembly, because a precompile cannot be called otherwise without copying each number
         // several times. It writes only to memory that nobody owns and to the scratch space.
         assembly ("memory-safe") {
