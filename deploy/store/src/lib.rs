@@ -7,7 +7,8 @@
 //! - [`jobs`] keeps what was submitted and what came of it;
 //! - [`tenants`] keeps the tenants that were added while a box ran;
 //! - [`registry`] keeps every change of the registry of state units;
-//! - [`ledger`] keeps the ledger's journal, which nothing changes.
+//! - [`ledger`] keeps the ledger's journal, which nothing changes;
+//! - [`backup`] copies all of it from a box that runs, and puts it back where there is nothing.
 //!
 //! None knows what a proof is. Calls block on the disk, so they are made from the store's own
 //! thread and never from one that a deadline waits for. All of it assumes a local file system whose
@@ -15,6 +16,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod backup;
 pub mod blob;
 pub mod circuits;
 pub mod database;
