@@ -3,7 +3,7 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | `field`, `msm`, `ntt`, `prove`, `verify`, `states`, `process`, `load`, `cores`, `quanta`, `tables`, `memory` | what is measured of kernels and prover |
+//! | `field`, `msm`, `ntt`, `prove`, `verify`, `states`, `present`, `process`, `load`, `cores`, `quanta`, `tables`, `memory` | what is measured of kernels and prover |
 //! | `kernel` | one kind of work on one device, against what the device could do at best |
 //! | `decide`, `reallocate`, `peak`, `throughput`, `release`, `live` | what is measured of the scheduler, and the box to do it on |
 //! | `durable`, `ledger`, `upload` | what is measured of the store |
@@ -40,6 +40,7 @@ mod ntt;
 mod peak;
 mod peer;
 mod plot;
+mod present;
 mod process;
 mod prove;
 mod quanta;
@@ -146,6 +147,14 @@ enum Command {
         /// Where to draw what is saved, as SVG.
         #[arg(long)]
         svg: Option<PathBuf>,
+        #[command(flatten)]
+        run: Run,
+    },
+    /// A presentation of a trusted state unit, whole: witness, proof and self-check; with rapidsnark, beside the
+    /// same statement in circom.
+    Present {
+        #[command(flatten)]
+        peers: Peers,
         #[command(flatten)]
         run: Run,
     },
@@ -344,6 +353,9 @@ enum Command {
         /// Whether it says at its end what it had resident.
         #[arg(long)]
         resident: bool,
+        /// Whether the witness is to be made of an opening.
+        #[arg(long)]
+        opening: bool,
         zkey: PathBuf,
         witness: PathBuf,
         proof: PathBuf,
@@ -525,6 +537,11 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
             let tables = [states::of_costs(&costs), states::of_flow(&flow)];
             print(&bench, json, &tables)?;
         }
+        Command::Present { peers, run } => {
+            let mut bench = run.bench()?;
+            let presented = present::present(&mut bench, &peers.peers)?;
+            print(&bench, json, &[present::of_presented(&presented)])?;
+        }
         Command::Load { keys, run } => {
             run.takes_best("load")?;
             let mut bench = run.bench()?;
@@ -679,6 +696,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
             threads,
             vectors,
             resident,
+            opening,
             zkey,
             witness,
             proof,
@@ -690,7 +708,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
                 proof: proof.clone(),
                 public: public.clone(),
             };
-            process::whole(&files, *threads, *vectors, *resident)?;
+            process::whole(&files, *threads, *vectors, *resident, *opening)?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -753,6 +771,9 @@ fn all(bench: &mut Bench, bounds: &Bounds, peers: &Peers) -> Result<All> {
     step("states: what trusted state units save");
     tables.push(states::of_costs(&states::costs(bench, &USES, &TOGETHER)?));
     tables.push(states::of_flow(&states::workflow(bench, USERS)?));
+    step("present: a presentation, whole");
+    let presented = present::present(bench, &peers.peers)?;
+    tables.push(present::of_presented(&presented));
     step("prove: whole proofs, without tables");
     for keys in [
         keys(CurveName::Bn254, &[10, 12, 14, 16, 18, 20], 0.9),

@@ -17,6 +17,7 @@ use caldera_kernels::cpu::CpuConfig;
 use caldera_prover::format::Zkey;
 use caldera_prover::format::json::{Proof, PublicInputs, VerificationKey};
 use caldera_prover::groth16::{self, ProvingKey, verification_key, verify};
+use caldera_prover::units::{self, Opening};
 use clap::ValueEnum;
 
 use crate::bench::{Bench, OURS, VectorsName};
@@ -58,10 +59,8 @@ pub(crate) fn process(
         proof: folder.path().join(format!("{who}-proof.json")),
         public: folder.path().join(format!("{who}-public.json")),
     };
-    let judge = Judge {
-        key: verification_key(&key.zkey).context("the verification key")?,
-        public: PublicInputs::new(key.zkey.curve(), key.public()).context("public inputs")?,
-    };
+    let public = PublicInputs::new(key.zkey.curve(), key.public()).context("public inputs")?;
+    let judge = Judge::new(&key.zkey, public)?;
     for threads in bench.threads.clone() {
         let case = Case {
             bench: "process",
@@ -73,7 +72,7 @@ pub(crate) fn process(
         };
         let mut contenders = vec![Contender::ours(
             OURS,
-            ourselves(&files(OURS), threads, bench.vectors)?,
+            ourselves(&files(OURS), threads, bench.vectors, false)?,
             move |run: &mut Run| on_processors(threads, || run.run()),
             |_| judge.judge(&files(OURS)),
         )];
@@ -93,15 +92,23 @@ pub(crate) fn process(
     Ok(())
 }
 
-/// The work of our process. Where it is asked, it says what it had resident.
+/// The work of our process. Where it is asked, it says what it had resident. What it is given is a witness,
+/// or the opening of a presentation to make one of.
 pub(crate) fn whole(
     files: &Files,
     threads: usize,
     vectors: VectorsName,
     resident: bool,
+    opening: bool,
 ) -> Result<()> {
     let zkey = Zkey::parse(key::mapped(&files.zkey)?).context("the key")?;
-    let witness = key::witness(&files.witness)?;
+    let witness = if opening {
+        let path = &files.witness;
+        let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
+        units::witness(&Opening::from_bytes(&bytes).context("the opening")?)
+    } else {
+        key::witness(&files.witness)?
+    };
     let device = vectors.device(CpuConfig {
         quantum: Duration::from_millis(2),
         lanes: lanes(threads),
@@ -130,11 +137,20 @@ pub(crate) fn lanes(threads: usize) -> usize {
 /// The name of the command that does it.
 pub(crate) const WHOLE: &str = "whole";
 
-fn ourselves(files: &Files, threads: usize, vectors: VectorsName) -> Result<Run> {
+/// Our process for these files.
+pub(crate) fn ourselves(
+    files: &Files,
+    threads: usize,
+    vectors: VectorsName,
+    opening: bool,
+) -> Result<Run> {
     let vectors = vectors.to_possible_value();
     let vectors = vectors.context("vectors without a name")?;
     let mut arguments = vec![WHOLE.into(), "--threads".into(), threads.to_string().into()];
     arguments.extend(["--vectors".into(), vectors.get_name().into()]);
+    if opening {
+        arguments.push("--opening".into());
+    }
     arguments.extend(files.in_order());
     Ok(Run {
         path: std::env::current_exe().context("this program's path")?,
@@ -153,15 +169,21 @@ pub(crate) fn written_to(folder: &Path, key: &Key) -> Result<(PathBuf, PathBuf)>
 }
 
 /// Who says whether a proof holds.
-struct Judge {
+pub(crate) struct Judge {
     key: VerificationKey,
     public: PublicInputs,
 }
 
 impl Judge {
+    /// Of proofs by this key, of these public inputs.
+    pub(crate) fn new(zkey: &Zkey, public: PublicInputs) -> Result<Judge> {
+        let key = verification_key(zkey).context("the verification key")?;
+        Ok(Judge { key, public })
+    }
+
     /// Judges what a process has written and takes it away, so that it is not found again after
     /// one that has written nothing.
-    fn judge(&self, files: &Files) -> Result<Answer> {
+    pub(crate) fn judge(&self, files: &Files) -> Result<Answer> {
         let proof = written(&files.proof)?;
         let public = written(&files.public)?;
         for path in [&files.proof, &files.public] {
@@ -181,7 +203,7 @@ impl Judge {
 
 /// Lets what `work` starts run on so many processors: children inherit the set of the thread that
 /// starts them.
-fn on_processors<T>(count: usize, work: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(crate) fn on_processors<T>(count: usize, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let _confined = Confined::to(0..count)?;
     work()
 }

@@ -20,6 +20,7 @@ use sha2::{Digest, Sha256};
 /// A program whose command line we know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Program {
+    /// The one that presentations are measured beside.
     Rapidsnark,
     Snarkjs,
     Snarkrs,
@@ -64,6 +65,11 @@ impl Outside {
     /// Its name in tables and records.
     pub(crate) fn name(&self) -> &'static str {
         self.program.name()
+    }
+
+    /// Whether it is this program.
+    pub(crate) fn is(&self, program: Program) -> bool {
+        self.program == program
     }
 
     /// Whether it has a curve.

@@ -228,7 +228,6 @@ struct WitnessArguments {
 /// The box sees all of it, the holder's secret and every claim. Who minds says --home where the box would stand: the
 /// same proof is made here, and nothing leaves the house but what is written.
 #[derive(clap::Args)]
-#[command(group = clap::ArgGroup::new("where").required(true).args(["home", "tenant"]))]
 struct PresentArguments {
     /// Proving key of presentations (.zkey)
     #[arg(value_name = "ZKEY")]
@@ -242,7 +241,7 @@ struct PresentArguments {
     #[command(flatten)]
     opening: OpeningArguments,
     /// Prove here, as caldera prove does
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["url", "tenant", "secret_file", "cacert", "cert", "key"])]
     home: bool,
     #[command(flatten, next_help_heading = "At home")]
     how: prove::How,

@@ -181,3 +181,131 @@ fn refusal(error: VerifyError) -> RpcError {
 
 /// More are verified in the next group: an answer waits for its whole group.
 const GROUP_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, mpsc};
+    use std::time::Duration;
+
+    use caldera_kernels::cpu::{CpuConfig, CpuDevice};
+    use caldera_prover::format::Zkey;
+    use caldera_prover::groth16::{ProvingKey, Synthetic, prove, setup_synthetic};
+
+    use super::*;
+
+    /// A key, and a proof by it.
+    struct Material {
+        key: PreparedKey,
+        proof: Proof,
+        inputs: PublicInputs,
+    }
+
+    impl Material {
+        fn new() -> Material {
+            let synthetic = Synthetic {
+                curve: CurveId::Bn254,
+                domain_log2: 5,
+                dense: 0.5,
+                seed: [1; 32],
+            };
+            let mut file = Vec::new();
+            let witness =
+                setup_synthetic(&synthetic, 1, &mut file, &mut |_| ()).expect("a small key");
+            let zkey = Zkey::parse(Bytes::from(file)).expect("a well-formed key");
+            let device = CpuDevice::new(CpuConfig {
+                quantum: Duration::MAX,
+                lanes: 1,
+            });
+            let key = ProvingKey::load(&zkey, device).expect("a good key");
+            let (proof, inputs) = prove(&key, witness, 1, &mut |_, _| ()).expect("a good witness");
+            Material {
+                key: PreparedKey::new(key.verification_key()).expect("good points"),
+                proof,
+                inputs,
+            }
+        }
+
+        fn verification(&self, ticket: u64, tenant: u32, good: bool) -> Verification {
+            let mut proof = self.proof.clone();
+            if !good {
+                proof.a = proof.c.clone();
+            }
+            Verification {
+                ticket,
+                tenant: TenantId(tenant),
+                proof,
+                inputs: self.inputs.clone(),
+            }
+        }
+
+        /// What the notary tells of presentations that have all come before it begins: by group, whether each
+        /// holds.
+        fn judged(self, verifications: Vec<Verification>) -> Vec<Vec<(u64, bool)>> {
+            let (ask, requests) = mpsc::channel();
+            let (tell, told) = mpsc::channel();
+            for verification in verifications {
+                ask.send(verification).expect("the notary has not ended");
+            }
+            drop(ask);
+            let notary = Notary {
+                requests,
+                key: self.key,
+                service: Post::new(tell, Arc::new(|| ())),
+            };
+            notary.run();
+            let groups = told.iter().map(|message| {
+                let Message::Judged { judged } = message else {
+                    panic!("a notary tells of presentations alone");
+                };
+                let verdict = |(ticket, verdict): (u64, Result<(), RpcError>)| match verdict {
+                    Ok(()) => (ticket, true),
+                    Err(RpcError::StateRefused { rule, .. }) => {
+                        assert_eq!(rule, StateRule::ProofRefused);
+                        (ticket, false)
+                    }
+                    Err(error) => panic!("{error}"),
+                };
+                judged.into_iter().map(verdict).collect()
+            });
+            groups.collect()
+        }
+    }
+
+    /// Those of a tenant are judged together, in their order, and each has its own verdict: a bad proof spoils
+    /// neither its tenant's others nor another tenant's.
+    #[test]
+    fn each_of_a_group_has_its_own_verdict() {
+        let material = Material::new();
+        let come = [
+            (1, 7, true),
+            (2, 5, false),
+            (3, 7, false),
+            (4, 7, true),
+            (5, 5, true),
+            (6, 9, true),
+        ];
+        let come = come.map(|(ticket, tenant, good)| material.verification(ticket, tenant, good));
+        assert_eq!(
+            material.judged(come.into()),
+            [
+                vec![(2, false), (5, true)],
+                vec![(1, true), (3, false), (4, true)],
+                vec![(6, true)],
+            ]
+        );
+    }
+
+    #[test]
+    fn a_group_has_a_limit() {
+        let material = Material::new();
+        let all = GROUP_MAX as u64 + 3;
+        let come = (0..all).map(|ticket| material.verification(ticket, 1, ticket != all - 1));
+        let come = come.collect();
+        let groups = material.judged(come);
+        let sizes: Vec<usize> = groups.iter().map(Vec::len).collect();
+        assert_eq!(sizes, [GROUP_MAX, 3]);
+        let verdicts: Vec<_> = groups.into_iter().flatten().collect();
+        let expected: Vec<_> = (0..all).map(|ticket| (ticket, ticket != all - 1)).collect();
+        assert_eq!(verdicts, expected);
+    }
+}

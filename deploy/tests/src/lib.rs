@@ -2,7 +2,7 @@
 //! of nothing but HTTP, and a knife for binary files.
 //!
 //! The tests see Caldera as its users do: two executables, files, a socket. Nothing in this library links
-//! a crate of Caldera, so nothing here can share its mistakes (`tests/units.rs` does, whose subject is a library yet); where a format is needed it is
+//! a crate of Caldera, so nothing here can share its mistakes (`tests/units.rs` and `tests/scenarios.rs` do, for what no command gives out); where a format is needed it is
 //! written down a second time, and where a proof is judged, snarkjs judges.
 //!
 //! | file | subject |

@@ -2,6 +2,10 @@
 //! circom2 and built from circomlib; snarkjs, which checks its witnesses, holds a ceremony
 //! for it and verifies what our prover makes of the key.
 
+// Shared with the bench of presentations, which lives in another crate.
+#[path = "../interop/circuits/signals.rs"]
+mod signals;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -18,6 +22,7 @@ use caldera_prover::units::{
 };
 use caldera_tests::interop::{self, circom2, json, node, snarkjs};
 use serde_json::{Value, json};
+use signals::{signals, tag};
 
 /// Every case is put to both circuits; both must give the expected answer, and the same public
 /// values where they accept.
@@ -341,64 +346,6 @@ fn sign(o: &mut Opening) {
 fn count(o: &mut Opening) {
     let inputs = [tag("nullifier"), o.secret, o.scope, o.index];
     o.statement.nullifier = caldera_prover::units::poseidon::hash(&inputs);
-}
-
-fn tag(purpose: &str) -> Fr {
-    keccak_element(format!("caldera state unit v1 {purpose}").as_bytes())
-}
-
-/// An opening as the inputs of presentation.circom.
-fn signals(o: &Opening) -> Value {
-    let number = |value: &Fr| Value::from(value.to_string());
-    let list = |values: &[Fr]| Value::from(values.iter().map(number).collect::<Vec<_>>());
-    let families = |families: &[[Fr; 8]]| {
-        Value::from(
-            families
-                .iter()
-                .map(|family| list(family))
-                .collect::<Vec<_>>(),
-        )
-    };
-    let bounds = |side: fn(&(Fr, Fr)) -> Fr| list(&o.bounds.each_ref().map(side));
-    let selector: Vec<u32> = (0..5).map(|slot| o.selectors >> (4 * slot) & 15).collect();
-    json!({
-        "issuersRoot": number(&o.statement.issuers_root),
-        "revocationRoot": number(&o.statement.revocation_root),
-        "request": number(&o.statement.request),
-        "nullifier": number(&o.statement.nullifier),
-        "grant": number(&o.statement.grant),
-        "tagSubject": number(&tag("subject")),
-        "tagNullifier": number(&tag("nullifier")),
-        "tagRequest": number(&tag("request")),
-        "tagUnit": number(&tag("unit")),
-        "secret": number(&o.secret),
-        "blinding": number(&o.blinding),
-        "scope": number(&o.scope),
-        "index": number(&o.index),
-        "presentations": number(&o.presentations),
-        "claims": list(&o.claims),
-        "selector": selector,
-        "least": bounds(|bounds| bounds.0),
-        "greatest": bounds(|bounds| bounds.1),
-        "setRoot": number(&o.set_root),
-        "setIndex": o.set_index,
-        "setFamilies": families(&o.set_families),
-        "schema": number(&o.schema),
-        "validThrough": number(&o.valid_through),
-        "validUntil": number(&o.valid_until),
-        "nonce": number(&o.nonce),
-        "ax": number(&o.issuer.x),
-        "ay": number(&o.issuer.y),
-        "rx": number(&o.signature.r.x),
-        "ry": number(&o.signature.r.y),
-        "s": o.signature.s.to_string(),
-        "position": o.position,
-        "siblings": list(&o.siblings),
-        "gapLow": number(&o.gap_low),
-        "gapNext": number(&o.gap_next),
-        "gapIndex": o.gap_index,
-        "gapFamilies": families(&o.gap_families),
-    })
 }
 
 fn judged(folder: &Path, inputs: &[Value]) -> Vec<Value> {

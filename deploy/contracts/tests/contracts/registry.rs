@@ -516,10 +516,8 @@ fn a_nullifier_counts_once() {
         nullifier: &granted.nullifier + modulus_r(),
         ..world.grant(2, 3)
     };
-    let inputs = world.inputs(&Granted {
-        nullifier: granted.nullifier.clone(),
-        ..spelt.clone()
-    });
+    let mut inputs = world.inputs(&spelt);
+    inputs[3] = granted.nullifier.clone();
     world
         .present_proving(SENDER, &spelt, &inputs)
         .refused("ProofRefused()", &[]);
