@@ -653,6 +653,12 @@ impl<'a> Tenant<'a> {
             }
             // The circuits of before are still being loaded.
             Some(Heard::Refused { reason, .. }) if reason == "circuitNotReady" => return,
+            // Said before it is accepted: there is no job.
+            Some(Heard::Refused { reason, .. }) if reason == "deadlineUnmeetable" => {
+                self.told.later += 1;
+                self.open.remove(at);
+                return;
+            }
             Some(Heard::Refused { reason, .. }) => {
                 self.told.wrong.push(format!("{}: {reason}", open.word));
                 self.open.remove(at);
