@@ -123,7 +123,7 @@ pub(crate) fn cancel(bench: &mut Bench, cancels: u64, log2: u32) -> Result<Cance
         let ns = |span: Duration| span.as_nanos() as u64;
         cancelled.free.saturating_record(ns(free));
         cancelled.answered.saturating_record(ns(answered));
-        if cancelled.free.len() % 100 == 0 {
+        if cancelled.free.len().is_multiple_of(100) {
             bench.say(&format!("cancel: {} of {cancels}", cancelled.free.len()));
         }
     }

@@ -11,7 +11,7 @@
 //! a processor is shown, for it is taken from the box: on a small machine the crowd is beside the
 //! box, not beyond a network. A sample over the limit is exempt as in `reallocate`.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -394,7 +394,7 @@ impl Crowd {
                 }
             }
         }
-        if bad.sent && has_answered(&mut bad.stream) {
+        if bad.sent && has_answered(&bad.stream) {
             self.refused.fetch_add(1, Ordering::Relaxed);
             return true;
         }
@@ -405,8 +405,8 @@ impl Crowd {
 }
 
 /// Whether there is an answer, or the connection is over.
-fn has_answered(stream: &mut TcpStream) -> bool {
-    match stream.read(&mut [0; 512]) {
+fn has_answered(stream: &TcpStream) -> bool {
+    match stream.peek(&mut [0]) {
         Ok(_) => true,
         Err(error) => !is_waiting(&error),
     }

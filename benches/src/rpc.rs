@@ -316,7 +316,7 @@ fn peers(daemon: &Daemon, statuses: &[Value]) -> Result<Vec<(String, String, Ser
             0 => "jsonrpsee, one thread".to_owned(),
             threads => format!("jsonrpsee, {threads} workers"),
         };
-        Ok((name, build(threads), Server::start(&mut command)?))
+        Ok::<_, anyhow::Error>((name, build(threads), Server::start(&mut command)?))
     };
     [all, 0].into_iter().map(peer).collect()
 }

@@ -82,6 +82,8 @@ pub(crate) struct Soaked {
     span: Duration,
     told: Told,
     faults: Vec<(Fault, usize)>,
+    /// Blobs that were to be erased, and were at the next start only.
+    left_for_start: usize,
     /// Why there was no device to lose.
     no_device: Option<String>,
     memory: Trend,
@@ -214,6 +216,7 @@ pub(crate) fn soak(bench: &Bench, plan: &Plan) -> Result<Soaked> {
         samples: Vec::new(),
         device_left: device.is_some(),
         has_device: device.is_some(),
+        left_for_start: 0,
         wrong: Vec::new(),
     };
     let mut tenants = Vec::new();
@@ -242,14 +245,16 @@ pub(crate) fn soak(bench: &Bench, plan: &Plan) -> Result<Soaked> {
         faults.map(|()| told)
     });
     let mut told = told?;
+    let samples = std::mem::take(&mut field.samples);
     field.look_at_the_end(circuits.len() * TENANTS.len())?;
     told.wrong.append(&mut field.wrong);
-    let trend = |of: fn(&Sample) -> f64| Trend::of(&field.samples, of);
+    let trend = |of: fn(&Sample) -> f64| Trend::of(&samples, of);
     let soaked = Soaked {
         seed,
         span,
         told,
         faults: Fault::ALL.map(|it| (it, field.count(it))).to_vec(),
+        left_for_start: field.left_for_start,
         no_device: device
             .is_none()
             .then(|| format!("no {DOUBLE} beside this program")),
@@ -291,7 +296,7 @@ pub(crate) fn of_soaked(soaked: &Soaked) -> String {
         .map(|it| format!("wrong: {it}\n"))
         .collect();
     format!(
-        "seed {}, {} s: {} jobs accepted, {} proved and verified, {} cancelled, {} wrong; {} calls told to come later, {} unanswered\n\
+        "seed {}, {} s: {} jobs accepted, {} proved and verified, {} cancelled, {} wrong; {} calls told to come later, {} unanswered; {} blobs erased by the next start only\n\
          faults: {}{}; memory may grow by {:.0} MiB or a twentieth\n{}{wrong}",
         soaked.seed,
         soaked.span.as_secs(),
@@ -301,6 +306,7 @@ pub(crate) fn of_soaked(soaked: &Soaked) -> String {
         told.wrong.len(),
         told.later,
         told.unanswered,
+        soaked.left_for_start,
         faults.join(", "),
         device.unwrap_or_default(),
         mib(MEMORY_SLACK),
@@ -653,6 +659,12 @@ impl<'a> Tenant<'a> {
             }
             // The circuits of before are still being loaded.
             Some(Heard::Refused { reason, .. }) if reason == "circuitNotReady" => return,
+            // Said before it is accepted: there is no job.
+            Some(Heard::Refused { reason, .. }) if reason == "deadlineUnmeetable" => {
+                self.told.later += 1;
+                self.open.remove(at);
+                return;
+            }
             Some(Heard::Refused { reason, .. }) => {
                 self.told.wrong.push(format!("{}: {reason}", open.word));
                 self.open.remove(at);
@@ -783,6 +795,8 @@ struct Field<'a> {
     has_device: bool,
     /// Whether there is one that can still be lost.
     device_left: bool,
+    /// Blobs at the end that only another start has swept.
+    left_for_start: usize,
     wrong: Vec<String>,
 }
 
@@ -957,7 +971,7 @@ impl Field<'_> {
 
     /// Every job has ended, so no witness is left, and of blobs only keys are.
     fn look_at_the_end(&mut self, keys: usize) -> Result<()> {
-        let begun = Instant::now();
+        let mut begun = Instant::now();
         let blobs = self.daemon.data().join("blobs");
         loop {
             let unfinished = self.count_rows("state IS NULL")?;
@@ -966,6 +980,12 @@ impl Field<'_> {
             let half = files(&blobs.join("erasing"))? + files(&blobs.join("incoming"))?;
             if (unfinished, witnesses, held, half) == (0, 0, keys, 0) {
                 return Ok(());
+            }
+            // A disk that takes nothing lets nothing be overwritten: the next start does it.
+            if half > 0 && self.left_for_start == 0 && begun.elapsed() > SWEPT_BY {
+                self.left_for_start = half;
+                self.restart(Server::stop, |_| Ok(()))?;
+                begun = Instant::now();
             }
             if begun.elapsed() > SWEPT_BY {
                 self.wrong.push(format!(
