@@ -184,6 +184,21 @@ impl Client {
         serde_json::from_value(result).map_err(|error| answer("the method's result", &error))
     }
 
+    /// Gets a path of the box, whatever it answers. The body is for the caller to read.
+    pub(crate) fn ask(&self, path: &str) -> Result<Response<Body>, ClientError> {
+        let request = self.agent.get(format!("{}{path}", self.base));
+        let sent = request.header("Authorization", self.bearer()).call();
+        sent.map_err(|source| ClientError::Unreachable {
+            url: self.url.clone(),
+            source: Box::new(source),
+        })
+    }
+
+    /// Gets a path of the box, which must be there for this account.
+    pub(crate) fn get(&self, path: &str) -> Result<String, ClientError> {
+        self.body(path, Ok(self.ask(path)?), &[200])
+    }
+
     /// Uploads a file under its digest; the service keeps it if it had it already.
     pub(crate) fn upload(
         &self,
