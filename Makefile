@@ -20,11 +20,12 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help build demo test bench soak interop cuda carried deb tarball test-package \
-        check-fmt check-clippy check-doc check-deny test-rust test-wgpu test-models test-fuzz test-bench
+        check-fmt check-clippy check-doc check-deny test-rust test-dashboard test-fleet test-wgpu test-models test-fuzz test-bench
 
 INTEROP := deploy/tests/interop
 SEMAPHORE := $(INTEROP)/node_modules/@zk-kit/semaphore-artifacts/semaphore
 CLIENT := deploy/client-ts
+DASHBOARD := deploy/tests/dashboard
 STAGE := .ci/stage
 DEPTH ?= 16
 BENCH_MAX_LOG2 ?= 20
@@ -69,6 +70,8 @@ test:
 	@$(STAGE) deny $(MAKE) --no-print-directory check-deny
 	@$(STAGE) cuda $(MAKE) --no-print-directory cuda
 	@$(STAGE) tests $(MAKE) --no-print-directory test-rust
+	@$(STAGE) dashboard $(MAKE) --no-print-directory test-dashboard
+	@$(STAGE) fleet $(MAKE) --no-print-directory test-fleet
 	@$(STAGE) package $(MAKE) --no-print-directory test-package
 	@$(STAGE) wgpu $(MAKE) --no-print-directory test-wgpu
 	@$(STAGE) models $(MAKE) --no-print-directory test-models
@@ -112,6 +115,23 @@ check-deny:
 # In one go: cargo builds the crates below anew for each choice of crates above.
 test-rust: interop $(CLIENT)/node_modules/.package-lock.json
 	cargo test --locked --workspace --exclude caldera-wgpu
+
+# playwright-core, pinned by a lock file; it drives the browser that is installed.
+$(DASHBOARD)/node_modules/.package-lock.json: $(DASHBOARD)/package.json $(DASHBOARD)/package-lock.json
+	.ci/tools node
+	cd $(DASHBOARD) && npm ci --no-fund --no-audit --loglevel=error
+
+# Of the build that all tests had: the dashboard in a real browser, before a box that proves.
+test-dashboard: $(DASHBOARD)/node_modules/.package-lock.json
+	.ci/tools chromium
+	node $(DASHBOARD)/walk.mjs target/debug "$$(command -v chromium)"
+
+# Alert rules, on series of boxes that are well and of one that is not.
+test-fleet:
+	.ci/tools promtool
+	cd deploy/prometheus && $(CURDIR)/target/tools/bin/promtool check rules caldera.rules.yml && \
+	    $(CURDIR)/target/tools/bin/promtool test rules caldera.test.yml && \
+	    $(CURDIR)/target/tools/bin/promtool check config --syntax-only prometheus.yml
 
 # On lavapipe, an emulation of a GPU, whose driver compiles each shader for some seconds; one of the
 # proofs is for a key of Semaphore's.

@@ -14,6 +14,7 @@ use caldera_prover::groth16::solidity::SolidityError;
 use caldera_prover::groth16::{CheckError, KeyError, ProveError, SetupError, VerifyError};
 use caldera_prover::units::UnitError;
 use caldera_rpc::error::{InputsFault, KeyFault, WitnessFault};
+use caldera_store::backup::BackupError;
 use caldera_units::{SchemaError, TermsError};
 use caldera_witness::{ProgramError, WitnessError};
 use serde_json::{Value, json};
@@ -110,6 +111,8 @@ pub(crate) fn classify(error: &anyhow::Error) -> Class {
                 of_setup(error)
             } else if let Some(error) = cause.downcast_ref::<ClientError>() {
                 Some(of_client(error))
+            } else if let Some(error) = cause.downcast_ref::<BackupError>() {
+                Some(of_backup(error))
             } else if let Some(error) = cause.downcast_ref::<WitnessError>() {
                 Some(of_witness(error))
             } else if cause.is::<Malformed>()
@@ -132,6 +135,15 @@ pub(crate) fn classify(error: &anyhow::Error) -> Class {
             }
         })
         .unwrap_or(Class::Internal)
+}
+
+fn of_backup(error: &BackupError) -> Class {
+    match error {
+        BackupError::Io { .. } | BackupError::Occupied { .. } | BackupError::Missing { .. } => {
+            Class::Files
+        }
+        _ => Class::Data,
+    }
 }
 
 /// A failure as JSON.

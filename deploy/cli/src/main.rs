@@ -2,7 +2,7 @@
 //!
 //! Some commands compute here and now (`prove`, `witness`, `verify`, `inspect`, `setup`, `vkey`, `export`, `policy`,
 //! `provision`, `tls`), some
-//! talk to a running `calderad` (`submit`, `status`, `pool`, `top`, `profile`), and `demo` starts one of its own.
+//! talk to a running `calderad` (`submit`, `status`, `pool`, `top`, `dashboard`, `profile`), and `demo` starts one of its own.
 //! Each command is a file with its arguments, one function that does the work, and a [`Report`]
 //! at the end: the same facts as a text for people and as JSON for programs.
 //!
@@ -14,10 +14,14 @@
 //! | `era` | the ledger of a box: asked, audited, exported |
 //! | `tenant` | who may use a running `calderad` |
 //! | `top` | who owns each core now, as a screen |
+//! | `dashboard` | the same and more in a browser, and what stands between it and the box |
 //! | `profile` | the quanta of a job, as a trace |
 //! | `beside` | `hwtest` and `kernels`: other programs, which this one becomes |
 //! | `demo` | a service, two tenants and their proofs, from start to stop |
+//! | `plan` | how many proofs an hour a box serves, at which deadlines |
 //! | `provision` | tuning a box, and taking it back |
+//! | `backup` | what a box keeps, copied while it runs, and put back |
+//! | `support` | what somebody needs who is to help with a box, and no secret |
 //! | `manual` | manual pages and completions, for installers |
 //! | `tls` | certificates for a box and its callers |
 //! | `client`, `transport` | signed calls and uploads, and the way that they take |
@@ -25,7 +29,9 @@
 //! | `failure` | classes of failure and their exit codes |
 //! | `progress`, `table` | what people see |
 
+mod backup;
 mod beside;
+mod dashboard;
 mod demo;
 mod devices;
 mod era;
@@ -34,6 +40,7 @@ mod failure;
 mod files;
 mod inspect;
 mod manual;
+mod plan;
 mod policy;
 mod profile;
 mod progress;
@@ -42,6 +49,7 @@ mod provision;
 mod service;
 mod setup;
 mod state;
+mod support;
 mod table;
 mod tenant;
 mod tls;
@@ -74,7 +82,9 @@ fn main() -> ExitCode {
         Command::Status(arguments) => service::status(&arguments),
         Command::Pool(arguments) => service::pool(&arguments),
         Command::Top(arguments) => top::run(&arguments, json),
+        Command::Dashboard(arguments) => dashboard::run(&arguments, json),
         Command::Profile(arguments) => profile::run(&arguments),
+        Command::Plan(arguments) => plan::run(&arguments),
         Command::Policy(arguments) => policy::run(&arguments),
         Command::Tenant(arguments) => tenant::run(&arguments),
         Command::Tls(arguments) => tls::run(&arguments),
@@ -82,6 +92,9 @@ fn main() -> ExitCode {
         Command::Era(arguments) => era::run(&arguments),
         Command::Devices(arguments) => devices::run(&arguments),
         Command::Provision(arguments) => provision::run(&arguments),
+        Command::Backup(arguments) => backup::backup(&arguments),
+        Command::Restore(arguments) => backup::restore(&arguments),
+        Command::SupportBundle(arguments) => support::run(&arguments),
         Command::Hwtest(arguments) => beside::hwtest(&arguments, json),
         Command::Kernels(arguments) => beside::kernels(&arguments, json),
         Command::Demo(arguments) => demo::run(&arguments, json),
@@ -135,7 +148,9 @@ enum Command {
     Status(service::StatusArguments),
     Pool(service::PoolArguments),
     Top(top::Arguments),
+    Dashboard(dashboard::Arguments),
     Profile(profile::Arguments),
+    Plan(plan::Arguments),
     Policy(policy::Arguments),
     Tenant(tenant::Arguments),
     Tls(tls::Arguments),
@@ -143,6 +158,9 @@ enum Command {
     Era(era::Arguments),
     Devices(devices::Arguments),
     Provision(provision::Arguments),
+    Backup(backup::BackupArguments),
+    Restore(backup::RestoreArguments),
+    SupportBundle(support::Arguments),
     Hwtest(beside::HwtestArguments),
     Kernels(beside::KernelsArguments),
     Demo(demo::Arguments),

@@ -88,6 +88,10 @@ export interface Estimate {
   earliestFinishMs: number;
   /** Jobs of this tenant that wait. */
   queueLength: number;
+  /** What one proof takes on one core, all its quanta together. */
+  coreMs: number;
+  /** Whether that is known from proofs; until there was one it is guessed from the size. */
+  measured: boolean;
 }
 
 /** A job and where it stands. */

@@ -272,6 +272,21 @@ impl Client {
         serde_json::from_value(result).map_err(|error| answer("the method's result", &error))
     }
 
+    /// Gets a path of the service, whatever it answers. The body is for the caller to read.
+    pub fn ask(&self, path: &str) -> Result<Response<Body>, ClientError> {
+        let request = self.agent.get(format!("{}{path}", self.base));
+        let sent = request.header("Authorization", self.bearer()).call();
+        sent.map_err(|source| ClientError::Unreachable {
+            url: self.url.clone(),
+            source: Box::new(source),
+        })
+    }
+
+    /// Gets a path of the service, which must be there for this account.
+    pub fn get(&self, path: &str) -> Result<String, ClientError> {
+        self.body(path, Ok(self.ask(path)?), &[200])
+    }
+
     /// Uploads so many bytes under their digest; the service keeps them if it had them already. `what` names them in
     /// errors.
     pub fn upload(

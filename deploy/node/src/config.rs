@@ -78,6 +78,8 @@ pub struct Config {
     pub operator_socket: Option<OperatorSocketConfig>,
     /// Whether `/metrics` names tenants to whoever asks from loopback.
     pub metrics_name_tenants: bool,
+    /// Whether the operator is served the dashboard at the port.
+    pub dashboard: bool,
     /// Bounds of everything that could grow.
     pub limits: Limits,
     /// Whether witnesses stay when their jobs have ended, until their tenants remove them or give them
@@ -540,6 +542,7 @@ struct Raw {
     operator_socket: Option<PathBuf>,
     operator_socket_group: Option<String>,
     metrics_name_tenants: bool,
+    dashboard: bool,
     keep_witnesses: bool,
     limits: Limits,
     storage: RawStorage,
@@ -680,6 +683,14 @@ fn check(raw: Raw, over: &Overrides) -> Result<Config, ConfigError> {
             got: format!("{group:?}"),
         });
     }
+    if raw.dashboard && raw.operator_socket.is_some() {
+        return Err(ConfigError::Field {
+            field: "dashboard".into(),
+            expected: "false beside operator_socket, where the operator is served, and the dashboard with it"
+                .into(),
+            got: "true".into(),
+        });
+    }
     let era = raw.era.map(|it| check_era(it, &policy)).transpose()?;
     let devices = over.devices.as_ref().unwrap_or(&raw.devices);
     let patience_ms = raw
@@ -726,6 +737,7 @@ fn check(raw: Raw, over: &Overrides) -> Result<Config, ConfigError> {
             group: raw.operator_socket_group,
         }),
         metrics_name_tenants: raw.metrics_name_tenants,
+        dashboard: raw.dashboard,
         limits: raw.limits,
         keep_witnesses: raw.keep_witnesses,
         era,
@@ -1129,6 +1141,22 @@ mod tests {
         }
         let half = listen("127.0.0.1:1", "[tls]\ncertificate = 'a'\n");
         assert!(matches!(half, Err(ConfigError::Syntax { .. })));
+    }
+
+    #[test]
+    fn the_dashboard_goes_where_the_operator_is_served() {
+        let config = from_text(&format!("dashboard = true\n{}", tenant("a")));
+        assert!(config.expect("valid").dashboard);
+        assert!(!from_text(&tenant("a")).expect("valid").dashboard);
+        let both = format!(
+            "dashboard = true\noperator_socket = 'x.sock'\n{}",
+            tenant("a")
+        );
+        let refused = from_text(&both).expect_err("refused").to_string();
+        assert!(
+            refused.starts_with("dashboard: expected false beside operator_socket"),
+            "{refused}"
+        );
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub mod board;
 pub mod clerk;
 pub mod clock;
 pub mod config;
+pub mod dashboard;
 pub mod era;
 pub mod histograms;
 pub mod node;

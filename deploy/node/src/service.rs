@@ -17,6 +17,7 @@
 //! [`pump`]: Service::pump
 
 mod circuits;
+mod dashboard;
 mod era;
 mod events;
 mod jobs;
@@ -72,6 +73,7 @@ use crate::telemetry::{Doors, Gauges, Measurement, Telemetry};
 use crate::witness::Programs;
 
 use circuits::Circuit;
+use dashboard::Screens;
 use events::{LOOK_EVERY, Watcher};
 use jobs::{Asked, Entry};
 pub use state::States;
@@ -290,6 +292,13 @@ pub enum Outgoing {
         /// Whether it is the last.
         last: bool,
     },
+    /// Send what is true now, unless what was true before has not been taken yet.
+    Snapshot {
+        /// Which request asked for it.
+        exchange: u64,
+        /// The piece, which others are sent too.
+        text: Arc<str>,
+    },
     /// So many more bytes of an upload may be read.
     Written {
         /// Which upload; it has the number of its request.
@@ -417,6 +426,8 @@ pub struct Service {
     due: BTreeSet<(Nanos, u64)>,
     /// Who reads of a job as it goes, by the request.
     watchers: HashMap<u64, Watcher>,
+    /// Who looks at the dashboard.
+    screens: Screens,
     next_ticket: u64,
     outgoing: Vec<Outgoing>,
     telemetry: Telemetry,
@@ -468,6 +479,8 @@ struct Place {
 enum Question {
     /// A value that becomes the call's result.
     Call,
+    /// When a proof that costs so much would be ready.
+    Estimate { core: Nanos, measured: bool },
     /// The end of a job, or the time at which it is told how far it is.
     Job {
         job: JobId,
@@ -483,6 +496,14 @@ enum Question {
         exchange: u64,
         doors: Doors,
         named: bool,
+    },
+    /// A view of the pool that all who look at the dashboard are shown.
+    Snapshot,
+    /// A view of the pool, after which the quanta of a job are as new as it, for who looks at it there.
+    Timeline {
+        exchange: u64,
+        job: JobId,
+        from: Option<u64>,
     },
 }
 
@@ -571,6 +592,7 @@ impl Service {
             waiting: HashMap::new(),
             due: BTreeSet::new(),
             watchers: HashMap::new(),
+            screens: Screens::default(),
             next_ticket: 0,
             outgoing: Vec::new(),
             telemetry,
@@ -672,18 +694,7 @@ impl Service {
 
     /// The answer to `GET /readyz`: whether work can be taken, and what the box lacks.
     pub fn ready(&self) -> Answer {
-        let mut faults = Vec::new();
-        let restoring = self.circuits.values().filter(|it| it.is_restoring());
-        match restoring.count() {
-            0 => {}
-            count => faults.push(format!("{count} circuits of before are being loaded")),
-        }
-        if let Some(fault) = &self.fault {
-            faults.push(format!("jobs cannot be written down: {fault}"));
-        }
-        if self.stopping {
-            faults.push("stopping".into());
-        }
+        let faults = self.faults();
         let mut text = if faults.is_empty() {
             String::from("ready\n")
         } else {
@@ -696,16 +707,40 @@ impl Service {
                 Some(device) => format!("worker {unit}: {}, policy {policy}\n", device.name),
             };
         }
-        if let Some(damage) = self.states.damage() {
-            text += &format!("state units are not served: journal damaged: {damage}\n");
-        }
-        if let Some(damaged) = self.ledger.as_ref().and_then(|it| it.damaged.as_ref()) {
-            text += &format!("the ledger is refused, and proving goes on without it: {damaged}\n");
-        }
-        for refused in &self.parts.refused {
-            text += &format!("refused by this system: {refused}\n");
+        for note in self.notes() {
+            text += &note;
+            text.push('\n');
         }
         Answer::text(if faults.is_empty() { 200 } else { 503 }, text)
+    }
+
+    /// Why no work can be taken.
+    fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let restoring = self.circuits.values().filter(|it| it.is_restoring());
+        match restoring.count() {
+            0 => {}
+            count => faults.push(format!("{count} circuits of before are being loaded")),
+        }
+        if let Some(fault) = &self.fault {
+            faults.push(format!("jobs cannot be written down: {fault}"));
+        }
+        if self.stopping {
+            faults.push("stopping".into());
+        }
+        faults
+    }
+
+    /// What the box lacks though it takes work.
+    fn notes(&self) -> Vec<String> {
+        let damage = self.states.damage();
+        let states = damage.map(|it| format!("state units are not served: journal damaged: {it}"));
+        let damaged = self.ledger.as_ref().and_then(|it| it.damaged.as_ref());
+        let ledger = damaged
+            .map(|it| format!("the ledger is refused, and proving goes on without it: {it}"));
+        let refused = self.parts.refused.iter();
+        let refused = refused.map(|it| format!("refused by this system: {it}"));
+        states.into_iter().chain(ledger).chain(refused).collect()
     }
 
     /// How many of the units are cores; those after them are devices.
@@ -817,6 +852,7 @@ impl Service {
         self.watch_storage();
         self.watch_jobs();
         self.show_events();
+        self.show_screens();
     }
 
     /// What the shell is to do since it last asked.
@@ -847,6 +883,7 @@ impl Service {
         self.stopping = true;
         self.expire(Nanos::MAX);
         self.end_events();
+        self.close_screens();
     }
 
     /// How long until something is due though nothing happens.
@@ -855,7 +892,9 @@ impl Service {
         let first = self.due.first();
         let due = first.map(|(at, _)| Duration::from_nanos(at.since(now).0));
         let look = (!self.watchers.is_empty()).then_some(LOOK_EVERY);
-        due.into_iter().chain(self.quiet_in()).chain(look).min()
+        let screens = self.screens.due_in(now);
+        let all = due.into_iter().chain(self.quiet_in()).chain(look);
+        all.chain(screens).min()
     }
 
     fn begin(
@@ -1139,6 +1178,7 @@ impl Service {
     pub fn forget(&mut self, exchange: u64) {
         self.under_way.remove(&exchange);
         self.watchers.remove(&exchange);
+        self.screens.close(exchange);
         if self.exchanges.remove(&exchange).is_some() {
             self.forget_waits(exchange);
         }

@@ -30,6 +30,7 @@ use zeroize::Zeroizing;
 
 use crate::clock::Clock;
 use crate::config::{Config, Limits, is_loopback};
+use crate::dashboard::Page;
 use crate::operator_socket::OperatorSocket;
 use crate::service::{Answer, Caller, Outgoing, Service, Wake};
 use crate::telemetry::{Doors, TlsDoors};
@@ -56,6 +57,8 @@ pub struct Shell {
     operator: Option<(UnixListener, OperatorSocket)>,
     /// Whether `/metrics` names tenants to whoever asks from loopback.
     names_tenants: bool,
+    /// Whether the dashboard is served at the port.
+    dashboard: bool,
     peers: HashMap<Token, Peer>,
     /// The connection of each request that awaits its answer.
     requests: HashMap<u64, Token>,
@@ -120,6 +123,8 @@ enum Request {
     Upload(u64),
     /// A body that is thrown away, and the answer that follows it.
     Discard(Answer),
+    /// A file of the dashboard's.
+    Page(&'static Page),
     /// The answer comes from elsewhere.
     Awaited(u64),
     /// The answer is a stream, which begins when the request is complete.
@@ -200,6 +205,7 @@ impl Shell {
             listener: Some(listener.socket),
             operator,
             names_tenants: config.metrics_name_tenants,
+            dashboard: config.dashboard,
             peers: HashMap::new(),
             requests: HashMap::new(),
             next_token: FIRST_PEER,
@@ -491,6 +497,10 @@ impl Shell {
         let blob = head.path.strip_prefix(BLOBS);
         let job = head.path.strip_prefix(JOBS);
         let job = job.and_then(|path| path.strip_suffix(EVENTS));
+        let shown = self.dashboard || peer.door == Door::Operator;
+        if let Some(path) = head.path.strip_prefix(DASHBOARD).filter(|_| shown) {
+            return self.dashboard(token, peer, head, path);
+        }
         match (head.method, head.path.as_str()) {
             (Method::Get | Method::Head, "/livez") => {
                 Ok(Request::Discard(Answer::text(200, "alive\n".into())))
@@ -579,6 +589,58 @@ impl Shell {
         }
     }
 
+    /// What the operator's browser asks for.
+    fn dashboard(
+        &mut self,
+        token: Token,
+        peer: &Peer,
+        head: &Head,
+        path: &str,
+    ) -> Result<Request, Answer> {
+        if !matches!(head.method, Method::Get | Method::Head) || head.body != BodyKind::None {
+            return Err(Answer::text(405, "no such method here\n".into()));
+        }
+        if self.authorised(peer, head)? != Caller::Operator {
+            return Err(Answer::text(
+                403,
+                "the dashboard is the operator's\n".into(),
+            ));
+        }
+        if let Some(page) = Page::find(path) {
+            return Ok(Request::Page(page));
+        }
+        let job = path.strip_prefix(TIMELINES);
+        match (head.method, path) {
+            (Method::Get, STREAM) => {
+                let request = self.request(token);
+                self.service.open_screen(request).inspect_err(|_| {
+                    self.requests.remove(&request);
+                })?;
+                Ok(Request::Stream(request))
+            }
+            (Method::Get, _) if job.is_some() => {
+                let wrong = |error: String| Answer::text(400, error + "\n");
+                let job = job.unwrap_or_default();
+                let job: JobName = job.parse().map_err(|error| wrong(format!("{error}")))?;
+                let from = head.query.as_deref().map(|query| {
+                    let from = query.strip_prefix("from=");
+                    from.and_then(|from| from.parse().ok()).ok_or_else(|| {
+                        wrong(format!("expected ?from= and a whole number, got {query:?}"))
+                    })
+                });
+                let from = from.transpose()?;
+                let request = self.request(token);
+                self.service.timeline(request, job, from).inspect_err(|_| {
+                    self.requests.remove(&request);
+                })?;
+                Ok(Request::Awaited(request))
+            }
+            (_, STREAM) => Err(Answer::text(405, "no such method here\n".into())),
+            _ if job.is_some() => Err(Answer::text(405, "no such method here\n".into())),
+            _ => Err(Answer::text(404, "nothing here\n".into())),
+        }
+    }
+
     fn ready(&self) -> Answer {
         let mut answer = self.service.ready();
         if let Some(fault) = self.tls.as_ref().and_then(|tls| tls.fault()) {
@@ -636,6 +698,11 @@ impl Shell {
                 self.service.finish_upload(upload);
             }
             Request::Discard(answer) => self.respond(peer, &answer),
+            Request::Page(page) => {
+                self.service.count_request(200);
+                // A connection that was refused or timed out meanwhile has had its answer.
+                let _ = peer.http.respond(&page.response(), self.clock.elapsed());
+            }
             Request::Stream(number) => {
                 peer.request = Request::Stream(number);
                 self.service.count_request(200);
@@ -685,6 +752,17 @@ impl Shell {
                             peer.request = Request::None;
                             peer.http.end_stream();
                         }
+                    }
+                    self.turn(token);
+                }
+                Outgoing::Snapshot { exchange, text } => {
+                    let Some(token) = self.requests.get(&exchange).copied() else {
+                        continue;
+                    };
+                    if let Some(peer) = self.peers.get_mut(&token)
+                        && peer.http.output().is_empty()
+                    {
+                        peer.http.stream(text.as_bytes(), self.clock.elapsed());
                     }
                     self.turn(token);
                 }
@@ -755,7 +833,7 @@ impl Shell {
                 self.requests.remove(&number);
                 self.service.forget(number);
             }
-            Request::None | Request::Call { .. } | Request::Discard(_) => {}
+            Request::None | Request::Call { .. } | Request::Discard(_) | Request::Page(_) => {}
         }
     }
 }
@@ -1015,6 +1093,10 @@ const OPERATORS_MAX: usize = 16;
 const BLOBS: &str = "/v1/blobs/";
 const JOBS: &str = "/v1/jobs/";
 const EVENTS: &str = "/events";
+const DASHBOARD: &str = "/dashboard/";
+/// Of the dashboard: its snapshots, and profiles of jobs.
+const STREAM: &str = "stream";
+const TIMELINES: &str = "jobs/";
 const BUFFER_BYTES: usize = 64 * 1024;
 /// One MiB a turn: a millisecond or two of copying.
 const READS_A_TURN: usize = 16;

@@ -445,12 +445,12 @@ impl Connection {
     }
 
     /// Adds a piece to a stream. `false`, and the connection is closed, if the peer takes so little of it that
-    /// more than 64 KiB wait for it; or if there is no stream.
+    /// more than 64 KiB wait for it; or if there is no stream. A piece for a peer that has taken all before may be longer.
     pub fn stream(&mut self, bytes: &[u8], now: Duration) -> bool {
         let State::Streaming = self.state else {
             return false;
         };
-        if self.output.len() + bytes.len() > BUFFER_BYTES {
+        if !self.output.is_empty() && self.output.len() + bytes.len() > BUFFER_BYTES {
             self.state = State::Closed;
             return false;
         }
@@ -978,6 +978,13 @@ mod tests {
         while slow.stream(&[b'x'; 1000], at(1)) {}
         assert!(slow.output().len() <= BUFFER_BYTES);
         assert_eq!(slow.disposition(), Disposition::Close);
+        // A long piece goes to who has taken what was before, and only to them.
+        let long = vec![b'x'; 2 * BUFFER_BYTES];
+        let mut quick = begin();
+        assert!(!quick.stream(&long, at(1)));
+        let mut quick = begin();
+        written(&mut quick, at(0));
+        assert!(quick.stream(&long, at(1)));
         // There is none to add to where none was begun, or before a body was read.
         let mut none = open();
         assert!(!none.begin_stream("text/event-stream", at(0)));

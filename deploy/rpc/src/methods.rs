@@ -784,6 +784,10 @@ pub struct Estimate {
     pub earliest_finish_ms: f64,
     /// Jobs of this tenant that wait.
     pub queue_length: u64,
+    /// What one proof takes on one core, all its quanta together.
+    pub core_ms: f64,
+    /// Whether that is known from proofs; until there was one it is guessed from the size.
+    pub measured: bool,
 }
 
 /// A job and where it stands.

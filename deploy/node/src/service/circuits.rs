@@ -271,14 +271,15 @@ impl Service {
         request: EstimateProof,
     ) -> Result<Flow, RpcError> {
         let it = self.ready_circuit(tenant, request.circuit)?;
-        let work = self.work(it.core);
+        let (core, measured) = (it.core, it.measured.is_some());
+        let work = self.work(core);
         let ticket = self.ticket();
         self.command(Command::Estimate {
             ticket,
             tenant,
             work,
         })?;
-        Ok(Flow::Wait(ticket, Question::Call))
+        Ok(Flow::Wait(ticket, Question::Estimate { core, measured }))
     }
 
     pub(super) fn estimated(
@@ -287,16 +288,22 @@ impl Service {
         estimate: Option<arbiter::Estimate>,
         at: Nanos,
     ) {
+        let Some(waiting) = self.waiting.remove(&ticket) else {
+            return;
+        };
+        let Question::Estimate { core, measured } = waiting.question else {
+            return;
+        };
         let outcome = estimate.ok_or(RpcError::Internal).and_then(|it| {
             value(&Estimate {
                 proof_ms: super::ms(it.run),
                 earliest_finish_ms: super::ms(it.finish.since(at)),
                 queue_length: u64::from(it.ahead),
+                core_ms: super::ms(core),
+                measured,
             })
         });
-        if let Some(waiting) = self.waiting.remove(&ticket) {
-            self.settle(waiting, outcome);
-        }
+        self.settle(waiting, outcome);
     }
 
     /// A circuit that can be proved with.

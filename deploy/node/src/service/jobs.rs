@@ -1147,6 +1147,11 @@ impl Entry {
         self.received
     }
 
+    /// Whose it is.
+    pub(super) fn tenant(&self) -> TenantId {
+        self.tenant
+    }
+
     /// From when to when it was laid out.
     pub(super) fn laid_out(&self) -> Option<(Nanos, Nanos)> {
         let end = self.prepared?;

@@ -3,6 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
+use super::{Answer, Caller, Flow, Gauges, PoolView, Question, Service, ms, value};
+use crate::arbiter_thread::Command;
+use crate::histograms::{CAUSES, cause_name};
+use crate::telemetry::{Doors, ScenarioGauges, TenantGauges, show_reallocation};
 use caldera_kernels::Software;
 use caldera_rpc::error::RpcError;
 use caldera_rpc::methods::{
@@ -12,12 +16,6 @@ use caldera_rpc::methods::{
 use caldera_scheduler::arbiter::{Cause, DemandRefusal, TenantView};
 use caldera_scheduler::demand::First;
 use caldera_scheduler::{Nanos, TenantId};
-use serde_json::Value;
-
-use super::{Answer, Caller, Flow, Gauges, PoolView, Question, Service, ms, value};
-use crate::arbiter_thread::Command;
-use crate::histograms::{CAUSES, cause_name};
-use crate::telemetry::{Doors, ScenarioGauges, TenantGauges, show_reallocation};
 
 impl Service {
     /// Asks the arbiter what there is; the question is answered when it has told.
@@ -131,16 +129,28 @@ impl Service {
                 self.answer(exchange, answer);
                 return;
             }
+            Question::Snapshot => {
+                self.show_snapshot(view);
+                return;
+            }
+            Question::Timeline {
+                exchange,
+                job,
+                from,
+            } => {
+                self.answer_timeline(exchange, job, from);
+                return;
+            }
             Question::Histograms { cause } => value(&self.telemetry.histograms(cause)),
             Question::Profile { job, from } => self.profiled(waiting.caller, job, from),
-            // The end of a job is told by the clerk.
-            Question::Job { .. } => return,
-            Question::Call => self.pool_status(waiting.caller, view),
+            // The end of a job is told by the clerk, and what a proof would take by another notice.
+            Question::Job { .. } | Question::Estimate { .. } => return,
+            Question::Call => value(&self.pool(waiting.caller, view)),
         };
         self.settle(waiting, outcome);
     }
 
-    fn pool_status(&self, caller: Caller, view: &PoolView) -> Result<Value, RpcError> {
+    pub(super) fn pool(&self, caller: Caller, view: &PoolView) -> PoolStatus {
         let units = view
             .units
             .iter()
@@ -195,14 +205,14 @@ impl Service {
         if caller == Caller::Operator {
             reallocations.causes = self.telemetry.causes();
         }
-        value(&PoolStatus {
+        PoolStatus {
             units,
             tenants,
             devices: vec![self.device_status(caller)],
             reallocations,
             quanta: self.telemetry.quanta(),
             up_ms: self.parts.clock.elapsed().as_secs_f64() * 1e3,
-        })
+        }
     }
 
     fn device_status(&self, caller: Caller) -> DeviceStatus {

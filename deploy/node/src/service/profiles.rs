@@ -68,7 +68,7 @@ impl Service {
         let (preparing, prepared) = entry.laid_out().unzip();
         let end = entry.finished().unwrap_or(self.parts.clock.now());
         let touches = |it: &&Reallocation| {
-            let own = |tenant| caller == Caller::Tenant(tenant);
+            let own = |tenant| entry.tenant() == tenant;
             (own(it.to) || it.from.is_some_and(own)) && (received..=end).contains(&it.first)
         };
         let moves = self.profiles.moves().filter(touches).map(|it| {

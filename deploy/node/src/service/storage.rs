@@ -218,6 +218,22 @@ impl Service {
         Flow::Wait(ticket, Question::Call)
     }
 
+    /// What a tenant holds, and when it is to give it back.
+    pub(super) fn storage_of(&self, tenant: TenantId) -> TenantStorage {
+        let it = self.tenant(tenant);
+        let [tables_bytes, keys_bytes, blobs_bytes] = self.held(tenant);
+        let now = self.parts.clock.now();
+        TenantStorage {
+            tenant: it.name.to_string(),
+            scenario: it.scenario.clone(),
+            tables_bytes,
+            keys_bytes,
+            blobs_bytes,
+            quiet: it.watch.is_quiet() && it.release.is_none(),
+            due_ms: it.watch.due().map(|due| ms(due.since(now))),
+        }
+    }
+
     /// The clerk has read what was given back.
     pub(super) fn releases(&mut self, ticket: u64, rows: Result<Vec<ReleaseRow>, RpcError>) {
         let Some(waiting) = self.waiting.remove(&ticket) else {
@@ -226,26 +242,13 @@ impl Service {
         let Question::Call = waiting.question else {
             return;
         };
-        let now = self.parts.clock.now();
         let own = |tenant: TenantId| match waiting.caller {
             Caller::Operator => true,
             Caller::Tenant(caller) => caller == tenant,
         };
         let tenants = (0..).map(TenantId).zip(&self.tenants);
         let tenants = tenants.filter(|(tenant, _)| own(*tenant));
-        let tenants = tenants.map(|(tenant, it)| {
-            let [tables_bytes, keys_bytes, blobs_bytes] = self.held(tenant);
-            TenantStorage {
-                tenant: it.name.to_string(),
-                scenario: it.scenario.clone(),
-                tables_bytes,
-                keys_bytes,
-                blobs_bytes,
-                quiet: it.watch.is_quiet() && it.release.is_none(),
-                due_ms: it.watch.due().map(|due| ms(due.since(now))),
-            }
-        });
-        let tenants = tenants.collect();
+        let tenants = tenants.map(|(tenant, _)| self.storage_of(tenant)).collect();
         let outcome = rows.and_then(|rows| {
             value(&StorageStatus {
                 tenants,
