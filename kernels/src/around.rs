@@ -9,8 +9,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::device::{
-    BasesId, CurveId, Device, DeviceError, DeviceInfo, Group, Health, MatrixId, Plan, Progress,
-    VectorId, Work,
+    BasesId, CurveId, Device, DeviceError, DeviceInfo, Group, Health, MatrixId, Original, Plan,
+    Progress, Site, VectorId, Work,
 };
 
 /// What stands around each quantum: it is told the kernel's name and given the quantum to run.
@@ -25,6 +25,7 @@ pub type Quantum = dyn Fn(
 pub struct Around {
     inner: Arc<dyn Device>,
     quantum: Arc<Quantum>,
+    site: Option<Site>,
 }
 
 struct AroundPlan {
@@ -35,7 +36,20 @@ struct AroundPlan {
 impl Around {
     /// A device like `inner`, whose quanta go through `quantum`.
     pub fn new(inner: Arc<dyn Device>, quantum: Arc<Quantum>) -> Arc<Around> {
-        Arc::new(Around { inner, quantum })
+        Arc::new(Around {
+            inner,
+            quantum,
+            site: None,
+        })
+    }
+
+    /// The same, which says that it lies elsewhere, or has another memory.
+    pub fn at(site: Site, inner: Arc<dyn Device>, quantum: Arc<Quantum>) -> Arc<Around> {
+        Arc::new(Around {
+            inner,
+            quantum,
+            site: Some(site),
+        })
     }
 }
 
@@ -149,6 +163,23 @@ impl Device for Around {
 
     fn is_lost(&self, member: usize) -> bool {
         self.inner.is_lost(member)
+    }
+
+    fn site(&self, member: usize) -> Site {
+        let own = self.site.clone().filter(|_| member == 0);
+        own.unwrap_or_else(|| self.inner.site(member))
+    }
+
+    fn copy_bytes(&self, member: usize, of: Original) -> usize {
+        self.inner.copy_bytes(member, of)
+    }
+
+    fn copy_free(&self, member: usize, of: Original) {
+        self.inner.copy_free(member, of);
+    }
+
+    fn copy(&self, member: usize, of: Original) -> Result<(), DeviceError> {
+        self.inner.copy(member, of)
     }
 
     fn health(&self) -> Health {

@@ -249,6 +249,24 @@ pub struct Software {
     pub version: String,
 }
 
+/// Where a device lies in its machine, as far as its driver says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Site {
+    /// Bytes of memory of its own that it may use; `None` where its memory is the host's, or is not known.
+    pub memory: Option<u64>,
+    /// Its address on the PCI bus as Linux writes it: `0000:3b:00.0`.
+    pub pci: Option<String>,
+}
+
+/// Something of which each member of a device may have a copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Original {
+    /// Points.
+    Bases(BasesId),
+    /// A pair of matrices.
+    Matrix(MatrixId),
+}
+
 /// Silicon that computes. See the top of this file.
 pub trait Device: Send + Sync {
     /// What this device is.
@@ -326,6 +344,32 @@ pub trait Device: Send + Sync {
     fn is_lost(&self, member: usize) -> bool {
         let _ = member;
         false
+    }
+
+    /// Where a member lies; number 0 is the device itself, or its host.
+    fn site(&self, member: usize) -> Site {
+        let _ = member;
+        Site::default()
+    }
+
+    /// Bytes of the copy that a member beside the host has, as they were given; none if it has no copy. One that
+    /// was given up counts until the last plan that uses it is dropped.
+    fn copy_bytes(&self, member: usize, of: Original) -> usize {
+        let _ = (member, of);
+        0
+    }
+
+    /// Gives up the copy of a member beside the host. No work begins with it from now on; work that has begun
+    /// goes on to its end. Frees what nothing uses any more, so it is called again while there are
+    /// [bytes](Device::copy_bytes) left, and never by a worker.
+    fn copy_free(&self, member: usize, of: Original) {
+        let _ = (member, of);
+    }
+
+    /// Brings a copy to a member beside the host that has none, for plans that are made from then on.
+    fn copy(&self, member: usize, of: Original) -> Result<(), DeviceError> {
+        let _ = (member, of);
+        Ok(())
     }
 
     /// How the device is. A device of one kind of silicon that is part of the host is always well.

@@ -22,8 +22,8 @@ pub mod relay;
 
 pub use around::{Around, Quantum};
 pub use device::{
-    BasesId, CurveId, Device, DeviceError, DeviceInfo, Form, Group, Health, MatrixId, Plan,
-    Progress, Software, Transform, VectorId, Work,
+    BasesId, CurveId, Device, DeviceError, DeviceInfo, Form, Group, Health, MatrixId, Original,
+    Plan, Progress, Site, Software, Transform, VectorId, Work,
 };
 pub use held::Held;
 pub use holdings::{Fitted, Holdings, Registry, Shape, Shaped, same_length, scalars_fit};

@@ -2,7 +2,7 @@
 //! goes on elsewhere when a device is lost.
 //!
 //! Vectors have a copy on every device, of which some are up to date; bases and matrices are on all
-//! that have room. All memory is set aside when work is planned, on every device. Which of them does
+//! that had room, until a copy is given up (`copies.rs`). All memory is set aside when work is planned, on every device. Which of them does
 //! it is decided when its first quantum runs, so that a proof that is under way moves to another
 //! device, and back, from one piece of work to the next ([`Relay::allow`], and for one piece
 //! [`Plan::allow`]). What a vector lacks on the device that was chosen is copied there first, in quanta of
@@ -16,18 +16,21 @@
 //! begins again on another one if what it reads is still somewhere; what works in place on the
 //! lost device's only copy ends with the error, and the proof must be made again.
 
+mod copies;
+
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Instant;
 
 use bytes::Bytes;
 use zeroize::Zeroizing;
 
 use crate::device::{
-    BasesId, CurveId, Device, DeviceError, DeviceInfo, Group, Health, MatrixId, Plan, Progress,
-    Software, VectorId, Work,
+    BasesId, CurveId, Device, DeviceError, DeviceInfo, Group, Health, MatrixId, Original, Plan,
+    Progress, Site, Software, VectorId, Work,
 };
 use crate::holdings::Holdings;
+use copies::Copies;
 
 /// A device and how many threads may run its lanes at once.
 #[derive(Clone)]
@@ -194,12 +197,21 @@ impl Relay {
     }
 
     /// A plan made of a plan on each member that can do the work.
-    fn lay_out(&self, part: Part, plans: Vec<Option<Arc<dyn Plan>>>) -> Arc<dyn Plan> {
-        let longest = plans.iter().flatten().map(|plan| plan.stages()).max();
-        Arc::new(RelayPlan {
+    fn lay_out(&self, part: Part, plans: Vec<Option<Arc<Laid>>>) -> Arc<dyn Plan> {
+        let names = |laid: &Option<Arc<Laid>>| -> Box<[&'static str]> {
+            let plan = laid.as_ref().map(|laid| &laid.plan);
+            let names = plan.map(|plan| (0..plan.stages()).map(move |stage| plan.kernel(stage)));
+            names.into_iter().flatten().collect()
+        };
+        let names: Vec<_> = plans.iter().map(names).collect();
+        let longest = names.iter().map(|names| names.len()).max();
+        let plan = Arc::new(RelayPlan {
             shared: Arc::clone(&self.shared),
             stages: 1 + longest.unwrap_or(0),
-            plans,
+            names,
+            plans: RwLock::new(plans),
+            begun: AtomicU64::new(0),
+            sum: OnceLock::new(),
             allowed: AtomicU64::new(u64::MAX),
             opening: Mutex::new(()),
             opened: AtomicUsize::new(0),
@@ -212,19 +224,33 @@ impl Relay {
             replay: Mutex::new(None),
             spent: AtomicU64::new(0),
             part,
-        })
+        });
+        for bases in &plan.part.bases {
+            bases.used_by(&plan);
+        }
+        if let Some(matrix) = &plan.part.matrix {
+            matrix.used_by(&plan);
+        }
+        plan
     }
 
-    /// The same work in a member's own names; `None` if it has no room for something of it.
-    fn translate(&self, work: &Work, part: &Part, member: usize) -> Option<Work> {
+    /// The same work in a member's own names, and what of that has to stay while it is planned; `None` if the
+    /// member lacks something of it.
+    fn translate(&self, work: &Work, part: &Part, member: usize) -> Option<(Work, Vec<Stays>)> {
         let vector = |id: VectorId| self.held.vector(id).ok()?.ids[member];
-        Some(match *work {
-            Work::Product { witness, a, b, .. } => Work::Product {
-                matrix: part.matrix.as_ref()?.ids[member]?,
-                witness: vector(witness)?,
-                a: vector(a)?,
-                b: vector(b)?,
-            },
+        let mut stays: Vec<Stays> = Vec::new();
+        let work = match *work {
+            Work::Product { witness, a, b, .. } => {
+                let matrix = part.matrix.as_ref()?.on(member)?;
+                let id = matrix.id;
+                stays.push(matrix);
+                Work::Product {
+                    matrix: id,
+                    witness: vector(witness)?,
+                    a: vector(a)?,
+                    b: vector(b)?,
+                }
+            }
             Work::Multiply { a, b, out } => Work::Multiply {
                 a: vector(a)?,
                 b: vector(b)?,
@@ -247,21 +273,36 @@ impl Relay {
                 offset,
                 form,
                 ..
-            } => Work::Msm {
-                bases: part.bases[0].ids[member]?,
-                scalars: vector(scalars)?,
-                offset,
-                form,
-            },
-            Work::Tables { bytes, .. } => Work::Tables {
-                bases: part
-                    .bases
-                    .iter()
-                    .map(|bases| bases.ids[member])
-                    .collect::<Option<_>>()?,
-                bytes,
-            },
-        })
+            } => {
+                let bases = part.bases[0].on(member)?;
+                let id = bases.id;
+                stays.push(bases);
+                Work::Msm {
+                    bases: id,
+                    scalars: vector(scalars)?,
+                    offset,
+                    form,
+                }
+            }
+            Work::Tables { bytes, .. } => {
+                let mut ids = Vec::with_capacity(part.bases.len());
+                for bases in &part.bases {
+                    let bases = bases.on(member)?;
+                    ids.push(bases.id);
+                    stays.push(bases);
+                }
+                Work::Tables { bases: ids, bytes }
+            }
+        };
+        Some((work, stays))
+    }
+
+    /// The copies of something, if it is there.
+    fn copies(&self, of: Original) -> Option<Copied> {
+        match of {
+            Original::Bases(id) => self.held.bases(id).ok().map(Copied::Bases),
+            Original::Matrix(id) => self.held.matrix(id).ok().map(Copied::Matrix),
+        }
     }
 }
 
@@ -307,17 +348,17 @@ impl Device for Relay {
     }
 
     fn bases(&self, curve: CurveId, group: Group, points: Bytes) -> Result<BasesId, DeviceError> {
-        let count = points.len() / curve.point_bytes(group);
-        let ids = self
-            .shared
-            .on_each(|device| device.bases(curve, group, points.clone()))?;
-        let copies = Copies {
-            shared: Arc::clone(&self.shared),
-            ids,
-            free: |device, id| device.bases_free(id),
+        let of = copies::Source {
+            bytes: points.len(),
             group,
-            count,
+            count: points.len() / curve.point_bytes(group),
         };
+        let copies = Copies::new(
+            &self.shared,
+            of,
+            Box::new(move |device| device.bases(curve, group, points.clone())),
+            |device, id| device.bases_free(id),
+        )?;
         Ok(self.held.add_bases(copies))
     }
 
@@ -328,13 +369,13 @@ impl Device for Relay {
     fn tables_bytes(&self, id: BasesId) -> Result<usize, DeviceError> {
         let bases = self.held.bases(id)?;
         let host = &self.shared.members[HOST].device;
-        host.tables_bytes(bases.ids[HOST].expect("the host has all"))
+        host.tables_bytes(bases.host())
     }
 
     fn tables_free(&self, id: BasesId) {
         if let Ok(bases) = self.held.bases(id) {
             let host = &self.shared.members[HOST].device;
-            host.tables_free(bases.ids[HOST].expect("the host has all"));
+            host.tables_free(bases.host());
         }
     }
 
@@ -345,17 +386,17 @@ impl Device for Relay {
         columns: usize,
         entries: Bytes,
     ) -> Result<MatrixId, DeviceError> {
-        let ids = self
-            .shared
-            .on_each(|device| device.matrix(curve, rows, columns, entries.clone()))?;
-        let copies = Copies {
-            shared: Arc::clone(&self.shared),
-            ids,
-            free: |device, id| device.matrix_free(id),
-            // Of matrices these are not asked for.
+        let of = copies::Source {
+            bytes: entries.len(),
             group: Group::G1,
             count: 0,
         };
+        let copies = Copies::new(
+            &self.shared,
+            of,
+            Box::new(move |device| device.matrix(curve, rows, columns, entries.clone())),
+            |device, id| device.matrix_free(id),
+        )?;
         Ok(self.held.add_matrix(copies))
     }
 
@@ -366,13 +407,19 @@ impl Device for Relay {
     fn plan(&self, work: &Work) -> Result<Arc<dyn Plan>, DeviceError> {
         let part = self.part(work)?;
         let on = |member: usize| {
-            let work = self.translate(work, &part, member)?;
-            Some(self.shared.members[member].device.plan(&work))
+            let (work, stays) = self.translate(work, &part, member)?;
+            let plan = self.shared.members[member].device.plan(&work);
+            Some(plan.map(|plan| {
+                Arc::new(Laid {
+                    plan,
+                    _stays: stays,
+                })
+            }))
         };
         let host = on(HOST).expect("the host has all")?;
         if matches!(work, Work::Tables { .. }) {
             // They are the host's: others have theirs, or none, by themselves.
-            return Ok(host);
+            return Ok(Arc::clone(&host.plan));
         }
         let mut plans = vec![Some(host)];
         for member in 1..self.shared.members.len() {
@@ -401,9 +448,12 @@ impl Device for Relay {
 
     fn plan_on_host(&self, work: &Work) -> Result<Arc<dyn Plan>, DeviceError> {
         let part = self.part(work)?;
-        let work = self.translate(work, &part, HOST).expect("the host has all");
-        let host = self.shared.members[HOST].device.plan_on_host(&work)?;
-        let mut plans = vec![Some(host)];
+        let (work, stays) = self.translate(work, &part, HOST).expect("the host has all");
+        let plan = self.shared.members[HOST].device.plan_on_host(&work)?;
+        let mut plans = vec![Some(Arc::new(Laid {
+            plan,
+            _stays: stays,
+        }))];
         plans.resize_with(self.shared.members.len(), || None);
         Ok(self.lay_out(part, plans))
     }
@@ -423,6 +473,34 @@ impl Device for Relay {
 
     fn is_lost(&self, member: usize) -> bool {
         member < self.shared.members.len() && self.shared.is_lost(member)
+    }
+
+    fn site(&self, member: usize) -> Site {
+        let member = self.shared.members.get(member);
+        member.map_or_else(Site::default, |runner| runner.device.site(HOST))
+    }
+
+    fn copy_bytes(&self, member: usize, of: Original) -> usize {
+        match self.copies(of) {
+            Some(Copied::Bases(bases)) => bases.bytes_on(member),
+            Some(Copied::Matrix(matrix)) => matrix.bytes_on(member),
+            None => 0,
+        }
+    }
+
+    fn copy_free(&self, member: usize, of: Original) {
+        match self.copies(of) {
+            Some(Copied::Bases(bases)) => bases.give_up(member),
+            Some(Copied::Matrix(matrix)) => matrix.give_up(member),
+            None => {}
+        }
+    }
+
+    fn copy(&self, member: usize, of: Original) -> Result<(), DeviceError> {
+        match of {
+            Original::Bases(id) => self.held.bases(id)?.bring(member),
+            Original::Matrix(id) => self.held.matrix(id)?.bring(member),
+        }
     }
 
     fn health(&self) -> Health {
@@ -503,7 +581,7 @@ impl Shared {
     fn choose(
         &self,
         part: &Part,
-        plans: &[Option<Arc<dyn Plan>>],
+        plans: &[Option<Arc<Laid>>],
         allowed: &AtomicU64,
     ) -> Result<usize, DeviceError> {
         let can = |member: &usize| plans[*member].is_some() && !self.is_lost(*member);
@@ -687,25 +765,6 @@ impl Drop for Vector {
     }
 }
 
-/// Something that each member has a copy of for good.
-struct Copies<I: std::marker::Copy> {
-    shared: Arc<Shared>,
-    ids: Vec<Option<I>>,
-    free: fn(&dyn Device, I),
-    group: Group,
-    count: usize,
-}
-
-impl<I: std::marker::Copy> Drop for Copies<I> {
-    fn drop(&mut self) {
-        for (runner, id) in self.shared.members.iter().zip(&self.ids) {
-            if let Some(id) = id {
-                (self.free)(&*runner.device, *id);
-            }
-        }
-    }
-}
-
 /// A vector on its way to a member.
 struct Copy {
     vector: Arc<Vector>,
@@ -804,12 +863,36 @@ struct Replay {
     ended: bool,
 }
 
+/// Something that there are copies of.
+enum Copied {
+    Bases(Arc<Copies<BasesId>>),
+    Matrix(Arc<Copies<MatrixId>>),
+}
+
+/// What stays on a member while it is held.
+type Stays = Arc<dyn Send + Sync>;
+
+/// A plan on one member.
+struct Laid {
+    plan: Arc<dyn Plan>,
+    /// What it uses there, which therefore goes after it.
+    _stays: Vec<Stays>,
+}
+
 struct RelayPlan {
     shared: Arc<Shared>,
     part: Part,
     /// The first stage, and as many as the longest of the plans has.
     stages: usize,
-    plans: Vec<Option<Arc<dyn Plan>>>,
+    /// Of each member the kernels of its plan's stages.
+    names: Vec<Box<[&'static str]>>,
+    /// Of each member the plan, unless it was let go. Read for as long as it takes to copy a reference,
+    /// written by those who let go.
+    plans: RwLock<Vec<Option<Arc<Laid>>>>,
+    /// Members on which work has begun, a bit each: their plans stay until all has ended.
+    begun: AtomicU64,
+    /// The sum, once the plan that made it was let go.
+    sum: OnceLock<Vec<u8>>,
     /// Members that may begin with it.
     allowed: AtomicU64,
     opening: Mutex<()>,
@@ -831,15 +914,71 @@ struct RelayPlan {
 
 impl RelayPlan {
     /// The plan of the member that was chosen, and its stage; `None` where it has no such stage.
-    fn inner(&self, stage: usize) -> Option<(usize, &Arc<dyn Plan>, usize)> {
-        let member = self.chosen.load(Ordering::Acquire);
-        let plan = self.plans.get(member)?.as_ref()?;
-        let stage = stage.checked_sub(1).filter(|&it| it < plan.stages())?;
-        Some((member, plan, stage))
+    fn inner(&self, stage: usize) -> Option<(usize, Arc<Laid>, usize)> {
+        let (member, stage) = self.place(stage)?;
+        Some((member, self.laid(member)?, stage))
     }
 
+    /// The member that was chosen and the stage of its plan; `None` where it has no such stage.
+    fn place(&self, stage: usize) -> Option<(usize, usize)> {
+        let member = self.chosen.load(Ordering::Acquire);
+        let names = self.names.get(member)?;
+        let stage = stage.checked_sub(1).filter(|&it| it < names.len())?;
+        Some((member, stage))
+    }
+
+    fn laid(&self, member: usize) -> Option<Arc<Laid>> {
+        self.plans().get(member)?.clone()
+    }
+
+    fn plans(&self) -> RwLockReadGuard<'_, Vec<Option<Arc<Laid>>>> {
+        // As in `lock`.
+        self.plans.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From then on the plan of the one that is chosen stays until all has ended.
     fn choose(&self) -> Result<usize, DeviceError> {
-        self.shared.choose(&self.part, &self.plans, &self.allowed)
+        // Held until that is noted: see `let_go`.
+        let plans = self.plans();
+        let member = self.shared.choose(&self.part, &plans, &self.allowed)?;
+        self.begun.fetch_or(1 << member, Ordering::Relaxed);
+        Ok(member)
+    }
+
+    /// Drops the plan of a member unless work has begun there that has not ended: a copy that it uses was given up.
+    fn let_go(&self, member: usize) {
+        let mut plans = self.plans.write().unwrap_or_else(PoisonError::into_inner);
+        // Whoever chooses does so before this lock or after it.
+        let begun = self.begun.load(Ordering::Relaxed) >> member & 1 == 1;
+        if begun && !self.is_over() {
+            return;
+        }
+        if begun && let Some(point) = self.point_in(&plans) {
+            // There is one sum, however often it is read.
+            let _ = self.sum.set(point);
+        }
+        let gone = plans.get_mut(member).and_then(Option::take);
+        drop(plans);
+        // Frees, which takes a while.
+        drop(gone);
+    }
+
+    /// Whether all lanes of all stages have ended.
+    fn is_over(&self) -> bool {
+        // Pairs with the Release in `open` and the one at the end of each lane.
+        self.opened.load(Ordering::Acquire) == self.stages && self.left.load(Ordering::Acquire) == 0
+    }
+
+    /// The sum in the plan of the member that made it.
+    fn point_in(&self, plans: &[Option<Arc<Laid>>]) -> Option<Vec<u8>> {
+        let member = match self.is_replayed.load(Ordering::Acquire) {
+            true => {
+                let replay = lock(&self.replay);
+                replay.as_ref().filter(|replay| replay.ended)?.member
+            }
+            false => self.chosen.load(Ordering::Acquire),
+        };
+        plans.get(member)?.as_ref()?.plan.point()
     }
 
     /// The first stage: chooses, and copies what is missing.
@@ -890,8 +1029,8 @@ impl RelayPlan {
         if replay.ended {
             return Ok(Progress::Done);
         }
-        let plan = self.plans[replay.member].as_ref().expect("chosen for it");
-        match replay.quantum(&self.part, &**plan) {
+        let laid = self.laid(replay.member).expect("chosen for it");
+        match replay.quantum(&self.part, &*laid.plan) {
             Err(error) if self.note_loss(replay.member, &error) => {
                 // This one too: the next quantum begins on another.
                 drop(guard.take());
@@ -944,8 +1083,8 @@ impl Plan for RelayPlan {
     }
 
     fn kernel(&self, stage: usize) -> &'static str {
-        match self.inner(stage) {
-            Some((_, plan, stage)) => plan.kernel(stage),
+        match self.place(stage) {
+            Some((member, stage)) => self.names[member][stage],
             None if stage == 0 => "relay.copy",
             None => "relay.nothing",
         }
@@ -967,7 +1106,7 @@ impl Plan for RelayPlan {
         }
         let replayed = self.is_replayed.load(Ordering::Acquire);
         let lanes = match self.inner(stage).filter(|_| !replayed) {
-            Some((member, plan, inner)) => match plan.open(inner) {
+            Some((member, laid, inner)) => match laid.plan.open(inner) {
                 Err(error) if self.note_loss(member, &error) => {
                     self.is_replayed.store(true, Ordering::Release);
                     1
@@ -1008,9 +1147,9 @@ impl Plan for RelayPlan {
             self.run_replay(self.shared.loss("it was lost in the midst of its work"))?
         } else {
             match self.inner(stage) {
-                Some((member, plan, inner)) => {
+                Some((member, laid, inner)) => {
                     let begin = Instant::now();
-                    let ran = plan.run(inner, lane);
+                    let ran = laid.plan.run(inner, lane);
                     self.spent.fetch_add(nanoseconds(begin), Ordering::Relaxed);
                     match ran {
                         Err(error) if self.note_loss(member, &error) => {
@@ -1038,13 +1177,9 @@ impl Plan for RelayPlan {
     }
 
     fn point(&self) -> Option<Vec<u8>> {
-        if self.is_replayed.load(Ordering::Acquire) {
-            let replay = lock(&self.replay);
-            let replay = replay.as_ref().filter(|replay| replay.ended)?;
-            return self.plans[replay.member].as_ref()?.point();
-        }
-        let member = self.chosen.load(Ordering::Acquire);
-        self.plans.get(member)?.as_ref()?.point()
+        // Whoever lets the plan go keeps its sum first, under the same lock.
+        let plans = self.plans();
+        self.sum.get().cloned().or_else(|| self.point_in(&plans))
     }
 
     fn allow(&self, members: u64) {
@@ -1054,8 +1189,8 @@ impl Plan for RelayPlan {
     /// Copies are for the host's threads, and so is what is begun again after a loss.
     fn member(&self, stage: usize) -> usize {
         let replayed = self.is_replayed.load(Ordering::Acquire);
-        let inner = self.inner(stage).filter(|_| !replayed);
-        inner.map_or(HOST, |(member, _, _)| member)
+        let place = self.place(stage).filter(|_| !replayed);
+        place.map_or(HOST, |(member, _)| member)
     }
 }
 

@@ -10,7 +10,8 @@ use caldera_kernels::cpu::{CpuConfig, CpuDevice};
 use caldera_kernels::curve::{Affine, Bn254, Curve, Projective};
 use caldera_kernels::relay::{Member, Relay};
 use caldera_kernels::{
-    Around, CurveId, Device, DeviceError, Form, Group, Plan, Progress, Transform, Work,
+    Around, BasesId, CurveId, Device, DeviceError, Form, Group, MatrixId, Original, Plan, Progress,
+    Site, Transform, Work,
 };
 
 fn cpu(lanes: usize) -> Arc<CpuDevice> {
@@ -388,4 +389,140 @@ fn a_piece_of_work_goes_where_it_may_and_says_where_that_is() {
     while last.run(1, 0).unwrap() == Progress::More {}
     assert!(relay.is_lost(1));
     assert_eq!(last.member(1), 0);
+}
+
+/// How many sets of points and pairs of matrices a device knows.
+fn known(device: &CpuDevice) -> usize {
+    let points = |id: &u64| device.tables_bytes(BasesId(*id)).is_ok();
+    (0..1_000).filter(points).count()
+}
+
+/// A sum in quanta, one lane after another, before one of which something is done; how many there were.
+fn interrupted(plan: &dyn Plan, at: usize, mut act: impl FnMut()) -> usize {
+    let mut quanta = 0;
+    for stage in 0..plan.stages() {
+        for lane in 0..plan.open(stage).unwrap() {
+            loop {
+                if quanta == at {
+                    act();
+                }
+                quanta += 1;
+                if plan.run(stage, lane).unwrap() == Progress::Done {
+                    break;
+                }
+            }
+        }
+    }
+    quanta
+}
+
+/// The danger: a device's memory is wanted for somebody else while a sum runs there. Given up before each of its
+/// quanta in turn: the sum is always the same, the points are there as long as it needs them, and then
+/// they are gone, though the plan is kept.
+#[test]
+fn a_copy_may_be_given_up_before_any_quantum_of_a_sum() {
+    let (expected, _) = sum(&*cpu(1)).unwrap();
+    let second = cpu(2);
+    let relay = Relay::new(vec![alone(cpu(1)), alone(second.clone())]);
+    relay.allow(0b10);
+    let points = points(COUNT);
+    let bytes = points.len();
+    let bases = relay.bases(CurveId::Bn254, Group::G1, points).unwrap();
+    let of = Original::Bases(bases);
+    let vector = relay.vector(CurveId::Bn254, COUNT).unwrap();
+    relay.vector_write(vector, 0, &scalars(COUNT, 5)).unwrap();
+    let plan = || {
+        let work = Work::Msm {
+            bases,
+            scalars: vector,
+            offset: 0,
+            form: Form::Canonical,
+        };
+        relay.plan(&work).unwrap()
+    };
+    let quanta = interrupted(&*plan(), usize::MAX, || ());
+    assert!(quanta > 10, "{quanta}");
+    for at in 0..=quanta {
+        assert_eq!((relay.copy_bytes(1, of), known(&second)), (bytes, 1));
+        let (plan, waiting) = (plan(), plan());
+        interrupted(&*plan, at, || {
+            relay.copy_free(1, of);
+            // The one that had not begun there has let it go.
+            let left = if at == 0 { 0 } else { bytes };
+            assert_eq!(relay.copy_bytes(1, of), left, "before quantum {at}");
+        });
+        assert_eq!(plan.point().as_ref(), Some(&expected), "quantum {at}");
+        relay.copy_free(1, of);
+        assert_eq!((relay.copy_bytes(1, of), known(&second)), (0, 0));
+        assert_eq!(plan.point().as_ref(), Some(&expected), "quantum {at}");
+        // It was laid out while the copy was there.
+        finish(&*waiting).unwrap();
+        assert_eq!(waiting.point().as_ref(), Some(&expected), "quantum {at}");
+        assert_eq!(known(&second), 0, "the host has made it");
+        relay.copy(1, of).unwrap();
+    }
+    // The host's stays whatever is asked, and what nobody knows has no copies.
+    relay.copy_free(0, of);
+    assert_eq!(relay.copy_bytes(0, of), bytes);
+    assert_eq!(relay.copy_bytes(2, of), 0);
+    let nothing = Original::Matrix(MatrixId(u64::MAX));
+    assert_eq!(relay.copy_bytes(1, nothing), 0);
+    relay.copy_free(1, nothing);
+    assert!(matches!(
+        relay.copy(1, nothing),
+        Err(DeviceError::Unknown { what: "matrix", .. })
+    ));
+    relay.bases_free(bases);
+    assert_eq!((relay.copy_bytes(1, of), known(&second)), (0, 0));
+}
+
+/// One thread takes the copy away and brings it back all the time, others sum.
+#[test]
+fn sums_are_right_while_a_copy_comes_and_goes() {
+    let (expected, _) = sum(&*cpu(1)).unwrap();
+    let relay = Relay::new(vec![alone(cpu(1)), alone(cpu(2))]);
+    relay.allow(0b10);
+    let bases = relay
+        .bases(CurveId::Bn254, Group::G1, points(COUNT))
+        .unwrap();
+    let left = AtomicUsize::new(2);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for _ in 0..20 {
+                    let vector = relay.vector(CurveId::Bn254, COUNT).unwrap();
+                    relay.vector_write(vector, 0, &scalars(COUNT, 5)).unwrap();
+                    let work = Work::Msm {
+                        bases,
+                        scalars: vector,
+                        offset: 0,
+                        form: Form::Canonical,
+                    };
+                    let plan = relay.plan(&work).unwrap();
+                    finish(&*plan).unwrap();
+                    assert_eq!(plan.point().as_ref(), Some(&expected));
+                    relay.vector_free(vector);
+                }
+                left.fetch_sub(1, Ordering::Relaxed);
+            });
+        }
+        while left.load(Ordering::Relaxed) > 0 {
+            relay.copy_free(1, Original::Bases(bases));
+            relay.copy(1, Original::Bases(bases)).unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_member_says_where_it_lies() {
+    let site = Site {
+        memory: Some(1 << 30),
+        pci: Some("0000:3b:00.0".into()),
+    };
+    let plain = |_: &'static str, quantum: &mut dyn FnMut() -> _| quantum();
+    let second = Around::at(site.clone(), cpu(1), Arc::new(plain));
+    let relay = Relay::new(vec![alone(cpu(1)), alone(second)]);
+    assert_eq!(relay.site(0), Site::default());
+    assert_eq!(relay.site(1), site);
+    assert_eq!(relay.site(2), Site::default());
 }

@@ -148,8 +148,8 @@ pub enum Event {
         /// When the announcement reached the box: where the time of a reallocation begins.
         received: Nanos,
     },
-    /// So many bytes of a tenant's key tables are on a device now; none, if they are gone. The
-    /// answer to [`Action::Evict`], and news when tables have been loaded. A tenant that leaves is taken
+    /// So many bytes of a tenant's keys, with their tables, are on a device now; none, if they are gone. The
+    /// answer to [`Action::Evict`], and news when some have been loaded or have gone. A tenant that leaves is taken
     /// to have none.
     Resident {
         /// Whose tables.
@@ -1757,6 +1757,9 @@ impl Arbiter {
                 }
             }));
         }
+        for (slot, at) in demands.tables.iter_mut().enumerate() {
+            *at = tables.devices(slot);
+        }
         let [device_memory, host_memory] = capacity.bytes;
         if device_memory == u64::MAX && host_memory == u64::MAX {
             return;
@@ -1775,7 +1778,6 @@ impl Arbiter {
                 let bound = tenant.starves_since?.plus(class.ageing_max);
                 (bound <= now).then_some((bound, memory.next?))
             });
-            demands.tables[slot] = tables.devices(slot);
         }
         for (claims, there) in demands.bytes.iter_mut().zip(capacity.bytes) {
             let mut sharers = [0; CLASSES_MAX];

@@ -115,8 +115,8 @@ pub struct Ties<'a> {
     pub pulls: &'a [Pull],
     /// By claim: the set of places that are near to it.
     pub homes: &'a [u64],
-    /// By seat: its place, below 64.
-    pub places: &'a [u8],
+    /// By seat: its place, below 64; what is at no known place is near to nobody.
+    pub places: &'a [Option<u8>],
 }
 
 /// A part of a value weight, in 2^-24: how much of its dominant share a claim wants of a kind.
@@ -439,8 +439,8 @@ impl Ties<'_> {
     /// Whether a seat is near to a claim.
     fn near(&self, claim: usize, seat: usize) -> bool {
         let home = self.homes.get(claim).copied().unwrap_or(0);
-        let place = self.places.get(seat).copied().unwrap_or(0);
-        home >> place & 1 == 1
+        let place = self.places.get(seat).copied().flatten();
+        place.is_some_and(|place| home >> place & 1 == 1)
     }
 
     /// The values of nearness that there are, the best first.

@@ -2,7 +2,7 @@
 //!
 //! A unit has one worker, one mailbox and one owner. There are two kinds: a core, whose worker is a thread
 //! pinned to it, and a device (a GPU), whose worker is the thread on the host that feeds it. Both
-//! change hands in the same way, at the end of a quantum. Each lies on a NUMA node. Cores come
+//! change hands in the same way, at the end of a quantum. Each lies on a NUMA node, known or not. Cores come
 //! first in the order of ids and devices after them, so the units of a kind are a range. Bytes are
 //! of two kinds as well: those of the devices' memory, and what the host has for witnesses.
 //!
@@ -43,8 +43,8 @@ pub enum Kind {
 pub struct Core {
     /// The operating system's number.
     pub number: u32,
-    /// Its NUMA node, below [`NODES_MAX`].
-    pub node: u8,
+    /// Its NUMA node, below [`NODES_MAX`]; `None` if it is not known.
+    pub node: Option<u8>,
 }
 
 /// A device, as the box's inventory has it.
@@ -52,9 +52,9 @@ pub struct Core {
 pub struct Device {
     /// The driver's number.
     pub number: u32,
-    /// The NUMA node that it is attached to, below [`NODES_MAX`].
-    pub node: u8,
-    /// Bytes of its memory that may be divided.
+    /// The NUMA node that it is attached to, below [`NODES_MAX`]; `None` if it is not known.
+    pub node: Option<u8>,
+    /// Bytes of its memory that may be divided; `u64::MAX` where nobody counts them.
     pub memory: u64,
 }
 
@@ -72,7 +72,7 @@ pub struct Unit {
     id: UnitId,
     kind: Kind,
     number: u32,
-    node: u8,
+    node: Option<u8>,
     memory: u64,
     holder: Option<Holder>,
     epoch: Epoch,
@@ -152,7 +152,10 @@ impl Pool {
     /// A pool of these cores (the operating system's numbers) on one NUMA node, without a device and
     /// without a bound on bytes. The position of a core in the list is its [`UnitId`].
     pub fn new(cores: &[u32]) -> Result<Pool, PoolError> {
-        let plain = |&number: &u32| Core { number, node: 0 };
+        let plain = |&number: &u32| Core {
+            number,
+            node: Some(0),
+        };
         let cores: Vec<Core> = cores.iter().map(plain).collect();
         Pool::of(&cores, &[], u64::MAX)
     }
@@ -180,8 +183,7 @@ impl Pool {
             if units.iter().any(same) {
                 return Err(PoolError::Twice { kind, number });
             }
-            if node >= NODES_MAX {
-                let got = node;
+            if let Some(got) = node.filter(|&node| node >= NODES_MAX) {
                 return Err(PoolError::Node { kind, number, got });
             }
             units.push(Unit {
@@ -321,12 +323,12 @@ impl Unit {
         self.number
     }
 
-    /// The NUMA node that it lies on.
-    pub fn node(&self) -> u8 {
+    /// The NUMA node that it lies on, if that is known.
+    pub fn node(&self) -> Option<u8> {
         self.node
     }
 
-    /// Bytes of its own memory that may be divided; a core has none.
+    /// Bytes of its own memory that may be divided, `u64::MAX` where nobody counts them; a core has none.
     pub fn memory(&self) -> u64 {
         self.memory
     }

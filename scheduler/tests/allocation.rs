@@ -50,10 +50,14 @@ fn handling_events_allocates_nothing() {
 /// The same on a box whose last two units are devices, with less host memory than all witnesses need.
 #[test]
 fn nor_does_it_with_devices_and_bounded_memory() {
-    let cores = (0..u32::from(UNITS) - 2).map(|number| Core { number, node: 0 });
+    let core = |number| Core {
+        number,
+        node: Some(0),
+    };
+    let cores = (0..u32::from(UNITS) - 2).map(core);
     let devices = [0, 1].map(|number| Device {
         number,
-        node: 1,
+        node: Some(1),
         memory: 8,
     });
     play(Pool::of(&cores.collect::<Vec<_>>(), &devices, 60).expect("a pool"));

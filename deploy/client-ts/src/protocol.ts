@@ -124,8 +124,10 @@ export interface StageTiming {
   kernel: string;
   /** Quanta that it was cut into. */
   quanta: number;
-  /** Their time on cores, summed. */
+  /** Their time on cores, summed; of quanta on a device, while the thread on the host that serves it ran. */
   cpuMs: number;
+  /** Their time on devices, summed, if any ran there. */
+  deviceMs?: number;
   /** The longest of them. */
   maxQuantumUs: number;
 }
@@ -196,6 +198,12 @@ export interface UnitStatus {
   busy?: boolean;
   /** The scheduling policy of its thread. */
   policy: string;
+  /** The NUMA node that it lies on, where that is known. */
+  numaNode?: number;
+  /** Of a device: bytes of its memory that keys may have, where its driver says how much there is. */
+  memoryBytes?: number;
+  /** Of a device, for the operator: bytes of keys that are on it. */
+  keyBytes?: number;
 }
 
 /** A driver or a library that a device runs on. */
@@ -444,6 +452,8 @@ export interface TenantDetail {
   guaranteePercent: number;
   /** How long cores have worked for it since the start of the box. */
   coreMs: number;
+  /** Bytes of its keys on devices. */
+  deviceBytes: number;
   /** Of its first job with a deadline: what is left until then, less the time that it still needs on all the cores that the tenant may have. Below zero it will be late. */
   slackMs?: number;
 }

@@ -35,6 +35,7 @@ use crate::clock::{Clock, unix_time};
 use crate::notify::Watchdog;
 use crate::preparer::Preparations;
 use crate::primitive::{AtomicUsize, Ordering, Thread, current, park, park_timeout, yield_now};
+use crate::residence::{Order, Residence};
 use crate::service::Wake;
 use crate::telemetry::{Measurement, QuantumRecord};
 
@@ -96,6 +97,15 @@ pub enum Command {
         tenant: TenantId,
         /// For how long.
         core: Nanos,
+    },
+    /// So much of a tenant's keys is on a device now.
+    Resident {
+        /// Whose keys.
+        tenant: TenantId,
+        /// On which device.
+        unit: UnitId,
+        /// How many bytes.
+        bytes: u64,
     },
     /// Another policy. Answered by [`Notice::Adopted`]. The one command that allocates: an
     /// operator gives it, and seldom.
@@ -221,6 +231,7 @@ pub struct ArbiterThread {
     outbox: Arc<Outbox>,
     preparations: Arc<Preparations>,
     device: Arc<dyn Device>,
+    residence: Arc<Residence>,
     /// Units whose loss the arbiter has been told.
     lost: Vec<UnitId>,
     measurements: rtrb::Producer<Measurement>,
@@ -252,6 +263,8 @@ pub struct Parts {
     pub preparations: Arc<Preparations>,
     /// What computes: its members beside the host are the pool's devices, in their order.
     pub device: Arc<dyn Device>,
+    /// Takes keys off devices.
+    pub residence: Arc<Residence>,
     /// To the one who keeps the measurements.
     pub measurements: rtrb::Producer<Measurement>,
     /// The clock.
@@ -292,6 +305,11 @@ impl Inbox {
             "a job ends once and there is room for each slot"
         );
         self.wake();
+    }
+
+    /// The oldest command.
+    pub fn take_command(&self) -> Option<Command> {
+        self.commands.pop()
     }
 
     /// The oldest report of an ended job.
@@ -344,6 +362,7 @@ impl ArbiterThread {
             preparations: parts.preparations,
             lost: Vec::with_capacity(parts.device.beside().len()),
             device: parts.device,
+            residence: parts.residence,
             measurements: parts.measurements,
             measurements_lost: 0,
             backlog: VecDeque::with_capacity(COMMANDS_MAX),
@@ -408,7 +427,7 @@ impl ArbiterThread {
                 self.tell(Notice::Ended { job, outcome, at });
             }
         }
-        while let Some(command) = self.inbox.commands.pop() {
+        while let Some(command) = self.inbox.take_command() {
             self.obey(command);
         }
         for unit in 0..self.mailboxes.len() {
@@ -485,6 +504,15 @@ impl ArbiterThread {
                 units,
                 span,
                 received,
+            }),
+            Command::Resident {
+                tenant,
+                unit,
+                bytes,
+            } => self.handle(Event::Resident {
+                tenant,
+                unit,
+                bytes,
             }),
             Command::Join {
                 tenant,
@@ -621,9 +649,15 @@ impl ArbiterThread {
             Action::RefuseTenant { tenant, reason } => {
                 tracing::error!(%tenant, %reason, "a tenant cannot join");
             }
-            Action::Evict { tenant, unit, .. } => {
-                tracing::error!(%tenant, %unit, "tables are to leave a device, and nobody has said that there are any");
-            }
+            Action::Evict {
+                tenant,
+                unit,
+                bytes,
+            } => self.residence.order(Order::Evict {
+                tenant,
+                unit,
+                bytes,
+            }),
             // Tenants never leave: of one that is removed the jobs are cancelled.
             Action::Drop { .. } => {}
         }

@@ -73,6 +73,23 @@ pub struct KernelTally {
     quanta: AtomicU64,
     ns: AtomicU64,
     ns_max: AtomicU64,
+    core_ns: AtomicU64,
+}
+
+/// The same, read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KernelCount {
+    /// The kernel.
+    pub kernel: &'static str,
+    /// Its quanta.
+    pub quanta: u64,
+    /// From the start of each to its end, summed, in nanoseconds.
+    pub ns: u64,
+    /// The longest of them.
+    pub ns_max: u64,
+    /// What they cost of cores, in nanoseconds: all of it for a core's worker, for a device's only while its thread ran,
+    /// for while that waits for a fence its cores are somebody else's.
+    pub core_ns: u64,
 }
 
 /// A worker's place.
@@ -249,6 +266,17 @@ impl Board {
         held.fold(1 << CORES, |places, (_, place)| places | 1 << place)
     }
 
+    /// The tenant that holds a worker.
+    pub fn holder(&self, worker: usize) -> Option<TenantId> {
+        let owner = self.seats[worker].owner.load(Ordering::Acquire);
+        (owner != NOBODY).then_some(TenantId(owner))
+    }
+
+    /// Whether a worker has said that it rests, and nobody has woken it since.
+    pub fn is_resting(&self, worker: usize) -> bool {
+        self.seats[worker].resting.load(Ordering::SeqCst)
+    }
+
     /// Whether there are devices beside the cores.
     pub fn has_devices(&self) -> bool {
         self.seats.len() > self.cores
@@ -392,14 +420,20 @@ impl RunningJob {
         self.panicked.load(Ordering::Acquire)
     }
 
-    /// Counts a quantum of `worker`. Called by that worker only.
-    pub fn count(&self, worker: usize, kernel: &'static str, start: Nanos, end: Nanos) {
+    /// Counts a quantum of `worker`, and what it cost of a core. Called by that worker only.
+    pub fn count(
+        &self,
+        worker: usize,
+        kernel: &'static str,
+        [start, end]: [Nanos; 2],
+        core: Nanos,
+    ) {
         // Zero stands for never; the clock starts before the first thread, so it is past zero.
         let _ = self
             .first_ns
             .compare_exchange(0, start.0, Ordering::Relaxed, Ordering::Relaxed);
         self.last_ns.fetch_max(end.0, Ordering::Relaxed);
-        self.tallies[worker].count(kernel, end.since(start).0);
+        self.tallies[worker].count(kernel, end.since(start).0, core.0);
     }
 
     /// When a worker first touched it.
@@ -427,7 +461,7 @@ impl Tally {
     }
 
     /// One writer, so a load and a store are enough where an atomic addition would be needed.
-    fn count(&self, kernel: &'static str, ns: u64) {
+    fn count(&self, kernel: &'static str, ns: u64, core_ns: u64) {
         let last = self.kernels.len() - 1;
         for (at, tally) in self.kernels.iter().enumerate() {
             let name = if at == last { OTHER } else { kernel };
@@ -439,6 +473,7 @@ impl Tally {
             };
             add(&tally.quanta, 1);
             add(&tally.ns, ns);
+            add(&tally.core_ns, core_ns);
             if ns > tally.ns_max.load(Ordering::Relaxed) {
                 tally.ns_max.store(ns, Ordering::Relaxed);
             }
@@ -446,16 +481,16 @@ impl Tally {
         }
     }
 
-    /// Kernel, quanta, nanoseconds, and the longest quantum in nanoseconds.
-    pub fn kernels(&self) -> impl Iterator<Item = (&'static str, u64, u64, u64)> {
+    /// What was counted, by kernel.
+    pub fn kernels(&self) -> impl Iterator<Item = KernelCount> {
         self.kernels.iter().map_while(|tally| {
-            tally.name.get().map(|name| {
-                (
-                    *name,
-                    tally.quanta.load(Ordering::Relaxed),
-                    tally.ns.load(Ordering::Relaxed),
-                    tally.ns_max.load(Ordering::Relaxed),
-                )
+            let kernel = *tally.name.get()?;
+            Some(KernelCount {
+                kernel,
+                quanta: tally.quanta.load(Ordering::Relaxed),
+                ns: tally.ns.load(Ordering::Relaxed),
+                ns_max: tally.ns_max.load(Ordering::Relaxed),
+                core_ns: tally.core_ns.load(Ordering::Relaxed),
             })
         })
     }

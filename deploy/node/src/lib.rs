@@ -13,7 +13,8 @@
 //! | `reader` | one | statements, read from the ledger's journal |
 //! | `reaper` | one | finished jobs freed |
 //! | `telemetry`, `histograms`, `profile` | rpc | what was measured |
-//! | `pin` | | cores and policies of all of them |
+//! | `residence` | one | which device holds whose keys, and the arbiter's orders about that |
+//! | `pin`, `numa` | | cores, policies and NUMA nodes |
 //! | `refusal` | | what is told of a bad key or witness |
 //! | `witness` | | the programs that make witnesses of inputs |
 //!
@@ -32,6 +33,7 @@ pub mod histograms;
 pub mod node;
 pub mod notary;
 pub mod notify;
+pub mod numa;
 pub mod operator_socket;
 pub mod pin;
 pub mod preparer;
@@ -41,6 +43,7 @@ pub mod reader;
 pub mod reaper;
 pub mod refusal;
 pub mod registrar;
+pub mod residence;
 pub mod service;
 pub mod shell;
 pub mod source;

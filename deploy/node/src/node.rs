@@ -44,12 +44,14 @@ use crate::config::{Config, ConfigError, draw_secret, open_secret, read_policy, 
 use crate::era::{Era, OpenError};
 use crate::notary::{self, Notary};
 use crate::notify::Watchdog;
+use crate::numa::Nodes;
 use crate::operator_socket::{OperatorSocket, OperatorSocketError};
 use crate::pin::{self, PinError, Placement, Standing};
 use crate::preparer::{PREPARERS, Preparations, Preparer};
 use crate::reader::{READINGS_MAX, Reader};
 use crate::reaper::reaper;
 use crate::registrar::Registrar;
+use crate::residence::{self, Residence};
 use crate::service::{Message, Parts, Post, Service, States, Wake};
 use crate::shell::{Bell, Listener, Shell};
 use crate::tables::{self, TableMaker};
@@ -65,6 +67,7 @@ pub struct Node {
     board: Arc<Board>,
     inbox: Arc<Inbox>,
     preparations: Arc<Preparations>,
+    residence: Arc<Residence>,
     tables: Option<Sender<tables::Request>>,
     policy_file: Option<PathBuf>,
     tls: Option<Arc<Tls>>,
@@ -268,7 +271,13 @@ impl Node {
         let (sender, messages) = channel();
         let post = Post::new(sender, Arc::clone(&wake));
         let (measured, measurements) = rtrb::RingBuffer::new(MEASUREMENTS_MAX);
-        let pool = pool(&placement, devices)?;
+        let pool = pool(&placement, &*device, &Nodes::here())?;
+        let residence = Arc::new(Residence::new(
+            &pool,
+            config.policy.limits().tenants_max as usize,
+            Arc::clone(&board),
+            Arc::clone(&inbox),
+        ));
         let mut arbiter_sides = Vec::with_capacity(pool.units().len());
         let mut crew = Crew::new();
 
@@ -319,6 +328,7 @@ impl Node {
                 outbox: Arc::clone(&outbox),
                 preparations: Arc::clone(&preparations),
                 device: Arc::clone(&device),
+                residence: Arc::clone(&residence),
                 measurements: measured,
                 clock,
             },
@@ -353,6 +363,7 @@ impl Node {
                 programs: Arc::clone(&programs),
                 witness: config.limits.witness(),
                 witness_max: Nanos::from_millis(config.limits.witness_ms),
+                residence: Arc::clone(&residence),
                 arbiter: Arc::clone(&inbox),
                 service: post.clone(),
                 board: Arc::clone(&board),
@@ -368,6 +379,7 @@ impl Node {
             requests,
             blobs: blobs.clone(),
             device: Arc::clone(&device),
+            residence: Arc::clone(&residence),
             sources: sources.clone(),
             development: config.development,
             programs: Arc::clone(&programs),
@@ -378,6 +390,12 @@ impl Node {
         crew.hire("registrar".into(), background.clone(), None, move || {
             registrar.run();
         })?;
+        if devices > 0 {
+            let residence = Arc::clone(&residence);
+            crew.hire("residence".into(), background.clone(), None, move || {
+                residence.run();
+            })?;
+        }
         let (table_sender, requests) = channel();
         let tables_held = Arc::default();
         let limits = &config.limits;
@@ -464,6 +482,7 @@ impl Node {
             blobs,
             board: Arc::clone(&board),
             device,
+            residence: Arc::clone(&residence),
             messages,
             measurements,
             circuits: rows,
@@ -503,6 +522,7 @@ impl Node {
             board,
             inbox,
             preparations,
+            residence,
             tables: Some(table_sender),
             policy_file: config.policy_file.clone(),
             tls,
@@ -575,6 +595,7 @@ impl Node {
         self.board.stop();
         self.inbox.wake();
         self.preparations.wake();
+        self.residence.wake();
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
@@ -675,16 +696,20 @@ impl Drop for Vital {
 }
 
 /// The workers' cores, and the devices beside the host.
-fn pool(placement: &Placement, devices: usize) -> Result<Pool, PoolError> {
+fn pool(placement: &Placement, device: &dyn Device, nodes: &Nodes) -> Result<Pool, PoolError> {
     let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     let cores = placement.workers.iter().map(|core| Core {
         number: number(*core),
-        node: 0,
+        node: nodes.of_core(*core),
     });
-    let devices = (0..devices).map(|device| pool::Device {
-        number: number(device),
-        node: 0,
-        memory: 0,
+    let devices = (0..device.beside().len()).map(|at| {
+        let site = device.site(at + 1);
+        pool::Device {
+            number: number(at),
+            node: site.pci.and_then(|address| nodes.of_device(&address)),
+            // Where a driver does not say how much there is, it says when there is none left.
+            memory: site.memory.map_or(u64::MAX, residence::room),
+        }
     });
     let (cores, devices): (Vec<_>, Vec<_>) = (cores.collect(), devices.collect());
     Pool::of(&cores, &devices, u64::MAX)

@@ -39,6 +39,7 @@ use crate::arbiter_thread::{Command, Inbox};
 use crate::board::{Board, RunningJob};
 use crate::clock::Clock;
 use crate::refusal;
+use crate::residence::Residence;
 use crate::service::{Message, Post};
 use crate::witness::{self, Programs};
 
@@ -139,6 +140,8 @@ pub struct Preparer {
     pub witness: caldera_witness::Limits,
     /// How long one may compute.
     pub witness_max: Nanos,
+    /// Brings keys to devices.
+    pub residence: Arc<Residence>,
     /// Where prepared jobs go.
     pub arbiter: Arc<Inbox>,
     /// Where those who ask look.
@@ -427,7 +430,10 @@ impl Preparer {
         let blinding = Blinding::random(key.curve()).map_err(|e| internal(id, &e))?;
         let laid_out = match it.on_host {
             true => Job::new_on_host(key, witness, blinding),
-            false => Job::new(key, witness, blinding),
+            false => {
+                self.residence.bring(key);
+                Job::new(key, witness, blinding)
+            }
         };
         let job = laid_out.map_err(|error| match error.defect() {
             Some(defect) => refusal::witness(defect, &error),

@@ -29,6 +29,7 @@ use caldera_store::blob::{BlobError, BlobStore};
 
 use crate::clerk;
 use crate::refusal;
+use crate::residence::Residence;
 use crate::service::{Message, Post};
 use crate::source::Sources;
 use crate::witness::{self, Programs};
@@ -85,6 +86,8 @@ pub struct Registrar {
     pub blobs: BlobStore,
     /// Where keys are laid out.
     pub device: Arc<dyn Device>,
+    /// Who has how much of that.
+    pub residence: Arc<Residence>,
     /// Where keys can be read again.
     pub sources: Sources,
     /// Whether development keys are taken.
@@ -190,6 +193,7 @@ impl Registrar {
                 RpcError::Internal
             }
         })?;
+        self.residence.settle(it.tenant, &key);
         let ms = began.elapsed().as_millis() as u64;
         tracing::info!(%tenant, %circuit, full = it.full, ms, "key ready");
         Ok(key)

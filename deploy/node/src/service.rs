@@ -67,6 +67,7 @@ use crate::preparer::{Computing, Preparations};
 use crate::profile::Profiles;
 use crate::reaper::Grave;
 use crate::registrar;
+use crate::residence::Residence;
 use crate::source::SourceError;
 use crate::tables;
 use crate::telemetry::{Doors, Gauges, Measurement, Telemetry};
@@ -372,6 +373,8 @@ pub struct Parts {
     pub board: Arc<Board>,
     /// What computes.
     pub device: Arc<dyn Device>,
+    /// Which device holds whose keys.
+    pub residence: Arc<Residence>,
     /// From all threads that may allocate.
     pub messages: Receiver<Message>,
     /// From the arbiter's thread.

@@ -174,6 +174,8 @@ pub struct TenantGauges {
     pub core_time: Nanos,
     /// How long devices have, where there are any.
     pub device_time: Option<Nanos>,
+    /// Bytes of its keys on devices.
+    pub device_bytes: u64,
     /// Bytes that it holds: tables, keys, other blobs.
     pub storage: [u64; 3],
 }
@@ -197,6 +199,7 @@ impl Gauges {
             core_time: time.fold(Nanos::ZERO, Nanos::plus),
             device_time: device_time
                 .fold(None, |sum, it| Some(sum.unwrap_or(Nanos::ZERO).plus(it))),
+            device_bytes: sum(|it| it.device_bytes),
             storage: [
                 sum(|it| it.storage[0]),
                 sum(|it| it.storage[1]),
@@ -455,6 +458,12 @@ impl Telemetry {
             );
             for (tenant, time) in times {
                 text.sample(name, &[("tenant", tenant)], time.0 as f64 / 1e9);
+            }
+            let name = "caldera_tenant_device_bytes";
+            text.family(name, "gauge", "Bytes of a tenant's keys on devices.");
+            for tenant in &now.tenants {
+                let bytes = tenant.device_bytes as f64;
+                text.sample(name, &[("tenant", &tenant.name)], bytes);
             }
         }
         text.family(
@@ -860,6 +869,7 @@ mod tests {
                 peak: true,
                 core_time: Nanos::from_millis(1_500),
                 device_time: Some(Nanos::from_millis(250)),
+                device_bytes: 77,
                 storage: [4096, 512, 7],
             }],
             units: vec![(0, 4, Some("a".into())), (1, 5, None)],
@@ -887,6 +897,7 @@ mod tests {
             "caldera_tenant_peak{tenant=\"a\"} 1",
             "caldera_tenant_core_seconds_total{tenant=\"a\"} 1.5",
             "caldera_tenant_device_seconds_total{tenant=\"a\"} 0.25",
+            "caldera_tenant_device_bytes{tenant=\"a\"} 77",
             "caldera_reallocation_seconds_count{resource=\"device\",cause=\"demand\"} 1",
             "# TYPE caldera_reallocation_seconds histogram",
         ] {

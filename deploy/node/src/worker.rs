@@ -28,7 +28,7 @@ use caldera_kernels::Device;
 use caldera_prover::groth16::{Step, Task};
 use caldera_scheduler::arbiter::Outcome;
 use caldera_scheduler::mailbox::{Found, WorkerSide};
-use caldera_scheduler::{Nanos, TenantId, UnitId};
+use caldera_scheduler::{JobId, Nanos, TenantId, UnitId};
 
 use crate::arbiter_thread::{Ended, Inbox};
 use crate::board::{Board, CORES, RunningJob};
@@ -46,6 +46,8 @@ pub struct Worker {
     timed: bool,
     /// What a device's worker asks whether that is lost.
     device: Option<Arc<dyn Device>>,
+    /// Whose job has a task that nobody was woken for, because this worker was about to take it, and which job.
+    spared: Option<(TenantId, JobId)>,
 }
 
 /// A task that a worker has in hand.
@@ -68,6 +70,7 @@ impl Worker {
             clock,
             timed: false,
             device: None,
+            spared: None,
         }
     }
 
@@ -98,6 +101,12 @@ impl Worker {
             }
             let drained = self.clock.now();
             let next = self.keep(held.take(), owner).or_else(|| self.take(owner?));
+            // It was about to take it, and then the owner changed, or a job that is due earlier came.
+            if let Some((tenant, job)) = self.spared.take()
+                && next.as_ref().is_none_or(|(next, _)| next.id() != job)
+            {
+                self.board.wake(tenant, 1);
+            }
             match next {
                 Some((job, task)) => held = self.quantum(job, task, drained),
                 None => self.rest(owner, drained),
@@ -166,14 +175,18 @@ impl Worker {
         let kernel = job.job().kernel(task);
         let stage = job.job().stage(task);
         let (index, place) = (self.index(), self.place());
-        let (timed, board) = (self.timed, &self.board);
+        let board = &self.board;
+        // A device's worker waits most of the time, and then the core is somebody else's.
+        let waits = self.device.is_some();
+        let timed = self.timed || waits;
         let thread_time = || if timed { thread_time() } else { Nanos::ZERO };
         let ran = thread_time();
         let ended = Cell::new(None);
         let mut count = || {
             let cpu = thread_time().since(ran);
             let end = self.clock.now();
-            job.count(index, kernel, start, end);
+            let core = if waits { cpu } else { end.since(start) };
+            job.count(index, kernel, [start, end], core);
             self.mailbox.record(QuantumRecord {
                 unit: self.unit,
                 tenant: job.tenant(),
@@ -215,10 +228,11 @@ impl Worker {
                 self.end(&job, Outcome::Failed, end)
             }
         };
-        // A worker whose lane has ended takes one of the opened tasks itself.
-        let others = if again { opened } else { opened.max(1) - 1 };
+        // A worker whose lane has ended takes one of the opened tasks itself, if it still can.
+        let spares = !again && opened > 0;
+        self.spared = spares.then(|| (job.tenant(), job.id()));
         if place == CORES {
-            self.board.wake(job.tenant(), others);
+            self.board.wake(job.tenant(), opened - usize::from(spares));
         }
         if changed {
             self.arbiter.wake();

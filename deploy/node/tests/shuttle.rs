@@ -23,6 +23,7 @@ use caldera_node::arbiter_thread::{ArbiterThread, Command, Inbox, Notice, Outbox
 use caldera_node::board::{Board, RunningJob};
 use caldera_node::clock::Clock;
 use caldera_node::preparer::Preparations;
+use caldera_node::residence::Residence;
 use caldera_node::worker::Worker;
 use caldera_prover::format::{Wtns, Zkey};
 use caldera_prover::groth16::{Blinding, Job, ProveError, ProvingKey, Synthetic, setup_synthetic};
@@ -114,16 +115,18 @@ fn a_box(workers: u16, beside: Beside, zkey: &Zkey, witness: &Wtns) {
         };
         threads.push(thread::spawn(move || worker.run()));
     }
-    let core = |number| Core { number, node: 0 };
+    let core = |number| Core { number, node: None };
     let unit = |number| pool::Device {
         number,
-        node: 0,
-        memory: 0,
+        node: None,
+        memory: u64::MAX,
     };
     let cores: Vec<Core> = (0..u32::from(workers)).map(core).collect();
     let units: Vec<pool::Device> = (0..u32::from(devices)).map(unit).collect();
     let pool = Pool::of(&cores, &units, u64::MAX).expect("a pool");
+    let residence = Residence::new(&pool, 2, Arc::clone(&board), Arc::clone(&inbox));
     let parts = Parts {
+        residence: Arc::new(residence),
         arbiter: Arbiter::new(pool, policy),
         mailboxes,
         board: Arc::clone(&board),
@@ -208,7 +211,7 @@ fn a_box(workers: u16, beside: Beside, zkey: &Zkey, witness: &Wtns) {
     // Every quantum of every job was run by a worker: as many as their kernels have.
     for job in ended.values().filter(|job| job.job().error().is_none()) {
         let quanta = job.tallies().iter().flat_map(|tally| tally.kernels());
-        assert!(quanta.map(|(_, quanta, _, _)| quanta).sum::<u64>() >= 16);
+        assert!(quanta.map(|it| it.quanta).sum::<u64>() >= 16);
     }
     board.stop();
     inbox.wake();

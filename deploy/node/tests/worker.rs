@@ -1,23 +1,26 @@
 //! A worker alone, with a device that can be told to break.
 //!
-//! The danger: a panic in a kernel takes the thread with it, and with the thread a core of the
-//! box, silently. So the worker must fail the job, say so once, and go on with the next.
+//! The dangers: a panic in a kernel takes the thread with it, and with the thread a core of the
+//! box, silently. So the worker must fail the job, say so once, and go on with the next. A core changes hands at the
+//! moment in which it opens a task, and nobody else is told of that. And what a tenant is said to have cost counts
+//! the time in which a device's worker only waited.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Barrier};
 
 use bytes::Bytes;
 use caldera_kernels::cpu::{CpuConfig, CpuDevice};
+use caldera_kernels::relay::{Member, Relay};
 use caldera_kernels::{Around, CurveId, Device};
 use caldera_node::arbiter_thread::{Ended, Inbox};
 use caldera_node::board::{Board, RunningJob};
-use caldera_node::clock::Clock;
+use caldera_node::clock::{Clock, thread_time};
 use caldera_node::worker::Worker;
 use caldera_prover::format::{Wtns, Zkey};
 use caldera_prover::groth16::{Blinding, Job, ProvingKey, Synthetic, setup_synthetic};
 use caldera_scheduler::arbiter::Outcome;
 use caldera_scheduler::mailbox::{Ownership, mailbox};
-use caldera_scheduler::{Epoch, JobId, TenantId, UnitId};
+use caldera_scheduler::{Epoch, Event, JobId, TenantId, UnitId};
 
 fn small_key(device: Arc<dyn Device>) -> (Arc<ProvingKey>, Wtns) {
     let synthetic = Synthetic {
@@ -97,10 +100,7 @@ fn a_panic_in_a_quantum_fails_its_job_and_not_its_worker() {
     assert_eq!(outcome, Outcome::Proved);
     assert!(!job.panicked());
     assert!(job.job().proof().is_some());
-    let quanta: u64 = job.tallies()[0]
-        .kernels()
-        .map(|(_, quanta, _, _)| quanta)
-        .sum();
+    let quanta: u64 = job.tallies()[0].kernels().map(|it| it.quanta).sum();
     assert!(
         quanta >= 16,
         "each part of a proof is at least one quantum, got {quanta}"
@@ -109,4 +109,172 @@ fn a_panic_in_a_quantum_fails_its_job_and_not_its_worker() {
     board.stop();
     thread.join().expect("the worker ended in order");
     assert!(inbox.take_ended().is_none(), "each job is reported once");
+}
+
+/// A worker that opens one task wakes nobody for it, for it is about to take that itself. It woke nobody either when its
+/// core had gone to another tenant meanwhile: then the task lay there while another core of the old owner slept, until
+/// something else woke that one.
+#[test]
+fn a_task_that_a_core_opens_when_it_changes_hands_wakes_another_core() {
+    const OUTSIDE: u32 = 0;
+    const INSIDE: u32 = 1;
+    const ON: u32 = 2;
+    let uncut = CpuDevice::new(CpuConfig {
+        quantum: std::time::Duration::MAX,
+        lanes: 1,
+    });
+    // It stops in the first quantum of a sum. That ends the only lane of its stage, and so opens one task.
+    let gate = Arc::new(AtomicU32::new(OUTSIDE));
+    let own = Arc::clone(&gate);
+    let (key, witness) = small_key(Around::new(
+        uncut,
+        Arc::new(move |kernel, quantum| {
+            if kernel.starts_with("msm.") && own.load(Ordering::Acquire) == OUTSIDE {
+                own.store(INSIDE, Ordering::Release);
+                while own.load(Ordering::Acquire) == INSIDE {
+                    std::thread::yield_now();
+                }
+            }
+            quantum()
+        }),
+    ));
+    let (before, after, clock) = (TenantId(0), TenantId(1), Clock::start());
+    let board = Arc::new(Board::new(2, 0, 2, 2));
+    let inbox = Arc::new(Inbox::new(2));
+    let (mut arbiter, side) = mailbox(UnitId(0), 1024);
+    let own = |epoch, owner| Ownership {
+        epoch: Epoch(epoch),
+        owner: Some(owner),
+    };
+    arbiter.publish(own(1, before));
+    board.reseat(0, Some(before));
+    board.reseat(1, Some(before));
+    let blinding = Blinding::random(key.curve()).expect("randomness");
+    let job = Job::new(&key, witness, blinding).expect("it is laid out");
+    let job = RunningJob::new(JobId(1), before, job, 2).expect("it starts");
+    board.fill(0, Some(Arc::new(job)));
+    board.publish(before, 0..=0);
+    let worker = Worker::new(
+        UnitId(0),
+        Arc::clone(&board),
+        side,
+        Arc::clone(&inbox),
+        clock,
+    );
+    let thread = std::thread::spawn(move || worker.run());
+    while gate.load(Ordering::Acquire) != INSIDE {
+        std::thread::yield_now();
+    }
+
+    // This thread is the other core, which rests.
+    board.sit(1);
+    let mut woken = false;
+    board.rest(1, || {
+        assert!(board.is_resting(1));
+        arbiter.publish(own(2, after));
+        board.reseat(0, Some(after));
+        gate.store(ON, Ordering::Release);
+        loop {
+            let answer = arbiter.poll(clock.now());
+            if matches!(answer, Some(Event::Entered { entry, .. }) if entry.epoch == Epoch(2)) {
+                break;
+            }
+            std::thread::yield_now();
+        }
+        woken = !board.is_resting(1);
+        true
+    });
+    assert!(woken, "the task that was opened waits, and a core sleeps");
+    board.stop();
+    thread.join().expect("the worker ended in order");
+}
+
+/// A device's worker waits for fences. That is the device's time and no core's: what is counted as a core's is no more
+/// than its thread has run.
+#[test]
+fn what_a_devices_worker_waits_costs_no_core() {
+    let uncut = || {
+        CpuDevice::new(CpuConfig {
+            quantum: std::time::Duration::MAX,
+            lanes: 1,
+        })
+    };
+    // The first quantum on the device waits until this thread has done something that takes a while.
+    let fence = Arc::new(Barrier::new(2));
+    let (own, first) = (Arc::clone(&fence), AtomicBool::new(true));
+    let waiting = move |_: &'static str, quantum: &mut dyn FnMut() -> _| {
+        if first.swap(false, Ordering::Relaxed) {
+            own.wait();
+            own.wait();
+        }
+        quantum()
+    };
+    let member = |device: Arc<dyn Device>| Member { device, width: 1 };
+    let beside = Around::new(uncut(), Arc::new(waiting));
+    let relay = Relay::new(vec![member(uncut()), member(beside)]);
+    relay.allow(0b10);
+    let (key, witness) = small_key(relay.clone());
+    let (tenant, clock) = (TenantId(0), Clock::start());
+    let board = Arc::new(Board::new(1, 1, 1, 2));
+    let inbox = Arc::new(Inbox::new(2));
+    let mut threads = Vec::new();
+    for number in 0..2 {
+        let (mut arbiter, side) = mailbox(UnitId(number), 1024);
+        arbiter.publish(Ownership {
+            epoch: Epoch(1),
+            owner: Some(tenant),
+        });
+        board.reseat(number.into(), Some(tenant));
+        let worker = Worker::new(
+            UnitId(number),
+            Arc::clone(&board),
+            side,
+            Arc::clone(&inbox),
+            clock,
+        );
+        let worker = match number {
+            0 => worker,
+            _ => worker.of_device(relay.clone()),
+        };
+        threads.push(std::thread::spawn(move || {
+            worker.run();
+            (arbiter, thread_time().0)
+        }));
+    }
+    let blinding = Blinding::random(key.curve()).expect("randomness");
+    let job = Job::new(&key, witness, blinding).expect("it is laid out");
+    let job = Arc::new(RunningJob::new(JobId(1), tenant, job, 2).expect("it starts"));
+    board.fill(0, Some(Arc::clone(&job)));
+    board.publish(tenant, 0..=0);
+    board.wake(tenant, 1);
+    board.wake_devices(tenant);
+    fence.wait();
+    drop(small_key(uncut()));
+    fence.wait();
+    while inbox.take_ended().is_none() {
+        std::thread::yield_now();
+    }
+    board.stop();
+    let ran = threads.into_iter().map(|thread| {
+        let (_, ran) = thread.join().expect("the worker ended in order");
+        ran
+    });
+    let ran: Vec<u64> = ran.collect();
+    let [of_core, of_device] = [0, 1].map(|worker: usize| {
+        let counts = job.tallies()[worker].kernels();
+        counts.fold([0; 3], |[quanta, ns, core_ns], it| {
+            [quanta + it.quanta, ns + it.ns, core_ns + it.core_ns]
+        })
+    });
+    assert_eq!(
+        of_core[1], of_core[2],
+        "a core is its worker's all the time"
+    );
+    let [quanta, _, core_ns] = of_device;
+    assert!(quanta > 0);
+    assert!(
+        core_ns <= ran[1],
+        "{core_ns}, and the thread has run {}",
+        ran[1]
+    );
 }

@@ -879,8 +879,11 @@ pub struct StageTiming {
     pub kernel: String,
     /// Quanta that it was cut into.
     pub quanta: u64,
-    /// Their time on cores, summed.
+    /// Their time on cores, summed; of quanta on a device, while the thread on the host that serves it ran.
     pub cpu_ms: f64,
+    /// Their time on devices, summed, if any ran there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_ms: Option<f64>,
     /// The longest of them.
     pub max_quantum_us: f64,
 }
@@ -1037,6 +1040,15 @@ pub struct UnitStatus {
     pub busy: Option<bool>,
     /// The scheduling policy of its thread.
     pub policy: String,
+    /// The NUMA node that it lies on, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub numa_node: Option<u8>,
+    /// Of a device: bytes of its memory that keys may have, where its driver says how much there is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    /// Of a device, for the operator: bytes of keys that are on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_bytes: Option<u64>,
 }
 
 /// What computes: the processor, or a device with the processor behind it.
@@ -1108,6 +1120,9 @@ pub struct TenantDetail {
     pub guarantee_percent: f64,
     /// How long cores have worked for it since the start of the box.
     pub core_ms: f64,
+    /// Bytes of its keys on devices.
+    #[serde(default)]
+    pub device_bytes: u64,
     /// Of its first job with a deadline: what is left until then, less the time that it still needs on
     /// all the cores that the tenant may have. Below zero it will be late.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -538,6 +538,9 @@ fn every_field_has_an_example() {
         since_ms: 0.0,
         busy: Some(true),
         policy: String::new(),
+        numa_node: Some(0),
+        memory_bytes: Some(0),
+        key_bytes: Some(0),
     };
     let detail = TenantDetail {
         preparing: 0,
@@ -545,6 +548,7 @@ fn every_field_has_an_example() {
         lends: false,
         guarantee_percent: 0.0,
         core_ms: 0.0,
+        device_bytes: 0,
         slack_ms: Some(0.0),
     };
     let tenant = TenantStatus {

@@ -9,7 +9,7 @@ use caldera_kernels::curve::{Bls12_381, Bn254, Coordinate, Curve};
 use caldera_kernels::field::Field;
 use caldera_kernels::{
     BasesId, CurveId, Device, DeviceError, DeviceInfo, Fitted, Form, Group, Holdings, MatrixId,
-    Plan, Shape, Shaped, Transform, VectorId, Work,
+    Plan, Shape, Shaped, Site, Transform, VectorId, Work,
 };
 
 use crate::driver::{Buffer, Driver, Kernel};
@@ -227,6 +227,10 @@ impl CudaDevice {
 impl Device for CudaDevice {
     fn info(&self) -> &DeviceInfo {
         &self.info
+    }
+
+    fn site(&self, _: usize) -> Site {
+        self.driver.site()
     }
 
     fn vector(&self, curve: CurveId, len: usize) -> Result<VectorId, DeviceError> {

@@ -8,12 +8,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use caldera_kernels::DeviceError;
+use caldera_kernels::{DeviceError, Site};
 
 /// What runs kernels.
 pub trait Driver: Send + Sync {
     /// The silicon's own name.
     fn name(&self) -> &str;
+
+    /// Where the silicon lies, as far as this is known.
+    fn site(&self) -> Site {
+        Site::default()
+    }
 
     /// Memory of so many bytes, at least one, of any contents, aligned for any element; `what` is
     /// for people.

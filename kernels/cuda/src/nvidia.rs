@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use caldera_kernels::DeviceError;
+use caldera_kernels::{DeviceError, Site};
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
 
@@ -83,6 +83,7 @@ pub enum NvidiaError {
 /// One GPU.
 pub struct Nvidia {
     name: String,
+    site: Site,
     uuid: String,
     architecture: u32,
     memory: usize,
@@ -193,6 +194,19 @@ impl Nvidia {
         let major = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
         let minor = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
         let architecture = (10 * major + minor) as u32;
+        // SAFETY: the device was found above.
+        let total = unsafe { result::device::total_mem(device) }
+            .map_err(refused("how much memory a device has"))?;
+        let site = Site {
+            memory: u64::try_from(total.min(config.memory)).ok(),
+            // A GPU is function 0 of its slot.
+            pci: Some(format!(
+                "{:04x}:{:02x}:{:02x}.0",
+                attribute(Attribute::CU_DEVICE_ATTRIBUTE_PCI_DOMAIN_ID)?,
+                attribute(Attribute::CU_DEVICE_ATTRIBUTE_PCI_BUS_ID)?,
+                attribute(Attribute::CU_DEVICE_ATTRIBUTE_PCI_DEVICE_ID)?,
+            )),
+        };
         let code = match std::env::var_os(COMPILER) {
             Some(path) => Code::Compiled(Nvrtc::load(&PathBuf::from(path))?),
             None => Code::Shipped(Bundle::find(&sources::digest())?),
@@ -206,6 +220,7 @@ impl Nvidia {
         // From here on `drop` gives back what there is.
         let mut this = Self {
             name,
+            site,
             uuid: uuid_text(&uuid),
             architecture,
             memory: config.memory,
@@ -404,6 +419,10 @@ fn uuid_text(uuid: &sys::CUuuid) -> String {
 impl Driver for Nvidia {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn site(&self) -> Site {
+        self.site.clone()
     }
 
     fn allocate(&self, bytes: usize, what: &'static str) -> Result<u64, DeviceError> {

@@ -28,6 +28,8 @@ use crate::{Open, WgpuConfig};
 /// An opened adapter.
 pub(crate) struct Gpu {
     pub(crate) name: String,
+    /// Its address on the PCI bus, if the driver tells it.
+    pub(crate) pci: Option<String>,
     /// Adapter and driver, for what is kept on disk.
     pub(crate) identity: String,
     pub(crate) quantum: Duration,
@@ -208,6 +210,7 @@ impl Gpu {
         let binding = limits.max_storage_buffer_binding_size;
         let mut gpu = Self {
             name: info.name.clone(),
+            pci: Some(info.device_pci_bus_id).filter(|address| !address.is_empty()),
             identity: format!(
                 "{} {:04x}:{:04x} {} {}",
                 info.name, info.vendor, info.device, info.driver, info.driver_info

@@ -32,7 +32,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use caldera_kernels::{
     BasesId, CurveId, Device, DeviceError, DeviceInfo, Fitted, Group, Holdings, MatrixId, Plan,
-    Shape, Shaped, Transform, VectorId, Work,
+    Shape, Shaped, Site, Transform, VectorId, Work,
 };
 
 pub use calibration::Choice;
@@ -195,6 +195,14 @@ impl WgpuDevice {
 impl Device for WgpuDevice {
     fn info(&self) -> &DeviceInfo {
         &self.info
+    }
+
+    /// How much memory there is Vulkan tells, and wgpu does not pass on.
+    fn site(&self, _: usize) -> Site {
+        Site {
+            memory: None,
+            pci: self.gpu.pci.clone(),
+        }
     }
 
     fn vector(&self, curve: CurveId, len: usize) -> Result<VectorId, DeviceError> {

@@ -10,7 +10,9 @@
 
 use std::sync::Arc;
 
-use caldera_kernels::{BasesId, CurveId, Device, DeviceError, Group, Held, MatrixId, Plan, Work};
+use caldera_kernels::{
+    BasesId, CurveId, Device, DeviceError, Group, Held, MatrixId, Original, Plan, Work,
+};
 
 use super::assemble::{self, Assembly};
 use super::verify::{self, PointFault, Verifier, VerifyError};
@@ -27,6 +29,8 @@ pub struct ProvingKey {
     matrix: MatrixId,
     /// Entries of the matrix, and their bytes.
     coefficients: (usize, usize),
+    /// Bytes of the points and the matrix.
+    copy_len: usize,
     verification_key: VerificationKey,
     verifier: Box<dyn Verifier>,
 }
@@ -85,7 +89,16 @@ impl ProvingKey {
             header.wires as usize,
             zkey.part(Part::Coefficients).clone(),
         )?;
+        let copied = [
+            Part::A,
+            Part::B1,
+            Part::B2,
+            Part::C,
+            Part::H,
+            Part::Coefficients,
+        ];
         Ok(Arc::new(ProvingKey {
+            copy_len: copied.iter().map(|part| zkey.part(*part).len()).sum(),
             held,
             header,
             bases,
@@ -156,6 +169,39 @@ impl ProvingKey {
         for id in self.queries() {
             self.device().tables_free(id);
         }
+    }
+
+    /// Bytes of a copy of the key on silicon that has memory of its own: its points and its matrices, as they
+    /// are in the file.
+    pub fn copy_len(&self) -> usize {
+        self.copy_len
+    }
+
+    /// Bytes that a member of the device beside the host has of the key; see [`Device::copy_bytes`].
+    pub fn copy_bytes(&self, member: usize) -> usize {
+        let each = self.originals();
+        each.map(|of| self.device().copy_bytes(member, of)).sum()
+    }
+
+    /// Gives up a member's copy of the key: proofs that are under way stay right; see [`Device::copy_free`].
+    pub fn copy_free(&self, member: usize) {
+        for of in self.originals() {
+            self.device().copy_free(member, of);
+        }
+    }
+
+    /// Brings what is missing of the key to a member, for jobs that are made from then on.
+    ///
+    /// # Errors
+    /// If it has no room, or is lost; what came until then stays.
+    pub fn copy(&self, member: usize) -> Result<(), DeviceError> {
+        self.originals()
+            .try_for_each(|of| self.device().copy(member, of))
+    }
+
+    fn originals(&self) -> impl Iterator<Item = Original> {
+        let matrix = std::iter::once(Original::Matrix(self.matrix));
+        self.queries().map(Original::Bases).chain(matrix)
     }
 
     fn queries(&self) -> impl Iterator<Item = BasesId> {

@@ -92,8 +92,8 @@ pub struct Capacity {
 pub struct Places {
     /// By [`Kind::index`].
     pub seats: [Vec<Seat>; KINDS],
-    /// The NUMA node of each seat.
-    pub nodes: [Vec<u8>; KINDS],
+    /// The NUMA node of each seat, where it is known.
+    pub nodes: [Vec<Option<u8>>; KINDS],
 }
 
 /// Scratch memory for decisions about all kinds, and the result of the last one.
@@ -135,7 +135,7 @@ impl Division {
         };
         self.couple(demands, &capacity);
         for kind in [Kind::Device, Kind::Core] {
-            let (homes, at): (&[u64], &[u8]) = match kind {
+            let (homes, at): (&[u64], &[Option<u8>]) = match kind {
                 Kind::Device => (&demands.tables, &FIRST),
                 Kind::Core => {
                     self.find_homes(demands, places);
@@ -229,16 +229,17 @@ impl Division {
         let owners = self.matchers[Kind::Device.index()].owners();
         for (&node, owner) in nodes.iter().zip(owners) {
             if let Some(home) = owner.and_then(|claim| self.homes.get_mut(claim)) {
-                *home |= 1 << node;
+                *home |= bit(node);
             }
         }
-        for (home, &tables) in self.homes.iter_mut().zip(&demands.tables) {
-            if *home == 0 {
+        for (claim, (home, &tables)) in self.homes.iter_mut().zip(&demands.tables).enumerate() {
+            // What lies on no known node is near to nothing; so is a tenant that has only that.
+            if *home == 0 && !owners.contains(&Some(claim)) {
                 let holding = nodes
                     .iter()
                     .enumerate()
                     .filter(|&(at, _)| tables >> at & 1 == 1);
-                *home = holding.fold(0, |set, (_, &node)| set | 1 << node);
+                *home = holding.fold(0, |set, (_, &node)| set | bit(node));
             }
         }
     }
@@ -289,12 +290,17 @@ fn share(want: u64, of: u64) -> u128 {
         .unwrap_or(0)
 }
 
+/// A node as a set of nodes.
+fn bit(node: Option<u8>) -> u64 {
+    node.map_or(0, |node| 1 << node)
+}
+
 /// The place of a device is its number among the devices.
-const FIRST: [u8; DEVICES_MAX] = {
-    let mut first = [0; DEVICES_MAX];
+const FIRST: [Option<u8>; DEVICES_MAX] = {
+    let mut first = [None; DEVICES_MAX];
     let mut at = 0;
     while at < DEVICES_MAX {
-        first[at] = at as u8;
+        first[at] = Some(at as u8);
         at += 1;
     }
     first

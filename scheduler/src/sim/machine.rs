@@ -182,12 +182,13 @@ impl SimulatedBox {
     /// # Panics
     /// If no pool has such an inventory.
     pub fn of(inventory: Inventory, policy: Policy) -> SimulatedBox {
-        let core = |number| Core { number, node: 0 };
+        let node = Some(0);
+        let core = |number| Core { number, node };
         let cores: Vec<Core> = (0..inventory.cores).map(core).collect();
         let memory = inventory.device_memory;
         let device = |number| Device {
             number,
-            node: 0,
+            node,
             memory,
         };
         let devices: Vec<Device> = (0..inventory.devices).map(device).collect();

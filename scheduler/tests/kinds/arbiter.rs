@@ -22,13 +22,14 @@ fn ms(millis: u64) -> Nanos {
 }
 
 fn core(number: u32, node: u8) -> Core {
+    let node = Some(node);
     Core { number, node }
 }
 
 fn device(number: u32, node: u8) -> Device {
     Device {
         number,
-        node,
+        node: Some(node),
         memory: 8 * GIB,
     }
 }

@@ -107,7 +107,7 @@ fn two_nodes(cores: [Claim; 2], devices: [Claim; 2], tables: [u64; 2]) -> (Deman
     };
     let places = Places {
         seats: [vec![seat; 4], vec![seat; 2]],
-        nodes: [vec![0, 0, 1, 1], vec![0, 1]],
+        nodes: [[0, 0, 1, 1].map(Some).to_vec(), [0, 1].map(Some).to_vec()],
     };
     (demands, places)
 }
@@ -158,4 +158,28 @@ fn nearness_moves_nothing() {
         [Some(0), None, Some(0), None],
         "one beside the device, one kept"
     );
+}
+
+/// Where nobody knows the node of a core, or of a device, nothing is near: the cores go in their order, to the most
+/// valuable first.
+#[test]
+fn what_lies_on_no_known_node_is_near_to_nobody() {
+    let cores = [claim(2, 8), claim(2, 1)];
+    let devices = [claim(1, 8), claim(1, 1)];
+    let in_order = [Some(0), Some(0), Some(1), Some(1)];
+    for kind in Kind::ALL {
+        let (demands, mut places) = two_nodes(cores, devices, [0b10, 0b01]);
+        places.nodes[kind.index()].fill(None);
+        let mut division = Division::default();
+        division.decide(SLICE, &demands, &places, [u64::MAX; 2]);
+        assert_eq!(division.owners(Kind::Device), [Some(1), Some(0)]);
+        assert_eq!(division.owners(Kind::Core), in_order, "{kind}");
+    }
+    // Its only device lies nowhere: tables elsewhere do not stand for it.
+    let (demands, mut places) = two_nodes([claim(2, 8), claim(2, 1)], devices, [0b11, 0b11]);
+    places.nodes[1][0] = None;
+    let mut division = Division::default();
+    division.decide(SLICE, &demands, &places, [u64::MAX; 2]);
+    assert_eq!(division.owners(Kind::Device), [Some(0), Some(1)]);
+    assert_eq!(division.owners(Kind::Core), in_order);
 }

@@ -80,7 +80,8 @@ pub(crate) fn cases(aged: bool) -> impl Strategy<Value = Case> {
     let tenant = (unit(6), unit(4), byte(), byte(), 1u32..=8, ages, 0u64..8);
     let seat = || {
         let holder = prop::option::of(0usize..4);
-        (holder, 0u8..8, any::<bool>(), any::<bool>(), 0u8..3)
+        let node = prop::option::weighted(0.8, 0u8..3);
+        (holder, 0u8..8, any::<bool>(), any::<bool>(), node)
     };
     let there = || prop_oneof![1 => Just(u64::MAX), 4 => 1u64..100];
     (

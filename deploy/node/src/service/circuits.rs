@@ -272,7 +272,7 @@ impl Service {
     ) -> Result<Flow, RpcError> {
         let it = self.ready_circuit(tenant, request.circuit)?;
         let (core, measured) = (it.core, it.measured.is_some());
-        let work = self.work(core);
+        let work = self.work(core, it);
         let ticket = self.ticket();
         self.command(Command::Estimate {
             ticket,
@@ -332,8 +332,8 @@ impl Service {
             .map(|((_, circuit), _)| *circuit)
     }
 
-    /// What a proof of so much core time asks of the box.
-    pub(super) fn work(&self, core: Nanos) -> Work {
+    /// What a proof of a circuit in so much core time asks of the box.
+    pub(super) fn work(&self, core: Nanos, circuit: &Circuit) -> Work {
         let device = &self.parts.device;
         let members = (1..=device.beside().len()).filter(|member| !device.is_lost(*member));
         Work {
@@ -341,6 +341,7 @@ impl Service {
             parallelism: u32::try_from(self.cores()).unwrap_or(u32::MAX),
             // Its parts run beside each other, so it can use all that there are.
             devices: u32::try_from(members.count()).unwrap_or(u32::MAX),
+            device_memory: circuit.copy_len(),
             ..Work::default()
         }
     }
@@ -433,6 +434,12 @@ impl Circuit {
             (None, Some(Away::Gone), _) | (None, None, Some(_)) => None,
             (None, Some(Away::Leaving | Away::Returning), _) | (None, None, None) => Some(false),
         }
+    }
+
+    /// Bytes of the key on silicon with memory of its own; of a key that is away, those of its file.
+    pub(super) fn copy_len(&self) -> u64 {
+        let key = self.key.as_ref();
+        key.map_or(self.row.bytes, |key| key.copy_len() as u64)
     }
 
     /// Lets go of the key; the verification key, which stays known.

@@ -166,7 +166,7 @@ impl Service {
         let key = circuit.key();
         // As it is written down: the program itself comes back with the key.
         let has_program = circuit.has_program();
-        let work = self.work(circuit.cost(request.deadline_ms.is_some()));
+        let work = self.work(circuit.cost(request.deadline_ms.is_some()), circuit);
         let witness = match bytes {
             Some(bytes) => {
                 if witness::are_inputs(bytes.bytes()) && !has_program {
@@ -455,17 +455,18 @@ impl Service {
             let error = error_of(error, request);
             return self.fail(job, error);
         }
-        let (key, circuit) = (circuit.key(), request.circuit);
+        let (it, circuit) = (circuit, request.circuit);
+        let key = it.key();
         // It was accepted when its deadline was far enough away; no cost is named that speaks against it.
         let core = match request.deadline_ms {
             Some(_) => Nanos::ZERO,
-            None => self.circuits[&(tenant, circuit)].cost(false),
+            None => it.cost(false),
         };
         let deadline = request.deadline_ms.map(|ms| {
             let left = Nanos::from_millis(ms).since(entry.before);
             entry.received.plus(left)
         });
-        let (received, work): (Nanos, Work) = (entry.received, self.work(core));
+        let (received, work): (Nanos, Work) = (entry.received, self.work(core, it));
         let preparation = Preparation {
             tenant,
             tenant_name: self.tenant(tenant).name.clone(),
@@ -730,8 +731,8 @@ impl Service {
             if let (Phase::Proved(_), tenant, circuit) =
                 (&phase, entry.tenant, entry.request.circuit)
             {
-                let ns = job.tallies().iter().flat_map(|tally| tally.kernels());
-                let core = Nanos(ns.map(|(_, _, ns, _)| ns).sum());
+                let counts = job.tallies().iter().flat_map(|tally| tally.kernels());
+                let core = Nanos(counts.map(|it| it.core_ns).sum());
                 self.learn_cost(tenant, circuit, core);
             }
         }
@@ -1223,28 +1224,32 @@ impl Entry {
                 quanta: 0,
                 cpu_ms: 0.0,
             };
-            for (kernel, quanta, ns, ns_max) in tally.kernels() {
-                share.quanta += quanta;
-                share.cpu_ms += ns as f64 / 1e6;
-                let at = match stages.iter().position(|stage| stage.kernel == kernel) {
+            let is_core = unit < cores_there;
+            for it in tally.kernels() {
+                share.quanta += it.quanta;
+                share.cpu_ms += it.core_ns as f64 / 1e6;
+                let at = match stages.iter().position(|stage| stage.kernel == it.kernel) {
                     Some(at) => at,
                     None => {
                         stages.push(StageTiming {
-                            kernel: kernel.to_owned(),
+                            kernel: it.kernel.to_owned(),
                             quanta: 0,
                             cpu_ms: 0.0,
+                            device_ms: None,
                             max_quantum_us: 0.0,
                         });
                         stages.len() - 1
                     }
                 };
                 let stage = &mut stages[at];
-                stage.quanta += quanta;
-                stage.cpu_ms += ns as f64 / 1e6;
-                stage.max_quantum_us = stage.max_quantum_us.max(ns_max as f64 / 1e3);
+                stage.quanta += it.quanta;
+                stage.cpu_ms += it.core_ns as f64 / 1e6;
+                if !is_core {
+                    *stage.device_ms.get_or_insert(0.0) += it.ns as f64 / 1e6;
+                }
+                stage.max_quantum_us = stage.max_quantum_us.max(it.ns_max as f64 / 1e3);
             }
-            // What devices did is among the stages, and is no core's time.
-            if share.quanta > 0 && unit < cores_there {
+            if share.quanta > 0 && is_core {
                 cores.push(share);
             }
         }
@@ -1316,7 +1321,7 @@ fn unix_ms() -> u64 {
 /// How many quanta of a job workers have counted.
 fn quanta_of(job: &RunningJob) -> u64 {
     let kernels = job.tallies().iter().flat_map(|tally| tally.kernels());
-    kernels.map(|(_, quanta, _, _)| quanta).sum()
+    kernels.map(|it| it.quanta).sum()
 }
 
 /// Why a job that workers ended has no proof.

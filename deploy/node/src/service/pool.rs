@@ -162,6 +162,7 @@ impl Service {
                 let job = works
                     .filter(|_| owner.is_some())
                     .filter(|job| self.may_see(caller, *job));
+                let number = usize::from(unit.id().0).checked_sub(self.cores());
                 let device = self.device_of(usize::from(unit.id().0));
                 UnitStatus {
                     unit: unit.id().0,
@@ -175,6 +176,12 @@ impl Service {
                     since_ms: ms(view.at.since(unit.since())),
                     busy,
                     policy: standing.policy.clone(),
+                    numa_node: unit.node(),
+                    memory_bytes: device.map(|_| unit.memory()).filter(|it| *it < u64::MAX),
+                    // Less its own that is what others have.
+                    key_bytes: number
+                        .filter(|_| caller == Caller::Operator)
+                        .and_then(|number| self.parts.residence.held(number)),
                 }
             })
             .collect();
@@ -244,6 +251,7 @@ impl Service {
             lends: it.lends,
             guarantee_percent: f64::from(it.guarantee.millionths()) / 1e4,
             core_ms: ms(self.telemetry.core_time(it.tenant)),
+            device_bytes: it.device_memory,
             slack_ms: it.first.map(slack),
         }
     }
@@ -306,6 +314,7 @@ impl Service {
                     peak: it.at_peak,
                     core_time: self.telemetry.core_time(it.tenant),
                     device_time: self.telemetry.device_time(it.tenant),
+                    device_bytes: it.device_memory,
                     storage: self.held(it.tenant),
                 })
                 .collect(),
