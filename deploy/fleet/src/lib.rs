@@ -1,6 +1,6 @@
 //! Decides which job of one box is proved on another, and keeps each to one result.
 //!
-//! Here is what the fleet decides, and nothing of what it touches: no socket, no file, no thread, no clock. What
+//! What the fleet decides touches nothing: no socket, no file, no thread, no clock. What
 //! happened and what time it is come in through [`Submitter::handle`] and [`Lender::handle`], what is to be done goes
 //! out as commands. Whoever carries them out may be killed between any two of them, may be cut off from the
 //! others, and may hear everything late, twice or never: `tests/simulator` does all of that to thousands of fleets.
@@ -16,6 +16,13 @@
 //! | `lease` | when a placement is given up, and when silence proves nothing |
 //! | `submitter` | the side of the box that has accepted jobs |
 //! | `lender` | the side of the box that proves them |
+//!
+//! Beside them stands what they are carried out with:
+//!
+//! | file | subject |
+//! |---|---|
+//! | `messages` | what boxes send each other, as text |
+//! | `journal` | boots and placements, on the disk |
 
 #![forbid(unsafe_code)]
 
@@ -24,8 +31,10 @@ use std::sync::Arc;
 
 use caldera_scheduler::Nanos;
 
+pub mod journal;
 pub mod lease;
 pub mod lender;
+pub mod messages;
 pub mod placement;
 pub mod submitter;
 pub mod terms;
