@@ -201,4 +201,5 @@ soak: interop
 	$(BENCH) -- soak --witness target/soak-1.wtns,target/soak-16.wtns \
 	    --zkey $(SEMAPHORE)-1.zkey,$(SEMAPHORE)-16.zkey
 	CALDERA_CEREMONY_SOAK=1 cargo test --locked -p caldera-tests --test units snarkjs
-	CALDERA_LEDGER_OPERATIONS=10000000 cargo test --release --locked -p caldera-scheduler --test ledger agreement
+	CALDERA_LEDGER_OPERATIONS=10000000 cargo test --release --locked -p caldera-scheduler --test ledger agreement -- --nocapture
+	CALDERA_KILLS=1000 cargo test --locked -p caldera-tests --test era nothing_acknowledged -- --nocapture
