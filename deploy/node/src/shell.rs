@@ -11,9 +11,15 @@
 //! further ahead of the disk than `UNWRITTEN_MAX` is not read at all until the clerk has caught
 //! up. So memory is bounded by the number of connections, which is bounded.
 //!
+//! What a turn costs does not grow with the number of connections, or many slow ones would slow all others: those
+//! that have more to read stand in a list, deadlines in a heap, and connections of one address are counted as they
+//! come and go.
+//!
 //! The time at which a demand begins is taken right after the `read` that brought its last byte.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::collections::hash_map::{Entry, HashMap};
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::sync::Arc;
@@ -60,6 +66,13 @@ pub struct Shell {
     /// Whether the dashboard is served at the port.
     dashboard: bool,
     peers: HashMap<Token, Peer>,
+    /// How many have come in at each door.
+    inside: HashMap<Door, usize>,
+    /// Those that have more to read, or had at their last turn.
+    wanting: Vec<Token>,
+    /// When something is to be done about a connection, or was until its deadline moved: each has an entry that is
+    /// no later than its deadline, at [`Peer::alarm`].
+    alarms: BinaryHeap<Reverse<(Duration, Token)>>,
     /// The connection of each request that awaits its answer.
     requests: HashMap<u64, Token>,
     next_token: usize,
@@ -83,7 +96,7 @@ enum Socket {
 }
 
 /// Where somebody has come in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Door {
     /// At the port, from the address that connections are counted by.
     Port { origin: IpAddr, loopback: bool },
@@ -111,6 +124,10 @@ struct Peer {
     broken: bool,
     /// Bytes of an upload that the clerk has not written.
     unwritten: usize,
+    /// When it is looked at though nothing happens.
+    alarm: Option<Duration>,
+    /// Whether it stands in the list of those that have more to read.
+    listed: bool,
 }
 
 /// What a connection's request has come to.
@@ -207,6 +224,9 @@ impl Shell {
             names_tenants: config.metrics_name_tenants,
             dashboard: config.dashboard,
             peers: HashMap::new(),
+            inside: HashMap::new(),
+            wanting: Vec::new(),
+            alarms: BinaryHeap::new(),
             requests: HashMap::new(),
             next_token: FIRST_PEER,
             next_request: 0,
@@ -263,22 +283,25 @@ impl Shell {
                 let drain = Duration::from_millis(self.limits.drain_ms);
                 stop_by = Some(self.clock.elapsed() + drain);
             }
-            // Nobody waits for an answer, and all that were given have left.
-            let written = |peer: &Peer| peer.http.output().is_empty();
-            let idle = self.requests.is_empty() && self.peers.values().all(written);
-            if stop_by.is_some_and(|by| idle || self.clock.elapsed() >= by) {
+            if stop_by.is_some_and(|by| self.is_idle() || self.clock.elapsed() >= by) {
                 return Ok(());
             }
         }
     }
 
+    /// Whether nobody waits for an answer, and all that were given have left.
+    fn is_idle(&self) -> bool {
+        let written = |peer: &Peer| peer.http.output().is_empty();
+        self.requests.is_empty() && self.peers.values().all(written)
+    }
+
     /// How long to sleep if nothing happens.
     fn wait(&self, stop_by: Option<Duration>) -> Duration {
-        if self.peers.values().any(Peer::wants_turn) {
+        if !self.wanting.is_empty() {
             return Duration::ZERO;
         }
-        let deadlines = self.peers.values().filter_map(Peer::deadline);
-        let next = deadlines.chain(stop_by).min();
+        let alarm = self.alarms.peek().map(|Reverse((at, _))| *at);
+        let next = alarm.into_iter().chain(stop_by).min();
         let left = next.map_or(TICK, |at| at.saturating_sub(self.clock.elapsed()));
         // A poll counts in milliseconds and rounds up, so it does not return before its time.
         let due = self.service.due_in().unwrap_or(TICK);
@@ -297,15 +320,13 @@ impl Shell {
                     return;
                 }
             };
-            let at_port = |peer: &&Peer| peer.door != Door::Operator;
-            if self.peers.values().filter(at_port).count() >= self.limits.connections {
+            if self.peers.len() - self.inside(Door::Operator) >= self.limits.connections {
                 tracing::warn!(%address, max = self.limits.connections, "too many connections");
                 self.doors.turned_away[0] += 1;
                 continue;
             }
             let door = Door::at(address.ip());
-            let from_there = self.peers.values().filter(|peer| peer.door == door);
-            if from_there.count() >= self.limits.address_connections {
+            if self.inside(door) >= self.limits.address_connections {
                 let max = self.limits.address_connections;
                 tracing::warn!(%address, max, "too many connections from one address");
                 self.doors.turned_away[1] += 1;
@@ -329,9 +350,7 @@ impl Shell {
                     return;
                 }
             };
-            let here = self.peers.values();
-            let here = here.filter(|peer| peer.door == Door::Operator).count();
-            if here >= OPERATORS_MAX {
+            if self.inside(Door::Operator) >= OPERATORS_MAX {
                 tracing::warn!(
                     max = OPERATORS_MAX,
                     "too many connections of the operator's"
@@ -375,22 +394,42 @@ impl Shell {
             shut: false,
             broken: false,
             unwritten: 0,
+            alarm: None,
+            listed: false,
         };
         self.peers.insert(token, peer);
+        *self.inside.entry(door).or_default() += 1;
         self.turn(token);
+    }
+
+    /// How many have come in at a door and are there.
+    fn inside(&self, door: Door) -> usize {
+        self.inside.get(&door).copied().unwrap_or(0)
     }
 
     /// Goes on with connections that had more to read than one turn allows.
     fn again(&mut self) {
-        let tokens: Vec<Token> = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| peer.wants_turn())
-            .map(|(token, _)| *token)
-            .collect();
-        for token in tokens {
-            self.turn(token);
+        for token in std::mem::take(&mut self.wanting) {
+            if let Some(peer) = self.peers.get_mut(&token) {
+                peer.listed = false;
+                self.turn(token);
+            }
         }
+    }
+
+    /// Sees to it that a connection, which is put back after whatever was done to it, is looked at in time.
+    fn put_back(&mut self, token: Token, mut peer: Peer) {
+        if peer.wants_turn() && !peer.listed {
+            peer.listed = true;
+            self.wanting.push(token);
+        }
+        if let Some(at) = peer.deadline()
+            && peer.alarm.is_none_or(|alarm| at < alarm)
+        {
+            peer.alarm = Some(at);
+            self.alarms.push(Reverse((at, token)));
+        }
+        self.peers.insert(token, peer);
     }
 
     /// Reads, acts and writes for one connection.
@@ -422,8 +461,14 @@ impl Shell {
             self.doors.handshake(Handshake::Completed);
         }
         if peer.stays() {
-            self.peers.insert(token, peer);
+            self.put_back(token, peer);
         } else {
+            if let Entry::Occupied(mut inside) = self.inside.entry(peer.door) {
+                *inside.get_mut() -= 1;
+                if *inside.get() == 0 {
+                    inside.remove();
+                }
+            }
             self.part(&peer);
             self.drop_request(peer.request);
         }
@@ -801,17 +846,23 @@ impl Shell {
 
     fn expire(&mut self) {
         let now = self.clock.elapsed();
-        let late: Vec<Token> = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| peer.deadline().is_some_and(|at| at <= now))
-            .map(|(token, _)| *token)
-            .collect();
-        for token in late {
+        // Those that come in the meantime are looked at in the next turn.
+        for _ in 0..self.alarms.len() {
+            let Some(&Reverse((at, token))) = self.alarms.peek().filter(|it| it.0.0 <= now) else {
+                break;
+            };
+            self.alarms.pop();
             let Some(peer) = self.peers.get_mut(&token) else {
                 continue;
             };
-            if peer.handshake_by().is_some_and(|by| by <= now) {
+            // An earlier one took its place.
+            if peer.alarm != Some(at) {
+                continue;
+            }
+            peer.alarm = None;
+            if peer.deadline().is_none_or(|at| at > now) {
+                // Its deadline has moved.
+            } else if peer.handshake_by().is_some_and(|by| by <= now) {
                 peer.broken = true;
             } else if let Err(error) = peer.http.expire(now) {
                 tracing::debug!(%error, "connection timed out");
