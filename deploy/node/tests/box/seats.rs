@@ -2,7 +2,8 @@
 //! GPU is.
 //!
 //! The dangers: a device that nobody hands over, whose quanta run for whoever comes; work that waits for a
-//! device that has gone to somebody else, or is lost; a job that ends wrong or never because of it.
+//! device that has gone to somebody else, or is lost; a device full of keys that nobody proves with, while its owner's
+//! own finds no room; a job that ends wrong or never because of any of these.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -10,10 +11,14 @@ use std::time::Duration;
 
 use caldera_kernels::cpu::{CpuConfig, CpuDevice};
 use caldera_kernels::relay::{Member, Relay};
-use caldera_kernels::{Around, DeviceError};
+use caldera_kernels::{Around, BasesId, Device, DeviceError, Site};
+use caldera_node::numa::Nodes;
+use caldera_node::residence::room;
+use caldera_prover::format::Zkey;
+use caldera_prover::groth16::ProvingKey;
 use serde_json::json;
 
-use crate::world::{Client, World, larger, until};
+use crate::world::{Client, Material, World, larger, material, until};
 
 /// How many quanta each thread has run on the device, by the thread's name.
 type Ran = Arc<Mutex<BTreeMap<String, usize>>>;
@@ -24,10 +29,6 @@ fn a_box(quanta_max: usize) -> (World, Ran) {
     let counts = Arc::clone(&ran);
     let folder = tempfile::tempdir().expect("a folder");
     let world = World::start_on(folder, "development = true\nworkers = 2", |host| {
-        let config = CpuConfig {
-            quantum: Duration::from_millis(2),
-            lanes: 2,
-        };
         let quantum = move |_: &'static str, quantum: &mut dyn FnMut() -> _| {
             let name = std::thread::current().name().unwrap_or_default().to_owned();
             let mut counts = counts.lock().expect("whole");
@@ -41,11 +42,111 @@ fn a_box(quanta_max: usize) -> (World, Ran) {
             drop(counts);
             quantum()
         };
-        let beside = Around::new(CpuDevice::new(config), Arc::new(quantum));
+        let beside = Around::new(plain(), Arc::new(quantum));
         let member = |device, width| Member { device, width };
         Relay::new(vec![member(host, 2), member(beside, 1)])
     });
     (world.expect("the box starts"), ran)
+}
+
+fn plain() -> Arc<CpuDevice> {
+    CpuDevice::new(CpuConfig {
+        quantum: Duration::from_millis(2),
+        lanes: 2,
+    })
+}
+
+/// Bytes of a key on a device.
+fn copy_len(of: &Material) -> u64 {
+    let zkey = Zkey::parse(of.zkey.clone().into()).expect("a key");
+    let key = ProvingKey::load(&zkey, plain()).expect("it loads");
+    key.copy_len() as u64
+}
+
+/// How many sets of points a device knows.
+fn known(device: &CpuDevice) -> usize {
+    let points = |id: &u64| device.tables_bytes(BasesId(*id)).is_ok();
+    (0..100_000).filter(points).count()
+}
+
+/// There is room for the large key or for the small one. The large one is there first; then the tenant of the small one
+/// proves, and the arbiter asks the other for room, whose jobs go on meanwhile.
+#[test]
+fn an_owner_of_a_device_gets_room_for_its_key_from_others() {
+    let [large, small] = [larger(), material()].map(copy_len);
+    let memory = (large + small / 2) / 3 * 4;
+    let there = room(memory);
+    assert!(large <= there, "{large} of {there}");
+    assert!(large + small > there, "{large} and {small} of {there}");
+    let second = plain();
+    let device = Arc::clone(&second);
+    let folder = tempfile::tempdir().expect("a folder");
+    let world = World::start_on(folder, "development = true\nworkers = 2", |host| {
+        let site = Site {
+            memory: Some(memory),
+            // Of a bus that no machine has.
+            pci: Some("ffff:ff:1f.7".into()),
+        };
+        let quantum = |_: &'static str, quantum: &mut dyn FnMut() -> _| quantum();
+        let beside = Around::at(site, device, Arc::new(quantum));
+        let member = |device, width| Member { device, width };
+        Relay::new(vec![member(host, 2), member(beside, 1)])
+    });
+    let world = world.expect("the box starts");
+    let [operator, bank, chat] = ["operator", "bank", "chat"].map(|name| world.client(name));
+    let pool = || operator.call("pool_statusV1", json!({}));
+    let bytes = |pool: &serde_json::Value| {
+        let of_tenant = |name: &str| {
+            let tenants = pool["tenants"].as_array().expect("tenants");
+            let found = tenants.iter().find(|it| it["tenant"] == name);
+            found.expect("it is there")["detail"]["deviceBytes"].as_u64()
+        };
+        let on_device = pool["units"][2]["keyBytes"].as_u64();
+        [on_device, of_tenant("chat"), of_tenant("bank")].map(|it| it.expect("a number"))
+    };
+
+    let of_chat = (chat.register(&larger().zkey), chat.store(&larger().witness));
+    let of_bank = (
+        bank.register(&material().zkey),
+        bank.store(&material().witness),
+    );
+    let before = pool();
+    assert_eq!(bytes(&before), [large, large, 0], "{before}");
+    assert_eq!(before["units"][2]["memoryBytes"], there, "{before}");
+    assert!(before["units"][2].get("numaNode").is_none(), "{before}");
+    let core = before["units"][0]["core"].as_u64().expect("a core");
+    let node = Nodes::here().of_core(usize::try_from(core).expect("a small number"));
+    assert_eq!(
+        before["units"][0]["numaNode"].as_u64(),
+        node.map(u64::from),
+        "{before}"
+    );
+    assert!(before["units"][0].get("keyBytes").is_none(), "{before}");
+
+    let jobs = [0; 3].map(|_| chat.submit(&of_chat.0, &of_chat.1));
+    bank.proved(&bank.submit(&of_bank.0, &of_bank.1));
+    for job in &jobs {
+        chat.proved(job);
+    }
+    let name = "caldera_tenant_device_bytes";
+    until(|| {
+        bank.proved(&bank.submit(&of_bank.0, &of_bank.1));
+        let told = metric(&operator, name, "tenant=\"bank\"");
+        let is_there = bytes(&pool()) == [small, 0, small] && told == small as f64;
+        // Points of five queries: those of the small key, and no others.
+        (is_there && known(&second) == 5).then_some(())
+    });
+    // Without a copy there, and with one.
+    chat.proved(&chat.submit(&of_chat.0, &of_chat.1));
+    bank.proved(&bank.submit(&of_bank.0, &of_bank.1));
+
+    // What goes by itself is told too.
+    for (tenant, (circuit, _)) in [(&bank, &of_bank), (&chat, &of_chat)] {
+        tenant.call("prover_unregisterCircuitV1", json!({ "circuit": circuit }));
+    }
+    until(|| (bytes(&pool()) == [0, 0, 0]).then_some(()));
+    until(|| (known(&second) == 0).then_some(()));
+    world.stop();
 }
 
 fn metric(client: &Client, name: &str, labels: &str) -> f64 {
