@@ -560,7 +560,7 @@ impl Clerk {
                 tenant_name,
                 request,
             } => {
-                let registered = self.register(tenant_name, &request);
+                let registered = Box::new(self.register(tenant_name, &request));
                 self.service.send(Message::Registered {
                     ticket,
                     tenant,

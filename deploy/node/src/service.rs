@@ -148,7 +148,7 @@ pub enum Message {
         /// The digest of its key.
         circuit: Digest,
         /// Its row.
-        registered: Result<CircuitRow, RpcError>,
+        registered: Box<Result<CircuitRow, RpcError>>,
     },
     /// A circuit is off the list.
     Unregistered {
@@ -1033,7 +1033,7 @@ impl Service {
                 tenant,
                 circuit,
                 registered,
-            } => self.registered(ticket, tenant, circuit, registered),
+            } => self.registered(ticket, tenant, circuit, *registered),
             Message::Unregistered { ticket, removed } => self.unregistered(ticket, removed),
             Message::Examined {
                 tenant,
