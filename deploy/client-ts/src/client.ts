@@ -58,6 +58,10 @@ export interface RegisterOptions extends Limits {
   check?: CheckLevel | undefined;
   /** A path on the box from which the key can be read again. */
   source?: string | undefined;
+  /** circom's witness program: then the service computes witnesses, and takes inputs. */
+  witnessProgram?: Content | Digest | undefined;
+  /** The circuit's constraints, against which the service holds what the program computes. */
+  r1cs?: Content | Digest | undefined;
 }
 
 export interface SubmitOptions extends Limits {
@@ -69,6 +73,12 @@ export interface SubmitOptions extends Limits {
    * caller itself may be started again.
    */
   idempotencyKey?: string | undefined;
+}
+
+/** A blob, or its digest alone. */
+interface Named {
+  digest: Digest;
+  content: Content | Digest;
 }
 
 /** What is told of a job as it goes. */
@@ -160,16 +170,29 @@ export class Client {
   }
 
   /**
-   * Registers a proving key and waits until proofs can be made with it. The key is uploaded only if
-   * the service does not have it; a digest alone is of one that it has.
+   * Registers a proving key and waits until proofs can be made with it. The key, and what else belongs
+   * to the circuit, is uploaded only if the service does not have it; a digest alone is of one that it has.
    */
   async register(key: Content | Digest, options: RegisterOptions = {}): Promise<CircuitInfo> {
     return await within(options, "registration", async (signal) => {
       const { name, check, source } = options;
-      const zkey = typeof key === "string" ? key : await digestOf(key, signal);
-      const params = { zkey, name, check, source };
+      const named = async (content: Content | Digest): Promise<Named> => {
+        const digest = typeof content === "string" ? content : await digestOf(content, signal);
+        return { digest, content };
+      };
+      const parts = [await named(key)];
+      const { digest: zkey } = parts[0]!;
+      const params: Methods["prover_registerCircuitV1"]["params"] = { zkey, name, check, source };
+      for (const part of ["witnessProgram", "r1cs"] as const) {
+        const content = options[part];
+        if (content !== undefined) {
+          const it = await named(content);
+          params[part] = it.digest;
+          parts.push(it);
+        }
+      }
       const register = () => this.call("prover_registerCircuitV1", params, { signal });
-      let info = await this.#uploading(zkey, key, signal, register);
+      let info = await this.#uploading(parts, signal, register);
       for (let delay = 25; info.state === "checking"; delay = Math.min(2 * delay, 1000)) {
         await pause(delay, signal);
         const circuits = await this.call("prover_listCircuitsV1", {}, { signal });
@@ -209,7 +232,8 @@ export class Client {
       // One key for both times, in case that the first has arrived after all.
       const params = { circuit, witness: digest, idempotencyKey: idempotencyKey ?? unique() };
       // It may have been erased in between, with the end of another job that had the same.
-      return await this.#uploading(digest, witness, signal, () => send(params));
+      const blob = { digest, content: witness };
+      return await this.#uploading([blob], signal, () => send(params));
     });
   }
 
@@ -314,13 +338,12 @@ export class Client {
   }
 
   /**
-   * Does something that needs a blob, and uploads it where the service lacks it. More than once if it
+   * Does something that needs blobs, and uploads them where the service lacks one. More than once if it
    * must: while a submission waits for room in the queue, the end of another job with the same
    * witness erases it again.
    */
   async #uploading<T>(
-    digest: Digest,
-    content: Content | Digest,
+    blobs: readonly Named[],
     signal: AbortSignal,
     run: () => Promise<T>,
   ): Promise<T> {
@@ -329,11 +352,16 @@ export class Client {
         return await run();
       } catch (error) {
         const lacking = error instanceof CalderaError && error.reason === "blobUnknown";
-        if (!lacking || typeof content === "string" || attempt >= this.#wire.retry.attempts) {
+        const none = blobs.every(({ content }) => typeof content === "string");
+        if (!lacking || none || attempt >= this.#wire.retry.attempts) {
           throw error;
         }
       }
-      await this.upload(content, { digest, signal });
+      for (const { digest, content } of blobs) {
+        if (typeof content !== "string") {
+          await this.upload(content, { digest, signal });
+        }
+      }
     }
   }
 
@@ -387,6 +415,9 @@ export class Client {
           yield { type: "status", status: value as unknown as JobStatus };
         } else if (event === "result" && isObject(value)) {
           yield { type: "result", result: value as unknown as JobResult };
+        } else if (event === "error" && isObject(value)) {
+          // The tenant is not served any more.
+          throw refusal(request.what, value) ?? answer(request.what, "an error", data);
         } else if (event === "status" || event === "result") {
           throw answer(request.what, "an object", data);
         }

@@ -6,7 +6,7 @@ import { setFlagsFromString } from "node:v8";
 import { before, test } from "node:test";
 import { runInNewContext } from "node:vm";
 
-import { Client, inline, PROTOCOL_VERSION, type CalderaError, type JobEvent, type Limits, type Source } from "caldera-client";
+import { Client, groth16, inline, PROTOCOL_VERSION, type CalderaError, type JobEvent, type Limits, type Source } from "caldera-client";
 import { openFile } from "caldera-client/node";
 
 import { box, client, counting, failure, long, operator, quick, refused, tenant, verdicts, witness } from "./box.js";
@@ -35,6 +35,29 @@ test("proofs from a witness in each form, which snarkjs accepts", async () => {
   // And one that is too long to go along.
   const { job } = await plaza.prove(longCircuit, new Uint8Array(readFileSync(long.witness)));
   assert.equal((await plaza.wait(job)).state, "proved");
+});
+
+test("inputs in place of a witness, computed and checked by the service", async () => {
+  const one = new Client(await tenant("inputs"));
+  const key = await openFile(quick("final.zkey"));
+  const parts = {
+    witnessProgram: await openFile(quick("polynomial_js/polynomial.wasm")),
+    r1cs: await openFile(quick("polynomial.r1cs")),
+  };
+  const remote = groth16(one, undefined, parts);
+  const inputs = { x: 12345678901234567890n, a: 7, y: "99" };
+  const { proof, publicSignals } = await remote.fullProve(inputs, undefined, key);
+  // By its digest the circuit is found among those that are registered.
+  const again = await groth16(one).fullProve(inputs, undefined, circuit);
+  assert.deepEqual(again.publicSignals, publicSignals);
+  assert.deepEqual(verdicts([{ verificationKey, publicInputs: publicSignals, proof }]), [true]);
+  const [info] = await one.call("prover_listCircuitsV1", {});
+  assert.equal(info?.r1cs?.length, 64);
+  const wrong = remote.fullProve({ ...inputs, z: 1 }, undefined, key);
+  await assert.rejects(wrong, refused("inputsSignals", { code: -32047 }));
+  // One that was registered without.
+  const without = groth16(client()).fullProve(inputs, undefined, circuit);
+  await assert.rejects(without, refused("usage"));
 });
 
 test("a key that is there is not uploaded again, nor one that is not there read in vain", async () => {
