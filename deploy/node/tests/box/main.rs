@@ -750,20 +750,21 @@ fn a_worker_that_hangs_is_found_fenced_off_and_taken_back() {
         "pool_demandV1",
         json!({ "units": 2, "durationMs": 600_000 }),
     );
-    until(|| (operator.metric("caldera_overruns_total") == 1.0).then_some(()));
+    // On a machine with other work the other core may be found as well, and comes back by itself.
+    until(|| (operator.metric("caldera_overruns_total") >= 1.0).then_some(()));
     let quick = bank.submit(&of_bank.0, &of_bank.1);
     bank.proved(&quick);
-    assert_eq!(operator.metric("caldera_units_fenced"), 1.0);
-    let pool = operator.call("pool_statusV1", json!({}));
-    let owners = pool["units"].as_array().expect("two").iter();
-    let nobody = owners.filter(|unit| unit["owner"].is_null()).count();
-    assert_eq!(nobody, 1, "{pool}");
+    until(|| {
+        let pool = operator.call("pool_statusV1", json!({}));
+        let owners = pool["units"].as_array().expect("two").iter();
+        let nobody = owners.filter(|unit| unit["owner"].is_null()).count();
+        (nobody == 1 && operator.metric("caldera_units_fenced") == 1.0).then_some(())
+    });
 
     drop(letting_go);
     until(|| (operator.metric("caldera_units_fenced") == 0.0).then_some(()));
     bank.call("pool_demandV1", json!({ "units": 0 }));
     chat.proved(&slow);
-    assert_eq!(operator.metric("caldera_overruns_total"), 1.0);
     world.stop();
 }
 

@@ -198,7 +198,8 @@ fn a_device_is_handed_over_like_a_core_and_works_on_a_thread_of_its_own() {
     let name = "caldera_tenant_device_seconds_total";
     let time = ["bank", "chat"].map(|it| metric(&operator, name, &format!("tenant=\"{it}\"")));
     assert!(time.iter().sum::<f64>() > 0.0, "{time:?}");
-    assert_eq!(operator.metric("caldera_units_fenced"), 0.0);
+    // A core may be for a moment, on a machine with other work.
+    until(|| (operator.metric("caldera_units_fenced") == 0.0).then_some(()));
     world.stop();
     let ran = ran.lock().expect("whole");
     assert!(
@@ -221,7 +222,7 @@ fn a_device_that_is_lost_leaves_the_pool_and_takes_no_job_with_it() {
         assert!(lost.contains("its time had come"), "{pool}");
         // And the box goes on without.
         prove(&world, 1);
-        assert_eq!(operator.metric("caldera_units_fenced"), 1.0);
+        until(|| (operator.metric("caldera_units_fenced") == 1.0).then_some(()));
         world.stop();
         let ran = ran.lock().expect("whole");
         assert_eq!(ran.values().sum::<usize>(), quanta_max, "{ran:?}");
