@@ -516,6 +516,7 @@
       { name: "Proofs written down", figure: count(era.proofs), of: "since the start" },
       { name: "Failures", figure: count(era.failures), of: "since the start" },
       { name: "Releases", figure: count(era.releases), of: "since the start" },
+      { name: "Reuses", figure: count(era.reuses), of: "since the start" },
       { name: "Refused", figure: count(era.refused), of: "since the start" },
     ]);
     table(byId("era-rows"), era.house.map((it) => ({

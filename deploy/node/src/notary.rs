@@ -244,12 +244,14 @@ mod tests {
             let (ask, requests) = mpsc::channel();
             let (tell, told) = mpsc::channel();
             for verification in verifications {
-                ask.send(verification).expect("the notary has not ended");
+                ask.send(Question::Verify(verification))
+                    .expect("the notary has not ended");
             }
             drop(ask);
             let notary = Notary {
                 requests,
-                key: self.key,
+                key: Some(self.key),
+                schemas: Arc::new(Schemas::standard()),
                 service: Post::new(tell, Arc::new(|| ())),
             };
             notary.run();

@@ -94,6 +94,7 @@ struct Era {
     proofs: u64,
     failures: u64,
     releases: u64,
+    reuses: u64,
     refused: u64,
 }
 
@@ -300,7 +301,7 @@ impl Service {
 
 impl Era {
     fn of(it: &EraGauges) -> Era {
-        let [proofs, failures, releases] = it.events;
+        let [proofs, failures, releases, reuses] = it.events;
         Era {
             damaged: it.damaged.clone(),
             records: it.records,
@@ -317,6 +318,7 @@ impl Era {
             proofs,
             failures,
             releases,
+            reuses,
             refused: it.refused.iter().sum(),
         }
     }

@@ -1214,6 +1214,7 @@ impl Entry {
             kernel: WITNESS.to_owned(),
             quanta: it.slices,
             cpu_ms: ms(it.spent),
+            device_ms: None,
             max_quantum_us: it.longest.0 as f64 / 1e3,
         });
         let mut stages = Vec::from_iter(witness);
