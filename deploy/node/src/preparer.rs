@@ -41,7 +41,7 @@ use crate::clock::Clock;
 use crate::refusal;
 use crate::residence::Residence;
 use crate::service::{Message, Post};
-use crate::witness::{self, Programs};
+use crate::witness::{self, Maker, Programs};
 
 /// What has to be known to prepare one job.
 pub struct Preparation {
@@ -348,22 +348,13 @@ impl Preparer {
         }
         let since = core_time();
         let maker = self.programs.find((it.tenant, it.circuit))?;
-        let expected_max = self.witness.inputs_bytes.min(u32::MAX as usize);
-        if bytes.len() > expected_max {
-            // Before they are copied: a blob may have gigabytes.
-            let got = bytes.len();
-            let error = WitnessError::Length { expected_max, got };
-            return Err(witness::refusal(&error));
-        }
-        // Both are made of the tenant's own bytes: what is wrong with them is told.
-        let inputs = Inputs::parse(bytes.to_vec(), &self.witness)
-            .map_err(|error| witness::refusal(&error))?;
-        let calculation = Calculation::begin(&maker.program, inputs).map_err(|error| {
-            RpcError::ProgramRefused {
-                detail: error.to_string(),
-            }
-        })?;
+        let calculation = self.calculation(&maker, &bytes);
         let spent = core_time().since(since);
+        if calculation.is_err() {
+            // What is refused has cost as much.
+            self.charge(it.tenant, spent);
+        }
+        let calculation = calculation?;
         Ok(Step::Compute(Box::new(Computed {
             job: id,
             preparation: it,
@@ -376,6 +367,22 @@ impl Preparer {
             },
             uncharged: spent,
         })))
+    }
+
+    /// The beginning of a calculation from a tenant's inputs. What is wrong with them is told.
+    fn calculation(&self, maker: &Maker, bytes: &[u8]) -> Result<Calculation, RpcError> {
+        let expected_max = self.witness.inputs_bytes.min(u32::MAX as usize);
+        if bytes.len() > expected_max {
+            // Before they are copied: a blob may have gigabytes.
+            let got = bytes.len();
+            let error = WitnessError::Length { expected_max, got };
+            return Err(witness::refusal(&error));
+        }
+        let inputs = Inputs::parse(bytes.to_vec(), &self.witness)
+            .map_err(|error| witness::refusal(&error))?;
+        Calculation::begin(&maker.program, inputs).map_err(|error| RpcError::ProgramRefused {
+            detail: error.to_string(),
+        })
     }
 
     /// Tells the arbiter, and who counts, what was computed for a tenant.

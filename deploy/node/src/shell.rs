@@ -430,6 +430,12 @@ impl Shell {
             self.alarms.push(Reverse((at, token)));
         }
         self.peers.insert(token, peer);
+        // Those of connections that have ended would stay until their time, however many came and went.
+        if self.alarms.len() > 4 * self.peers.len() + ALARMS_SPARE {
+            let alarms = self.peers.iter();
+            let alarms = alarms.filter_map(|(token, peer)| Some(Reverse((peer.alarm?, *token))));
+            self.alarms = alarms.collect();
+        }
     }
 
     /// Reads, acts and writes for one connection.
@@ -1149,6 +1155,8 @@ const DASHBOARD: &str = "/dashboard/";
 const STREAM: &str = "stream";
 const TIMELINES: &str = "jobs/";
 const BUFFER_BYTES: usize = 64 * 1024;
+/// As many alarms as may be of nobody before they are thrown away.
+const ALARMS_SPARE: usize = 1024;
 /// One MiB a turn: a millisecond or two of copying.
 const READS_A_TURN: usize = 16;
 const UNWRITTEN_MAX: usize = 4 * 1024 * 1024;

@@ -138,13 +138,12 @@ fn is_open_below(fd: c_int) -> bool {
 ///
 /// It is a string that ends with a zero.
 unsafe fn is_named_below(path: *const c_char) -> bool {
+    if !ANY.load(SeqCst) {
+        return false;
+    }
     // SAFETY: as the caller promises.
-    let path = || {
-        Path::new(OsStr::from_bytes(
-            unsafe { CStr::from_ptr(path) }.to_bytes(),
-        ))
-    };
-    ANY.load(SeqCst) && is_below(path())
+    let path = unsafe { CStr::from_ptr(path) };
+    is_below(Path::new(OsStr::from_bytes(path.to_bytes())))
 }
 
 /// What the system says of a read-only file system.
