@@ -79,7 +79,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Report> {
     for (number, log) in arguments.log.iter().enumerate() {
         let text = fs::read_to_string(log);
         let text = text.with_context(|| format!("cannot read {}", log.display()))?;
-        bundle.put(&format!("log-{number}.txt"), tail(&text))?;
+        bundle.put(&format!("log-{number}.txt"), &text)?;
     }
     let client = arguments.connection.client()?;
     for (name, path) in BOX {
@@ -119,6 +119,8 @@ struct Bundle<'a> {
 impl Bundle<'_> {
     fn put(&mut self, name: &str, text: &str) -> anyhow::Result<()> {
         let (clean, blotted) = self.blot.clean(text);
+        // Cut afterwards: a part of a secret would not be found.
+        let clean = tail(&clean);
         let path = self.folder.join(name);
         let file = OpenOptions::new()
             .write(true)
@@ -135,7 +137,7 @@ impl Bundle<'_> {
     fn put_file(&mut self, name: &str, path: &Path) -> anyhow::Result<()> {
         let text = fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         let text = text.unwrap_or_else(|error| format!("{}: {error}\n", path.display()));
-        self.put(name, tail(&text))
+        self.put(name, &text)
     }
 }
 

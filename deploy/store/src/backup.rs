@@ -227,6 +227,20 @@ struct Unfinished {
 }
 
 /// Makes a folder beside the one that is wanted, if nothing is there that would be lost.
+/// A file that is read, and nothing that only leads to one, or waits: whoever runs the box may not be who copies it.
+fn plain(path: &Path) -> Result<File, BackupError> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path)
+        .map_err(failed("read", path))?;
+    if !file.metadata().map_err(failed("read", path))?.is_file() {
+        let error = io::Error::other("expected a file, got something else");
+        return Err(failed("read", path)(error));
+    }
+    Ok(file)
+}
+
 fn begin(wanted: &Path) -> Result<Unfinished, BackupError> {
     let occupied = |path: &Path| {
         Err(BackupError::Occupied {
@@ -250,7 +264,15 @@ fn begin(wanted: &Path) -> Result<Unfinished, BackupError> {
         return occupied(&path);
     }
     folder(&path)?;
-    Ok(Unfinished { path, done: false })
+    let unfinished = Unfinished { path, done: false };
+    let device = |path: &Path| Ok(fs::metadata(path).map_err(failed("read", path))?.dev());
+    if wanted.exists() && device(wanted)? != device(&unfinished.path)? {
+        // It could not be given its name at the end.
+        let error =
+            io::Error::other("expected a folder, got where another disk begins: name one below it");
+        return Err(failed("write", wanted)(error));
+    }
+    Ok(unfinished)
 }
 
 impl Unfinished {
@@ -287,7 +309,7 @@ impl Copy {
     /// Copies a file and gives its digest. The names of a file's folders are taken as they are.
     fn file(&mut self, path: &str) -> Result<String, BackupError> {
         let (from, to) = (self.from.join(path), self.to.join(path));
-        let input = File::open(&from).map_err(failed("read", &from))?;
+        let input = plain(&from)?;
         if let Some(parent) = to.parent() {
             folder(parent)?;
         }

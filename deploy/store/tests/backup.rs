@@ -302,6 +302,8 @@ fn it_is_one_state_while_the_box_works() {
                 erased.expect("erased");
             }
         });
+        // The writer ends too if something here fails.
+        let _over = Over(over);
         for round in 0..12 {
             let backup = world.path(&format!("backup-{round}"));
             let contents = save(&world.path("data"), &backup, false).expect("saved");
@@ -313,6 +315,13 @@ fn it_is_one_state_while_the_box_works() {
             let restored = restore(&backup, &world.path(&format!("data-{round}")));
             assert_eq!(restored.expect("restored"), contents);
         }
-        over.store(true, Ordering::Release);
     });
+}
+
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
 }

@@ -220,7 +220,7 @@ fn a_plan_comes_from_what_was_proved() {
         assert_eq!(it["circuit"], circuit);
         assert_eq!(it["measured"], true);
         let [core_ms, cores] = ["coreMs", "cores"].map(|key| it[key].as_f64().expect("a number"));
-        assert!(core_ms > 1.0, "{it}");
+        assert!(core_ms > 0.0, "{it}");
         let of = |key: &str| -> Vec<f64> {
             let deadlines = it["deadlines"].as_array().expect("deadlines");
             let numbers = deadlines.iter().map(|it| it[key].as_f64());
@@ -228,8 +228,10 @@ fn a_plan_comes_from_what_was_proved() {
         };
         let (an_hour, at_once) = (of("proofsAnHour"), of("atOnce"));
         assert!(an_hour.is_sorted() && at_once.is_sorted(), "{it}");
-        // No proof takes a millisecond, and none is served faster than all cores can.
-        assert_eq!((an_hour[0], at_once[0]), (0.0, 0.0));
+        // None is served faster than all cores can.
+        if core_ms > cores {
+            assert_eq!((an_hour[0], at_once[0]), (0.0, 0.0));
+        }
         let most = 3_600_000.0 * cores / core_ms;
         assert!(an_hour[2] > 0.5 * most && an_hour[2] <= most, "{it}");
     }

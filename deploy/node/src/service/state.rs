@@ -285,13 +285,21 @@ impl Service {
         })
     }
 
+    /// Whether what a tenant asked for, before the notary was asked, may change something now.
+    fn changes_for(&self, tenant: TenantId) -> Result<(), RpcError> {
+        if !self.stands(Caller::Tenant(tenant)) {
+            return Err(RpcError::AccessEnded);
+        }
+        self.takes_changes()
+    }
+
     /// The notary knows the element of a request, which is opened now.
     pub(super) fn hashed(&mut self, ticket: u64, element: Result<Word, RpcError>) {
         let Some((tenant, closes)) = self.states.hashing.remove(&ticket) else {
             return;
         };
         let outcome = element.and_then(|request| {
-            self.takes_changes()?;
+            self.changes_for(tenant)?;
             value(&self.opened(tenant, request, closes)?)
         });
         self.hold(ticket, outcome);
@@ -427,7 +435,7 @@ impl Service {
                 continue;
             };
             let outcome = verdict.and_then(|()| {
-                self.takes_changes()?;
+                self.changes_for(it.tenant)?;
                 let (grant, inputs) = (it.grant, it.inputs);
                 let sender = self.party(it.tenant);
                 self.change(&Command::Present {
