@@ -63,7 +63,7 @@ impl Work {
         *self.errors.entry(reason).or_default() += 1;
     }
 
-    /// Counts a job that ended: how, by its place in [`OUTCOMES`], and how long it waited and ran, if it was proved.
+    /// Counts a job that ended: how, by its place in `OUTCOMES`, and how long it waited and ran, if it was proved.
     pub fn ended(&mut self, scenario: &str, outcome: usize, spans: Option<[Nanos; PARTS.len()]>) {
         if !self.scenarios.contains_key(scenario) {
             self.scenarios
