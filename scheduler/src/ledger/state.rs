@@ -4,7 +4,7 @@
 //! the sum never changes. Everything that is asked about by key is a row of a [`Table`], and so
 //! part of the hash of the state.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use sha2::{Digest, Sha256};
 
@@ -38,9 +38,8 @@ pub(super) struct State {
     pub(super) closed: Table<ClosedEpoch>,
     /// Parties with work in the open epoch: an index of `parties`.
     pub(super) active: BTreeSet<Party>,
-    /// Scenarios by when they were last, and how many a developer has: indices of `scenarios`.
-    pub(super) aging: BTreeSet<(Party, u64, (Owner, ClassId))>,
-    pub(super) scenario_counts: HashMap<Party, u32>,
+    /// What developers have worked in: an index of `scenarios`.
+    pub(super) worked: HashMap<Party, Worked>,
     /// When holds expire: an index of `holds`.
     pub(super) expiries: BTreeSet<(u64, Id)>,
     /// Transactions that were reimbursed. The journal says so, and the chain of records binds it.
@@ -157,6 +156,16 @@ pub(super) struct Scenario {
     pub(super) last: u64,
 }
 
+/// The scenarios of a developer.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Worked {
+    /// How many.
+    pub(super) count: u32,
+    /// When there was work in them, oldest first. Only the last time of each counts; those before it go when they are as many as
+    /// the others, or as old as what is forgotten.
+    pub(super) times: VecDeque<(u64, (Owner, ClassId))>,
+}
+
 #[derive(Debug, Clone)]
 pub(super) struct Payout {
     pub(super) amount: u128,
@@ -191,8 +200,7 @@ impl State {
             payouts: Table::new(),
             closed: Table::new(),
             active: BTreeSet::new(),
-            aging: BTreeSet::new(),
-            scenario_counts: HashMap::new(),
+            worked: HashMap::new(),
             expiries: BTreeSet::new(),
             receipts: HashSet::new(),
         }
@@ -557,21 +565,22 @@ coded_struct! {
 }
 
 macro_rules! rows {
-    ($($row:ident $table:literal $key:ty),* $(,)?) => {$(
+    ($($row:ident $table:literal $key:ty, final $final:literal;)*) => {$(
         impl Row for $row {
             const TABLE: u8 = $table;
+            const FINAL: bool = $final;
             type Key = $key;
         }
     )*};
 }
 
 rows! {
-    PartyRow 0 Party,
-    OwnerRow 1 Owner,
-    Hold 2 Id,
-    Stake 3 Id,
-    Unbonding 4 Id,
-    Scenario 5 (Party, (Owner, ClassId)),
-    Payout 6 (Party, EpochNumber),
-    ClosedEpoch 7 EpochNumber,
+    PartyRow 0 Party, final false;
+    OwnerRow 1 Owner, final false;
+    Hold 2 Id, final false;
+    Stake 3 Id, final false;
+    Unbonding 4 Id, final false;
+    Scenario 5 (Party, (Owner, ClassId)), final false;
+    Payout 6 (Party, EpochNumber), final true;
+    ClosedEpoch 7 EpochNumber, final true;
 }
