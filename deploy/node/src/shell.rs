@@ -65,7 +65,7 @@ pub struct Shell {
     names_tenants: bool,
     /// Whether the dashboard is served at the port.
     dashboard: bool,
-    peers: HashMap<Token, Peer>,
+    peers: HashMap<Token, Box<Peer>>,
     /// How many have come in at each door.
     inside: HashMap<Door, usize>,
     /// Those that have more to read, or had at their last turn.
@@ -116,6 +116,8 @@ struct Peer {
     request: Request,
     /// Whether the socket may have more to read than was read.
     readable: bool,
+    /// Whether the system has told that the peer will send no more; there may be something to read before.
+    hung_up: bool,
     /// Whether the peer has just said that it will send no more.
     ended: bool,
     /// Whether the sending side was shut down.
@@ -263,6 +265,7 @@ impl Shell {
                     token => {
                         if let Some(peer) = self.peers.get_mut(&token) {
                             peer.readable |= event.is_readable() || event.is_read_closed();
+                            peer.hung_up |= event.is_read_closed();
                         }
                         self.turn(token);
                     }
@@ -291,7 +294,7 @@ impl Shell {
 
     /// Whether nobody waits for an answer, and all that were given have left.
     fn is_idle(&self) -> bool {
-        let written = |peer: &Peer| peer.http.output().is_empty();
+        let written = |peer: &Box<Peer>| peer.http.output().is_empty();
         self.requests.is_empty() && self.peers.values().all(written)
     }
 
@@ -390,6 +393,7 @@ impl Shell {
             door,
             request: Request::None,
             readable: true,
+            hung_up: false,
             ended: false,
             shut: false,
             broken: false,
@@ -397,7 +401,7 @@ impl Shell {
             alarm: None,
             listed: false,
         };
-        self.peers.insert(token, peer);
+        self.peers.insert(token, Box::new(peer));
         *self.inside.entry(door).or_default() += 1;
         self.turn(token);
     }
@@ -418,7 +422,7 @@ impl Shell {
     }
 
     /// Sees to it that a connection, which is put back after whatever was done to it, is looked at in time.
-    fn put_back(&mut self, token: Token, mut peer: Peer) {
+    fn put_back(&mut self, token: Token, mut peer: Box<Peer>) {
         if peer.wants_turn() && !peer.listed {
             peer.listed = true;
             self.wanting.push(token);
@@ -445,9 +449,12 @@ impl Shell {
             return;
         };
         let mut rests = false;
+        let mut received = self.clock.now();
         for _ in 0..READS_A_TURN {
             let read = peer.read(&mut self.buffer, self.clock);
-            let received = self.clock.now();
+            if read {
+                received = self.clock.now();
+            }
             self.act(token, &mut peer, received);
             // A request that was pipelined is looked at once the answer before it has left.
             let wrote = peer.write(self.clock);
@@ -498,8 +505,10 @@ impl Shell {
 
     /// Acts on what a connection has read.
     fn act(&mut self, token: Token, peer: &mut Peer, received: Nanos) {
+        // All that one read brought came at one time.
+        let now = self.clock.elapsed();
         loop {
-            let event = match peer.http.poll(self.clock.elapsed()) {
+            let event = match peer.http.poll(now) {
                 Ok(Some(event)) => event,
                 Ok(None) => return,
                 Err(error) => {
@@ -544,7 +553,6 @@ impl Shell {
 
     /// What a request asks for, before its body is read.
     fn route(&mut self, token: Token, peer: &mut Peer, head: &Head) -> Result<Request, Answer> {
-        let now = self.clock.elapsed();
         let blob = head.path.strip_prefix(BLOBS);
         let job = head.path.strip_prefix(JOBS);
         let job = job.and_then(|path| path.strip_suffix(EVENTS));
@@ -581,6 +589,7 @@ impl Shell {
                 let caller = self.authorised(peer, head)?;
                 if head.body != BodyKind::None {
                     // A length above the limit is refused by the machine itself.
+                    let now = self.clock.elapsed();
                     let _ = peer.http.accept_body(self.limits.request_bytes, now);
                 }
                 let body = Vec::new();
@@ -604,6 +613,7 @@ impl Shell {
                     BodyKind::None => Some(0),
                     BodyKind::Chunked => None,
                 };
+                let now = self.clock.elapsed();
                 if peer.http.accept_body(self.limits.blob_bytes, now).is_err() {
                     self.requests.remove(&request);
                     return Ok(Request::None);
@@ -985,6 +995,9 @@ impl Peer {
                 false
             }
             Ok(count) => {
+                // Less than there was room for is all that there was, and another event will tell of more. But of an end that
+                // is there already none will.
+                self.readable = count == room || self.hung_up;
                 let bytes = &buffer[..count];
                 let Some(tls) = &mut self.tls else {
                     self.http.receive(bytes, clock.elapsed());

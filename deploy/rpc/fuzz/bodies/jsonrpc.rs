@@ -12,8 +12,9 @@ use caldera_rpc::methods::{
 
 pub(crate) fn run(data: &[u8]) {
     if let Ok(response) = Response::parse(data) {
-        let again = Response::parse(response.to_json().to_string().as_bytes());
-        assert_eq!(again.ok().as_ref(), Some(&response));
+        let written = jsonrpc::encode(false, std::slice::from_ref(&response));
+        let again = written.map(|written| Response::parse(&written).ok());
+        assert_eq!(again, Some(Some(response)));
     }
     let Ok(message) = jsonrpc::parse(data) else {
         return;
