@@ -13,7 +13,7 @@
 #   make tarball the same for any x86-64 Linux with glibc 2.36 or newer
 #   make test-package   both, built twice, installed, upgraded and purged, of the debug build
 #   make test-vm   boots a machine in QEMU and tries the package of a release build on it, without KVM and without
-#                network: provisioned, judged, killed, upgraded, purged; half an hour (part of soak)
+#                network: provisioned, judged, killed, upgraded, purged (part of soak)
 #   make carried a folder of 50 MiB at most, with a script that tries and measures a box without
 #                compiler and without network: target/carried
 #   make test-fuzz   a minute of each fuzz target, with a nightly toolchain (part of test)
