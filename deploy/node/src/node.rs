@@ -74,6 +74,7 @@ pub struct Node {
     service: Post,
     shell: Option<JoinHandle<()>>,
     threads: Vec<JoinHandle<()>>,
+    background: Vec<usize>,
 }
 
 /// Why a box did not start.
@@ -529,6 +530,7 @@ impl Node {
             service: post,
             shell: Some(shell),
             threads: crew.threads,
+            background: placement.background.clone(),
         })
     }
 
@@ -576,6 +578,12 @@ impl Node {
     pub fn watch(&self, watchdog: Watchdog) {
         let command = Command::Watch(Box::new(watchdog));
         self.inbox.send_waiting(command);
+    }
+
+    /// Ties the calling thread to the cores of the background: one that started the box and waits for signals
+    /// may otherwise be woken on a worker's.
+    pub fn stand_aside(&self) {
+        pin::settle(&self.background, None);
     }
 
     /// Stops the box and waits for all its threads.
