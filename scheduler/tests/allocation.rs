@@ -137,7 +137,10 @@ fn play(pool: Pool) {
                 });
             }
         }
-        if let Some(at) = (roll as usize).checked_rem(live.len()) {
+        // Seldom, so that queues fill all the same.
+        if let Some(at) = (roll as usize).checked_rem(live.len())
+            && round.is_multiple_of(32)
+        {
             actions.clear();
             let after = Nanos::from_millis(roll % 200);
             if arbiter.lend(live[at], after, now, &mut actions) {
@@ -161,7 +164,7 @@ fn play(pool: Pool) {
         "{counters:?}"
     );
     assert!(
-        counters.reallocated > 1_000 && counters.lent > 100,
+        counters.reallocated > 1_000 && counters.lent > 50,
         "{counters:?}"
     );
     assert!(
