@@ -137,23 +137,31 @@ fn play(pool: Pool) {
                 });
             }
         }
-        // Seldom, so that queues fill all the same.
-        if let Some(at) = (roll as usize).checked_rem(live.len())
-            && round.is_multiple_of(32)
-        {
-            actions.clear();
-            let after = Nanos::from_millis(roll % 200);
-            if arbiter.lend(live[at], after, now, &mut actions) {
-                live.swap_remove(at);
-            }
-            answer(&actions, roll, now, &mut next, &mut live);
-        }
         let mut done = 0;
         while done < next.len() {
             actions.clear();
             arbiter.handle(next[done], now, &mut actions);
             done += 1;
-            answer(&actions, roll, now, &mut next, &mut live);
+            for &action in &actions {
+                match action {
+                    Action::Admit { job } => live.push(job),
+                    Action::Prepare { job } => next.push(Event::Ready { job }),
+                    Action::Own { unit, ownership }
+                        if unit != UnitId(3) || roll.is_multiple_of(50) =>
+                    {
+                        let epoch = ownership.epoch;
+                        let found = Found::Nothing;
+                        let entry = Entry {
+                            epoch,
+                            drained: now,
+                            first: now,
+                            found,
+                        };
+                        next.push(Event::Entered { unit, entry });
+                    }
+                    _ => {}
+                }
+            }
         }
     }
     let allocated = ALLOCATIONS.with(Cell::get) - before;
@@ -163,35 +171,10 @@ fn play(pool: Pool) {
         counters.refused > 0 && counters.overruns > 0,
         "{counters:?}"
     );
-    assert!(
-        counters.reallocated > 1_000 && counters.lent > 50,
-        "{counters:?}"
-    );
+    assert!(counters.reallocated > 1_000, "{counters:?}");
     assert!(
         counters.declared > 500 && counters.peaks > 5,
         "{counters:?}"
     );
     assert_eq!(allocated, 0);
-}
-
-/// Carries actions out, on a box whose fourth unit answers seldom.
-fn answer(actions: &[Action], roll: u64, now: Nanos, next: &mut Vec<Event>, live: &mut Vec<JobId>) {
-    for &action in actions {
-        match action {
-            Action::Admit { job } => live.push(job),
-            Action::Prepare { job } => next.push(Event::Ready { job }),
-            Action::Own { unit, ownership } if unit != UnitId(3) || roll.is_multiple_of(50) => {
-                let epoch = ownership.epoch;
-                let found = Found::Nothing;
-                let entry = Entry {
-                    epoch,
-                    drained: now,
-                    first: now,
-                    found,
-                };
-                next.push(Event::Entered { unit, entry });
-            }
-            _ => {}
-        }
-    }
 }

@@ -189,8 +189,7 @@ fn step_on(
             *it = None;
             let store = it.insert(Store::open(folder).expect("opened"));
             let rows = store.tables.resume_jobs().expect("read");
-            let at_home = |row: &&mut JobRow| row.end.is_none() && !row.lent;
-            for row in now.jobs.values_mut().filter(at_home) {
+            for row in now.jobs.values_mut().filter(|row| row.end.is_none()) {
                 row.attempt += 1;
             }
             assert!(rows.iter().eq(now.jobs.values()));
@@ -261,7 +260,7 @@ fn group(now: &mut Promised, chance: &mut Chance, fresh: u64) -> (Vec<JobWrite>,
             .map(|row| row.job)
             .collect();
         let some = |jobs: &[u64], chance: &mut Chance| jobs[chance.below(jobs.len())];
-        match chance.below(12) {
+        match chance.below(10) {
             0..5 => {
                 let job = fresh + at;
                 let bytes = content(job);
@@ -302,18 +301,8 @@ fn group(now: &mut Promised, chance: &mut Chance, fresh: u64) -> (Vec<JobWrite>,
                 });
                 expected.push(if late { Written::Fenced } else { Written::Done });
                 if !late {
-                    (row.end, row.in_row, row.lent) = (Some(end), None, false);
+                    (row.end, row.in_row) = (Some(end), None);
                 }
-            }
-            10..12 if !unfinished.is_empty() => {
-                let row = now.jobs.get_mut(&some(&unfinished, chance)).expect("a job");
-                (row.attempt, row.lent) = (row.attempt + 1, !row.lent);
-                let (job, attempt) = (row.job, row.attempt);
-                writes.push(match row.lent {
-                    true => JobWrite::Lend { job, attempt },
-                    false => JobWrite::Recall { job, attempt },
-                });
-                expected.push(Written::Done);
             }
             8 => {
                 let gone = now
@@ -402,10 +391,8 @@ fn check(folder: &Path, before: &Promised, after: &Promised) -> Result<(), Strin
     let mut rows = store.tables.resume_jobs().map_err(|e| e.to_string())?;
     let mut late = None;
     for row in rows.iter_mut().filter(|row| row.end.is_none()) {
-        if !row.lent {
-            row.attempt -= 1;
-            late = Some((row.job, row.attempt));
-        }
+        row.attempt -= 1;
+        late = Some((row.job, row.attempt));
         if row.in_row.is_none() {
             let blob = store.blobs.open_blob(&tenant(), row.witness);
             blob.map_err(|error| format!("the witness of job {}: {error}", row.job))?;
