@@ -418,6 +418,8 @@ pub struct Counters {
     pub failed: u64,
     /// Jobs that were cancelled, or whose tenant left.
     pub cancelled: u64,
+    /// Jobs that were let go, to be proved elsewhere.
+    pub lent: u64,
     /// Demands declared, renewed and withdrawn.
     pub declared: u64,
     /// Peaks of measured demand.
@@ -809,6 +811,34 @@ impl Arbiter {
         let due = deadline.unwrap_or(now.plus(class.deadline_implied));
         let rate = self.rate_with(slot, work.parallelism);
         Some(self.estimate_at(slot, work, due, rate))
+    }
+
+    /// Lets a job go, to be proved elsewhere, if its tenant's own cores would not begin it within `after` or would finish it
+    /// after its deadline; whether it did. A job whose witness is in memory, or on its way there, stays: what is begun here
+    /// is ended here. One that comes back is submitted again, with the time at which it was received first, and so
+    /// stands where it stood. Its tenant's rate is taken as in [`Arbiter::estimate`].
+    pub fn lend(
+        &mut self,
+        job: JobId,
+        after: Nanos,
+        now: Nanos,
+        actions: &mut Vec<Action>,
+    ) -> bool {
+        let now = now.max(self.now);
+        self.account(now);
+        let Some(it) = self.queue.outlook(job) else {
+            return false;
+        };
+        let rate = self.rate_with(it.slot, it.work.parallelism);
+        let waits = rate.time_for(it.before);
+        let run = rate.min(Rate::whole(it.work.parallelism));
+        let finish = now.plus(waits).plus(run.time_for(it.work.core));
+        let lent = waits > after || it.deadline.is_some_and(|deadline| finish > deadline);
+        if lent && self.end(job, now, actions) {
+            self.counters.lent += 1;
+        }
+        debug_assert_eq!(self.check(), Ok(()));
+        lent
     }
 
     /// The units and who owns each.

@@ -441,6 +441,24 @@ impl Queue {
         (core, ahead as u32)
     }
 
+    /// What stands between a job that has a place and nothing more, and its tenant's cores; `None` if there is no such
+    /// job, or it has more than a place.
+    pub fn outlook(&self, id: JobId) -> Option<Outlook> {
+        let place = *self.index.get(&id)?;
+        let line = &self.lines[place.slot];
+        let at = line.before(place.rank);
+        let job = &line.jobs[at];
+        let before = &line.jobs[..at];
+        (job.state == JobState::Queued).then(|| Outlook {
+            slot: place.slot,
+            work: job.work,
+            deadline: job.has_deadline.then_some(job.rank.due),
+            before: before
+                .iter()
+                .fold(Nanos::ZERO, |sum, job| sum.plus(job.left())),
+        })
+    }
+
     /// When a tenant that is served at `rate` will have a place again: when its first job ends.
     pub fn place_after(&self, slot: usize, rate: Rate) -> Nanos {
         let first = self.lines[slot].jobs.first();
@@ -481,6 +499,19 @@ pub struct Lengths {
     pub preparing: u32,
     /// Ready or running.
     pub ready: u32,
+}
+
+/// A job that waits for its tenant's cores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outlook {
+    /// Its tenant's slot.
+    pub slot: usize,
+    /// What it is expected to cost.
+    pub work: Work,
+    /// The deadline that it came with.
+    pub deadline: Option<Nanos>,
+    /// The core time that jobs before it in its line still need.
+    pub before: Nanos,
 }
 
 /// What a tenant has and could have of the host's memory.
@@ -702,6 +733,34 @@ mod tests {
                 ready: 1
             }
         );
+    }
+
+    #[test]
+    fn the_outlook_of_a_job_is_what_stands_before_it_and_ends_when_it_is_prepared() {
+        let mut queue = queue();
+        for (id, due) in [(1, 30), (2, 20), (3, 10)] {
+            admit(&mut queue, 0, id, due).expect("a place");
+        }
+        let before = |queue: &Queue, id| queue.outlook(JobId(id)).map(|it| it.before);
+        let first = queue.outlook(JobId(3)).expect("it waits");
+        assert_eq!((first.slot, first.work), (0, WORK));
+        assert_eq!(
+            (first.deadline, first.before),
+            (Some(Nanos(10)), Nanos::ZERO)
+        );
+        assert_eq!(before(&queue, 1), Some(Nanos::from_millis(200)));
+        queue.prepare(0, 0);
+        assert_eq!(before(&queue, 3), None, "its witness is on its way");
+        queue.ready(JobId(3));
+        assert_eq!(before(&queue, 3), None, "it runs");
+        queue.serve(0, Nanos::from_millis(70));
+        assert_eq!(before(&queue, 1), Some(Nanos::from_millis(130)));
+        queue
+            .admit(1, JobId(4), WORK, Due::Implied(Nanos(5)))
+            .expect("a place");
+        let implied = queue.outlook(JobId(4)).expect("it waits");
+        assert_eq!((implied.slot, implied.deadline), (1, None));
+        assert_eq!(before(&queue, 9), None, "nobody knows it");
     }
 
     #[test]

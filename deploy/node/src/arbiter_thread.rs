@@ -60,6 +60,14 @@ pub enum Command {
     Unprepared(JobId),
     /// A job is not wanted any more. Whoever sends this has ended it.
     Cancel(JobId),
+    /// Another box may prove a job, unless this one would begin it within a time and be done before its deadline. Answered by
+    /// [`Notice::Lent`].
+    Lend {
+        /// Which.
+        job: JobId,
+        /// Within which time.
+        after: Nanos,
+    },
     /// When would a job be finished? Answered by [`Notice::Estimated`].
     Estimate {
         /// Comes back with the answer.
@@ -144,6 +152,13 @@ pub enum Notice {
         outcome: Outcome,
         /// When.
         at: Nanos,
+    },
+    /// Answers [`Command::Lend`].
+    Lent {
+        /// Which.
+        job: JobId,
+        /// Whether it is out of its tenant's line now.
+        lent: bool,
     },
     /// Answers [`Command::Estimate`].
     Estimated {
@@ -478,6 +493,11 @@ impl ArbiterThread {
                 self.handle(Event::Cancelled { job });
                 // The one who cancelled holds the job and hands it to the reaper.
                 drop(self.clear_slot(job));
+            }
+            Command::Lend { job, after } => {
+                let now = self.clock.now();
+                let lent = self.arbiter.lend(job, after, now, &mut self.actions);
+                self.tell(Notice::Lent { job, lent });
             }
             Command::Estimate {
                 ticket,

@@ -215,6 +215,10 @@ type Outcomes = (Vec<Result<Written, RpcError>>, Vec<Result<Asked, RpcError>>);
 pub enum Recorded {
     /// It is written down that the job was submitted, or it cannot be.
     Accepted(JobId, Result<(), RpcError>),
+    /// It is written down that the job is lent.
+    Lent(JobId),
+    /// It is written down that it is not any more.
+    Recalled(JobId),
     /// It is written down how the job ended.
     Ended(JobId),
 }
@@ -374,10 +378,18 @@ impl Clerk {
                             recorded.push(Recorded::Accepted(JobId(row.job), answer));
                         }
                         // One that comes too late has nothing to tell.
-                        JobWrite::End { job, attempt, .. } if fenced => {
-                            tracing::error!(job = %JobName(job), attempt, "a late end of a job");
+                        JobWrite::End { job, attempt, .. }
+                        | JobWrite::Lend { job, attempt }
+                        | JobWrite::Recall { job, attempt }
+                            if fenced =>
+                        {
+                            tracing::error!(job = %JobName(job), attempt, "a late change to a job");
                         }
                         JobWrite::End { job, .. } => recorded.push(Recorded::Ended(JobId(job))),
+                        JobWrite::Lend { job, .. } => recorded.push(Recorded::Lent(JobId(job))),
+                        JobWrite::Recall { job, .. } => {
+                            recorded.push(Recorded::Recalled(JobId(job)));
+                        }
                         JobWrite::Forget { .. } | JobWrite::Erased { .. } => {}
                     }
                 }
@@ -879,11 +891,11 @@ mod tests {
     use caldera_rpc::methods::Address;
     use caldera_rpc::node_key::NodeKey;
     use caldera_scheduler::ledger::Policy;
-    use caldera_store::jobs::JobRow;
+    use caldera_store::jobs::{EndState, JobEnd, JobRow};
     use caldera_store::ledger::LedgerHead;
 
     use super::*;
-    use crate::era::EraConfig;
+    use crate::era::{EraConfig, WorkEnd};
 
     /// A clerk's tables and ledger, of which the tenant `exchange` is a party with funds.
     struct Desk {
@@ -978,6 +990,7 @@ mod tests {
             key: Some("the same".to_owned()),
             submitted_ms: 0,
             attempt: 1,
+            lent: false,
             end: None,
         };
         let work = Work {
@@ -1014,6 +1027,39 @@ mod tests {
         let (written, _) = desk.write(&group);
         assert_eq!(written, [Ok(Written::Done), Ok(Written::Fenced)]);
         assert_eq!(desk.purse(), [FUNDS - PROOF, PROOF]);
+    }
+
+    /// It is another node's work: this one is not paid for it, and says nothing of it.
+    #[test]
+    fn a_proof_from_elsewhere_gives_the_fee_back_and_is_no_event() {
+        let mut desk = Desk::new();
+        let (write, work) = accept(1);
+        let end = JobWrite::End {
+            job: 1,
+            attempt: 1,
+            end: JobEnd {
+                state: EndState::Proved,
+                at_ms: 1,
+                outcome: "{}".to_owned(),
+            },
+        };
+        let elsewhere = work.clone().map(|work| Work {
+            end: Some(WorkEnd::Elsewhere),
+            ..work
+        });
+        let begun = Together {
+            jobs: vec![(write, work)],
+            ..Together::default()
+        };
+        desk.write(&begun);
+        assert_eq!(desk.purse(), [FUNDS - PROOF, PROOF]);
+        let ended = Together {
+            jobs: vec![(end, elsewhere)],
+            ..Together::default()
+        };
+        desk.write(&ended);
+        assert_eq!(desk.purse(), [FUNDS, 0]);
+        assert_eq!(desk.era.gauges().events, [0; 4]);
     }
 
     #[test]

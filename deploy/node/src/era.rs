@@ -10,7 +10,8 @@
 //! the fee, in the commit that accepts it, or is refused with it. The end of the job brings one event of this node, signed with its
 //! key: a proof that the box's own verifier has accepted charges the fee; a failure gives it back, and counts
 //! against the node unless the job's own input is to blame. The event is in the commit that ends the job. A job's end is
-//! written once (`caldera_store::jobs`), so there is one event of it.
+//! written once (`caldera_store::jobs`), so there is one event of it. A proof that another box has made is no work of this
+//! node's: there is no event of it here, and the fee is given back.
 //!
 //! **Reuse.** A presentation that is used again, which the registry has accepted, is paid for and becomes an event in the commit
 //! of the registry's change.
@@ -89,6 +90,8 @@ pub struct Reused {
 pub enum WorkEnd {
     /// With a proof that has passed its self-check, of this digest.
     Proved([u8; 32]),
+    /// With a proof that another box has made: it is that box's work, and not to be paid to this one.
+    Elsewhere,
     /// Without one.
     Failed(Cause),
     /// Nobody wanted it any more.
@@ -292,7 +295,7 @@ impl Era {
                 (deed, 0)
             }
             (Some(WorkEnd::Failed(cause)), _) => (Deed::Failure { hold, cause }, 1),
-            // Cancelled, or its scenario costs nothing any more.
+            // Cancelled, proved by another box, or its scenario costs nothing any more.
             _ => return keeper.give_back(hold, refund_of(job), now),
         };
         if !keeper.meter(&self.key, deed, kind, now) {

@@ -121,10 +121,27 @@ pub struct Gauges {
     pub storage_fault: bool,
     /// The ledger, if there is one.
     pub ledger: Option<EraGauges>,
+    /// What is lent to other boxes, if there is a fleet.
+    pub fleet: Option<FleetGauges>,
     /// At the sockets.
     pub doors: Doors,
     /// Seconds since the start.
     pub uptime_s: f64,
+}
+
+/// Jobs that other boxes are to prove.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FleetGauges {
+    /// That are lent.
+    pub out: u64,
+    /// That were, since the start.
+    pub lent: u64,
+    /// Whose proof was taken.
+    pub proved: u64,
+    /// That came home, by why.
+    pub home: [(&'static str, u64); 3],
+    /// Results and returns that were refused, by why.
+    pub refused: [(&'static str, u64); 3],
 }
 
 /// What the shell has seen at its sockets.
@@ -589,6 +606,9 @@ impl Telemetry {
         if let Some(ledger) = &now.ledger {
             text.ledger(ledger);
         }
+        if let Some(fleet) = &now.fleet {
+            text.fleet(fleet);
+        }
         text.family("caldera_connections", "gauge", "Open connections.");
         text.sample("caldera_connections", &[], now.doors.connections as f64);
         text.doors(&now.doors);
@@ -685,6 +705,34 @@ impl Text {
         let help = "1 while certificates that should be in force could not be used.";
         self.family(name, "gauge", help);
         self.sample(name, &[], f64::from(u8::from(tls.reload_failed)));
+    }
+
+    fn fleet(&mut self, it: &FleetGauges) {
+        let name = "caldera_fleet_jobs";
+        self.family(name, "gauge", "Jobs that are lent to other boxes.");
+        self.sample(name, &[], it.out as f64);
+        self.counter(
+            "caldera_fleet_lent_total",
+            "Jobs that were lent to other boxes.",
+            it.lent,
+        );
+        self.counter(
+            "caldera_fleet_proved_total",
+            "Jobs that other boxes have proved.",
+            it.proved,
+        );
+        let name = "caldera_fleet_home_total";
+        let help = "Jobs that came home from the fleet without a proof.";
+        self.family(name, "counter", help);
+        for (reason, count) in it.home {
+            self.sample(name, &[("reason", reason)], count as f64);
+        }
+        let name = "caldera_fleet_refused_total";
+        let help = "Results and returns of the fleet's that were refused.";
+        self.family(name, "counter", help);
+        for (reason, count) in it.refused {
+            self.sample(name, &[("reason", reason)], count as f64);
+        }
     }
 
     /// What the ledger says. How many samples there are does not depend on how many parties there are.

@@ -213,7 +213,7 @@ impl Service {
     pub(super) fn look_at_storage(&mut self, caller: Caller) -> Flow {
         let ticket = self.ticket();
         let tenant = match caller {
-            Caller::Operator => None,
+            Caller::Operator | Caller::Fleet => None,
             Caller::Tenant(tenant) => Some(self.tenant(tenant).name.clone()),
         };
         self.tell_clerk(Task::Releases { ticket, tenant });
@@ -246,6 +246,7 @@ impl Service {
         };
         let own = |tenant: TenantId| match waiting.caller {
             Caller::Operator => true,
+            Caller::Fleet => false,
             Caller::Tenant(caller) => caller == tenant,
         };
         let tenants = (0..).map(TenantId).zip(&self.tenants);

@@ -4,10 +4,10 @@
 use caldera_rpc::era;
 use caldera_rpc::jsonrpc::{self, Response};
 use caldera_rpc::methods::{
-    AddTenant, DeclareDemand, EstimateProof, HistogramsQuery, JobQuery, JobWait, ListCircuits,
-    ListTenants, Method, OpenRequest, PoolQuery, Present, ProfileQuery, PublishIssuers,
-    RegisterCircuit, Reuse, Revoke, RotateTenant, StateQuery, StorageQuery, Submit, TenantQuery,
-    UnregisterCircuit, VerifyPresentation,
+    AddTenant, DeclareDemand, EstimateProof, FleetHeldQuery, FleetResult, FleetReturn, FleetTake,
+    HistogramsQuery, JobQuery, JobWait, ListCircuits, ListTenants, Method, OpenRequest, PoolQuery,
+    Present, ProfileQuery, PublishIssuers, RegisterCircuit, Reuse, Revoke, RotateTenant,
+    StateQuery, StorageQuery, Submit, TenantQuery, UnregisterCircuit, VerifyPresentation,
 };
 
 pub(crate) fn run(data: &[u8]) {
@@ -81,6 +81,10 @@ pub(crate) fn run(data: &[u8]) {
                 params.decode::<TenantQuery>().map(drop)
             }
             Method::ListTenants => params.decode::<ListTenants>().map(drop),
+            Method::FleetTake => params.decode::<FleetTake>().map(drop),
+            Method::FleetHeld => params.decode::<FleetHeldQuery>().map(drop),
+            Method::FleetResult => params.decode::<FleetResult>().map(drop),
+            Method::FleetReturn => params.decode::<FleetReturn>().map(drop),
         };
     }
     let _ = jsonrpc::encode(message.batch, &responses);
