@@ -61,12 +61,13 @@ pub(crate) struct Perhaps(pub(crate) Option<Connection>);
 impl clap::FromArgMatches for Perhaps {
     fn from_arg_matches(matches: &clap::ArgMatches) -> Result<Perhaps, clap::Error> {
         let named = matches.contains_id("tenant");
-        let connection = named.then(|| Connection::from_arg_matches(matches));
+        let connection =
+            named.then(|| <Connection as clap::FromArgMatches>::from_arg_matches(matches));
         connection.transpose().map(Perhaps)
     }
 
     fn update_from_arg_matches(&mut self, matches: &clap::ArgMatches) -> Result<(), clap::Error> {
-        *self = Perhaps::from_arg_matches(matches)?;
+        *self = <Perhaps as clap::FromArgMatches>::from_arg_matches(matches)?;
         Ok(())
     }
 }
@@ -82,7 +83,7 @@ impl clap::Args for Perhaps {
     }
 
     fn augment_args_for_update(command: clap::Command) -> clap::Command {
-        Perhaps::augment_args(command)
+        <Perhaps as clap::Args>::augment_args(command)
     }
 }
 
