@@ -1144,7 +1144,7 @@ export interface Methods {
       party: number;
       /** Of which epoch. */
       epoch: number;
-      /** The node of the event for which it was paid and should not have been. */
+      /** The node of the event that has earned it and should not have. */
       node: number;
       /** That node's number of the event. */
       sequence: number;
@@ -1152,7 +1152,7 @@ export interface Methods {
       reason: string;
     };
     result: EraReceipt;
-    refusals: "eraUnknownParty" | "eraUnknown" | "eraLocked" | "eraNothingDue" | "eraConflict" | "eraOff" | "eraDamaged" | "storageUnavailable";
+    refusals: "eraUnknownParty" | "eraUnknown" | "eraNotEarned" | "eraEpochNotOver" | "eraLocked" | "eraNothingDue" | "eraConflict" | "eraOff" | "eraDamaged" | "storageUnavailable";
   };
   /** Closes the open epoch, if it is over. For the operator; the box does it by itself when its time has come. */
   "era_closeV1": {
@@ -1183,7 +1183,7 @@ export interface Methods {
   /** Reimburses a part of the gas of a transaction and charges its sender in ERA for it. For the operator, who has seen the receipt. */
   "era_offsetV1": {
     params: {
-      /** Names the command and the hold that pays. */
+      /** Names the command. */
       id: EraId;
       /** Who sent the transaction, and pays in ERA. */
       party: number;
@@ -1550,6 +1550,7 @@ export const ERROR_CODES = {
   eraOverflow: -32040,
   eraNothingDue: -32040,
   eraPolicy: -32040,
+  eraNotEarned: -32040,
   eraForbidden: -32040,
   schemaUnknown: -32050,
   claimUnknown: -32050,

@@ -154,6 +154,7 @@ faults! {
         Overflow = "eraOverflow" "a sum is more than can be counted",
         NothingDue = "eraNothingDue" "there is nothing to move",
         Policy = "eraPolicy" "the policy is refused",
+        NotEarned = "eraNotEarned" "the event has earned that party nothing in that epoch",
         Forbidden = "eraForbidden" "it is not done, whoever asks",
     }
 }

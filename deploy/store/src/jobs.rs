@@ -228,6 +228,15 @@ impl Group<'_> {
             _ => Written::Done,
         })
     }
+
+    /// The job of a tenant that was submitted under a word.
+    pub fn job_of(&self, tenant: &TenantName, key: &str) -> Result<Option<u64>, DatabaseError> {
+        Ok(self
+            .transaction
+            .prepare_cached("SELECT job FROM jobs WHERE tenant = ?1 AND key = ?2")?
+            .query_row(params![tenant.as_str(), key], |row| unsigned(row, "job"))
+            .optional()?)
+    }
 }
 
 fn apply(transaction: &Transaction<'_>, write: &JobWrite) -> Result<usize, DatabaseError> {

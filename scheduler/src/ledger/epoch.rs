@@ -12,7 +12,7 @@
 use std::cmp::Reverse;
 
 use super::command::{
-    Account, Address, Asset, ClassId, Close, EpochNumber, Hash, Outcome, Owner, Party,
+    Account, Address, Asset, ClassId, Close, EpochNumber, Hash, Outcome, Owner, Party, Role,
 };
 use super::error::Error;
 use super::merkle::{self, Leaf};
@@ -181,7 +181,7 @@ impl State {
                 self.parties.find(party).expect("active parties exist"),
             )
         };
-        let rows: Vec<_> = self.active.iter().map(row).collect();
+        let rows: Vec<_> = self.active.keys().map(row).collect();
         let weigh = |weight: &dyn Fn(Party, &PartyRow) -> u128| -> Vec<Portion> {
             let portion = |&(party, row): &(Party, &PartyRow)| Portion {
                 party,
@@ -245,37 +245,40 @@ impl State {
 
     /// The different scenarios of verified owners in which a developer had work in the last month.
     pub(super) fn scenarios_of(&self, developer: Party, now: u64) -> u32 {
-        let Some(worked) = self.worked.get(&developer) else {
-            return 0;
-        };
-        let old = worked.times.iter().take_while(|&&(at, _)| is_old(at, now));
-        let old = old.filter(|&&(at, of)| self.was_last(developer, at, of));
+        let all = self.scenario_counts.find(developer).copied().unwrap_or(0);
         // No more than all of them are old.
-        worked.count - old.count() as u32
+        all - self.old_scenarios(developer, now).count() as u32
     }
 
-    /// Whether a developer's last work in a scenario was then.
-    fn was_last(&self, developer: Party, at: u64, of: (Owner, ClassId)) -> bool {
-        let scenario = self.scenarios.find((developer, of));
-        scenario.is_some_and(|scenario| scenario.last == at)
+    /// Those in which it had none in the last month, each with the time of the last.
+    fn old_scenarios(
+        &self,
+        developer: Party,
+        now: u64,
+    ) -> impl Iterator<Item = &(Party, u64, (Owner, ClassId))> {
+        let until = now.checked_sub(MONTH).into_iter();
+        until.flat_map(move |until| {
+            let last = (Owner::MAX, ClassId::MAX);
+            self.aging
+                .range((developer, 0, (0, 0))..=(developer, until, last))
+        })
     }
 
     /// The next epoch begins with nothing done, and without what no month will ask for again.
     fn forget_work(&mut self, now: u64) {
-        for party in std::mem::take(&mut self.active) {
+        for party in self.active.drain() {
             let row = self.parties.edit(party).expect("active parties exist");
             row.work = Work::default();
-            let Some(mut worked) = self.worked.remove(&party) else {
+            if row.role != Role::Developer {
                 continue;
-            };
-            while let Some((at, of)) = worked.times.pop_front_if(|&mut (at, _)| is_old(at, now)) {
-                if self.was_last(party, at, of) {
-                    self.scenarios.remove((party, of));
-                    worked.count -= 1;
-                }
             }
-            if worked.count > 0 {
-                self.worked.insert(party, worked);
+            let old: Vec<_> = self.old_scenarios(party, now).copied().collect();
+            for (_, last, of) in &old {
+                self.scenarios.remove((party, *of));
+                self.aging.remove((party, *last, *of));
+            }
+            if let Some(&count) = self.scenario_counts.find(party) {
+                self.scenario_counts.put(party, count - old.len() as u32);
             }
         }
     }
@@ -385,11 +388,6 @@ impl State {
         };
         payouts.iter().enumerate().map(leaf).collect()
     }
-}
-
-/// Whether a month has passed since then.
-fn is_old(at: u64, now: u64) -> bool {
-    now.checked_sub(MONTH).is_some_and(|until| at <= until)
 }
 
 impl Stream {

@@ -152,27 +152,21 @@ impl State {
 
     /// A job in a scenario of a developer's.
     fn scenario(&mut self, developer: Party, of: (Owner, ClassId), now: u64) {
-        let worked = self.worked.entry(developer).or_default();
         match self.scenarios.edit((developer, of)) {
             // Two jobs of one moment.
             Some(scenario) if scenario.last == now => return,
-            Some(scenario) => scenario.last = now,
+            Some(scenario) => {
+                self.aging.remove((developer, scenario.last, of));
+                scenario.last = now;
+            }
             None => {
-                self.scenarios
-                    .insert((developer, of), Scenario { last: now });
-                worked.count += 1;
+                let scenario = Scenario { last: now };
+                self.scenarios.insert((developer, of), scenario);
+                let before = self.scenario_counts.find(developer).copied();
+                self.scenario_counts.put(developer, before.unwrap_or(0) + 1);
             }
         }
-        worked.times.push_back((now, of));
-        if worked.times.len() > 2 * worked.count as usize + 16 {
-            let scenarios = &self.scenarios;
-            let is_last = |&(at, of): &(u64, _)| {
-                scenarios
-                    .find((developer, of))
-                    .is_some_and(|it| it.last == at)
-            };
-            worked.times.retain(is_last);
-        }
+        self.aging.insert((developer, now, of));
     }
 
     /// Counts for all nodes of the owner: a bad one gains nothing by another number.

@@ -4,7 +4,7 @@
 //! the sum never changes. Everything that is asked about by key is a row of a [`Table`], and so
 //! part of the hash of the state.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
 
@@ -16,6 +16,7 @@ use super::encoding::{Coded, coded_struct};
 use super::error::Error;
 use super::policy::Policy;
 use super::table::{Row, Table};
+use super::undo::{Undoable, UndoableSet};
 
 #[derive(Debug, Clone)]
 pub(super) struct State {
@@ -37,13 +38,45 @@ pub(super) struct State {
     pub(super) payouts: Table<Payout>,
     pub(super) closed: Table<ClosedEpoch>,
     /// Parties with work in the open epoch: an index of `parties`.
-    pub(super) active: BTreeSet<Party>,
-    /// What developers have worked in: an index of `scenarios`.
-    pub(super) worked: HashMap<Party, Worked>,
+    pub(super) active: UndoableSet<Party>,
+    /// Scenarios by when they were last, and how many a developer has: indices of `scenarios`.
+    pub(super) aging: UndoableSet<(Party, u64, (Owner, ClassId))>,
+    pub(super) scenario_counts: Undoable<Party, u32>,
     /// When holds expire: an index of `holds`.
-    pub(super) expiries: BTreeSet<(u64, Id)>,
+    pub(super) expiries: UndoableSet<(u64, Id)>,
     /// Transactions that were reimbursed. The journal says so, and the chain of records binds it.
-    pub(super) receipts: HashSet<Hash>,
+    pub(super) receipts: UndoableSet<Hash>,
+}
+
+/// All of a state that is no table and no index, as it was at a mark.
+#[derive(Debug, Clone)]
+pub(super) struct Before {
+    now: u64,
+    policy: Policy,
+    policy_hash: Hash,
+    upcoming: BTreeMap<EpochNumber, Policy>,
+    epoch: OpenEpoch,
+    house: House,
+    staking: Accumulator,
+}
+
+/// Does the same to every table and every index.
+macro_rules! each {
+    ($state:ident . $do:ident) => {
+        $state.parties.$do();
+        $state.owners.$do();
+        $state.holds.$do();
+        $state.stakes.$do();
+        $state.unbondings.$do();
+        $state.scenarios.$do();
+        $state.payouts.$do();
+        $state.closed.$do();
+        $state.active.$do();
+        $state.aging.$do();
+        $state.scenario_counts.$do();
+        $state.expiries.$do();
+        $state.receipts.$do();
+    };
 }
 
 #[derive(Debug, Clone)]
@@ -156,16 +189,6 @@ pub(super) struct Scenario {
     pub(super) last: u64,
 }
 
-/// The scenarios of a developer.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Worked {
-    /// How many.
-    pub(super) count: u32,
-    /// When there was work in them, oldest first. Only the last time of each counts; those before it go when they are as many as
-    /// the others, or as old as what is forgotten.
-    pub(super) times: VecDeque<(u64, (Owner, ClassId))>,
-}
-
 #[derive(Debug, Clone)]
 pub(super) struct Payout {
     pub(super) amount: u128,
@@ -199,11 +222,45 @@ impl State {
             scenarios: Table::new(),
             payouts: Table::new(),
             closed: Table::new(),
-            active: BTreeSet::new(),
-            worked: HashMap::new(),
-            expiries: BTreeSet::new(),
-            receipts: HashSet::new(),
+            active: UndoableSet::new(),
+            aging: UndoableSet::new(),
+            scenario_counts: Undoable::new(),
+            expiries: UndoableSet::new(),
+            receipts: UndoableSet::new(),
         }
+    }
+
+    /// What changes from now on can be taken back, with what this gives.
+    pub(super) fn mark(&mut self) -> Before {
+        each!(self.mark);
+        Before {
+            now: self.now,
+            policy: self.policy.clone(),
+            policy_hash: self.policy_hash,
+            upcoming: self.upcoming.clone(),
+            epoch: self.epoch.clone(),
+            house: self.house.clone(),
+            staking: self.staking.clone(),
+        }
+    }
+
+    /// What has changed since the mark stays.
+    pub(super) fn confirm(&mut self) {
+        each!(self.confirm);
+    }
+
+    /// What has changed since the mark has not.
+    pub(super) fn undo(&mut self, before: Before) {
+        each!(self.undo);
+        Before {
+            now: self.now,
+            policy: self.policy,
+            policy_hash: self.policy_hash,
+            upcoming: self.upcoming,
+            epoch: self.epoch,
+            house: self.house,
+            staking: self.staking,
+        } = before;
     }
 
     /// Moves an amount, or nothing.

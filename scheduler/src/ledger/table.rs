@@ -11,9 +11,10 @@ use std::collections::BTreeMap;
 use sha2::{Digest, Sha256};
 
 use super::encoding::Coded;
+use super::undo::Log;
 
 /// A key and what stands there.
-pub(super) trait Row: Coded {
+pub(super) trait Row: Coded + Clone {
     /// Names the table in the hashes of its rows.
     const TABLE: u8;
     /// Whether rows stay as they were put in until they go. Then they are hashed where they are at hand, and not looked up
@@ -31,6 +32,8 @@ pub(super) struct Table<R: Row> {
     sum: Sum,
     /// Keys of rows that are not in the sum; some may have gone.
     changed: Vec<R::Key>,
+    /// Of rows, not of their hashes: the sum follows from what stands there.
+    log: Log<R::Key, R>,
 }
 
 #[derive(Debug, Clone)]
@@ -46,6 +49,7 @@ impl<R: Row> Table<R> {
             rows: BTreeMap::new(),
             sum: Sum::default(),
             changed: Vec::new(),
+            log: None,
         }
     }
 
@@ -61,17 +65,21 @@ impl<R: Row> Table<R> {
         }
         let slot = Slot { row, hash };
         assert!(self.rows.insert(key, slot).is_none(), "a row is there");
+        if let Some(log) = &mut self.log {
+            log.push((key, None));
+        }
     }
 
     /// The row, to be looked at and then changed or not.
     pub(super) fn entry(&mut self, key: R::Key) -> Option<Entry<'_, R>> {
         let slot = self.rows.get_mut(&key)?;
-        let (sum, changed) = (&mut self.sum, &mut self.changed);
+        let (sum, changed, log) = (&mut self.sum, &mut self.changed, &mut self.log);
         Some(Entry {
             key,
             slot,
             sum,
             changed,
+            log,
         })
     }
 
@@ -85,7 +93,30 @@ impl<R: Row> Table<R> {
         if let Some(hash) = slot.hash {
             self.sum.subtract(&hash);
         }
+        if let Some(log) = &mut self.log {
+            log.push((key, Some(slot.row.clone())));
+        }
         Some(slot.row)
+    }
+
+    /// What changes from now on can be taken back; what has changed before stays.
+    pub(super) fn mark(&mut self) {
+        self.log = Some(Vec::new());
+    }
+
+    /// What has changed stays.
+    pub(super) fn confirm(&mut self) {
+        self.log = None;
+    }
+
+    /// What has changed since the mark has not.
+    pub(super) fn undo(&mut self) {
+        for (key, before) in self.log.take().into_iter().flatten().rev() {
+            self.remove(key);
+            if let Some(row) = before {
+                self.insert(key, row);
+            }
+        }
     }
 
     pub(super) fn find(&self, key: R::Key) -> Option<&R> {
@@ -128,6 +159,7 @@ pub(super) struct Entry<'a, R: Row> {
     slot: &'a mut Slot<R>,
     sum: &'a mut Sum,
     changed: &'a mut Vec<R::Key>,
+    log: &'a mut Log<R::Key, R>,
 }
 
 impl<'a, R: Row> Entry<'a, R> {
@@ -140,6 +172,9 @@ impl<'a, R: Row> Entry<'a, R> {
         if let Some(hash) = self.slot.hash.take() {
             self.sum.subtract(&hash);
             self.changed.push(self.key);
+        }
+        if let Some(log) = self.log {
+            log.push((self.key, Some(self.slot.row.clone())));
         }
         &mut self.slot.row
     }
