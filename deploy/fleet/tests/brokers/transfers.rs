@@ -10,10 +10,16 @@ use caldera_fleet::{BoxId, Token, admission};
 use caldera_scheduler::JobId;
 
 use crate::r#box::{TestBox, digest};
-use crate::{A, B, C, a_key};
+use crate::{A, B, C};
 
 const JOB: JobId = JobId(5);
 const TOKEN: Token = Token(3);
+/// More than a connection holds back before it sends.
+const KEY_BYTES: usize = 3_000_000;
+
+fn a_long_key() -> Arc<Vec<u8>> {
+    Arc::new((0..KEY_BYTES).map(|n| (n >> 4) as u8).collect())
+}
 
 fn identity(fleet: &Path, who: BoxId) -> Identity {
     let own = admission::admit(fleet, who).expect("it is admitted");
@@ -28,13 +34,13 @@ fn identity(fleet: &Path, who: BoxId) -> Identity {
 /// Box A gives out a job that is placed with B.
 async fn giver(fleet: &Path) -> (Arc<TestBox>, Grants, SocketAddr) {
     let calderad = Arc::new(TestBox::default());
-    calderad.submit(JOB.0..JOB.0 + 1, &a_key());
+    calderad.submit(JOB.0..JOB.0 + 1, &a_long_key());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
         .expect("a port");
     let address = listener.local_addr().expect("an address");
     let grants = Grants::default();
-    grants.give(JOB, TOKEN, B, (100_000, 150_000));
+    grants.give(JOB, TOKEN, B, (100_000, KEY_BYTES as u64));
     let identity = identity(fleet, A);
     tokio::spawn(serve(
         listener,
@@ -59,11 +65,11 @@ fn what_was_cut_off_goes_on_and_what_is_wrong_is_nothing() {
             job: JOB,
             token: TOKEN,
             part: Part::Key,
-            digest: digest(&a_key()),
-            bytes: 150_000,
+            digest: digest(&a_long_key()),
+            bytes: KEY_BYTES as u64,
         };
         let file = folder.path().join("key.zkey");
-        calderad.state().reads_left = Some(2);
+        calderad.state().reads_left = Some(60);
         let error = fetch(&me, &wanted, &file).await.expect_err("it is cut off");
         assert!(matches!(error, TransferError::Away { .. }), "{error}");
         assert!(!file.exists());
@@ -75,7 +81,7 @@ fn what_was_cut_off_goes_on_and_what_is_wrong_is_nothing() {
         calderad.state().reads.clear();
         fetch(&me, &wanted, &file).await.expect("it comes");
         assert_eq!(calderad.state().reads[0], (Part::Key, begun));
-        assert_eq!(std::fs::read(&file).expect("a file"), **a_key());
+        assert_eq!(std::fs::read(&file).expect("a file"), **a_long_key());
         // What is there is not fetched again.
         calderad.state().reads.clear();
         fetch(&me, &wanted, &file).await.expect("it is there");
@@ -87,8 +93,8 @@ fn what_was_cut_off_goes_on_and_what_is_wrong_is_nothing() {
             .await
             .expect_err("it is something else");
         assert!(matches!(error, TransferError::Corrupt { .. }), "{error}");
-        wanted.digest = digest(&a_key());
-        wanted.bytes = 149_999;
+        wanted.digest = digest(&a_long_key());
+        wanted.bytes = KEY_BYTES as u64 - 1;
         let error = fetch(&me, &wanted, &other).await.expect_err("it is longer");
         assert!(matches!(error, TransferError::Corrupt { .. }), "{error}");
         assert!(!other.exists() && !other.with_extension("part").exists());
