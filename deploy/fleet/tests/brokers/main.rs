@@ -153,8 +153,8 @@ fn what_cannot_be_trusted_has_no_effect() {
         .expect("a subscription");
     runtime.block_on(operator.flush()).expect("it is heard");
     let say = |subject: Subject, body: Vec<u8>| {
-        let jetstream = async_nats::jetstream::new(operator.clone());
         runtime.block_on(async {
+            let jetstream = async_nats::jetstream::new(operator.clone());
             let sent = jetstream.publish(subject.to_string(), body.into()).await;
             sent.expect("it is sent").await.expect("it is stored");
         });
