@@ -374,7 +374,7 @@ mod tests {
         std::fs::write(&path, "11".repeat(32)).expect("it is written");
         let mode = |mode| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode));
         mode(0o640).expect("it is set");
-        let error = secret(&path).err().expect("it is exposed");
+        let error = secret(&path).expect_err("it is exposed");
         assert!(
             matches!(error, ConfigError::Exposed { mode: 0o640, .. }),
             "{error}"
