@@ -64,7 +64,7 @@ demo: build
 
 test:
 	@rm -f target/stages.tsv
-	@$(STAGE) tools .ci/tools node deny vulkan cpp nginx
+	@$(STAGE) tools .ci/tools node deny vulkan cpp nginx nats
 	@$(STAGE) fmt $(MAKE) --no-print-directory check-fmt
 	@$(STAGE) build cargo build --locked --workspace --all-targets
 	@$(STAGE) clippy $(MAKE) --no-print-directory check-clippy
