@@ -38,6 +38,8 @@ pub(crate) struct State {
     pub(crate) reads: Vec<(Part, u64)>,
     /// So many reads more are answered.
     pub(crate) reads_left: Option<usize>,
+    /// What it calls a proof is none.
+    pub(crate) wrong: bool,
     /// Proofs wait until this is off.
     pub(crate) held_up: bool,
     /// Verdicts that were given.
@@ -110,9 +112,15 @@ impl TestBox {
         let (brought, at_home) = self.ended();
         brought + at_home == self.state().jobs.len()
     }
+
+    pub(crate) fn right_proof(&self, job: JobId) -> Vec<u8> {
+        let state = self.state();
+        let row = &state.jobs[&job];
+        proof(&row.key, &row.witness)
+    }
 }
 
-fn proof(key: &[u8], witness: &[u8]) -> Vec<u8> {
+pub(crate) fn proof(key: &[u8], witness: &[u8]) -> Vec<u8> {
     let mut digest = Sha256::new();
     digest.update(key);
     digest.update(witness);
@@ -283,7 +291,10 @@ impl Calderad for TestBox {
             "what is proved is what was asked for"
         );
         let state = self.state();
-        let proof = proof(&state.keys[&key], &bytes);
+        let mut proof = proof(&state.keys[&key], &bytes);
+        if state.wrong {
+            proof[0] ^= 1;
+        }
         Ok(Answer::Proof(proof.into()))
     }
 

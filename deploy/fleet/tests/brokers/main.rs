@@ -1,4 +1,4 @@
-//! Boxes over real NATS servers: jobs end once, whatever dies; servers that forget are refused, and so is who speaks for another.
+//! Boxes over real NATS servers: jobs end once, whatever dies; what cannot be trusted has no effect; servers that forget are refused.
 //!
 //! Each box is the process that `calderad-fleet run` is, but for what stands in place of its `calderad` ([`r#box`]). Nothing here is
 //! timed: a test waits for as long as it takes, and what it takes is for the benches.
@@ -11,11 +11,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use caldera_fleet::calderad::Verdict;
-use caldera_fleet::messages::{Subject, encode_answer};
+use caldera_fleet::messages::{Subject, decode_answer, encode_answer};
 use caldera_fleet::nats::{ANSWERS, BrokerError, JOBS};
 use caldera_fleet::run::{Fleet, RunError};
 use caldera_fleet::{Answer, Boot, BoxId, Token};
 use caldera_scheduler::JobId;
+use futures_util::StreamExt;
 
 use r#box::TestBox;
 use servers::{Servers, wait};
@@ -131,6 +132,96 @@ fn every_job_ends_once_whatever_dies() {
         .join(format!("state-{:x}/fetched", B.0));
     let left = std::fs::read_dir(fetched).expect("a folder").count();
     assert_eq!(left, 0);
+}
+
+#[test]
+fn what_cannot_be_trusted_has_no_effect() {
+    let mut servers = Servers::new(1, ALWAYS, true);
+    let (config_a, config_b) = (servers.admit(A, 0), servers.admit(B, 4));
+    servers.admit(C, 0);
+    servers.start();
+    let (a, b) = (Arc::new(TestBox::default()), Arc::new(TestBox::default()));
+    let fleet_a = Fleet::start(config_a, Arc::clone(&a)).expect("it starts");
+    let _fleet_b = Fleet::start(config_b, Arc::clone(&b)).expect("it starts");
+    let runtime = runtime();
+    let operator = runtime.block_on(servers.operator(C));
+    let mut placed = runtime
+        .block_on(operator.subscribe("caldera.job.>"))
+        .expect("a subscription");
+    let mut answered = runtime
+        .block_on(operator.subscribe("caldera.answer.>"))
+        .expect("a subscription");
+    runtime.block_on(operator.flush()).expect("it is heard");
+    let say = |subject: Subject, body: Vec<u8>| {
+        runtime.block_on(async {
+            let jetstream = async_nats::jetstream::new(operator.clone());
+            let sent = jetstream.publish(subject.to_string(), body.into()).await;
+            sent.expect("it is sent").await.expect("it is stored");
+        });
+    };
+    let key = a_key();
+    let forged = || fleet_a.totals().forged.load(Ordering::Relaxed);
+
+    // The right proof, but from an earlier start of the lender; then under the name of one who was not asked; then for a placement that never was.
+    b.state().held_up = true;
+    a.submit(0..1, &key);
+    let message = runtime.block_on(placed.next()).expect("it is placed");
+    let subject = Subject::parse(&message.subject).expect("a job");
+    let Subject::Job {
+        lender,
+        boot,
+        job,
+        token,
+        ..
+    } = subject
+    else {
+        panic!("{subject} is no job");
+    };
+    assert_eq!((lender, job), (B, JobId(0)));
+    let right = Answer::Proof(a.right_proof(job).into());
+    let answer = |lender, token| Subject::Answer {
+        lender,
+        submitter: A,
+        job,
+        token,
+    };
+    wait("a proof that is begun", || !b.state().begun.is_empty());
+    say(answer(B, token), encode_answer(Boot(boot.0 - 1), &right));
+    say(answer(C, token), encode_answer(boot, &right));
+    say(answer(C, Token(token.0 + 100)), encode_answer(boot, &right));
+    wait("reports", || forged() == 2);
+    assert_eq!(a.state().verdicts, []);
+    // What the broker has under this subject is not the lender's, so that one's publish is refused; its lease ends.
+    b.release();
+    wait("a job that was answered by others", || a.are_ended());
+
+    // Once more, what ended long ago.
+    a.submit(1..2, &key);
+    let message = loop {
+        let message = runtime.block_on(answered.next()).expect("an answer");
+        let subject = Subject::parse(&message.subject).expect("an answer");
+        if matches!(subject, Subject::Answer { job: JobId(1), .. }) {
+            break message;
+        }
+    };
+    wait("another job", || a.are_ended());
+    decode_answer(&message.payload).expect("an answer");
+    let subject = Subject::parse(&message.subject).expect("an answer");
+    let verdicts = a.state().verdicts.len();
+    say(subject, message.payload.to_vec());
+    say(answer(C, Token(token.0 + 200)), encode_answer(boot, &right));
+    wait("a report", || forged() == 3);
+    assert_eq!(a.state().verdicts.len(), verdicts);
+    nothing_twice(&a);
+
+    // What is no proof.
+    b.state().wrong = true;
+    a.submit(2..3, &key);
+    wait("a report", || {
+        fleet_a.totals().wrong_proofs.load(Ordering::Relaxed) == 1
+    });
+    wait("a job that comes home", || a.are_ended());
+    assert_eq!(a.state().verdicts.last(), Some(&(JobId(2), Verdict::Wrong)));
 }
 
 #[test]
