@@ -159,6 +159,10 @@ fn play(pool: Pool) {
                         };
                         next.push(Event::Entered { unit, entry });
                     }
+                    Action::Evict { unit, .. } => {
+                        let made = roll.is_multiple_of(2);
+                        next.push(Event::Evicted { unit, made });
+                    }
                     _ => {}
                 }
             }
@@ -174,6 +178,10 @@ fn play(pool: Pool) {
     assert!(counters.reallocated > 1_000, "{counters:?}");
     assert!(
         counters.declared > 500 && counters.peaks > 5,
+        "{counters:?}"
+    );
+    assert!(
+        counters.evictions > 100 && counters.unmade > 10,
         "{counters:?}"
     );
     assert_eq!(allocated, 0);
