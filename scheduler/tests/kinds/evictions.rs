@@ -267,9 +267,17 @@ impl World {
             assert_ne!(victim.tenant, owner);
             let promised = self.promised(victim.tenant);
             assert!(victim.keeps >= promised, "{victim:?}, {promised} promised");
-            let elsewhere = self.open.iter().flatten().flat_map(|(_, victims)| victims);
-            let asked = elsewhere.filter(|it| it.tenant == victim.tenant);
-            let asked: u64 = asked.map(|it| it.spare).sum();
+            // Of what may go elsewhere some may have gone by itself.
+            let asked: u64 = (0..DEVICES)
+                .filter_map(|at| {
+                    let (_, victims) = self.open[at].as_ref()?;
+                    let other = victims.iter().find(|it| it.tenant == victim.tenant)?;
+                    let own = self.keys[at]
+                        .iter()
+                        .filter(|key| key.tenant == other.tenant);
+                    Some(other.spare.min(own.map(|key| key.bytes).sum()))
+                })
+                .sum();
             let left = self.held(victim.tenant) - (asked + victim.spare);
             assert!(left >= promised, "{left} left of {promised}");
             let mut views = self.arbiter.tenants();
