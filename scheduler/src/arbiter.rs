@@ -1423,7 +1423,10 @@ impl Arbiter {
             let order = &mut orders[device];
             order.retry_at = retry_at;
             if question.short == 0 {
-                order.asked.clear();
+                // What would go in vain is remembered: an order for another device may only have taken it for a while.
+                if question.owner.is_none() {
+                    order.asked.clear();
+                }
                 continue;
             }
             if *question == order.asked {
@@ -1496,6 +1499,7 @@ impl Arbiter {
         if all < short {
             // It would go in vain.
             question.clear();
+            question.owner = Some(owner);
             return retry_at;
         }
         question
