@@ -17,11 +17,13 @@
 //! lost device's only copy ends with the error, and the proof must be made again.
 
 mod copies;
+mod standing;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use zeroize::Zeroizing;
 
@@ -29,8 +31,10 @@ use crate::device::{
     BasesId, CurveId, Device, DeviceError, DeviceInfo, Group, Health, MatrixId, Original, Plan,
     Progress, Site, Software, VectorId, Work,
 };
+use crate::forfeit::forfeit;
 use crate::holdings::Holdings;
 use copies::Copies;
+use standing::Standing;
 
 /// A device and how many threads may run its lanes at once.
 #[derive(Clone)]
@@ -98,6 +102,7 @@ impl Relay {
                 members,
                 allowed: AtomicU64::new(u64::MAX),
                 replays: AtomicU64::new(0),
+                copies_by_order: AtomicBool::new(false),
             }),
             held: Holdings::default(),
         })
@@ -209,9 +214,10 @@ impl Relay {
             shared: Arc::clone(&self.shared),
             stages: 1 + longest.unwrap_or(0),
             names,
-            plans: RwLock::new(plans),
-            begun: AtomicU64::new(0),
+            standings: plans.iter().map(|it| Standing::new(it.is_some())).collect(),
+            plans: plans.into_iter().map(ArcSwapOption::new).collect(),
             sum: OnceLock::new(),
+            is_over: AtomicBool::new(false),
             allowed: AtomicU64::new(u64::MAX),
             opening: Mutex::new(()),
             opened: AtomicUsize::new(0),
@@ -496,6 +502,10 @@ impl Device for Relay {
         }
     }
 
+    fn copies_by_order(&self) {
+        self.shared.copies_by_order.store(true, Ordering::Relaxed);
+    }
+
     fn copy(&self, member: usize, of: Original) -> Result<(), DeviceError> {
         match of {
             Original::Bases(id) => self.held.bases(id)?.bring(member),
@@ -530,6 +540,8 @@ struct Shared {
     members: Vec<Runner>,
     allowed: AtomicU64,
     replays: AtomicU64,
+    /// Points and matrices come to the host alone, until somebody brings them elsewhere.
+    copies_by_order: AtomicBool,
 }
 
 struct Runner {
@@ -581,10 +593,10 @@ impl Shared {
     fn choose(
         &self,
         part: &Part,
-        plans: &[Option<Arc<Laid>>],
+        standings: &[Standing],
         allowed: &AtomicU64,
     ) -> Result<usize, DeviceError> {
-        let can = |member: &usize| plans[*member].is_some() && !self.is_lost(*member);
+        let can = |member: &usize| standings[*member].is_there() && !self.is_lost(*member);
         let allowed = allowed.load(Ordering::Relaxed) & self.allowed.load(Ordering::Relaxed);
         let may = |member: &usize| can(member) && allowed >> *member & 1 == 1;
         let price = |member: &usize| {
@@ -886,13 +898,14 @@ struct RelayPlan {
     stages: usize,
     /// Of each member the kernels of its plan's stages.
     names: Vec<Box<[&'static str]>>,
-    /// Of each member the plan, unless it was let go. Read for as long as it takes to copy a reference,
-    /// written by those who let go.
-    plans: RwLock<Vec<Option<Arc<Laid>>>>,
-    /// Members on which work has begun, a bit each: their plans stay until all has ended.
-    begun: AtomicU64,
-    /// The sum, once the plan that made it was let go.
+    /// Of each member whether its plan is there, and whether work has begun with it: then it stays until all has ended.
+    standings: Box<[Standing]>,
+    /// Of each member the plan, unless it was let go. Workers read it only while it stays, and wait for nobody.
+    plans: Box<[ArcSwapOption<Laid>]>,
+    /// The sum, once all has ended: after that nobody needs the plan that made it.
     sum: OnceLock<Vec<u8>>,
+    /// All lanes of all stages have ended, and no worker is at any plan.
+    is_over: AtomicBool,
     /// Members that may begin with it.
     allowed: AtomicU64,
     opening: Mutex<()>,
@@ -928,57 +941,44 @@ impl RelayPlan {
     }
 
     fn laid(&self, member: usize) -> Option<Arc<Laid>> {
-        self.plans().get(member)?.clone()
-    }
-
-    fn plans(&self) -> RwLockReadGuard<'_, Vec<Option<Arc<Laid>>>> {
-        // As in `lock`.
-        self.plans.read().unwrap_or_else(PoisonError::into_inner)
+        self.plans.get(member)?.load_full()
     }
 
     /// From then on the plan of the one that is chosen stays until all has ended.
     fn choose(&self) -> Result<usize, DeviceError> {
-        // Held until that is noted: see `let_go`.
-        let plans = self.plans();
-        let member = self.shared.choose(&self.part, &plans, &self.allowed)?;
-        self.begun.fetch_or(1 << member, Ordering::Relaxed);
-        Ok(member)
+        loop {
+            let member = self
+                .shared
+                .choose(&self.part, &self.standings, &self.allowed)?;
+            // Its plan may have been let go just now; then another. The host's never is.
+            if self.standings[member].begin() {
+                return Ok(member);
+            }
+        }
     }
 
     /// Drops the plan of a member unless work has begun there that has not ended: a copy that it uses was given up.
     fn let_go(&self, member: usize) {
-        let mut plans = self.plans.write().unwrap_or_else(PoisonError::into_inner);
-        // Whoever chooses does so before this lock or after it.
-        let begun = self.begun.load(Ordering::Relaxed) >> member & 1 == 1;
-        if begun && !self.is_over() {
+        let Some(standing) = self.standings.get(member) else {
             return;
+        };
+        if standing.take(|| self.is_over.load(Ordering::Acquire)) {
+            // No worker reads it: none has begun there, or all have ended. Frees, which takes a while.
+            drop(self.plans[member].swap(None));
         }
-        if begun && let Some(point) = self.point_in(&plans) {
-            // There is one sum, however often it is read.
-            let _ = self.sum.set(point);
-        }
-        let gone = plans.get_mut(member).and_then(Option::take);
-        drop(plans);
-        // Frees, which takes a while.
-        drop(gone);
-    }
-
-    /// Whether all lanes of all stages have ended.
-    fn is_over(&self) -> bool {
-        // Pairs with the Release in `open` and the one at the end of each lane.
-        self.opened.load(Ordering::Acquire) == self.stages && self.left.load(Ordering::Acquire) == 0
     }
 
     /// The sum in the plan of the member that made it.
-    fn point_in(&self, plans: &[Option<Arc<Laid>>]) -> Option<Vec<u8>> {
+    fn made(&self) -> Option<Vec<u8>> {
         let member = match self.is_replayed.load(Ordering::Acquire) {
+            // Nobody is at it any more.
             true => {
-                let replay = lock(&self.replay);
-                replay.as_ref().filter(|replay| replay.ended)?.member
+                let replay = self.replay.try_lock().ok()?;
+                replay.as_ref().filter(|it| it.ended)?.member
             }
             false => self.chosen.load(Ordering::Acquire),
         };
-        plans.get(member)?.as_ref()?.plan.point()
+        self.laid(member)?.plan.point()
     }
 
     /// The first stage: chooses, and copies what is missing.
@@ -1040,7 +1040,19 @@ impl RelayPlan {
         }
     }
 
+    /// What was done so far will be done again: nobody is charged twice.
+    fn give_up_spent(&self) {
+        forfeit(Duration::from_nanos(self.spent.swap(0, Ordering::Relaxed)));
+    }
+
+    /// All lanes of all stages have ended; called once, by the worker that ended the last.
     fn ended(&self) {
+        if let Some(sum) = self.made() {
+            // There is one sum, however often it is read.
+            let _ = self.sum.set(sum);
+        }
+        // Pairs with the Acquire in `let_go`.
+        self.is_over.store(true, Ordering::Release);
         let member = self.chosen.load(Ordering::Acquire);
         if member == NONE || self.is_replayed.load(Ordering::Acquire) {
             return;
@@ -1109,6 +1121,7 @@ impl Plan for RelayPlan {
             Some((member, laid, inner)) => match laid.plan.open(inner) {
                 Err(error) if self.note_loss(member, &error) => {
                     self.is_replayed.store(true, Ordering::Release);
+                    self.give_up_spent();
                     1
                 }
                 other => other?,
@@ -1154,7 +1167,12 @@ impl Plan for RelayPlan {
                     match ran {
                         Err(error) if self.note_loss(member, &error) => {
                             self.is_replayed.store(true, Ordering::Release);
-                            self.run_replay(error)?
+                            self.give_up_spent();
+                            if !self.part.is_repeatable() {
+                                return Err(error);
+                            }
+                            // On another member from the next quantum on, which is that one's.
+                            Progress::More
                         }
                         other => other?,
                     }
@@ -1177,9 +1195,7 @@ impl Plan for RelayPlan {
     }
 
     fn point(&self) -> Option<Vec<u8>> {
-        // Whoever lets the plan go keeps its sum first, under the same lock.
-        let plans = self.plans();
-        self.sum.get().cloned().or_else(|| self.point_in(&plans))
+        self.sum.get().cloned()
     }
 
     fn allow(&self, members: u64) {

@@ -35,7 +35,7 @@ use crate::clock::{Clock, unix_time};
 use crate::notify::Watchdog;
 use crate::preparer::Preparations;
 use crate::primitive::{AtomicUsize, Ordering, Thread, current, park, park_timeout, yield_now};
-use crate::residence::{Order, Residence};
+use crate::residence::Residence;
 use crate::service::Wake;
 use crate::telemetry::{Measurement, QuantumRecord};
 
@@ -114,6 +114,13 @@ pub enum Command {
         unit: UnitId,
         /// How many bytes.
         bytes: u64,
+    },
+    /// The order to make room on a device is carried out, or cannot be.
+    Evicted {
+        /// On which device.
+        unit: UnitId,
+        /// Whether there is room now.
+        made: bool,
     },
     /// Another policy. Answered by [`Notice::Adopted`]. The one command that allocates: an
     /// operator gives it, and seldom.
@@ -534,6 +541,7 @@ impl ArbiterThread {
                 unit,
                 bytes,
             }),
+            Command::Evicted { unit, made } => self.handle(Event::Evicted { unit, made }),
             Command::Join {
                 tenant,
                 class,
@@ -669,15 +677,10 @@ impl ArbiterThread {
             Action::RefuseTenant { tenant, reason } => {
                 tracing::error!(%tenant, %reason, "a tenant cannot join");
             }
-            Action::Evict {
-                tenant,
-                unit,
-                bytes,
-            } => self.residence.order(Order::Evict {
-                tenant,
-                unit,
-                bytes,
-            }),
+            Action::Evict { unit, owner, .. } => {
+                self.residence
+                    .evict(unit, owner, self.arbiter.victims(unit));
+            }
             // Tenants never leave: of one that is removed the jobs are cancelled.
             Action::Drop { .. } => {}
         }

@@ -258,6 +258,8 @@ impl Node {
         };
         let opened = caldera_devices::open(&config.devices, &options)?;
         let device = device(opened);
+        // See `residence`.
+        device.copies_by_order();
         let devices = device.beside().len();
 
         let slots = slots(&config);

@@ -72,7 +72,7 @@ pub(super) struct Entry {
     /// Whether silicon beside the host's could work for it when it came.
     was_mixed: bool,
     /// Why a first try failed for which silicon may be to blame; then it is proved on the host alone.
-    suspicion: Option<String>,
+    suspicion: Option<Suspicion>,
     phase: Phase,
     written: Written,
     /// As what it is shown until its end is written down.
@@ -91,6 +91,13 @@ pub(super) struct Entry {
     waiting: Vec<u64>,
     /// Calls that wait until it has ended.
     watching: Vec<u64>,
+}
+
+/// Of a try that failed.
+struct Suspicion {
+    why: String,
+    /// What its tenant was charged for it: time on cores and on devices.
+    spent: [Nanos; 2],
 }
 
 enum Phase {
@@ -737,10 +744,12 @@ impl Service {
             self.offer(id);
             return;
         }
-        if let (Some(_), Some(why)) = (&proof, &self.jobs[&id].suspicion) {
-            let job = JobName(id.0);
+        if let (Some(_), Some(it)) = (&proof, &self.jobs[&id].suspicion) {
+            let (job, why) = (JobName(id.0), it.why.as_str());
             tracing::error!(%job, why, "the host proves it: other silicon is given up");
             self.parts.device.distrust(why);
+            // The run that went wrong was not its tenant's fault.
+            self.telemetry.forgive(self.jobs[&id].tenant, it.spent);
         }
         let phase = match (&proof, self.jobs.get(&id)) {
             (Some((proof, public)), Some(entry)) => {
@@ -782,6 +791,7 @@ impl Service {
     /// Whether a job that failed is to be tried on the host alone, for silicon beside it may be to
     /// blame. If the host fails too the witness is, and the silicon stays.
     fn suspect(&mut self, id: JobId, job: &RunningJob) -> bool {
+        let cores = self.cores();
         let error = job.job().error().filter(|error| error.may_be_silicon());
         let (Some(entry), Some(error)) = (self.jobs.get_mut(&id), error) else {
             return false;
@@ -790,7 +800,14 @@ impl Service {
             return false;
         }
         tracing::warn!(job = %JobName(id.0), %error, "failed; tried again on the host alone");
-        entry.suspicion = Some(error.to_string());
+        let tallies = job.tallies().iter().enumerate();
+        let mut spent = [Nanos::ZERO; 2];
+        for (unit, tally) in tallies {
+            let of_kind = &mut spent[usize::from(unit >= cores)];
+            *of_kind = of_kind.plus(tally.charged());
+        }
+        let why = error.to_string();
+        entry.suspicion = Some(Suspicion { why, spent });
         entry.phase = Phase::Queued;
         entry.running = None;
         entry.prepared = None;

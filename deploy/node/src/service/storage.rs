@@ -32,7 +32,6 @@ use super::{Caller, Flow, Question, Service, ms, value};
 use crate::clerk::Task;
 use crate::clock::unix_time;
 use crate::registrar;
-use crate::residence::Order;
 use crate::source::SourceError;
 use crate::tables;
 
@@ -202,7 +201,7 @@ impl Service {
 
     /// Nothing of a key is mapped any more.
     pub(super) fn unmapped(&mut self, tenant: TenantId, circuit: Digest) {
-        self.parts.residence.order(Order::Look { tenant });
+        self.parts.residence.look(tenant);
         if let Some(release) = &self.tenants[tenant.0 as usize].release {
             self.went(release.number, |going| {
                 going.mapped.remove(&circuit);
