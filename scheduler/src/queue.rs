@@ -931,7 +931,7 @@ mod tests {
         assert_eq!(before(&queue, 3), None, "its witness is on its way");
         queue.ready(JobId(3));
         assert_eq!(before(&queue, 3), None, "it runs");
-        queue.serve(0, Nanos::from_millis(70));
+        queue.serve(0, 1, Nanos::from_millis(70));
         assert_eq!(before(&queue, 1), Some(Nanos::from_millis(130)));
         queue
             .admit(1, JobId(4), WORK, Due::Implied(Nanos(5)))

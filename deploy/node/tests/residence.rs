@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use caldera_kernels::CurveId;
+use caldera_kernels::{CurveId, Device};
 use caldera_kernels::cpu::{CpuConfig, CpuDevice};
 use caldera_kernels::relay::{Member, Relay};
 use caldera_node::arbiter_thread::{Command, Inbox};
