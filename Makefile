@@ -12,6 +12,8 @@
 #                has made them
 #   make tarball the same for any x86-64 Linux with glibc 2.36 or newer
 #   make test-package   both, built twice, installed, upgraded and purged, of the debug build
+#   make test-vm   boots a machine in QEMU and tries the package of a release build on it, without KVM and without
+#                network: provisioned, judged, killed, upgraded, purged (part of soak)
 #   make carried a folder of 50 MiB at most, with a script that tries and measures a box without
 #                compiler and without network: target/carried
 #   make test-fuzz   a minute of each fuzz target, with a nightly toolchain (part of test)
@@ -20,7 +22,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help build demo test bench soak interop cuda carried deb tarball test-package \
-        check-fmt check-clippy check-doc check-deny test-rust test-dashboard test-fleet test-wgpu test-models test-fuzz test-bench
+        test-ansible test-vm check-fmt check-clippy check-doc check-deny test-rust test-dashboard test-fleet test-wgpu test-models test-fuzz test-bench
 
 INTEROP := deploy/tests/interop
 SEMAPHORE := $(INTEROP)/node_modules/@zk-kit/semaphore-artifacts/semaphore
@@ -62,7 +64,7 @@ demo: build
 
 test:
 	@rm -f target/stages.tsv
-	@$(STAGE) tools .ci/tools node deny vulkan cpp nginx
+	@$(STAGE) tools .ci/tools node deny vulkan cpp nginx nats
 	@$(STAGE) fmt $(MAKE) --no-print-directory check-fmt
 	@$(STAGE) build cargo build --locked --workspace --all-targets
 	@$(STAGE) clippy $(MAKE) --no-print-directory check-clippy
@@ -73,6 +75,7 @@ test:
 	@$(STAGE) dashboard $(MAKE) --no-print-directory test-dashboard
 	@$(STAGE) fleet $(MAKE) --no-print-directory test-fleet
 	@$(STAGE) package $(MAKE) --no-print-directory test-package
+	@$(STAGE) ansible $(MAKE) --no-print-directory test-ansible
 	@$(STAGE) wgpu $(MAKE) --no-print-directory test-wgpu
 	@$(STAGE) models $(MAKE) --no-print-directory test-models
 	@$(STAGE) fuzz $(MAKE) --no-print-directory test-fuzz
@@ -99,6 +102,21 @@ deb tarball: build
 test-package:
 	.ci/tools package
 	deploy/debian/test target/debug
+
+# Of the build that all tests had: the role, run by Ansible.
+test-ansible:
+	.ci/tools ansible
+	deploy/ansible/test target/debug
+
+# The role too, on the system that the machine was made of.
+VM := target/vm
+test-vm: build interop
+	.ci/tools vm ansible package
+	@[ ! -e $(CUDA_BUNDLE) ] || cp $(CUDA_BUNDLE) target/release/
+	deploy/tests/vm/run target/release $(VM)
+	rm -rf --one-file-system $(VM)/system && mkdir $(VM)/system
+	tar -xf $(VM)/debian-*.tar -C $(VM)/system --exclude './dev/*'
+	deploy/ansible/test target/release $(VM)/system
 
 check-fmt:
 	cargo fmt --all --check
@@ -186,7 +204,7 @@ carried: cuda
 	[ $$kib -le $(CARRIED_KIB_MAX) ] || { echo "carried: more than $(CARRIED_KIB_MAX) KiB" >&2; exit 1; }
 
 # A million hand-overs, and a fifth of one on a busy machine; half an hour of each fuzz target; a
-# thousand kills; ten minutes of tenants and faults; a ceremony of the circuit of state units; ten million operations of the ledger. Before that the WebGPU device, every size of the suite, with and without checks.
+# thousand kills; ten minutes of tenants and faults; a ceremony of the circuit of state units; ten million operations of the ledger; the package on a machine of its own. Before that the WebGPU device, every size of the suite, with and without checks.
 soak: interop
 	.ci/tools stress vulkan
 	cargo build --locked -p caldera-cli -p caldera-node --bins
@@ -203,3 +221,4 @@ soak: interop
 	CALDERA_CEREMONY_SOAK=1 cargo test --locked -p caldera-tests --test units snarkjs
 	CALDERA_LEDGER_OPERATIONS=10000000 cargo test --release --locked -p caldera-scheduler --test ledger agreement -- --nocapture
 	CALDERA_KILLS=1000 cargo test --locked -p caldera-tests --test era nothing_acknowledged -- --nocapture
+	$(MAKE) --no-print-directory test-vm

@@ -229,6 +229,7 @@ fn accept(job: u64) -> JobWrite {
         key: Some(format!("submission-{job}")),
         submitted_ms: 1_800_000_000_000,
         attempt: 1,
+        lent: false,
         end: None,
     }))
 }

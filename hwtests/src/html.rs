@@ -245,7 +245,8 @@ const STYLE: &str = "
   --c0: #58a6ff; --c1: #f0883e; --c2: #3fb950; --c3: #bc8cff; --c4: #f778ba; --c5: #9aa4ae; } }
 body { font: 15px/1.45 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; width: 100%; margin: 1rem 0; }
-th, td { text-align: left; vertical-align: top; padding: .25rem .6rem; border-bottom: 1px solid var(--rule); overflow-wrap: anywhere; }
+th, td { text-align: left; vertical-align: top; padding: .25rem .6rem; border-bottom: 1px solid var(--rule); }
+td:last-child { overflow-wrap: anywhere; }
 .facts th { width: 10rem; font-weight: normal; } .number { text-align: right; }
 .pass { color: var(--pass); font-weight: 600; } .warn { color: var(--warn); font-weight: 600; }
 .fail { color: var(--fail); font-weight: 600; } .skip { color: var(--skip); font-weight: 600; }

@@ -44,7 +44,7 @@ pub(crate) fn cores(host: &Host, allowed: &[usize]) -> Finding {
     let (got, all) = (allowed.len(), online.len().max(allowed.len()));
     let finding = if got < all {
         Finding::warn(format!(
-            "{model}: only {got} of {all} processors may be used (affinity)"
+            "{model}: only {got} of {all} processors may be used (control group)"
         ))
     } else if got < 2 {
         Finding::warn(format!(

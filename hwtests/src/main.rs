@@ -160,6 +160,7 @@ fn run(arguments: &Arguments) -> Result<u8> {
     let expected = arguments.expected.as_deref().map(Expected::read);
     let expected = expected.transpose()?;
     let cpus = if host.is_here() {
+        thread::take_all();
         thread::allowed()?
     } else {
         host.online()

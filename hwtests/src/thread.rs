@@ -16,6 +16,18 @@ pub(crate) enum Policy {
     Fifo,
 }
 
+/// Gives the calling thread, and all that it starts, every processor that the control group allows, whatever affinity it
+/// was started with. On a box that is provisioned a shell has the system's processors alone, and those to be tried are the
+/// workers'. What is refused shows in [`allowed`].
+pub(crate) fn take_all() {
+    let mut set = CpuSet::new();
+    for cpu in 0..CpuSet::count() {
+        // In range by the bound above.
+        let _ = set.set(cpu);
+    }
+    let _ = sched_setaffinity(Pid::from_raw(0), &set);
+}
+
 /// The processors that this process may use.
 pub(crate) fn allowed() -> Result<Vec<usize>> {
     let set = sched_getaffinity(Pid::from_raw(0)).context("affinity of this process")?;

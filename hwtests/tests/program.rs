@@ -122,6 +122,33 @@ fn what_was_written_as_expected_is_found_again_and_one_processor_more_is_missed(
     assert_eq!(named(&missed, "system.inventory")["verdict"], "FAIL");
 }
 
+/// On a provisioned box a shell may use the system's processors alone; the workers' are tried all the same.
+#[test]
+fn all_processors_are_tried_whatever_the_shell_may_use() {
+    use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+    let here = nix::unistd::Pid::from_raw(0);
+    let may = sched_getaffinity(here).expect("our own affinity");
+    let may: Vec<usize> = (0..CpuSet::count())
+        .filter(|cpu| may.is_set(*cpu) == Ok(true))
+        .collect();
+    let output = std::thread::spawn(move || {
+        let mut one = CpuSet::new();
+        one.set(may[0]).expect("a processor of this machine");
+        sched_setaffinity(here, &one).expect("one of ours");
+        let mut command = hwtest();
+        command.args(["--only", "cpu.cores", "--json"]);
+        (may, command.output().expect("our own program"))
+    });
+    let (may, output) = output.join().expect("the thread's expectations hold");
+    let report = report(&output);
+    let allowed = &named(&report, "cpu.cores")["figures"]["allowed"];
+    let allowed: Vec<u64> = serde_json::from_value(allowed.clone()).expect("numbers");
+    // All of the control group's, which may be more than the tests were started with.
+    for cpu in may {
+        assert!(allowed.contains(&(cpu as u64)), "{cpu} of {allowed:?}");
+    }
+}
+
 /// The programs of the service must have been built: `make test` builds all before it tests.
 #[test]
 fn a_service_that_is_killed_at_work_proves_what_it_took() {

@@ -203,6 +203,10 @@ impl Device for Around {
         self.inner.copy_free(member, of);
     }
 
+    fn copies_by_order(&self) {
+        self.inner.copies_by_order();
+    }
+
     fn copy(&self, member: usize, of: Original) -> Result<(), DeviceError> {
         self.inner.copy(member, of)
     }

@@ -399,6 +399,10 @@ pub trait Device: Send + Sync {
         let _ = (member, of);
     }
 
+    /// From now on points and matrices come to members beside the host by [`Device::copy`] alone. Before that they
+    /// come to all that have room when they are made known.
+    fn copies_by_order(&self) {}
+
     /// Brings a copy to a member beside the host that has none, for plans that are made from then on.
     fn copy(&self, member: usize, of: Original) -> Result<(), DeviceError> {
         let _ = (member, of);

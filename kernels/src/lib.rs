@@ -12,6 +12,7 @@ pub mod cpu;
 pub mod curve;
 mod device;
 pub mod field;
+mod forfeit;
 mod held;
 mod holdings;
 // Vector instructions and rows of raw words.
@@ -25,5 +26,6 @@ pub use device::{
     BasesId, CurveId, Device, DeviceError, DeviceInfo, Form, Group, Health, MatrixId, Original,
     Plan, Progress, Site, Software, Transform, VectorId, Work,
 };
+pub use forfeit::{forfeit, forfeited};
 pub use held::Held;
 pub use holdings::{Fitted, Holdings, Registry, Shape, Shaped, same_length, scalars_fit};

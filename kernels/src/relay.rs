@@ -23,12 +23,14 @@
 mod beside;
 mod copies;
 mod share;
+mod standing;
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use zeroize::Zeroizing;
 
@@ -36,10 +38,12 @@ use crate::device::{
     BasesId, CurveId, Device, DeviceError, DeviceInfo, Group, Health, MatrixId, Original, Plan,
     Progress, Site, Software, VectorId, Work,
 };
+use crate::forfeit::forfeit;
 use crate::holdings::Holdings;
 use beside::{Share, SharePlan};
 use copies::Copies;
 use share::{GRAIN, Offer, Shares};
+use standing::Standing;
 
 /// A device and how many threads may run its lanes at once.
 #[derive(Clone)]
@@ -116,6 +120,7 @@ impl Relay {
                 members,
                 allowed: AtomicU64::new(u64::MAX),
                 replays: AtomicU64::new(0),
+                copies_by_order: AtomicBool::new(false),
             }),
             held: Holdings::default(),
             keeper: OnceLock::new(),
@@ -244,16 +249,20 @@ impl Relay {
         };
         let names: Vec<_> = plans.iter().map(names).collect();
         let longest = names.iter().map(|names| names.len()).max();
+        let grain = |laid: &Option<Arc<Laid>>| laid.as_ref()?.plan.grain();
         let plan = Arc::new(RelayPlan {
             shared: Arc::clone(&self.shared),
             stages: 1 + longest.unwrap_or(0),
             names,
-            plans: RwLock::new(plans),
-            begun: AtomicU64::new(0),
+            grains: plans.iter().map(grain).collect(),
+            standings: plans.iter().map(|it| Standing::new(it.is_some())).collect(),
+            plans: plans.into_iter().map(ArcSwapOption::new).collect(),
             sum: OnceLock::new(),
+            is_over: AtomicBool::new(false),
             allowed: AtomicU64::new(u64::MAX),
             shares: OnceLock::new(),
             deciding: Mutex::new(false),
+            pieces: AtomicUsize::new(1),
             opening: Mutex::new(()),
             opened: AtomicUsize::new(0),
             lanes: AtomicUsize::new(0),
@@ -532,6 +541,10 @@ impl Device for Relay {
         }
     }
 
+    fn copies_by_order(&self) {
+        self.shared.copies_by_order.store(true, Ordering::Relaxed);
+    }
+
     fn copy(&self, member: usize, of: Original) -> Result<(), DeviceError> {
         match of {
             Original::Bases(id) => self.held.bases(id)?.bring(member),
@@ -572,6 +585,8 @@ struct Shared {
     members: Vec<Runner>,
     allowed: AtomicU64,
     replays: AtomicU64,
+    /// Points and matrices come to the host alone, until somebody brings them elsewhere.
+    copies_by_order: AtomicBool,
 }
 
 struct Runner {
@@ -624,11 +639,11 @@ impl Shared {
         &self,
         part: &Part,
         size: usize,
-        plans: &[Option<Arc<Laid>>],
+        standings: &[Standing],
         allowed: &AtomicU64,
     ) -> Result<usize, DeviceError> {
-        let can = |member: &usize| self.can(*member, plans);
-        let may = |member: &usize| self.may(*member, plans, allowed);
+        let can = |member: &usize| self.can(*member, standings);
+        let may = |member: &usize| self.may(*member, standings, allowed);
         let price = |member: &usize| {
             let prices = &self.members[*member].prices;
             prices.guess(part.kind, part.curve, size) + self.copying(part, *member)
@@ -644,18 +659,18 @@ impl Shared {
     fn share(
         &self,
         part: &Part,
-        plans: &[Option<Arc<Laid>>],
+        standings: &[Standing],
+        grains: &[Option<usize>],
         allowed: &AtomicU64,
     ) -> Option<Shares> {
         let mut offers = [None; MEMBERS_MAX];
         for (member, offer) in offers.iter_mut().enumerate().take(self.members.len()) {
-            if !self.may(member, plans, allowed) {
+            if !self.may(member, standings, allowed) {
                 continue;
             }
             let prices = &self.members[member].prices;
             let times = prices.times(part.kind, part.curve)?;
-            let grain = plans[member].as_ref().and_then(|laid| laid.plan.grain());
-            if grain.is_some_and(|grain| GRAIN.is_multiple_of(grain)) {
+            if grains[member].is_some_and(|grain| GRAIN.is_multiple_of(grain)) {
                 let start = self.copying(part, member);
                 *offer = Some(Offer { start, times });
             }
@@ -663,13 +678,13 @@ impl Shared {
         share::share(part.size, &offers[..self.members.len()])
     }
 
-    fn can(&self, member: usize, plans: &[Option<Arc<Laid>>]) -> bool {
-        plans[member].is_some() && !self.is_lost(member)
+    fn can(&self, member: usize, standings: &[Standing]) -> bool {
+        standings[member].is_there() && !self.is_lost(member)
     }
 
-    fn may(&self, member: usize, plans: &[Option<Arc<Laid>>], allowed: &AtomicU64) -> bool {
+    fn may(&self, member: usize, standings: &[Standing], allowed: &AtomicU64) -> bool {
         let allowed = allowed.load(Ordering::Relaxed) & self.allowed.load(Ordering::Relaxed);
-        self.can(member, plans) && allowed >> member & 1 == 1
+        self.can(member, standings) && allowed >> member & 1 == 1
     }
 
     /// What it takes to bring a member what it lacks for a part.
@@ -983,19 +998,24 @@ struct RelayPlan {
     stages: usize,
     /// Of each member the kernels of its plan's stages.
     names: Vec<Box<[&'static str]>>,
-    /// Of each member the plan, unless it was let go. Read for as long as it takes to copy a reference,
-    /// written by those who let go.
-    plans: RwLock<Vec<Option<Arc<Laid>>>>,
-    /// Members on which work has begun, a bit each: their plans stay until all has ended.
-    begun: AtomicU64,
-    /// The sum, once the plan that made it was let go.
+    /// Of each member at multiples of how many points its plan can be cut.
+    grains: Box<[Option<usize>]>,
+    /// Of each member whether its plan is there, and whether work has begun with it: then it stays until all has ended.
+    standings: Box<[Standing]>,
+    /// Of each member the plan, unless it was let go. Workers read it only while it stays, and wait for nobody.
+    plans: Box<[ArcSwapOption<Laid>]>,
+    /// The sum, once all has ended: after that nobody needs the plan that made it.
     sum: OnceLock<Vec<u8>>,
+    /// All lanes of all stages have ended, and no worker is at any plan.
+    is_over: AtomicBool,
     /// Members that may begin with it.
     allowed: AtomicU64,
     /// Of a sum that several may do: the place of a share for each other member that can.
     shares: OnceLock<Box<[Share]>>,
     /// Held by who decides where it is done; whether that was decided before.
     deciding: Mutex<bool>,
+    /// What has not ended: the lanes of this plan are one, each share that has points is another.
+    pieces: AtomicUsize,
     opening: Mutex<()>,
     /// Stages opened so far.
     opened: AtomicUsize,
@@ -1031,12 +1051,7 @@ impl RelayPlan {
     }
 
     fn laid(&self, member: usize) -> Option<Arc<Laid>> {
-        self.plans().get(member)?.clone()
-    }
-
-    fn plans(&self) -> RwLockReadGuard<'_, Vec<Option<Arc<Laid>>>> {
-        // As in `lock`.
-        self.plans.read().unwrap_or_else(PoisonError::into_inner)
+        self.plans.get(member)?.load_full()
     }
 
     fn shares(&self) -> &[Share] {
@@ -1044,12 +1059,17 @@ impl RelayPlan {
     }
 
     /// Who does it, or the host's share of it: [`BESIDE`] if that has none. Settled by the first who asks; again only if
-    /// that one was lost before it began.
-    fn decide(&self) -> Result<usize, DeviceError> {
-        let mut was_decided = lock(&self.deciding);
-        let chosen = self.chosen.load(Ordering::Acquire);
-        if chosen != NONE {
-            return Ok(chosen);
+    /// that one was lost before it began. `None` while another one settles it.
+    fn decide(&self) -> Result<Option<usize>, DeviceError> {
+        let settled = || Some(self.chosen.load(Ordering::Acquire)).filter(|&it| it != NONE);
+        if let Some(chosen) = settled() {
+            return Ok(Some(chosen));
+        }
+        let Ok(mut was_decided) = self.deciding.try_lock() else {
+            return Ok(None);
+        };
+        if let Some(chosen) = settled() {
+            return Ok(Some(chosen));
         }
         let shared = match *was_decided || self.shares().is_empty() {
             true => None,
@@ -1061,24 +1081,32 @@ impl RelayPlan {
         };
         *was_decided = true;
         self.chosen.store(member, Ordering::Release);
-        Ok(member)
+        Ok(Some(member))
     }
 
     /// Gives each member its share, if it pays to share.
     fn share_out(&self) -> Result<Option<usize>, DeviceError> {
-        // As in `choose`.
-        let plans = self.plans();
-        let Some(shares) = self.shared.share(&self.part, &plans, &self.allowed) else {
+        let (standings, grains) = (&self.standings, &self.grains);
+        let shares = self
+            .shared
+            .share(&self.part, standings, grains, &self.allowed);
+        let Some(shares) = shares else {
             return Ok(None);
         };
+        let all = || shares.iter().enumerate().filter(|(_, share)| **share > 0);
+        // A plan may have been let go just now: then nobody is cut, and one does it all.
+        if !all().all(|(member, _)| standings[member].begin()) {
+            return Ok(None);
+        }
         let mut from = 0;
-        let ranges = shares.iter().enumerate().filter(|(_, share)| **share > 0);
-        for (member, share) in ranges {
+        for (member, share) in all() {
             let points = from..from + share;
             from = points.end;
-            let laid = plans[member].as_ref().expect("it was offered");
+            let laid = self.laid(member).expect("it has begun there");
             laid.plan.narrow(points.clone())?;
-            self.begun.fetch_or(1 << member, Ordering::Relaxed);
+            if member != HOST {
+                self.pieces.fetch_add(1, Ordering::Relaxed);
+            }
             if let Some(share) = self.shares().iter().find(|it| it.member() == member) {
                 // Decided once.
                 let _ = share.points.set(points);
@@ -1095,12 +1123,15 @@ impl RelayPlan {
 
     /// From then on the plan of the one that is chosen stays until all has ended.
     fn choose(&self, size: usize) -> Result<usize, DeviceError> {
-        // Held until that is noted: see `let_go`.
-        let plans = self.plans();
-        let (shared, part) = (&self.shared, &self.part);
-        let member = shared.choose(part, size, &plans, &self.allowed)?;
-        self.begun.fetch_or(1 << member, Ordering::Relaxed);
-        Ok(member)
+        loop {
+            let member = self
+                .shared
+                .choose(&self.part, size, &self.standings, &self.allowed)?;
+            // Its plan may have been let go just now; then another. The host's never is.
+            if self.standings[member].begin() {
+                return Ok(member);
+            }
+        }
     }
 
     /// A share whose member was lost, on another one that sums it beside what it has.
@@ -1138,62 +1169,62 @@ impl RelayPlan {
 
     /// Drops the plan of a member unless work has begun there that has not ended: a copy that it uses was given up.
     fn let_go(&self, member: usize) {
-        let mut plans = self.plans.write().unwrap_or_else(PoisonError::into_inner);
-        // Whoever chooses does so before this lock or after it.
-        let begun = self.begun.load(Ordering::Relaxed) >> member & 1 == 1;
-        if begun && !self.is_over() {
+        let Some(standing) = self.standings.get(member) else {
             return;
-        }
-        if begun && let Some(point) = self.point_in(&plans) {
-            // There is one sum, however often it is read.
-            let _ = self.sum.set(point);
-        }
-        // What began again after a loss has its plan as well.
-        let again = if begun {
-            lock(&self.replay).take()
-        } else {
-            None
         };
-        let gone = (plans.get_mut(member).and_then(Option::take), again);
-        drop(plans);
-        // Frees, which takes a while.
-        drop(gone);
+        if standing.take(|| self.is_over.load(Ordering::Acquire)) {
+            // No worker reads it: none has begun there, or all have ended. Frees, which takes a while.
+            drop(self.plans[member].swap(None));
+        }
     }
 
-    /// Whether all lanes of all stages have ended, and all shares.
-    fn is_over(&self) -> bool {
-        // Pairs with the Release in `open` and the one at the end of each lane.
-        self.opened.load(Ordering::Acquire) == self.stages
-            && self.left.load(Ordering::Acquire) == 0
-            && self.shares().iter().all(Share::is_over)
+    /// One of the pieces that it was divided into has ended; the worker that ends the last one adds them up.
+    fn piece_ended(&self) {
+        if self.pieces.fetch_sub(1, Ordering::AcqRel) != 1 {
+            return;
+        }
+        if let Some(sum) = self.made() {
+            // There is one sum, however often it is read.
+            let _ = self.sum.set(sum);
+        }
+        // What began again after a loss holds its plan as well; that is freed by whoever lets it go.
+        if let Ok(mut replay) = self.replay.try_lock() {
+            *replay = None;
+        }
+        // Pairs with the Acquire in `let_go`.
+        self.is_over.store(true, Ordering::Release);
     }
 
     /// The sum in the plan of the member that made it, and what others have added to it.
-    fn point_in(&self, plans: &[Option<Arc<Laid>>]) -> Option<Vec<u8>> {
+    fn made(&self) -> Option<Vec<u8>> {
         let member = match self.is_replayed.load(Ordering::Acquire) {
+            // Nobody is at it any more.
             true => {
-                let replay = lock(&self.replay);
-                replay.as_ref().filter(|replay| replay.ended)?.member
+                let replay = self.replay.try_lock().ok()?;
+                replay.as_ref().filter(|it| it.ended)?.member
             }
             false => self.chosen.load(Ordering::Acquire),
         };
         let own = match member {
             BESIDE => None,
-            member => Some(plans.get(member)?.as_ref()?.plan.point()?),
+            member => Some(self.laid(member)?.plan.point()?),
         };
         let shared = self.shares().iter().filter(|it| it.points.get().is_some());
-        let sums: Option<Vec<&Vec<u8>>> = shared.map(|share| share.sum.get()).collect();
-        let sums = sums?;
-        if let (Some(own), true) = (&own, sums.is_empty()) {
-            return Some(own.clone());
+        let sums: Vec<&Vec<u8>> = shared.map(|it| it.sum.get()).collect::<Option<_>>()?;
+        match (own, sums.is_empty()) {
+            (own, true) => own,
+            (own, false) => {
+                let all = own.iter().chain(sums).map(Vec::as_slice);
+                Some(beside::add(self.part.curve, self.part.bases[0].group, all))
+            }
         }
-        let all = own.iter().chain(sums).map(Vec::as_slice);
-        Some(beside::add(self.part.curve, self.part.bases[0].group, all))
     }
 
     /// The first stage: chooses, and copies what is missing.
     fn arrive(&self, arrival: &mut Arrival) -> Result<Progress, DeviceError> {
-        let member = self.decide()?;
+        let Some(member) = self.decide()? else {
+            return Ok(Progress::More);
+        };
         if member == BESIDE {
             arrival.ended = true;
             return Ok(Progress::Done);
@@ -1236,6 +1267,7 @@ impl RelayPlan {
         match replay.quantum(&self.part) {
             Err(error) if self.note_loss(replay.member, &error) => {
                 // This one too: the next quantum begins on another.
+                forfeit(Duration::from_nanos(replay.spent));
                 drop(guard.take());
                 Ok(Progress::More)
             }
@@ -1243,7 +1275,14 @@ impl RelayPlan {
         }
     }
 
+    /// What was done so far will be done again: nobody is charged twice.
+    fn give_up_spent(&self) {
+        forfeit(Duration::from_nanos(self.spent.swap(0, Ordering::Relaxed)));
+    }
+
+    /// All lanes of all stages have ended; called once, by the worker that ended the last.
     fn ended(&self) {
+        self.piece_ended();
         let member = self.chosen.load(Ordering::Acquire);
         let is_replayed = self.is_replayed.load(Ordering::Acquire);
         if member < self.shared.members.len() && !is_replayed {
@@ -1328,6 +1367,7 @@ impl Plan for RelayPlan {
             Some((member, laid, inner)) => match laid.plan.open(inner) {
                 Err(error) if self.note_loss(member, &error) => {
                     self.is_replayed.store(true, Ordering::Release);
+                    self.give_up_spent();
                     1
                 }
                 other => other?,
@@ -1373,7 +1413,12 @@ impl Plan for RelayPlan {
                     match ran {
                         Err(error) if self.note_loss(member, &error) => {
                             self.is_replayed.store(true, Ordering::Release);
-                            self.run_replay(error)?
+                            self.give_up_spent();
+                            if !self.part.is_repeatable() {
+                                return Err(error);
+                            }
+                            // On another member from the next quantum on, which is that one's.
+                            Progress::More
                         }
                         other => other?,
                     }
@@ -1396,22 +1441,18 @@ impl Plan for RelayPlan {
     }
 
     fn point(&self) -> Option<Vec<u8>> {
-        // Whoever lets the plan go keeps its sum first, under the same lock.
-        let plans = self.plans();
-        self.sum.get().cloned().or_else(|| self.point_in(&plans))
+        self.sum.get().cloned()
     }
 
     fn beside(self: Arc<Self>) -> Vec<Arc<dyn Plan>> {
         if !self.part.is_sum() {
             return Vec::new();
         }
-        let plans = self.plans();
-        let others = 1..plans.len();
+        let others = 1..self.standings.len();
         let places: Box<[Share]> = others
-            .filter(|&member| plans[member].is_some())
+            .filter(|&member| self.standings[member].is_there())
             .map(Share::of)
             .collect();
-        drop(plans);
         let count = places.len();
         match self.shares.set(places) {
             Ok(()) => (0..count).map(|at| SharePlan::of(&self, at)).collect(),

@@ -25,7 +25,8 @@
 //!
 //! **Deadlines.** A job that says when it is due is refused if it could not be finished by then at
 //! the rate that its tenant can count on: what it would have if nobody else's demand changed, or
-//! its guarantee, or a slice after each ageing bound. What is admitted runs to its end, late or not.
+//! its guarantee, or a slice after each ageing bound. Counted is what is prepared already and cannot be overtaken, and
+//! a job that would make one late that was admitted with a deadline is refused too. What is admitted runs to its end, late or not.
 //!
 //! **Kinds.** Cores and devices are units alike: demand, lending, debts and hand-overs are counted for
 //! each kind by itself, and `matching::dominant` couples them. Ageing, declarations, debts of jobs and
@@ -33,7 +34,8 @@
 //! with them. Into its part of *host memory* a tenant's witnesses are prepared; none is ever taken
 //! away, and a tenant that has none for as long as its class may wait gets what its next job needs
 //! before all others. *Device memory* holds tables: when the owner of a device lacks room for its
-//! own, others are asked to let go of theirs ([`Action::Evict`]).
+//! own, others are asked to let go of theirs ([`Action::Evict`]), where that would be enough. There is one order
+//! for a device at a time, and the same one is not given twice.
 //!
 //! **Turns.** While more is wanted than there is, each tenant's debt is carried from event to event
 //! (see `matching`), and [`Arbiter::wake_at`] asks for a tick eight times a slice to look whether
@@ -58,6 +60,7 @@
 use thiserror::Error;
 
 use crate::demand::{First, Meter};
+use crate::eviction::Victim;
 use crate::mailbox::{Entry, Found, Ownership};
 use crate::matching::dominant::{BYTES, ByteClaim, Bytes, Capacity, Demands, Division, Places};
 use crate::matching::{Claim, Rate, Seat};
@@ -148,9 +151,8 @@ pub enum Event {
         /// When the announcement reached the box: where the time of a reallocation begins.
         received: Nanos,
     },
-    /// So many bytes of a tenant's keys, with their tables, are on a device now; none, if they are gone. The
-    /// answer to [`Action::Evict`], and news when some have been loaded or have gone. A tenant that leaves is taken
-    /// to have none.
+    /// So many bytes of a tenant's keys, with their tables, are on a device now; none, if they are gone. A tenant
+    /// that leaves is taken to have none.
     Resident {
         /// Whose tables.
         tenant: TenantId,
@@ -158,6 +160,13 @@ pub enum Event {
         unit: UnitId,
         /// How many bytes.
         bytes: u64,
+    },
+    /// The answer to [`Action::Evict`], when all that has changed by it has been told.
+    Evicted {
+        /// On which device.
+        unit: UnitId,
+        /// Whether there was room made. If not, nothing has gone.
+        made: bool,
     },
     /// It is this time of day, and date: the Unix time at `now`. Off-peak windows apply from the
     /// first of these on; another is needed only when the clock of the day is set.
@@ -279,14 +288,15 @@ pub enum Action {
         /// What to publish.
         ownership: Ownership,
     },
-    /// Free so many bytes of the tenant's tables on the device, for its owner needs the room; answer with
-    /// [`Event::Resident`]. Not asked again until then.
+    /// Make room for the tables of a device's owner: read [`Arbiter::victims`] for whose tables may go there, and
+    /// how much of them. Enough is to go for what the owner lacks, or nothing: see [`crate::eviction`]. Answer with
+    /// [`Event::Evicted`], after what has gone and come was told; until then nothing more is asked on that device.
     Evict {
-        /// Whose tables.
-        tenant: TenantId,
         /// On which device.
         unit: UnitId,
-        /// At least so many bytes.
+        /// For whom.
+        owner: TenantId,
+        /// So many bytes it lacks, as far as the arbiter knows.
         bytes: u64,
     },
     /// A reallocation is complete: for the record, nothing needs to be done.
@@ -418,6 +428,8 @@ pub struct Counters {
     pub failed: u64,
     /// Jobs that were cancelled, or whose tenant left.
     pub cancelled: u64,
+    /// Jobs that were let go, to be proved elsewhere.
+    pub lent: u64,
     /// Demands declared, renewed and withdrawn.
     pub declared: u64,
     /// Peaks of measured demand.
@@ -435,6 +447,10 @@ pub struct Counters {
     pub overruns: u64,
     /// Units fenced off because they said that they were lost.
     pub lost: u64,
+    /// Orders to make room on a device.
+    pub evictions: u64,
+    /// Of those, answered ones by which nothing went, for tables are whole.
+    pub unmade: u64,
     /// Events that named a job, tenant, unit or epoch that is not (or no more) there. Some are
     /// in order: a job may be cancelled while its last quantum runs.
     pub stray: u64,
@@ -517,8 +533,10 @@ pub struct Arbiter {
     demands: Demands,
     places: Places,
     tables: Tables,
-    /// Scratch: whose tables go first.
-    victims: Vec<usize>,
+    /// By device.
+    orders: Vec<Order>,
+    /// Scratch: the order that a device would get now.
+    question: Question,
     /// By kind: more is wanted than there is, before anything is lent.
     pressed: [bool; KINDS],
     now: Nanos,
@@ -639,7 +657,10 @@ impl Arbiter {
                 }),
             },
             tables: Tables::new(slots, counts[Kind::Device.index()]),
-            victims: Vec::with_capacity(slots),
+            orders: (0..counts[Kind::Device.index()])
+                .map(|_| Order::new(slots))
+                .collect(),
+            question: Question::new(slots),
             pressed: [false; KINDS],
             now: Nanos::ZERO,
             wall: None,
@@ -724,7 +745,8 @@ impl Arbiter {
                 tenant,
                 unit,
                 bytes,
-            } => self.resident(tenant, unit, bytes),
+            } => self.resident(tenant, unit, bytes, actions),
+            Event::Evicted { unit, made } => self.evicted(unit, made, actions),
             Event::WallClock { unix } => {
                 self.wall = Some((now, unix));
                 self.decide(now, actions);
@@ -756,7 +778,12 @@ impl Arbiter {
         let over = self
             .present()
             .filter_map(|(_, tenant)| tenant.declared.map(|it| it.until));
-        turn.into_iter().chain(overrun).chain(over).min()
+        let room = self.orders.iter().filter_map(|order| order.retry_at);
+        turn.into_iter()
+            .chain(overrun)
+            .chain(over)
+            .chain(room)
+            .min()
     }
 
     /// Puts another policy in the place of this one, which comes back; or refuses it, and nothing
@@ -791,6 +818,14 @@ impl Arbiter {
         self.slot(tenant).map_or(&[], |slot| self.queue.order(slot))
     }
 
+    /// Whose tables may go from a device by the newest [`Action::Evict`] of it, the first to go first.
+    pub fn victims(&self, unit: UnitId) -> impl Iterator<Item = Victim> + '_ {
+        let asked = self.device(unit).map(|device| &self.orders[device].asked);
+        asked
+            .into_iter()
+            .flat_map(|asked| asked.victims.iter().map(|(_, victim)| *victim))
+    }
+
     /// When a job of this tenant would be finished if it were submitted now. `None` for an
     /// unknown tenant. Takes the tenant's cores as a fluid at the rate that it would get if
     /// nobody else's demand changed. `&mut` because it uses the arbiter's scratch memory and
@@ -809,6 +844,34 @@ impl Arbiter {
         let due = deadline.unwrap_or(now.plus(class.deadline_implied));
         let rate = self.rate_with(slot, work.parallelism);
         Some(self.estimate_at(slot, work, due, rate))
+    }
+
+    /// Lets a job go, to be proved elsewhere, if its tenant's own cores would not begin it within `after` or would finish it
+    /// after its deadline; whether it did. A job whose witness is in memory, or on its way there, stays: what is begun here
+    /// is ended here. One that comes back is submitted again, with the time at which it was received first, and so
+    /// stands where it stood. Its tenant's rate is taken as in [`Arbiter::estimate`].
+    pub fn lend(
+        &mut self,
+        job: JobId,
+        after: Nanos,
+        now: Nanos,
+        actions: &mut Vec<Action>,
+    ) -> bool {
+        let now = now.max(self.now);
+        self.account(now);
+        let Some(it) = self.queue.outlook(job) else {
+            return false;
+        };
+        let rate = self.rate_with(it.slot, it.work.parallelism);
+        let waits = rate.time_for(it.before);
+        let run = rate.min(Rate::whole(it.work.parallelism));
+        let finish = now.plus(waits).plus(run.time_for(it.work.core));
+        let lent = waits > after || it.deadline.is_some_and(|deadline| finish > deadline);
+        if lent && self.end(job, now, actions) {
+            self.counters.lent += 1;
+        }
+        debug_assert_eq!(self.check(), Ok(()));
+        lent
     }
 
     /// The units and who owns each.
@@ -868,8 +931,8 @@ impl Arbiter {
     }
 
     /// The most actions that one call of [`Arbiter::handle`] appends: a tenant leaves, all its
-    /// jobs are dropped and all units change hands; or all units overrun and come back; and tables of
-    /// everybody else go from each device.
+    /// jobs are dropped and all units change hands; or all units overrun and come back; and room is made on
+    /// each device.
     pub fn actions_max(&self) -> usize {
         let queue_max = self
             .policy
@@ -878,7 +941,7 @@ impl Arbiter {
             .map(|class| class.queue_max)
             .max();
         let jobs = queue_max.unwrap_or(0) as usize + PREPARED_MAX as usize;
-        let evictions = self.pool.range(Kind::Device).len() * self.tenants.len();
+        let evictions = self.pool.range(Kind::Device).len();
         3 * self.pool.units().len() + jobs + evictions + 4
     }
 
@@ -952,6 +1015,14 @@ impl Arbiter {
         if span == Nanos::ZERO {
             return;
         }
+        for (device, unit) in self.pool.units()[self.pool.range(Kind::Device)]
+            .iter()
+            .enumerate()
+        {
+            if let Some(slot) = unit.slot() {
+                self.tables.serve(slot, device, span);
+            }
+        }
         let bound = self.debt_max();
         for (slot, tenant) in self.tenants.iter_mut().enumerate() {
             let Some(tenant) = tenant else {
@@ -965,7 +1036,7 @@ impl Arbiter {
                 let owed = part.rate.over(span).saturating_sub(had);
                 part.debt = part.debt.saturating_add(owed).clamp(-bound, bound);
                 if kind == Kind::Core {
-                    self.queue.serve(slot, Nanos(had.unsigned_abs()));
+                    self.queue.serve(slot, part.held, span);
                 }
             }
         }
@@ -1107,21 +1178,46 @@ impl Arbiter {
         if work.core == Nanos::ZERO {
             return Ok(());
         }
-        let rate = self.rate_with(slot, work.parallelism);
-        let as_it_is = self.estimate_at(slot, work, deadline, rate).finish;
-        let earliest = as_it_is.min(self.finish_promised(slot, work, deadline));
-        if earliest > deadline {
-            return Err(Refusal::DeadlineUnmeetable { earliest });
+        let as_it_is = Pace::Rate(self.rate_with(slot, work.parallelism));
+        let promised = self.promised(slot);
+        let mut earliest = Nanos::MAX;
+        for pace in [Some(as_it_is)].into_iter().chain(promised).flatten() {
+            earliest = earliest.min(self.earliest(slot, work, deadline, pace));
+            if earliest <= deadline {
+                return Ok(());
+            }
         }
-        Ok(())
+        Err(Refusal::DeadlineUnmeetable { earliest })
+    }
+
+    /// A deadline that a job can meet at that pace, none earlier than the one that it has, and none that makes a job late
+    /// which has been admitted with one.
+    fn earliest(&mut self, slot: usize, work: Work, deadline: Nanos, pace: Pace) -> Nanos {
+        let now = self.now;
+        let mut due = deadline;
+        for more in (0..HARMED_TRIES).rev() {
+            let took = self.queue.foresee(slot, work, due, pace.rate());
+            let finish = now.plus(pace.time(took));
+            let on_time = |took, due| now.plus(pace.time(took)) <= due;
+            match self.queue.harmed(slot, on_time) {
+                None if due == deadline => return finish,
+                None => return finish.max(due),
+                // Behind that one, or at last behind all.
+                Some(last) if more > 1 => due = last,
+                Some(last) => due = self.queue.last_deadline(slot).unwrap_or(last),
+            }
+        }
+        Nanos::MAX
     }
 
     /// When a job would be finished at that rate, if it were due then.
-    fn estimate_at(&self, slot: usize, work: Work, due: Nanos, rate: Rate) -> Estimate {
-        let (backlog, ahead) = self.queue.backlog(slot, due);
-        let run = rate.min(Rate::whole(work.parallelism)).time_for(work.core);
-        let finish = self.now.plus(rate.time_for(backlog)).plus(run);
-        Estimate { finish, run, ahead }
+    fn estimate_at(&mut self, slot: usize, work: Work, due: Nanos, rate: Rate) -> Estimate {
+        let took = self.queue.foresee(slot, work, due, rate);
+        Estimate {
+            finish: self.now.plus(took),
+            run: rate.min(Rate::whole(work.parallelism)).time_for(work.core),
+            ahead: self.queue.ahead(slot, due),
+        }
     }
 
     /// Notes what a tenant declares; its slot.
@@ -1286,21 +1382,101 @@ impl Arbiter {
         }
     }
 
-    /// Notes whose tables are where.
-    fn resident(&mut self, tenant: TenantId, unit: UnitId, bytes: u64) {
+    /// The number of a unit among the devices; `None` if it is none.
+    fn device(&self, unit: UnitId) -> Option<usize> {
         let devices = self.pool.range(Kind::Device);
         let index = usize::from(unit.0);
-        let Some(slot) = self.slot(tenant).filter(|_| devices.contains(&index)) else {
+        devices.contains(&index).then(|| index - devices.start)
+    }
+
+    /// Notes whose tables are where.
+    fn resident(&mut self, tenant: TenantId, unit: UnitId, bytes: u64, actions: &mut Vec<Action>) {
+        let Some((slot, device)) = self.slot(tenant).zip(self.device(unit)) else {
             self.counters.stray += 1;
             return;
         };
-        self.tables.set(slot, index - devices.start, bytes);
+        let limits = self.policy.limits();
+        let patience = Nanos(limits.slice.0.saturating_mul(UNSERVED_SLICES));
+        let until = self.now.plus(patience);
+        self.tables
+            .set(slot, device, bytes, (limits.quantum, until));
+        self.make_room(actions);
+    }
+
+    /// Takes the answer to an order to make room.
+    fn evicted(&mut self, unit: UnitId, made: bool, actions: &mut Vec<Action>) {
+        let device = self.device(unit);
+        let Some(device) = device.filter(|&device| self.orders[device].is_open) else {
+            self.counters.stray += 1;
+            return;
+        };
+        self.counters.unmade += u64::from(!made);
+        let order = &mut self.orders[device];
+        order.is_open = false;
+        if std::mem::take(&mut order.is_stale) {
+            order.asked.clear();
+        }
+        self.tables.release(device);
+        self.make_room(actions);
     }
 
     /// Asks for room on devices whose owners have not enough of it for their tables: of tenants in
     /// inverse order of value, first what they have beyond their part of all device memory, then what
-    /// they have beyond their guarantee. Below that nobody's tables go, and the owner does with less.
+    /// they have beyond their guarantee. Below that nobody's tables go, and the owner does with less. Nothing is asked where
+    /// all of that together is not enough, nor what has been asked before while nothing has changed in it.
     fn make_room(&mut self, actions: &mut Vec<Action>) {
+        let range = self.pool.range(Kind::Device);
+        for device in 0..range.len() {
+            let unit = &self.pool.units()[range.start + device];
+            let (unit, slot) = (unit.id(), unit.slot());
+            let order = &mut self.orders[device];
+            order.retry_at = None;
+            if order.asked.owner != slot {
+                // What was asked for somebody else is no news of this one.
+                match order.is_open {
+                    true => order.is_stale = true,
+                    false => order.asked.clear(),
+                }
+            }
+            let owner = slot.and_then(|slot| Some((slot, self.tenants[slot]?.id)));
+            let Some((slot, owner)) = owner.filter(|_| !order.is_open) else {
+                continue;
+            };
+            let retry_at = self.ask(device, slot);
+            let Arbiter {
+                orders,
+                question,
+                tables,
+                counters,
+                ..
+            } = self;
+            let order = &mut orders[device];
+            order.retry_at = retry_at;
+            if question.short == 0 {
+                // What would go in vain is remembered: an order for another device may only have taken it for a while.
+                if question.owner.is_none() {
+                    order.asked.clear();
+                }
+                continue;
+            }
+            if *question == order.asked {
+                continue;
+            }
+            std::mem::swap(question, &mut order.asked);
+            order.is_open = true;
+            for (slot, victim) in &order.asked.victims {
+                tables.reserve(*slot, device, victim.spare);
+            }
+            counters.evictions += 1;
+            let bytes = order.asked.short;
+            actions.push(Action::Evict { unit, owner, bytes });
+        }
+    }
+
+    /// Works out what a device would be asked for its owner now; for no bytes, if it lacks none or they cannot be had. What
+    /// comes back is when there may be more to be had, if that is known.
+    fn ask(&mut self, device: usize, owner: usize) -> Option<Nanos> {
+        let now = self.now;
         let Arbiter {
             pool,
             queue,
@@ -1308,49 +1484,59 @@ impl Arbiter {
             demands,
             division,
             tables,
-            victims,
+            question,
             ..
         } = self;
+        question.clear();
+        let unit = &pool.units()[pool.range(Kind::Device)][device];
+        let lacks = queue.tables(owner).saturating_sub(tables.on(owner, device));
+        let short = lacks.saturating_sub(unit.memory().saturating_sub(tables.used(device)));
+        if short == 0 {
+            return None;
+        }
         let parts = division.bytes(Bytes::Device);
         let claims = &demands.bytes[Bytes::Device.index()];
         let value = |slot: usize| demands.units[Kind::Core.index()][slot].value;
-        for (device, unit) in pool.units()[pool.range(Kind::Device)].iter().enumerate() {
-            let Some(owner) = unit.slot() else {
+        let mut all = 0u64;
+        let mut retry_at = None;
+        for (slot, tenant) in tenants.iter().enumerate() {
+            let Some(tenant) = tenant.as_ref().filter(|_| slot != owner) else {
                 continue;
             };
-            let lacks = queue.tables(owner).saturating_sub(tables.on(owner, device));
-            let mut short = lacks.saturating_sub(unit.memory().saturating_sub(tables.used(device)));
-            if short == 0 {
+            // What has come and has not had its turn yet stays, or two would push each other off for ever.
+            let waits = tenant.parts[Kind::Device.index()].want > 0;
+            let unserved = tables.unserved(slot, device).filter(|&until| until > now);
+            if let Some(until) = unserved.filter(|_| waits && value(slot) >= value(owner)) {
+                retry_at = Some(retry_at.map_or(until, |at: Nanos| at.min(until)));
                 continue;
             }
-            victims.clear();
-            victims.extend((0..tenants.len()).filter(|&slot| slot != owner));
-            victims.sort_unstable_by_key(|&slot| (value(slot), slot));
-            for beyond in [parts, &[]] {
-                for &victim in victims.iter() {
-                    let Some(tenant) = tenants[victim].as_ref().filter(|_| short > 0) else {
-                        continue;
-                    };
-                    let keeps = claims[victim].guarantee.min(claims[victim].want);
-                    let keeps = beyond.get(victim).map_or(keeps, |&part| part.max(keeps));
-                    let bytes = tables
-                        .held(victim)
-                        .saturating_sub(keeps)
-                        .min(tables.on(victim, device))
-                        .min(short);
-                    if bytes > 0 {
-                        tables.ask(victim, device, bytes);
-                        short -= bytes;
-                        let (tenant, unit) = (tenant.id, unit.id());
-                        actions.push(Action::Evict {
-                            tenant,
-                            unit,
-                            bytes,
-                        });
-                    }
-                }
+            let keeps = claims[slot].guarantee.min(claims[slot].want);
+            let part = parts.get(slot).map_or(keeps, |&part| part.max(keeps));
+            let spare = tables.unasked(slot).saturating_sub(keeps);
+            let spare = spare.min(tables.on(slot, device));
+            if spare > 0 {
+                let tenant = tenant.id;
+                let victim = Victim {
+                    tenant,
+                    spare,
+                    part,
+                    keeps,
+                };
+                question.victims.push((slot, victim));
+                all = all.saturating_add(spare);
             }
         }
+        if all < short {
+            // It would go in vain.
+            question.clear();
+            question.owner = Some(owner);
+            return retry_at;
+        }
+        question
+            .victims
+            .sort_unstable_by_key(|&(slot, _)| (value(slot), slot));
+        (question.owner, question.short) = (Some(owner), short);
+        None
     }
 
     fn stamp_decided(&mut self, now: Nanos) {
@@ -1822,7 +2008,7 @@ impl Arbiter {
         }
     }
 
-    /// The rate that a tenant would have if it could use so many cores more than nothing.
+    /// The rate that a tenant would have if it could use so many cores, or as many as any of its jobs can.
     fn rate_with(&mut self, slot: usize, parallelism: u32) -> Rate {
         let Some(mut tenant) = self.tenants[slot] else {
             return Rate::ZERO;
@@ -1833,6 +2019,7 @@ impl Arbiter {
             .class_of(slot)
             .map_or(0, |class| class.ceiling.of_whole(units));
         let core = &mut tenant.parts[Kind::Core.index()];
+        let parallelism = parallelism.max(self.queue.parallelism(slot));
         core.want = core.want.max(parallelism.min(ceiling));
         self.tenants[slot] = Some(tenant);
         self.fill_claims();
@@ -1841,24 +2028,22 @@ impl Arbiter {
         self.division.pour(Kind::Core, &self.demands, &capacity)[slot]
     }
 
-    /// When a job that is due then would be finished whatever others want: by its tenant's part of
-    /// its class's guarantee, or by the turns that it gets by ageing. A decision may give less for
-    /// the moment, to tenants that have aged.
-    fn finish_promised(&self, slot: usize, work: Work, due: Nanos) -> Nanos {
+    /// At which paces a tenant is served whatever others want: by its part of its class's guarantee, and by the turns
+    /// that it gets by ageing. A decision may give less for the moment, to tenants that have aged.
+    fn promised(&self, slot: usize) -> [Option<Pace>; 2] {
         let Some((tenant, class)) = self.tenants[slot].as_ref().zip(self.class_of(slot)) else {
-            return Nanos::MAX;
+            return [None; 2];
         };
         let mut sharers = sharers(&self.tenants, Kind::Core)[tenant.class.index()];
         // It is about to want something.
         sharers += u64::from(tenant.parts[Kind::Core.index()].want == 0);
         let guarantee = Rate(class.guarantee.of(self.pool.open(Kind::Core)).0 / sharers);
-        let guaranteed = self.estimate_at(slot, work, due, guarantee).finish;
-        let (backlog, _) = self.queue.backlog(slot, due);
         let slice = self.policy.limits().slice;
-        let turns = backlog.plus(work.core).0.div_ceil(slice.0);
-        let turn = class.ageing_max.plus(slice);
-        let aged = self.now.plus(Nanos(turns.saturating_mul(turn.0)));
-        guaranteed.min(aged)
+        let every = class.ageing_max.plus(slice);
+        [
+            Some(Pace::Rate(guarantee)),
+            Some(Pace::Turns { slice, every }),
+        ]
     }
 
     /// What time of day it is, if anybody has said.
@@ -1967,14 +2152,93 @@ impl Tenant {
     }
 }
 
+/// How a tenant is served.
+#[derive(Debug, Clone, Copy)]
+enum Pace {
+    /// All the time.
+    Rate(Rate),
+    /// On one core for a slice in each such span.
+    Turns { slice: Nanos, every: Nanos },
+}
+
+impl Pace {
+    /// The rate while it is served.
+    fn rate(self) -> Rate {
+        match self {
+            Pace::Rate(rate) => rate,
+            Pace::Turns { .. } => Rate::ONE,
+        }
+    }
+
+    /// How long it takes until it has been served for so long.
+    fn time(self, served: Nanos) -> Nanos {
+        match self {
+            Pace::Rate(_) => served,
+            Pace::Turns { slice, every } => {
+                Nanos(served.0.div_ceil(slice.0).saturating_mul(every.0))
+            }
+        }
+    }
+}
+
+/// What is asked of a device: room for its owner.
+#[derive(Debug, PartialEq, Eq)]
+struct Question {
+    owner: Option<usize>,
+    /// So many bytes it lacks; none, if nothing is asked.
+    short: u64,
+    /// By slot, the first to go first.
+    victims: Vec<(usize, Victim)>,
+}
+
+impl Question {
+    fn new(slots: usize) -> Question {
+        Question {
+            owner: None,
+            short: 0,
+            victims: Vec::with_capacity(slots),
+        }
+    }
+
+    fn clear(&mut self) {
+        (self.owner, self.short) = (None, 0);
+        self.victims.clear();
+    }
+}
+
+/// The newest order to make room on a device.
+#[derive(Debug)]
+struct Order {
+    asked: Question,
+    /// It has not been answered.
+    is_open: bool,
+    /// The device has had another owner since: whatever the answer, it may be asked again.
+    is_stale: bool,
+    /// When there may be more to be had than now, while that is too little.
+    retry_at: Option<Nanos>,
+}
+
+impl Order {
+    fn new(slots: usize) -> Order {
+        Order {
+            asked: Question::new(slots),
+            is_open: false,
+            is_stale: false,
+            retry_at: None,
+        }
+    }
+}
+
 /// Whose tables are on which device: by tenant and device.
 #[derive(Debug)]
 struct Tables {
     devices: usize,
     /// What is there.
     bytes: Vec<u64>,
-    /// What of it has been asked back.
+    /// What of it may go by an order that is open.
     asked: Vec<u64>,
+    /// For how long their tenant is still to have the device since some of them came, and until when they wait for it.
+    unserved: Vec<(Nanos, Nanos)>,
 }
 
 impl Tables {
@@ -1983,41 +2247,77 @@ impl Tables {
             devices,
             bytes: vec![0; slots * devices],
             asked: vec![0; slots * devices],
+            unserved: vec![(Nanos::ZERO, Nanos::ZERO); slots * devices],
         }
     }
 
-    fn set(&mut self, slot: usize, device: usize, bytes: u64) {
-        let at = slot * self.devices + device;
-        (self.bytes[at], self.asked[at]) = (bytes, 0);
+    fn at(&self, slot: usize, device: usize) -> usize {
+        slot * self.devices + device
     }
 
-    fn ask(&mut self, slot: usize, device: usize, bytes: u64) {
-        self.asked[slot * self.devices + device] += bytes;
+    /// Takes note of what is there. What has come is to serve for so long, and waits for that until then.
+    fn set(&mut self, slot: usize, device: usize, bytes: u64, unserved: (Nanos, Nanos)) {
+        let at = self.at(slot, device);
+        if bytes > self.bytes[at] {
+            self.unserved[at] = unserved;
+        }
+        self.bytes[at] = bytes;
+    }
+
+    /// A tenant has had a device for so long.
+    fn serve(&mut self, slot: usize, device: usize, span: Nanos) {
+        let at = self.at(slot, device);
+        self.unserved[at].0 = self.unserved[at].0.since(span);
+    }
+
+    /// Until when they wait to serve, if they have not.
+    fn unserved(&self, slot: usize, device: usize) -> Option<Nanos> {
+        let (left, until) = self.unserved[self.at(slot, device)];
+        (left > Nanos::ZERO).then_some(until)
+    }
+
+    fn reserve(&mut self, slot: usize, device: usize, bytes: u64) {
+        let at = self.at(slot, device);
+        self.asked[at] = bytes;
+    }
+
+    /// An order is closed.
+    fn release(&mut self, device: usize) {
+        let asked = self.asked.iter_mut().skip(device);
+        asked.step_by(self.devices).for_each(|bytes| *bytes = 0);
     }
 
     fn forget(&mut self, slot: usize) {
         for device in 0..self.devices {
-            self.set(slot, device, 0);
+            let at = self.at(slot, device);
+            (self.bytes[at], self.asked[at]) = (0, 0);
+            self.unserved[at] = (Nanos::ZERO, Nanos::ZERO);
         }
     }
 
-    /// What a tenant has on a device and has not been asked back.
     fn on(&self, slot: usize, device: usize) -> u64 {
-        let at = slot * self.devices + device;
-        self.bytes[at] - self.asked[at]
+        self.bytes[self.at(slot, device)]
     }
 
-    /// What a tenant has on all devices and has not been asked back.
+    /// What a tenant has on all devices.
     fn held(&self, slot: usize) -> u64 {
         let each = (0..self.devices).map(|device| self.on(slot, device));
         each.fold(0, u64::saturating_add)
     }
 
-    /// What all have on a device and have not been asked back.
+    /// What a tenant has on all devices even if all goes that has been asked.
+    fn unasked(&self, slot: usize) -> u64 {
+        let stays = |device| {
+            let at = self.at(slot, device);
+            self.bytes[at].saturating_sub(self.asked[at])
+        };
+        (0..self.devices).map(stays).fold(0, u64::saturating_add)
+    }
+
+    /// What all have on a device.
     fn used(&self, device: usize) -> u64 {
-        let on = self.bytes.iter().zip(&self.asked);
-        let on = on.skip(device).step_by(self.devices);
-        on.fold(0, |sum, (bytes, asked)| sum.saturating_add(bytes - asked))
+        let on = self.bytes.iter().skip(device).step_by(self.devices);
+        on.fold(0, |sum, bytes| sum.saturating_add(*bytes))
     }
 
     /// The set of devices that hold tables of a tenant.
@@ -2050,8 +2350,13 @@ struct Submission {
 
 /// The shortest span for which a demand can be declared.
 pub const DECLARED_SPAN_MIN: Nanos = Nanos::from_millis(1);
+/// How often a job is moved behind those that it would make late, to find a deadline that it can have.
+const HARMED_TRIES: u32 = 4;
 /// How often in a slice it is looked whether somebody's turn has come: turns are late by an
 /// eighth of a slice at most.
 const TICKS_A_SLICE: u64 = 8;
 /// How many slices of one core a tenant may be owed, or owe.
 const DEBT_SLICES: u64 = 16;
+/// For how many slices tables that have come to a device may wait there for their tenant's turn, if somebody of no
+/// more value needs the room: by then a tenant with any debt has had one.
+const UNSERVED_SLICES: u64 = DEBT_SLICES;

@@ -22,6 +22,7 @@
 //! | `journal` | records as bytes; replay and audit |
 //! | `statement` | what happened to one party, and why a payout is what it is |
 //! | `retention` | who comes back from month to month |
+//! | `undo` | what a group of commands has changed, taken back |
 //! | `table`, `encoding`, `wide` | rows with a running hash, bytes, products of 256 bits |
 
 use std::borrow::Borrow;
@@ -43,6 +44,7 @@ mod stake;
 mod state;
 pub mod statement;
 mod table;
+mod undo;
 mod wide;
 
 pub use command::{Account, Asset, Command, Event, Outcome};
@@ -59,6 +61,8 @@ use state::{Hold, PartyRow, State};
 /// Most units of an asset that exist at a time: 79 thousand million tokens of 18 decimals. Times
 /// two coefficients it still fits into 128 bits.
 pub const SUPPLY_MAX: u128 = 1 << 96;
+/// What the limit of all stakes together is called when it is met ([`Error::Limit`]).
+pub const ALL_STAKES: &str = "all stakes";
 /// Most legs of a transfer.
 pub const LEGS_MAX: usize = 16;
 /// The longest signature.
@@ -115,6 +119,17 @@ pub struct Ledger {
     /// What every id was used for: 16 bytes of the body's digest, and the record.
     seen: HashMap<Id, (u128, u64)>,
     state: Option<State>,
+    /// To where it can be taken back.
+    mark: Option<Box<Mark>>,
+}
+
+/// What a ledger was, beside what its tables know themselves.
+#[derive(Debug, Clone)]
+struct Mark {
+    head: Head,
+    /// Ids that were used since.
+    used: Vec<Id>,
+    state: Option<state::Before>,
 }
 
 /// What is known of a party.
@@ -143,6 +158,7 @@ impl Ledger {
             head: Head::default(),
             seen: HashMap::new(),
             state: None,
+            mark: None,
         }
     }
 
@@ -218,11 +234,50 @@ impl Ledger {
         let sequence = self.head.records;
         let before = self.seen.insert(executed.id, (executed.body, sequence));
         assert!(before.is_none(), "was looked for when it was executed");
+        if let Some(mark) = &mut self.mark {
+            mark.used.push(executed.id);
+        }
         self.head = Head {
             records: sequence + 1,
             digest,
         };
         sequence
+    }
+
+    /// Sets a mark: what is executed from now on can be taken back by [`Ledger::undo`], for as much as it has changed. What was
+    /// executed before stays, whatever marks there were.
+    pub fn mark(&mut self) {
+        self.mark = Some(Box::new(Mark {
+            head: self.head,
+            used: Vec::new(),
+            state: self.state.as_mut().map(State::mark),
+        }));
+    }
+
+    /// What was executed since the mark stays, and there is no mark any more.
+    pub fn confirm(&mut self) {
+        self.mark = None;
+        if let Some(state) = &mut self.state {
+            state.confirm();
+        }
+    }
+
+    /// Takes back what was executed since the mark, and the mark with it; without one nothing. What it costs depends on what
+    /// has changed and not on what there is.
+    pub fn undo(&mut self) {
+        let Some(mark) = self.mark.take() else {
+            return;
+        };
+        let Mark { head, used, state } = *mark;
+        self.head = head;
+        for id in used {
+            self.seen.remove(&id);
+        }
+        match (&mut self.state, state) {
+            (Some(state), Some(before)) => state.undo(before),
+            // It was opened since.
+            (state, _) => *state = None,
+        }
     }
 
     /// Takes what a node says that it did.
@@ -446,6 +501,17 @@ impl Ledger {
         self.seen.get(&id).map(|&(_, sequence)| sequence)
     }
 
+    /// Whether an id was used for exactly this command.
+    pub fn repeats(&self, id: Id, command: &Command) -> bool {
+        let body = || {
+            let draft = Draft::new(&Head::default(), 0, id, command);
+            short(Sha256::new_with_prefix(draft.body()))
+        };
+        self.seen
+            .get(&id)
+            .is_some_and(|&(before, _)| check_lengths(command).is_ok() && before == body())
+    }
+
     /// Whether it is known who an owner is.
     pub fn is_verified(&self, owner: command::Owner) -> bool {
         self.state
@@ -490,6 +556,32 @@ impl Ledger {
     /// What one staked unit has earned since the beginning, times 2^64; it never falls.
     pub fn accumulator(&self) -> Result<u128, Error> {
         Ok(self.opened()?.staking.acc)
+    }
+
+    /// Whom an event has earned something by this policy, if it was counted while that held; of a job with who had paid for it.
+    pub fn earners(&self, event: &Event, payer: Option<Party>, policy: &Policy) -> Vec<Party> {
+        let owner = |party: Party| self.party(party).ok().map(|view| view.owner);
+        match (&event.what, payer) {
+            (
+                &(Deed::Proof { developer, fee, .. } | Deed::Reuse { developer, fee, .. }),
+                Some(payer),
+            ) => {
+                let paid = owner(payer);
+                if fee < policy.fees.min || owner(event.node) == paid {
+                    return Vec::new();
+                }
+                match developer {
+                    Some(developer) if owner(developer) == paid => vec![event.node],
+                    developer => [event.node, payer].into_iter().chain(developer).collect(),
+                }
+            }
+            (&Deed::Release { party, held_s, .. }, _)
+                if owner(party) != owner(event.node) && held_s >= policy.storage.age_min_s =>
+            {
+                vec![party]
+            }
+            _ => Vec::new(),
+        }
     }
 
     /// A developer's scenarios of the last month.
@@ -551,7 +643,7 @@ fn check_lengths(command: &Command) -> Result<(), Error> {
 
 impl Event {
     /// The hold that it is about, if it is about a job.
-    fn hold(&self) -> Option<Id> {
+    pub fn hold(&self) -> Option<Id> {
         match self.what {
             Deed::Proof { hold, .. } | Deed::Reuse { hold, .. } => Some(hold),
             Deed::Failure {

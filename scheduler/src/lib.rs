@@ -11,6 +11,7 @@
 //! | `matching` | demand to units of one kind, and of all kinds: a pure function |
 //! | `queue` | admission and order of jobs |
 //! | `demand` | when measured demand is a peak |
+//! | `eviction` | which whole keys go from a device when its owner lacks room |
 //! | `ledger` | who has what, who earned what and why: ERA, exact, from records alone |
 //! | `storage` | when a tenant is quiet, and what of its storage it gives back |
 //! | `registry` | trusted state units: what was presented to whom, and how often it may still be used |
@@ -24,6 +25,7 @@ use std::fmt;
 
 pub mod arbiter;
 pub mod demand;
+pub mod eviction;
 pub mod ledger;
 pub mod mailbox;
 pub mod matching;

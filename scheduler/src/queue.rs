@@ -12,8 +12,9 @@
 //! holds a witness in memory. A job is prepared in the order above, but an urgent late-comer
 //! waits for a slot: what has been prepared is not thrown out for it.
 //!
-//! Estimates treat a tenant's cores as one fluid that serves its jobs in order, which is what the
-//! workers do (each takes its next quantum from the first job that has one).
+//! Estimates ([`Queue::foresee`]) treat a tenant's cores as one fluid that serves its prepared jobs in order, each with as
+//! many cores as it can use at most, which is what the workers do (each takes its next quantum from the first job that has
+//! one). What is prepared keeps its slot to its end, so an urgent late-comer waits for one in an estimate too.
 //!
 //! Memory is set aside when the queue is made and when a tenant joins; nothing allocates between.
 
@@ -112,6 +113,28 @@ pub struct Queue {
     index: HashMap<JobId, Place, BuildHasherDefault<DefaultHasher>>,
     lines: Vec<Line>,
     arrivals: u64,
+    foresight: Foresight,
+}
+
+/// Scratch memory for estimates, and what came of the last one.
+#[derive(Debug, Default)]
+struct Foresight {
+    /// Ascending by [`Rank`].
+    running: Vec<Running>,
+    /// By place in the line: when each job would end without the new one, and with it. Empty if it can do no harm.
+    without: Vec<Nanos>,
+    with: Vec<Nanos>,
+}
+
+/// A job in an estimate that has a slot.
+#[derive(Debug, Clone, Copy)]
+struct Running {
+    /// Its place in the line; `None` for the new one.
+    at: Option<usize>,
+    rank: Rank,
+    left: Nanos,
+    parallelism: u32,
+    rate: Rate,
 }
 
 /// One tenant's jobs.
@@ -171,6 +194,7 @@ impl Queue {
             index: HashMap::with_capacity_and_hasher(2 * jobs_max as usize, Default::default()),
             lines,
             arrivals: 0,
+            foresight: Foresight::default(),
         }
     }
 
@@ -187,6 +211,8 @@ impl Queue {
             urgent: None,
             kept: 0,
         };
+        self.foresight
+            .reserve(queue_max as usize, prepared_max as usize + 1);
     }
 
     /// Bounds how many jobs of a tenant are prepared or run at once, at one at least and never above what
@@ -202,6 +228,7 @@ impl Queue {
         line.kept = line.jobs.len();
         let more = (queue_max as usize).saturating_sub(line.jobs.len());
         line.jobs.reserve_exact(more);
+        self.foresight.reserve(line.kept + more, 0);
     }
 
     /// Whether a job would be taken in.
@@ -343,15 +370,18 @@ impl Queue {
         Some(id)
     }
 
-    /// Gives core time to the first ready job of a tenant, which is the one that its workers
-    /// serve first. Only estimates depend on it.
-    pub fn serve(&mut self, slot: usize, core: Nanos) {
-        let first = self.lines[slot]
-            .jobs
-            .iter_mut()
-            .find(|job| job.state == JobState::Ready);
-        if let Some(job) = first {
-            job.served = job.served.plus(core);
+    /// A tenant has had so many cores for a span: its ready jobs are served in order, each on as many as it can use.
+    /// Only estimates depend on it.
+    pub fn serve(&mut self, slot: usize, mut cores: u32, span: Nanos) {
+        let jobs = self.lines[slot].jobs.iter_mut();
+        for job in jobs.filter(|job| job.state == JobState::Ready) {
+            if cores == 0 {
+                return;
+            }
+            let own = job.work.parallelism.min(cores);
+            cores -= own;
+            let core = span.0.saturating_mul(u64::from(own));
+            job.served = job.served.plus(Nanos(core));
         }
     }
 
@@ -431,14 +461,87 @@ impl Queue {
         Some(line.jobs[line.before(place.rank)].work)
     }
 
-    /// The core time that a tenant's jobs due no later than `due` still need, and their number.
-    pub fn backlog(&self, slot: usize, due: Nanos) -> (Nanos, u32) {
+    /// The most cores that one of a tenant's jobs can use.
+    pub fn parallelism(&self, slot: usize) -> u32 {
+        let jobs = self.lines[slot].jobs.iter();
+        jobs.map(|job| job.work.parallelism).max().unwrap_or(0)
+    }
+
+    /// How many of a tenant's jobs are due no later than that.
+    pub fn ahead(&self, slot: usize, due: Nanos) -> u32 {
         let jobs = &self.lines[slot].jobs;
-        let ahead = jobs.partition_point(|job| job.rank.due <= due);
-        let core = jobs[..ahead]
-            .iter()
-            .fold(Nanos::ZERO, |sum, job| sum.plus(job.left()));
-        (core, ahead as u32)
+        jobs.partition_point(|job| job.rank.due <= due) as u32
+    }
+
+    /// How long it would take until a new job has ended that is due then, if its tenant were served at that rate; never, at no
+    /// rate. Of what that means for others see [`Queue::harmed`].
+    pub fn foresee(&mut self, slot: usize, work: Work, due: Nanos, rate: Rate) -> Nanos {
+        let rank = Rank {
+            due,
+            arrival: self.arrivals,
+        };
+        let new = Running {
+            at: None,
+            rank,
+            left: work.core,
+            parallelism: work.parallelism,
+            rate: Rate::ZERO,
+        };
+        let line = &self.lines[slot];
+        let Foresight {
+            running,
+            without,
+            with,
+        } = &mut self.foresight;
+        without.clear();
+        with.clear();
+        // Those before it have a slot, and the cores, before it has.
+        let mut behind = line.jobs[line.before(rank)..].iter();
+        if behind.any(|job| job.has_deadline) {
+            without.resize(line.jobs.len(), Nanos::MAX);
+            with.resize(line.jobs.len(), Nanos::MAX);
+            line.play(None, rate, running, without);
+        }
+        line.play(Some(new), rate, running, with)
+    }
+
+    /// By the last [`Queue::foresee`] of this slot: when the last job with a deadline is due that would be on time
+    /// without the new job and not with it. `on_time` says of a span from now whether it ends by then.
+    pub fn harmed(&self, slot: usize, on_time: impl Fn(Nanos, Nanos) -> bool) -> Option<Nanos> {
+        let Foresight { without, with, .. } = &self.foresight;
+        let ends = without.iter().zip(with);
+        let jobs = self.lines[slot].jobs.iter().zip(ends);
+        jobs.filter(|(job, (without, with))| {
+            let due = job.rank.due;
+            job.has_deadline && on_time(**without, due) && !on_time(**with, due)
+        })
+        .map(|(job, _)| job.rank.due)
+        .last()
+    }
+
+    /// When the last of a tenant's jobs that came with a deadline is due.
+    pub fn last_deadline(&self, slot: usize) -> Option<Nanos> {
+        let mut jobs = self.lines[slot].jobs.iter();
+        let last = jobs.rfind(|job| job.has_deadline);
+        last.map(|job| job.rank.due)
+    }
+
+    /// What stands between a job that has a place and nothing more, and its tenant's cores; `None` if there is no such
+    /// job, or it has more than a place.
+    pub fn outlook(&self, id: JobId) -> Option<Outlook> {
+        let place = *self.index.get(&id)?;
+        let line = &self.lines[place.slot];
+        let at = line.before(place.rank);
+        let job = &line.jobs[at];
+        let before = &line.jobs[..at];
+        (job.state == JobState::Queued).then(|| Outlook {
+            slot: place.slot,
+            work: job.work,
+            deadline: job.has_deadline.then_some(job.rank.due),
+            before: before
+                .iter()
+                .fold(Nanos::ZERO, |sum, job| sum.plus(job.left())),
+        })
     }
 
     /// When a tenant that is served at `rate` will have a place again: when its first job ends.
@@ -483,6 +586,19 @@ pub struct Lengths {
     pub ready: u32,
 }
 
+/// A job that waits for its tenant's cores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outlook {
+    /// Its tenant's slot.
+    pub slot: usize,
+    /// What it is expected to cost.
+    pub work: Work,
+    /// The deadline that it came with.
+    pub deadline: Option<Nanos>,
+    /// The core time that jobs before it in its line still need.
+    pub before: Nanos,
+}
+
 /// What a tenant has and could have of the host's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HostMemory {
@@ -500,6 +616,28 @@ impl Work {
         match kind {
             Kind::Core => self.parallelism,
             Kind::Device => self.devices,
+        }
+    }
+}
+
+impl Running {
+    /// How long it takes to its end at its rate.
+    fn lasts(&self) -> Nanos {
+        match self.left {
+            Nanos::ZERO => Nanos::ZERO,
+            left => self.rate.time_for(left),
+        }
+    }
+}
+
+impl Foresight {
+    /// Memory for lines of so many jobs, so many of them with a slot.
+    fn reserve(&mut self, jobs: usize, slots: usize) {
+        self.running.clear();
+        self.running.reserve(slots);
+        for ends in [&mut self.without, &mut self.with] {
+            ends.clear();
+            ends.reserve(jobs);
         }
     }
 }
@@ -535,7 +673,78 @@ impl Line {
     /// How many more jobs may be prepared now.
     fn slots_free(&self) -> usize {
         let prepared = self.preparing as usize + self.ready.len();
-        (self.prepared_max.min(self.running_max) as usize).saturating_sub(prepared)
+        self.slots().saturating_sub(prepared)
+    }
+
+    /// How many jobs may be prepared at once.
+    fn slots(&self) -> usize {
+        self.prepared_max.min(self.running_max) as usize
+    }
+
+    /// Lets all jobs run to their ends, and a new one among them, with cores that flow at a rate; how long that takes the new
+    /// one. As far as `ends` goes it has the ends of the others too; without it this is over when the new one is.
+    fn play(
+        &self,
+        new: Option<Running>,
+        rate: Rate,
+        running: &mut Vec<Running>,
+        ends: &mut [Nanos],
+    ) -> Nanos {
+        let of = |at: usize| Running {
+            at: Some(at),
+            rank: self.jobs[at].rank,
+            left: self.jobs[at].left(),
+            parallelism: self.jobs[at].work.parallelism,
+            rate: Rate::ZERO,
+        };
+        let all = 0..self.jobs.len();
+        let is_queued = |at: &usize| self.jobs[*at].state == JobState::Queued;
+        running.clear();
+        running.extend(all.clone().filter(|at| !is_queued(at)).map(of));
+        let mut queued = all.filter(is_queued).map(of).peekable();
+        let mut waiting = new;
+        let (mut now, mut own) = (Nanos::ZERO, Nanos::MAX);
+        loop {
+            while running.len() < self.slots() {
+                let first = |other: &Running| waiting.is_none_or(|new| other.rank < new.rank);
+                let Some(next) = queued.next_if(first).or_else(|| waiting.take()) else {
+                    break;
+                };
+                let at = running.partition_point(|it| it.rank < next.rank);
+                running.insert(at, next);
+            }
+            let mut flow = rate;
+            let mut step = Nanos::MAX;
+            for it in running.iter_mut() {
+                it.rate = flow.min(Rate::whole(it.parallelism));
+                flow = Rate(flow.0 - it.rate.0);
+                step = step.min(it.lasts());
+            }
+            if step == Nanos::MAX {
+                // Nothing runs, or at no rate.
+                return own;
+            }
+            now = now.plus(step);
+            running.retain_mut(|it| {
+                if it.lasts() > step {
+                    let had = it.rate.over(step).unsigned_abs();
+                    it.left = it.left.since(Nanos(had));
+                    return true;
+                }
+                match it.at {
+                    None => own = now,
+                    Some(at) => {
+                        if let Some(end) = ends.get_mut(at) {
+                            *end = now;
+                        }
+                    }
+                }
+                false
+            });
+            if own < Nanos::MAX && ends.is_empty() {
+                return own;
+            }
+        }
     }
 
     fn check(&self) -> Result<(), String> {
@@ -705,6 +914,34 @@ mod tests {
     }
 
     #[test]
+    fn the_outlook_of_a_job_is_what_stands_before_it_and_ends_when_it_is_prepared() {
+        let mut queue = queue();
+        for (id, due) in [(1, 30), (2, 20), (3, 10)] {
+            admit(&mut queue, 0, id, due).expect("a place");
+        }
+        let before = |queue: &Queue, id| queue.outlook(JobId(id)).map(|it| it.before);
+        let first = queue.outlook(JobId(3)).expect("it waits");
+        assert_eq!((first.slot, first.work), (0, WORK));
+        assert_eq!(
+            (first.deadline, first.before),
+            (Some(Nanos(10)), Nanos::ZERO)
+        );
+        assert_eq!(before(&queue, 1), Some(Nanos::from_millis(200)));
+        queue.prepare(0, 0);
+        assert_eq!(before(&queue, 3), None, "its witness is on its way");
+        queue.ready(JobId(3));
+        assert_eq!(before(&queue, 3), None, "it runs");
+        queue.serve(0, Nanos::from_millis(70));
+        assert_eq!(before(&queue, 1), Some(Nanos::from_millis(130)));
+        queue
+            .admit(1, JobId(4), WORK, Due::Implied(Nanos(5)))
+            .expect("a place");
+        let implied = queue.outlook(JobId(4)).expect("it waits");
+        assert_eq!((implied.slot, implied.deadline), (1, None));
+        assert_eq!(before(&queue, 9), None, "nobody knows it");
+    }
+
+    #[test]
     fn backlog_and_retry_follow_what_is_left() {
         let mut queue = queue();
         for (id, due) in [(1, 10), (2, 20), (3, 30)] {
@@ -712,12 +949,166 @@ mod tests {
         }
         queue.prepare(0, 0);
         queue.ready(JobId(1));
-        queue.serve(0, Nanos::from_millis(40));
-        assert_eq!(queue.backlog(0, Nanos(20)), (Nanos::from_millis(160), 2));
+        queue.serve(0, 1, Nanos::from_millis(40));
+        assert_eq!(queue.ahead(0, Nanos(20)), 2);
+        // 60 of the first, 100 of the second, and its own.
+        let end = queue.foresee(0, WORK, Nanos(20), Rate::ONE);
+        assert_eq!(end, Nanos::from_millis(260));
+        assert_eq!(queue.foresee(0, WORK, Nanos(20), Rate::ZERO), Nanos::MAX);
         assert_eq!(queue.place_after(0, Rate::ONE), Nanos::from_millis(60));
         assert_eq!(queue.place_after(0, Rate::whole(9)), Nanos::from_millis(30));
         assert_eq!(queue.place_after(0, Rate::ZERO), RETRY_MAX);
-        queue.serve(0, Nanos::from_millis(400));
+        queue.serve(0, 4, Nanos::from_millis(200));
         assert_eq!(queue.place_after(0, Rate::ONE), RETRY_MIN);
+    }
+
+    #[test]
+    fn cores_serve_jobs_in_order_and_none_more_than_it_can_use() {
+        let mut queue = queue();
+        for (id, due) in [(1, 10), (2, 20)] {
+            admit(&mut queue, 0, id, due).expect("a place");
+            queue.prepare(0, 0);
+            queue.ready(JobId(id));
+        }
+        queue.serve(0, 3, Nanos::from_millis(10));
+        let served = queue.lines[0].jobs.iter().map(|job| job.served);
+        let expected = [20, 10].map(Nanos::from_millis);
+        assert_eq!(served.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn what_is_prepared_cannot_be_overtaken() {
+        let mut queue = queue();
+        for id in 1..=2 {
+            admit(&mut queue, 0, id, 1_000_000_000).expect("a place");
+            queue.prepare(0, 0);
+            queue.ready(JobId(id));
+        }
+        // Both slots are taken: the first of the others ends at 100 ms on one core.
+        let end = |queue: &mut Queue, rate| queue.foresee(0, WORK, Nanos(5), rate).as_millis();
+        assert_eq!(end(&mut queue, Rate::ONE), 200);
+        // Two of four cores each, and both at once.
+        assert_eq!(end(&mut queue, Rate::whole(4)), 100);
+        queue.bound_running(0, 1);
+        assert_eq!(end(&mut queue, Rate::ONE), 300);
+        queue.remove(JobId(1));
+        assert_eq!(end(&mut queue, Rate::ONE), 200);
+        queue.bound_running(0, 2);
+        assert_eq!(end(&mut queue, Rate::ONE), 100);
+    }
+
+    #[test]
+    fn a_late_comer_is_told_whom_it_would_make_late() {
+        let mut queue = queue();
+        for (id, due) in [(1, 100), (2, 250)] {
+            admit(&mut queue, 0, id, due * 1_000_000).expect("a place");
+        }
+        let harmed = |queue: &mut Queue, due: u64| {
+            queue.foresee(0, WORK, Nanos::from_millis(due), Rate::ONE);
+            let on_time = |span: Nanos, due: Nanos| span <= due;
+            queue.harmed(0, on_time).map(Nanos::as_millis)
+        };
+        assert_eq!(harmed(&mut queue, 50), Some(250), "both are late then");
+        assert_eq!(harmed(&mut queue, 200), Some(250));
+        assert_eq!(harmed(&mut queue, 250), None, "it goes behind");
+        assert_eq!(queue.last_deadline(0), Some(Nanos::from_millis(250)));
+        queue.remove(JobId(2));
+        assert_eq!(harmed(&mut queue, 50), Some(100));
+        assert_eq!(harmed(&mut queue, 100), None);
+    }
+
+    /// The same in steps of so much, each of which asks anew who has a slot and who has a core.
+    fn step_by_step(queue: &Queue, new: Job, rate: Rate, step: Nanos) -> Option<Nanos> {
+        let line = &queue.lines[0];
+        let mut jobs: Vec<(Job, Nanos)> = line.jobs.iter().map(|job| (*job, job.left())).collect();
+        jobs.push((new, new.work.core));
+        let mut now = Nanos::ZERO;
+        for _ in 0..100_000 {
+            jobs.sort_by_key(|(job, _)| job.rank);
+            let has_slot = |it: &&mut (Job, Nanos)| it.0.state != JobState::Queued;
+            let mut slots = line.slots();
+            slots = slots.saturating_sub(jobs.iter_mut().filter(has_slot).count());
+            for (job, _) in &mut jobs {
+                if job.state == JobState::Queued && slots > 0 {
+                    job.state = JobState::Ready;
+                    slots -= 1;
+                }
+            }
+            let mut flow = rate;
+            for (job, left) in &mut jobs {
+                if job.state != JobState::Queued {
+                    let own = flow.min(Rate::whole(job.work.parallelism));
+                    flow = Rate(flow.0 - own.0);
+                    *left = left.since(Nanos(own.over(step).unsigned_abs()));
+                }
+            }
+            now = now.plus(step);
+            if jobs
+                .iter()
+                .any(|(job, left)| job.id == new.id && *left == Nanos::ZERO)
+            {
+                return Some(now);
+            }
+            jobs.retain(|(_, left)| *left > Nanos::ZERO);
+        }
+        None
+    }
+
+    mod properties {
+        use proptest::prelude::*;
+
+        use super::*;
+
+        proptest! {
+            #![proptest_config(ProptestConfig::with_cases(400))]
+
+            #[test]
+            fn foresight_is_what_comes(
+                jobs in prop::collection::vec((0u64..20, 1u32..4, 0u64..9, 0u8..3), 0..12),
+                slots in 1u32..5,
+                running in 1u32..6,
+                quarters in 1u64..17,
+                new in (1u64..20, 1u32..4, 0u64..9),
+            ) {
+                let mut queue = Queue::new(1, 20);
+                queue.open(0, 20, slots);
+                let work = |core, parallelism| Work {
+                    core: Nanos::from_millis(core),
+                    parallelism,
+                    ..WORK
+                };
+                for (id, &(core, parallelism, due, _)) in (0..).zip(&jobs) {
+                    let due = Due::Implied(Nanos::from_millis(due));
+                    queue.admit(0, JobId(id), work(core, parallelism), due).expect("a place");
+                    if jobs[id as usize].3 > 0
+                        && let Some(prepared) = queue.prepare(0, 0)
+                        && jobs[id as usize].3 > 1
+                    {
+                        queue.ready(prepared);
+                    }
+                }
+                queue.bound_running(0, running);
+                queue.serve(0, 1, Nanos::from_millis(3));
+                let (core, parallelism, due) = new;
+                let due = Nanos::from_millis(due);
+                let work = work(core, parallelism);
+                let rate = Rate(quarters << 30);
+                let foreseen = queue.foresee(0, work, due, rate);
+                let job = Job {
+                    id: JobId(99),
+                    rank: Rank { due, arrival: 99 },
+                    has_deadline: true,
+                    state: JobState::Queued,
+                    work,
+                    served: Nanos::ZERO,
+                };
+                let step = Nanos::from_micros(20);
+                let seen = step_by_step(&queue, job, rate, step).expect("it ends");
+                // Each end comes at the end of a step, and moves what comes after it.
+                let most = Nanos(step.0 * (jobs.len() as u64 + 2));
+                prop_assert!(foreseen <= seen.plus(step), "{foreseen} before {seen}");
+                prop_assert!(seen <= foreseen.plus(most), "{seen} after {foreseen}");
+            }
+        }
     }
 }

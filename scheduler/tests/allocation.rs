@@ -8,7 +8,7 @@ use std::cell::Cell;
 
 use caldera_scheduler::arbiter::Outcome;
 use caldera_scheduler::mailbox::{Entry, Found};
-use caldera_scheduler::pool::{Core, Device};
+use caldera_scheduler::pool::{Core, Device, Kind};
 use caldera_scheduler::queue::Work;
 use caldera_scheduler::{Action, Arbiter, Event, JobId, Nanos, Policy, Pool, TenantId, UnitId};
 
@@ -159,6 +159,10 @@ fn play(pool: Pool) {
                         };
                         next.push(Event::Entered { unit, entry });
                     }
+                    Action::Evict { unit, .. } => {
+                        let made = roll.is_multiple_of(2);
+                        next.push(Event::Evicted { unit, made });
+                    }
                     _ => {}
                 }
             }
@@ -176,5 +180,8 @@ fn play(pool: Pool) {
         counters.declared > 500 && counters.peaks > 5,
         "{counters:?}"
     );
+    let has_devices = arbiter.pool().count(Kind::Device) > 0;
+    assert_eq!(has_devices, counters.evictions > 100, "{counters:?}");
+    assert_eq!(has_devices, counters.unmade > 10, "{counters:?}");
     assert_eq!(allocated, 0);
 }

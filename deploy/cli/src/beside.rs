@@ -1,5 +1,5 @@
 //! Programs that are shipped beside this one and that it becomes: `caldera hwtest` is `caldera-hwtest`,
-//! `caldera kernels bench` is `caldera-bench kernel`. Nothing of them is linked here, so a box that does not
+//! `caldera kernels bench` is `caldera-bench kernel`, and `caldera fleet init` is `calderad-fleet init`. Nothing of them is linked here, so a box that does not
 //! have them has a smaller `caldera`, and what they print and return is theirs alone.
 
 use std::ffi::OsString;
@@ -56,7 +56,8 @@ pub(crate) fn kernels(arguments: &KernelsArguments, json: bool) -> anyhow::Resul
     become_program("caldera-bench", &["kernel"], arguments, json)
 }
 
-fn become_program(
+/// Does not come back where all is well.
+pub(crate) fn become_program(
     name: &'static str,
     first: &[&str],
     arguments: &[OsString],

@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use caldera_rpc::http::{Connection as Http, Disposition, Event, Head, Limits, Method, Response};
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::SndBuf;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -110,18 +112,22 @@ struct Served<'a> {
     stream: TcpStream,
     http: Http,
     begin: Instant,
+    /// How long the browser may take for a piece of an answer.
+    patience: Duration,
 }
 
 impl<'a> Served<'a> {
     fn new(bridge: &'a Bridge, stream: TcpStream) -> io::Result<Served<'a>> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(LOOK_EVERY))?;
-        stream.set_write_timeout(Some(WRITE_MAX))?;
+        // A kernel that takes megabytes for who reads nothing would hide it for a quarter of an hour of snapshots.
+        setsockopt(&stream, SndBuf, &SEND_BYTES)?;
         Ok(Served {
             bridge,
             stream,
             http: Http::new(Limits::default(), Duration::ZERO),
             begin: Instant::now(),
+            patience: WRITE_MAX,
         })
     }
 
@@ -202,6 +208,11 @@ impl<'a> Served<'a> {
         };
         let content_type = field("content-type");
         if content_type.as_deref() == Some(EVENTS) {
+            // What goes on for ever has no end to tell the head of; the box says the same.
+            if head.method == Method::Head {
+                self.respond(&Response::text(405, "a stream is read with GET\n"));
+                return Ok(());
+            }
             return self.pass_on(answer.into_body().into_reader());
         }
         let passed = PASSED.iter();
@@ -250,10 +261,41 @@ impl<'a> Served<'a> {
 
     fn flush(&mut self) -> io::Result<()> {
         let count = self.http.output().len();
-        self.stream.write_all(self.http.output())?;
+        write_within(&mut self.stream, self.http.output(), self.patience)?;
         self.http.sent(count, self.begin.elapsed());
         Ok(())
     }
+}
+
+/// Where bytes go, if the wait for it can be bounded.
+trait Sink: Write {
+    /// The longest that one `write` waits from now on.
+    fn wait_at_most(&mut self, span: Duration) -> io::Result<()>;
+}
+
+impl Sink for TcpStream {
+    fn wait_at_most(&mut self, span: Duration) -> io::Result<()> {
+        self.set_write_timeout(Some(span))
+    }
+}
+
+/// Writes all, or fails after `span`: whoever takes a byte now and then is no reader either.
+fn write_within(sink: &mut impl Sink, mut bytes: &[u8], span: Duration) -> io::Result<()> {
+    let begin = Instant::now();
+    while !bytes.is_empty() {
+        let left = span.saturating_sub(begin.elapsed());
+        if left.is_zero() {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        sink.wait_at_most(left)?;
+        match sink.write(bytes) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(count) => bytes = &bytes[count..],
+            Err(error) if is_late(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 fn is_late(error: &io::Error) -> bool {
@@ -288,6 +330,87 @@ const BUFFER_BYTES: usize = 16 * 1024;
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
 /// How often a connection that says nothing is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// A browser that takes nothing for so long is given up.
-const WRITE_MAX: Duration = Duration::from_secs(30);
+/// What the kernel takes for a browser that does not read.
+const SEND_BYTES: usize = 64 * 1024;
+/// A browser that has not taken a piece of an answer after so long is given up; so does the box with who is slow.
+const WRITE_MAX: Duration = Duration::from_secs(10);
 const AGAIN: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes a byte at each call and counts them.
+    struct Dripping(usize);
+
+    impl Write for Dripping {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let count = bytes.len().min(1);
+            self.0 += count;
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Sink for Dripping {
+        fn wait_at_most(&mut self, span: Duration) -> io::Result<()> {
+            assert!(!span.is_zero());
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_time_for_a_piece_is_for_all_of_it() {
+        let mut patient = Dripping(0);
+        write_within(&mut patient, &[0; 1000], Duration::MAX).expect("no bound");
+        assert_eq!(patient.0, 1000);
+        // However many bytes go in that time, these are more.
+        let mut endless = Dripping(0);
+        let bytes = vec![0; 64 << 20];
+        let late = write_within(&mut endless, &bytes, Duration::from_millis(1));
+        assert_eq!(late.expect_err("late").kind(), ErrorKind::TimedOut);
+    }
+
+    /// Events without end, and how many bytes of them were asked for.
+    struct Endless(usize);
+
+    impl Read for Endless {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            buffer.fill(b'\n');
+            self.0 += buffer.len();
+            Ok(buffer.len())
+        }
+    }
+
+    #[test]
+    fn who_reads_nothing_of_a_stream_is_given_up_after_little_of_it() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bound");
+        let mut browser =
+            TcpStream::connect(listener.local_addr().expect("bound")).expect("connected");
+        let (stream, _) = listener.accept().expect("accepted");
+        let identity = caldera_client::Identity::default();
+        let secret = caldera_rpc::auth::Secret::parse(&"0".repeat(64)).expect("a secret");
+        let bridge = Bridge {
+            client: Client::new("http://127.0.0.1:1", &identity, "operator", secret)
+                .expect("nobody is asked"),
+            word: [0; 32],
+            open: Arc::default(),
+        };
+        let mut served = Served::new(&bridge, stream).expect("a socket");
+        served.patience = Duration::from_millis(1);
+        browser
+            .write_all(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+            .expect("written");
+        let mut buffer = [0; BUFFER_BYTES];
+        let count = served.stream.read(&mut buffer).expect("a request");
+        served.http.receive(&buffer[..count], Duration::ZERO);
+        while let Ok(Some(_)) = served.http.poll(Duration::ZERO) {}
+        let mut events = Endless(0);
+        let given_up = served.pass_on(&mut events);
+        assert_eq!(given_up.expect_err("given up").kind(), ErrorKind::TimedOut);
+        assert!(events.0 < 1 << 20, "{}", events.0);
+    }
+}

@@ -293,8 +293,8 @@ struct TransferArguments {
 
 /// Take a payout back that is not mature, because of an event that should not have been paid; for the operator
 ///
-/// The events of a payout, and the proof that it is one of its epoch's, are what `caldera era explain` shows. The record has the digest of
-/// event and reason: keep the words.
+/// The events of a payout, and the proof that it is one of its epoch's, are what `caldera era explain` shows. It must be one that has earned
+/// the party something in that epoch. The record has the digest of event and reason: keep the words.
 #[derive(clap::Args)]
 struct ClawBackArguments {
     /// Number of the party

@@ -18,6 +18,7 @@
 //! | `profile` | the quanta of a job, as a trace |
 //! | `beside` | `hwtest` and `kernels`: other programs, which this one becomes |
 //! | `demo` | a service, two tenants and their proofs, from start to stop |
+//! | `fleet` | what a box has lent to others, and who belongs to its fleet |
 //! | `plan` | how many proofs an hour a box serves, at which deadlines |
 //! | `provision` | tuning a box, and taking it back |
 //! | `backup` | what a box keeps, copied while it runs, and put back |
@@ -38,6 +39,7 @@ mod era;
 mod export;
 mod failure;
 mod files;
+mod fleet;
 mod inspect;
 mod manual;
 mod plan;
@@ -90,6 +92,7 @@ fn main() -> ExitCode {
         Command::Tls(arguments) => tls::run(&arguments),
         Command::State(arguments) => state::run(&arguments),
         Command::Era(arguments) => era::run(&arguments),
+        Command::Fleet(arguments) => fleet::run(&arguments),
         Command::Devices(arguments) => devices::run(&arguments),
         Command::Provision(arguments) => provision::run(&arguments),
         Command::Backup(arguments) => backup::backup(&arguments),
@@ -156,6 +159,7 @@ enum Command {
     Tls(tls::Arguments),
     State(state::Arguments),
     Era(era::Arguments),
+    Fleet(fleet::Arguments),
     Devices(devices::Arguments),
     Provision(provision::Arguments),
     Backup(backup::BackupArguments),

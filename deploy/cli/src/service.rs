@@ -52,6 +52,41 @@ pub(crate) struct Connection {
     key: Option<PathBuf>,
 }
 
+/// A box, if one is named.
+///
+/// Of an optional group clap asks what the group asks for, whether anything of it is there or not; so this says by itself what goes
+/// with what.
+pub(crate) struct Perhaps(pub(crate) Option<Connection>);
+
+impl clap::FromArgMatches for Perhaps {
+    fn from_arg_matches(matches: &clap::ArgMatches) -> Result<Perhaps, clap::Error> {
+        let named = matches.contains_id("tenant");
+        let connection =
+            named.then(|| <Connection as clap::FromArgMatches>::from_arg_matches(matches));
+        connection.transpose().map(Perhaps)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &clap::ArgMatches) -> Result<(), clap::Error> {
+        *self = <Perhaps as clap::FromArgMatches>::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl clap::Args for Perhaps {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        let with_tenant = ["url", "secret_file", "cacert", "cert", "key"];
+        let command = <Connection as clap::Args>::augment_args(command);
+        let command = command.mut_arg("tenant", |it| it.required(false).requires("secret_file"));
+        with_tenant.into_iter().fold(command, |command, name| {
+            command.mut_arg(name, |it| it.required(false).requires("tenant"))
+        })
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        <Perhaps as clap::Args>::augment_args(command)
+    }
+}
+
 /// Have a calderad make a proof
 ///
 /// Registers the circuit if the service does not have it, uploads what is missing, waits, and

@@ -29,7 +29,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use crate::files::{self, Outputs};
-use crate::service::{self, Connection, Registration};
+use crate::service::{self, Connection, Perhaps, Registration};
 use crate::{Report, prove};
 
 /// Issue, grant, present and reuse trusted state units
@@ -130,7 +130,7 @@ struct IssuersArguments {
     #[arg(value_name = "ISSUERS")]
     issuers: PathBuf,
     #[command(flatten)]
-    connection: Option<Connection>,
+    connection: Perhaps,
 }
 
 /// Open a request on a box: what the tenant asks holders for
@@ -305,10 +305,10 @@ struct RevokeArguments {
     #[arg(value_name = "REVOKED")]
     revoked: Option<PathBuf>,
     /// The request
-    #[arg(long, value_name = "WORD")]
+    #[arg(long, value_name = "WORD", requires = "tenant")]
     request: Option<Word>,
     #[command(flatten)]
-    connection: Option<Connection>,
+    connection: Perhaps,
 }
 
 /// Show where a box's registry stands
@@ -421,7 +421,7 @@ fn issue(arguments: &IssueArguments) -> anyhow::Result<Report> {
 fn issuers(arguments: &IssuersArguments) -> anyhow::Result<Report> {
     let list: Vec<PointFile> = read(&arguments.issuers)?;
     let issuers_root = word(&issuer_tree(&list)?.root());
-    match &arguments.connection {
+    match &arguments.connection.0 {
         None => printed(&json!({ "issuersRoot": issuers_root })),
         Some(connection) => {
             let publish = PublishIssuers { issuers_root };
@@ -588,7 +588,7 @@ fn revoke(arguments: &RevokeArguments) -> anyhow::Result<Report> {
         }
     };
     let request = arguments.request;
-    match &arguments.connection {
+    match &arguments.connection.0 {
         None => printed(&json!({ "revocationRoot": revocation_root })),
         Some(connection) => {
             let revoke = Revoke {
@@ -727,6 +727,46 @@ mod tests {
     struct Line {
         #[command(flatten)]
         present: PresentArguments,
+    }
+
+    #[derive(Parser)]
+    struct Words {
+        #[command(subcommand)]
+        command: Command,
+    }
+
+    /// A root is shown at home and published by a box, which is named whole or not at all.
+    #[test]
+    fn a_root_is_shown_without_a_box() {
+        let named = |words: &str| {
+            let words = "state".split(' ').chain(words.split_whitespace());
+            match Words::try_parse_from(words).map(|words| words.command) {
+                Ok(Command::Issuers(it)) => Ok(it.connection.0.is_some()),
+                Ok(Command::Revoke(it)) => Ok(it.connection.0.is_some()),
+                Ok(_) => panic!("another command"),
+                Err(error) => Err(error.kind()),
+            }
+        };
+        let request = format!("revoke --request 0x{}", "0".repeat(64));
+        let missing = clap::error::ErrorKind::MissingRequiredArgument;
+        for command in ["issuers list", "revoke list"] {
+            assert_eq!(named(command), Ok(false), "{command}");
+        }
+        for command in ["issuers list", "revoke list", &request] {
+            let whole = format!("{command} --tenant operator --secret-file secret");
+            assert_eq!(named(&whole), Ok(true), "{whole}");
+            for part in [
+                "--tenant operator",
+                "--secret-file secret",
+                "--url http://127.0.0.1:1",
+                "--cacert authority.pem",
+            ] {
+                let part = format!("{command} {part}");
+                assert_eq!(named(&part), Err(missing), "{part}");
+            }
+        }
+        // It is in a box's registry, and nowhere else.
+        assert_eq!(named(&request), Err(missing));
     }
 
     /// Nobody's secrets go to a box because a word was forgotten.

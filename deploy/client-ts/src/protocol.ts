@@ -893,6 +893,68 @@ export type Change = string;
 /** Names a command, and what it makes. */
 export type EraId = string;
 
+/** What is lent from now on, and what no more. */
+export interface FleetTaken {
+  /** Jobs that are lent from now on. */
+  jobs: LentJob[];
+  /** What is lent no more, for a reason that the fleet did not give. */
+  withdrawn: LentName[];
+  /** For the next call. */
+  cursor: number;
+}
+
+/** All that is lent. */
+export interface FleetHeld {
+  /** All that are lent. */
+  jobs: LentJob[];
+  /** For fleet_takeV1: what is withdrawn from now on is after it. */
+  cursor: number;
+}
+
+/** It is on the disk. */
+export interface FleetDone {
+  job: JobName;
+}
+
+/** A job that another box is to prove. */
+export interface LentJob {
+  job: JobName;
+  /** What its result is to name. */
+  fence: number;
+  /** The scenario of its tenant. */
+  tenantClass: string;
+  circuit: LentCircuit;
+  witness: LentWitness;
+  /** What a proof takes on one core of this box, if that was ever measured. */
+  workMs: number | null;
+  /** What is left until its deadline, from the answer; 0 if that has passed. */
+  dueMs: number | null;
+  /** What may be paid for a second of a core. */
+  priceMax: number;
+}
+
+/** The proving key of a job that is lent. */
+export interface LentCircuit {
+  digest: Digest;
+  /** The length of the key. */
+  bytes: number;
+  curve: CurveName;
+}
+
+/** The witness of a job that is lent. */
+export interface LentWitness {
+  digest: Digest;
+  /** Its length. */
+  bytes: number;
+}
+
+/** One lending of a job. */
+export interface LentName {
+  job: JobName;
+  /** Under which it was lent. */
+  fence: number;
+}
+
 /**
  * What can be called. Any method may also answer with a reason that has to do with no method of its
  * own: parse, invalidRequest, methodNotFound, invalidParams, internal, and those of a quota.
@@ -1082,7 +1144,7 @@ export interface Methods {
       party: number;
       /** Of which epoch. */
       epoch: number;
-      /** The node of the event for which it was paid and should not have been. */
+      /** The node of the event that has earned it and should not have. */
       node: number;
       /** That node's number of the event. */
       sequence: number;
@@ -1090,7 +1152,7 @@ export interface Methods {
       reason: string;
     };
     result: EraReceipt;
-    refusals: "eraUnknownParty" | "eraUnknown" | "eraLocked" | "eraNothingDue" | "eraConflict" | "eraOff" | "eraDamaged" | "storageUnavailable";
+    refusals: "eraUnknownParty" | "eraUnknown" | "eraNotEarned" | "eraEpochNotOver" | "eraLocked" | "eraNothingDue" | "eraConflict" | "eraOff" | "eraDamaged" | "storageUnavailable";
   };
   /** Closes the open epoch, if it is over. For the operator; the box does it by itself when its time has come. */
   "era_closeV1": {
@@ -1121,7 +1183,7 @@ export interface Methods {
   /** Reimburses a part of the gas of a transaction and charges its sender in ERA for it. For the operator, who has seen the receipt. */
   "era_offsetV1": {
     params: {
-      /** Names the command and the hold that pays. */
+      /** Names the command. */
       id: EraId;
       /** Who sent the transaction, and pays in ERA. */
       party: number;
@@ -1375,6 +1437,49 @@ export interface Methods {
     result: TenantInfo[];
     refusals: never;
   };
+  /** Lends jobs that this box would not reach in time, to be proved by another. For the box's own fleet process. */
+  "fleet_takeV1": {
+    params: {
+      /** How many jobs are wanted at most; 0 to hear of withdrawals alone. */
+      max: number;
+      /** Of the answer before: withdrawals after it are told. */
+      cursor: number;
+      /** Wait for so many milliseconds if there is nothing to tell; at once by default. */
+      waitMs?: number | undefined;
+    };
+    result: FleetTaken;
+    refusals: "fleetCursor" | "storageUnavailable" | "stopping";
+  };
+  /** All jobs that are lent. For the box's own fleet process. */
+  "fleet_heldV1": {
+    params: Record<string, never>;
+    result: FleetHeld;
+    refusals: never;
+  };
+  /** A proof that another box has made. Answered when the box has verified it and the job's end is on the disk. For the box's own fleet process. */
+  "fleet_resultV1": {
+    params: {
+      /** Which job. */
+      job: JobName;
+      /** Under which fence. */
+      fence: number;
+      /** The proof as snarkjs writes it. Its public inputs are those of the job's witness. */
+      proof: Record<string, unknown>;
+    };
+    result: FleetDone;
+    refusals: "jobNotLent" | "fenceStale" | "lentProofWrong" | "circuitNotReady" | "boxQueueFull" | "stopping";
+  };
+  /** This box is to prove it after all. Answered when that is on the disk. For the box's own fleet process. */
+  "fleet_returnV1": {
+    params: {
+      /** Which job. */
+      job: JobName;
+      /** Under which fence. */
+      fence: number;
+    };
+    result: FleetDone;
+    refusals: "jobNotLent" | "fenceStale" | "stopping";
+  };
 }
 
 /** Why the service may refuse, and the code that goes with the reason. */
@@ -1445,6 +1550,7 @@ export const ERROR_CODES = {
   eraOverflow: -32040,
   eraNothingDue: -32040,
   eraPolicy: -32040,
+  eraNotEarned: -32040,
   eraForbidden: -32040,
   schemaUnknown: -32050,
   claimUnknown: -32050,
@@ -1481,6 +1587,10 @@ export const ERROR_CODES = {
   constraintUnsatisfied: -32047,
   witnessTime: -32047,
   r1cs: -32048,
+  jobNotLent: -32036,
+  fenceStale: -32037,
+  lentProofWrong: -32038,
+  fleetCursor: -32039,
 } as const;
 
 /** The stable name of a refusal: match on this. */

@@ -32,6 +32,7 @@ mod error;
 mod transport;
 
 use std::io::Read;
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use caldera_rpc::auth;
@@ -311,19 +312,7 @@ impl Client {
         response: Result<Response<Body>, ureq::Error>,
         good: &[u16],
     ) -> Result<String, ClientError> {
-        let unreachable = |source: ureq::Error| ClientError::Unreachable {
-            url: self.url.clone(),
-            source: Box::new(source),
-        };
-        let mut response = response.map_err(unreachable)?;
-        let status = response.status().as_u16();
-        let mut body = String::new();
-        response
-            .body_mut()
-            .as_reader()
-            .take(ANSWER_BYTES_MAX)
-            .read_to_string(&mut body)
-            .map_err(|error| unreachable(error.into()))?;
+        let (status, body) = read(&self.url, response)?;
         if status == 401 {
             return Err(ClientError::Unauthorized {
                 url: self.url.clone(),
@@ -349,6 +338,54 @@ impl Client {
         let token = auth::sign(&self.account, &self.secret, now);
         format!("Bearer {token}")
     }
+}
+
+/// What is served as JSON at a socket in the file system to whoever may open it, without a token: the answer to a `GET` of a
+/// path, or to a `POST` of a body there.
+pub fn ask_local(socket: &Path, path: &str, body: Option<&Value>) -> Result<Value, ClientError> {
+    let url = format!("unix:{}", socket.display());
+    let (agent, base) = transport::agent(&url, &Identity::default())?;
+    let target = format!("{base}{path}");
+    let sent = match body {
+        None => agent.get(target).call(),
+        Some(body) => agent
+            .post(target)
+            .header("Content-Type", "application/json")
+            .send(body.to_string()),
+    };
+    let (status, text) = read(&url, sent)?;
+    if status != 200 {
+        return Err(ClientError::Status {
+            what: path.to_owned(),
+            status,
+            body: beginning(&text),
+        });
+    }
+    serde_json::from_str(&text).map_err(|error| ClientError::Status {
+        what: format!("{path}: expected JSON, {error}"),
+        status,
+        body: beginning(&text),
+    })
+}
+
+/// The status of an answer, and all of its body.
+fn read(
+    url: &str,
+    response: Result<Response<Body>, ureq::Error>,
+) -> Result<(u16, String), ClientError> {
+    let unreachable = |source: ureq::Error| ClientError::Unreachable {
+        url: url.to_owned(),
+        source: Box::new(source),
+    };
+    let mut response = response.map_err(unreachable)?;
+    let mut body = String::new();
+    response
+        .body_mut()
+        .as_reader()
+        .take(ANSWER_BYTES_MAX)
+        .read_to_string(&mut body)
+        .map_err(|error| unreachable(error.into()))?;
+    Ok((response.status().as_u16(), body))
 }
 
 /// The SHA-256 digest of bytes, which is their name on the service.

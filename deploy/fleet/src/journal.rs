@@ -212,6 +212,21 @@ impl Journal {
         Ok(found)
     }
 
+    /// Forgets where all other jobs were placed: what ended while nobody looked.
+    pub fn keep(&mut self, jobs: &[JobId]) -> Result<(), JournalError> {
+        let others: Vec<JobId> = self
+            .connection
+            .prepare("SELECT job FROM placements")?
+            .query_map([], |row| row.get::<_, i64>(0))?
+            .map(|job| job.map(|job| JobId(job.cast_unsigned())))
+            .collect::<Result<_, _>>()?;
+        let others: Vec<JobId> = others
+            .into_iter()
+            .filter(|job| !jobs.contains(job))
+            .collect();
+        self.forget(&others)
+    }
+
     /// Forgets where jobs were placed that are not the fleet's any more. Their tokens are not given again.
     pub fn forget(&mut self, jobs: &[JobId]) -> Result<(), JournalError> {
         let transaction = self
@@ -278,6 +293,9 @@ mod tests {
         // What was given up is not in force again because its writing came late.
         journal.record(&[placement(2, 1)]).expect("it is written");
         journal.forget(&[JobId(1)]).expect("it is forgotten");
+        journal.record(&[placement(3, 1)]).expect("it is written");
+        journal.keep(&[JobId(2)]).expect("it is forgotten");
+        assert_eq!(journal.placement(JobId(3)).expect("it is read"), None);
         drop(journal);
 
         let journal = Journal::open(&path, ME).expect("the same journal");

@@ -1,4 +1,4 @@
-//! Decides which job of one box is proved on another, and keeps each to one result.
+//! Boxes that lend each other proofs: decides which job of one is proved on another, keeps each to one result, and carries that out.
 //!
 //! What the fleet decides touches nothing: no socket, no file, no thread, no clock. What
 //! happened and what time it is come in through [`Submitter::handle`] and [`Lender::handle`], what is to be done goes
@@ -23,6 +23,12 @@
 //! |---|---|
 //! | `messages` | what boxes send each other, as text |
 //! | `journal` | boots and placements, on the disk |
+//! | `nats` | the broker: what is asked of it, and whether it may be believed |
+//! | `transfer` | witnesses and keys, from box to box |
+//! | `calderad` | the box that this process stands beside |
+//! | `run` | carries the commands out |
+//! | `config` | what an operator writes down |
+//! | `admission` | who belongs to a fleet |
 
 #![forbid(unsafe_code)]
 
@@ -31,13 +37,19 @@ use std::sync::Arc;
 
 use caldera_scheduler::Nanos;
 
+pub mod admission;
+pub mod calderad;
+pub mod config;
 pub mod journal;
 pub mod lease;
 pub mod lender;
 pub mod messages;
+pub mod nats;
 pub mod placement;
+pub mod run;
 pub mod submitter;
 pub mod terms;
+pub mod transfer;
 
 pub use lender::Lender;
 pub use placement::Advertisement;

@@ -15,6 +15,7 @@
 //! Whoever sends stands first, so that one pattern is all that a box may publish: `caldera.*.BOX.>` and `caldera.beat.BOX`.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use base64::Engine;
@@ -83,6 +84,8 @@ pub enum Subject {
 /// What is in a message of a job, beside what the subject says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JobBody {
+    /// Where its submitter gives out key and witness.
+    pub from: SocketAddr,
     /// Its proving key.
     pub key: [u8; 32],
     /// How long that is.
@@ -249,6 +252,7 @@ impl JobBody {
     pub fn encode(&self) -> Vec<u8> {
         encode(&RawJob {
             v: VERSION,
+            from: self.from,
             key: hex::encode(self.key),
             key_bytes: self.key_bytes,
             witness: hex::encode(self.witness),
@@ -264,6 +268,7 @@ impl JobBody {
         let raw: RawJob = decode(JOB, body)?;
         version(JOB, raw.v)?;
         Ok(JobBody {
+            from: raw.from,
             key: digest(JOB, &raw.key)?,
             key_bytes: raw.key_bytes,
             witness: digest(JOB, &raw.witness)?,
@@ -403,6 +408,7 @@ pub fn decode_withdrawn(body: &[u8]) -> Result<(JobId, Token), MessageError> {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct RawJob {
     v: u32,
+    from: SocketAddr,
     key: String,
     key_bytes: u64,
     witness: String,
@@ -581,6 +587,7 @@ mod tests {
     #[test]
     fn bodies_are_read_as_they_are_written() {
         let job = JobBody {
+            from: "[::1]:7421".parse().expect("an address"),
             key: [7; 32],
             key_bytes: 1,
             witness: [8; 32],

@@ -323,6 +323,36 @@ impl Submitter {
         self.jobs.len()
     }
 
+    /// How many of those have no placement.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// How many jobs more the other boxes say that they would take.
+    pub fn room(&self, now: Nanos) -> u32 {
+        if !self.leases.hears(now) {
+            return 0;
+        }
+        let fresh = self.peers.iter().filter(|it| self.is_fresh(*it, now));
+        fresh
+            .map(|(_, peer)| peer.says.room.saturating_sub(peer.given))
+            .fold(0, u32::saturating_add)
+    }
+
+    /// The other boxes as they were heard last, with when that was and until when each is avoided.
+    pub fn peers(&self) -> impl Iterator<Item = (BoxId, &Advertisement, Nanos, Option<Nanos>)> {
+        self.peers.iter().map(|(lender, peer)| {
+            let avoided = self.strikes.get(lender).map(|(_, until)| *until);
+            (*lender, &peer.says, peer.heard, avoided)
+        })
+    }
+
+    /// Whether a box was heard lately, and is not avoided.
+    fn is_fresh(&self, (lender, peer): (&BoxId, &Peer), now: Nanos) -> bool {
+        let avoided = self.strikes.get(lender);
+        now.since(peer.heard) <= self.terms.gap() && avoided.is_none_or(|(_, until)| *until <= now)
+    }
+
     fn insert(&mut self, job: JobId, demand: Demand, now: Nanos) {
         let entry = Entry {
             demand,
@@ -627,12 +657,9 @@ impl Submitter {
 
     fn choose(&self, job: JobId, now: Nanos) -> Option<BoxId> {
         let entry = self.jobs.get(&job)?;
-        let fresh = self.peers.iter().filter(|(lender, peer)| {
-            now.since(peer.heard) <= self.terms.gap()
-                && self
-                    .strikes
-                    .get(lender)
-                    .is_none_or(|(_, until)| *until <= now)
+        let fresh = self.peers.iter().filter(|it| {
+            let (lender, _) = it;
+            self.is_fresh(*it, now)
                 && !entry
                     .asked
                     .iter()

@@ -35,7 +35,7 @@ use crate::clock::{Clock, unix_time};
 use crate::notify::Watchdog;
 use crate::preparer::Preparations;
 use crate::primitive::{AtomicUsize, Ordering, Thread, current, park, park_timeout, yield_now};
-use crate::residence::{Order, Residence};
+use crate::residence::Residence;
 use crate::service::Wake;
 use crate::telemetry::{Measurement, QuantumRecord};
 
@@ -60,6 +60,14 @@ pub enum Command {
     Unprepared(JobId),
     /// A job is not wanted any more. Whoever sends this has ended it.
     Cancel(JobId),
+    /// Another box may prove a job, unless this one would begin it within a time and be done before its deadline. Answered by
+    /// [`Notice::Lent`].
+    Lend {
+        /// Which.
+        job: JobId,
+        /// Within which time.
+        after: Nanos,
+    },
     /// When would a job be finished? Answered by [`Notice::Estimated`].
     Estimate {
         /// Comes back with the answer.
@@ -107,6 +115,13 @@ pub enum Command {
         /// How many bytes.
         bytes: u64,
     },
+    /// The order to make room on a device is carried out, or cannot be.
+    Evicted {
+        /// On which device.
+        unit: UnitId,
+        /// Whether there is room now.
+        made: bool,
+    },
     /// Another policy. Answered by [`Notice::Adopted`]. The one command that allocates: an
     /// operator gives it, and seldom.
     Adopt(Box<Policy>),
@@ -144,6 +159,13 @@ pub enum Notice {
         outcome: Outcome,
         /// When.
         at: Nanos,
+    },
+    /// Answers [`Command::Lend`].
+    Lent {
+        /// Which.
+        job: JobId,
+        /// Whether it is out of its tenant's line now.
+        lent: bool,
     },
     /// Answers [`Command::Estimate`].
     Estimated {
@@ -479,6 +501,11 @@ impl ArbiterThread {
                 // The one who cancelled holds the job and hands it to the reaper.
                 drop(self.clear_slot(job));
             }
+            Command::Lend { job, after } => {
+                let now = self.clock.now();
+                let lent = self.arbiter.lend(job, after, now, &mut self.actions);
+                self.tell(Notice::Lent { job, lent });
+            }
             Command::Estimate {
                 ticket,
                 tenant,
@@ -514,6 +541,7 @@ impl ArbiterThread {
                 unit,
                 bytes,
             }),
+            Command::Evicted { unit, made } => self.handle(Event::Evicted { unit, made }),
             Command::Join {
                 tenant,
                 class,
@@ -649,15 +677,10 @@ impl ArbiterThread {
             Action::RefuseTenant { tenant, reason } => {
                 tracing::error!(%tenant, %reason, "a tenant cannot join");
             }
-            Action::Evict {
-                tenant,
-                unit,
-                bytes,
-            } => self.residence.order(Order::Evict {
-                tenant,
-                unit,
-                bytes,
-            }),
+            Action::Evict { unit, owner, .. } => {
+                self.residence
+                    .evict(unit, owner, self.arbiter.victims(unit));
+            }
             // Tenants never leave: of one that is removed the jobs are cancelled.
             Action::Drop { .. } => {}
         }

@@ -64,6 +64,8 @@ pub struct RunningJob {
 /// What one worker did for one job. Only that worker writes it.
 pub struct Tally {
     kernels: [KernelTally; KERNELS_MAX],
+    /// Nanoseconds of that which nobody is charged for.
+    void: AtomicU64,
 }
 
 /// What one worker did for one job in one kernel.
@@ -420,13 +422,14 @@ impl RunningJob {
         self.panicked.load(Ordering::Acquire)
     }
 
-    /// Counts a quantum of `worker`, and what it cost of a core. Called by that worker only.
+    /// Counts a quantum of `worker`, what it cost of a core, and what of it and of those before was for nothing. Called
+    /// by that worker only.
     pub fn count(
         &self,
         worker: usize,
         kernel: &'static str,
         [start, end]: [Nanos; 2],
-        core: Nanos,
+        [core, void]: [Nanos; 2],
     ) {
         // Zero stands for never; the clock starts before the first thread, so it is past zero.
         let _ = self
@@ -434,6 +437,9 @@ impl RunningJob {
             .compare_exchange(0, start.0, Ordering::Relaxed, Ordering::Relaxed);
         self.last_ns.fetch_max(end.0, Ordering::Relaxed);
         self.tallies[worker].count(kernel, end.since(start).0, core.0);
+        if void > Nanos::ZERO {
+            self.tallies[worker].forfeit(void.0);
+        }
     }
 
     /// When a worker first touched it.
@@ -457,6 +463,7 @@ impl Tally {
     fn new() -> Tally {
         Tally {
             kernels: std::array::from_fn(|_| KernelTally::default()),
+            void: AtomicU64::new(0),
         }
     }
 
@@ -479,6 +486,17 @@ impl Tally {
             }
             return;
         }
+    }
+
+    fn forfeit(&self, ns: u64) {
+        let before = self.void.load(Ordering::Relaxed);
+        self.void.store(before + ns, Ordering::Relaxed);
+    }
+
+    /// What its tenant has been charged for: all quanta, without what is charged to nobody.
+    pub fn charged(&self) -> Nanos {
+        let all = self.kernels().map(|it| it.ns).sum();
+        Nanos(all).since(Nanos(self.void.load(Ordering::Relaxed)))
     }
 
     /// What was counted, by kernel.

@@ -9,7 +9,8 @@
 //! **Group commit.** Changes to jobs, and of the registry of state units, that wait when the clerk looks are written in one transaction, with one
 //! sync: while that one lasts the next ones gather. They may overtake other work, which touches neither.
 //!
-//! **A disk that takes no writes.** Submissions of a group that cannot be written are refused. The ends of
+//! **A disk that takes no writes.** Submissions of a group that cannot be written are refused, and forgotten in the next group,
+//! for a write that was said to have failed may have reached the disk. The ends of
 //! jobs, without which their results must not be told, are kept and tried again, and the service is told
 //! what the matter is until a write succeeds.
 //!
@@ -35,8 +36,8 @@ use caldera_scheduler::{JobId, TenantId};
 use caldera_store::TenantName;
 use caldera_store::blob::{BlobError, BlobStore, BlobWriter, Finished};
 use caldera_store::circuits::{Change, Check, CircuitRow, State};
-use caldera_store::database::{Database, DatabaseError};
-use caldera_store::jobs::{JobWrite, Written};
+use caldera_store::database::{Database, DatabaseError, Group};
+use caldera_store::jobs::{JobRow, JobWrite, Written};
 use caldera_store::registry::RegistryRow;
 use caldera_store::releases::ReleaseRow;
 use caldera_store::tenants::TenantRow;
@@ -215,6 +216,10 @@ type Outcomes = (Vec<Result<Written, RpcError>>, Vec<Result<Asked, RpcError>>);
 pub enum Recorded {
     /// It is written down that the job was submitted, or it cannot be.
     Accepted(JobId, Result<(), RpcError>),
+    /// It is written down that the job is lent.
+    Lent(JobId),
+    /// It is written down that it is not any more.
+    Recalled(JobId),
     /// It is written down how the job ended.
     Ended(JobId),
 }
@@ -327,12 +332,16 @@ impl Clerk {
             false => Ok(()),
         };
         let written = blobs.and_then(|()| {
-            if group.is_empty() && !self.is_era_due() {
+            let idle = group.is_empty() && !self.is_era_due();
+            // What is kept may change nothing, and then the disk has no say in it.
+            if idle || fault.is_some() {
                 self.database.probe()?;
-                self.refresh_era()?;
-                return Ok((Vec::new(), Vec::new()));
             }
-            self.try_together(&group)
+            self.refresh_era()?;
+            match idle {
+                true => Ok((Vec::new(), Vec::new())),
+                false => self.try_together(&group),
+            }
         });
         // What the database met is a failure to write; a file says why.
         let written = match written {
@@ -369,15 +378,22 @@ impl Clerk {
                     let fenced = written == Ok(Written::Fenced);
                     match write {
                         JobWrite::Accept(row) => {
-                            let refused = fenced.then_some(RpcError::Internal);
-                            let answer = written.err().or(refused).map_or(Ok(()), Err);
+                            let answer = written.map(drop);
                             recorded.push(Recorded::Accepted(JobId(row.job), answer));
                         }
                         // One that comes too late has nothing to tell.
-                        JobWrite::End { job, attempt, .. } if fenced => {
-                            tracing::error!(job = %JobName(job), attempt, "a late end of a job");
+                        JobWrite::End { job, attempt, .. }
+                        | JobWrite::Lend { job, attempt }
+                        | JobWrite::Recall { job, attempt }
+                            if fenced =>
+                        {
+                            tracing::error!(job = %JobName(job), attempt, "a late change to a job");
                         }
                         JobWrite::End { job, .. } => recorded.push(Recorded::Ended(JobId(job))),
+                        JobWrite::Lend { job, .. } => recorded.push(Recorded::Lent(JobId(job))),
+                        JobWrite::Recall { job, .. } => {
+                            recorded.push(Recorded::Recalled(JobId(job)));
+                        }
                         JobWrite::Forget { .. } | JobWrite::Erased { .. } => {}
                     }
                 }
@@ -395,8 +411,10 @@ impl Clerk {
                 for (write, work) in group.jobs {
                     match write {
                         JobWrite::Accept(row) => {
+                            let job = row.job;
                             let answer = Err(unavailable());
-                            recorded.push(Recorded::Accepted(JobId(row.job), answer));
+                            recorded.push(Recorded::Accepted(JobId(job), answer));
+                            again.jobs.push((JobWrite::Forget { job }, None));
                         }
                         other => again.jobs.push((other, work)),
                     }
@@ -434,18 +452,10 @@ impl Clerk {
         }
     }
 
-    /// Writes all of it, or nothing: then the ledger in memory is read again before anything else is done with it.
     fn try_together(&mut self, group: &Together) -> Result<Outcomes, DatabaseError> {
-        self.refresh_era()?;
         let now = unix_time().as_secs();
-        let mut era = self.era.as_mut().map(|(era, _)| era);
-        let written = write(&mut self.database, era.as_deref_mut(), group, now);
-        match (&written, era) {
-            (Ok(_), Some(era)) => era.written(),
-            (Err(_), Some(era)) => era.forget(),
-            (_, None) => {}
-        }
-        written
+        let era = self.era.as_mut().map(|(era, _)| era);
+        write(&mut self.database, era, group, now)
     }
 
     /// Tells what came of a question, or has it read.
@@ -742,8 +752,26 @@ impl Together {
     }
 }
 
-/// Writes a group in one transaction, with what it means to the ledger.
+/// Writes a group in one transaction, with what it means to the ledger; or nothing, and then it means nothing to it.
 fn write(
+    database: &mut Database,
+    mut era: Option<&mut Era>,
+    together: &Together,
+    now: u64,
+) -> Result<Outcomes, DatabaseError> {
+    if let Some(era) = era.as_deref_mut() {
+        era.begin();
+    }
+    let written = write_both(database, era.as_deref_mut(), together, now);
+    match (&written, era) {
+        (Ok(_), Some(era)) => era.written(),
+        (Err(_), Some(era)) => era.forget(),
+        (_, None) => {}
+    }
+    written
+}
+
+fn write_both(
     database: &mut Database,
     mut era: Option<&mut Era>,
     together: &Together,
@@ -752,20 +780,22 @@ fn write(
     let group = database.group()?;
     let mut written = Vec::with_capacity(together.jobs.len());
     for (write, work) in &together.jobs {
+        if let (JobWrite::Forget { job }, Some(era)) = (write, era.as_deref_mut()) {
+            // Nothing is held for a job that has ended, and one that was refused has held nothing, as far as is known.
+            era.unsubmitted(*job, now);
+        }
         let era = era.as_deref_mut().zip(work.as_ref());
         written.push(match (write, era) {
-            (JobWrite::Accept(row), Some((era, work))) => {
-                match era.submitted(row.job, work, now) {
-                    Ok(()) => {
-                        let done = group.job(write)?;
-                        if done == Written::Fenced {
-                            era.unsubmitted(row.job, now);
-                        }
-                        Ok(done)
-                    }
+            (JobWrite::Accept(row), era) => {
+                let mut done = accept(&group, row, write)?;
+                if let (Ok(_), Some((era, work))) = (&done, era)
+                    && let Err(error) = era.submitted(row.job, work, now)
+                {
                     // It is no job.
-                    Err(error) => Err(error),
+                    group.job(&JobWrite::Forget { job: row.job })?;
+                    done = Err(error);
                 }
+                done
             }
             (JobWrite::End { job, .. }, Some((era, work))) => {
                 let done = group.job(write)?;
@@ -792,7 +822,7 @@ fn write(
     let mut answers = Vec::with_capacity(together.asks.len());
     for (_, caller, ask) in &together.asks {
         answers.push(match era.as_deref_mut() {
-            Some(era) => era.ask(caller.as_ref(), ask, now),
+            Some(era) => era.ask(caller.as_ref(), ask, &group, now),
             None => Err(RpcError::Internal),
         });
     }
@@ -802,6 +832,28 @@ fn write(
     }
     group.commit()?;
     Ok((written, answers))
+}
+
+/// Writes down that a job is taken; or why it is not, for another has its place.
+fn accept(
+    group: &Group<'_>,
+    row: &JobRow,
+    write: &JobWrite,
+) -> Result<Result<Written, RpcError>, DatabaseError> {
+    if group.job(write)? == Written::Done {
+        return Ok(Ok(Written::Done));
+    }
+    let holder = match &row.key {
+        Some(key) => group.job_of(&row.tenant, key)?,
+        None => None,
+    };
+    Ok(Err(match holder {
+        Some(job) => RpcError::IdempotencyConflict { job: JobName(job) },
+        // Its number was given before. Another submission has another.
+        None => RpcError::StorageUnavailable {
+            retry_after_ms: TRY_AGAIN.as_millis() as u64,
+        },
+    }))
 }
 
 /// Maps a key.
@@ -874,16 +926,16 @@ mod tests {
 
     use caldera_rpc::auth::Secret;
     use caldera_rpc::era::{
-        AccountQuery, Amount, EraAsset, EraId, EraLeg, EraRole, RegisterParty, Transfer,
+        AccountQuery, Adopt, Amount, EraAsset, EraId, EraLeg, EraRole, RegisterParty, Transfer,
     };
     use caldera_rpc::methods::Address;
     use caldera_rpc::node_key::NodeKey;
     use caldera_scheduler::ledger::Policy;
-    use caldera_store::jobs::JobRow;
+    use caldera_store::jobs::{EndState, JobEnd, JobRow};
     use caldera_store::ledger::LedgerHead;
 
     use super::*;
-    use crate::era::EraConfig;
+    use crate::era::{EraConfig, WorkEnd};
 
     /// A clerk's tables and ledger, of which the tenant `exchange` is a party with funds.
     struct Desk {
@@ -897,14 +949,7 @@ mod tests {
             let folder = tempfile::tempdir().expect("a folder");
             let path = folder.path().join("caldera.sqlite");
             let mut database = Database::open(&path).expect("made");
-            let config = EraConfig {
-                policy: Policy::parse(include_str!("../../era.toml")).expect("is shipped"),
-                node_key_file: PathBuf::new(),
-                node_owner: 1,
-                node_address: [1; 20],
-            };
-            let key = NodeKey::new(&Secret::from_bytes([7; 32]));
-            let era = Era::open(config, key, &mut database, NOW).expect("a new journal");
+            let era = Era::open(config(), key(), &mut database, NOW).expect("a new journal");
             let mut desk = Desk {
                 database,
                 era,
@@ -936,7 +981,13 @@ mod tests {
         }
 
         fn write(&mut self, group: &Together) -> Outcomes {
-            write(&mut self.database, Some(&mut self.era), group, NOW).expect("room")
+            self.try_to_write(group).expect("room")
+        }
+
+        fn try_to_write(&mut self, group: &Together) -> Result<Outcomes, DatabaseError> {
+            let (database, era) = (&mut self.database, &mut self.era);
+            era.refresh(database, NOW).expect("is read");
+            write(database, Some(era), group, NOW)
         }
 
         fn asked(&mut self, ask: Ask) -> serde_json::Value {
@@ -962,6 +1013,19 @@ mod tests {
         }
     }
 
+    fn config() -> EraConfig {
+        EraConfig {
+            policy: Policy::parse(include_str!("../../era.toml")).expect("is shipped"),
+            node_key_file: PathBuf::new(),
+            node_owner: 1,
+            node_address: [1; 20],
+        }
+    }
+
+    fn key() -> NodeKey {
+        NodeKey::new(&Secret::from_bytes([7; 32]))
+    }
+
     fn name(text: &str) -> TenantName {
         text.parse().expect("a name")
     }
@@ -978,6 +1042,7 @@ mod tests {
             key: Some("the same".to_owned()),
             submitted_ms: 0,
             attempt: 1,
+            lent: false,
             end: None,
         };
         let work = Work {
@@ -986,6 +1051,21 @@ mod tests {
             end: None,
         };
         (JobWrite::Accept(Box::new(row)), Some(work))
+    }
+
+    fn end(job: u64) -> (JobWrite, Option<Work>) {
+        let end = JobEnd {
+            state: EndState::Proved,
+            at_ms: 0,
+            outcome: "{}".to_owned(),
+        };
+        let work = Work {
+            tenant: name("exchange"),
+            scenario: "financial".to_owned(),
+            end: Some(WorkEnd::Proved([3; 32])),
+        };
+        let attempt = 1;
+        (JobWrite::End { job, attempt, end }, Some(work))
     }
 
     fn reuse(change: u64, tenant: &str) -> Together {
@@ -1012,8 +1092,57 @@ mod tests {
             ..Together::default()
         };
         let (written, _) = desk.write(&group);
-        assert_eq!(written, [Ok(Written::Done), Ok(Written::Fenced)]);
+        let refused = RpcError::IdempotencyConflict { job: JobName(1) };
+        assert_eq!(written, [Ok(Written::Done), Err(refused)]);
+        // One whose number is another's has no word of its own to be known by, and is to come again.
+        let mut same = accept(1);
+        if let JobWrite::Accept(row) = &mut same.0 {
+            row.key = None;
+        }
+        let group = Together {
+            jobs: vec![same],
+            ..Together::default()
+        };
+        let (written, _) = desk.write(&group);
+        assert!(
+            matches!(written[..], [Err(RpcError::StorageUnavailable { .. })]),
+            "{written:?}"
+        );
         assert_eq!(desk.purse(), [FUNDS - PROOF, PROOF]);
+        assert_eq!(desk.purse(), [FUNDS - PROOF, PROOF]);
+    }
+
+    /// It is another node's work: this one is not paid for it, and says nothing of it.
+    #[test]
+    fn a_proof_from_elsewhere_gives_the_fee_back_and_is_no_event() {
+        let mut desk = Desk::new();
+        let (write, work) = accept(1);
+        let end = JobWrite::End {
+            job: 1,
+            attempt: 1,
+            end: JobEnd {
+                state: EndState::Proved,
+                at_ms: 1,
+                outcome: "{}".to_owned(),
+            },
+        };
+        let elsewhere = work.clone().map(|work| Work {
+            end: Some(WorkEnd::Elsewhere),
+            ..work
+        });
+        let begun = Together {
+            jobs: vec![(write, work)],
+            ..Together::default()
+        };
+        desk.write(&begun);
+        assert_eq!(desk.purse(), [FUNDS - PROOF, PROOF]);
+        let ended = Together {
+            jobs: vec![(end, elsewhere)],
+            ..Together::default()
+        };
+        desk.write(&ended);
+        assert_eq!(desk.purse(), [FUNDS, 0]);
+        assert_eq!(desk.era.gauges().events, [0; 4]);
     }
 
     #[test]
@@ -1033,6 +1162,91 @@ mod tests {
         let gauges = desk.era.gauges();
         assert_eq!((gauges.events, gauges.refused), ([0, 0, 0, 2], [0, 0, 1]));
         assert_eq!(desk.database.registry().expect("sound").len(), 4);
+    }
+
+    /// Whatever a group asks for, what it has changed is taken back if the disk does not take it; and then the same group
+    /// is written as if it were the first.
+    #[test]
+    fn a_group_that_the_disk_refuses_leaves_nothing_behind() {
+        let mut desk = Desk::new();
+        desk.write(&Together {
+            jobs: vec![accept(1)],
+            ..Together::default()
+        });
+        let (before, purse) = (desk.era.gauges(), desk.purse());
+        let mut second = accept(2);
+        if let JobWrite::Accept(row) = &mut second.0 {
+            row.key = None;
+        }
+        let register = RegisterParty {
+            id: EraId(30),
+            tenant: "newcomer".to_owned(),
+            role: EraRole::User,
+            owner: 12,
+            verified: true,
+            address: Address([12; 20]),
+        };
+        // So many records that there is no room for them: all of it is executed before the disk has a say.
+        let adopt = |number: u32| {
+            Ask::Adopt(Adopt {
+                id: EraId(100 + u128::from(number)),
+                epoch: 2 + number,
+                policy: include_str!("../../era.toml").to_owned(),
+            })
+        };
+        let asks = [Ask::Register(register)].into_iter();
+        let asks = asks.chain((0..100).map(adopt));
+        let mut group = Together {
+            jobs: vec![end(1), second],
+            asks: asks.map(|ask| (0, None, ask)).collect(),
+            ..reuse(1, "exchange")
+        };
+        desk.database.limit_bytes(0).expect("is taken");
+        for _ in 0..2 {
+            let refused = desk.try_to_write(&group);
+            assert!(matches!(refused, Err(DatabaseError::NoSpace)));
+            assert_eq!(desk.era.gauges(), before);
+        }
+        desk.database.limit_bytes(u64::MAX).expect("is taken");
+        assert_eq!(desk.purse(), purse);
+        let (written, answers) = desk.write(&group);
+        assert_eq!(written, [Ok(Written::Done), Ok(Written::Done)]);
+        assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+        // The second job waits with what it holds; the first, and the reuse, are paid for.
+        let spent = PROOF + REUSE;
+        assert_eq!(desk.purse(), [FUNDS - spent - PROOF, PROOF]);
+        let gauges = desk.era.gauges();
+        assert_eq!(
+            (gauges.events, gauges.parties),
+            ([1, 0, 0, 1], before.parties + 1)
+        );
+        // Nothing of it is there twice, and who reads the journal finds the same.
+        group.states.clear();
+        group.reuses.clear();
+        desk.write(&group);
+        assert_eq!(desk.purse(), [FUNDS - spent - PROOF, PROOF]);
+        let again = Era::open(config(), key(), &mut desk.database, NOW).expect("is read");
+        let again = again.gauges();
+        assert_eq!(
+            (again.damaged, again.records),
+            (None, desk.era.gauges().records)
+        );
+    }
+
+    /// A submission that was refused because its write was said to have failed, and that is on the disk all the same.
+    #[test]
+    fn a_submission_that_is_forgotten_holds_nothing_and_leaves_its_word_free() {
+        let mut desk = Desk::new();
+        let only = |job| Together {
+            jobs: vec![job],
+            ..Together::default()
+        };
+        desk.write(&only(accept(1)));
+        desk.write(&only((JobWrite::Forget { job: 1 }, None)));
+        assert_eq!(desk.purse(), [FUNDS, 0]);
+        let (written, _) = desk.write(&only(accept(2)));
+        assert_eq!(written, [Ok(Written::Done)]);
+        assert_eq!(desk.purse(), [FUNDS - PROOF, PROOF]);
     }
 
     /// A full disk is tried twice a second, and executing a year of records takes seconds.

@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use caldera_devices::{ICICLE_FOLDER, NameError, PATIENCE, Wanted, choose};
-use caldera_rpc::auth::{OPERATOR, Secret, SecretError};
+use caldera_rpc::auth::{FLEET, OPERATOR, Secret, SecretError};
 use caldera_rpc::http::Limits as HttpLimits;
 use caldera_rpc::methods::{Address, Quotas, Scope};
 use caldera_scheduler::ledger::policy as era_policy;
@@ -41,8 +41,8 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::era::EraConfig;
+use crate::local_socket::LocalSocketConfig;
 use crate::notary::KeyFileError;
-use crate::operator_socket::OperatorSocketConfig;
 use crate::pin::Realtime;
 use crate::source::Sources;
 use crate::tls::TlsFiles;
@@ -75,7 +75,7 @@ pub struct Config {
     /// The operator's secret; `None` is `DATA/secrets/operator.hex`.
     pub operator_secret_file: Option<PathBuf>,
     /// Where the operator is served, and nowhere else; `None` serves the operator with everybody.
-    pub operator_socket: Option<OperatorSocketConfig>,
+    pub operator_socket: Option<LocalSocketConfig>,
     /// Whether `/metrics` names tenants to whoever asks from loopback.
     pub metrics_name_tenants: bool,
     /// Whether the operator is served the dashboard at the port.
@@ -87,6 +87,8 @@ pub struct Config {
     pub keep_witnesses: bool,
     /// The ledger, if one is kept.
     pub era: Option<EraConfig>,
+    /// What other boxes may prove of what this one has accepted; nothing, if there is none.
+    pub fleet: Option<FleetConfig>,
     /// Below which folders keys may be read again.
     pub key_sources: Sources,
     /// What is needed for state units.
@@ -173,6 +175,34 @@ pub struct StateConfig {
     /// For how many seconds a root is taken after it was replaced: for so long a holder who has been revoked can go
     /// on.
     pub window_seconds: u64,
+}
+
+/// What the box's fleet process is given, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FleetConfig {
+    /// Where it is served, and nowhere else.
+    pub socket: LocalSocketConfig,
+    /// Its secret; `None` is `DATA/secrets/fleet.hex`.
+    pub secret_file: Option<PathBuf>,
+    /// Whose jobs may leave the box.
+    pub lend: Lendable,
+    /// So many jobs are lent at once.
+    pub jobs_max: usize,
+    /// A job is lent if the box would not begin it within this.
+    pub after: Nanos,
+    /// What may be paid for a second of a core that proves one.
+    pub price_max: u64,
+    /// After so long without a word of the fleet's all of its jobs come home.
+    pub silence: Nanos,
+}
+
+/// Whose jobs may be proved on other boxes, which see their witnesses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lendable {
+    /// Everybody's.
+    All,
+    /// Those of tenants of these names, who may be added later.
+    Of(HashSet<TenantName>),
 }
 
 /// One tenant.
@@ -323,6 +353,16 @@ impl Config {
         })?;
         let raw = rooted(raw, path.parent().unwrap_or(Path::new("")));
         check(raw, over)
+    }
+}
+
+impl Lendable {
+    /// Whether jobs of this tenant are.
+    pub fn includes(&self, tenant: &TenantName) -> bool {
+        match self {
+            Lendable::All => true,
+            Lendable::Of(names) => names.contains(tenant),
+        }
     }
 }
 
@@ -548,7 +588,23 @@ struct Raw {
     storage: RawStorage,
     state: StateConfig,
     era: Option<RawEra>,
+    fleet: Option<RawFleet>,
     tenant: Vec<RawTenant>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawFleet {
+    socket: PathBuf,
+    group: Option<String>,
+    secret_file: Option<PathBuf>,
+    #[serde(default)]
+    lend: Vec<String>,
+    jobs_max: Option<usize>,
+    after_ms: Option<u64>,
+    #[serde(default)]
+    price_max: u64,
+    silence_ms: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -613,6 +669,10 @@ fn rooted(mut raw: Raw, folder: &Path) -> Raw {
     if let Some(era) = &mut raw.era {
         root(&mut era.policy_file);
         root(&mut era.node_key_file);
+    }
+    if let Some(fleet) = &mut raw.fleet {
+        root(&mut fleet.socket);
+        fleet.secret_file.as_mut().map(root);
     }
     for tenant in &mut raw.tenant {
         tenant.secret_file.as_mut().map(root);
@@ -692,6 +752,14 @@ fn check(raw: Raw, over: &Overrides) -> Result<Config, ConfigError> {
         });
     }
     let era = raw.era.map(|it| check_era(it, &policy)).transpose()?;
+    let fleet = raw.fleet.map(check_fleet).transpose()?;
+    if fleet.is_some() && tenants.iter().any(|it| it.name.as_str() == FLEET) {
+        return Err(ConfigError::Field {
+            field: "tenant.name".into(),
+            expected: format!("a name that is not {FLEET:?} beside [fleet]"),
+            got: format!("{FLEET:?}"),
+        });
+    }
     let devices = over.devices.as_ref().unwrap_or(&raw.devices);
     let patience_ms = raw
         .device_patience_ms
@@ -732,7 +800,8 @@ fn check(raw: Raw, over: &Overrides) -> Result<Config, ConfigError> {
         policy,
         policy_file: raw.policy_file,
         operator_secret_file: raw.operator_secret_file,
-        operator_socket: raw.operator_socket.map(|path| OperatorSocketConfig {
+        operator_socket: raw.operator_socket.map(|path| LocalSocketConfig {
+            fields: ["operator_socket", "operator_socket_group"],
             path,
             group: raw.operator_socket_group,
         }),
@@ -741,6 +810,7 @@ fn check(raw: Raw, over: &Overrides) -> Result<Config, ConfigError> {
         limits: raw.limits,
         keep_witnesses: raw.keep_witnesses,
         era,
+        fleet,
         key_sources: Sources::new(raw.storage.key_sources),
         state: raw.state,
         tenants,
@@ -798,6 +868,47 @@ fn check_era(raw: RawEra, policy: &Policy) -> Result<EraConfig, ConfigError> {
         node_key_file: raw.node_key_file,
         node_owner: raw.node_owner,
         node_address: address.0,
+    })
+}
+
+fn check_fleet(raw: RawFleet) -> Result<FleetConfig, ConfigError> {
+    let within =
+        |field: &str, value: u64, least: u64, most: u64| match (least..=most).contains(&value) {
+            true => Ok(value),
+            false => Err(ConfigError::Field {
+                field: format!("fleet.{field}"),
+                expected: format!("{least} to {most}"),
+                got: value.to_string(),
+            }),
+        };
+    let lend = match raw.lend.iter().any(|name| name == EVERYBODY) {
+        true => Lendable::All,
+        false => {
+            let names = raw.lend.into_iter().map(|name| {
+                name.parse().map_err(|_| ConfigError::Field {
+                    field: "fleet.lend".into(),
+                    expected: format!("names of tenants, or {EVERYBODY:?} for all"),
+                    got: format!("{name:?}"),
+                })
+            });
+            Lendable::Of(names.collect::<Result<_, _>>()?)
+        }
+    };
+    let jobs_max = raw.jobs_max.unwrap_or(256) as u64;
+    let after_ms = raw.after_ms.unwrap_or(2_000);
+    let silence_ms = raw.silence_ms.unwrap_or(60_000);
+    Ok(FleetConfig {
+        socket: LocalSocketConfig {
+            fields: ["fleet.socket", "fleet.group"],
+            path: raw.socket,
+            group: raw.group,
+        },
+        secret_file: raw.secret_file,
+        lend,
+        jobs_max: within("jobs_max", jobs_max, 1, LENT_MAX)? as usize,
+        after: Nanos::from_millis(within("after_ms", after_ms, 0, WAIT_MS_MAX)?),
+        price_max: within("price_max", raw.price_max, 0, PRICE_MAX)?,
+        silence: Nanos::from_millis(within("silence_ms", silence_ms, 1_000, WAIT_MS_MAX)?),
     })
 }
 
@@ -959,6 +1070,12 @@ const WAIT_MS_MAX: u64 = 3_600_000;
 /// Below, a record of TLS costs more calls than it has KiB; above, reading it in pieces no longer helps.
 const TLS_BUFFER_MIN: usize = 4 << 10;
 const TLS_BUFFER_MAX: usize = 1 << 20;
+/// In place of the names of tenants; none has a star.
+const EVERYBODY: &str = "*";
+/// All that are lent are told in one answer.
+const LENT_MAX: u64 = 4_096;
+/// JSON numbers lose precision above it in JavaScript.
+const PRICE_MAX: u64 = (1 << 53) - 1;
 /// The ring is set aside at the start, so it must be memory that a box has.
 const PROFILE_BYTES_MAX: u64 = 64 << 30;
 /// Where the data of an installed box live.
@@ -1111,6 +1228,41 @@ mod tests {
         let text = refused("scopes = []");
         assert!(text.starts_with("scopes of tenant a: "), "{text}");
         assert!(refused("quotas = { runing = 1 }").contains("runing"));
+    }
+
+    #[test]
+    fn nothing_is_lent_but_what_the_operator_lists() {
+        let config = |fleet: &str| from_text(&format!("{}[fleet]\n{fleet}", tenant("a")));
+        let fleet = |text: &str| {
+            let config = config(&format!("socket = 'fleet.sock'\n{text}"));
+            config.expect("valid").fleet.expect("it is there")
+        };
+        assert_eq!(from_text(&tenant("a")).expect("valid").fleet, None);
+        let bare = fleet("");
+        assert!(bare.socket.path.is_absolute(), "{bare:?}");
+        assert_eq!(bare.secret_file, None);
+        let [a, b] = ["a", "b"].map(|name| name.parse::<TenantName>().expect("a name"));
+        assert!(!bare.lend.includes(&a));
+        let some = fleet("lend = ['b']").lend;
+        assert!(some.includes(&b) && !some.includes(&a), "{some:?}");
+        assert_eq!(fleet("lend = ['*', 'b']").lend, Lendable::All);
+
+        let refused = |text: &str| {
+            let refused = config(&format!("socket = 'fleet.sock'\n{text}"));
+            refused.expect_err("refused").to_string()
+        };
+        assert_eq!(
+            refused("jobs_max = 0"),
+            "fleet.jobs_max: expected 1 to 4096, got 0"
+        );
+        assert!(refused("silence_ms = 1").starts_with("fleet.silence_ms: "));
+        assert!(refused("lend = ['A']").starts_with("fleet.lend: "));
+        assert!(refused("lent = []").contains("lent"));
+        assert!(matches!(config(""), Err(ConfigError::Syntax { .. })));
+        let named = from_text(&format!("{}[fleet]\nsocket = 'x'", tenant("fleet")));
+        let named = named.expect_err("refused").to_string();
+        assert!(named.starts_with("tenant.name: "), "{named}");
+        assert!(from_text(&tenant("fleet")).is_ok());
     }
 
     #[test]

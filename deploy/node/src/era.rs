@@ -2,15 +2,17 @@
 //! commit of what it is about.
 //!
 //! The clerk alone has it, so there is one order of commands and no lock. A command is executed, its record is written in the
-//! group that is being written, and its answer goes out when that is on the disk. If the group cannot be written the
-//! ledger in memory is ahead of the disk: it is thrown away and read again, so what is in memory is never anything but
-//! what the journal says. What was read is kept until a write succeeds, for a disk that is full is tried twice a second.
+//! group that is being written, and its answer goes out when that is on the disk. If the group cannot be written what it has
+//! changed is taken back ([`Ledger::undo`]), so what is in memory is never anything but what the journal says. A disk that is full
+//! is tried twice a second, and a try costs what its group does and no more. A write that was said to have failed may have
+//! reached the disk: the head of the journal says so, and then, and only then, the journal is read again.
 //!
 //! **Jobs.** Where the ledger's policy names a price for a tenant's scenario and the tenant is a party, a submission reserves
 //! the fee, in the commit that accepts it, or is refused with it. The end of the job brings one event of this node, signed with its
 //! key: a proof that the box's own verifier has accepted charges the fee; a failure gives it back, and counts
 //! against the node unless the job's own input is to blame. The event is in the commit that ends the job. A job's end is
-//! written once (`caldera_store::jobs`), so there is one event of it.
+//! written once (`caldera_store::jobs`), so there is one event of it. A proof that another box has made is no work of this
+//! node's: there is no event of it here, and the fee is given back.
 //!
 //! **Reuse.** A presentation that is used again, which the registry has accepted, is paid for and becomes an event in the commit
 //! of the registry's change.
@@ -89,6 +91,8 @@ pub struct Reused {
 pub enum WorkEnd {
     /// With a proof that has passed its self-check, of this digest.
     Proved([u8; 32]),
+    /// With a proof that another box has made: it is that box's work, and not to be paid to this one.
+    Elsewhere,
     /// Without one.
     Failed(Cause),
     /// Nobody wanted it any more.
@@ -136,27 +140,22 @@ pub struct Era {
     config: EraConfig,
     key: NodeKey,
     keeper: Keep,
-    /// What the journal was found to say after a write had failed, until one succeeds.
-    kept: Option<Box<Keeper>>,
+    /// Whether a write has failed, and the journal was not looked at since.
+    doubted: bool,
     /// How it stood when that was told.
     told: EraGauges,
 }
 
 enum Keep {
     Sound(Box<Keeper>),
-    /// It is to be read again.
-    Stale,
     Damaged(String),
 }
 
-/// A sound ledger.
-#[derive(Clone)]
+/// A sound ledger. It grows with the journal, so there is one of it, and nothing copies it.
 pub struct Keeper {
     ledger: Ledger,
     /// This node.
     node: Party,
-    /// The number of its next event.
-    sequence: u64,
     /// Who pays for a tenant's jobs, and who has developed what asks for them.
     tenants: HashMap<TenantName, [Option<Party>; 2]>,
     /// The tenant of each party.
@@ -164,12 +163,24 @@ pub struct Keeper {
     retention: Retention,
     /// All closes by their epoch, each with its time: a year of hours has 4 MB.
     closed: Vec<(u64, Close)>,
+    /// All policies that there ever were, by their hashes.
+    policies: HashMap<[u8; 32], Policy>,
+    counts: Counts,
+    /// Records that are not known to be on the disk, each with its command and the id that this was given.
+    fresh: Vec<(Record, Id, Command)>,
+    /// Parties of which the same is so.
+    named: Vec<LedgerParty>,
+    /// What else there was before these.
+    before: (Counts, usize),
+}
+
+/// What is counted beside the ledger.
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    /// The number of this node's next event.
+    sequence: u64,
     events: [u64; 4],
     refused: [u64; 3],
-    /// Records that are in no group yet.
-    fresh: Vec<Record>,
-    /// Parties that are in no group yet.
-    named: Vec<LedgerParty>,
 }
 
 /// The parts of a ledger that a journal makes.
@@ -177,6 +188,7 @@ struct Replayed {
     ledger: Ledger,
     retention: Retention,
     closed: Vec<(u64, Close)>,
+    policies: HashMap<[u8; 32], Policy>,
     /// The last event of each node.
     sequences: HashMap<Party, u64>,
 }
@@ -195,42 +207,46 @@ impl Era {
             keeper: judged(keeper)?,
             config,
             key,
-            kept: None,
+            doubted: false,
             told: EraGauges::default(),
         })
     }
 
-    /// Reads the journal again, if what is in memory may be ahead of it. A disk that takes no writes has that asked for at
-    /// each try, so what was found the first time is kept: as long as the file's head says the same the journal is not read.
+    /// Looks at the journal after a write has failed. It is read again only if its head says that this was not so.
     pub fn refresh(&mut self, database: &mut Database, now: u64) -> Result<(), OpenError> {
-        if !matches!(self.keeper, Keep::Stale) {
+        if !self.doubted {
             return Ok(());
         }
-        if let Some(kept) = &self.kept {
+        if let Keep::Sound(keeper) = &self.keeper {
             let head = database.ledger_head()?;
-            let Head { records, digest } = kept.ledger.head();
-            if (records, digest) == (head.records, head.digest) {
-                self.keeper = Keep::Sound(kept.clone());
-                return Ok(());
+            let Head { records, digest } = keeper.ledger.head();
+            if (records, digest) != (head.records, head.digest) {
+                self.keeper = judged(Keeper::open(&self.config, &self.key, database, now))?;
             }
         }
-        self.keeper = judged(Keeper::open(&self.config, &self.key, database, now))?;
-        self.kept = match &self.keeper {
-            Keep::Sound(keeper) => Some(keeper.clone()),
-            _ => None,
-        };
+        self.doubted = false;
         Ok(())
     }
 
-    /// What has been executed is written down.
-    pub fn written(&mut self) {
-        self.kept = None;
+    /// What is executed from now on is one group.
+    pub fn begin(&mut self) {
+        if let Keep::Sound(keeper) = &mut self.keeper {
+            keeper.begin();
+        }
     }
 
-    /// What has been executed could not be written down.
+    /// The group is written down.
+    pub fn written(&mut self) {
+        if let Keep::Sound(keeper) = &mut self.keeper {
+            keeper.written();
+        }
+    }
+
+    /// The group could not be written down.
     pub fn forget(&mut self) {
-        if let Keep::Sound(_) = self.keeper {
-            self.keeper = Keep::Stale;
+        self.doubted = true;
+        if let Keep::Sound(keeper) = &mut self.keeper {
+            keeper.forget();
         }
     }
 
@@ -239,6 +255,9 @@ impl Era {
         let Keep::Sound(keeper) = &self.keeper else {
             return None;
         };
+        if self.doubted {
+            return None;
+        }
         let (_, closes) = keeper.ledger.epoch().ok()?;
         Some(Duration::from_secs(closes.saturating_sub(now)))
     }
@@ -254,13 +273,13 @@ impl Era {
         match keeper.reserve(hold_of(job), party, price.proof, now) {
             Ok(_) => Ok(()),
             Err(error) => {
-                keeper.refused[0] += 1;
+                keeper.counts.refused[0] += 1;
                 Err(answer::refused(&error))
             }
         }
     }
 
-    /// Takes back a submission that another has come before: it is no job, and nobody pays for it.
+    /// Gives back what is held for a submission that is no job any more.
     pub fn unsubmitted(&mut self, job: u64, now: u64) {
         if let Keep::Sound(keeper) = &mut self.keeper {
             keeper.give_back(hold_of(job), refund_of(job), now);
@@ -292,7 +311,7 @@ impl Era {
                 (deed, 0)
             }
             (Some(WorkEnd::Failed(cause)), _) => (Deed::Failure { hold, cause }, 1),
-            // Cancelled, or its scenario costs nothing any more.
+            // Cancelled, proved by another box, or its scenario costs nothing any more.
             _ => return keeper.give_back(hold, refund_of(job), now),
         };
         if !keeper.meter(&self.key, deed, kind, now) {
@@ -322,7 +341,7 @@ impl Era {
         if let Err(error) = keeper.reserve(hold, party, fee, now) {
             let Reused { change, tenant, .. } = reused;
             tracing::info!(%tenant, change, %error, "a reuse is not paid for");
-            keeper.refused[2] += 1;
+            keeper.counts.refused[2] += 1;
             return;
         }
         let deed = Deed::Reuse {
@@ -385,9 +404,8 @@ impl Era {
         let same = match &self.keeper {
             Keep::Sound(keeper) => {
                 let records = keeper.ledger.head().records;
-                (records, keeper.refused) == (self.told.records, self.told.refused)
+                (records, keeper.counts.refused) == (self.told.records, self.told.refused)
             }
-            Keep::Stale => true,
             Keep::Damaged(_) => self.told.damaged.is_some(),
         };
         if same {
@@ -401,7 +419,6 @@ impl Era {
     pub fn gauges(&self) -> EraGauges {
         match &self.keeper {
             Keep::Sound(keeper) => keeper.gauges(),
-            Keep::Stale => EraGauges::default(),
             Keep::Damaged(why) => EraGauges {
                 damaged: Some(why.clone()),
                 ..EraGauges::default()
@@ -410,14 +427,12 @@ impl Era {
     }
 
     fn keeper(&mut self) -> Result<&mut Keeper, RpcError> {
-        let fault = |fault, detail: &str| RpcError::Era {
-            fault,
-            detail: detail.to_owned(),
-        };
         match &mut self.keeper {
             Keep::Sound(keeper) => Ok(keeper),
-            Keep::Stale => Err(fault(EraFault::Damaged, "the journal cannot be read now")),
-            Keep::Damaged(why) => Err(fault(EraFault::Damaged, why)),
+            Keep::Damaged(why) => Err(RpcError::Era {
+                fault: EraFault::Damaged,
+                detail: why.clone(),
+            }),
         }
     }
 }
@@ -445,18 +460,19 @@ impl Keeper {
             ledger,
             retention,
             closed,
+            policies,
             sequences,
         } = replay(database, Signatures::Checked)?;
         let mut keeper = Keeper {
             ledger: ledger.with(Signatures::Verify(verify)),
             node: 0,
-            sequence: 0,
             tenants: HashMap::new(),
             parties: HashMap::new(),
             retention,
+            before: (Counts::default(), closed.len()),
             closed,
-            events: [0; 4],
-            refused: [0; 3],
+            policies,
+            counts: Counts::default(),
             fresh: Vec::new(),
             named: Vec::new(),
         };
@@ -465,7 +481,7 @@ impl Keeper {
         }
         if keeper.ledger.head().records == 0 {
             let policy = config.policy.clone();
-            keeper.begin(Command::Open { policy }, b"caldera open", 0, now)?;
+            keeper.found(Command::Open { policy }, b"caldera open", 0, now)?;
         }
         let public = key.public();
         let known = keeper.ledger.parties().find(|party| {
@@ -483,19 +499,48 @@ impl Keeper {
                     address: config.node_address,
                     key: public,
                 };
-                keeper.begin(register, b"caldera node", node.into(), now)?;
+                keeper.found(register, b"caldera node", node.into(), now)?;
                 node
             }
         };
-        keeper.sequence = sequences.get(&keeper.node).map_or(0, |last| last + 1);
+        keeper.counts.sequence = sequences.get(&keeper.node).map_or(0, |last| last + 1);
         let group = database.group()?;
         keeper.write(&group)?;
         group.commit()?;
+        keeper.written();
         Ok(keeper)
     }
 
+    fn begin(&mut self) {
+        self.ledger.mark();
+        self.before = (self.counts, self.closed.len());
+    }
+
+    fn written(&mut self) {
+        self.ledger.confirm();
+        for (record, id, command) in self.fresh.drain(..) {
+            self.retention.take(record.at, id, &command);
+        }
+        self.named.clear();
+        self.before = (self.counts, self.closed.len());
+    }
+
+    fn forget(&mut self) {
+        self.ledger.undo();
+        self.fresh.clear();
+        for row in self.named.drain(..) {
+            self.parties.remove(&row.party);
+            if let Some(of) = self.tenants.get_mut(&row.tenant) {
+                of[usize::from(row.developer)] = None;
+            }
+        }
+        let (counts, closed) = self.before;
+        self.counts = counts;
+        self.closed.truncate(closed);
+    }
+
     /// Executes what the box itself begins with.
-    fn begin(
+    fn found(
         &mut self,
         command: Command,
         domain: &[u8],
@@ -510,11 +555,13 @@ impl Keeper {
     fn execute(&mut self, id: Id, command: Command, now: u64) -> Result<Answer, Error> {
         let answer = self.ledger.execute(id, &command, now)?;
         if let Answer::New(record) = &answer {
-            self.retention.take(record.at, id, &command);
             if let Outcome::Closed { close } = &record.outcome {
                 self.closed.push((record.at, (**close).clone()));
             }
-            self.fresh.push(record.clone());
+            if let Some((hash, policy)) = policy_of(&command) {
+                self.policies.insert(hash, policy);
+            }
+            self.fresh.push((record.clone(), id, command));
         }
         Ok(answer)
     }
@@ -558,7 +605,7 @@ impl Keeper {
     fn meter(&mut self, key: &NodeKey, what: Deed, kind: usize, now: u64) -> bool {
         let event = Event {
             node: self.node,
-            sequence: self.sequence,
+            sequence: self.counts.sequence,
             observed: now,
             what,
         };
@@ -566,16 +613,16 @@ impl Keeper {
         let shown = format!("{event:?}");
         match self.execute(0, Command::Meter { event, signature }, now) {
             Ok(_) => {
-                self.sequence += 1;
-                self.events[kind] += 1;
+                self.counts.sequence += 1;
+                self.counts.events[kind] += 1;
                 true
             }
             Err(error) => {
                 tracing::error!(event = shown, %error, "an event is refused");
-                self.refused[1] += 1;
+                self.counts.refused[1] += 1;
                 if matches!(error, Error::Conflict { .. }) {
                     // That number is taken; the next one need not be.
-                    self.sequence += 1;
+                    self.counts.sequence += 1;
                 }
                 false
             }
@@ -583,13 +630,13 @@ impl Keeper {
     }
 
     fn write(&mut self, group: &Group<'_>) -> Result<(), DatabaseError> {
-        for row in self.named.drain(..) {
-            group.ledger_party(&row)?;
+        for row in &self.named {
+            group.ledger_party(row)?;
         }
         if self.fresh.is_empty() {
             return Ok(());
         }
-        for record in self.fresh.drain(..) {
+        for (record, ..) in &self.fresh {
             group.record(record.sequence, &record.digest, &record.bytes)?;
         }
         let Head { records, digest } = self.ledger.head();
@@ -625,8 +672,8 @@ impl Keeper {
             parties: self.ledger.parties().count() as u64,
             epoch,
             house: answer::house(&self.ledger),
-            events: self.events,
-            refused: self.refused,
+            events: self.counts.events,
+            refused: self.counts.refused,
             retention: [of(true), of(false)],
         }
     }
@@ -638,12 +685,14 @@ fn replay(database: &Database, signatures: Signatures) -> Result<Replayed, OpenE
     let mut audit = Audit::new(signatures);
     let mut retention = Retention::default();
     let mut closed = Vec::new();
+    let mut policies = HashMap::new();
     let mut sequences = HashMap::new();
     let mut wrong = None;
     database.ledger_rows(|row| {
         match audit.take_kept(row.sequence, &row.digest, &row.bytes) {
             Ok(record) => {
                 retention.take(record.at, record.id, &record.command);
+                policies.extend(policy_of(&record.command));
                 match (&record.command, &record.outcome) {
                     (Command::Meter { event, .. }, _) => {
                         let last = sequences.entry(event.node).or_insert(event.sequence);
@@ -669,8 +718,19 @@ fn replay(database: &Database, signatures: Signatures) -> Result<Replayed, OpenE
         ledger,
         retention,
         closed,
+        policies,
         sequences,
     })
+}
+
+/// The policy that a command brings, by its hash.
+fn policy_of(command: &Command) -> Option<([u8; 32], Policy)> {
+    match command {
+        Command::Open { policy } | Command::Adopt { policy, .. } => {
+            Some((policy.hash(), policy.clone()))
+        }
+        _ => None,
+    }
 }
 
 /// The hold that pays for a job.

@@ -11,6 +11,7 @@
 //! | `clerk`, `era` | one | everything that is written to the store; the ledger |
 //! | `notary` | one | presentations of state units verified |
 //! | `reader` | one | statements, read from the ledger's journal |
+//! | `lending` | one, where there is a fleet | witnesses and keys read for it, its proofs verified |
 //! | `reaper` | one | finished jobs freed |
 //! | `telemetry`, `histograms`, `profile` | rpc | what was measured |
 //! | `residence` | one | which device holds whose keys, and the arbiter's orders about that |
@@ -30,11 +31,12 @@ pub mod config;
 pub mod dashboard;
 pub mod era;
 pub mod histograms;
+pub mod lending;
+pub mod local_socket;
 pub mod node;
 pub mod notary;
 pub mod notify;
 pub mod numa;
-pub mod operator_socket;
 pub mod pin;
 pub mod preparer;
 mod primitive;

@@ -118,6 +118,7 @@ fn main() -> ExitCode {
             return ExitCode::from(error.exit_code());
         }
     };
+    node.stand_aside();
     // Whoever reads this line may be gone; the service is not for them alone.
     let mut stdout = std::io::stdout();
     let _ = writeln!(stdout, "calderad listening on {}", node.address());

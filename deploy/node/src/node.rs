@@ -25,7 +25,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use caldera_kernels::Device;
-use caldera_rpc::auth::{Keyring, OPERATOR};
+use caldera_rpc::auth::{FLEET, Keyring, OPERATOR};
 use caldera_rpc::node_key::NodeKey;
 use caldera_scheduler::arbiter::TenantRefusal;
 use caldera_scheduler::mailbox::mailbox;
@@ -42,10 +42,11 @@ use crate::clerk::Clerk;
 use crate::clock::{Clock, unix_time};
 use crate::config::{Config, ConfigError, draw_secret, open_secret, read_policy, read_schemas};
 use crate::era::{Era, OpenError};
+use crate::lending::{self, Lender};
+use crate::local_socket::{LocalSocket, LocalSocketError};
 use crate::notary::{self, Notary};
 use crate::notify::Watchdog;
 use crate::numa::Nodes;
-use crate::operator_socket::{OperatorSocket, OperatorSocketError};
 use crate::pin::{self, PinError, Placement, Standing};
 use crate::preparer::{PREPARERS, Preparations, Preparer};
 use crate::reader::{READINGS_MAX, Reader};
@@ -74,6 +75,7 @@ pub struct Node {
     service: Post,
     shell: Option<JoinHandle<()>>,
     threads: Vec<JoinHandle<()>>,
+    background: Vec<usize>,
 }
 
 /// Why a box did not start.
@@ -85,9 +87,9 @@ pub enum StartError {
     /// Certificates or the key of TLS cannot be used.
     #[error(transparent)]
     Tls(#[from] Box<TlsError>),
-    /// The operator's socket cannot be made.
+    /// A socket for those who are on the box cannot be made.
     #[error(transparent)]
-    OperatorSocket(#[from] OperatorSocketError),
+    LocalSocket(#[from] LocalSocketError),
     /// The device that the configuration asks for cannot be had.
     #[error(transparent)]
     Device(#[from] caldera_devices::OpenError),
@@ -145,11 +147,11 @@ impl StartError {
             | StartError::Placement(PinError::Workers { .. })
             | StartError::Pool(_)
             | StartError::Tenant(_) => 78,
-            StartError::OperatorSocket(
-                OperatorSocketError::Occupied { .. } | OperatorSocketError::Group { .. },
+            StartError::LocalSocket(
+                LocalSocketError::Occupied { .. } | LocalSocketError::Group { .. },
             ) => 78,
             StartError::Blobs(BlobError::Locked { .. })
-            | StartError::OperatorSocket(OperatorSocketError::Answered { .. }) => 75,
+            | StartError::LocalSocket(LocalSocketError::Answered { .. }) => 75,
             StartError::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => 75,
             _ => 69,
         }
@@ -241,7 +243,9 @@ impl Node {
         })?;
         let address = listener.address();
         let operator_socket = config.operator_socket.as_ref();
-        let operator_socket = operator_socket.map(OperatorSocket::bind).transpose()?;
+        let operator_socket = operator_socket.map(LocalSocket::bind).transpose()?;
+        let fleet_socket = config.fleet.as_ref().map(|fleet| &fleet.socket);
+        let fleet_socket = fleet_socket.map(LocalSocket::bind).transpose()?;
         let system = |what| move |source| StartError::System { what, source };
         let bell = Bell::new().map_err(system("a poll"))?;
         let wake = bell.wake();
@@ -255,6 +259,8 @@ impl Node {
         };
         let opened = caldera_devices::open(&config.devices, &options)?;
         let device = device(opened);
+        // See `residence`.
+        device.copies_by_order();
         let devices = device.beside().len();
 
         let slots = slots(&config);
@@ -450,6 +456,22 @@ impl Node {
             notary.run();
         })?;
 
+        let lender = match config.fleet {
+            None => None,
+            Some(_) => {
+                let (sender, tasks) = sync_channel(lending::TASKS_MAX);
+                let lender = Lender {
+                    tasks,
+                    blobs: blobs.clone(),
+                    service: post.clone(),
+                };
+                crew.hire("lender".into(), background.clone(), None, move || {
+                    lender.run();
+                })?;
+                Some(sender)
+            }
+        };
+
         let mut refused = crew.refused();
         if let Err(text) = pin::lock_memory() {
             refused.push(text);
@@ -476,6 +498,7 @@ impl Node {
             preparations: Arc::clone(&preparations),
             grave,
             clerk: clerk_sender,
+            lender,
             registrar: registrar_sender,
             tables: table_sender.clone(),
             tables_held,
@@ -495,7 +518,9 @@ impl Node {
         let stop = Arc::new(AtomicBool::new(false));
         let shell = Shell::new(
             bell,
-            listener.with_operator(operator_socket),
+            listener
+                .with_operator(operator_socket)
+                .with_fleet(fleet_socket),
             tls.clone(),
             service,
             &config,
@@ -530,6 +555,7 @@ impl Node {
             service: post,
             shell: Some(shell),
             threads: crew.threads,
+            background: placement.background.clone(),
         })
     }
 
@@ -577,6 +603,12 @@ impl Node {
     pub fn watch(&self, watchdog: Watchdog) {
         let command = Command::Watch(Box::new(watchdog));
         self.inbox.send_waiting(command);
+    }
+
+    /// Ties the calling thread to the cores of the background: one that started the box and waits for signals
+    /// may otherwise be woken on a worker's.
+    pub fn stand_aside(&self) {
+        pin::settle(&self.background, None);
     }
 
     /// Stops the box and waits for all its threads.
@@ -746,6 +778,10 @@ fn keyring(config: &Config) -> Result<Keyring, ConfigError> {
         let secret = open_secret(tenant.secret_file.as_deref(), &config.data, name)?;
         keyring.insert(name, secret);
     }
+    if let Some(fleet) = &config.fleet {
+        let secret = open_secret(fleet.secret_file.as_deref(), &config.data, FLEET)?;
+        keyring.insert(FLEET, secret);
+    }
     Ok(keyring)
 }
 
@@ -772,6 +808,13 @@ fn added_tenants(
         if config.tenants.iter().any(|it| it.name == *name) {
             return Err(StartError::Config(ConfigError::TenantTwice {
                 name: name.to_string(),
+            }));
+        }
+        if config.fleet.is_some() && name.as_str() == FLEET {
+            return Err(StartError::Config(ConfigError::Field {
+                field: "fleet".into(),
+                expected: format!("no tenant of the name {FLEET:?}"),
+                got: "one that was added: remove it first".into(),
             }));
         }
         if config.policy.find(&row.scenario).is_none() {

@@ -140,7 +140,7 @@ pub struct Preparer {
     pub witness: caldera_witness::Limits,
     /// How long one may compute.
     pub witness_max: Nanos,
-    /// Brings keys to devices.
+    /// Where keys are asked for that are not on devices.
     pub residence: Arc<Residence>,
     /// Where prepared jobs go.
     pub arbiter: Arc<Inbox>,
@@ -438,7 +438,7 @@ impl Preparer {
         let laid_out = match it.on_host {
             true => Job::new_on_host(key, witness, blinding),
             false => {
-                self.residence.bring(key);
+                self.residence.bring(it.tenant, key);
                 Job::new(key, witness, blinding)
             }
         };

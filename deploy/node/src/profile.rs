@@ -283,6 +283,7 @@ mod tests {
 
     fn record(job: u64, start: u64) -> QuantumRecord {
         QuantumRecord {
+            void: Nanos::ZERO,
             unit: UnitId(0),
             tenant: TenantId(0),
             job: JobId(job),

@@ -1,28 +1,36 @@
 //! Whose keys lie on which device: what the arbiter is told of it, and its orders carried out.
 //!
-//! A device with memory of its own computes with a copy of a key, which came there when the key was registered if
-//! there was room. The arbiter divides that room. Here is the book of who has how much of it, from what the devices
-//! themselves say; each change is told to the arbiter ([`Command::Resident`]), which draws tenants to the devices that hold
-//! their keys, and asks others to make room for an owner who lacks it ([`Residence::order`]).
+//! A device with memory of its own computes with a copy of a key. The arbiter divides the room for those. Here is the
+//! book of who has how much of it, from what the devices themselves say; each change is told to the
+//! arbiter ([`Command::Resident`]), which draws tenants to the devices that hold their keys, and asks others to make room
+//! for an owner who lacks it ([`Residence::evict`]).
 //!
-//! **An order** is carried out by a thread of its own, which may free and wait. Of the tenant's keys the ones that
-//! have not been laid out for longest give up their copies: nothing begins with those from then on, plans that
-//! have only been laid out let them go at once, and work that has begun on the device ends as it would. So no job is wrong or
-//! begins again, and what is told as gone is gone. Then the room goes to the keys of the device's owner, the newest first.
+//! **One thread** brings and frees copies, and has the book for itself: nobody else puts a key on a device
+//! ([`Device::copies_by_order`](caldera_kernels::Device::copies_by_order)), so none ever has more than its room. Who loads
+//! a key or lays a job out leaves a request and goes on.
 //!
-//! **Coming back.** When a job is laid out, its key comes to each device that its tenant holds, or
-//! that nobody holds, as far as there is room.
+//! **Coming.** A key that has been loaded comes to each device that has room for it. When a job is laid out, its key
+//! comes to each device that its tenant holds, or that nobody holds, as far as there is room; that job does without, unless
+//! the key was there before.
+//!
+//! **An order** names those whose keys may go and how much of them. The newest key of the device's owner that is not there
+//! says what is lacking, and `caldera_scheduler::eviction` which keys go for it: enough, or none. Those give up their
+//! copies: nothing begins with them from then on, plans that have only been laid out let them go at once, and work
+//! that has begun on the device ends as it would. So no job is wrong or begins again, and what is told as gone is
+//! gone. Then the room goes to the keys of the device's owner, the newest first, and the order is answered
+//! ([`Command::Evicted`]). Until then nobody else's key comes to the device.
 //!
 //! Bytes are those of the points and matrices in the key's file, which is what devices make of them too. The work itself
 //! needs memory as well, so keys may have three quarters of a device ([`room`]).
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use caldera_kernels::Device;
 use caldera_prover::groth16::ProvingKey;
+use caldera_scheduler::eviction::{Piece, Victim, choose};
 use caldera_scheduler::pool::{Kind, Pool};
 use caldera_scheduler::{TenantId, UnitId};
 use crossbeam::queue::ArrayQueue;
@@ -31,34 +39,15 @@ use crate::arbiter_thread::{Command, Inbox};
 use crate::board::Board;
 use crate::primitive::{Thread, current, park_timeout};
 
-/// See the top of this file.
+/// What other threads know of it; see the top of this file.
 pub struct Residence {
     /// Of the devices, in their order: member 1 of the box's device is the first.
     rooms: Box<[Room]>,
-    books: Mutex<Books>,
     orders: ArrayQueue<Order>,
+    requests: ArrayQueue<Request>,
     thread: OnceLock<Thread>,
     board: Arc<Board>,
     arbiter: Arc<Inbox>,
-}
-
-/// What the thread of [`Residence::run`] is to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
-    /// Free this. From the arbiter, which is told when it is done.
-    Evict {
-        /// Whose keys.
-        tenant: TenantId,
-        /// From which device.
-        unit: UnitId,
-        /// At least so many bytes.
-        bytes: u64,
-    },
-    /// Look what is there: something may have gone by itself.
-    Look {
-        /// Of whose keys.
-        tenant: TenantId,
-    },
 }
 
 /// What one device has for keys.
@@ -69,43 +58,62 @@ struct Room {
     held: AtomicU64,
 }
 
+/// An order of the arbiter's, piece by piece: it may not allocate.
+#[derive(Debug, Clone, Copy)]
+enum Order {
+    /// One of those whose keys may go by the order that comes after them.
+    Victim(Victim),
+    /// To make room on a device for its owner.
+    Evict { unit: UnitId, owner: TenantId },
+}
+
+/// What others ask.
+#[derive(Debug, Clone)]
+enum Request {
+    /// A key is to come to devices where there is room.
+    Bring {
+        tenant: TenantId,
+        key: Weak<ProvingKey>,
+        /// Whether it comes to those that others hold too.
+        everywhere: bool,
+    },
+    /// Look what is there: something may have gone by itself.
+    Look { tenant: TenantId },
+}
+
+/// The book, and the orders that are being carried out. Belongs to the thread of [`Residence::run`].
 #[derive(Default)]
-struct Books {
+pub struct Books {
     keys: Vec<Book>,
-    /// Of each device, bytes that are on their way there.
-    coming: Vec<u64>,
-    /// What the arbiter was told last, by tenant and member.
+    /// What the arbiter was told last, by tenant and device.
     told: HashMap<(TenantId, usize), u64>,
-    /// How many jobs have been laid out.
-    jobs: u64,
+    /// How many requests have come with a job or a key.
+    asked: u64,
+    /// Of an order that has not come as a whole.
+    victims: Vec<Victim>,
+    evictions: Vec<Eviction>,
 }
 
 /// One key.
 struct Book {
     tenant: TenantId,
     key: Weak<ProvingKey>,
-    /// The number of the last job that was laid out with it.
+    /// The number of the last request for it.
     used: u64,
     /// By device: bytes that are there.
     on: Box<[u64]>,
-    /// Members that were told to give it up, a bit each.
+    /// Devices that were told to give it up, a bit each.
     given_up: u64,
-    /// Members that had no room for all of it, a bit each, until something has gone from there.
+    /// Devices that had no room for all of it, a bit each, until something has gone from there.
     refused: u64,
 }
 
-/// Orders that are being carried out.
-#[derive(Debug, Default)]
-pub struct Underway {
-    evictions: Vec<Eviction>,
-}
-
-#[derive(Debug)]
 struct Eviction {
-    tenant: TenantId,
-    member: usize,
-    /// So much may stay.
-    keeps: u64,
+    device: usize,
+    owner: TenantId,
+    victims: Vec<Victim>,
+    /// Keys have been chosen, and go.
+    is_chosen: bool,
 }
 
 /// Of so many bytes of a device, those that keys may have. The rest is for work: a proof of 2^22 constraints
@@ -126,13 +134,9 @@ impl Residence {
             })
             .collect();
         Residence {
-            books: Mutex::new(Books {
-                coming: vec![0; rooms.len()],
-                ..Books::default()
-            }),
-            // The arbiter asks each tenant once on each device until it is answered, and once more after news that came
-            // in between. The rest is for looks.
-            orders: ArrayQueue::new(2 * tenants * rooms.len() + LOOKS_MAX),
+            // The arbiter has one order for a device at a time, with a victim for each tenant at most.
+            orders: ArrayQueue::new((rooms.len() * (tenants + 1)).max(1)),
+            requests: ArrayQueue::new(REQUESTS_MAX),
             rooms,
             thread: OnceLock::new(),
             board,
@@ -140,57 +144,38 @@ impl Residence {
         }
     }
 
-    /// A key has been loaded. Where it is more than there is room for it goes again. May free; called by the registrar.
+    /// A key has been loaded: it comes to each device that has room.
     pub fn settle(&self, tenant: TenantId, key: &Arc<ProvingKey>) {
-        if self.rooms.is_empty() {
-            return;
-        }
-        let mut books = self.books();
-        let mut book = Book {
+        self.request(Request::Bring {
             tenant,
             key: Arc::downgrade(key),
-            used: books.jobs,
-            on: vec![0; self.rooms.len()].into(),
-            given_up: 0,
-            refused: 0,
-        };
-        for (at, room) in self.rooms.iter().enumerate() {
-            book.read(at, key);
-            if book.on[at] < key.copy_len() as u64 {
-                book.refused |= 1 << (at + 1);
-            }
-            if book.on[at] > room.bytes.saturating_sub(books.taken(at)) {
-                book.give_up(at);
-                key.copy_free(at + 1);
-                book.read(at, key);
-            }
-        }
-        books.keys.push(book);
-        self.tell(&mut books, tenant, None);
+            everywhere: true,
+        });
     }
 
-    /// A job is about to be laid out with a key: it comes where its tenant can use it and there is room. Called by
-    /// preparers.
-    pub fn bring(&self, key: &Arc<ProvingKey>) {
-        if self.rooms.is_empty() {
-            return;
+    /// A job is about to be laid out with a key: it comes where its tenant can use it and there is room.
+    pub fn bring(&self, tenant: TenantId, key: &Arc<ProvingKey>) {
+        self.request(Request::Bring {
+            tenant,
+            key: Arc::downgrade(key),
+            everywhere: false,
+        });
+    }
+
+    /// Keys of a tenant may have gone.
+    pub fn look(&self, tenant: TenantId) {
+        self.request(Request::Look { tenant });
+    }
+
+    /// Orders room to be made for a device's owner. Answered by [`Command::Evicted`]; there is no other order for the
+    /// device until then. Neither waits nor allocates: called by the arbiter's thread.
+    pub fn evict(&self, unit: UnitId, owner: TenantId, victims: impl Iterator<Item = Victim>) {
+        let victims = victims.map(Order::Victim);
+        for order in victims.chain([Order::Evict { unit, owner }]) {
+            let came = self.orders.push(order);
+            assert!(came.is_ok(), "one order for a device at a time");
         }
-        let tenant = {
-            let mut books = self.books();
-            books.jobs += 1;
-            let jobs = books.jobs;
-            let Some(book) = books.find(key) else {
-                return;
-            };
-            book.used = jobs;
-            book.tenant
-        };
-        for (at, room) in self.rooms.iter().enumerate() {
-            let holder = self.board.holder(usize::from(room.unit.0));
-            if holder.is_none_or(|holder| holder == tenant) {
-                self.bring_to(at, key);
-            }
-        }
+        self.wake();
     }
 
     /// Bytes of keys on a device, by its number among the devices.
@@ -199,33 +184,33 @@ impl Residence {
         Some(room.held.load(Ordering::Relaxed))
     }
 
-    /// Leaves an order. Neither waits nor allocates: called by the arbiter's thread too.
-    pub fn order(&self, order: Order) {
+    fn request(&self, request: Request) {
         if self.rooms.is_empty() {
             return;
         }
-        // A full queue drops its oldest: whoever lacks room then waits for the tenant's next news.
-        self.orders.force_push(order);
+        // A full queue drops its oldest: a key then comes with its tenant's next job, and what has gone is found with
+        // the next news of its tenant.
+        self.requests.force_push(request);
         self.wake();
     }
 
-    /// Wakes the thread that carries orders out.
+    /// Wakes the thread that keeps the book.
     pub fn wake(&self) {
         if let Some(thread) = self.thread.get() {
             thread.unpark();
         }
     }
 
-    /// Carries out orders until the box stops. Called once, on a thread of its own.
+    /// Does what is asked until the box stops. Called once, on a thread of its own.
     ///
     /// Now and then, and in the end, `device` writes down what it has learnt: this thread may wait for a disk.
     pub fn run(&self, device: &dyn Device) {
         let first = self.thread.set(current());
-        assert!(first.is_ok(), "one thread carries out orders");
-        let mut underway = Underway::default();
+        assert!(first.is_ok(), "one thread keeps the book");
+        let mut books = Books::default();
         let mut kept = Instant::now();
         while !self.board.stopping() {
-            match self.round(&mut underway) {
+            match self.round(&mut books) {
                 true => park_timeout(KEEP_EVERY),
                 // Work on a device does not say when it lets go.
                 false => park_timeout(LOOK_EVERY),
@@ -238,154 +223,178 @@ impl Residence {
         device.keep();
     }
 
-    /// Takes orders in, and goes as far with all that are under way as can be gone now; whether that is to the end.
-    /// Frees; called by [`Residence::run`], by whose thread alone if that runs.
-    pub fn round(&self, underway: &mut Underway) -> bool {
-        while let Some(order) = self.orders.pop() {
-            self.take_in(order, &mut underway.evictions);
-        }
-        underway.evictions.retain(|it| !self.carry_out(it));
-        underway.evictions.is_empty()
-    }
-
-    fn take_in(&self, order: Order, underway: &mut Vec<Eviction>) {
-        let (tenant, unit, bytes) = match order {
-            Order::Evict {
-                tenant,
-                unit,
-                bytes,
-            } => (tenant, unit, bytes),
-            Order::Look { tenant } => return self.tell(&mut self.books(), tenant, None),
-        };
-        let Some(at) = self.rooms.iter().position(|room| room.unit == unit) else {
-            return;
-        };
-        let member = at + 1;
-        let told = self.books().told.get(&(tenant, member)).copied();
-        let keeps = told.unwrap_or(0).saturating_sub(bytes);
-        // A newer order was given by one who knew more.
-        underway.retain(|it| (it.tenant, it.member) != (tenant, member));
-        underway.push(Eviction {
-            tenant,
-            member,
-            keeps,
-        });
-    }
-
-    /// Goes as far as can be gone with an order now; whether it is carried out.
-    fn carry_out(&self, order: &Eviction) -> bool {
-        let at = order.member - 1;
-        let mut books = self.books();
-        books.forget();
-        if self.board.holder(usize::from(self.rooms[at].unit.0)) == Some(order.tenant) {
-            // It owns the device by now, and nobody needs the room: should somebody again, the arbiter asks again.
-            self.tell(&mut books, order.tenant, Some(order.member));
-            return true;
-        }
-        let mut own: Vec<&mut Book> = books
-            .keys
-            .iter_mut()
-            .filter(|book| book.tenant == order.tenant && book.on[at] > 0)
-            .collect();
-        own.sort_by_key(|book| book.used);
-        let stays = own.iter().filter(|book| !book.is_given_up(at));
-        let mut stays: u64 = stays.map(|book| book.on[at]).sum();
-        let mut leaving = 0;
-        for book in own {
-            if stays > order.keeps && !book.is_given_up(at) {
-                stays -= book.on[at];
-                book.give_up(at);
-            }
-            if book.is_given_up(at) {
-                if let Some(key) = book.key.upgrade() {
-                    key.copy_free(order.member);
-                    book.read(at, &key);
+    /// Does what is asked, and goes as far with all orders that are under way as can be gone now; whether that is to the
+    /// end. Copies and frees; called with one book all the time, by [`Residence::run`] if that runs.
+    pub fn round(&self, books: &mut Books) -> bool {
+        while let Some(request) = self.requests.pop() {
+            match request {
+                Request::Look { tenant } => self.tell(books, tenant),
+                Request::Bring {
+                    tenant,
+                    key,
+                    everywhere,
+                } => {
+                    if let Some(key) = key.upgrade() {
+                        self.attend(books, tenant, &key, everywhere);
+                    }
                 }
-                leaving += book.on[at];
             }
+        }
+        while let Some(order) = self.orders.pop() {
+            match order {
+                Order::Victim(victim) => books.victims.push(victim),
+                Order::Evict { unit, owner } => {
+                    let victims = std::mem::take(&mut books.victims);
+                    let device = self.rooms.iter().position(|room| room.unit == unit);
+                    books.evictions.extend(device.map(|device| Eviction {
+                        device,
+                        owner,
+                        victims,
+                        is_chosen: false,
+                    }));
+                }
+            }
+        }
+        for mut order in std::mem::take(&mut books.evictions) {
+            if !self.carry_out(books, &mut order) {
+                books.evictions.push(order);
+            }
+        }
+        books.evictions.is_empty()
+    }
+
+    /// A key is wanted on devices.
+    fn attend(&self, books: &mut Books, tenant: TenantId, key: &Arc<ProvingKey>, everywhere: bool) {
+        books.asked += 1;
+        let used = books.asked;
+        match books.find(key) {
+            Some(book) => book.used = used,
+            None => books.keys.push(Book {
+                tenant,
+                key: Arc::downgrade(key),
+                used,
+                on: vec![0; self.rooms.len()].into(),
+                given_up: 0,
+                refused: 0,
+            }),
+        }
+        for (device, room) in self.rooms.iter().enumerate() {
+            let holder = self.board.holder(usize::from(room.unit.0));
+            if everywhere || holder.is_none_or(|holder| holder == tenant) {
+                self.bring_to(books, device, key);
+            }
+        }
+    }
+
+    /// Goes as far as can be gone with an order now; whether it is carried out, or cannot be.
+    fn carry_out(&self, books: &mut Books, order: &mut Eviction) -> bool {
+        let Eviction { device, owner, .. } = *order;
+        books.refresh(device);
+        let unit = self.rooms[device].unit;
+        let holder = self.board.holder(usize::from(unit.0));
+        if !order.is_chosen {
+            // Somebody else may own it by now: should the owner of the order again, the arbiter asks again.
+            let lacks = match holder == Some(owner) {
+                true => books.lacks(device, owner, &self.rooms[device]),
+                false => 0,
+            };
+            let chosen = match lacks {
+                0 => Some(Vec::new()),
+                lacks => books.choose(device, lacks, &order.victims),
+            };
+            let Some(chosen) = chosen else {
+                self.answer(unit, false);
+                return true;
+            };
+            for at in chosen {
+                books.keys[at].give_up(device);
+            }
+            order.is_chosen = true;
+        }
+        let mut leaving = 0;
+        for book in books.keys.iter_mut().filter(|it| it.is_given_up(device)) {
+            if let Some(key) = book.key.upgrade() {
+                key.copy_free(device + 1);
+                book.read(device, &key);
+            }
+            leaving += book.on[device];
         }
         if leaving > 0 {
-            // Also where enough has gone: nobody else would look when the rest has.
             return false;
         }
-        self.tell(&mut books, order.tenant, Some(order.member));
-        drop(books);
-        self.fill(at);
+        for victim in &order.victims {
+            self.tell(books, victim.tenant);
+        }
+        self.fill(books, device);
+        self.answer(unit, true);
         true
     }
 
+    fn answer(&self, unit: UnitId, made: bool) {
+        self.arbiter.send_waiting(Command::Evicted { unit, made });
+    }
+
     /// Brings keys of a device's owner to it, the newest first, while there is room.
-    fn fill(&self, at: usize) {
-        let Some(owner) = self.board.holder(usize::from(self.rooms[at].unit.0)) else {
+    fn fill(&self, books: &mut Books, device: usize) {
+        let Some(owner) = self.board.holder(usize::from(self.rooms[device].unit.0)) else {
             return;
         };
-        let mut keys: Vec<(u64, Arc<ProvingKey>)> = {
-            let books = self.books();
-            let own = books.keys.iter().filter(|book| book.tenant == owner);
-            own.filter_map(|book| Some((book.used, book.key.upgrade()?)))
-                .collect()
-        };
+        let own = books.keys.iter().filter(|book| book.tenant == owner);
+        let mut keys: Vec<_> = own
+            .filter_map(|book| Some((book.used, book.key.upgrade()?)))
+            .collect();
         keys.sort_by_key(|(used, _)| std::cmp::Reverse(*used));
         for (_, key) in keys {
-            self.bring_to(at, &key);
+            self.bring_to(books, device, &key);
         }
     }
 
     /// Brings what a device lacks of a key, if there is room.
-    fn bring_to(&self, at: usize, key: &Arc<ProvingKey>) {
-        let member = at + 1;
+    fn bring_to(&self, books: &mut Books, device: usize, key: &Arc<ProvingKey>) {
+        let member = device + 1;
         if key.device().is_lost(member) {
             return;
         }
-        let (tenant, missing) = {
-            let mut books = self.books();
-            let free = self.rooms[at].bytes.saturating_sub(books.taken(at));
-            let Some(book) = books.find(key) else {
-                return;
-            };
-            let missing = (key.copy_len() as u64).saturating_sub(book.on[at]);
-            let is_whole = missing == 0 && !book.is_given_up(at);
-            let is_refused = book.refused >> member & 1 == 1;
-            if is_whole || is_refused || missing > free {
-                return;
-            }
-            book.given_up &= !(1 << member);
-            let tenant = book.tenant;
-            books.coming[at] += missing;
-            (tenant, missing)
+        books.refresh(device);
+        let free = books.free(device, &self.rooms[device]);
+        let mut underway = books.evictions.iter();
+        let kept_for = underway.find(|it| it.device == device).map(|it| it.owner);
+        let Some(book) = books.find(key) else {
+            return;
         };
-        // Without the lock: it may be gigabytes.
-        let came = key.copy(member);
-        let mut books = self.books();
-        books.coming[at] -= missing;
-        if let Some(book) = books.find(key) {
-            if let Err(error) = came {
-                // What came of it is of use; the rest is not tried with every job.
-                let unit = self.rooms[at].unit;
-                tracing::warn!(%tenant, %unit, %error, "a key does not come to a device as a whole");
-                book.refused |= 1 << member;
-            }
-            book.read(at, key);
+        let tenant = book.tenant;
+        let missing = book.missing(device, key);
+        let is_whole = missing == 0 && !book.is_given_up(device);
+        // Room that is being made is for whom it is made.
+        let is_free = kept_for.is_none_or(|owner| owner == tenant);
+        if is_whole || book.is_refused(device) || !is_free || missing > free {
+            return;
         }
-        self.tell(&mut books, tenant, None);
+        book.given_up &= !(1 << device);
+        if let Err(error) = key.copy(member) {
+            // What came of it is of use; the rest is not tried with every job.
+            let unit = self.rooms[device].unit;
+            tracing::warn!(%tenant, %unit, %error, "a key does not come to a device as a whole");
+            book.refused |= 1 << device;
+        }
+        book.read(device, key);
+        self.tell(books, tenant);
     }
 
-    /// Tells the arbiter what a tenant has on each device if that is news, and on one member whether it is or not.
-    fn tell(&self, books: &mut Books, tenant: TenantId, asked: Option<usize>) {
-        books.forget();
-        for (at, room) in self.rooms.iter().enumerate() {
-            let member = at + 1;
-            let all: u64 = books.keys.iter().map(|book| book.on[at]).sum();
+    /// Tells the arbiter what a tenant has on each device, where that is news.
+    fn tell(&self, books: &mut Books, tenant: TenantId) {
+        for (device, room) in self.rooms.iter().enumerate() {
+            books.refresh(device);
+            let all: u64 = books.keys.iter().map(|book| book.on[device]).sum();
             if all < room.held.swap(all, Ordering::Relaxed) {
                 for book in &mut books.keys {
-                    book.refused &= !(1 << member);
+                    book.refused &= !(1 << device);
                 }
             }
             let own = books.keys.iter().filter(|book| book.tenant == tenant);
-            let bytes: u64 = own.map(|book| book.on[at]).sum();
-            let before = books.told.insert((tenant, member), bytes).unwrap_or(0);
-            if before != bytes || asked == Some(member) {
-                // In the order in which it became so, for the lock is held.
+            let bytes: u64 = own.map(|book| book.on[device]).sum();
+            let before = books.told.insert((tenant, device), bytes).unwrap_or(0);
+            if before != bytes {
                 self.arbiter.send_waiting(Command::Resident {
                     tenant,
                     unit: room.unit,
@@ -394,16 +403,18 @@ impl Residence {
             }
         }
     }
-
-    fn books(&self) -> MutexGuard<'_, Books> {
-        // A panic leaves figures behind that are read again from the devices.
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Books {
-    fn forget(&mut self) {
-        self.keys.retain(|book| book.key.strong_count() > 0);
+    /// Forgets keys that are no more, and asks a device what it has of the others: they may be going.
+    fn refresh(&mut self, device: usize) {
+        self.keys.retain_mut(|book| {
+            let Some(key) = book.key.upgrade() else {
+                return false;
+            };
+            book.read(device, &key);
+            true
+        });
     }
 
     fn find(&mut self, key: &Arc<ProvingKey>) -> Option<&mut Book> {
@@ -411,35 +422,83 @@ impl Books {
         self.keys.iter_mut().find(same)
     }
 
-    /// Bytes of a device that are taken, or will be in a moment.
-    fn taken(&mut self, at: usize) -> u64 {
-        self.forget();
-        let held: u64 = self.keys.iter().map(|book| book.on[at]).sum();
-        held + self.coming[at]
+    /// Bytes that may come to a device.
+    fn free(&self, device: usize, room: &Room) -> u64 {
+        let held: u64 = self.keys.iter().map(|book| book.on[device]).sum();
+        room.bytes.saturating_sub(held)
+    }
+
+    /// Bytes that a tenant's newest key needs that is not on a device as a whole, beyond those that are free.
+    fn lacks(&self, device: usize, tenant: TenantId, room: &Room) -> u64 {
+        let own = self.keys.iter().filter(|book| book.tenant == tenant);
+        let lacking = own.filter_map(|book| {
+            let key = book.key.upgrade()?;
+            let missing = book.missing(device, &key);
+            (missing > 0 && !book.is_refused(device)).then_some((book.used, missing))
+        });
+        let newest = lacking.max_by_key(|(used, _)| *used);
+        newest.map_or(0, |(_, missing)| {
+            missing.saturating_sub(self.free(device, room))
+        })
+    }
+
+    /// Which keys go from a device so that there are so many bytes more, those first that no job was laid out with for
+    /// longest.
+    fn choose(&self, device: usize, need: u64, victims: &[Victim]) -> Option<Vec<usize>> {
+        let mut there: Vec<usize> = (0..self.keys.len())
+            .filter(|&at| self.keys[at].on[device] > 0 && !self.keys[at].is_given_up(device))
+            .collect();
+        there.sort_by_key(|&at| self.keys[at].used);
+        let piece = |&at: &usize| Piece {
+            tenant: self.keys[at].tenant,
+            bytes: self.keys[at].on[device],
+        };
+        let pieces: Vec<Piece> = there.iter().map(piece).collect();
+        let held = |tenant: TenantId| -> u64 {
+            let own = self.keys.iter().filter(|book| book.tenant == tenant);
+            own.map(Book::stays).sum()
+        };
+        let chosen = choose(need, victims, held, &pieces)?;
+        Some(chosen.into_iter().map(|piece| there[piece]).collect())
     }
 }
 
 impl Book {
-    fn give_up(&mut self, at: usize) {
-        self.given_up |= 1 << (at + 1);
+    fn give_up(&mut self, device: usize) {
+        self.given_up |= 1 << device;
     }
 
-    fn is_given_up(&self, at: usize) -> bool {
-        self.given_up >> (at + 1) & 1 == 1
+    fn is_given_up(&self, device: usize) -> bool {
+        self.given_up >> device & 1 == 1
+    }
+
+    fn is_refused(&self, device: usize) -> bool {
+        self.refused >> device & 1 == 1
+    }
+
+    /// Bytes on all devices but those that it is leaving.
+    fn stays(&self) -> u64 {
+        let each = self.on.iter().enumerate();
+        let stays = each.filter(|(device, _)| !self.is_given_up(*device));
+        stays.map(|(_, bytes)| bytes).sum()
+    }
+
+    fn missing(&self, device: usize, key: &ProvingKey) -> u64 {
+        (key.copy_len() as u64).saturating_sub(self.on[device])
     }
 
     /// Asks the device what is there. What a lost one had is gone with it.
-    fn read(&mut self, at: usize, key: &ProvingKey) {
-        self.on[at] = match key.device().is_lost(at + 1) {
+    fn read(&mut self, device: usize, key: &ProvingKey) {
+        self.on[device] = match key.device().is_lost(device + 1) {
             true => 0,
-            false => key.copy_bytes(at + 1) as u64,
+            false => key.copy_bytes(device + 1) as u64,
         };
     }
 }
 
-/// Looks that are waiting; what does not fit drops an older one.
-const LOOKS_MAX: usize = 256;
-/// How often it is looked whether work has let a copy go that was given up.
+/// Requests that are waiting; what does not fit drops an older one.
+const REQUESTS_MAX: usize = 256;
 /// What is lost of it with the power costs the time of measuring again.
 const KEEP_EVERY: Duration = Duration::from_secs(600);
+/// How often it is looked whether work has let a copy go that was given up.
 const LOOK_EVERY: Duration = Duration::from_millis(10);

@@ -30,13 +30,14 @@ mod tenants;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::{Receiver, Sender, SyncSender};
 use std::time::Duration;
 
 use bytes::Bytes;
 use caldera_kernels::{Device, DeviceInfo};
+use caldera_prover::format::json::{Proof, PublicInputs};
 use caldera_prover::groth16::ProvingKey;
-use caldera_rpc::auth::{Keyring, OPERATOR, Secret};
+use caldera_rpc::auth::{FLEET, Keyring, OPERATOR, Secret};
 use caldera_rpc::error::RpcError;
 use caldera_rpc::jsonrpc::{self, Id, Params, Request, Response};
 use caldera_rpc::methods::Scope;
@@ -62,6 +63,7 @@ use crate::clock::{Clock, unix_time};
 use crate::config::Config;
 use crate::era::EraGauges;
 use crate::histograms::{cause_name, split};
+use crate::lending::{self, NoPiece, Piece};
 use crate::pin::Standing;
 use crate::preparer::{Computing, Preparations};
 use crate::profile::Profiles;
@@ -76,7 +78,7 @@ use crate::witness::Programs;
 use circuits::Circuit;
 use dashboard::Screens;
 use events::{LOOK_EVERY, Watcher};
-use jobs::{Asked, Entry};
+use jobs::{Asked, Entry, Lent};
 pub use state::States;
 use storage::Release;
 use tenants::{Change, Terms};
@@ -250,6 +252,20 @@ pub enum Message {
         /// Why not.
         fault: Option<String>,
     },
+    /// A piece of what is told to the fleet is read.
+    FleetRead {
+        /// Whose answer it is.
+        exchange: u64,
+        /// The piece.
+        piece: Result<Piece, NoPiece>,
+    },
+    /// A proof from another box is held against its job.
+    FleetJudged {
+        /// Of the question.
+        ticket: u64,
+        /// The proof with what it is about, or why it is none.
+        verdict: Box<Result<(Proof, PublicInputs), RpcError>>,
+    },
     /// Presentations are verified.
     Judged {
         /// By ticket, whether each holds.
@@ -320,6 +336,8 @@ pub struct Answer {
     pub body: Vec<u8>,
     /// When trying again makes sense, in seconds.
     pub retry_after_s: Option<u64>,
+    /// Which part the body is of a whole, as its field has it.
+    pub content_range: Option<String>,
 }
 
 /// Who sent a request.
@@ -327,6 +345,8 @@ pub struct Answer {
 pub enum Caller {
     /// Who runs the box.
     Operator,
+    /// The box's own fleet process.
+    Fleet,
     /// A tenant, by its number.
     Tenant(TenantId),
 }
@@ -359,6 +379,8 @@ pub struct Parts {
     pub grave: Grave,
     /// To the clerk.
     pub clerk: Sender<Task>,
+    /// To the lender, where there is a fleet.
+    pub lender: Option<SyncSender<lending::Task>>,
     /// To the registrar.
     pub registrar: Sender<registrar::Request>,
     /// To the table maker.
@@ -431,6 +453,8 @@ pub struct Service {
     watchers: HashMap<u64, Watcher>,
     /// Who looks at the dashboard.
     screens: Screens,
+    /// What is with the fleet.
+    lent: Lent,
     next_ticket: u64,
     outgoing: Vec<Outgoing>,
     telemetry: Telemetry,
@@ -490,6 +514,8 @@ enum Question {
         asked: Asked,
         until: Option<Nanos>,
     },
+    /// That it is written down how a job ended which was lent, by what was sent here or not.
+    Lent { job: JobId, won: bool },
     /// A view of the pool, after which the histograms of a cause, or of all, are as new as it.
     Histograms { cause: Option<Cause> },
     /// A view of the pool, after which the quanta of a job are as new as it.
@@ -596,6 +622,7 @@ impl Service {
             due: BTreeSet::new(),
             watchers: HashMap::new(),
             screens: Screens::default(),
+            lent: Lent::new(now),
             next_ticket: 0,
             outgoing: Vec::new(),
             telemetry,
@@ -615,6 +642,8 @@ impl Service {
         let named = self.parts.keyring.verify(authorization, now);
         match named {
             Ok(OPERATOR) => Some(Caller::Operator),
+            // Without [fleet] the name is a tenant's like any other.
+            Ok(FLEET) if self.parts.config.fleet.is_some() => Some(Caller::Fleet),
             Ok(name) => {
                 let at = self.tenants.iter().position(|t| t.name.as_str() == name)?;
                 u32::try_from(at)
@@ -854,6 +883,7 @@ impl Service {
         self.take_measurements();
         self.watch_storage();
         self.watch_jobs();
+        self.watch_fleet();
         self.show_events();
         self.show_screens();
     }
@@ -885,6 +915,7 @@ impl Service {
     pub fn stop(&mut self) {
         self.stopping = true;
         self.expire(Nanos::MAX);
+        self.end_take();
         self.end_events();
         self.close_screens();
     }
@@ -897,7 +928,7 @@ impl Service {
         let look = (!self.watchers.is_empty()).then_some(LOOK_EVERY);
         let screens = self.screens.due_in(now);
         let all = due.into_iter().chain(self.quiet_in()).chain(look);
-        all.chain(screens).min()
+        all.chain(screens).chain(self.lent.due_in(now)).min()
     }
 
     fn begin(
@@ -960,6 +991,9 @@ impl Service {
             return Ok(Flow::Done(self.description.clone()));
         }
         let method = Method::from_name(&request.method).ok_or(RpcError::MethodNotFound)?;
+        if method.is_fleets() || caller == Caller::Fleet {
+            return self.fleet(caller, method, params);
+        }
         if method.is_eras() {
             return self.era(caller, method, params);
         }
@@ -1066,6 +1100,8 @@ impl Service {
             Message::EraAnswered { ticket, answer } => self.era_answered(ticket, answer),
             Message::Era { era } => self.ledger = Some(era),
             Message::Storage { fault } => self.fault = fault,
+            Message::FleetRead { exchange, piece } => self.fleet_read(exchange, piece),
+            Message::FleetJudged { ticket, verdict } => self.fleet_judged(ticket, *verdict),
             Message::Judged { judged } => self.judged(judged),
             Message::Hashed { ticket, element } => self.hashed(ticket, element),
             Message::StateWritten { sequence } => self.state_written(sequence),
@@ -1083,6 +1119,7 @@ impl Service {
             } => self.refused(job, reason, retry_after),
             Notice::Preparing(job) => self.preparing(job),
             Notice::Ended { job, outcome, at } => self.ended(job, outcome, at),
+            Notice::Lent { job, lent } => self.let_go(job, lent),
             Notice::Estimated {
                 ticket,
                 estimate,
@@ -1182,6 +1219,7 @@ impl Service {
         self.under_way.remove(&exchange);
         self.watchers.remove(&exchange);
         self.screens.close(exchange);
+        self.forget_take(exchange);
         if self.exchanges.remove(&exchange).is_some() {
             self.forget_waits(exchange);
         }
@@ -1192,6 +1230,9 @@ impl Service {
     pub fn hurry(&mut self, exchange: u64) {
         for (ticket, ..) in self.waits_of(exchange) {
             self.end_wait(ticket);
+        }
+        if self.is_take(exchange) {
+            self.end_take();
         }
     }
 
@@ -1207,12 +1248,14 @@ impl Service {
                 content_type: JSON,
                 body,
                 retry_after_s: None,
+                content_range: None,
             },
             None => Answer {
                 status: 204,
                 content_type: "",
                 body: Vec::new(),
                 retry_after_s: None,
+                content_range: None,
             },
         };
         self.answer(exchange, answer);
@@ -1256,6 +1299,7 @@ impl Answer {
             content_type: TEXT,
             body: text.into_bytes(),
             retry_after_s: None,
+            content_range: None,
         }
     }
 
@@ -1266,6 +1310,7 @@ impl Answer {
             content_type: JSON,
             body: value.to_string().into_bytes(),
             retry_after_s: None,
+            content_range: None,
         }
     }
 

@@ -37,7 +37,7 @@ use zeroize::Zeroizing;
 use crate::clock::Clock;
 use crate::config::{Config, Limits, is_loopback};
 use crate::dashboard::Page;
-use crate::operator_socket::OperatorSocket;
+use crate::local_socket::LocalSocket;
 use crate::service::{Answer, Caller, Outgoing, Service, Wake};
 use crate::telemetry::{Doors, TlsDoors};
 use crate::tls::{Fault, Handshake, PLAIN, Session, Tls};
@@ -52,20 +52,20 @@ pub struct Bell {
 pub struct Listener {
     socket: TcpListener,
     address: SocketAddr,
-    operator: Option<OperatorSocket>,
+    locals: Vec<(Door, LocalSocket)>,
 }
 
 /// The sockets and what stands behind them.
 pub struct Shell {
     poll: Poll,
     listener: Option<TcpListener>,
-    /// Where the operator is served and nowhere else, and its file.
-    operator: Option<(UnixListener, OperatorSocket)>,
+    /// Where the operator is served and nowhere else, and the fleet; and their files.
+    locals: Vec<(Door, UnixListener, LocalSocket)>,
     /// Whether `/metrics` names tenants to whoever asks from loopback.
     names_tenants: bool,
     /// Whether the dashboard is served at the port.
     dashboard: bool,
-    peers: HashMap<Token, Peer>,
+    peers: HashMap<Token, Box<Peer>>,
     /// How many have come in at each door.
     inside: HashMap<Door, usize>,
     /// Those that have more to read, or had at their last turn.
@@ -102,6 +102,8 @@ enum Door {
     Port { origin: IpAddr, loopback: bool },
     /// At the operator's socket.
     Operator,
+    /// At the fleet's.
+    Fleet,
 }
 
 /// One connection.
@@ -116,6 +118,8 @@ struct Peer {
     request: Request,
     /// Whether the socket may have more to read than was read.
     readable: bool,
+    /// Whether the system has told that the peer will send no more; there may be something to read before.
+    hung_up: bool,
     /// Whether the peer has just said that it will send no more.
     ended: bool,
     /// Whether the sending side was shut down.
@@ -176,13 +180,23 @@ impl Listener {
         Ok(Listener {
             socket,
             address,
-            operator: None,
+            locals: Vec::new(),
         })
     }
 
     /// Serves the operator at a socket of its own, if there is one.
-    pub fn with_operator(self, operator: Option<OperatorSocket>) -> Listener {
-        Listener { operator, ..self }
+    pub fn with_operator(self, socket: Option<LocalSocket>) -> Listener {
+        self.with(Door::Operator, socket)
+    }
+
+    /// Serves the fleet at a socket of its own, if there is one.
+    pub fn with_fleet(self, socket: Option<LocalSocket>) -> Listener {
+        self.with(Door::Fleet, socket)
+    }
+
+    fn with(mut self, door: Door, socket: Option<LocalSocket>) -> Listener {
+        self.locals.extend(socket.map(|socket| (door, socket)));
+        self
     }
 
     /// Where it listens, with the port that the system chose.
@@ -205,22 +219,22 @@ impl Shell {
         let limits = config.limits;
         let registry = bell.poll.registry();
         registry.register(&mut listener.socket, LISTENER, Interest::READABLE)?;
-        let operator = match listener.operator {
-            Some(mut socket) => socket.take()?.map(|listener| (listener, socket)),
-            None => None,
-        };
-        let operator = match operator {
-            Some((listener, file)) => {
-                let mut listener = UnixListener::from_std(listener);
-                registry.register(&mut listener, OPERATORS, Interest::READABLE)?;
-                Some((listener, file))
+        let mut locals = Vec::new();
+        for (door, mut file) in listener.locals {
+            if let Some(socket) = file.take()? {
+                let mut socket = UnixListener::from_std(socket);
+                let token = match door {
+                    Door::Fleet => FLEETS,
+                    Door::Operator | Door::Port { .. } => OPERATORS,
+                };
+                registry.register(&mut socket, token, Interest::READABLE)?;
+                locals.push((door, socket, file));
             }
-            None => None,
-        };
+        }
         Ok(Shell {
             poll: bell.poll,
             listener: Some(listener.socket),
-            operator,
+            locals,
             names_tenants: config.metrics_name_tenants,
             dashboard: config.dashboard,
             peers: HashMap::new(),
@@ -258,11 +272,12 @@ impl Shell {
             for event in &events {
                 match event.token() {
                     LISTENER => self.accept(),
-                    OPERATORS => self.accept_operator(),
+                    OPERATORS | FLEETS => self.accept_locals(),
                     WAKER => {}
                     token => {
                         if let Some(peer) = self.peers.get_mut(&token) {
                             peer.readable |= event.is_readable() || event.is_read_closed();
+                            peer.hung_up |= event.is_read_closed();
                         }
                         self.turn(token);
                     }
@@ -270,7 +285,7 @@ impl Shell {
             }
             if std::mem::take(&mut self.unaccepted) {
                 self.accept();
-                self.accept_operator();
+                self.accept_locals();
             }
             self.again();
             self.service.pump();
@@ -278,7 +293,7 @@ impl Shell {
             self.expire();
             if self.stop.load(Ordering::Acquire) && stop_by.is_none() {
                 self.listener = None;
-                self.operator = None;
+                self.locals.clear();
                 self.service.stop();
                 let drain = Duration::from_millis(self.limits.drain_ms);
                 stop_by = Some(self.clock.elapsed() + drain);
@@ -291,7 +306,7 @@ impl Shell {
 
     /// Whether nobody waits for an answer, and all that were given have left.
     fn is_idle(&self) -> bool {
-        let written = |peer: &Peer| peer.http.output().is_empty();
+        let written = |peer: &Box<Peer>| peer.http.output().is_empty();
         self.requests.is_empty() && self.peers.values().all(written)
     }
 
@@ -320,7 +335,8 @@ impl Shell {
                     return;
                 }
             };
-            if self.peers.len() - self.inside(Door::Operator) >= self.limits.connections {
+            let local = self.inside(Door::Operator) + self.inside(Door::Fleet);
+            if self.peers.len() - local >= self.limits.connections {
                 tracing::warn!(%address, max = self.limits.connections, "too many connections");
                 self.doors.turned_away[0] += 1;
                 continue;
@@ -338,26 +354,30 @@ impl Shell {
         }
     }
 
-    /// As [`Shell::accept`], with a bound of its own: a flood at the port does not shut the operator out.
-    fn accept_operator(&mut self) {
-        while let Some((listener, _)) = &self.operator {
-            let stream = match listener.accept() {
-                Ok((stream, _)) => stream,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) => {
-                    tracing::warn!(%error, "accepting a connection of the operator's");
-                    self.unaccepted = true;
-                    return;
+    /// As [`Shell::accept`], with bounds of their own: a flood at the port does not shut those out who are on the box.
+    fn accept_locals(&mut self) {
+        for at in 0..self.locals.len() {
+            while let Some((door, listener, _)) = self.locals.get(at) {
+                let door = *door;
+                let stream = match listener.accept() {
+                    Ok((stream, _)) => stream,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(error) => {
+                        tracing::warn!(%error, ?door, "accepting a connection");
+                        self.unaccepted = true;
+                        break;
+                    }
+                };
+                let max = match door {
+                    Door::Fleet => FLEETS_MAX,
+                    Door::Operator | Door::Port { .. } => OPERATORS_MAX,
+                };
+                if self.inside(door) >= max {
+                    tracing::warn!(max, ?door, "too many connections");
+                    continue;
                 }
-            };
-            if self.inside(Door::Operator) >= OPERATORS_MAX {
-                tracing::warn!(
-                    max = OPERATORS_MAX,
-                    "too many connections of the operator's"
-                );
-                continue;
+                self.admit(Socket::Unix(stream), door);
             }
-            self.admit(Socket::Unix(stream), Door::Operator);
         }
     }
 
@@ -373,8 +393,9 @@ impl Shell {
         let now = self.clock.elapsed();
         let by = now + Duration::from_millis(self.limits.handshake_ms);
         let begin = |tls: &Arc<Tls>| tls.accept(self.limits.tls_buffer_bytes, by);
-        // The kernel sees to who reads at the operator's.
-        let tls = self.tls.as_ref().filter(|_| door != Door::Operator);
+        // The kernel sees to who reads at the others.
+        let at_port = matches!(door, Door::Port { .. });
+        let tls = self.tls.as_ref().filter(|_| at_port);
         let tls = match tls.map(begin).transpose() {
             Ok(session) => session.map(Box::new),
             Err(error) => {
@@ -390,6 +411,7 @@ impl Shell {
             door,
             request: Request::None,
             readable: true,
+            hung_up: false,
             ended: false,
             shut: false,
             broken: false,
@@ -397,7 +419,7 @@ impl Shell {
             alarm: None,
             listed: false,
         };
-        self.peers.insert(token, peer);
+        self.peers.insert(token, Box::new(peer));
         *self.inside.entry(door).or_default() += 1;
         self.turn(token);
     }
@@ -418,7 +440,7 @@ impl Shell {
     }
 
     /// Sees to it that a connection, which is put back after whatever was done to it, is looked at in time.
-    fn put_back(&mut self, token: Token, mut peer: Peer) {
+    fn put_back(&mut self, token: Token, mut peer: Box<Peer>) {
         if peer.wants_turn() && !peer.listed {
             peer.listed = true;
             self.wanting.push(token);
@@ -445,9 +467,12 @@ impl Shell {
             return;
         };
         let mut rests = false;
+        let mut received = self.clock.now();
         for _ in 0..READS_A_TURN {
             let read = peer.read(&mut self.buffer, self.clock);
-            let received = self.clock.now();
+            if read {
+                received = self.clock.now();
+            }
             self.act(token, &mut peer, received);
             // A request that was pipelined is looked at once the answer before it has left.
             let wrote = peer.write(self.clock);
@@ -498,8 +523,10 @@ impl Shell {
 
     /// Acts on what a connection has read.
     fn act(&mut self, token: Token, peer: &mut Peer, received: Nanos) {
+        // All that one read brought came at one time.
+        let now = self.clock.elapsed();
         loop {
-            let event = match peer.http.poll(self.clock.elapsed()) {
+            let event = match peer.http.poll(now) {
                 Ok(Some(event)) => event,
                 Ok(None) => return,
                 Err(error) => {
@@ -544,10 +571,10 @@ impl Shell {
 
     /// What a request asks for, before its body is read.
     fn route(&mut self, token: Token, peer: &mut Peer, head: &Head) -> Result<Request, Answer> {
-        let now = self.clock.elapsed();
         let blob = head.path.strip_prefix(BLOBS);
         let job = head.path.strip_prefix(JOBS);
         let job = job.and_then(|path| path.strip_suffix(EVENTS));
+        let lent = head.path.strip_prefix(LENT_JOBS);
         let shown = self.dashboard || peer.door == Door::Operator;
         if let Some(path) = head.path.strip_prefix(DASHBOARD).filter(|_| shown) {
             return self.dashboard(token, peer, head, path);
@@ -581,6 +608,7 @@ impl Shell {
                 let caller = self.authorised(peer, head)?;
                 if head.body != BodyKind::None {
                     // A length above the limit is refused by the machine itself.
+                    let now = self.clock.elapsed();
                     let _ = peer.http.accept_body(self.limits.request_bytes, now);
                 }
                 let body = Vec::new();
@@ -588,7 +616,7 @@ impl Shell {
             }
             (Method::Put | Method::Delete, _) if blob.is_some() => {
                 let Caller::Tenant(tenant) = self.authorised(peer, head)? else {
-                    return Err(Answer::text(403, "the operator stores nothing\n".into()));
+                    return Err(Answer::text(403, "tenants alone store anything\n".into()));
                 };
                 let digest: Digest = blob
                     .unwrap_or_default()
@@ -604,6 +632,7 @@ impl Shell {
                     BodyKind::None => Some(0),
                     BodyKind::Chunked => None,
                 };
+                let now = self.clock.elapsed();
                 if peer.http.accept_body(self.limits.blob_bytes, now).is_err() {
                     self.requests.remove(&request);
                     return Ok(Request::None);
@@ -618,7 +647,7 @@ impl Shell {
             }
             (Method::Get, _) if job.is_some() && head.body == BodyKind::None => {
                 let Caller::Tenant(tenant) = self.authorised(peer, head)? else {
-                    return Err(Answer::text(403, "the operator has no jobs\n".into()));
+                    return Err(Answer::text(403, "tenants alone have jobs\n".into()));
                 };
                 let job: JobName = job
                     .unwrap_or_default()
@@ -630,10 +659,35 @@ impl Shell {
                 })?;
                 Ok(Request::Stream(request))
             }
+            (Method::Get, _) if lent.is_some() && head.body == BodyKind::None => {
+                if self.authorised(peer, head)? != Caller::Fleet {
+                    return Err(Answer::text(
+                        403,
+                        "this is for the fleet of the box\n".into(),
+                    ));
+                }
+                let nothing = || Answer::text(404, "nothing here\n".into());
+                let (job, what) = lent.and_then(|it| it.split_once('/')).ok_or_else(nothing)?;
+                let of_key = match what {
+                    "key" => true,
+                    "witness" => false,
+                    _ => return Err(nothing()),
+                };
+                let job: JobName = job
+                    .parse()
+                    .map_err(|error| Answer::text(400, format!("{error}\n")))?;
+                let request = self.request(token);
+                let range = head.range.as_deref();
+                let asked = self.service.fleet_bytes(request, job, of_key, range);
+                asked.inspect_err(|_| {
+                    self.requests.remove(&request);
+                })?;
+                Ok(Request::Awaited(request))
+            }
             (_, "/livez" | "/readyz" | "/metrics" | "/") => {
                 Err(Answer::text(405, "no such method here\n".into()))
             }
-            _ if blob.is_some() || job.is_some() => {
+            _ if blob.is_some() || job.is_some() || lent.is_some() => {
                 Err(Answer::text(405, "no such method here\n".into()))
             }
             _ => Err(Answer::text(404, "nothing here\n".into())),
@@ -718,9 +772,18 @@ impl Shell {
     fn authorised(&mut self, peer: &Peer, head: &Head) -> Result<Caller, Answer> {
         let caller = self.service.caller(head.authorization.as_deref());
         let caller = caller.ok_or_else(unauthorised)?;
+        let has_own = self.locals.iter().any(|(door, ..)| *door == Door::Operator);
         match (caller, peer.door) {
-            (Caller::Operator, Door::Port { .. }) if self.operator.is_some() => {
+            (Caller::Operator, Door::Port { .. }) if has_own => {
                 let text = "the operator is served at operator_socket alone\n";
+                Err(Answer::text(403, text.into()))
+            }
+            (Caller::Operator, Door::Fleet) => {
+                let text = "this socket is the fleet's and tenants'\n";
+                Err(Answer::text(403, text.into()))
+            }
+            (Caller::Fleet, Door::Port { .. } | Door::Operator) => {
+                let text = "the fleet is served at fleet.socket alone\n";
                 Err(Answer::text(403, text.into()))
             }
             (Caller::Tenant(_), Door::Operator) => {
@@ -839,6 +902,9 @@ impl Shell {
         }
         if let Some(seconds) = &retry_after {
             fields.push(("Retry-After", seconds));
+        }
+        if let Some(range) = &answer.content_range {
+            fields.push(("Content-Range", range));
         }
         let response = Response {
             content_type: (!answer.content_type.is_empty()).then_some(answer.content_type),
@@ -985,6 +1051,9 @@ impl Peer {
                 false
             }
             Ok(count) => {
+                // Less than there was room for is all that there was, and another event will tell of more. But of an end that
+                // is there already none will.
+                self.readable = count == room || self.hung_up;
                 let bytes = &buffer[..count];
                 let Some(tls) = &mut self.tls else {
                     self.http.receive(bytes, clock.elapsed());
@@ -1144,10 +1213,14 @@ fn unauthorised() -> Answer {
 const LISTENER: Token = Token(0);
 const WAKER: Token = Token(1);
 const OPERATORS: Token = Token(2);
-const FIRST_PEER: usize = 3;
+const FLEETS: Token = Token(3);
+const FIRST_PEER: usize = 4;
 /// Connections at the operator's socket: a person, a screen, a collector, and room.
 const OPERATORS_MAX: usize = 16;
+/// At the fleet's: a call that waits for jobs, one for each job of others that is proved here, pieces, and room.
+const FLEETS_MAX: usize = 64;
 const BLOBS: &str = "/v1/blobs/";
+const LENT_JOBS: &str = "/v1/fleet/jobs/";
 const JOBS: &str = "/v1/jobs/";
 const EVENTS: &str = "/events";
 const DASHBOARD: &str = "/dashboard/";

@@ -49,6 +49,9 @@ pub struct QuantumRecord {
     pub span: Nanos,
     /// How long its thread ran meanwhile; nothing where that is not measured.
     pub cpu: Nanos,
+    /// What of this quantum and of those before it is charged to nobody: a device was lost, and what it had done of a
+    /// piece of work is done again.
+    pub void: Nanos,
 }
 
 /// What travels from the arbiter's thread to here.
@@ -77,7 +80,7 @@ pub struct Telemetry {
     /// The newest that were missed.
     misses: VecDeque<Reallocation>,
     /// What cores and devices have worked for each tenant.
-    tenants: Vec<[Nanos; 2]>,
+    tenants: Vec<[Account; 2]>,
     /// What preparers have worked for all of them; part of what cores have.
     witnesses: Nanos,
     /// Jobs that ended, by how: proved, failed, cancelled.
@@ -121,10 +124,27 @@ pub struct Gauges {
     pub storage_fault: bool,
     /// The ledger, if there is one.
     pub ledger: Option<EraGauges>,
+    /// What is lent to other boxes, if there is a fleet.
+    pub fleet: Option<FleetGauges>,
     /// At the sockets.
     pub doors: Doors,
     /// Seconds since the start.
     pub uptime_s: f64,
+}
+
+/// Jobs that other boxes are to prove.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FleetGauges {
+    /// That are lent.
+    pub out: u64,
+    /// That were, since the start.
+    pub lent: u64,
+    /// Whose proof was taken.
+    pub proved: u64,
+    /// That came home, by why.
+    pub home: [(&'static str, u64); 3],
+    /// Results and returns that were refused, by why.
+    pub refused: [(&'static str, u64); 3],
 }
 
 /// What the shell has seen at its sockets.
@@ -214,6 +234,26 @@ impl Gauges {
     }
 }
 
+/// What one tenant is charged of one kind of units.
+#[derive(Debug, Clone, Copy, Default)]
+struct Account {
+    charged: Nanos,
+    /// So much of what comes is not charged.
+    credit: Nanos,
+}
+
+impl Account {
+    fn charge(&mut self, time: Nanos) {
+        let free = self.credit.min(time);
+        self.credit = self.credit.since(free);
+        self.charged = self.charged.plus(time.since(free));
+    }
+
+    fn forgive(&mut self, time: Nanos) {
+        self.credit = self.credit.plus(time);
+    }
+}
+
 impl Telemetry {
     /// Nothing measured yet, on so many cores and devices. A quantum above `quantum_max` is over its budget.
     pub fn new(quantum_max: Nanos, cores: usize, devices: usize) -> Telemetry {
@@ -248,8 +288,9 @@ impl Telemetry {
     pub fn quantum(&mut self, record: &QuantumRecord) -> bool {
         self.quanta.record(record.span);
         let kind = usize::from(self.is_device(record.unit));
-        let time = &mut self.times_of(record.tenant)[kind];
-        *time = time.plus(record.span);
+        let account = &mut self.account_of(record.tenant)[kind];
+        account.forgive(record.void);
+        account.charge(record.span);
         let over = record.span > self.quantum_max;
         self.over_budget += u64::from(over);
         over
@@ -257,15 +298,23 @@ impl Telemetry {
 
     /// Counts what a preparer has computed for a tenant, on a core that is not of the pool.
     pub fn computed(&mut self, tenant: TenantId, core: Nanos) {
-        let [cores, _] = self.times_of(tenant);
-        *cores = cores.plus(core);
+        let [cores, _] = self.account_of(tenant);
+        cores.charge(core);
         self.witnesses = self.witnesses.plus(core);
     }
 
-    fn times_of(&mut self, tenant: TenantId) -> &mut [Nanos; 2] {
+    /// So much time on cores and on devices was for nothing, and its tenant was charged for it: as much of what comes
+    /// is not, for what has been told never becomes less.
+    pub fn forgive(&mut self, tenant: TenantId, times: [Nanos; 2]) {
+        for (account, time) in self.account_of(tenant).iter_mut().zip(times) {
+            account.forgive(time);
+        }
+    }
+
+    fn account_of(&mut self, tenant: TenantId) -> &mut [Account; 2] {
         let tenant = tenant.0 as usize;
         if self.tenants.len() <= tenant {
-            self.tenants.resize(tenant + 1, [Nanos::ZERO; 2]);
+            self.tenants.resize(tenant + 1, <[Account; 2]>::default());
         }
         &mut self.tenants[tenant]
     }
@@ -290,13 +339,13 @@ impl Telemetry {
     /// How long cores have worked for a tenant.
     pub fn core_time(&self, tenant: TenantId) -> Nanos {
         let time = self.tenants.get(tenant.0 as usize);
-        time.map_or(Nanos::ZERO, |[cores, _]| *cores)
+        time.map_or(Nanos::ZERO, |[cores, _]| cores.charged)
     }
 
     /// How long devices have; `None` where there are none.
     pub fn device_time(&self, tenant: TenantId) -> Option<Nanos> {
         let time = self.tenants.get(tenant.0 as usize);
-        let time = time.map_or(Nanos::ZERO, |[_, devices]| *devices);
+        let time = time.map_or(Nanos::ZERO, |[_, devices]| devices.charged);
         (self.handovers.len() > 1).then_some(time)
     }
 
@@ -589,6 +638,9 @@ impl Telemetry {
         if let Some(ledger) = &now.ledger {
             text.ledger(ledger);
         }
+        if let Some(fleet) = &now.fleet {
+            text.fleet(fleet);
+        }
         text.family("caldera_connections", "gauge", "Open connections.");
         text.sample("caldera_connections", &[], now.doors.connections as f64);
         text.doors(&now.doors);
@@ -685,6 +737,34 @@ impl Text {
         let help = "1 while certificates that should be in force could not be used.";
         self.family(name, "gauge", help);
         self.sample(name, &[], f64::from(u8::from(tls.reload_failed)));
+    }
+
+    fn fleet(&mut self, it: &FleetGauges) {
+        let name = "caldera_fleet_jobs";
+        self.family(name, "gauge", "Jobs that are lent to other boxes.");
+        self.sample(name, &[], it.out as f64);
+        self.counter(
+            "caldera_fleet_lent_total",
+            "Jobs that were lent to other boxes.",
+            it.lent,
+        );
+        self.counter(
+            "caldera_fleet_proved_total",
+            "Jobs that other boxes have proved.",
+            it.proved,
+        );
+        let name = "caldera_fleet_home_total";
+        let help = "Jobs that came home from the fleet without a proof.";
+        self.family(name, "counter", help);
+        for (reason, count) in it.home {
+            self.sample(name, &[("reason", reason)], count as f64);
+        }
+        let name = "caldera_fleet_refused_total";
+        let help = "Results and returns of the fleet's that were refused.";
+        self.family(name, "counter", help);
+        for (reason, count) in it.refused {
+            self.sample(name, &[("reason", reason)], count as f64);
+        }
     }
 
     /// What the ledger says. How many samples there are does not depend on how many parties there are.
@@ -822,6 +902,7 @@ mod tests {
             stage: 0,
             lane: 0,
             cpu: Nanos::ZERO,
+            void: Nanos::ZERO,
             start: Nanos(5),
             span: Nanos::from_millis(2),
         };
@@ -833,6 +914,41 @@ mod tests {
         telemetry.quantum(&record);
         let core = [0, 1, 2, 3].map(|tenant| telemetry.core_time(TenantId(tenant)).0);
         assert_eq!(core, [4_000_001, 0, 2_000_001, 0]);
+    }
+
+    #[test]
+    fn what_was_for_nothing_is_charged_once_and_nothing_told_becomes_less() {
+        let mut telemetry = Telemetry::new(Nanos::from_millis(2), 1, 1);
+        let tenant = TenantId(0);
+        let mut run = |unit, span, void| {
+            telemetry.quantum(&QuantumRecord {
+                unit: UnitId(unit),
+                tenant,
+                job: JobId(1),
+                kernel: "msm",
+                stage: 0,
+                lane: 0,
+                cpu: Nanos::ZERO,
+                void: Nanos(void),
+                start: Nanos(5),
+                span: Nanos(span),
+            });
+            let devices = telemetry.device_time(tenant).map(|it| it.0);
+            (telemetry.core_time(tenant).0, devices)
+        };
+        assert_eq!(run(1, 100, 0), (0, Some(100)));
+        // The second quantum of a piece of work finds the device lost: both are done again on a core.
+        assert_eq!(run(1, 50, 150), (0, Some(100)));
+        assert_eq!(run(0, 70, 0), (70, Some(100)));
+        // What was charged before is made good for by what comes.
+        assert_eq!(run(1, 60, 0), (70, Some(100)));
+        assert_eq!(run(1, 60, 0), (70, Some(120)));
+        telemetry.forgive(tenant, [Nanos(30), Nanos(10)]);
+        telemetry.computed(tenant, Nanos(20));
+        assert_eq!(telemetry.core_time(tenant), Nanos(70));
+        telemetry.computed(tenant, Nanos(20));
+        assert_eq!(telemetry.core_time(tenant), Nanos(80));
+        assert_eq!(telemetry.device_time(tenant), Some(Nanos(120)));
     }
 
     #[test]

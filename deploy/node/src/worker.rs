@@ -24,7 +24,7 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use caldera_kernels::Device;
+use caldera_kernels::{Device, forfeited};
 use caldera_prover::groth16::{Step, Task};
 use caldera_scheduler::arbiter::Outcome;
 use caldera_scheduler::mailbox::{Found, WorkerSide};
@@ -186,7 +186,9 @@ impl Worker {
             let cpu = thread_time().since(ran);
             let end = self.clock.now();
             let core = if waits { cpu } else { end.since(start) };
-            job.count(index, kernel, [start, end], core);
+            let void = forfeited().as_nanos();
+            let void = Nanos(u64::try_from(void).unwrap_or(u64::MAX));
+            job.count(index, kernel, [start, end], [core, void]);
             self.mailbox.record(QuantumRecord {
                 unit: self.unit,
                 tenant: job.tenant(),
@@ -197,6 +199,7 @@ impl Worker {
                 start,
                 span: end.since(start),
                 cpu,
+                void,
             });
             ended.set(Some(end));
         };

@@ -72,6 +72,45 @@ fn it_says_where_it_listens_and_stops_when_told() {
     }
 }
 
+/// Not even the thread that waits for signals: whatever is woken there holds up a quantum.
+#[test]
+fn nothing_but_a_worker_may_run_on_a_workers_core() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let arguments = on_data(folder.path());
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let mut child = Guard(
+        calderad(&arguments)
+            .args(["--workers", "1"])
+            .spawn()
+            .expect("started"),
+    );
+    let stdout = child.0.stdout.take().expect("a pipe");
+    let mut line = String::new();
+    BufReader::new(stdout).read_line(&mut line).expect("a line");
+    let read = |path: &Path| {
+        let status = fs::read_to_string(path.join("status")).ok()?;
+        let field = |name: &str| {
+            let found = status.lines().find_map(|line| line.strip_prefix(name));
+            found.expect("a field of the kernel's").trim().to_owned()
+        };
+        Some((field("Name:"), field("Cpus_allowed_list:")))
+    };
+    let tasks = fs::read_dir(format!("/proc/{}/task", child.0.id())).expect("a process");
+    // A thread that has ended runs nowhere.
+    let mut cores: Vec<_> = tasks
+        .filter_map(|task| read(&task.expect("a thread").path()))
+        .collect();
+    let worker = cores.iter().find(|(name, _)| name == "worker-0");
+    let (_, own) = worker.expect("a worker").clone();
+    let (_, ours) = read(Path::new("/proc/self")).expect("this process");
+    if own == ours {
+        // The only core that there is: nothing can stand aside.
+        return;
+    }
+    cores.retain(|(_, list)| *list == own || list.contains(['-', ',']));
+    assert_eq!(cores, [("worker-0".to_owned(), own)]);
+}
+
 /// The thread that decides says so: a box that is idle, and one that is asked for an answer, is fed alike.
 #[test]
 fn the_watchdog_is_fed_until_it_stops() {

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use caldera_node::era::EraGauges;
-use caldera_node::telemetry::{Doors, Gauges, Telemetry, TenantGauges, TlsDoors};
+use caldera_node::telemetry::{Doors, FleetGauges, Gauges, Telemetry, TenantGauges, TlsDoors};
 use caldera_scheduler::Nanos;
 use serde_json::Value;
 
@@ -32,6 +32,7 @@ fn exported() -> BTreeMap<String, BTreeSet<String>> {
             house: vec![("treasury", 0)],
             ..EraGauges::default()
         }),
+        fleet: Some(FleetGauges::default()),
         doors: Doors {
             tls: Some(TlsDoors::default()),
             ..Doors::default()

@@ -1,9 +1,10 @@
 //! Which device holds whose keys, with two devices of the processor's behind the relay, as a box with a GPU has.
 //!
 //! The dangers: the arbiter orders room and believes it has it while the bytes are still there, or a proof goes wrong because
-//! they are not; more goes than was asked for, or what is needed most; and a guess about NUMA nodes that draws a
+//! they are not; more goes than may, or what is needed most, or for nothing; a device takes more than its room; and a guess about NUMA nodes that draws a
 //! tenant to the far end of the machine.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,9 +14,10 @@ use caldera_kernels::relay::{Member, Relay};
 use caldera_node::arbiter_thread::{Command, Inbox};
 use caldera_node::board::Board;
 use caldera_node::numa::Nodes;
-use caldera_node::residence::{Order, Residence, Underway};
+use caldera_node::residence::{Books, Residence};
 use caldera_prover::format::{Wtns, Zkey};
 use caldera_prover::groth16::{Blinding, Job, ProvingKey, Step, Synthetic, setup_synthetic};
+use caldera_scheduler::eviction::Victim;
 use caldera_scheduler::pool::{self, Core, Pool};
 use caldera_scheduler::{TenantId, UnitId};
 
@@ -32,18 +34,35 @@ struct World {
     board: Arc<Board>,
     inbox: Arc<Inbox>,
     residence: Residence,
+    books: RefCell<Books>,
 }
 
-fn world(keys: u64) -> World {
+/// What the arbiter is told.
+#[derive(Debug, PartialEq, Eq)]
+enum Told {
+    /// So many keys of somebody are on the device.
+    Keys(TenantId, u64),
+    /// Whether an order was carried out.
+    Made(bool),
+}
+
+use Told::{Keys, Made};
+
+/// A key of a circuit of so many constraints, and a witness.
+fn material(domain_log2: u32) -> (Zkey, Wtns) {
     let synthetic = Synthetic {
         curve: CurveId::Bn254,
-        domain_log2: 6,
+        domain_log2,
         dense: 0.5,
         seed: [1; 32],
     };
     let mut file = Vec::new();
     let witness = setup_synthetic(&synthetic, 1, &mut file, &mut |_| ()).expect("a key");
-    let zkey = Zkey::parse(file.into()).expect("a key");
+    (Zkey::parse(file.into()).expect("a key"), witness)
+}
+
+fn world(keys: u64) -> World {
+    let (zkey, witness) = material(6);
     let member = |_| Member {
         device: CpuDevice::new(CpuConfig {
             quantum: Duration::from_millis(2),
@@ -52,6 +71,7 @@ fn world(keys: u64) -> World {
         width: 1,
     };
     let relay = Relay::new((0..2).map(member).collect());
+    relay.copies_by_order();
     let len = ProvingKey::load(&zkey, relay.clone())
         .expect("it loads")
         .copy_len() as u64;
@@ -76,73 +96,130 @@ fn world(keys: u64) -> World {
         board,
         inbox,
         residence,
+        books: RefCell::default(),
     }
 }
 
 impl World {
     fn key(&self, tenant: TenantId) -> Arc<ProvingKey> {
-        let key = ProvingKey::load(&self.zkey, self.relay.clone()).expect("it loads");
+        self.key_of(&self.zkey, tenant)
+    }
+
+    fn key_of(&self, zkey: &Zkey, tenant: TenantId) -> Arc<ProvingKey> {
+        let key = ProvingKey::load(zkey, self.relay.clone()).expect("it loads");
+        assert_eq!(key.copy_bytes(1), 0, "only the residence brings it");
         self.residence.settle(tenant, &key);
+        assert!(self.round());
         key
     }
 
-    /// How many keys of whom the arbiter has been told to be on the device.
-    fn told(&self) -> Vec<(TenantId, u64)> {
-        let next = || match self.inbox.take_command()? {
-            Command::Resident { tenant, bytes, .. } => Some((tenant, bytes)),
-            _ => None,
-        };
-        let told = std::iter::from_fn(next);
-        told.map(|(tenant, bytes)| {
-            assert_eq!(bytes % self.len, 0);
-            (tenant, bytes / self.len)
-        })
-        .collect()
+    fn round(&self) -> bool {
+        self.residence.round(&mut self.books.borrow_mut())
     }
 
-    /// Orders so many bytes to go; whether they have gone.
-    fn evict(&self, tenant: TenantId, bytes: u64, underway: &mut Underway) -> bool {
-        self.residence.order(Order::Evict {
-            tenant,
-            unit: DEVICE,
-            bytes,
-        });
-        self.residence.round(underway)
+    fn bring(&self, tenant: TenantId, key: &Arc<ProvingKey>) {
+        self.residence.bring(tenant, key);
+        assert!(self.round());
+    }
+
+    fn told(&self) -> Vec<Told> {
+        let next = || match self.inbox.take_command()? {
+            Command::Resident { tenant, bytes, .. } => {
+                assert_eq!(bytes % self.len, 0);
+                Some(Keys(tenant, bytes / self.len))
+            }
+            Command::Evicted { unit, made } => {
+                assert_eq!(unit, DEVICE);
+                Some(Made(made))
+            }
+            _ => None,
+        };
+        std::iter::from_fn(next).collect()
+    }
+
+    /// Orders room for the owner, for which so many bytes of the other may go and so many stay; whether it has come to
+    /// an end.
+    fn evict(&self, spare: u64, keeps: u64) -> bool {
+        let victim = Victim {
+            tenant: OTHER,
+            spare,
+            part: keeps,
+            keeps,
+        };
+        self.residence.evict(DEVICE, OWNER, [victim].into_iter());
+        self.round()
     }
 
     fn look(&self, tenant: TenantId) {
-        self.residence.order(Order::Look { tenant });
-        assert!(self.residence.round(&mut Underway::default()));
+        self.residence.look(tenant);
+        assert!(self.round());
     }
 
     fn is_there(&self, key: &ProvingKey) -> bool {
-        key.copy_bytes(1) as u64 == self.len
+        key.copy_bytes(1) == key.copy_len()
     }
 }
 
 #[test]
-fn what_has_not_been_used_for_longest_goes_and_no_more_than_is_asked() {
+fn what_has_not_been_used_for_longest_goes_and_no_more_than_is_needed() {
     let world = world(3);
     let keys = [0; 3].map(|_| world.key(OTHER));
-    assert_eq!(world.told(), [(OTHER, 1), (OTHER, 2), (OTHER, 3)]);
+    let own = world.key(OWNER);
+    let all = [Keys(OTHER, 1), Keys(OTHER, 2), Keys(OTHER, 3)];
+    assert_eq!(world.told(), all);
     for used in [1, 2, 0] {
-        world.residence.bring(&keys[used]);
+        world.bring(OTHER, &keys[used]);
     }
     assert_eq!(world.told(), [], "all were there");
-    assert!(world.evict(OTHER, world.len + 1, &mut Underway::default()));
-    assert_eq!(world.told(), [(OTHER, 1)]);
-    assert_eq!(world.residence.held(0), Some(world.len));
-    assert_eq!(
-        keys.each_ref().map(|key| world.is_there(key)),
-        [true, false, false]
-    );
-    // The next job brings it back.
-    world.residence.bring(&keys[2]);
-    assert_eq!(world.told(), [(OTHER, 2)]);
-    // What is dropped is told when somebody looks.
+    world.board.reseat(1, Some(OWNER));
+    assert!(world.evict(3 * world.len, 0));
+    assert_eq!(world.told(), [Keys(OTHER, 2), Keys(OWNER, 1), Made(true)]);
+    assert_eq!(world.residence.held(0), Some(3 * world.len));
+    let there = || keys.each_ref().map(|key| world.is_there(key));
+    assert_eq!(there(), [true, false, true]);
+    assert!(world.is_there(&own));
+    // What is dropped is told when somebody looks, and the next job brings what has room then.
+    drop(own);
+    world.look(OWNER);
+    assert_eq!(world.told(), [Keys(OWNER, 0)]);
+    world.board.reseat(1, Some(OTHER));
+    world.bring(OTHER, &keys[1]);
+    assert_eq!(world.told(), [Keys(OTHER, 3)]);
     drop(keys);
     world.look(OTHER);
-    assert_eq!(world.told(), [(OTHER, 0)]);
+    assert_eq!(world.told(), [Keys(OTHER, 0)]);
+}
+
+/// Keys are whole: one that is larger than what may go stays, and where the others are not enough all stay.
+#[test]
+fn nothing_goes_below_what_is_kept_nor_in_vain() {
+    let world = world(3);
+    let keys = [0; 3].map(|_| world.key(OTHER));
+    let (larger, _) = material(7);
+    let large = world.key_of(&larger, OWNER);
+    let need = large.copy_len() as u64;
+    assert!((world.len + 1..=2 * world.len).contains(&need), "{need}");
+    world.told();
+    world.board.reseat(1, Some(OWNER));
+    // Two of them must go.
+    for (spare, keeps) in [
+        (world.len - 1, 0),
+        (2 * world.len - 1, 0),
+        (3 * world.len, world.len + 1),
+    ] {
+        assert!(world.evict(spare, keeps));
+        assert_eq!(world.told(), [Made(false)], "{spare}, {keeps}");
+        assert!(keys.iter().all(|key| world.is_there(key)));
+    }
+    assert!(world.evict(3 * world.len, world.len));
+    let there = keys.each_ref().map(|key| world.is_there(key));
+    assert_eq!(there, [false, false, true]);
+    assert!(world.is_there(&large));
+    // Nothing is lacking any more.
+    while world.inbox.take_command().is_some() {}
+    assert!(world.evict(world.len, 0));
+    assert_eq!(world.told(), [Made(true)]);
+    assert!(world.is_there(&keys[2]));
 }
 
 #[test]
@@ -152,15 +229,15 @@ fn room_goes_to_the_owner_who_lacked_it() {
     let own = world.key(OWNER);
     assert_eq!(
         world.told(),
-        [(OTHER, 1)],
+        [Keys(OTHER, 1)],
         "there was no room for the second"
     );
     assert!(!world.is_there(&own));
     world.board.reseat(1, Some(OWNER));
-    world.residence.bring(&own);
+    world.bring(OWNER, &own);
     assert!(!world.is_there(&own), "nobody has made room");
-    assert!(world.evict(OTHER, 1, &mut Underway::default()));
-    assert_eq!(world.told(), [(OTHER, 0), (OWNER, 1)]);
+    assert!(world.evict(world.len, 0));
+    assert_eq!(world.told(), [Keys(OTHER, 0), Keys(OWNER, 1), Made(true)]);
     assert_eq!(
         (world.is_there(&theirs), world.is_there(&own)),
         (false, true)
@@ -168,22 +245,50 @@ fn room_goes_to_the_owner_who_lacked_it() {
     // It does not come back while the device is somebody else's, not even where there is room.
     drop(own);
     world.look(OWNER);
-    world.residence.bring(&theirs);
-    assert_eq!(world.told(), [(OWNER, 0)]);
-    // An order that comes when the device is its own by then is answered, and changes nothing.
+    world.bring(OTHER, &theirs);
+    assert_eq!(world.told(), [Keys(OWNER, 0)]);
+    // An order that comes when the device is somebody else's by then is answered, and changes nothing.
     world.board.reseat(1, Some(OTHER));
-    world.residence.bring(&theirs);
-    assert_eq!(world.told(), [(OTHER, 1)]);
-    assert!(world.evict(OTHER, 1, &mut Underway::default()));
-    assert_eq!(world.told(), [(OTHER, 1)]);
+    world.bring(OTHER, &theirs);
+    let _own = world.key(OWNER);
+    assert_eq!(world.told(), [Keys(OTHER, 1)]);
+    assert!(world.evict(world.len, 0));
+    assert_eq!(world.told(), [Made(true)]);
     assert!(world.is_there(&theirs));
+}
+
+/// However many requests wait, and whatever they are about, the device never has more than its room.
+#[test]
+fn a_flood_of_requests_drops_the_oldest_and_harms_nobody() {
+    let world = world(2);
+    let load = || ProvingKey::load(&world.zkey, world.relay.clone()).expect("it loads");
+    let keys = [0; 3].map(|_| load());
+    world.residence.settle(OTHER, &keys[0]);
+    for _ in 0..1_000 {
+        world.residence.bring(OWNER, &keys[1]);
+        world.residence.look(OWNER);
+    }
+    world.residence.bring(OTHER, &keys[2]);
+    assert!(world.round());
+    assert_eq!(world.told(), [Keys(OWNER, 1), Keys(OTHER, 1)]);
+    let there = keys.each_ref().map(|key| world.is_there(key));
+    assert_eq!(there, [false, true, true], "the first was forgotten");
+    // Its next job brings it as soon as there is room.
+    world.bring(OTHER, &keys[0]);
+    assert_eq!(world.told(), []);
+    let [first, second, _third] = keys;
+    drop(second);
+    world.bring(OTHER, &first);
+    world.look(OWNER);
+    assert_eq!(world.told(), [Keys(OTHER, 2), Keys(OWNER, 0)]);
 }
 
 #[test]
 fn a_key_that_is_computed_with_stays_until_that_has_ended() {
     let world = world(1);
-    let key = world.key(OTHER);
-    assert_eq!(world.told(), [(OTHER, 1)]);
+    let (key, own) = (world.key(OTHER), world.key(OWNER));
+    assert_eq!(world.told(), [Keys(OTHER, 1)]);
+    world.board.reseat(1, Some(OWNER));
     let job = |witness: &Wtns| {
         let blinding = Blinding::random(key.curve()).expect("randomness");
         Job::new(&key, witness.clone(), blinding).expect("it is laid out")
@@ -201,10 +306,10 @@ fn a_key_that_is_computed_with_stays_until_that_has_ended() {
             tasks.push(task);
         }
     }
-    let mut underway = Underway::default();
-    assert!(!world.evict(OTHER, world.len, &mut underway));
+    assert!(!world.evict(world.len, 0));
     assert!(key.copy_bytes(1) > 0);
     assert_eq!(world.told(), [], "it is not gone");
+    assert!(!world.is_there(&own));
     for (job, mut tasks) in [(begun, tasks), (waiting, Vec::new())] {
         if tasks.is_empty() {
             job.start(&mut |task| tasks.push(task)).expect("it starts");
@@ -218,10 +323,11 @@ fn a_key_that_is_computed_with_stays_until_that_has_ended() {
         }
         // Whoever finishes has passed the self-check.
         assert!(job.proof().is_some());
-        assert!(world.residence.round(&mut underway));
+        assert!(world.round());
         assert_eq!(key.copy_bytes(1), 0);
     }
-    assert_eq!(world.told(), [(OTHER, 0)]);
+    assert_eq!(world.told(), [Keys(OTHER, 0), Keys(OWNER, 1), Made(true)]);
+    assert!(world.is_there(&own));
 }
 
 #[test]

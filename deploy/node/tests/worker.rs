@@ -11,7 +11,7 @@ use std::sync::{Arc, Barrier};
 use bytes::Bytes;
 use caldera_kernels::cpu::{CpuConfig, CpuDevice};
 use caldera_kernels::relay::{Member, Relay};
-use caldera_kernels::{Around, CurveId, Device};
+use caldera_kernels::{Around, CurveId, Device, DeviceError};
 use caldera_node::arbiter_thread::{Ended, Inbox};
 use caldera_node::board::{Board, RunningJob};
 use caldera_node::clock::{Clock, thread_time};
@@ -277,4 +277,87 @@ fn what_a_devices_worker_waits_costs_no_core() {
         "{core_ns}, and the thread has run {}",
         ran[1]
     );
+}
+
+/// A device is lost in the midst of a piece of work, which is done again: what it had done of it is charged to nobody, in
+/// the records and in the job's tallies alike.
+#[test]
+fn what_a_lost_device_had_done_is_charged_to_nobody() {
+    let device = || {
+        CpuDevice::new(CpuConfig {
+            quantum: std::time::Duration::from_micros(50),
+            lanes: 1,
+        })
+    };
+    // The third quantum of a sum finds it gone. How long the others took it says itself.
+    let (sums, gone) = (AtomicU32::new(0), Arc::new(AtomicBool::new(false)));
+    let is_gone = Arc::clone(&gone);
+    let dying = move |kernel: &'static str, quantum: &mut dyn FnMut() -> _| {
+        let of_sum = kernel.starts_with("msm.");
+        if is_gone.load(Ordering::Relaxed) || of_sum && sums.fetch_add(1, Ordering::Relaxed) == 2 {
+            is_gone.store(true, Ordering::Relaxed);
+            return Err(DeviceError::Lost {
+                device: "the second".into(),
+                why: "its time had come".into(),
+            });
+        }
+        quantum()
+    };
+    let member = |device: Arc<dyn Device>| Member { device, width: 1 };
+    let beside = Around::new(device(), Arc::new(dying));
+    let relay = Relay::new(vec![member(device()), member(beside)]);
+    relay.allow(0b10);
+    let (key, witness) = small_key(relay.clone());
+    let (tenant, clock) = (TenantId(0), Clock::start());
+    let board = Arc::new(Board::new(1, 1, 1, 2));
+    let inbox = Arc::new(Inbox::new(2));
+    let mut threads = Vec::new();
+    for number in 0..2u16 {
+        let (mut arbiter, side) = mailbox(UnitId(number), 4096);
+        arbiter.publish(Ownership {
+            epoch: Epoch(1),
+            owner: Some(tenant),
+        });
+        board.reseat(number.into(), Some(tenant));
+        let (own, inbox) = (Arc::clone(&board), Arc::clone(&inbox));
+        let worker = Worker::new(UnitId(number), own, side, inbox, clock);
+        let worker = match number {
+            0 => worker,
+            _ => worker.of_device(relay.clone()),
+        };
+        threads.push(std::thread::spawn(move || {
+            worker.run();
+            arbiter
+        }));
+    }
+    let blinding = Blinding::random(key.curve()).expect("randomness");
+    let job = Job::new(&key, witness, blinding).expect("it is laid out");
+    let job = Arc::new(RunningJob::new(JobId(1), tenant, job, 2).expect("it starts"));
+    board.fill(0, Some(Arc::clone(&job)));
+    board.publish(tenant, 0..=0);
+    board.wake(tenant, 1);
+    board.wake_devices(tenant);
+    // While the device's worker waits to be told that its unit is gone, its tenant's tasks there are the core's.
+    while inbox.take_ended().is_none() {
+        if gone.load(Ordering::Relaxed) {
+            board.reseat(1, None);
+        }
+        std::thread::yield_now();
+    }
+    board.stop();
+    let mut all = [0; 2];
+    for (worker, thread) in threads.into_iter().enumerate() {
+        let mut arbiter = thread.join().expect("the worker ended in order");
+        let (mut span, mut void) = (0u64, 0u64);
+        while let Some(record) = arbiter.record() {
+            (span, void) = (span + record.span.0, void + record.void.0);
+        }
+        assert_eq!(arbiter.lost(), 0);
+        // A core may be the one that finds out, of what the device's worker has done.
+        let charged = job.tallies()[worker].charged().0;
+        assert_eq!(charged, span.saturating_sub(void), "unit {worker}");
+        all = [all[0] + span, all[1] + void];
+    }
+    let [span, void] = all;
+    assert!(void > 0 && void <= span, "{void} of {span}");
 }

@@ -47,6 +47,9 @@ pub const TOKEN_BYTES_MAX: usize = 2048;
 /// The name of a caller that every secret ring may hold beside the tenants.
 pub const OPERATOR: &str = "operator";
 
+/// The name of the box's own fleet process, where there is one.
+pub const FLEET: &str = "fleet";
+
 /// The key of one tenant. It is wiped when it is dropped and never printed.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct Secret([u8; 32]);

@@ -141,7 +141,7 @@ parameters! {
     }
     /// Parameters of `era_offsetV1`.
     Offset {
-        /// Names the command and the hold that pays.
+        /// Names the command.
         id: EraId,
         /// Who sent the transaction, and pays in ERA.
         party: u32,
@@ -193,7 +193,7 @@ parameters! {
         party: u32,
         /// Of which epoch.
         epoch: u32,
-        /// The node of the event for which it was paid and should not have been.
+        /// The node of the event that has earned it and should not have.
         node: u32,
         /// That node's number of the event.
         sequence: u64,

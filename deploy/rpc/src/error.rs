@@ -154,6 +154,7 @@ faults! {
         Overflow = "eraOverflow" "a sum is more than can be counted",
         NothingDue = "eraNothingDue" "there is nothing to move",
         Policy = "eraPolicy" "the policy is refused",
+        NotEarned = "eraNotEarned" "the event has earned that party nothing in that epoch",
         Forbidden = "eraForbidden" "it is not done, whoever asks",
     }
 }
@@ -367,6 +368,38 @@ pub enum RpcError {
         /// What stands against it.
         detail: &'static str,
     },
+    /// The job is not with the fleet. Only the fleet is told so.
+    #[error("job {job} is not with the fleet: it has ended or come home")]
+    JobNotLent {
+        /// The job.
+        job: JobName,
+    },
+    /// The job is with the fleet, under another fence. Only the fleet is told so.
+    #[error("job {job}: expected fence {expected}, got {got}")]
+    FenceStale {
+        /// The job.
+        job: JobName,
+        /// Under which it is lent.
+        expected: u64,
+        /// Which was named.
+        got: u64,
+    },
+    /// What came as a proof of a job that is lent is none.
+    #[error("not a proof of that job: {detail}")]
+    LentProofWrong {
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The box does not know any more what was withdrawn after that.
+    #[error("cursor: expected {oldest} to {newest}, got {got}: ask fleet_heldV1")]
+    FleetCursor {
+        /// The oldest after which all is known.
+        oldest: u64,
+        /// The newest.
+        newest: u64,
+        /// What was named.
+        got: u64,
+    },
     /// A rule of state units is broken. Nothing is recorded.
     #[error("state units: {detail}")]
     StateRefused {
@@ -450,6 +483,10 @@ impl RpcError {
             RpcError::TenantUnknown { .. } => -32033,
             RpcError::TenantState { .. } => -32034,
             RpcError::AccessEnded => -32035,
+            RpcError::JobNotLent { .. } => -32036,
+            RpcError::FenceStale { .. } => -32037,
+            RpcError::LentProofWrong { .. } => -32038,
+            RpcError::FleetCursor { .. } => -32039,
             RpcError::ProgramRefused { .. } => -32045,
             RpcError::ProgramMissing { .. } => -32046,
             RpcError::InputsRefused { .. } => -32047,
@@ -494,6 +531,10 @@ impl RpcError {
             RpcError::TenantUnknown { .. } => "tenantUnknown",
             RpcError::TenantState { .. } => "tenantState",
             RpcError::AccessEnded => "accessEnded",
+            RpcError::JobNotLent { .. } => "jobNotLent",
+            RpcError::FenceStale { .. } => "fenceStale",
+            RpcError::LentProofWrong { .. } => "lentProofWrong",
+            RpcError::FleetCursor { .. } => "fleetCursor",
             RpcError::ProgramRefused { .. } => "witnessProgram",
             RpcError::ProgramMissing { .. } => "witnessProgramMissing",
             RpcError::InputsRefused { fault, .. } => fault.reason(),

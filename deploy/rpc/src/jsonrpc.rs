@@ -143,7 +143,7 @@ pub fn encode(batch: bool, responses: &[Response]) -> Option<Vec<u8>> {
     let mut body = Vec::with_capacity(256 * responses.len());
     for response in responses {
         body.push(if body.is_empty() { b'[' } else { b',' });
-        body.extend_from_slice(response.to_json().to_string().as_bytes());
+        response.write(&mut body);
     }
     if body.is_empty() {
         return None;
@@ -250,20 +250,24 @@ impl Response {
         })
     }
 
-    /// Writes it.
-    pub fn to_json(&self) -> Value {
-        let mut members = Map::new();
-        members.insert("jsonrpc".to_owned(), "2.0".into());
-        members.insert("id".to_owned(), self.id.to_json());
-        match &self.outcome {
-            Ok(result) => members.insert("result".to_owned(), result.clone()),
-            // A struct of numbers and strings always has a JSON form.
-            Err(error) => members.insert(
-                "error".to_owned(),
-                serde_json::to_value(error).unwrap_or(Value::Null),
-            ),
+    /// Appends it. A struct of numbers, strings and values of JSON always has a JSON form.
+    fn write(&self, body: &mut Vec<u8>) {
+        #[derive(Serialize)]
+        struct Members<'a> {
+            jsonrpc: &'static str,
+            id: &'a Id,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            result: Option<&'a Value>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            error: Option<&'a WireError>,
+        }
+        let members = Members {
+            jsonrpc: "2.0",
+            id: &self.id,
+            result: self.outcome.as_ref().ok(),
+            error: self.outcome.as_ref().err(),
         };
-        Value::Object(members)
+        serde_json::to_writer(body, &members).expect("has a JSON form");
     }
 }
 
@@ -565,10 +569,10 @@ mod tests {
         let good = Response::result(Id::Unsigned(1), &5);
         let bad = Response::error(Id::Text("x".to_owned()), &RpcError::MethodNotFound);
         let single = encode(false, std::slice::from_ref(&good)).unwrap();
-        assert_eq!(single, br#"{"id":1,"jsonrpc":"2.0","result":5}"#);
+        assert_eq!(single, br#"{"jsonrpc":"2.0","id":1,"result":5}"#);
         assert_eq!(Response::parse(&single).unwrap(), good);
         assert_eq!(
-            Response::parse(bad.to_json().to_string().as_bytes()).unwrap(),
+            Response::parse(&encode(false, std::slice::from_ref(&bad)).unwrap()).unwrap(),
             bad
         );
 

@@ -21,8 +21,10 @@ use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
+pub use fleet::*;
 pub use state::*;
 
+mod fleet;
 mod state;
 
 /// A method that a box answers.
@@ -112,11 +114,19 @@ pub enum Method {
     RemoveTenant,
     /// [`ListTenants`] -> `Vec<TenantInfo>`. For the operator.
     ListTenants,
+    /// [`FleetTake`] -> [`FleetTaken`]. For the fleet.
+    FleetTake,
+    /// [`FleetHeldQuery`] -> [`FleetHeld`]. For the fleet.
+    FleetHeld,
+    /// [`FleetResult`] -> [`FleetDone`]. For the fleet.
+    FleetResult,
+    /// [`FleetReturn`] -> [`FleetDone`]. For the fleet.
+    FleetReturn,
 }
 
 impl Method {
     /// Every method.
-    pub const ALL: [Method; 42] = [
+    pub const ALL: [Method; 46] = [
         Method::RegisterCircuit,
         Method::ListCircuits,
         Method::UnregisterCircuit,
@@ -159,6 +169,10 @@ impl Method {
         Method::ResumeTenant,
         Method::RemoveTenant,
         Method::ListTenants,
+        Method::FleetTake,
+        Method::FleetHeld,
+        Method::FleetResult,
+        Method::FleetReturn,
     ];
 
     /// The name on the wire.
@@ -206,6 +220,10 @@ impl Method {
             Method::ResumeTenant => "tenant_resumeV1",
             Method::RemoveTenant => "tenant_removeV1",
             Method::ListTenants => "tenant_listV1",
+            Method::FleetTake => "fleet_takeV1",
+            Method::FleetHeld => "fleet_heldV1",
+            Method::FleetResult => "fleet_resultV1",
+            Method::FleetReturn => "fleet_returnV1",
         }
     }
 
@@ -259,6 +277,14 @@ impl Method {
                 | Method::EraRegister
                 | Method::EraSettle
                 | Method::EraTransfer
+        )
+    }
+
+    /// Whether only the box's own fleet process may call it.
+    pub const fn is_fleets(self) -> bool {
+        matches!(
+            self,
+            Method::FleetTake | Method::FleetHeld | Method::FleetResult | Method::FleetReturn
         )
     }
 

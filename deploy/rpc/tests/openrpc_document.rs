@@ -10,16 +10,17 @@ use caldera_rpc::error::{
 use caldera_rpc::methods::{
     AddTenant, Address, BoundTerms, CauseSpans, CheckLevel, CircuitInfo, CircuitName, CircuitState,
     CoreShare, CurveName, DeclareDemand, Demand, DeviceSoftware, DeviceStatus, Digest,
-    EmptyReallocations, Estimate, EstimateProof, GrantTerms, HistogramsQuery, IdempotencyKey,
-    JobError, JobName, JobProfile, JobQuery, JobResult, JobState, JobStatus, JobWait, Link,
-    ListCircuits, ListTenants, Method, OpenRequest, PoolQuery, PoolStatus, Present,
-    PresentationInfo, ProfileQuery, ProfiledQuantum, ProfiledReallocation, ProfiledStage,
-    ProfiledUnit, PublishIssuers, Quanta, Quotas, Reallocation, Reallocations, RegisterCircuit,
-    RequestInfo, RequestTerms, Reuse, Revoke, RotateTenant, Scope, ScopeTerms, SetTerms,
-    SpanHistogram, StageTiming, StateInfo, StateQuery, StorageQuery, StorageRelease, StorageStatus,
-    Submit, TenantDetail, TenantInfo, TenantQuery, TenantSecret, TenantState, TenantStatus,
-    TenantStorage, Timings, UnitStatus, UnregisterCircuit, Unregistered, VerifyPresentation,
-    WitnessData, Word,
+    EmptyReallocations, Estimate, EstimateProof, FleetDone, FleetHeld, FleetHeldQuery, FleetResult,
+    FleetReturn, FleetTake, FleetTaken, GrantTerms, HistogramsQuery, IdempotencyKey, JobError,
+    JobName, JobProfile, JobQuery, JobResult, JobState, JobStatus, JobWait, LentCircuit, LentJob,
+    LentName, LentWitness, Link, ListCircuits, ListTenants, Method, OpenRequest, PoolQuery,
+    PoolStatus, Present, PresentationInfo, ProfileQuery, ProfiledQuantum, ProfiledReallocation,
+    ProfiledStage, ProfiledUnit, PublishIssuers, Quanta, Quotas, Reallocation, Reallocations,
+    RegisterCircuit, RequestInfo, RequestTerms, Reuse, Revoke, RotateTenant, Scope, ScopeTerms,
+    SetTerms, SpanHistogram, StageTiming, StateInfo, StateQuery, StorageQuery, StorageRelease,
+    StorageStatus, Submit, TenantDetail, TenantInfo, TenantQuery, TenantSecret, TenantState,
+    TenantStatus, TenantStorage, Timings, UnitStatus, UnregisterCircuit, Unregistered,
+    VerifyPresentation, WitnessData, Word,
 };
 use caldera_rpc::openrpc::{DISCOVER, document};
 use serde::Serialize;
@@ -77,6 +78,10 @@ fn params_of(method: Method) -> Through {
             through::<TenantQuery>
         }
         Method::ListTenants => through::<ListTenants>,
+        Method::FleetTake => through::<FleetTake>,
+        Method::FleetHeld => through::<FleetHeldQuery>,
+        Method::FleetResult => through::<FleetResult>,
+        Method::FleetReturn => through::<FleetReturn>,
     }
 }
 
@@ -119,10 +124,13 @@ fn result_of(method: Method) -> Through {
             through::<TenantInfo>
         }
         Method::ListTenants => through::<Vec<TenantInfo>>,
+        Method::FleetTake => through::<FleetTaken>,
+        Method::FleetHeld => through::<FleetHeld>,
+        Method::FleetResult | Method::FleetReturn => through::<FleetDone>,
     }
 }
 
-const SCHEMAS: [(&str, Through); 76] = [
+const SCHEMAS: [(&str, Through); 83] = [
     ("Digest", through::<Digest>),
     ("JobName", through::<JobName>),
     ("CircuitName", through::<CircuitName>),
@@ -199,6 +207,13 @@ const SCHEMAS: [(&str, Through); 76] = [
     ("EraRetention", through::<era::EraRetention>),
     ("EraKept", through::<era::EraKept>),
     ("EraLeg", through::<era::EraLeg>),
+    ("FleetTaken", through::<FleetTaken>),
+    ("FleetHeld", through::<FleetHeld>),
+    ("FleetDone", through::<FleetDone>),
+    ("LentJob", through::<LentJob>),
+    ("LentCircuit", through::<LentCircuit>),
+    ("LentWitness", through::<LentWitness>),
+    ("LentName", through::<LentName>),
 ];
 
 /// The keys of an object, and those of them that are always written: without which it is not
@@ -442,6 +457,21 @@ fn no_parameter_is_left_out() {
             tenant: String::new(),
         }),
         serde_json::to_value(ListTenants {}),
+        serde_json::to_value(FleetTake {
+            max: 1,
+            cursor: 1,
+            wait_ms: Some(1),
+        }),
+        serde_json::to_value(FleetHeldQuery {}),
+        serde_json::to_value(FleetResult {
+            job: JobName(0),
+            fence: 1,
+            proof: Value::Null,
+        }),
+        serde_json::to_value(FleetReturn {
+            job: JobName(0),
+            fence: 1,
+        }),
     ];
     let document = document();
     for (full, written) in full
@@ -811,6 +841,18 @@ fn errors() -> Vec<RpcError> {
         RpcError::ConstraintsRefused { detail: detail() },
         RpcError::OutOfScope { scope: "submit" },
         RpcError::AccessEnded,
+        RpcError::JobNotLent { job },
+        RpcError::FenceStale {
+            job,
+            expected: 2,
+            got: 1,
+        },
+        RpcError::LentProofWrong { detail: detail() },
+        RpcError::FleetCursor {
+            oldest: 1,
+            newest: 2,
+            got: 3,
+        },
         RpcError::TenantUnknown { tenant: detail() },
         RpcError::TenantState {
             tenant: detail(),
@@ -887,6 +929,10 @@ fn errors() -> Vec<RpcError> {
             | RpcError::ProgramMissing { .. }
             | RpcError::ConstraintsRefused { .. }
             | RpcError::AccessEnded
+            | RpcError::JobNotLent { .. }
+            | RpcError::FenceStale { .. }
+            | RpcError::LentProofWrong { .. }
+            | RpcError::FleetCursor { .. }
             | RpcError::InputsRefused { .. }
             | RpcError::ProfileUnavailable { .. } => {}
         }

@@ -285,7 +285,7 @@ pub(crate) fn signed(column: &'static str, got: u64) -> Result<i64, DatabaseErro
 const VERSION: i64 = STEPS.len() as i64;
 
 /// What makes each version of the one before.
-const STEPS: [&str; 9] = [
+const STEPS: [&str; 10] = [
     crate::circuits::TABLE,
     crate::releases::TABLE,
     crate::jobs::TABLE,
@@ -295,6 +295,7 @@ const STEPS: [&str; 9] = [
     crate::ledger::TABLE,
     crate::tenants::RUNNING,
     crate::circuits::CONSTRAINTS,
+    crate::jobs::LENT,
 ];
 
 /// "CALD" in ASCII.

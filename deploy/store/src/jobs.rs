@@ -8,12 +8,18 @@
 //!
 //! ```text
 //! accept ─ unfinished ── end ── ended ── forget
-//!              └ attempt + 1 at each start of the box
+//!           │ ▲ └ attempt + 1 at each start of the box
+//!      lend │ │ recall: attempt + 1 at each
+//!           ▼ │
+//!           lent ── end ── ended
 //! ```
 //!
 //! **Fencing.** Each start begins a new attempt of every unfinished job, and an end counts only if it
 //! names the attempt that is in the row and the job has not ended: whoever comes late, with an older
 //! number, changes nothing ([`Written::Fenced`]). The idea is that of fencing tokens (Kleppmann, 2016).
+//!
+//! **Lending.** A job that another box is to prove is lent under an attempt of its own, which outlives starts: whoever has
+//! it may not know that this box was down. It ends in that attempt, or is taken back, and then in a newer one.
 //!
 //! **Witnesses** are private. One that came with its submission stands in the row until the job ends; the
 //! update that ends it clears the column, and `secure_delete` has SQLite overwrite what it frees. Older
@@ -62,6 +68,8 @@ pub struct JobRow {
     pub submitted_ms: u64,
     /// The attempt that may end it.
     pub attempt: u64,
+    /// Whether another box is to prove it.
+    pub lent: bool,
     /// What came of it.
     pub end: Option<JobEnd>,
 }
@@ -102,6 +110,20 @@ pub enum JobWrite {
         /// How.
         end: JobEnd,
     },
+    /// From now on another box is to prove a job, in this attempt, which is one above that of the row.
+    Lend {
+        /// Which.
+        job: u64,
+        /// In which attempt.
+        attempt: u64,
+    },
+    /// From now on this box is to prove again what was lent, in this attempt, which is one above that of the row.
+    Recall {
+        /// Which.
+        job: u64,
+        /// In which attempt.
+        attempt: u64,
+    },
     /// A job is not needed any more.
     Forget {
         /// Which.
@@ -135,14 +157,14 @@ impl Database {
         Ok(written)
     }
 
-    /// Begins a new attempt of every unfinished job and gives all jobs, in the order of their numbers.
+    /// Begins a new attempt of every unfinished job that is not lent and gives all jobs, in the order of their numbers.
     /// Called once, when a box starts.
     pub fn resume_jobs(&mut self) -> Result<Vec<JobRow>, DatabaseError> {
         let transaction = self
             .connection
             .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         transaction.execute(
-            "UPDATE jobs SET attempt = attempt + 1 WHERE state IS NULL",
+            "UPDATE jobs SET attempt = attempt + 1 WHERE state IS NULL AND lent = 0",
             [],
         )?;
         transaction.commit()?;
@@ -206,6 +228,15 @@ impl Group<'_> {
             _ => Written::Done,
         })
     }
+
+    /// The job of a tenant that was submitted under a word.
+    pub fn job_of(&self, tenant: &TenantName, key: &str) -> Result<Option<u64>, DatabaseError> {
+        Ok(self
+            .transaction
+            .prepare_cached("SELECT job FROM jobs WHERE tenant = ?1 AND key = ?2")?
+            .query_row(params![tenant.as_str(), key], |row| unsigned(row, "job"))
+            .optional()?)
+    }
 }
 
 fn apply(transaction: &Transaction<'_>, write: &JobWrite) -> Result<usize, DatabaseError> {
@@ -215,9 +246,9 @@ fn apply(transaction: &Transaction<'_>, write: &JobWrite) -> Result<usize, Datab
             transaction
                 .prepare_cached(
                     "INSERT INTO jobs (job, tenant, circuit, witness, in_row, blob_left, deadline_ms,
-                        key, submitted_ms, attempt, state, ended_ms, outcome)
+                        key, submitted_ms, attempt, lent, state, ended_ms, outcome)
                      VALUES (:job, :tenant, :circuit, :witness, :in_row, :blob_left, :deadline_ms,
-                        :key, :submitted_ms, :attempt, :state, :ended_ms, :outcome)
+                        :key, :submitted_ms, :attempt, :lent, :state, :ended_ms, :outcome)
                      ON CONFLICT DO NOTHING",
                 )?
                 .execute(named_params! {
@@ -231,6 +262,7 @@ fn apply(transaction: &Transaction<'_>, write: &JobWrite) -> Result<usize, Datab
                     ":key": row.key,
                     ":submitted_ms": signed("submitted_ms", row.submitted_ms)?,
                     ":attempt": signed("attempt", row.attempt)?,
+                    ":lent": row.lent,
                     ":state": end.map(|end| end.state),
                     ":ended_ms": optional("ended_ms", end.map(|end| end.at_ms))?,
                     ":outcome": end.map(|end| end.outcome.as_str()),
@@ -238,7 +270,7 @@ fn apply(transaction: &Transaction<'_>, write: &JobWrite) -> Result<usize, Datab
         }
         JobWrite::End { job, attempt, end } => transaction
             .prepare_cached(
-                "UPDATE jobs SET state = ?3, ended_ms = ?4, outcome = ?5, in_row = NULL
+                "UPDATE jobs SET state = ?3, ended_ms = ?4, outcome = ?5, in_row = NULL, lent = 0
                  WHERE job = ?1 AND attempt = ?2 AND state IS NULL",
             )?
             .execute(params![
@@ -248,6 +280,8 @@ fn apply(transaction: &Transaction<'_>, write: &JobWrite) -> Result<usize, Datab
                 signed("ended_ms", end.at_ms)?,
                 end.outcome,
             ])?,
+        JobWrite::Lend { job, attempt } => hand_over(transaction, *job, *attempt, true)?,
+        JobWrite::Recall { job, attempt } => hand_over(transaction, *job, *attempt, false)?,
         JobWrite::Forget { job } => transaction
             .prepare_cached("DELETE FROM jobs WHERE job = ?1")?
             .execute([signed("job", *job)?])?,
@@ -258,6 +292,26 @@ fn apply(transaction: &Transaction<'_>, write: &JobWrite) -> Result<usize, Datab
             )?
             .execute(params![tenant.as_str(), witness])?,
     };
+    Ok(changed)
+}
+
+/// Lends a job, or takes it back.
+fn hand_over(
+    transaction: &Transaction<'_>,
+    job: u64,
+    attempt: u64,
+    lent: bool,
+) -> Result<usize, DatabaseError> {
+    let changed = transaction
+        .prepare_cached(
+            "UPDATE jobs SET attempt = ?2, lent = ?3
+             WHERE job = ?1 AND attempt = ?2 - 1 AND lent <> ?3 AND state IS NULL",
+        )?
+        .execute(params![
+            signed("job", job)?,
+            signed("attempt", attempt)?,
+            lent
+        ])?;
     Ok(changed)
 }
 
@@ -285,6 +339,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<JobRow> {
         key: row.get("key")?,
         submitted_ms: unsigned(row, "submitted_ms")?,
         attempt: unsigned(row, "attempt")?,
+        lent: row.get("lent")?,
         end,
     })
 }
@@ -300,6 +355,7 @@ impl fmt::Debug for JobRow {
             .field("job", &self.job)
             .field("tenant", &self.tenant)
             .field("attempt", &self.attempt)
+            .field("lent", &self.lent)
             .field("in_row", &self.in_row.as_ref().map(|bytes| bytes.len()))
             .field("end", &self.end.as_ref().map(|end| end.state))
             .finish_non_exhaustive()
@@ -348,4 +404,10 @@ CREATE TABLE probe (
     writes INTEGER NOT NULL
 ) STRICT;
 INSERT INTO probe VALUES (1, 0);
+";
+
+/// What version 10 of the file has and version 9 had not.
+pub(crate) const LENT: &str = "
+ALTER TABLE jobs ADD COLUMN lent INTEGER NOT NULL DEFAULT 0
+    CHECK (lent IN (0, 1) AND (lent = 0 OR state IS NULL));
 ";

@@ -13,7 +13,7 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use crate::TenantName;
 use crate::database::{
@@ -135,6 +135,15 @@ impl Group<'_> {
             .prepare_cached("INSERT INTO ledger (sequence, digest, record) VALUES (?1, ?2, ?3)")?
             .execute(params![signed("sequence", sequence)?, digest, record])?;
         Ok(())
+    }
+
+    /// The record of this number, if there is one.
+    pub fn ledger_record(&self, sequence: u64) -> Result<Option<Vec<u8>>, DatabaseError> {
+        Ok(self
+            .transaction
+            .prepare_cached("SELECT record FROM ledger WHERE sequence = ?1")?
+            .query_row([signed("sequence", sequence)?], |row| row.get("record"))
+            .optional()?)
     }
 
     /// Writes down how far the journal goes with the records of this group.

@@ -187,14 +187,14 @@ fn a_newer_version_is_refused_and_left_alone() {
     let (_folder, path) = file();
     drop(Database::open(&path).unwrap());
     let newer = Connection::open(&path).unwrap();
-    newer.pragma_update(None, "user_version", 10).unwrap();
+    newer.pragma_update(None, "user_version", 11).unwrap();
     drop(newer);
     let error = refused(&path);
     assert!(matches!(
         error,
         DatabaseError::TooNew {
-            max: 9,
-            got: 10,
+            max: 10,
+            got: 11,
             ..
         }
     ));

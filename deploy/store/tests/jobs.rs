@@ -28,6 +28,7 @@ fn row(job: u64) -> JobRow {
         key: Some(format!("batch-{job}")),
         submitted_ms: 1_800_000_000_000,
         attempt: 1,
+        lent: false,
         end: None,
     }
 }
@@ -110,6 +111,76 @@ fn an_older_attempt_cannot_touch_a_jobs_new_life() {
     assert_eq!(
         table.write_jobs(&[accept(&other)]).unwrap(),
         [Written::Fenced]
+    );
+}
+
+/// A job that is lent keeps its attempt through starts, and ends in that attempt alone; taken back, it has a newer one, and whoever
+/// had it is late.
+#[test]
+fn what_is_lent_stays_lent_until_it_ends_or_is_taken_back() {
+    let (_folder, path) = file();
+    let mut table = Database::open(&path).unwrap();
+    let lend = |job, attempt| JobWrite::Lend { job, attempt };
+    let recall = |job, attempt| JobWrite::Recall { job, attempt };
+    table
+        .write_jobs(&[accept(&row(1)), accept(&row(2)), accept(&row(3))])
+        .unwrap();
+    let wrote = |table: &mut Database, write: JobWrite| table.write_jobs(&[write]).unwrap()[0];
+    for early in [1, 3] {
+        assert_eq!(wrote(&mut table, lend(1, early)), Written::Fenced);
+    }
+    assert_eq!(wrote(&mut table, lend(1, 2)), Written::Done);
+    assert_eq!(wrote(&mut table, lend(2, 2)), Written::Done);
+    // It is lent once, and what is at home is not taken back.
+    assert_eq!(wrote(&mut table, lend(1, 3)), Written::Fenced);
+    assert_eq!(wrote(&mut table, recall(3, 2)), Written::Fenced);
+    drop(table);
+
+    let mut table = Database::open(&path).unwrap();
+    let resumed = table.resume_jobs().unwrap();
+    let stands: Vec<_> = resumed.iter().map(|it| (it.attempt, it.lent)).collect();
+    assert_eq!(stands, [(2, true), (2, true), (2, false)]);
+    assert_eq!(wrote(&mut table, end(1, 1)), Written::Fenced);
+    assert_eq!(wrote(&mut table, end(1, 2)), Written::Done);
+    // What has ended is at home.
+    assert_eq!(wrote(&mut table, recall(1, 3)), Written::Fenced);
+    let ended = table.find_job(&row(1).tenant, 1).unwrap().unwrap();
+    assert_eq!((ended.lent, ended.end), (false, Some(proved())));
+
+    assert_eq!(wrote(&mut table, recall(2, 3)), Written::Done);
+    assert_eq!(wrote(&mut table, end(2, 2)), Written::Fenced);
+    assert_eq!(table.resume_jobs().unwrap()[1].attempt, 4);
+    assert_eq!(wrote(&mut table, end(2, 4)), Written::Done);
+}
+
+/// A file as version 9 made it, with jobs in it: all of them are at home.
+#[test]
+fn jobs_of_the_version_before_are_at_home() {
+    let (_folder, path) = file();
+    let mut table = Database::open(&path).unwrap();
+    table
+        .write_jobs(&[accept(&row(1)), accept(&row(2)), end(1, 1)])
+        .unwrap();
+    drop(table);
+    let old = Connection::open(&path).unwrap();
+    old.execute_batch("ALTER TABLE jobs DROP COLUMN lent; PRAGMA user_version = 9")
+        .unwrap();
+    drop(old);
+    let mut table = Database::open(&path).unwrap();
+    let resumed = table.resume_jobs().unwrap();
+    let stands: Vec<_> = resumed.iter().map(|it| (it.attempt, it.lent)).collect();
+    assert_eq!(stands, [(1, false), (2, false)]);
+    // What has ended is never lent, whoever writes the row.
+    drop(table);
+    let outside = Connection::open(&path).unwrap();
+    assert!(
+        outside
+            .execute("UPDATE jobs SET lent = 1 WHERE job = 1", [])
+            .is_err()
+    );
+    assert_eq!(
+        outside.execute("UPDATE jobs SET lent = 1 WHERE job = 2", []),
+        Ok(1)
     );
 }
 

@@ -137,7 +137,7 @@ fn a_file_of_the_version_before_is_brought_up_to_date() {
     let version: i64 = newer
         .query_row("PRAGMA user_version", [], |row| row.get(0))
         .unwrap();
-    assert_eq!(version, 9);
+    assert_eq!(version, 10);
 }
 
 #[test]

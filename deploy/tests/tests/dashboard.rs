@@ -322,6 +322,8 @@ fn a_browser_is_served_below_the_word_alone() {
         (format!("GET /{word}"), 404),
         ("GET /dashboard/".to_owned(), 404),
         (format!("POST /{word}/"), 405),
+        // What has no end has no head alone, here as at the box.
+        (format!("HEAD /{word}/stream"), 405),
         // It leads to nothing of the box's but the dashboard.
         (format!("GET /{word}/metrics"), 404),
         (format!("GET /{word}/../livez"), 400),

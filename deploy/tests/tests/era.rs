@@ -183,7 +183,14 @@ fn a_payout_is_taken_back_with_its_event_and_reason() {
     let it = Box::start_with(1, 86_400);
     let exchange = it.service.client("exchange");
     let payer = it.party("exchange", "user", 10, 4 * FEE);
-    assert_eq!(prove(&exchange, &it.circuit(&exchange)), "proved");
+    let bystander = it.party("plaza", "user", 11, 0);
+    let submission = it.circuit(&exchange);
+    assert_eq!(prove(&exchange, &submission), "proved");
+    // A failure is an event too, and earns nobody anything.
+    let wtns = std::fs::read(it.service.folder().join("c.wtns")).unwrap();
+    let mut wrong = submission.clone();
+    wrong["witness"] = json!(exchange.upload(&wtns[..wtns.len() - 1]));
+    assert_eq!(prove(&exchange, &wrong), "failed");
     let epochs = it.operator.wait("era_epochV1", json!({}), |epochs| {
         sum(epochs["closed"].as_array().unwrap(), "fees") == FEE
     });
@@ -213,11 +220,15 @@ fn a_payout_is_taken_back_with_its_event_and_reason() {
     assert_eq!(reason(but("sequence", json!(99))), "eraUnknown");
     assert_eq!(reason(but("party", json!(77))), "eraUnknownParty");
     assert_eq!(reason(but("reason", json!(""))), "invalidParams");
-    // The event is of that epoch and of no other.
+    // The event is of that epoch and of no other, and has earned that party something.
     let other = closed.iter().find(|it| it["epoch"] != paid["epoch"]);
     if let Some(other) = other {
-        assert_eq!(reason(but("epoch", other["epoch"].clone())), "eraUnknown");
+        assert_eq!(reason(but("epoch", other["epoch"].clone())), "eraNotEarned");
     }
+    assert_eq!(reason(but("epoch", json!(4_000_000))), "eraEpochNotOver");
+    assert_eq!(reason(but("party", bystander.clone())), "eraNotEarned");
+    let failure = event["sequence"].as_u64().unwrap() + 1;
+    assert_eq!(reason(but("sequence", json!(failure))), "eraNotEarned");
     let done = it.operator.call("era_clawBackV1", claw.clone());
     assert_eq!(units(&done["moved"]), units(&why["amount"]));
     assert_eq!(done["reason"].as_str().map(str::len), Some(64));

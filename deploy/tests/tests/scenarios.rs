@@ -255,9 +255,16 @@ fn a_state_of_one_rollup_counts_in_the_other() {
         .map(|at| home.state(&format!("keygen issuer -o issuer-{at}@")))
         .collect();
     home.write("issuers", &Value::from(issuers));
-    home.at_box("operator", "issuers issuers@");
     home.write("revoked", &json!([]));
-    home.at_box("operator", "revoke revoked@");
+    // Whoever has a list sees its root, and what the operator publishes is that.
+    let shown = [
+        home.state("issuers issuers@"),
+        home.state("revoke revoked@"),
+    ];
+    let published = home.at_box("operator", "issuers issuers@");
+    assert_eq!(published["issuersRoot"], shown[0]["issuersRoot"]);
+    let published = home.at_box("operator", "revoke revoked@");
+    assert_eq!(published["revocationRoot"], shown[1]["revocationRoot"]);
     assert_eq!(
         home.refused("finance", "issuers issuers@"),
         "invalidRequest"

@@ -4,6 +4,7 @@
 //! another tenant has and once with names of what nobody has, and the two answers must be the same, byte for byte, but
 //! for the names. So no list of good answers has to be right, and an error that says too much is found whatever it says.
 
+use caldera_tests::era::{self, deposit, id};
 use caldera_tests::interop::{semaphore_witnesses, semaphore_zkey};
 use caldera_tests::programs::run_caldera;
 use caldera_tests::service::{Account, Answer, Client, Service, token};
@@ -20,6 +21,11 @@ struct Names {
     witness: String,
     key: String,
     source: String,
+    /// A party of the ledger, and one of its stakes.
+    party: Value,
+    stake: String,
+    /// A request for state units.
+    request: String,
 }
 
 impl Names {
@@ -31,8 +37,12 @@ impl Names {
             &self.witness,
             &self.job,
             &self.key,
+            &self.stake,
+            &self.request,
         ];
-        let mut text = answer.to_owned();
+        // A number alone may stand for anything.
+        let party = format!("party {}", self.party);
+        let mut text = answer.replace(&party, "party NAME");
         for name in names {
             text = text.replace(name.as_str(), "NAME");
         }
@@ -48,6 +58,7 @@ struct Own {
     circuit: String,
     witness: String,
     secret: [u8; 32],
+    party: Value,
 }
 
 fn call(client: &Client, method: &str, parameters: Value) -> String {
@@ -214,6 +225,90 @@ const WAYS: &[Way] = &[
     ("a token of another algorithm", |b, it, own| {
         forged(b, "HS512", &it.tenant, own)
     }),
+    ("register with its witness program", |b, it, own| {
+        call(
+            b,
+            "prover_registerCircuitV1",
+            json!({"zkey": own.circuit, "witnessProgram": it.circuit}),
+        )
+    }),
+    ("submit inputs to its circuit", |b, it, _| {
+        call(
+            b,
+            "prover_submitV1",
+            json!({"circuit": it.circuit, "inputs": {"a": 1}}),
+        )
+    }),
+    ("upload under the name of its witness", |b, it, own| {
+        http(
+            b,
+            "PUT",
+            &format!("/v1/blobs/{}", it.witness),
+            own.witness.as_bytes(),
+        )
+    }),
+    ("its job on the dashboard", |b, it, _| {
+        http(b, "GET", &format!("/dashboard/jobs/{}", it.job), b"")
+    }),
+    ("its account", |b, it, _| {
+        call(b, "era_accountV1", json!({"party": it.party}))
+    }),
+    ("its statement", |b, it, _| {
+        call(b, "era_statementV1", json!({"party": it.party}))
+    }),
+    ("why it is paid", |b, it, _| {
+        call(b, "era_explainV1", json!({"party": it.party, "epoch": 0}))
+    }),
+    ("claim for it", |b, it, _| {
+        call(b, "era_claimV1", json!({"id": id(90), "party": it.party}))
+    }),
+    ("stake for it", |b, it, _| {
+        call(
+            b,
+            "era_stakeV1",
+            json!({"id": id(90), "party": it.party, "amount": "1"}),
+        )
+    }),
+    ("a standing order for it", |b, it, _| {
+        call(
+            b,
+            "era_stakeV1",
+            json!({"id": id(90), "party": it.party, "standing": true}),
+        )
+    }),
+    ("take what its stake earns", |b, it, own| {
+        call(
+            b,
+            "era_claimV1",
+            json!({"id": id(90), "party": own.party, "stake": it.stake}),
+        )
+    }),
+    ("take its stake as what is due", |b, it, own| {
+        call(
+            b,
+            "era_claimV1",
+            json!({"id": id(90), "party": own.party, "unbonding": it.stake}),
+        )
+    }),
+    ("end its stake", |b, it, own| {
+        call(
+            b,
+            "era_unstakeV1",
+            json!({"id": id(90), "party": own.party, "stake": it.stake, "amount": "1"}),
+        )
+    }),
+    ("pay from its purse", |b, it, own| {
+        let leg = json!({
+            "asset": "era", "from": it.party.to_string(), "to": own.party.to_string(), "amount": "1",
+        });
+        call(b, "era_transferV1", json!({"id": id(90), "legs": [leg]}))
+    }),
+    ("its request", |b, it, _| {
+        call(b, "state_getV1", json!({"request": it.request}))
+    }),
+    ("take its request back", |b, it, _| {
+        call(b, "state_revokeV1", json!({"request": it.request}))
+    }),
     ("rotate its secret", |b, it, _| {
         call(b, "tenant_rotateV1", json!({"tenant": it.tenant}))
     }),
@@ -241,9 +336,40 @@ fn no_way_of_asking_tells_what_another_tenant_has() {
     std::fs::write(&there, &zkey[..1000]).expect("a file");
     let service = Service::start(
         &[("alice", "financial"), ("bob", "financial")],
-        &format!("[storage]\nkey_sources = [{:?}]\n", sources.path()),
+        &format!(
+            "[storage]\nkey_sources = [{:?}]\n{}",
+            sources.path(),
+            era::section(sources.path(), 3600, 0)
+        ),
     );
     let (alice, bob) = (service.client("alice"), service.client("bob"));
+    // Both are parties with funds, one has a stake, and one asks holders for something.
+    let operator = service.client("operator");
+    let party = |tenant: &str, owner: u64| {
+        let register = json!({
+            "id": id(owner), "tenant": tenant, "role": "user", "owner": owner, "verified": true,
+            "address": format!("0x{owner:040x}"),
+        });
+        let party = operator.call("era_registerV1", register)["party"].clone();
+        operator.call("era_transferV1", deposit(10 + owner, &party, 2 * era::FEE));
+        party
+    };
+    let (of_alice, of_bob) = (party("alice", 1_001), party("bob", 1_002));
+    let pool = json!({"asset": "era", "from": "outside", "to": "stakingPool", "amount": "1000000"});
+    operator.call("era_transferV1", json!({"id": id(3), "legs": [pool]}));
+    let staked = json!({"id": id(4), "party": of_alice, "amount": "1000"});
+    alice.call("era_stakeV1", staked);
+    let accounts = alice.call("era_accountV1", json!({}));
+    let stake = accounts[0]["stakes"][0]["id"].clone();
+    let terms = json!({
+        "schema": "caldera.kyc.v1",
+        "scope": {"scenario": "financial", "purpose": "instalment", "epoch": 1},
+        "validThrough": 4_102_444_800u64, "presentations": 1,
+        "bounds": [{"claim": "level", "least": "2"}],
+    });
+    let asked = json!({"request": terms, "closes": 4_102_444_800u64});
+    let offer = alice.call("state_grantV1", asked);
+    let request = offer["request"]["request"].clone();
     let circuit = alice.register(&zkey, "full");
     let witnesses = ["one", "another"].map(|name| service.folder().join(name));
     semaphore_witnesses(DEPTH, &witnesses);
@@ -262,6 +388,7 @@ fn no_way_of_asking_tells_what_another_tenant_has() {
         circuit: bob.upload(&std::fs::read(semaphore_zkey(DEPTH + 1)).expect("a key")),
         witness: bob.upload(&witnesses[1]),
         secret: service.account("bob").secret,
+        party: of_bob,
     };
     let theirs = Names {
         tenant: "alice".into(),
@@ -270,6 +397,9 @@ fn no_way_of_asking_tells_what_another_tenant_has() {
         witness: witness.clone(),
         key: "of-alice".into(),
         source: there.display().to_string(),
+        party: of_alice.clone(),
+        stake: stake.as_str().expect("an id").into(),
+        request: request.as_str().expect("a word").into(),
     };
     let nobodys = Names {
         tenant: "nobod".into(),
@@ -278,6 +408,9 @@ fn no_way_of_asking_tells_what_another_tenant_has() {
         witness: "cd".repeat(32),
         key: "of-nobod".into(),
         source: sources.path().join("nobody.zkey").display().to_string(),
+        party: json!(4_000_000_000u32),
+        stake: id(91),
+        request: format!("0x{:064x}", 92),
     };
     for (name, way) in WAYS {
         let (one, other) = (way(&bob, &theirs, &own), way(&bob, &nobodys, &own));
@@ -288,9 +421,19 @@ fn no_way_of_asking_tells_what_another_tenant_has() {
         ("pool_statusV1", json!({})),
         ("pool_storageV1", json!({})),
         ("prover_listCircuitsV1", json!({})),
+        ("era_accountV1", json!({})),
+        ("era_epochV1", json!({})),
+        ("state_getV1", json!({})),
     ] {
         let text = bob.call(method, parameters).to_string();
-        for name in ["alice", &circuit, &witness, &theirs.job] {
+        for name in [
+            "alice",
+            &circuit,
+            &witness,
+            &theirs.job,
+            &theirs.stake,
+            &theirs.request,
+        ] {
             assert!(!text.contains(name), "{method} names {name}: {text}");
         }
     }
@@ -298,6 +441,60 @@ fn no_way_of_asking_tells_what_another_tenant_has() {
     assert_eq!(alice.call("prover_statusV1", json!({"job": job})), ended);
     assert_eq!(alice.call("prover_resultV1", json!({"job": job})), result);
     assert_eq!(alice.put(&witness, &witnesses[0]).status, 200);
+    let query = json!({"request": theirs.request});
+    assert_eq!(
+        alice.call("state_getV1", query)["request"],
+        offer["request"]
+    );
+    let now = alice.call("era_accountV1", json!({}));
+    assert_eq!(now[0]["stakes"], accounts[0]["stakes"]);
+    assert_eq!(now[0]["standing"], json!(false));
+    assert_eq!(service.stop(), Some(0));
+}
+
+/// How much others have staked is theirs to know: who is refused for want of room is not told.
+#[test]
+fn what_others_have_staked_is_told_to_nobody() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let service = Service::start(
+        &[("alice", "financial"), ("bob", "financial")],
+        &era::section(folder.path(), 3600, 0),
+    );
+    let operator = service.client("operator");
+    let mut parties = Vec::new();
+    for (tenant, owner) in [("alice", 1_001), ("bob", 1_002)] {
+        let register = json!({
+            "id": id(owner), "tenant": tenant, "role": "user", "owner": owner, "verified": true,
+            "address": format!("0x{owner:040x}"),
+        });
+        let party = operator.call("era_registerV1", register)["party"].clone();
+        let much = 2 * 10_u128.pow(24);
+        operator.call("era_transferV1", deposit(10 + owner, &party, much));
+        parties.push(party);
+    }
+    let bob = service.client("bob");
+    let stake = |client: &Client, number: u64, party: &Value, amount: u128| {
+        let amount = amount.to_string();
+        client.try_call(
+            "era_stakeV1",
+            json!({"id": id(number), "party": party, "amount": amount}),
+        )
+    };
+    // The pool has what so much earns until its lock ends, and no more.
+    let pool = json!({
+        "asset": "era", "from": "outside", "to": "stakingPool", "amount": 10_u128.pow(20).to_string(),
+    });
+    operator.call("era_transferV1", json!({"id": id(3), "legs": [pool]}));
+    let (little, most) = (10_u128.pow(22), 10_u128.pow(24));
+    let refusals = || {
+        let amounts = [most - 10 * little, most + 1];
+        amounts.map(|amount| stake(&bob, 5, &parties[1], amount))
+    };
+    let before = refusals();
+    assert!(before.iter().all(Result::is_err), "{before:?}");
+    let alice = service.client("alice");
+    stake(&alice, 4, &parties[0], little).expect("there is room");
+    assert_eq!(refusals(), before);
     assert_eq!(service.stop(), Some(0));
 }
 

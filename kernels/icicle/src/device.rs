@@ -13,7 +13,7 @@ use caldera_kernels::curve::{Affine, Bls12_381, Bn254, Coordinate, Curve, Projec
 use caldera_kernels::field::PrimeField;
 use caldera_kernels::{
     BasesId, CurveId, Device, DeviceError, DeviceInfo, Form, Group, Health, Held, MatrixId, Plan,
-    Progress, Registry, Shape, Software, Transform, VectorId, Work, scalars_fit,
+    Progress, Registry, Shape, Software, Transform, VectorId, Work, forfeit, scalars_fit,
 };
 use sha2::{Digest, Sha256};
 use zeroize::Zeroize;
@@ -391,6 +391,7 @@ impl Device for IcicleDevice {
                     form,
                     done: 0,
                     end,
+                    spent: Duration::ZERO,
                     total,
                 };
                 Ok(self.solo(work, "icicle.msm", Task::Sum(sum)))
@@ -635,6 +636,8 @@ struct Sum {
     done: usize,
     /// Where the last one ends.
     end: usize,
+    /// How long that took.
+    spent: Duration,
     total: Box<dyn Total>,
 }
 
@@ -799,11 +802,17 @@ impl Plan for Solo {
                 "the lane is running on another thread",
             ));
         };
+        let begin = Instant::now();
         let (next, progress) = match &mut *task {
             Task::Sum(sum) => match self.slice(sum) {
-                Ok(Progress::More) => return Ok(Progress::More),
+                Ok(Progress::More) => {
+                    sum.spent += begin.elapsed();
+                    return Ok(Progress::More);
+                }
                 Ok(Progress::Done) => (Task::Ended(Some(sum.total.bytes())), Progress::Done),
                 Err(_) => {
+                    // All of it is done again.
+                    forfeit(sum.spent + begin.elapsed());
                     let kept = Kept::Sum {
                         _bases: Arc::clone(&sum.bases),
                         _scalars: Arc::clone(&sum.scalars),
@@ -814,6 +823,7 @@ impl Plan for Solo {
             Task::Transform(vector, transform) => match self.transform(vector, *transform) {
                 Ok(()) => (Task::Ended(None), Progress::Done),
                 Err(_) => {
+                    forfeit(begin.elapsed());
                     let kept = Kept::Transform {
                         _vector: Arc::clone(vector),
                     };

@@ -12,10 +12,12 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use super::{HOST, RelayPlan, Run, refusal};
 use crate::curve::{Affine, Bls12_381, Bn254, Coordinate, Curve, Projective};
 use crate::device::{CurveId, DeviceError, Group, Plan, Progress};
+use crate::forfeit::forfeit;
 
 /// A share of a sum, or the place of one.
 pub(super) struct Share {
@@ -52,12 +54,6 @@ impl Share {
         self.member
     }
 
-    /// Whether nothing of it is left to do, as far as this is decided.
-    pub(super) fn is_over(&self) -> bool {
-        // Pairs with the Release in `quantum`.
-        self.points.get().is_none() || self.ended.load(Ordering::Acquire)
-    }
-
     /// The lane's next quantum. `whole` is the sum that it is of.
     fn quantum(&self, whole: &RelayPlan, stage: usize) -> Result<Progress, DeviceError> {
         let Ok(mut guard) = self.run.try_lock() else {
@@ -81,6 +77,8 @@ impl Share {
             .store(member * STAGES_MAX + at, Ordering::Relaxed);
         match run.quantum(&whole.part) {
             Err(error) if whole.note_loss(member, &error) => {
+                // It will be done again: nobody is charged twice.
+                forfeit(Duration::from_nanos(run.spent));
                 *guard = None;
                 self.move_away();
                 Ok(Progress::More)
@@ -95,6 +93,7 @@ impl Share {
                 // What it holds on the member may go.
                 *guard = None;
                 self.ended.store(true, Ordering::Release);
+                whole.piece_ended();
                 Ok(Progress::Done)
             }
             other => other,
@@ -198,7 +197,10 @@ impl Plan for SharePlan {
             return Err(refusal(stage, lane, "the lane has ended"));
         }
         let progress = match stage {
-            0 => self.whole.decide().map(|_| Progress::Done)?,
+            0 => match self.whole.decide()? {
+                Some(_) => Progress::Done,
+                None => Progress::More,
+            },
             _ => self.share().quantum(&self.whole, stage)?,
         };
         if progress == Progress::Done {

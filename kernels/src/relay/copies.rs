@@ -6,6 +6,7 @@
 //! copy of their member's with them; the others are dropped when they have ended and somebody asks again. Until
 //! then the bytes are counted, for they are there.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, Weak};
 
 use super::{HOST, RelayPlan, Shared, lock};
@@ -53,14 +54,22 @@ pub(super) struct Source {
 }
 
 impl<I: std::marker::Copy> Copies<I> {
-    /// On the host and on each other member that has room.
+    /// On the host, and on each other member that has room unless copies come [by order](Device::copies_by_order).
     pub(super) fn new(
         shared: &Arc<Shared>,
         of: Source,
         make: Box<Make<I>>,
         free: fn(&dyn Device, I),
     ) -> Result<Copies<I>, DeviceError> {
-        let ids = shared.on_each(&*make)?.into_iter().enumerate();
+        let ids = match shared.copies_by_order.load(Ordering::Relaxed) {
+            true => {
+                let mut ids = vec![Some(make(&*shared.members[HOST].device)?)];
+                ids.resize_with(shared.members.len(), || None);
+                ids
+            }
+            false => shared.on_each(&*make)?,
+        };
+        let ids = ids.into_iter().enumerate();
         let place = |(member, id): (usize, Option<I>)| match id {
             Some(id) => Place::Here(Arc::new(Kept {
                 id,

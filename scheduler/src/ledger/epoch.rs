@@ -181,7 +181,7 @@ impl State {
                 self.parties.find(party).expect("active parties exist"),
             )
         };
-        let rows: Vec<_> = self.active.iter().map(row).collect();
+        let rows: Vec<_> = self.active.keys().map(row).collect();
         let weigh = |weight: &dyn Fn(Party, &PartyRow) -> u128| -> Vec<Portion> {
             let portion = |&(party, row): &(Party, &PartyRow)| Portion {
                 party,
@@ -245,7 +245,7 @@ impl State {
 
     /// The different scenarios of verified owners in which a developer had work in the last month.
     pub(super) fn scenarios_of(&self, developer: Party, now: u64) -> u32 {
-        let all = self.scenario_counts.get(&developer).copied().unwrap_or(0);
+        let all = self.scenario_counts.find(developer).copied().unwrap_or(0);
         // No more than all of them are old.
         all - self.old_scenarios(developer, now).count() as u32
     }
@@ -266,7 +266,7 @@ impl State {
 
     /// The next epoch begins with nothing done, and without what no month will ask for again.
     fn forget_work(&mut self, now: u64) {
-        for party in std::mem::take(&mut self.active) {
+        for party in self.active.drain() {
             let row = self.parties.edit(party).expect("active parties exist");
             row.work = Work::default();
             if row.role != Role::Developer {
@@ -275,10 +275,10 @@ impl State {
             let old: Vec<_> = self.old_scenarios(party, now).copied().collect();
             for (_, last, of) in &old {
                 self.scenarios.remove((party, *of));
-                self.aging.remove(&(party, *last, *of));
+                self.aging.remove((party, *last, *of));
             }
-            if let Some(count) = self.scenario_counts.get_mut(&party) {
-                *count -= old.len() as u32;
+            if let Some(&count) = self.scenario_counts.find(party) {
+                self.scenario_counts.put(party, count - old.len() as u32);
             }
         }
     }

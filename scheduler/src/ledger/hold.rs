@@ -73,7 +73,7 @@ impl State {
             .holds
             .remove(id)
             .expect("who resolves a hold has found it");
-        self.expiries.remove(&(hold.expires, id));
+        self.expiries.remove((hold.expires, id));
         let party = hold.party;
         self.must_shift(Account::Held { party }, to, amount);
         self.must_shift(
@@ -99,7 +99,7 @@ impl State {
         (gas_used, price): (u64, u128),
         now: u64,
     ) -> Result<Outcome, Error> {
-        if self.receipts.contains(&receipt) {
+        if self.receipts.find(receipt).is_some() {
             return Err(Error::ReceiptUsed { receipt });
         }
         self.chargeable(&hold, hold.amount, now)?;

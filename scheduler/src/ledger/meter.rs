@@ -153,14 +153,17 @@ impl State {
     /// A job in a scenario of a developer's.
     fn scenario(&mut self, developer: Party, of: (Owner, ClassId), now: u64) {
         match self.scenarios.edit((developer, of)) {
+            // Two jobs of one moment.
+            Some(scenario) if scenario.last == now => return,
             Some(scenario) => {
-                self.aging.remove(&(developer, scenario.last, of));
+                self.aging.remove((developer, scenario.last, of));
                 scenario.last = now;
             }
             None => {
                 let scenario = Scenario { last: now };
                 self.scenarios.insert((developer, of), scenario);
-                *self.scenario_counts.entry(developer).or_default() += 1;
+                let before = self.scenario_counts.find(developer).copied();
+                self.scenario_counts.put(developer, before.unwrap_or(0) + 1);
             }
         }
         self.aging.insert((developer, now, of));

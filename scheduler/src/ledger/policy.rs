@@ -9,6 +9,11 @@
 //!
 //! Amounts are strings in the text, for TOML's own integers end at 2^63, which is nine tokens of
 //! eighteen decimals. They may be written with `_` between digits.
+//!
+//! **Formats.** Policies have had two: the first had no prices. A journal that began with it is read for ever, so what a
+//! later format adds stands after all that was there before, and a policy whose bytes end there is of the earlier one; its
+//! bytes and its name stay what they were. A text of another format than the newest is refused with the edit that makes it
+//! one of the newest: what is adopted from now on is written by today's rules.
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -23,6 +28,8 @@ use super::command::{ClassId, Hash};
 use super::encoding::{Coded, Malformed, Reader, coded_struct};
 use super::wide::mul_div;
 
+/// The newest format, in which all texts are.
+pub const FORMAT: u32 = 2;
 /// The longest text that is read.
 pub const TEXT_MAX: usize = 1 << 20;
 /// Most classes of a policy.
@@ -61,6 +68,20 @@ pub enum PolicyError {
     Form {
         /// What TOML says, with line and key.
         reason: String,
+    },
+    /// It is of an earlier format.
+    #[error("format: expected {FORMAT}, got {got}: {edit}")]
+    Old {
+        /// Its format.
+        got: u32,
+        /// What makes it one of the newest.
+        edit: &'static str,
+    },
+    /// It is of a format that is not known here.
+    #[error("format: expected {FORMAT}, got {got}: this caldera does not know it, a newer one may")]
+    New {
+        /// Its format.
+        got: i64,
     },
     /// One figure is out of its range.
     #[error("{key}: expected {expected}, got {got}")]
@@ -107,6 +128,8 @@ pub struct Policy(Box<Rules>);
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct Rules {
+    #[serde(default = "newest")]
+    pub format: u32,
     pub epoch: EpochRules,
     pub issuance: Issuance,
     pub fees: Fees,
@@ -298,16 +321,18 @@ impl Policy {
         if text.len() > TEXT_MAX {
             return Err(PolicyError::TooLong { got: text.len() });
         }
-        let rules: Rules = toml::from_str(text).map_err(|error| PolicyError::Form {
+        let form = |error: toml::de::Error| PolicyError::Form {
             reason: error.to_string().trim_end().replace('\n', " "),
-        })?;
+        };
+        check_format(&toml::from_str(text).map_err(form)?)?;
+        let rules: Rules = toml::from_str(text).map_err(form)?;
         rules.check()?;
         Ok(Policy(Box::new(rules)))
     }
 
     /// Names the policy.
     pub fn hash(&self) -> Hash {
-        let hash = Sha256::new_with_prefix(b"caldera policy v2");
+        let hash = Sha256::new_with_prefix(format!("caldera policy v{}", self.format));
         hash.chain_update(self.bytes()).finalize().into()
     }
 
@@ -664,6 +689,31 @@ impl Rules {
     }
 }
 
+/// Holds a text's format against the newest, before it is asked what else is in it. One that does not say which it is of has
+/// prices if it is of the second.
+fn check_format(text: &toml::Table) -> Result<(), PolicyError> {
+    let said = match text.get("format") {
+        Some(toml::Value::Integer(said)) => *said,
+        // That it is no number is said by who reads it.
+        Some(_) => return Ok(()),
+        None if text.contains_key("prices") => FORMAT.into(),
+        None => 1,
+    };
+    match u32::try_from(said) {
+        Ok(FORMAT) => Ok(()),
+        Ok(got @ 1) => Err(PolicyError::Old {
+            got,
+            edit: "write `format = 2` in its first line and `[prices]` in its last; without a price in it jobs cost \
+                   nothing, as before",
+        }),
+        _ => Err(PolicyError::New { got: said }),
+    }
+}
+
+fn newest() -> u32 {
+    FORMAT
+}
+
 fn sum(parts: &[u32]) -> u64 {
     parts.iter().map(|&part| u64::from(part)).sum()
 }
@@ -753,10 +803,14 @@ impl Coded for Policy {
         self.staking.write(out);
         self.offset.write(out);
         self.reinvest.write(out);
-        self.prices.write(out);
+        if self.format > 1 {
+            self.prices.write(out);
+        }
     }
+    /// A policy is the last field of each command that has one.
     fn read(from: &mut Reader<'_>) -> Result<Policy, Malformed> {
-        let rules = Rules {
+        let mut rules = Rules {
+            format: 1,
             epoch: Coded::read(from)?,
             issuance: Coded::read(from)?,
             fees: Coded::read(from)?,
@@ -769,8 +823,12 @@ impl Coded for Policy {
             staking: Coded::read(from)?,
             offset: Coded::read(from)?,
             reinvest: Coded::read(from)?,
-            prices: Coded::read(from)?,
+            prices: Vec::new(),
         };
+        if from.at < from.bytes.len() {
+            rules.format = FORMAT;
+            rules.prices = Coded::read(from)?;
+        }
         match rules.check() {
             Ok(()) => Ok(Policy(Box::new(rules))),
             Err(_) => Err(from.meaning("policy")),

@@ -6,6 +6,7 @@
 //! down, so no way of splitting a stake earns more; and the pool is paid from before a unit is
 //! owed, so it cannot owe what it does not have.
 
+use super::ALL_STAKES;
 use super::command::{Account, Asset, Id, Outcome, Party, standing_id};
 use super::error::Error;
 use super::policy::{WHOLE, YEAR};
@@ -165,7 +166,7 @@ impl State {
         let staked = self.staking.staked.checked_add(amount);
         let staked = staked.filter(|&staked| staked <= rules.stake_max);
         let staked = staked.ok_or(Error::Limit {
-            what: "all stakes",
+            what: ALL_STAKES,
             expected: rules.stake_max,
             got: self.staking.staked.saturating_add(amount),
         })?;

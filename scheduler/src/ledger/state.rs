@@ -4,7 +4,7 @@
 //! the sum never changes. Everything that is asked about by key is a row of a [`Table`], and so
 //! part of the hash of the state.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
 
@@ -16,6 +16,7 @@ use super::encoding::{Coded, coded_struct};
 use super::error::Error;
 use super::policy::Policy;
 use super::table::{Row, Table};
+use super::undo::{Undoable, UndoableSet};
 
 #[derive(Debug, Clone)]
 pub(super) struct State {
@@ -37,14 +38,45 @@ pub(super) struct State {
     pub(super) payouts: Table<Payout>,
     pub(super) closed: Table<ClosedEpoch>,
     /// Parties with work in the open epoch: an index of `parties`.
-    pub(super) active: BTreeSet<Party>,
+    pub(super) active: UndoableSet<Party>,
     /// Scenarios by when they were last, and how many a developer has: indices of `scenarios`.
-    pub(super) aging: BTreeSet<(Party, u64, (Owner, ClassId))>,
-    pub(super) scenario_counts: HashMap<Party, u32>,
+    pub(super) aging: UndoableSet<(Party, u64, (Owner, ClassId))>,
+    pub(super) scenario_counts: Undoable<Party, u32>,
     /// When holds expire: an index of `holds`.
-    pub(super) expiries: BTreeSet<(u64, Id)>,
+    pub(super) expiries: UndoableSet<(u64, Id)>,
     /// Transactions that were reimbursed. The journal says so, and the chain of records binds it.
-    pub(super) receipts: HashSet<Hash>,
+    pub(super) receipts: UndoableSet<Hash>,
+}
+
+/// All of a state that is no table and no index, as it was at a mark.
+#[derive(Debug, Clone)]
+pub(super) struct Before {
+    now: u64,
+    policy: Policy,
+    policy_hash: Hash,
+    upcoming: BTreeMap<EpochNumber, Policy>,
+    epoch: OpenEpoch,
+    house: House,
+    staking: Accumulator,
+}
+
+/// Does the same to every table and every index.
+macro_rules! each {
+    ($state:ident . $do:ident) => {
+        $state.parties.$do();
+        $state.owners.$do();
+        $state.holds.$do();
+        $state.stakes.$do();
+        $state.unbondings.$do();
+        $state.scenarios.$do();
+        $state.payouts.$do();
+        $state.closed.$do();
+        $state.active.$do();
+        $state.aging.$do();
+        $state.scenario_counts.$do();
+        $state.expiries.$do();
+        $state.receipts.$do();
+    };
 }
 
 #[derive(Debug, Clone)]
@@ -190,12 +222,45 @@ impl State {
             scenarios: Table::new(),
             payouts: Table::new(),
             closed: Table::new(),
-            active: BTreeSet::new(),
-            aging: BTreeSet::new(),
-            scenario_counts: HashMap::new(),
-            expiries: BTreeSet::new(),
-            receipts: HashSet::new(),
+            active: UndoableSet::new(),
+            aging: UndoableSet::new(),
+            scenario_counts: Undoable::new(),
+            expiries: UndoableSet::new(),
+            receipts: UndoableSet::new(),
         }
+    }
+
+    /// What changes from now on can be taken back, with what this gives.
+    pub(super) fn mark(&mut self) -> Before {
+        each!(self.mark);
+        Before {
+            now: self.now,
+            policy: self.policy.clone(),
+            policy_hash: self.policy_hash,
+            upcoming: self.upcoming.clone(),
+            epoch: self.epoch.clone(),
+            house: self.house.clone(),
+            staking: self.staking.clone(),
+        }
+    }
+
+    /// What has changed since the mark stays.
+    pub(super) fn confirm(&mut self) {
+        each!(self.confirm);
+    }
+
+    /// What has changed since the mark has not.
+    pub(super) fn undo(&mut self, before: Before) {
+        each!(self.undo);
+        Before {
+            now: self.now,
+            policy: self.policy,
+            policy_hash: self.policy_hash,
+            upcoming: self.upcoming,
+            epoch: self.epoch,
+            house: self.house,
+            staking: self.staking,
+        } = before;
     }
 
     /// Moves an amount, or nothing.
@@ -557,21 +622,22 @@ coded_struct! {
 }
 
 macro_rules! rows {
-    ($($row:ident $table:literal $key:ty),* $(,)?) => {$(
+    ($($row:ident $table:literal $key:ty, final $final:literal;)*) => {$(
         impl Row for $row {
             const TABLE: u8 = $table;
+            const FINAL: bool = $final;
             type Key = $key;
         }
     )*};
 }
 
 rows! {
-    PartyRow 0 Party,
-    OwnerRow 1 Owner,
-    Hold 2 Id,
-    Stake 3 Id,
-    Unbonding 4 Id,
-    Scenario 5 (Party, (Owner, ClassId)),
-    Payout 6 (Party, EpochNumber),
-    ClosedEpoch 7 EpochNumber,
+    PartyRow 0 Party, final false;
+    OwnerRow 1 Owner, final false;
+    Hold 2 Id, final false;
+    Stake 3 Id, final false;
+    Unbonding 4 Id, final false;
+    Scenario 5 (Party, (Owner, ClassId)), final false;
+    Payout 6 (Party, EpochNumber), final true;
+    ClosedEpoch 7 EpochNumber, final true;
 }

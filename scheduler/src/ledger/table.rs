@@ -11,11 +11,15 @@ use std::collections::BTreeMap;
 use sha2::{Digest, Sha256};
 
 use super::encoding::Coded;
+use super::undo::Log;
 
 /// A key and what stands there.
-pub(super) trait Row: Coded {
+pub(super) trait Row: Coded + Clone {
     /// Names the table in the hashes of its rows.
     const TABLE: u8;
+    /// Whether rows stay as they were put in until they go. Then they are hashed where they are at hand, and not looked up
+    /// once more for it.
+    const FINAL: bool;
     /// What rows are found by.
     type Key: Coded + Copy + Ord;
 }
@@ -28,6 +32,8 @@ pub(super) struct Table<R: Row> {
     sum: Sum,
     /// Keys of rows that are not in the sum; some may have gone.
     changed: Vec<R::Key>,
+    /// Of rows, not of their hashes: the sum follows from what stands there.
+    log: Log<R::Key, R>,
 }
 
 #[derive(Debug, Clone)]
@@ -43,6 +49,7 @@ impl<R: Row> Table<R> {
             rows: BTreeMap::new(),
             sum: Sum::default(),
             changed: Vec::new(),
+            log: None,
         }
     }
 
@@ -51,20 +58,28 @@ impl<R: Row> Table<R> {
     /// # Panics
     /// If there is one: whoever inserts has looked.
     pub(super) fn insert(&mut self, key: R::Key, row: R) {
-        let slot = Slot { row, hash: None };
+        let hash = R::FINAL.then(|| row_hash(key, &row));
+        match &hash {
+            Some(hash) => self.sum.add(hash),
+            None => self.changed.push(key),
+        }
+        let slot = Slot { row, hash };
         assert!(self.rows.insert(key, slot).is_none(), "a row is there");
-        self.changed.push(key);
+        if let Some(log) = &mut self.log {
+            log.push((key, None));
+        }
     }
 
     /// The row, to be looked at and then changed or not.
     pub(super) fn entry(&mut self, key: R::Key) -> Option<Entry<'_, R>> {
         let slot = self.rows.get_mut(&key)?;
-        let (sum, changed) = (&mut self.sum, &mut self.changed);
+        let (sum, changed, log) = (&mut self.sum, &mut self.changed, &mut self.log);
         Some(Entry {
             key,
             slot,
             sum,
             changed,
+            log,
         })
     }
 
@@ -78,7 +93,30 @@ impl<R: Row> Table<R> {
         if let Some(hash) = slot.hash {
             self.sum.subtract(&hash);
         }
+        if let Some(log) = &mut self.log {
+            log.push((key, Some(slot.row.clone())));
+        }
         Some(slot.row)
+    }
+
+    /// What changes from now on can be taken back; what has changed before stays.
+    pub(super) fn mark(&mut self) {
+        self.log = Some(Vec::new());
+    }
+
+    /// What has changed stays.
+    pub(super) fn confirm(&mut self) {
+        self.log = None;
+    }
+
+    /// What has changed since the mark has not.
+    pub(super) fn undo(&mut self) {
+        for (key, before) in self.log.take().into_iter().flatten().rev() {
+            self.remove(key);
+            if let Some(row) = before {
+                self.insert(key, row);
+            }
+        }
     }
 
     pub(super) fn find(&self, key: R::Key) -> Option<&R> {
@@ -98,6 +136,8 @@ impl<R: Row> Table<R> {
 
     /// Appends the number of rows and their sum.
     pub(super) fn hash_into(&mut self, out: &mut Vec<u8>) {
+        // In the order in which they lie, which spares most of the way from one to the next.
+        self.changed.sort_unstable();
         for key in self.changed.drain(..) {
             // Some have gone since, and some have gone and come again.
             if let Some(slot) = self.rows.get_mut(&key)
@@ -119,6 +159,7 @@ pub(super) struct Entry<'a, R: Row> {
     slot: &'a mut Slot<R>,
     sum: &'a mut Sum,
     changed: &'a mut Vec<R::Key>,
+    log: &'a mut Log<R::Key, R>,
 }
 
 impl<'a, R: Row> Entry<'a, R> {
@@ -131,6 +172,9 @@ impl<'a, R: Row> Entry<'a, R> {
         if let Some(hash) = self.slot.hash.take() {
             self.sum.subtract(&hash);
             self.changed.push(self.key);
+        }
+        if let Some(log) = self.log {
+            log.push((self.key, Some(self.slot.row.clone())));
         }
         &mut self.slot.row
     }
@@ -206,6 +250,7 @@ mod tests {
     }
     impl Row for Word {
         const TABLE: u8 = 7;
+        const FINAL: bool = false;
         type Key = u32;
     }
 

@@ -25,6 +25,7 @@
 use std::collections::{BTreeMap, BinaryHeap};
 
 use crate::arbiter::{Counters, Outcome, Reallocation};
+use crate::eviction::{Piece, Victim, choose};
 use crate::mailbox::{Entry, Found, Ownership};
 use crate::pool::{Core, Device, KINDS, Kind, Pool, UNITS_MAX};
 use crate::queue::{Refusal, Work};
@@ -525,16 +526,7 @@ impl SimulatedBox {
                 self.reallocations.push(record);
             }
             Action::Overrun { unit, .. } => self.overruns.push(unit),
-            Action::Evict {
-                tenant,
-                unit,
-                bytes,
-            } => {
-                let on = usize::from(unit.0);
-                let held = self.resident.entry((on, tenant)).or_default();
-                *held = held.saturating_sub(bytes);
-                self.say_resident(on, tenant);
-            }
+            Action::Evict { unit, bytes, .. } => self.make_room(unit, bytes),
             // The rest is for somebody else's eyes.
             _ => {}
         }
@@ -649,6 +641,31 @@ impl SimulatedBox {
         if more > 0 {
             self.say_resident(unit, tenant);
         }
+    }
+
+    /// Lets whole tables go from a device, as many as are needed, or none.
+    fn make_room(&mut self, unit: UnitId, bytes: u64) {
+        let on = usize::from(unit.0);
+        let victims: Vec<Victim> = self.arbiter.victims(unit).collect();
+        let there = self
+            .resident
+            .range((on, TenantId(0))..=(on, TenantId(u32::MAX)));
+        let pieces: Vec<Piece> = there
+            .map(|(&(_, tenant), &bytes)| Piece { tenant, bytes })
+            .collect();
+        let held = |tenant: TenantId| -> u64 {
+            let own = self.resident.iter().filter(|((_, of), _)| *of == tenant);
+            own.map(|(_, bytes)| bytes).sum()
+        };
+        let chosen = choose(bytes, &victims, held, &pieces);
+        let made = chosen.is_some();
+        for at in chosen.into_iter().flatten() {
+            let tenant = pieces[at].tenant;
+            self.resident.insert((on, tenant), 0);
+            self.say_resident(on, tenant);
+        }
+        let evicted = Event::Evicted { unit, made };
+        self.schedule(self.now.plus(WIRE), Happening::Told(evicted));
     }
 
     fn say_resident(&mut self, unit: usize, tenant: TenantId) {

@@ -1,7 +1,7 @@
 //! Demand that is declared, demand that is measured, deadlines that can be met, and policies that
 //! change while the box runs.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use caldera_scheduler::arbiter::{Cause, DemandRefusal, Reallocation};
 use caldera_scheduler::demand::{First, Meter, Reading};
@@ -676,6 +676,57 @@ proptest! {
         }
         simulated.run(ms(10_000));
         prop_assert_eq!(simulated.unfinished(), 0);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// A tenant alone with few slots for witnesses, or a bound of its own, and deadlines in any order: none of its jobs that
+    /// was admitted with one is late, whatever comes after it.
+    #[test]
+    fn what_is_admitted_is_not_late(
+        units in 1u32..4,
+        prepared in 1u32..4,
+        running in 1u32..5,
+        jobs in prop::collection::vec(
+            (20u64..400, 1u32..5, prop::option::of(1u64..1_500), 0u64..150),
+            1..25,
+        ),
+    ) {
+        let policy = edited(|classes, _| classes[3].prepared_max = prepared);
+        let mut simulated = SimulatedBox::new(units, policy);
+        simulated.preparation = Nanos::ZERO;
+        simulated.join(SOCIAL, "social");
+        let tenant = TenantId(SOCIAL);
+        simulated.tell(Event::Bounded { tenant, running });
+        let count = jobs.len() as u64;
+        // Whoever waits for a slot waits for a quantum of whoever is there besides.
+        let slack = Nanos((QUANTUM.0 + 10 * WIRE.0) * (count + 2));
+        let mut due = BTreeMap::new();
+        let mut jobs = (0..).zip(jobs);
+        let mut next = jobs.next();
+        let mut pause = 0;
+        while next.is_some() || simulated.unfinished() > 0 {
+            if pause == 0
+                && let Some((job, (core, parallelism, deadline, pass))) = next
+            {
+                let deadline = deadline.map(|more| simulated.now.plus(ms(more)));
+                let met = simulated.submit_due(job, SOCIAL, ms(core), parallelism, deadline);
+                due.extend(deadline.filter(|_| met).map(|deadline| (JobId(job), deadline)));
+                (next, pause) = (jobs.next(), pass);
+                continue;
+            }
+            pause = pause.saturating_sub(1);
+            simulated.run(ms(1));
+            for job in simulated.finished.drain(..) {
+                if let Some(deadline) = due.remove(&job) {
+                    let at = simulated.now;
+                    prop_assert!(at <= deadline.plus(slack), "{job}: {at}, due {deadline}");
+                }
+            }
+        }
+        prop_assert!(due.is_empty());
     }
 }
 

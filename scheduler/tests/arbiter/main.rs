@@ -3,9 +3,10 @@
 //! The model of a box is `caldera_scheduler::sim::machine`; `scenes` are stories with a known end,
 //! `random` throws whatever may happen at it and checks the invariants after every event, `demand`
 //! is about demand that is declared and measured, deadlines, and policies that change while the box
-//! runs.
+//! runs, `lending` about jobs that are let go to be proved elsewhere.
 
 mod demand;
+mod lending;
 mod random;
 mod scenes;
 

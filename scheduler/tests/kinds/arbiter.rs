@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use caldera_scheduler::arbiter::{Cause, Outcome, Reallocation, TenantView};
+use caldera_scheduler::eviction::Victim;
 use caldera_scheduler::mailbox::{Entry, Found};
 use caldera_scheduler::pool::{Core, Device, Kind, PoolError};
 use caldera_scheduler::queue::{Refusal, Work};
@@ -123,18 +124,7 @@ impl World {
                     Action::Reallocated(record) => self.records.push(record),
                     Action::Overrun { unit, .. } => self.overruns.push(unit),
                     Action::Returned { unit } => self.returned.push(unit),
-                    Action::Evict {
-                        tenant,
-                        unit,
-                        bytes,
-                    } => {
-                        let bytes = self.evict(tenant, unit, bytes);
-                        events.push(Event::Resident {
-                            tenant,
-                            unit,
-                            bytes,
-                        });
-                    }
+                    Action::Evict { unit, bytes, .. } => events.extend(self.evict(unit, bytes)),
                     _ => {}
                 }
             }
@@ -164,33 +154,65 @@ impl World {
         });
     }
 
-    /// Lets tables go; what is left of them there.
-    fn evict(&mut self, tenant: TenantId, unit: UnitId, bytes: u64) -> u64 {
+    /// Lets tables go, which have keys of a byte each here; what is told of it.
+    fn evict(&mut self, unit: UnitId, bytes: u64) -> Vec<Event> {
         let pool = self.arbiter.pool();
         let owner = pool.unit(unit).expect("a unit").owner();
-        assert_ne!(owner, Some(tenant), "an owner's own tables go");
-        let view = self.view(tenant);
-        let wanted = self.ready.iter().filter(|(_, of)| **of == tenant);
-        let wanted: u64 = wanted
-            .map(|(job, _)| &self.works[job])
-            .map(|work| work.device_memory * u64::from(work.devices))
-            .sum();
-        let promised = view.guarantee.of_bytes(pool.device_memory());
-        let keeps = if view.devices_want > 0 {
-            promised.min(wanted)
-        } else {
-            0
-        };
+        let victims: Vec<Victim> = self.arbiter.victims(unit).collect();
+        let mut short = bytes;
+        let mut gone = BTreeMap::new();
+        let rounds: [fn(&Victim, u64) -> u64; 2] = [Victim::beyond_part, Victim::beyond_guarantee];
+        for may in rounds {
+            for victim in &victims {
+                let gone = gone.entry(victim.tenant).or_insert(0);
+                let may = may(victim, self.held(victim.tenant)).min(short + *gone);
+                short -= may - (*gone).min(may);
+                *gone = may.max(*gone);
+            }
+        }
+        assert_eq!(short, 0, "it was asked in vain: {victims:?}");
+        let mut told = vec![];
+        for victim in victims {
+            let (tenant, bytes) = (victim.tenant, gone[&victim.tenant]);
+            if bytes == 0 {
+                continue;
+            }
+            assert_ne!(owner, Some(tenant), "an owner's own tables go");
+            let view = self.view(tenant);
+            let wanted = self.ready.iter().filter(|(_, of)| **of == tenant);
+            let wanted: u64 = wanted
+                .map(|(job, _)| &self.works[job])
+                .map(|work| work.device_memory * u64::from(work.devices))
+                .sum();
+            let pool = self.arbiter.pool();
+            let promised = view.guarantee.of_bytes(pool.device_memory());
+            let keeps = if view.devices_want > 0 {
+                promised.min(wanted)
+            } else {
+                0
+            };
+            let held = self.held(tenant);
+            assert!(
+                held - bytes >= keeps,
+                "{held} less {bytes}, {keeps} promised"
+            );
+            let left = self.tables.get_mut(&(tenant, unit)).expect("it is there");
+            *left = left.checked_sub(bytes).expect("not more than there is");
+            self.evicted.push((tenant, unit, bytes));
+            let bytes = *left;
+            told.push(Event::Resident {
+                tenant,
+                unit,
+                bytes,
+            });
+        }
+        told.push(Event::Evicted { unit, made: true });
+        told
+    }
+
+    fn held(&self, tenant: TenantId) -> u64 {
         let held = self.tables.iter().filter(|((of, _), _)| *of == tenant);
-        let held: u64 = held.map(|(_, bytes)| bytes).sum();
-        assert!(
-            held - bytes >= keeps,
-            "{held} less {bytes}, {keeps} promised"
-        );
-        let left = self.tables.get_mut(&(tenant, unit)).expect("it is there");
-        *left = left.checked_sub(bytes).expect("not more than there is");
-        self.evicted.push((tenant, unit, bytes));
-        *left
+        held.map(|(_, bytes)| bytes).sum()
     }
 
     fn load(&mut self, tenant: TenantId, unit: UnitId, bytes: u64) {
@@ -361,17 +383,22 @@ fn victims_go_by_value_and_keep_their_guarantee() {
     for tenant in [SOCIAL, retail] {
         world.submit(tenant, work(1, 2, 0));
     }
-    let whole = Work {
-        device_memory: 8 * GIB,
+    // 2 % and 10 % of sixteen stay.
+    let promised = |percent: u32| Share::from_percent(percent).of_bytes(16 * GIB);
+    let most = 8 * GIB - promised(2) - promised(10);
+    let of = |device_memory| Work {
+        device_memory,
         ..work(4, 2, 0)
     };
-    world.submit(FINANCIAL, whole);
+    let too_much = world.submit(FINANCIAL, of(most + 1));
+    assert_eq!(world.owners(Kind::Device), [Some(FINANCIAL); 2]);
+    assert_eq!(world.evicted, [], "nothing goes in vain");
+    world.finish(too_much);
+    world.submit(FINANCIAL, of(most));
     assert_eq!(world.owners(Kind::Device), [Some(FINANCIAL); 2]);
     let order: Vec<_> = world.evicted.iter().map(|it| it.0).collect();
     assert_eq!(order.first(), Some(&SOCIAL));
-    // 2 % and 10 % of sixteen stay.
     let left = |tenant: TenantId| world.view(tenant).device_memory;
-    let promised = |percent: u32| Share::from_percent(percent).of_bytes(16 * GIB);
     assert_eq!(left(SOCIAL), promised(2));
     assert_eq!(left(retail), promised(10));
 }

@@ -2,6 +2,7 @@
 //! that are small enough for brute force, and the arbiter that lives by them.
 
 mod arbiter;
+mod evictions;
 mod one_kind;
 mod places;
 mod shares;

@@ -8,4 +8,5 @@ mod money;
 mod policies;
 mod reference;
 mod retention;
+mod undo;
 mod world;

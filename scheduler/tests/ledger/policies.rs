@@ -1,8 +1,11 @@
 //! A policy that makes no sense is refused, and the refusal shows the sum.
 
-use caldera_scheduler::ledger::Policy;
+use caldera_scheduler::ledger::command::close_id;
+use caldera_scheduler::ledger::journal::audit;
+use caldera_scheduler::ledger::{Answer, Command, Outcome, Policy, Signatures};
+use sha2::{Digest, Sha256};
 
-use crate::world::text;
+use crate::world::{ledger, text, verify};
 
 /// The policy that is shipped.
 const SHIPPED: &str = include_str!("../../../deploy/era.toml");
@@ -51,6 +54,111 @@ fn a_job_costs_what_the_policy_says() {
     let long = "s".repeat(65);
     let long = text(&[("[prices.play]", &format!("[prices.{long}]"))]);
     assert!(Policy::parse(&long).is_err());
+}
+
+/// The shipped policy without prices and without a format: as it was before there were any.
+fn first_format() -> String {
+    let (before, _) = SHIPPED.split_once("[prices.").expect("has prices");
+    let lines = before.lines().filter(|line| !line.starts_with("format"));
+    lines.map(|line| line.to_owned() + "\n").collect()
+}
+
+#[test]
+fn a_text_of_another_format_is_refused_with_what_to_write() {
+    let old = first_format();
+    let edit = "format: expected 2, got 1: write `format = 2` in its first line and `[prices]` in its last; without a price in it \
+                jobs cost nothing, as before";
+    for text in [old.clone(), format!("format = 1\n{old}")] {
+        let refused = Policy::parse(&text).expect_err("is of the first format");
+        assert_eq!(refused.to_string(), edit);
+    }
+    // What it says is what has to be done.
+    let edited = format!("format = 2\n{old}[prices]\n");
+    let policy = Policy::parse(&edited).expect("is of the second");
+    assert!(policy.price("financial").is_none());
+    // One with prices need not say that it is of the second.
+    let silent = SHIPPED.replace("format = 2", "");
+    let shipped = Policy::parse(SHIPPED).expect("is a policy");
+    assert_eq!(Policy::parse(&silent), Ok(shipped));
+    for format in ["0", "-1", "3", "4294967298"] {
+        let text = SHIPPED.replace("format = 2", &format!("format = {format}"));
+        let refused = Policy::parse(&text).expect_err("is of no known format");
+        let says = format!("format: expected 2, got {format}: ");
+        assert!(refused.to_string().starts_with(&says), "{refused}");
+    }
+    let words = SHIPPED.replace("format = 2", "format = \"2\"");
+    let refused = Policy::parse(&words).expect_err("is no number").to_string();
+    assert!(refused.contains("format"), "{refused}");
+}
+
+/// A journal that began with a policy of the first format is executed by it, and goes on with one of the second.
+#[test]
+fn a_journal_with_a_policy_of_the_first_format_has_a_way_up() {
+    let edited = format!("{}[prices]\n", first_format());
+    let (second, shipped) = (Policy::parse(&edited), Policy::parse(SHIPPED));
+    let (second, shipped) = (second.expect("a policy"), shipped.expect("a policy"));
+    let Ok(Answer::New(record)) = ledger().execute(
+        1,
+        Command::Open {
+            policy: second.clone(),
+        },
+        5,
+    ) else {
+        panic!("a ledger opens once");
+    };
+    // The same record as it was written then: the body ends before the number of prices, which is 0.
+    let (head, rest) = record.bytes.split_at(52);
+    let length = u32::from_be_bytes(rest[..4].try_into().expect("four bytes")) as usize;
+    let (body, outcome) = (&rest[4..2 + length], &rest[4 + length..]);
+    let mut first = (head.len() + 4 + body.len() + outcome.len() - 4).to_be_bytes()[4..].to_vec();
+    first.extend_from_slice(&head[4..]);
+    first.extend_from_slice(&(body.len() as u32).to_be_bytes());
+    first.extend_from_slice(body);
+    first.extend_from_slice(&outcome[..outcome.len() - 32]);
+    first.extend_from_slice(&Sha256::digest(&first));
+    let signatures = Signatures::Verify(verify);
+    let mut ledger = audit(&first, signatures, None).expect("is sound");
+    let old = ledger.policy().expect("is open");
+    let named = Sha256::new()
+        .chain_update("caldera policy v1")
+        .chain_update(&body[17..]);
+    let named: [u8; 32] = named.finalize().into();
+    assert_eq!((old.format, old.hash()), (1, named));
+    assert_ne!(old.hash(), second.hash());
+    assert!(old.prices.is_empty());
+    // From the next epoch on jobs cost something.
+    let mut journal = first.clone();
+    for command in [
+        Command::Adopt {
+            epoch: 1,
+            policy: shipped.clone(),
+        },
+        Command::Close { epoch: 0 },
+    ] {
+        let Ok(Answer::New(record)) = ledger.execute(2, &command, 5_000) else {
+            panic!("{command:?}");
+        };
+        if let Outcome::Closed { close } = &record.outcome {
+            assert_eq!(close.policy, named);
+        }
+        journal.extend_from_slice(&record.bytes);
+    }
+    assert!(ledger.knows(close_id(0)));
+    assert_eq!(ledger.policy(), Ok(&shipped));
+    let head = ledger.head();
+    let again = audit(&journal, signatures, Some(&head)).expect("is sound");
+    assert_eq!(again.policy(), Ok(&shipped));
+    // Bytes that end anywhere else are of no format.
+    for cut in [1, 3, 4, 20] {
+        let mut short = first[..56 + body.len() - cut].to_vec();
+        short.extend_from_slice(&outcome[..outcome.len() - 32]);
+        let length = (short.len() + 32 - 4) as u32;
+        short[..4].copy_from_slice(&length.to_be_bytes());
+        short[52..56].copy_from_slice(&((body.len() - cut) as u32).to_be_bytes());
+        let digest = Sha256::digest(&short);
+        short.extend_from_slice(&digest);
+        assert!(audit(&short, signatures, None).is_err(), "{cut}");
+    }
 }
 
 #[test]

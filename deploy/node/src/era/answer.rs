@@ -11,7 +11,7 @@ use caldera_rpc::methods::Digest;
 use caldera_scheduler::ledger::command::{Close, Deed, Party, Role};
 use caldera_scheduler::ledger::retention::Retention;
 use caldera_scheduler::ledger::statement::{Explanation, Statement};
-use caldera_scheduler::ledger::{Account, Asset, Error, Event, Ledger};
+use caldera_scheduler::ledger::{ALL_STAKES, Account, Asset, Error, Event, Ledger};
 use caldera_store::TenantName;
 
 /// Why the ledger refuses something, as it is told.
@@ -37,10 +37,17 @@ pub(super) fn refused(error: &Error) -> RpcError {
         | Error::Signature { .. }
         | Error::Forbidden { .. } => EraFault::Forbidden,
     };
-    RpcError::Era {
-        fault,
-        detail: error.to_string(),
-    }
+    let detail = match error {
+        // What all stakes together are is the sum of what others have, and with two parties what the other has.
+        Error::PoolUnfunded { .. } => {
+            "the staking pool could not pay for so much more until its lock ends".to_owned()
+        }
+        Error::Limit { what, expected, .. } if *what == ALL_STAKES => {
+            format!("{what}: expected {expected} at most")
+        }
+        error => error.to_string(),
+    };
+    RpcError::Era { fault, detail }
 }
 
 /// What accounts hold that are nobody's.

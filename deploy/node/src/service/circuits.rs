@@ -462,16 +462,20 @@ impl Circuit {
         self.restored && self.state() == CircuitState::Checking
     }
 
+    pub(super) fn curve(&self) -> Result<CurveName, RpcError> {
+        [CurveName::Bn128, CurveName::Bls12381]
+            .into_iter()
+            .find(|curve| curve.to_string() == self.row.curve)
+            .ok_or(RpcError::Internal)
+    }
+
     pub(super) fn info(&self) -> Result<CircuitInfo, RpcError> {
         let verification_key = self.verification_key.as_deref();
         let verification_key = verification_key
             .map(serde_json::from_str::<Value>)
             .transpose()
             .map_err(|_| RpcError::Internal)?;
-        let curve = [CurveName::Bn128, CurveName::Bls12381]
-            .into_iter()
-            .find(|curve| curve.to_string() == self.row.curve)
-            .ok_or(RpcError::Internal)?;
+        let curve = self.curve()?;
         Ok(CircuitInfo {
             circuit: Digest(self.row.digest),
             name: self.row.name.as_ref().and_then(|name| name.parse().ok()),

@@ -24,6 +24,7 @@ impl Service {
     ) -> Result<Flow, RpcError> {
         let caller = match caller {
             Caller::Operator => None,
+            Caller::Fleet => return Err(RpcError::MethodNotFound),
             Caller::Tenant(_) if method.is_operators() => {
                 return Err(RpcError::InvalidRequest {
                     detail: "for the operator".into(),

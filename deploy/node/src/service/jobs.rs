@@ -1,6 +1,7 @@
 //! Jobs: from submission to result.
 //!
 //! ```text
+//!            ┌──Lent───────────────────────────┐
 //! Arriving ─ Queued ─ Preparing ─ Prepared ─┬ Proved
 //!     │         │          │          │     ├ Failed
 //!     └ refused └──────────┴──────────┴─────┴ Cancelled
@@ -18,14 +19,16 @@
 //! A start takes over what the store has: ended jobs with their results, and unfinished ones, which go
 //! to the arbiter like any other and are never refused. One for which there is no place waits here.
 
+mod fleet;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use caldera_prover::groth16::{ProveError, solidity};
 use caldera_rpc::error::{Full, InputsFault, KeyFault, RpcError, WitnessFault};
 use caldera_rpc::methods::{
-    CoreShare, Digest, JobError, JobName, JobQuery, JobResult, JobState, JobStatus, JobWait,
-    StageTiming, Submit, Timings,
+    CoreShare, Digest, FleetDone, JobError, JobName, JobQuery, JobResult, JobState, JobStatus,
+    JobWait, StageTiming, Submit, Timings,
 };
 use caldera_scheduler::arbiter::Outcome;
 use caldera_scheduler::queue::{Refusal, Work};
@@ -46,6 +49,8 @@ use crate::era::WorkEnd;
 use crate::preparer::{Computing, Preparation};
 use crate::witness;
 
+pub(super) use fleet::Lent;
+
 /// A job of one tenant.
 pub(super) struct Entry {
     tenant: TenantId,
@@ -60,12 +65,14 @@ pub(super) struct Entry {
     before: Nanos,
     /// Unix time in milliseconds.
     submitted_ms: u64,
-    /// The attempt that this process may end.
+    /// The attempt that this process may end; of what is lent its fence.
     attempt: u64,
+    /// Whether it is not to be lent (again): nobody took it, or there is no time left.
+    stays: bool,
     /// Whether silicon beside the host's could work for it when it came.
     was_mixed: bool,
     /// Why a first try failed for which silicon may be to blame; then it is proved on the host alone.
-    suspicion: Option<String>,
+    suspicion: Option<Suspicion>,
     phase: Phase,
     written: Written,
     /// As what it is shown until its end is written down.
@@ -86,11 +93,20 @@ pub(super) struct Entry {
     watching: Vec<u64>,
 }
 
+/// Of a try that failed.
+struct Suspicion {
+    why: String,
+    /// What its tenant was charged for it: time on cores and on devices.
+    spent: [Nanos; 2],
+}
+
 enum Phase {
     Arriving,
     Queued,
     Preparing,
     Prepared,
+    /// Another box is to prove it, since when, or will once that is written down.
+    Lent(Nanos, Written),
     Proved(Box<Done>),
     Failed(RpcError),
     Cancelled,
@@ -204,6 +220,7 @@ impl Service {
             before: Nanos::ZERO,
             submitted_ms: unix_ms(),
             attempt: 1,
+            stays: false,
             was_mixed: self.parts.device.is_mixed(),
             suspicion: None,
             phase: Phase::Arriving,
@@ -315,6 +332,7 @@ impl Service {
             key: key.map(|key| key.as_str().to_owned()),
             submitted_ms: entry.submitted_ms,
             attempt: entry.attempt,
+            lent: false,
             end: None,
         }));
         self.tell_of_job(entry.tenant, accept, None);
@@ -334,6 +352,8 @@ impl Service {
                 }
                 Recorded::Accepted(job, Err(error)) => self.disown(job, &error),
                 Recorded::Ended(job) => self.told(job),
+                Recorded::Lent(job) => self.lent_written(job),
+                Recorded::Recalled(job) => self.recall_written(job),
             }
         }
     }
@@ -405,7 +425,7 @@ impl Service {
         let now = self.parts.clock.now();
         let unix_ms = unix_ms();
         let mut ended = Vec::new();
-        let mut unfinished = Vec::new();
+        let (mut unfinished, mut out) = (Vec::new(), Vec::new());
         for row in rows {
             // The clock of the day may have been set back meanwhile.
             self.next_job = self.next_job.max(row.job + 1);
@@ -422,7 +442,10 @@ impl Service {
             if entry.has_ended() {
                 ended.push((entry.ended_ms, job, tenant));
             } else {
-                unfinished.push(job);
+                match entry.fence() {
+                    Some(_) => out.push(job),
+                    None => unfinished.push(job),
+                }
                 self.tenants[tenant.0 as usize].watch.begin();
             }
             self.jobs.insert(job, entry);
@@ -439,10 +462,11 @@ impl Service {
         for job in unfinished {
             self.offer(job);
         }
+        self.resume_lent(out);
     }
 
-    /// Offers a job of before to the arbiter.
-    fn offer(&mut self, job: JobId) {
+    /// Offers a job of before, or one that has come home, to the arbiter.
+    pub(super) fn offer(&mut self, job: JobId) {
         let Some(entry) = self.jobs.get(&job).filter(|entry| !entry.has_ended()) else {
             return;
         };
@@ -582,12 +606,23 @@ impl Service {
         let Some(waiting) = self.waiting.remove(&ticket) else {
             return;
         };
-        if let Question::Job { job, asked, until } = waiting.question {
-            if let Some(until) = until {
-                self.due.remove(&(until, ticket));
+        match waiting.question {
+            Question::Job { job, asked, until } => {
+                if let Some(until) = until {
+                    self.due.remove(&(until, ticket));
+                }
+                let outcome = self.show(job, asked);
+                self.settle(waiting, outcome);
             }
-            let outcome = self.show(job, asked);
-            self.settle(waiting, outcome);
+            Question::Lent { job, won } => {
+                let job = JobName(job.0);
+                let outcome = match won {
+                    true => value(&FleetDone { job }),
+                    false => Err(RpcError::JobNotLent { job }),
+                };
+                self.settle(waiting, outcome);
+            }
+            _ => {}
         }
     }
 
@@ -709,10 +744,12 @@ impl Service {
             self.offer(id);
             return;
         }
-        if let (Some(_), Some(why)) = (&proof, &self.jobs[&id].suspicion) {
-            let job = JobName(id.0);
+        if let (Some(_), Some(it)) = (&proof, &self.jobs[&id].suspicion) {
+            let (job, why) = (JobName(id.0), it.why.as_str());
             tracing::error!(%job, why, "the host proves it: other silicon is given up");
             self.parts.device.distrust(why);
+            // The run that went wrong was not its tenant's fault.
+            self.telemetry.forgive(self.jobs[&id].tenant, it.spent);
         }
         let phase = match (&proof, self.jobs.get(&id)) {
             (Some((proof, public)), Some(entry)) => {
@@ -754,6 +791,7 @@ impl Service {
     /// Whether a job that failed is to be tried on the host alone, for silicon beside it may be to
     /// blame. If the host fails too the witness is, and the silicon stays.
     fn suspect(&mut self, id: JobId, job: &RunningJob) -> bool {
+        let cores = self.cores();
         let error = job.job().error().filter(|error| error.may_be_silicon());
         let (Some(entry), Some(error)) = (self.jobs.get_mut(&id), error) else {
             return false;
@@ -762,7 +800,14 @@ impl Service {
             return false;
         }
         tracing::warn!(job = %JobName(id.0), %error, "failed; tried again on the host alone");
-        entry.suspicion = Some(error.to_string());
+        let tallies = job.tallies().iter().enumerate();
+        let mut spent = [Nanos::ZERO; 2];
+        for (unit, tally) in tallies {
+            let of_kind = &mut spent[usize::from(unit >= cores)];
+            *of_kind = of_kind.plus(tally.charged());
+        }
+        let why = error.to_string();
+        entry.suspicion = Some(Suspicion { why, spent });
         entry.phase = Phase::Queued;
         entry.running = None;
         entry.prepared = None;
@@ -798,8 +843,10 @@ impl Service {
             if let Some(running) = &entry.running {
                 running.job().cancel();
             }
-            self.parts.preparations.withdraw(job);
-            self.parts.inbox.send_waiting(Command::Cancel(job));
+            if entry.fence().is_none() {
+                self.parts.preparations.withdraw(job);
+                self.parts.inbox.send_waiting(Command::Cancel(job));
+            }
             let now = self.parts.clock.now();
             self.finish(job, Phase::Cancelled, now);
         }
@@ -919,6 +966,7 @@ impl Service {
     pub(super) fn may_see(&self, caller: Caller, job: JobId) -> bool {
         match caller {
             Caller::Operator => true,
+            Caller::Fleet => false,
             Caller::Tenant(tenant) => self.jobs.get(&job).is_some_and(|it| it.tenant == tenant),
         }
     }
@@ -940,6 +988,7 @@ impl Service {
             _ => EndState::Cancelled,
         };
         entry.ending = Some(entry.state());
+        let fence = entry.fence();
         entry.phase = phase;
         entry.finished = Some(at);
         entry.ended_ms = unix_ms();
@@ -968,6 +1017,7 @@ impl Service {
             _ => "",
         };
         let work = match &entry.phase {
+            Phase::Proved(_) if fence.is_some() => WorkEnd::Elsewhere,
             // What a client has of a proof, in one text.
             Phase::Proved(done) => WorkEnd::Proved(Sha256::digest(&done.calldata).into()),
             Phase::Failed(error) => WorkEnd::Failed(cause(error)),
@@ -986,6 +1036,9 @@ impl Service {
         let (name, job_name) = (&self.tenant(tenant).name, JobName(job.0));
         tracing::info!(tenant = %name, job = %job_name, ?state, ms, late, error, "job ended");
         self.tell_of_job(tenant, end, Some(work));
+        if let Some(fence) = fence {
+            self.lent_ended(job, fence, state == EndState::Proved);
+        }
         if let Some(running) = running {
             self.profiles.end(job, quanta_of(&running));
             self.bury(running);
@@ -1040,9 +1093,13 @@ impl Entry {
             before,
             submitted_ms: row.submitted_ms,
             attempt: row.attempt,
+            stays: false,
             was_mixed,
             suspicion: None,
-            phase: Phase::Arriving,
+            phase: match row.lent {
+                true => Phase::Lent(now, Written::Yes),
+                false => Phase::Arriving,
+            },
             written: Written::Yes,
             ending: None,
             running: None,
@@ -1116,6 +1173,11 @@ impl Entry {
         )
     }
 
+    /// If it is lent: under which fence.
+    pub(super) fn fence(&self) -> Option<u64> {
+        matches!(self.phase, Phase::Lent(..)).then_some(self.attempt)
+    }
+
     /// Whether it has ended and that is written down.
     pub(super) fn is_told(&self) -> bool {
         self.has_ended() && self.ending.is_none()
@@ -1131,7 +1193,8 @@ impl Entry {
             return shown;
         }
         match &self.phase {
-            Phase::Arriving | Phase::Queued => JobState::Queued,
+            // Its tenant need not know where it waits.
+            Phase::Arriving | Phase::Queued | Phase::Lent(..) => JobState::Queued,
             Phase::Preparing => JobState::Preparing,
             Phase::Prepared => match &self.running {
                 Some(running) if running.first_quantum().is_some() => JobState::Running,

@@ -125,6 +125,7 @@ impl Service {
                     content_type: METRICS,
                     body: text.into_bytes(),
                     retry_after_s: None,
+                    content_range: None,
                 };
                 self.answer(exchange, answer);
                 return;
@@ -144,7 +145,7 @@ impl Service {
             Question::Histograms { cause } => value(&self.telemetry.histograms(cause)),
             Question::Profile { job, from } => self.profiled(waiting.caller, job, from),
             // The end of a job is told by the clerk, and what a proof would take by another notice.
-            Question::Job { .. } | Question::Estimate { .. } => return,
+            Question::Job { .. } | Question::Lent { .. } | Question::Estimate { .. } => return,
             Question::Call => value(&self.pool(waiting.caller, view)),
         };
         self.settle(waiting, outcome);
@@ -326,6 +327,12 @@ impl Service {
                 .collect(),
             scenarios: self.scenarios(view),
             storage_fault: self.fault.is_some(),
+            fleet: self
+                .parts
+                .config
+                .fleet
+                .is_some()
+                .then(|| self.lent.gauges()),
             circuits,
             overruns: view.counters.overruns,
             fenced: view.units.iter().filter(|unit| unit.is_fenced()).count() as u64,

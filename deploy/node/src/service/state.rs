@@ -476,7 +476,7 @@ impl Service {
         let registry = &self.states.registry;
         let root = |tree| registry.root(tree).map(|root| Word(root.0));
         let address = match caller {
-            Caller::Operator => None,
+            Caller::Operator | Caller::Fleet => None,
             Caller::Tenant(tenant) => Some(self.address(tenant)),
         };
         let request = match query.request {
@@ -608,7 +608,7 @@ impl Service {
 fn tenant_of(caller: Caller) -> Result<TenantId, RpcError> {
     match caller {
         Caller::Tenant(tenant) => Ok(tenant),
-        Caller::Operator => Err(RpcError::InvalidRequest {
+        Caller::Operator | Caller::Fleet => Err(RpcError::InvalidRequest {
             detail: "the operator asks, presents and uses nothing; call as a tenant".into(),
         }),
     }

@@ -32,7 +32,6 @@ use super::{Caller, Flow, Question, Service, ms, value};
 use crate::clerk::Task;
 use crate::clock::unix_time;
 use crate::registrar;
-use crate::residence::Order;
 use crate::source::SourceError;
 use crate::tables;
 
@@ -202,7 +201,7 @@ impl Service {
 
     /// Nothing of a key is mapped any more.
     pub(super) fn unmapped(&mut self, tenant: TenantId, circuit: Digest) {
-        self.parts.residence.order(Order::Look { tenant });
+        self.parts.residence.look(tenant);
         if let Some(release) = &self.tenants[tenant.0 as usize].release {
             self.went(release.number, |going| {
                 going.mapped.remove(&circuit);
@@ -213,7 +212,7 @@ impl Service {
     pub(super) fn look_at_storage(&mut self, caller: Caller) -> Flow {
         let ticket = self.ticket();
         let tenant = match caller {
-            Caller::Operator => None,
+            Caller::Operator | Caller::Fleet => None,
             Caller::Tenant(tenant) => Some(self.tenant(tenant).name.clone()),
         };
         self.tell_clerk(Task::Releases { ticket, tenant });
@@ -246,6 +245,7 @@ impl Service {
         };
         let own = |tenant: TenantId| match waiting.caller {
             Caller::Operator => true,
+            Caller::Fleet => false,
             Caller::Tenant(caller) => caller == tenant,
         };
         let tenants = (0..).map(TenantId).zip(&self.tenants);

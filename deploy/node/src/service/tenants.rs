@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use caldera_rpc::auth::{OPERATOR, Secret};
+use caldera_rpc::auth::{FLEET, OPERATOR, Secret};
 use caldera_rpc::error::{Full, RpcError};
 use caldera_rpc::jsonrpc::Params;
 use caldera_rpc::methods::{
@@ -118,6 +118,11 @@ impl Service {
         if tenant.as_str() == OPERATOR {
             return Err(invalid(format!(
                 "tenant: {OPERATOR} is the operator's name"
+            )));
+        }
+        if tenant.as_str() == FLEET && self.parts.config.fleet.is_some() {
+            return Err(invalid(format!(
+                "tenant: {FLEET} is the name of the box's fleet"
             )));
         }
         let against = |detail| RpcError::TenantState {

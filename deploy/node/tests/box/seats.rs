@@ -110,8 +110,10 @@ fn an_owner_of_a_device_gets_room_for_its_key_from_others() {
         bank.register(&material().zkey),
         bank.store(&material().witness),
     );
-    let before = pool();
-    assert_eq!(bytes(&before), [large, large, 0], "{before}");
+    let before = until(|| {
+        let seen = pool();
+        (bytes(&seen) == [large, large, 0]).then_some(seen)
+    });
     assert_eq!(before["units"][2]["memoryBytes"], there, "{before}");
     assert!(before["units"][2].get("numaNode").is_none(), "{before}");
     let core = before["units"][0]["core"].as_u64().expect("a core");
@@ -153,6 +155,18 @@ fn metric(client: &Client, name: &str, labels: &str) -> f64 {
     client.metric(&format!("{name}{{{labels}}}"))
 }
 
+/// Registers a key for each of two tenants, and waits until both are on the device.
+fn register(world: &World) {
+    for name in ["chat", "bank"] {
+        world.client(name).register(&larger().zkey);
+    }
+    let (operator, both) = (world.client("operator"), 2 * copy_len(larger()));
+    until(|| {
+        let pool = operator.call("pool_statusV1", json!({}));
+        (pool["units"][2]["keyBytes"] == both).then_some(())
+    });
+}
+
 /// Proves so often for each of two tenants at once.
 fn prove(world: &World, times: usize) {
     let clients = [world.client("chat"), world.client("bank")];
@@ -172,6 +186,7 @@ fn prove(world: &World, times: usize) {
 #[test]
 fn a_device_is_handed_over_like_a_core_and_works_on_a_thread_of_its_own() {
     let (world, ran) = a_box(usize::MAX);
+    register(&world);
     prove(&world, 6);
     let operator = world.client("operator");
     let pool = operator.call("pool_statusV1", json!({}));
@@ -213,6 +228,7 @@ fn a_device_is_handed_over_like_a_core_and_works_on_a_thread_of_its_own() {
 fn a_device_that_is_lost_leaves_the_pool_and_takes_no_job_with_it() {
     for quanta_max in [0, 3] {
         let (world, ran) = a_box(quanta_max);
+        register(&world);
         prove(&world, 4);
         let operator = world.client("operator");
         until(|| (operator.metric("caldera_units_fenced") == 1.0).then_some(()));

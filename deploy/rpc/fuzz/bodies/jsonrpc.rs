@@ -4,16 +4,17 @@
 use caldera_rpc::era;
 use caldera_rpc::jsonrpc::{self, Response};
 use caldera_rpc::methods::{
-    AddTenant, DeclareDemand, EstimateProof, HistogramsQuery, JobQuery, JobWait, ListCircuits,
-    ListTenants, Method, OpenRequest, PoolQuery, Present, ProfileQuery, PublishIssuers,
-    RegisterCircuit, Reuse, Revoke, RotateTenant, StateQuery, StorageQuery, Submit, TenantQuery,
-    UnregisterCircuit, VerifyPresentation,
+    AddTenant, DeclareDemand, EstimateProof, FleetHeldQuery, FleetResult, FleetReturn, FleetTake,
+    HistogramsQuery, JobQuery, JobWait, ListCircuits, ListTenants, Method, OpenRequest, PoolQuery,
+    Present, ProfileQuery, PublishIssuers, RegisterCircuit, Reuse, Revoke, RotateTenant,
+    StateQuery, StorageQuery, Submit, TenantQuery, UnregisterCircuit, VerifyPresentation,
 };
 
 pub(crate) fn run(data: &[u8]) {
     if let Ok(response) = Response::parse(data) {
-        let again = Response::parse(response.to_json().to_string().as_bytes());
-        assert_eq!(again.ok().as_ref(), Some(&response));
+        let written = jsonrpc::encode(false, std::slice::from_ref(&response));
+        let again = written.map(|written| Response::parse(&written).ok());
+        assert_eq!(again, Some(Some(response)));
     }
     let Ok(message) = jsonrpc::parse(data) else {
         return;
@@ -80,6 +81,10 @@ pub(crate) fn run(data: &[u8]) {
                 params.decode::<TenantQuery>().map(drop)
             }
             Method::ListTenants => params.decode::<ListTenants>().map(drop),
+            Method::FleetTake => params.decode::<FleetTake>().map(drop),
+            Method::FleetHeld => params.decode::<FleetHeldQuery>().map(drop),
+            Method::FleetResult => params.decode::<FleetResult>().map(drop),
+            Method::FleetReturn => params.decode::<FleetReturn>().map(drop),
         };
     }
     let _ = jsonrpc::encode(message.batch, &responses);

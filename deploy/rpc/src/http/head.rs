@@ -23,6 +23,8 @@ pub struct Head {
     pub authorization: Option<String>,
     /// The field `Content-Type`.
     pub content_type: Option<String>,
+    /// The field `Range`.
+    pub range: Option<String>,
     /// Whether a body follows.
     pub body: BodyKind,
 }
@@ -85,6 +87,7 @@ impl fmt::Debug for Head {
             .field("query", &self.query)
             .field("authorization", &self.authorization.is_some())
             .field("content_type", &self.content_type)
+            .field("range", &self.range)
             .field("body", &self.body)
             .finish()
     }
@@ -166,6 +169,7 @@ pub(super) fn parse(bytes: &[u8], limits: &Limits) -> Result<Parsed, HttpError> 
             body: fields.body(minor)?,
             authorization: fields.authorization,
             content_type: fields.content_type,
+            range: fields.range,
         },
     })
 }
@@ -193,6 +197,7 @@ struct Fields {
     expects_continue: bool,
     authorization: Option<String>,
     content_type: Option<String>,
+    range: Option<String>,
 }
 
 impl Fields {
@@ -248,6 +253,10 @@ impl Fields {
                 "content-type" => {
                     let text = visible_text(value)?;
                     once(&mut fields.content_type, text, "Content-Type")?;
+                }
+                "range" => {
+                    let text = visible_text(value)?;
+                    once(&mut fields.range, text, "Range")?;
                 }
                 _ => {}
             }

@@ -278,6 +278,7 @@ fn group(now: &mut Promised, chance: &mut Chance, fresh: u64) -> (Vec<JobWrite>,
                     key: Some(job.to_string()),
                     submitted_ms: fresh,
                     attempt: 1,
+                    lent: false,
                     end: None,
                 };
                 writes.push(JobWrite::Accept(Box::new(row.clone())));

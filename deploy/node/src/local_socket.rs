@@ -1,8 +1,8 @@
-//! The operator's own way in: a socket in the file system, whose permissions say who may knock.
+//! Ways in for those who are on the box: sockets in the file system, whose permissions say who may knock.
 //!
-//! With it the operator is served there and nowhere else, so that nothing which arrives at the network can add a tenant,
-//! whatever it has stolen; the operator's secret is asked for all the same. Its connections are counted apart, so that a flood
-//! at the port does not lock the operator out.
+//! With one of its own the operator is served there and nowhere else, so that nothing which arrives at the network can add a tenant,
+//! whatever it has stolen; and the box's fleet process is served at one alone, for it is told witnesses. Secrets are asked
+//! for all the same. Connections are counted apart, so that a flood at the port locks nobody out.
 //!
 //! A socket's file outlives its process, if that was killed. Who starts asks at the file that it finds: where nobody
 //! answers the file is stale and is removed, where somebody does the start is refused. What is no socket is never
@@ -18,9 +18,11 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::Group;
 use thiserror::Error;
 
-/// `operator_socket` of the configuration.
+/// What the configuration says of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OperatorSocketConfig {
+pub struct LocalSocketConfig {
+    /// As what the configuration has it, and its group.
+    pub fields: [&'static str; 2],
     /// Where it is made.
     pub path: PathBuf,
     /// Who but the owner may connect.
@@ -29,10 +31,12 @@ pub struct OperatorSocketConfig {
 
 /// Why there is no socket.
 #[derive(Debug, Error)]
-pub enum OperatorSocketError {
+pub enum LocalSocketError {
     /// The system refuses.
-    #[error("operator_socket {}: {what}: {source}", path.display())]
+    #[error("{field} {}: {what}: {source}", path.display())]
     System {
+        /// The field.
+        field: &'static str,
         /// The path.
         path: PathBuf,
         /// What was being done.
@@ -41,53 +45,63 @@ pub enum OperatorSocketError {
         source: io::Error,
     },
     /// Something else is there.
-    #[error("operator_socket {}: expected a socket or nothing there, got another kind of file: move it away", path.display())]
+    #[error("{field} {}: expected a socket or nothing there, got another kind of file: move it away", path.display())]
     Occupied {
+        /// The field.
+        field: &'static str,
         /// The path.
         path: PathBuf,
     },
     /// Another process listens there.
-    #[error("operator_socket {}: another process answers there", path.display())]
+    #[error("{field} {}: another process answers there", path.display())]
     Answered {
+        /// The field.
+        field: &'static str,
         /// The path.
         path: PathBuf,
     },
     /// There is no such group.
-    #[error("operator_socket_group: expected a group of this system, got {group:?}")]
+    #[error("{field}: expected a group of this system, got {group:?}")]
     Group {
+        /// The field.
+        field: &'static str,
         /// Its name.
         group: String,
     },
 }
 
 /// A socket that listens, and its file.
-pub struct OperatorSocket {
+pub struct LocalSocket {
     listener: Option<UnixListener>,
     path: PathBuf,
     /// Device and inode of the file.
     file: (u64, u64),
 }
 
-impl OperatorSocket {
+impl LocalSocket {
     /// Makes the file, readable and writable for its owner and perhaps for a group, and listens.
-    pub fn bind(config: &OperatorSocketConfig) -> Result<OperatorSocket, OperatorSocketError> {
+    pub fn bind(config: &LocalSocketConfig) -> Result<LocalSocket, LocalSocketError> {
         let path = &config.path;
+        let [field, group_field] = config.fields;
         let system = |what| {
-            move |source| OperatorSocketError::System {
+            move |source| LocalSocketError::System {
+                field,
                 path: path.clone(),
                 what,
                 source,
             }
         };
-        let group = config.group.as_deref().map(group).transpose()?;
-        clear(path)?;
+        let group = config.group.as_deref();
+        let group = group.map(|name| self::group(group_field, name));
+        let group = group.transpose()?;
+        clear(field, path)?;
         // Nobody but the owner may knock, from the first moment.
         let before = umask(Mode::S_IRWXG | Mode::S_IRWXO);
         let listener = UnixListener::bind(path);
         umask(before);
         let listener = listener.map_err(system("listening"))?;
         let made = path.symlink_metadata().map_err(system("looking at it"))?;
-        let this = OperatorSocket {
+        let this = LocalSocket {
             listener: Some(listener),
             path: path.clone(),
             file: (made.dev(), made.ino()),
@@ -110,30 +124,32 @@ impl OperatorSocket {
     }
 }
 
-impl Drop for OperatorSocket {
+impl Drop for LocalSocket {
     fn drop(&mut self) {
         let ours = self.path.symlink_metadata();
         if ours.is_ok_and(|it| (it.dev(), it.ino()) == self.file)
             && let Err(error) = fs::remove_file(&self.path)
         {
-            tracing::warn!(%error, path = %self.path.display(), "removing the operator's socket");
+            tracing::warn!(%error, path = %self.path.display(), "removing a socket");
         }
     }
 }
 
-fn group(name: &str) -> Result<u32, OperatorSocketError> {
+fn group(field: &'static str, name: &str) -> Result<u32, LocalSocketError> {
     match Group::from_name(name) {
         Ok(Some(group)) => Ok(group.gid.as_raw()),
-        _ => Err(OperatorSocketError::Group {
+        _ => Err(LocalSocketError::Group {
+            field,
             group: name.to_owned(),
         }),
     }
 }
 
 /// Removes a file that a process has left which is no more.
-fn clear(path: &Path) -> Result<(), OperatorSocketError> {
+fn clear(field: &'static str, path: &Path) -> Result<(), LocalSocketError> {
     let system = |what| {
-        move |source| OperatorSocketError::System {
+        move |source| LocalSocketError::System {
+            field,
             path: path.to_owned(),
             what,
             source,
@@ -145,12 +161,14 @@ fn clear(path: &Path) -> Result<(), OperatorSocketError> {
         Err(error) => return Err(system("looking at it")(error)),
     };
     if !metadata.file_type().is_socket() {
-        return Err(OperatorSocketError::Occupied {
+        return Err(LocalSocketError::Occupied {
+            field,
             path: path.to_owned(),
         });
     }
     match UnixStream::connect(path) {
-        Ok(_) => Err(OperatorSocketError::Answered {
+        Ok(_) => Err(LocalSocketError::Answered {
+            field,
             path: path.to_owned(),
         }),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {

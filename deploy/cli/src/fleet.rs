@@ -1,0 +1,167 @@
+//! `caldera fleet`: how the process stands that has other boxes prove for this one, and emptying it.
+//!
+//! That process, `calderad-fleet`, answers at a socket of its own, which its owner alone may open. Who belongs to a fleet is decided by
+//! `calderad-fleet` itself, on the machine that holds the fleet's authority: this program becomes it for that.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use caldera_client::ask_local;
+use serde_json::{Value, json};
+
+use crate::Report;
+use crate::beside;
+use crate::table::Table;
+
+/// Look at and empty this box's part of a fleet, and admit boxes to one
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    /// Show what this box has lent and borrowed, and the other boxes
+    Status(SocketArguments),
+    Drain(DrainArguments),
+    /// Make the authority of a fleet (see caldera fleet init --help)
+    #[command(disable_help_flag = true)]
+    Init(BesideArguments),
+    /// Admit a box to a fleet (see caldera fleet admit --help)
+    #[command(disable_help_flag = true)]
+    Admit(BesideArguments),
+    /// Give a NATS server of a fleet its certificate (see caldera fleet admit-server --help)
+    #[command(disable_help_flag = true)]
+    AdmitServer(BesideArguments),
+}
+
+/// Take nothing more for others and lend nothing more, until --off
+#[derive(clap::Args)]
+struct DrainArguments {
+    /// Take and lend again
+    #[arg(long)]
+    off: bool,
+    #[command(flatten)]
+    socket: SocketArguments,
+}
+
+#[derive(clap::Args)]
+struct SocketArguments {
+    /// Where calderad-fleet answers
+    #[arg(
+        long,
+        value_name = "PATH",
+        default_value = "/run/caldera/fleet-control.sock"
+    )]
+    socket: PathBuf,
+}
+
+#[derive(clap::Args)]
+struct BesideArguments {
+    /// As calderad-fleet takes them
+    #[arg(
+        value_name = "ARGUMENT",
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    arguments: Vec<OsString>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Report> {
+    let beside = |command, it: &BesideArguments| {
+        // It prints text for people alone.
+        beside::become_program("calderad-fleet", &[command], &it.arguments, false)
+    };
+    let status = match &arguments.command {
+        Command::Status(it) => ask_local(&it.socket, "/status", None)?,
+        Command::Drain(it) => {
+            let body = json!({ "drain": !it.off });
+            ask_local(&it.socket.socket, "/drain", Some(&body))?
+        }
+        Command::Init(it) => return beside("init", it),
+        Command::Admit(it) => return beside("admit", it),
+        Command::AdmitServer(it) => return beside("admit-server", it),
+    };
+    Ok(Report::new(show(&status), status))
+}
+
+/// What a person wants to know of it. A newer process may say more, and an older less.
+fn show(status: &Value) -> String {
+    let text = |value: &Value| match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let link = |name: &str, it: &Value| match (it["connected"].as_bool(), &it["error"]) {
+        (Some(true), _) => {
+            let server = ["server", "version"].map(|field| text(&it[field]));
+            let known = server.iter().any(|it| it != "-");
+            let server = if known {
+                server.join(" ")
+            } else {
+                String::new()
+            };
+            format!("{name}: connected {server}").trim_end().to_owned() + "\n"
+        }
+        (Some(false), error) => format!("{name}: not connected: {}\n", text(error)),
+        (None, _) => format!("{name}: not known\n"),
+    };
+    let mut out = format!(
+        "box {}, boot {}{}\n",
+        text(&status["box"]),
+        text(&status["boot"]),
+        if status["draining"] == true {
+            ", draining"
+        } else {
+            ""
+        },
+    );
+    out += &link("calderad", &status["calderad"]);
+    out += &link("broker", &status["broker"]);
+    let lent = &status["submitter"];
+    out += &format!(
+        "lent: {} jobs, {} placed, {} wait\n",
+        text(&lent["jobs"]),
+        text(&lent["placed"]),
+        text(&lent["waiting"]),
+    );
+    let lender = &status["lender"];
+    out += &format!(
+        "for others: {} held, room for {} of {}\n",
+        text(&lender["held"]),
+        text(&lender["room"]),
+        text(&lender["offered"]),
+    );
+    let totals = status["totals"].as_object().into_iter().flatten();
+    let totals: Vec<String> = totals.map(|(name, it)| format!("{name} {it}")).collect();
+    out += &format!("since the start: {}\n", totals.join(", "));
+    let boxes = status["boxes"].as_array().map_or(&[][..], Vec::as_slice);
+    if !boxes.is_empty() {
+        let columns = [
+            "box",
+            "boot",
+            "heardMs",
+            "room",
+            "cores",
+            "speed",
+            "price",
+            "avoidedMs",
+        ];
+        let mut table = Table::new(&[
+            "box",
+            ">boot",
+            ">heard ms",
+            ">room",
+            ">cores",
+            ">speed",
+            ">price",
+            ">avoided ms",
+        ]);
+        for it in boxes {
+            table.row(columns.map(|column| text(&it[column])));
+        }
+        out += &table.to_string();
+    }
+    out
+}

@@ -1,0 +1,142 @@
+//! `calderad-fleet`: the process beside `calderad` by which boxes lend each other proofs; and who belongs to a fleet.
+//!
+//! SIGTERM and SIGINT stop it: nothing new is taken, and what is held for others is waited for a while. Logs go to stderr, a line of JSON an
+//! event. Exit codes: 0 stopped, 2 usage, 70 it has ended by itself, 78 the configuration, a file of it or the broker cannot be used.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use caldera_fleet::calderad::Socket;
+use caldera_fleet::config::{Config, secret};
+use caldera_fleet::run::{Fleet, RunError};
+use caldera_fleet::{BoxId, admission};
+use clap::{Parser, Subcommand};
+use nix::sys::signal::{SigSet, Signal};
+use tracing_subscriber::EnvFilter;
+
+/// Boxes that lend each other proofs
+#[derive(Debug, Parser)]
+#[command(name = "calderad-fleet", version)]
+struct Options {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Carry out what this box lends and has lent, until SIGTERM
+    Run {
+        /// Configuration file (TOML)
+        #[arg(long, value_name = "FILE", default_value = "/etc/caldera/fleet.toml")]
+        config: PathBuf,
+        /// For how many seconds a stop waits for what is held for others
+        #[arg(long, value_name = "SECONDS", default_value = "20")]
+        patience: u64,
+    },
+    /// Make the authority of a fleet, in a folder of a machine of its own
+    Init {
+        /// Folder, made if it is not there
+        folder: PathBuf,
+    },
+    /// Give a box its certificate and its nkey, and write what it may do into accounts.conf
+    Admit {
+        /// Folder of the fleet
+        folder: PathBuf,
+        /// The box's public node key, 64 hexadecimal digits
+        #[arg(long, value_name = "KEY")]
+        node_key: String,
+    },
+    /// Give a NATS server its certificate
+    AdmitServer {
+        /// Folder of the fleet
+        folder: PathBuf,
+        /// What the server is called
+        #[arg(long, value_name = "NAME")]
+        name: String,
+        /// Names and addresses under which boxes reach it
+        #[arg(long, value_name = "HOST,...", value_delimiter = ',', required = true)]
+        host: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let filter = EnvFilter::try_from_env("CALDERA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .json()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false)
+        .init();
+    let done = match Options::parse().command {
+        Command::Run { config, patience } => run(&config, Duration::from_secs(patience)),
+        Command::Init { folder } => admission::init(&folder).map_err(Into::into).map(|()| {
+            println!("made in {0}: keep it off the boxes; admit them with calderad-fleet admit {0} --node-key KEY", folder.display());
+        }),
+        Command::Admit { folder, node_key } => admit(&folder, &node_key),
+        Command::AdmitServer { folder, name, host } => {
+            let made = admission::admit_server(&folder, &name, &host);
+            made.map_err(Into::into).map(|own| println!("made {}", own.display()))
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "calderad-fleet ends");
+            let code = match error.downcast_ref::<RunError>() {
+                Some(RunError::System { .. } | RunError::Ended { .. }) => 70,
+                _ => 78,
+            };
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn run(path: &std::path::Path, patience: Duration) -> anyhow::Result<()> {
+    let config = Config::open(path)?;
+    let (socket, file) = &config.calderad;
+    let fleet = secret(file)?;
+    let tenant = match &config.lend {
+        Some(lend) => Some((lend.tenant.clone(), secret(&lend.secret_file)?)),
+        None => None,
+    };
+    let calderad = Arc::new(Socket::new(socket, fleet, tenant));
+    // Blocked before any thread starts, so that all inherit it and only one waits for them.
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGTERM);
+    signals.add(Signal::SIGINT);
+    signals.thread_block().context("blocking signals")?;
+    let (me, advertise) = (config.me, config.advertise);
+    let mut fleet = Fleet::start(config, calderad)?;
+    tracing::info!(me = %me, boot = fleet.boot().0, %advertise, "calderad-fleet runs");
+    // Whichever comes first: a signal, or the end of a thread.
+    let (signalled, signal) = tokio::sync::oneshot::channel();
+    let waiter = std::thread::Builder::new().name("signals".to_owned());
+    waiter
+        .spawn(move || {
+            if signals.wait().is_ok() {
+                let _ = signalled.send(());
+            }
+        })
+        .context("thread signals")?;
+    if let Some(error) = fleet.wait(signal) {
+        return Err(error.into());
+    }
+    tracing::info!("stopping");
+    fleet.stop(patience);
+    Ok(())
+}
+
+fn admit(folder: &std::path::Path, node_key: &str) -> anyhow::Result<()> {
+    let Some(who) = BoxId::of_node_key(node_key) else {
+        bail!("--node-key: expected 64 hexadecimal digits, got {node_key:?}");
+    };
+    let own = admission::admit(folder, who)?;
+    println!(
+        "{who} is admitted: {} goes to that box, and accounts.conf to each NATS server, which reads it on SIGHUP",
+        own.display()
+    );
+    Ok(())
+}

@@ -1,0 +1,179 @@
+//! What an operator sees and does: `GET /status` and `POST /drain`, HTTP/1.1 at a socket in the file system that its owner alone may open.
+//!
+//! Status is asked of both sides when somebody asks for it, and of a side that does not answer at once it is said that it does not.
+
+use std::convert::Infallible;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::header::CONTENT_TYPE;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
+
+use super::{RunError, Shared, Stage};
+use crate::calderad::Calderad;
+
+/// Asks a side how it is.
+pub(super) type Question = oneshot::Sender<Value>;
+
+/// The two sides, and how far the process is.
+pub(super) struct Control<C> {
+    pub(super) shared: Arc<Shared<C>>,
+    pub(super) stage: Arc<watch::Sender<Stage>>,
+    pub(super) submitter: mpsc::Sender<Question>,
+    pub(super) lender: mpsc::Sender<Question>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Drain {
+    drain: bool,
+}
+
+/// Listens, at a path where nobody else does.
+pub(super) fn bind(path: &Path) -> Result<std::os::unix::net::UnixListener, RunError> {
+    let system = |source| RunError::System {
+        what: format!("control socket {}", path.display()),
+        source,
+    };
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        let taken = io::Error::new(io::ErrorKind::AddrInUse, "another process answers there");
+        return Err(system(taken));
+    }
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(system(error)),
+        _ => {}
+    }
+    let listener = std::os::unix::net::UnixListener::bind(path).map_err(system)?;
+    let owner = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(path, owner).map_err(system)?;
+    listener.set_nonblocking(true).map_err(system)?;
+    Ok(listener)
+}
+
+/// Answers, one after another: an operator is one.
+pub(super) async fn serve<C: Calderad>(listener: UnixListener, control: Control<C>) {
+    let control = Arc::new(control);
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(WITHIN).await;
+            continue;
+        };
+        let control = Arc::clone(&control);
+        let service = service_fn(move |request| {
+            let control = Arc::clone(&control);
+            async move { Ok::<_, Infallible>(answer(&control, request).await) }
+        });
+        let served = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(WITHIN)
+            .keep_alive(false)
+            .serve_connection(TokioIo::new(stream), service);
+        if timeout(5 * WITHIN, served).await.is_err() {
+            tracing::warn!("somebody at the control socket is slow");
+        }
+    }
+}
+
+async fn answer<C: Calderad>(
+    control: &Control<C>,
+    request: Request<Incoming>,
+) -> Response<Full<Bytes>> {
+    match (request.method(), request.uri().path()) {
+        (&Method::GET, "/status") => {}
+        (&Method::POST, "/drain") => {
+            let body = Limited::new(request.into_body(), DRAIN_MAX).collect().await;
+            let body = body
+                .map(http_body_util::Collected::to_bytes)
+                .unwrap_or_default();
+            let Ok(Drain { drain }) = serde_json::from_slice(&body) else {
+                let error = json!({"error": "expected {\"drain\": true} or {\"drain\": false}"});
+                return response(StatusCode::BAD_REQUEST, &error);
+            };
+            control.stage.send_if_modified(|stage| {
+                let next = if drain {
+                    Stage::Draining
+                } else {
+                    Stage::Running
+                };
+                // Who is over stays that.
+                let other = *stage != Stage::Over && *stage != next;
+                if other {
+                    *stage = next;
+                }
+                other
+            });
+        }
+        _ => {
+            let error = json!({"error": "expected GET /status or POST /drain"});
+            return response(StatusCode::NOT_FOUND, &error);
+        }
+    }
+    response(StatusCode::OK, &status(control).await)
+}
+
+fn response(status: StatusCode, body: &Value) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
+    *response.status_mut() = status;
+    let json = hyper::header::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, json);
+    response
+}
+
+async fn status<C: Calderad>(control: &Control<C>) -> Value {
+    let shared = &control.shared;
+    let submitter = ask(&control.submitter).await;
+    let lender = ask(&control.lender).await;
+    let totals = &shared.totals;
+    let total = |count: &AtomicU64| count.load(Ordering::Relaxed);
+    let error = shared.calderad_error();
+    json!({
+        "box": format!("{:032x}", shared.config.me.0),
+        "boot": shared.boot.0,
+        "draining": shared.is_draining(),
+        "calderad": {"connected": error.is_none(), "error": error},
+        "broker": submitter["broker"],
+        "submitter": submitter["submitter"],
+        "lender": lender,
+        "boxes": submitter["boxes"],
+        "totals": {
+            "taken": total(&totals.taken),
+            "placed": total(&totals.placed),
+            "committed": total(&totals.committed),
+            "returned": total(&totals.returned),
+            "lent": total(&totals.lent),
+            "refused": total(&totals.refused),
+            "wrongProofs": total(&totals.wrong_proofs),
+            "forged": total(&totals.forged),
+        },
+    })
+}
+
+async fn ask(side: &mpsc::Sender<Question>) -> Value {
+    let (question, answer) = oneshot::channel();
+    let asked = async {
+        side.send(question).await.ok()?;
+        answer.await.ok()
+    };
+    timeout(WITHIN, asked)
+        .await
+        .ok()
+        .flatten()
+        .unwrap_or_default()
+}
+
+const WITHIN: Duration = Duration::from_secs(1);
+const DRAIN_MAX: usize = 1_024;

@@ -1,0 +1,217 @@
+//! NATS servers on loopback, each test with an address of its own, and the folder of who belongs to their fleet.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use caldera_fleet::config::{Config, Lend};
+use caldera_fleet::nats::Access;
+use caldera_fleet::{BoxId, admission};
+
+/// Long enough for any election on any machine; nothing is asserted of it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
+
+pub(crate) struct Servers {
+    pub(crate) folder: tempfile::TempDir,
+    host: String,
+    servers: Vec<(u16, Option<Child>)>,
+    jetstream: &'static str,
+    with_accounts: bool,
+}
+
+impl Servers {
+    /// So many servers, which say this of JetStream. They are not started yet.
+    pub(crate) fn new(count: usize, jetstream: &'static str, with_accounts: bool) -> Servers {
+        static FLEETS: AtomicU32 = AtomicU32::new(0);
+        let folder = tempfile::tempdir().expect("a folder");
+        admission::init(&folder.path().join("fleet")).expect("an authority");
+        // All of 127/8 is this machine, and nobody else's connections come from there.
+        let pid = std::process::id();
+        let host = format!(
+            "127.{}.{}.{}",
+            100 + (pid >> 16) % 100,
+            (pid >> 8) & 255,
+            pid & 255
+        );
+        let first = 20_000 + 100 * FLEETS.fetch_add(1, Ordering::Relaxed) as u16;
+        let servers = (0..count as u16).map(|n| (first + 10 * n, None)).collect();
+        Servers {
+            folder,
+            host,
+            servers,
+            jetstream,
+            with_accounts,
+        }
+    }
+
+    pub(crate) fn fleet(&self) -> PathBuf {
+        self.folder.path().join("fleet")
+    }
+
+    /// Starts all, after all boxes are admitted.
+    pub(crate) fn start(&mut self) {
+        // Beside the boxes somebody who may do everything: the operator, and whoever has broken in.
+        let accounts = std::fs::read_to_string(self.fleet().join("accounts.conf"));
+        let accounts = accounts.expect("accounts").replace(
+            "users [\n",
+            "users [\n      { user: operator, password: operator }\n",
+        );
+        std::fs::write(self.folder.path().join("accounts.conf"), accounts).expect("accounts");
+        for n in 0..self.servers.len() {
+            let hosts = [self.host.clone()];
+            admission::admit_server(&self.fleet(), &n.to_string(), &hosts).expect("a certificate");
+            self.start_one(n);
+        }
+        for n in 0..self.servers.len() {
+            self.wait_for(n);
+        }
+    }
+
+    pub(crate) fn start_one(&mut self, n: usize) {
+        let folder = self.folder.path();
+        let host = &self.host;
+        let port = self.servers[n].0;
+        let own = self.fleet().join(format!("server-{n}"));
+        let routes: Vec<_> = self
+            .servers
+            .iter()
+            .map(|(port, _)| format!("nats://{host}:{}", port + 1))
+            .collect();
+        let cluster = if self.servers.len() > 1 {
+            format!(
+                "cluster {{ name: fleet, listen: \"{host}:{}\", routes: {routes:?} }}\n",
+                port + 1
+            )
+        } else {
+            String::new()
+        };
+        let include = if self.with_accounts {
+            "include accounts.conf\n"
+        } else {
+            ""
+        };
+        let text = format!(
+            "server_name: n{n}\nlisten: \"{host}:{port}\"\nhttp: \"{host}:{}\"\n\
+             jetstream {{ store_dir: {:?}, {} }}\n\
+             tls {{ cert_file: {:?}, key_file: {:?}, ca_file: {:?}, verify: true }}\n{cluster}{include}",
+            port + 2,
+            folder.join(format!("store-{n}")),
+            self.jetstream,
+            own.join("server.crt"),
+            own.join("server.key"),
+            self.fleet().join("ca.crt"),
+        );
+        let path = folder.join(format!("n{n}.conf"));
+        std::fs::write(&path, text).expect("a configuration");
+        let program =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/bin/nats-server");
+        let server = Command::new(program)
+            .arg("-c")
+            .arg(path)
+            .arg("-l")
+            .arg(folder.join(format!("n{n}.log")))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        self.servers[n].1 = Some(server.expect("nats-server, which .ci/tools nats brings"));
+    }
+
+    /// Waits until a server says that it is well, with all that it keeps.
+    pub(crate) fn wait_for(&self, n: usize) {
+        let address = format!("{}:{}", self.host, self.servers[n].0 + 2);
+        wait(&format!("server {n}"), || {
+            let Ok(mut stream) = TcpStream::connect(&address) else {
+                return false;
+            };
+            let mut answer = String::new();
+            stream.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").is_ok()
+                && stream.read_to_string(&mut answer).is_ok()
+                && answer.starts_with("HTTP/1.0 200")
+        });
+    }
+
+    pub(crate) fn kill(&mut self, n: usize) {
+        if let Some(mut server) = self.servers[n].1.take() {
+            server.kill().expect("it is killed");
+            server.wait().expect("it ends");
+        }
+    }
+
+    pub(crate) fn urls(&self) -> Vec<String> {
+        let ports = self.servers.iter();
+        ports
+            .map(|(port, _)| format!("tls://{}:{port}", self.host))
+            .collect()
+    }
+
+    pub(crate) fn access(&self, who: BoxId) -> Access {
+        let own = self.fleet().join(format!("box-{:032x}", who.0));
+        Access {
+            urls: self.urls(),
+            replicas: self.servers.len(),
+            nkey_seed_file: own.join("box.nk"),
+            ca: own.join("ca.crt"),
+            certificate: own.join("box.crt"),
+            key: own.join("box.key"),
+        }
+    }
+
+    /// The configuration of a box, admitted. It listens at a port of its own, above those of the servers.
+    pub(crate) fn admit(&self, who: BoxId, lend: u32) -> Config {
+        let own = admission::admit(&self.fleet(), who).expect("it is admitted");
+        let port = self.servers[0].0 + 50 + (who.0 % 40) as u16;
+        let listen = format!("{}:{port}", self.host).parse().expect("an address");
+        let state = self.folder.path().join(format!("state-{:x}", who.0));
+        std::fs::create_dir(&state).expect("a folder");
+        Config {
+            me: who,
+            control_socket: state.join("control.sock"),
+            state,
+            ca: own.join("ca.crt"),
+            certificate: own.join("box.crt"),
+            key: own.join("box.key"),
+            nats: self.access(who),
+            listen,
+            advertise: listen,
+            calderad: (PathBuf::new(), PathBuf::new()),
+            lend: (lend > 0).then(|| Lend {
+                tenant: "guests".into(),
+                secret_file: PathBuf::new(),
+                jobs: lend,
+                cores: 1,
+                speed: 1_000,
+                price: 0,
+            }),
+        }
+    }
+
+    /// Connected as somebody who may do everything, with a box's certificate.
+    pub(crate) async fn operator(&self, who: BoxId) -> async_nats::Client {
+        let access = self.access(who);
+        async_nats::ConnectOptions::with_user_and_password("operator".into(), "operator".into())
+            .require_tls(true)
+            .add_root_certificates(access.ca)
+            .add_client_certificate(access.certificate, access.key)
+            .connect(access.urls)
+            .await
+            .expect("the operator is let in")
+    }
+}
+
+impl Drop for Servers {
+    fn drop(&mut self) {
+        (0..self.servers.len()).for_each(|n| self.kill(n));
+    }
+}
+
+/// Waits until something is so.
+pub(crate) fn wait(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < PATIENCE, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

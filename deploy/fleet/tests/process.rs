@@ -1,0 +1,153 @@
+//! The program: what it says where it cannot begin, and that it begins, tells how it is, drains and stops where nobody else is there.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+
+fn program() -> Command {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_calderad-fleet"));
+    program.env_remove("CALDERA_LOG");
+    program
+}
+
+fn done(arguments: &[&str]) -> Output {
+    program().args(arguments).output().expect("it runs")
+}
+
+/// A fleet of one box, with nobody to talk to. Returns the path of its configuration.
+fn a_box(folder: &Path) -> String {
+    let fleet = folder.join("fleet");
+    let fleet = fleet.to_str().expect("a path");
+    let node_key = "ab".repeat(32);
+    assert!(done(&["init", fleet]).status.success());
+    let admitted = done(&["admit", fleet, "--node-key", &node_key]);
+    assert!(admitted.status.success(), "{admitted:?}");
+    let own = std::fs::read_dir(fleet).expect("a folder").flatten();
+    let own = own.map(|it| it.path()).find(|it| it.is_dir());
+    let own = own.expect("a folder of the box");
+    let secret = own.join("fleet.hex");
+    std::fs::write(&secret, "11".repeat(32)).expect("a secret");
+    let private = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(&secret, private).expect("it is set");
+    let text = format!(
+        "node_key = '{node_key}'\nstate = '.'\ncontrol_socket = 'control.sock'\n\
+         certificate = 'box.crt'\nkey = 'box.key'\nca = 'ca.crt'\n\
+         [nats]\nurls = ['tls://127.0.0.1:1']\nnkey_seed_file = 'box.nk'\nreplicas = 1\n\
+         [transfer]\nlisten = '127.0.0.1:0'\nadvertise = '127.0.0.1:7421'\n\
+         [calderad]\nsocket = 'nobody.sock'\nsecret_file = 'fleet.hex'\n"
+    );
+    let path = own.join("fleet.toml");
+    std::fs::write(&path, text).expect("a configuration");
+    path.to_str().expect("a path").to_owned()
+}
+
+fn ask(socket: &Path, request: &str, body: &str) -> (String, Value) {
+    let mut stream = UnixStream::connect(socket).expect("somebody listens");
+    let length = body.len();
+    write!(
+        stream,
+        "{request} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{body}"
+    )
+    .expect("it is sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("an answer");
+    let status = head.lines().next().unwrap_or_default().to_owned();
+    (status, serde_json::from_str(body).expect("JSON"))
+}
+
+#[test]
+fn a_box_that_is_alone_tells_how_it_is_and_stops() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = a_box(folder.path());
+    let socket = Path::new(&config).with_file_name("control.sock");
+    let mut running = program()
+        .args(["run", "--config", &config])
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let mut lines = BufReader::new(running.stderr.take().expect("a log")).lines();
+    // Others may have said that nobody answers them.
+    let first = loop {
+        let line = lines.next().expect("a line").expect("text");
+        let line: Value = serde_json::from_str(&line).expect("JSON");
+        if line["fields"]["message"] == "calderad-fleet runs" {
+            break line;
+        }
+    };
+    assert_eq!(first["fields"]["boot"], 1);
+    let mode = std::fs::metadata(&socket)
+        .expect("a socket")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    let (status, is) = ask(&socket, "GET /status", "");
+    assert!(status.ends_with("200 OK"), "{status}");
+    assert_eq!((&is["boot"], &is["draining"]), (&json!(1), &json!(false)));
+    assert_eq!(is["lender"], json!({"offered": 0, "room": 0, "held": 0}));
+    assert_eq!(
+        is["submitter"],
+        json!({"jobs": 0, "waiting": 0, "placed": 0})
+    );
+    assert_eq!(is["broker"]["connected"], false);
+    let (_, is) = ask(&socket, "POST /drain", r#"{"drain":true}"#);
+    assert_eq!(is["draining"], true);
+    let (_, is) = ask(&socket, "POST /drain", r#"{"drain":false}"#);
+    assert_eq!(is["draining"], false);
+    let (status, _) = ask(&socket, "POST /drain", "{}");
+    assert!(status.contains("400"), "{status}");
+
+    // Another process of the same box is none.
+    let second = done(&["run", "--config", &config]);
+    assert_eq!(second.status.code(), Some(70), "{second:?}");
+
+    let pid = Pid::from_raw(running.id() as i32);
+    kill(pid, Signal::SIGTERM).expect("it is told");
+    assert_eq!(running.wait().expect("it ends").code(), Some(0));
+    // Nothing secret was said.
+    let seed = std::fs::read_to_string(Path::new(&config).with_file_name("box.nk"));
+    let seed = seed.expect("a seed");
+    for line in lines.map_while(Result::ok) {
+        assert!(
+            !line.contains(seed.trim()) && !line.contains(&"11".repeat(32)),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn what_cannot_be_used_is_said_and_changes_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = a_box(folder.path());
+    let path = Path::new(&config);
+    let says = |file: &str, text: &str, code: i32, what: &str| {
+        let file = path.with_file_name(file);
+        let before = std::fs::read(&file).expect("a file");
+        std::fs::write(&file, text).expect("it is written");
+        let ended = done(&["run", "--config", &config]);
+        let log = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert_eq!(ended.status.code(), Some(code), "{log}");
+        assert!(log.contains(what), "{log}");
+        std::fs::write(&file, before).expect("it is written");
+    };
+    says("fleet.toml", "state = 1", 78, "fleet.toml");
+    says("fleet.hex", "11", 78, "64 hexadecimal digits");
+    says("box.nk", "SUA", 78, "expected the seed of a user");
+    says("box.crt", "nothing", 78, "expected certificates in PEM");
+    let fleet = folder.path().join("fleet");
+    let fleet = fleet.to_str().expect("a path");
+    // A key that is there is not made anew.
+    let again = done(&["init", fleet]);
+    assert_eq!(again.status.code(), Some(78), "{again:?}");
+    let again = done(&["admit", fleet, "--node-key", &"ab".repeat(32)]);
+    assert_eq!(again.status.code(), Some(78), "{again:?}");
+    let short = done(&["admit", fleet, "--node-key", "ab"]);
+    assert_eq!(short.status.code(), Some(78), "{short:?}");
+}
