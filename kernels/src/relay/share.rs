@@ -155,12 +155,12 @@ mod tests {
             if self.below(8) == 0 {
                 return None;
             }
-            let scale = 1 << self.below(16);
-            let mut time = self.below(64 * scale);
+            let scale = 1 << (4 + self.below(4));
+            let mut time = self.below(scale);
             let times = std::array::from_fn(|log2| {
-                // Up to where sizes are, at most double, or a jump.
+                // Up to where sizes are, twice as much at each on average.
                 if log2 < 20 {
-                    time += self.below(time + scale);
+                    time += self.below(2 * time + scale);
                 }
                 time
             });
