@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use caldera_kernels::cpu::{CpuConfig, CpuDevice};
-use caldera_kernels::relay::{Member, Price, Relay};
+use caldera_kernels::relay::{Member, Relay};
 use caldera_kernels::{Around, CurveId, Device};
 use caldera_prover::format::{Wtns, Zkey};
 use caldera_prover::groth16::{
@@ -103,77 +103,6 @@ fn a_proof_that_moves_to_the_gpu_and_back_verifies() {
     for visits in &*visits {
         assert!(visits.load(Ordering::Relaxed) > 40, "{visits:?}");
     }
-}
-
-/// The processor and the GPU share each sum that is large enough, for both are said to be as quick as each other.
-#[test]
-fn a_proof_whose_sums_are_shared_with_the_gpu_verifies() {
-    let gpu = device(CurveId::Bn254, Variant::Int64);
-    let cpu = CpuDevice::new(CpuConfig {
-        quantum: Duration::from_millis(2),
-        lanes: 2,
-    });
-    let sums: Arc<[AtomicU64; 2]> = Arc::default();
-    let member = |place: usize, device: Arc<dyn Device>| {
-        let sums = Arc::clone(&sums);
-        let count = move |kernel: &'static str, quantum: &mut dyn FnMut() -> _| {
-            let is_sum = kernel == "msm.accumulate";
-            sums[place].fetch_add(u64::from(is_sum), Ordering::Relaxed);
-            quantum()
-        };
-        Member {
-            device: Around::new(device, Arc::new(count)),
-            width: 1,
-        }
-    };
-    let relay = Relay::new(vec![member(0, cpu), member(1, gpu)]);
-    let synthetic = Synthetic {
-        curve: CurveId::Bn254,
-        domain_log2: 12,
-        dense: 0.5,
-        seed: [10; 32],
-    };
-    let mut file = Vec::new();
-    let witness = setup_synthetic(&synthetic, 2, &mut file, &mut |_| {}).expect("a circuit");
-    let zkey = Zkey::parse(file.into()).expect("a good key");
-    let key = ProvingKey::load(&zkey, relay.clone()).expect("a key that fits both");
-    let mut prices = Vec::new();
-    for member in 0..2 {
-        for kind in ["product", "multiply", "ntt", "msm-g1", "msm-g2", "copy"] {
-            // What the processor does anyway stays there.
-            let each = match (kind, member) {
-                ("msm-g1" | "msm-g2", _) => 1 << 10,
-                (_, 0) => 1,
-                _ => 2,
-            };
-            prices.extend((8..16).map(|log2| Price {
-                member,
-                kind,
-                curve: CurveId::Bn254,
-                log2,
-                nanoseconds: each << log2,
-            }));
-        }
-    }
-    let blinding = Blinding::random(key.curve()).expect("randomness");
-    let job = Job::new(&key, witness, blinding).expect("a witness that fits");
-    let mut tasks = std::collections::VecDeque::new();
-    job.start(&mut |task| tasks.push_back(task))
-        .expect("it starts");
-    while let Some(task) = tasks.pop_front() {
-        relay.believe(&prices);
-        match job.run(task, &mut |task| tasks.push_back(task)) {
-            Ok(Step::Again) => tasks.push_back(task),
-            Ok(_) => {}
-            Err(error) => panic!("{error}"),
-        }
-    }
-    let (proof, inputs) = job.proof().expect("it has finished");
-    verify(key.verification_key(), &proof, &inputs).expect("a proof that verifies");
-    for sums in &*sums {
-        assert!(sums.load(Ordering::Relaxed) > 0, "{sums:?}");
-    }
-    assert_eq!(relay.health().fallen_back, 0);
 }
 
 /// A key of a real ceremony and a witness by the circuit's own program, as anybody would have them.

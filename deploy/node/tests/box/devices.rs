@@ -1,14 +1,11 @@
-//! Boxes with a device that lives in a process of its own and can be lost: ICICLE's double, a unit of the pool, loaded by this
-//! package's `calderad` as on a box.
+//! Boxes on a device that lives in a process of its own and can be lost: ICICLE's double, loaded by
+//! this package's `calderad` as on a box.
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 use std::time::Duration;
 
 use caldera_icicle::{IcicleDevice, Setup};
-use caldera_kernels::CurveId;
-use caldera_kernels::relay::{Member, Price, Relay};
 use serde_json::json;
 
 use crate::world::{World, material};
@@ -39,19 +36,7 @@ fn a_box(fault: &str) -> World {
     };
     let folder = tempfile::tempdir().expect("a folder");
     World::start_on(folder, "development = true\nworkers = 2", |host| {
-        let icicle = IcicleDevice::unit(Arc::clone(&host), setup).expect("the double starts");
-        let member = |device, width| Member { device, width };
-        let relay = Relay::new(vec![member(host, 2), member(icicle, 1)]);
-        // What the other one takes is known: so the double is tried as soon as it is somebody's.
-        let known = ["ntt", "msm-g1", "msm-g2"].map(|kind| Price {
-            member: 0,
-            kind,
-            curve: CurveId::Bn254,
-            log2: 8,
-            nanoseconds: 1 << 20,
-        });
-        relay.believe(&known);
-        relay
+        IcicleDevice::start(host, setup).expect("the double starts")
     })
     .expect("the box starts")
 }
@@ -69,8 +54,7 @@ fn proves(world: &World) -> (Option<String>, u64) {
     }
     let pool = world.client("operator").call("pool_statusV1", json!({}));
     let device = &pool["devices"][0];
-    let unit = &pool["units"][2]["device"];
-    assert_eq!(unit, "ICICLE CPU:0", "{pool}");
+    assert_eq!(device["kind"], "icicle", "{pool}");
     let files = device["software"].as_array().expect("files");
     assert_eq!(files.len(), 3, "{pool}");
     // A tenant need not know where they lie.
@@ -85,7 +69,7 @@ fn a_box_proves_on_a_device_in_another_process() {
     let world = a_box("");
     assert_eq!(proves(&world), (None, 0));
     let operator = world.client("operator");
-    assert_eq!(operator.metric("caldera_device_lost{kind=\"relay\"}"), 0.0);
+    assert_eq!(operator.metric("caldera_device_lost{kind=\"icicle\"}"), 0.0);
     world.stop();
 }
 
@@ -93,7 +77,7 @@ fn a_box_proves_on_a_device_in_another_process() {
 /// the processor, and then it is known who was to blame.
 #[test]
 fn a_device_that_computes_wrongly_is_found_by_a_proof() {
-    let world = a_box("wrong-msm:4");
+    let world = a_box("wrong-msm:6");
     let (lost, _) = proves(&world);
     let lost = lost.unwrap_or_default();
     assert!(lost.contains("self-check refused the proof"), "{lost:?}");
@@ -120,20 +104,19 @@ fn a_wrong_witness_is_not_the_devices_fault() {
 /// Jobs that were on it when it died end right, and so do those that come later.
 #[test]
 fn a_device_that_is_lost_takes_no_job_with_it() {
-    // The self-test makes four sums and as many calls for transforms; the first of a proof fails.
+    // The self-test makes four sums; the first of them fails in the midst of the first proofs.
     for (fault, why) in [
-        ("abort-msm:4", "signal 6"),
-        ("hang-ntt:4", "no answer within"),
-        ("astray-msm:4", "no point of the curve"),
+        ("abort-msm:7", "signal 6"),
+        ("hang-ntt:6", "no answer within"),
+        ("astray-msm:9", "no point of the curve"),
     ] {
         let world = a_box(fault);
         let (lost, fallen_back) = proves(&world);
         let lost = lost.unwrap_or_default();
         assert!(lost.contains(why), "{fault}: {lost:?}");
-        // A transform is done in place: that proof is made again, and not only its sum.
-        assert!(fallen_back > 0 || fault.contains("ntt"), "{fault}");
+        assert!(fallen_back > 0, "{fault}");
         let operator = world.client("operator");
-        assert_eq!(operator.metric("caldera_device_lost{kind=\"relay\"}"), 1.0);
+        assert_eq!(operator.metric("caldera_device_lost{kind=\"icicle\"}"), 1.0);
         world.stop();
     }
 }

@@ -12,7 +12,8 @@ use caldera_cuda_emulation::Emulation;
 use caldera_kernels::curve::{Affine, Bn254, Coordinate, Curve};
 use caldera_kernels::{CurveId, Device, Form, Group, Progress, Work};
 
-/// Cargo puts examples into a folder beside that of tests.
+/// Cargo puts examples into a folder beside that of tests. It builds them with all tests, and with this one alone if asked
+/// to: `--test nvtx --examples`.
 fn double() -> PathBuf {
     let test = std::env::current_exe().expect("a running test has a path");
     let target = test.ancestors().nth(2).expect("a folder of the build's");
