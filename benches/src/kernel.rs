@@ -13,8 +13,11 @@
 //! column stays empty. **The bandwidth** of the processor is that of copies of memory; another device's that of
 //! products of long vectors, which no GPU's multiplier bounds.
 //!
+//! **The device's own clock** (CUDA's events, WebGPU's timestamp queries where the adapter has them) says how long
+//! kernels ran, without the way there and back.
+//!
 //! `--trace` writes each quantum of the last round in the trace event format, which ui.perfetto.dev opens: a
-//! track for each lane.
+//! track for each lane, and one of the device by its own clock.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -108,6 +111,8 @@ pub(crate) struct Roofline {
     /// Of a round, on one thread.
     median_ms: f64,
     fastest_ms: f64,
+    /// Of a round, by the device's own clock.
+    device_median_ms: Option<f64>,
     quanta: usize,
     quantum_us_p50: f64,
     quantum_us_max: f64,
@@ -140,6 +145,7 @@ pub(crate) fn kernel(plan: &Plan) -> Result<Roofline> {
     let wanted: Wanted = plan.device.parse()?;
     let options = Options {
         icicle_folder: plan.icicle.clone(),
+        timestamps: true,
         ..Options::new(QUANTUM, 1)
     };
     let device = caldera_devices::alone(&wanted, &options)?;
@@ -218,6 +224,14 @@ fn roofline(
     }
     let whole: Duration = ends.iter().sum();
     ends.sort();
+    let mut device = vec![None; rounds];
+    for it in all {
+        if let Some(computed) = it.device {
+            *device[it.round - 1].get_or_insert(Duration::ZERO) += computed;
+        }
+    }
+    let mut device: Vec<Duration> = device.into_iter().flatten().collect();
+    device.sort();
     let mut spans: Vec<Duration> = all.iter().map(|it| it.span).collect();
     spans.sort();
     let at = |index: usize| {
@@ -237,6 +251,9 @@ fn roofline(
         rounds,
         median_ms: seconds * 1e3,
         fastest_ms: ends[0].as_secs_f64() * 1e3,
+        device_median_ms: device
+            .get(device.len() / 2)
+            .map(|computed| computed.as_secs_f64() * 1e3),
         quanta: spans.len() / rounds,
         quantum_us_p50: at(spans.len() / 2),
         quantum_us_max: at(spans.len().saturating_sub(1)),
@@ -376,6 +393,21 @@ fn trace(quanta: &[Quantum], kind: &str, device: &str) -> Value {
             "tid": it.lane + 1, "ts": us(it.begin), "dur": us(it.span),
         })
     }));
+    // Its clock says how long; when, only that the fence at the quantum's end came after it.
+    let device = quanta.iter().filter_map(|it| Some((it, it.device?)));
+    let mut device = device.filter(|(_, took)| !took.is_zero()).peekable();
+    if device.peek().is_some() {
+        events.push(json!({
+            "ph": "M", "name": "thread_name", "pid": 1, "tid": 0,
+            "args": { "name": "the device's own clock" },
+        }));
+    }
+    events.extend(device.map(|(it, took)| {
+        json!({
+            "ph": "X", "name": format!("{kind} stage {}", it.stage), "cat": "device", "pid": 1,
+            "tid": 0, "ts": us((it.begin + it.span).saturating_sub(took)), "dur": us(took),
+        })
+    }));
     json!({ "displayTimeUnit": "ms", "traceEvents": events })
 }
 
@@ -415,6 +447,9 @@ pub(crate) fn of_roofline(it: &Roofline) -> String {
         figure(it.quantum_us_max),
         it.gaps_share * 100.0,
     );
+    if let Some(ms) = it.device_median_ms {
+        text.push_str(&format!("by the device's own clock: {} ms\n", figure(ms)));
+    }
     text.push_str(&table(&head, &rows));
     text.push_str(&match it.of_bound {
         Some(ratio) => format!("bound over time: {ratio:.3}\n"),
@@ -513,6 +548,7 @@ mod tests {
             lane: 0,
             begin: Duration::from_millis(begin),
             span: Duration::from_millis(span),
+            device: None,
         };
         let all = [quantum(1, 0, 5), quantum(1, 15, 5), quantum(2, 0, 20)];
         let cost = Cost {
@@ -526,6 +562,37 @@ mod tests {
         let it = roofline(&plan(Kernel::Ntt, 8), "x", &all, cost, None, 1e9);
         assert_eq!(it.of_bound, None);
         assert!(of_roofline(&it).contains("--peak"));
+    }
+
+    #[test]
+    fn a_device_s_own_clock_has_a_column_and_a_track() {
+        let quantum = |round, begin, device| Quantum {
+            round,
+            stage: 1,
+            lane: 0,
+            begin: Duration::from_millis(begin),
+            span: Duration::from_millis(5),
+            device: Some(Duration::from_millis(device)),
+        };
+        let all = [quantum(1, 0, 3), quantum(1, 5, 0), quantum(2, 0, 4)];
+        let cost = Cost {
+            multiplications: 1e6,
+            bytes: 1e6,
+        };
+        let it = roofline(&plan(Kernel::Ntt, 8), "x", &all, cost, None, 1e9);
+        assert_eq!(it.device_median_ms, Some(4.0));
+        assert!(of_roofline(&it).contains("by the device's own clock: 4"));
+        let trace = trace(&all[..2], "ntt", "x");
+        let events = trace["traceEvents"].as_array().expect("a list");
+        let of_device: Vec<&Value> = events.iter().filter(|it| it["cat"] == "device").collect();
+        // One of the two quanta computed nothing that is known.
+        assert_eq!(of_device.len(), 1);
+        let span = (of_device[0]["ts"].as_f64(), of_device[0]["dur"].as_f64());
+        assert_eq!(span, (Some(2000.0), Some(3000.0)));
+        let names = events
+            .iter()
+            .filter(|it| it["args"]["name"] == "the device's own clock");
+        assert_eq!(names.count(), 1);
     }
 
     #[test]

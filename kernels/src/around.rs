@@ -4,7 +4,9 @@
 //! the function is given each quantum and may run it, hold it up, make it longer, fail it or panic;
 //! all else is the inner device's.
 
+use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -73,6 +75,29 @@ impl Plan for AroundPlan {
 
     fn point(&self) -> Option<Vec<u8>> {
         self.inner.point()
+    }
+
+    fn device_time(&self) -> Option<Duration> {
+        self.inner.device_time()
+    }
+
+    fn grain(&self) -> Option<usize> {
+        self.inner.grain()
+    }
+
+    fn narrow(&self, points: Range<usize>) -> Result<(), DeviceError> {
+        self.inner.narrow(points)
+    }
+
+    fn beside(self: Arc<Self>) -> Vec<Arc<dyn Plan>> {
+        let around = |inner| -> Arc<dyn Plan> {
+            Arc::new(AroundPlan {
+                inner,
+                quantum: Arc::clone(&self.quantum),
+            })
+        };
+        let beside = Arc::clone(&self.inner).beside();
+        beside.into_iter().map(around).collect()
     }
 
     fn allow(&self, members: u64) {
@@ -184,6 +209,10 @@ impl Device for Around {
 
     fn copy(&self, member: usize, of: Original) -> Result<(), DeviceError> {
         self.inner.copy(member, of)
+    }
+
+    fn keep(&self) {
+        self.inner.keep();
     }
 
     fn health(&self) -> Health {

@@ -388,7 +388,9 @@ impl<'a, S: PrimeField> Suite<'a, S> {
             ("powers of two less one", &bounds),
         ] {
             self.sum::<G>(group, name, &random, scalars)?;
+            self.parts::<G>(group, name, &random, scalars)?;
         }
+        self.parts::<G>(group, "random values", &random, &other)?;
 
         let n = n / 2;
         let alternating = |value: S| -> Vec<S> {
@@ -469,6 +471,57 @@ impl<'a, S: PrimeField> Suite<'a, S> {
             let got = self.sum_of(&case, group, points, scalars, form, offset, order)?;
             same(&format!("{case}, {form:?}, {order:?}"), &expected, &got)?;
         }
+        Ok(())
+    }
+
+    /// Where sums can be cut: each part is what its own points come to, and a sum is cut once.
+    fn parts<G>(
+        &mut self,
+        group: Group,
+        name: &str,
+        points: &Multiples<G>,
+        scalars: &[S],
+    ) -> Result<(), Failure>
+    where
+        G: CurveGroup<ScalarField = S>,
+    {
+        let n = scalars.len();
+        let case = format!("parts of a sum of {n} {group:?} points, {name}");
+        let mut padded = self.values(3);
+        padded.extend_from_slice(scalars);
+        let scalars_id = self.vector(&case, &padded, Form::Canonical)?;
+        let bytes = points.bytes.clone();
+        let bases = self.check(&case, self.device.bases(self.curve, group, bytes))?;
+        let work = Work::Msm {
+            bases,
+            scalars: scalars_id,
+            offset: 3,
+            form: Form::Canonical,
+        };
+        let grain = self.check(&case, self.device.plan(&work))?.grain();
+        let mut from = 0;
+        while let Some(grain) = grain
+            && from < n
+        {
+            let grains = (n - from).div_ceil(grain);
+            let to = (from + grain * (1 + self.random.below(grains))).min(n);
+            let case = format!("{case}, {from}..{to}");
+            let plan = self.check(&case, self.device.plan(&work))?;
+            self.check(&case, plan.narrow(from..to))?;
+            self.is_lane(&case, plan.narrow(from..to))?;
+            self.run_plan(&case, &plan, Order::Shuffled)?;
+            self.is_lane(&case, plan.narrow(from..to))?;
+            let terms = (from..to).map(|i| points.logs[i] * scalars[i]);
+            let total: S = terms.sum();
+            let expected = point_bytes::<G>(&[(G::generator() * total).into_affine()]);
+            match plan.point() {
+                Some(point) => same(&case, &expected, &point)?,
+                None => return wrong(&case, &"a point", &"none"),
+            }
+            from = to;
+        }
+        self.device.vector_free(scalars_id);
+        self.device.bases_free(bases);
         Ok(())
     }
 

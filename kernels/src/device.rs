@@ -17,6 +17,7 @@
 //! scalars are little-endian; points are little-endian Montgomery coordinates, `x || y`, with
 //! `c0` before `c1` in G2, and infinity is all zero bytes; R = 2^(8 * size of a field element).
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -213,6 +214,38 @@ pub trait Plan: Send + Sync {
     /// top of this file. `None` before that and for all other work.
     fn point(&self) -> Option<Vec<u8>>;
 
+    /// How long its silicon has computed for it so far, by the silicon's own clock; `None` where there is none or nobody asked for
+    /// it when the device was opened. What is still under way is not in it.
+    fn device_time(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Of a sum, at multiples of how many points it can be cut for others to do the rest; `None` where it can only do
+    /// all, and for all other work.
+    fn grain(&self) -> Option<usize> {
+        None
+    }
+
+    /// Leaves of a sum only these points, counted as the bases are. Called at most once, before the first stage is
+    /// opened, with bounds that are multiples of the [grain](Plan::grain) or the end. Allocates nothing.
+    fn narrow(&self, points: Range<usize>) -> Result<(), DeviceError> {
+        let why = "only sums are cut, and none that cannot be";
+        let _ = points;
+        Err(DeviceError::Lane {
+            stage: 0,
+            lane: 0,
+            why,
+        })
+    }
+
+    /// Plans that may be carried forward at the same time as this one, each as if it were a piece of work of its own. With them
+    /// this one's work may be done by several members at once; its point is there when all of them have ended.
+    /// Called at most once, before the first stage is opened. Who does not call it runs this one alone, which
+    /// then is all of the work.
+    fn beside(self: Arc<Self>) -> Vec<Arc<dyn Plan>> {
+        Vec::new()
+    }
+
     /// Which members may begin with this from now on, a bit each: the host's first, then those of
     /// [`Device::beside`]. Work that has begun stays where it is. Cheap; allocates nothing.
     fn allow(&self, members: u64) {
@@ -376,6 +409,10 @@ pub trait Device: Send + Sync {
         Ok(())
     }
 
+    /// Writes down what it has learnt of its members, if that is kept anywhere. Takes the time of a file; never called by a
+    /// worker.
+    fn keep(&self) {}
+
     /// How the device is. A device of one kind of silicon that is part of the host is always well.
     fn health(&self) -> Health {
         Health::default()
@@ -442,6 +479,14 @@ pub enum DeviceError {
         lane: usize,
         /// Why it cannot run.
         why: &'static str,
+    },
+    /// Work that the device does not do; another one may.
+    #[error("device {device} does not do {what}")]
+    Unfit {
+        /// Which device, as in [`DeviceInfo::name`].
+        device: String,
+        /// The work: "products".
+        what: &'static str,
     },
     /// No room left for what was asked.
     #[error("out of device memory: {bytes} bytes for {what}")]

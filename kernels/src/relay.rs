@@ -12,13 +12,20 @@
 //! running mean of what was measured. A device costs that time, by the size next to it that is
 //! known, and the time of the copies. What was never tried costs nothing, and so is tried.
 //!
+//! **Sharing.** A sum may be done by several at once, each of which sums some of its points, where what is known of all of
+//! them says that it ends clearly sooner so (`share.rs`). That needs a caller who carries parts of it forward at the same time
+//! ([`Plan::beside`], `beside.rs`).
+//!
 //! **Loss.** A device that answers with [`DeviceError::Lost`] is never asked again. Work in progress
 //! begins again on another one if what it reads is still somewhere; what works in place on the
 //! lost device's only copy ends with the error, and the proof must be made again.
 
+mod beside;
 mod copies;
+mod share;
 mod standing;
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -33,7 +40,9 @@ use crate::device::{
 };
 use crate::forfeit::forfeit;
 use crate::holdings::Holdings;
+use beside::{Share, SharePlan};
 use copies::Copies;
+use share::{GRAIN, Offer, Shares};
 use standing::Standing;
 
 /// A device and how many threads may run its lanes at once.
@@ -46,7 +55,7 @@ pub struct Member {
 }
 
 /// What a kind of work of one size has been seen to cost on a device.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Price {
     /// Which device, by its place among the members.
     pub member: usize,
@@ -56,9 +65,17 @@ pub struct Price {
     pub curve: CurveId,
     /// Rounded up to a power of two.
     pub log2: u32,
-    /// How long it took, with all threads that may run it.
+    /// How long so many took, with all threads that may run it.
     pub nanoseconds: u64,
 }
+
+impl Price {
+    /// All kinds.
+    pub const KINDS: [&str; 6] = ["product", "multiply", "ntt", "msm-g1", "msm-g2", "copy"];
+}
+
+/// Keeps what a relay has measured.
+pub type Keeper = dyn Fn(&[Price]) + Send + Sync;
 
 /// See the top of this file.
 pub struct Relay {
@@ -66,6 +83,7 @@ pub struct Relay {
     beside: Vec<DeviceInfo>,
     shared: Arc<Shared>,
     held: Holdings<Vector, Copies<BasesId>, Copies<MatrixId>>,
+    keeper: OnceLock<Box<Keeper>>,
 }
 
 impl Relay {
@@ -76,7 +94,7 @@ impl Relay {
     /// If there is none, or more.
     pub fn new(members: Vec<Member>) -> Arc<Relay> {
         assert!(!members.is_empty());
-        assert!(members.len() <= 64);
+        assert!(members.len() <= MEMBERS_MAX);
         let infos = || members.iter().map(|member| member.device.info());
         let names: Vec<&str> = infos().map(|info| info.name.as_str()).collect();
         let info = DeviceInfo {
@@ -105,13 +123,34 @@ impl Relay {
                 copies_by_order: AtomicBool::new(false),
             }),
             held: Holdings::default(),
+            keeper: OnceLock::new(),
         })
+    }
+
+    /// Who is given all prices by [`Device::keep`]. The first one stays.
+    pub fn kept_by(&self, keeper: Box<Keeper>) {
+        let _ = self.keeper.set(keeper);
     }
 
     /// Which members may begin pieces of work from now on, a bit each; where none of those can, the
     /// others may. Work that has begun stays where it is.
     pub fn allow(&self, members: u64) {
         self.shared.allowed.store(members, Ordering::Relaxed);
+    }
+
+    /// Takes what was measured before, by this relay or by one of the same members, until it is measured again.
+    /// What is of no member or no kind is left out.
+    pub fn believe(&self, prices: &[Price]) {
+        for price in prices {
+            let kind = Kind::ALL.into_iter().find(|kind| kind.name() == price.kind);
+            let runner = self.shared.members.get(price.member);
+            if let (Some(kind), Some(runner)) = (kind, runner)
+                && (price.log2 as usize) < SIZES
+            {
+                let place = runner.prices.at(kind, price.curve, price.log2);
+                place.store(price.nanoseconds, Ordering::Relaxed);
+            }
+        }
     }
 
     /// What has been measured.
@@ -194,7 +233,7 @@ impl Relay {
         }
         if let Some(first) = part.writes.first().or(part.reads.first()) {
             part.curve = first.curve;
-            if part.kind != Kind::MsmG1 && part.kind != Kind::MsmG2 {
+            if !part.is_sum() {
                 part.size = first.len;
             }
         }
@@ -210,15 +249,20 @@ impl Relay {
         };
         let names: Vec<_> = plans.iter().map(names).collect();
         let longest = names.iter().map(|names| names.len()).max();
+        let grain = |laid: &Option<Arc<Laid>>| laid.as_ref()?.plan.grain();
         let plan = Arc::new(RelayPlan {
             shared: Arc::clone(&self.shared),
             stages: 1 + longest.unwrap_or(0),
             names,
+            grains: plans.iter().map(grain).collect(),
             standings: plans.iter().map(|it| Standing::new(it.is_some())).collect(),
             plans: plans.into_iter().map(ArcSwapOption::new).collect(),
             sum: OnceLock::new(),
             is_over: AtomicBool::new(false),
             allowed: AtomicU64::new(u64::MAX),
+            shares: OnceLock::new(),
+            deciding: Mutex::new(false),
+            pieces: AtomicUsize::new(1),
             opening: Mutex::new(()),
             opened: AtomicUsize::new(0),
             lanes: AtomicUsize::new(0),
@@ -228,6 +272,7 @@ impl Relay {
             arrival: Mutex::new(Arrival::default()),
             is_replayed: AtomicBool::new(false),
             replay: Mutex::new(None),
+            own: OnceLock::new(),
             spent: AtomicU64::new(0),
             part,
         });
@@ -415,12 +460,7 @@ impl Device for Relay {
         let on = |member: usize| {
             let (work, stays) = self.translate(work, &part, member)?;
             let plan = self.shared.members[member].device.plan(&work);
-            Some(plan.map(|plan| {
-                Arc::new(Laid {
-                    plan,
-                    _stays: stays,
-                })
-            }))
+            Some(plan.map(|plan| Arc::new(Laid { plan, work, stays })))
         };
         let host = on(HOST).expect("the host has all")?;
         if matches!(work, Work::Tables { .. }) {
@@ -456,20 +496,19 @@ impl Device for Relay {
         let part = self.part(work)?;
         let (work, stays) = self.translate(work, &part, HOST).expect("the host has all");
         let plan = self.shared.members[HOST].device.plan_on_host(&work)?;
-        let mut plans = vec![Some(Arc::new(Laid {
-            plan,
-            _stays: stays,
-        }))];
+        let mut plans = vec![Some(Arc::new(Laid { plan, work, stays }))];
         plans.resize_with(self.shared.members.len(), || None);
         Ok(self.lay_out(part, plans))
     }
 
     /// It is not known which of them it was: all go.
     fn distrust(&self, why: &str) {
-        self.shared.members[HOST].device.distrust(why);
-        for member in 1..self.shared.members.len() {
-            // Of two reasons the first one counts.
-            let _ = self.shared.members[member].lost.set(why.to_owned());
+        for (member, runner) in self.shared.members.iter().enumerate() {
+            runner.device.distrust(why);
+            if member != HOST {
+                // Of two reasons the first one counts.
+                let _ = runner.lost.set(why.to_owned());
+            }
         }
     }
 
@@ -510,6 +549,12 @@ impl Device for Relay {
         match of {
             Original::Bases(id) => self.held.bases(id)?.bring(member),
             Original::Matrix(id) => self.held.matrix(id)?.bring(member),
+        }
+    }
+
+    fn keep(&self) {
+        if let Some(keeper) = self.keeper.get() {
+            keeper(&self.prices());
         }
     }
 
@@ -589,31 +634,69 @@ impl Shared {
         lost
     }
 
-    /// The member that does a part soonest, of those that have a plan for it.
+    /// The member that does a part soonest, of those that have a plan for it and, if there are any, of those that may.
     fn choose(
         &self,
         part: &Part,
+        size: usize,
         standings: &[Standing],
         allowed: &AtomicU64,
     ) -> Result<usize, DeviceError> {
-        let can = |member: &usize| standings[*member].is_there() && !self.is_lost(*member);
-        let allowed = allowed.load(Ordering::Relaxed) & self.allowed.load(Ordering::Relaxed);
-        let may = |member: &usize| can(member) && allowed >> *member & 1 == 1;
+        let can = |member: &usize| self.can(*member, standings);
+        let may = |member: &usize| self.may(*member, standings, allowed);
         let price = |member: &usize| {
             let prices = &self.members[*member].prices;
-            let copies: u64 = part
-                .reads
-                .iter()
-                .filter(|vector| !vector.is_current(*member))
-                .map(|vector| prices.guess(Kind::Copy, part.curve, vector.len))
-                .sum();
-            prices.guess(part.kind, part.curve, part.size) + copies
+            prices.guess(part.kind, part.curve, size) + self.copying(part, *member)
         };
         let members = 0..self.members.len();
         let chosen = members.clone().filter(may).min_by_key(price);
         chosen
             .or_else(|| members.filter(can).min_by_key(price))
             .ok_or_else(|| self.loss("no device is left"))
+    }
+
+    /// How a sum is shared between those that may do it, if that pays; never while one of them is still to be tried.
+    fn share(
+        &self,
+        part: &Part,
+        standings: &[Standing],
+        grains: &[Option<usize>],
+        allowed: &AtomicU64,
+    ) -> Option<Shares> {
+        let mut offers = [None; MEMBERS_MAX];
+        for (member, offer) in offers.iter_mut().enumerate().take(self.members.len()) {
+            if !self.may(member, standings, allowed) {
+                continue;
+            }
+            let prices = &self.members[member].prices;
+            let times = prices.times(part.kind, part.curve)?;
+            if grains[member].is_some_and(|grain| GRAIN.is_multiple_of(grain)) {
+                let start = self.copying(part, member);
+                *offer = Some(Offer { start, times });
+            }
+        }
+        share::share(part.size, &offers[..self.members.len()])
+    }
+
+    fn can(&self, member: usize, standings: &[Standing]) -> bool {
+        standings[member].is_there() && !self.is_lost(member)
+    }
+
+    fn may(&self, member: usize, standings: &[Standing], allowed: &AtomicU64) -> bool {
+        let allowed = allowed.load(Ordering::Relaxed) & self.allowed.load(Ordering::Relaxed);
+        self.can(member, standings) && allowed >> member & 1 == 1
+    }
+
+    /// What it takes to bring a member what it lacks for a part.
+    fn copying(&self, part: &Part, member: usize) -> u64 {
+        let prices = &self.members[member].prices;
+        let missing = part
+            .reads
+            .iter()
+            .filter(|vector| !vector.is_current(member));
+        missing
+            .map(|vector| prices.guess(Kind::Copy, part.curve, vector.len))
+            .sum()
     }
 
     fn loss(&self, why: &str) -> DeviceError {
@@ -642,6 +725,10 @@ struct Part {
 }
 
 impl Part {
+    fn is_sum(&self) -> bool {
+        matches!(self.kind, Kind::MsmG1 | Kind::MsmG2)
+    }
+
     /// Whether it can be done again after it was half done.
     fn is_repeatable(&self) -> bool {
         let written = |read: &Arc<Vector>| self.writes.iter().any(|it| Arc::ptr_eq(it, read));
@@ -671,14 +758,7 @@ impl Kind {
     ];
 
     fn name(self) -> &'static str {
-        match self {
-            Kind::Product => "product",
-            Kind::Multiply => "multiply",
-            Kind::Ntt => "ntt",
-            Kind::MsmG1 => "msm-g1",
-            Kind::MsmG2 => "msm-g2",
-            Kind::Copy => "copy",
-        }
+        Price::KINDS[self as usize]
     }
 }
 
@@ -703,7 +783,7 @@ impl Prices {
         size.max(1).next_power_of_two().ilog2()
     }
 
-    /// By the nearest size that is known, the larger of two.
+    /// By the nearest size that is known, the larger of two, as if time grew with size. None: nothing is.
     fn guess(&self, kind: Kind, curve: CurveId, size: usize) -> u64 {
         let wanted = Prices::log2(size);
         let known = |log2: u32| {
@@ -715,15 +795,24 @@ impl Prices {
             let below = wanted.checked_sub(distance);
             above.and_then(known).or_else(|| below.and_then(known))
         });
-        match nearest {
-            None => 0,
-            Some((log2, price)) if log2 > wanted => price >> (log2 - wanted),
-            Some((log2, price)) => price.saturating_mul(1 << (wanted - log2)),
+        nearest.map_or(0, |(log2, price)| scaled(price, size, 1 << log2))
+    }
+
+    /// For each power of two, none below the one before it; `None` if nothing is known.
+    fn times(&self, kind: Kind, curve: CurveId) -> Option<[u64; SIZES]> {
+        let mut times = [0; SIZES];
+        let mut longest = 0;
+        for (log2, time) in times.iter_mut().enumerate() {
+            longest = self.guess(kind, curve, 1 << log2).max(longest);
+            *time = longest;
         }
+        (longest > 0).then_some(times)
     }
 
     fn learn(&self, kind: Kind, curve: CurveId, size: usize, nanoseconds: u64) {
-        let price = self.at(kind, curve, Prices::log2(size));
+        let log2 = Prices::log2(size);
+        let price = self.at(kind, curve, log2);
+        let nanoseconds = scaled(nanoseconds, 1 << log2, size.max(1));
         let old = price.load(Ordering::Relaxed);
         let new = match old {
             0 => nanoseconds,
@@ -732,6 +821,12 @@ impl Prices {
         // Two threads that learn at once may lose one of the two: it is a mean of many.
         price.store(new.max(1), Ordering::Relaxed);
     }
+}
+
+/// The time for `size`, if that for `of` is this.
+fn scaled(nanoseconds: u64, size: usize, of: usize) -> u64 {
+    let time = u128::from(nanoseconds) * size as u128 / of as u128;
+    u64::try_from(time).unwrap_or(u64::MAX)
 }
 
 /// A vector with a copy on each member.
@@ -865,14 +960,17 @@ impl Arrival {
     }
 }
 
-/// Work that begins again on another member, one quantum after another.
-struct Replay {
+/// Work on one member, one quantum after another: a share, or what begins again after a loss.
+struct Run {
     member: usize,
+    laid: Arc<Laid>,
     arrival: Arrival,
     stage: usize,
     lanes: usize,
     lane: usize,
     ended: bool,
+    /// Nanoseconds of all quanta but copies.
+    spent: u64,
 }
 
 /// Something that there are copies of.
@@ -887,8 +985,10 @@ type Stays = Arc<dyn Send + Sync>;
 /// A plan on one member.
 struct Laid {
     plan: Arc<dyn Plan>,
+    /// The work in the member's own names.
+    work: Work,
     /// What it uses there, which therefore goes after it.
-    _stays: Vec<Stays>,
+    stays: Vec<Stays>,
 }
 
 struct RelayPlan {
@@ -898,6 +998,8 @@ struct RelayPlan {
     stages: usize,
     /// Of each member the kernels of its plan's stages.
     names: Vec<Box<[&'static str]>>,
+    /// Of each member at multiples of how many points its plan can be cut.
+    grains: Box<[Option<usize>]>,
     /// Of each member whether its plan is there, and whether work has begun with it: then it stays until all has ended.
     standings: Box<[Standing]>,
     /// Of each member the plan, unless it was let go. Workers read it only while it stays, and wait for nobody.
@@ -908,6 +1010,12 @@ struct RelayPlan {
     is_over: AtomicBool,
     /// Members that may begin with it.
     allowed: AtomicU64,
+    /// Of a sum that several may do: the place of a share for each other member that can.
+    shares: OnceLock<Box<[Share]>>,
+    /// Held by who decides where it is done; whether that was decided before.
+    deciding: Mutex<bool>,
+    /// What has not ended: the lanes of this plan are one, each share that has points is another.
+    pieces: AtomicUsize,
     opening: Mutex<()>,
     /// Stages opened so far.
     opened: AtomicUsize,
@@ -920,7 +1028,9 @@ struct RelayPlan {
     chosen: AtomicUsize,
     arrival: Mutex<Arrival>,
     is_replayed: AtomicBool,
-    replay: Mutex<Option<Replay>>,
+    replay: Mutex<Option<Run>>,
+    /// Points of the host's share, where there are shares.
+    own: OnceLock<usize>,
     /// Nanoseconds of all quanta but copies.
     spent: AtomicU64,
 }
@@ -944,17 +1054,117 @@ impl RelayPlan {
         self.plans.get(member)?.load_full()
     }
 
+    fn shares(&self) -> &[Share] {
+        self.shares.get().map_or(&[], |shares| shares)
+    }
+
+    /// Who does it, or the host's share of it: [`BESIDE`] if that has none. Settled by the first who asks; again only if
+    /// that one was lost before it began. `None` while another one settles it.
+    fn decide(&self) -> Result<Option<usize>, DeviceError> {
+        let settled = || Some(self.chosen.load(Ordering::Acquire)).filter(|&it| it != NONE);
+        if let Some(chosen) = settled() {
+            return Ok(Some(chosen));
+        }
+        let Ok(mut was_decided) = self.deciding.try_lock() else {
+            return Ok(None);
+        };
+        if let Some(chosen) = settled() {
+            return Ok(Some(chosen));
+        }
+        let shared = match *was_decided || self.shares().is_empty() {
+            true => None,
+            false => self.share_out()?,
+        };
+        let member = match shared {
+            Some(member) => member,
+            None => self.choose(self.part.size)?,
+        };
+        *was_decided = true;
+        self.chosen.store(member, Ordering::Release);
+        Ok(Some(member))
+    }
+
+    /// Gives each member its share, if it pays to share.
+    fn share_out(&self) -> Result<Option<usize>, DeviceError> {
+        let (standings, grains) = (&self.standings, &self.grains);
+        let shares = self
+            .shared
+            .share(&self.part, standings, grains, &self.allowed);
+        let Some(shares) = shares else {
+            return Ok(None);
+        };
+        let all = || shares.iter().enumerate().filter(|(_, share)| **share > 0);
+        // A plan may have been let go just now: then nobody is cut, and one does it all.
+        if !all().all(|(member, _)| standings[member].begin()) {
+            return Ok(None);
+        }
+        let mut from = 0;
+        for (member, share) in all() {
+            let points = from..from + share;
+            from = points.end;
+            let laid = self.laid(member).expect("it has begun there");
+            laid.plan.narrow(points.clone())?;
+            if member != HOST {
+                self.pieces.fetch_add(1, Ordering::Relaxed);
+            }
+            if let Some(share) = self.shares().iter().find(|it| it.member() == member) {
+                // Decided once.
+                let _ = share.points.set(points);
+            }
+        }
+        Ok(Some(match shares[HOST] {
+            0 => BESIDE,
+            _ => {
+                let _ = self.own.set(shares[HOST]);
+                HOST
+            }
+        }))
+    }
+
     /// From then on the plan of the one that is chosen stays until all has ended.
-    fn choose(&self) -> Result<usize, DeviceError> {
+    fn choose(&self, size: usize) -> Result<usize, DeviceError> {
         loop {
             let member = self
                 .shared
-                .choose(&self.part, &self.standings, &self.allowed)?;
+                .choose(&self.part, size, &self.standings, &self.allowed)?;
             // Its plan may have been let go just now; then another. The host's never is.
             if self.standings[member].begin() {
                 return Ok(member);
             }
         }
+    }
+
+    /// A share whose member was lost, on another one that sums it beside what it has.
+    fn lay_out_again(&self, points: &Range<usize>) -> Result<Run, DeviceError> {
+        self.shared.replays.fetch_add(1, Ordering::Relaxed);
+        loop {
+            let member = self.choose(points.len())?;
+            let laid = self.laid(member).expect("chosen for it");
+            let device = &self.shared.members[member].device;
+            match device.plan(&laid.work) {
+                Ok(plan) => {
+                    plan.narrow(points.clone())?;
+                    let again = Laid {
+                        plan,
+                        work: laid.work.clone(),
+                        stays: laid.stays.clone(),
+                    };
+                    return Ok(Run::of(member, Arc::new(again)));
+                }
+                Err(error) if self.note_loss(member, &error) => {}
+                Err(error) => {
+                    let why = format!("nobody can do what it left: {error}");
+                    return Err(self.shared.loss(&why));
+                }
+            }
+        }
+    }
+
+    /// Takes note of how long a member took for so much of it.
+    fn learn(&self, member: usize, size: usize, spent: u64) {
+        let (runner, part) = (&self.shared.members[member], &self.part);
+        let spent = spent / runner.width;
+        runner.prices.learn(part.kind, part.curve, size, spent);
     }
 
     /// Drops the plan of a member unless work has begun there that has not ended: a copy that it uses was given up.
@@ -968,7 +1178,24 @@ impl RelayPlan {
         }
     }
 
-    /// The sum in the plan of the member that made it.
+    /// One of the pieces that it was divided into has ended; the worker that ends the last one adds them up.
+    fn piece_ended(&self) {
+        if self.pieces.fetch_sub(1, Ordering::AcqRel) != 1 {
+            return;
+        }
+        if let Some(sum) = self.made() {
+            // There is one sum, however often it is read.
+            let _ = self.sum.set(sum);
+        }
+        // What began again after a loss holds its plan as well; that is freed by whoever lets it go.
+        if let Ok(mut replay) = self.replay.try_lock() {
+            *replay = None;
+        }
+        // Pairs with the Acquire in `let_go`.
+        self.is_over.store(true, Ordering::Release);
+    }
+
+    /// The sum in the plan of the member that made it, and what others have added to it.
     fn made(&self) -> Option<Vec<u8>> {
         let member = match self.is_replayed.load(Ordering::Acquire) {
             // Nobody is at it any more.
@@ -978,15 +1205,29 @@ impl RelayPlan {
             }
             false => self.chosen.load(Ordering::Acquire),
         };
-        self.laid(member)?.plan.point()
+        let own = match member {
+            BESIDE => None,
+            member => Some(self.laid(member)?.plan.point()?),
+        };
+        let shared = self.shares().iter().filter(|it| it.points.get().is_some());
+        let sums: Vec<&Vec<u8>> = shared.map(|it| it.sum.get()).collect::<Option<_>>()?;
+        match (own, sums.is_empty()) {
+            (own, true) => own,
+            (own, false) => {
+                let all = own.iter().chain(sums).map(Vec::as_slice);
+                Some(beside::add(self.part.curve, self.part.bases[0].group, all))
+            }
+        }
     }
 
     /// The first stage: chooses, and copies what is missing.
     fn arrive(&self, arrival: &mut Arrival) -> Result<Progress, DeviceError> {
-        let mut member = self.chosen.load(Ordering::Acquire);
-        if member == NONE {
-            member = self.choose()?;
-            self.chosen.store(member, Ordering::Release);
+        let Some(member) = self.decide()? else {
+            return Ok(Progress::More);
+        };
+        if member == BESIDE {
+            arrival.ended = true;
+            return Ok(Progress::Done);
         }
         match arrival.quantum(&self.part, member) {
             Err(CopyError::Target(error)) if self.note_loss(member, &error) => {
@@ -1014,25 +1255,19 @@ impl RelayPlan {
             if !self.part.is_repeatable() {
                 return Err(lost);
             }
-            let member = self.choose()?;
+            let member = self.choose(self.part.size)?;
             self.shared.replays.fetch_add(1, Ordering::Relaxed);
-            *guard = Some(Replay {
-                member,
-                arrival: Arrival::default(),
-                stage: 0,
-                lanes: 0,
-                lane: 0,
-                ended: false,
-            });
+            let laid = self.laid(member).expect("chosen for it");
+            *guard = Some(Run::of(member, laid));
         }
         let replay = guard.as_mut().expect("just made");
         if replay.ended {
             return Ok(Progress::Done);
         }
-        let laid = self.laid(replay.member).expect("chosen for it");
-        match replay.quantum(&self.part, &*laid.plan) {
+        match replay.quantum(&self.part) {
             Err(error) if self.note_loss(replay.member, &error) => {
                 // This one too: the next quantum begins on another.
+                forfeit(Duration::from_nanos(replay.spent));
                 drop(guard.take());
                 Ok(Progress::More)
             }
@@ -1047,35 +1282,46 @@ impl RelayPlan {
 
     /// All lanes of all stages have ended; called once, by the worker that ended the last.
     fn ended(&self) {
-        if let Some(sum) = self.made() {
-            // There is one sum, however often it is read.
-            let _ = self.sum.set(sum);
-        }
-        // Pairs with the Acquire in `let_go`.
-        self.is_over.store(true, Ordering::Release);
+        self.piece_ended();
         let member = self.chosen.load(Ordering::Acquire);
-        if member == NONE || self.is_replayed.load(Ordering::Acquire) {
-            return;
+        let is_replayed = self.is_replayed.load(Ordering::Acquire);
+        if member < self.shared.members.len() && !is_replayed {
+            let size = self.own.get().copied().unwrap_or(self.part.size);
+            self.learn(member, size, self.spent.load(Ordering::Relaxed));
         }
-        let runner = &self.shared.members[member];
-        let spent = self.spent.load(Ordering::Relaxed) / runner.width;
-        let part = &self.part;
-        runner.prices.learn(part.kind, part.curve, part.size, spent);
     }
 }
 
-impl Replay {
-    fn quantum(&mut self, part: &Part, plan: &dyn Plan) -> Result<Progress, DeviceError> {
+impl Run {
+    fn of(member: usize, laid: Arc<Laid>) -> Run {
+        Run {
+            member,
+            laid,
+            arrival: Arrival::default(),
+            stage: 0,
+            lanes: 0,
+            lane: 0,
+            ended: false,
+            spent: 0,
+        }
+    }
+
+    /// The next quantum of the work, one lane after another.
+    fn quantum(&mut self, part: &Part) -> Result<Progress, DeviceError> {
         if !self.arrival.ended {
             let arrived = self.arrival.quantum(part, self.member);
             arrived.map_err(CopyError::into_error)?;
             return Ok(Progress::More);
         }
+        let plan = &self.laid.plan;
+        let begin = Instant::now();
         if self.lane == self.lanes {
             self.lanes = plan.open(self.stage)?;
             self.lane = 0;
         }
-        if plan.run(self.stage, self.lane)? == Progress::Done {
+        let progress = plan.run(self.stage, self.lane)?;
+        self.spent += nanoseconds(begin);
+        if progress == Progress::Done {
             self.lane += 1;
             if self.lane == self.lanes {
                 self.stage += 1;
@@ -1198,6 +1444,22 @@ impl Plan for RelayPlan {
         self.sum.get().cloned()
     }
 
+    fn beside(self: Arc<Self>) -> Vec<Arc<dyn Plan>> {
+        if !self.part.is_sum() {
+            return Vec::new();
+        }
+        let others = 1..self.standings.len();
+        let places: Box<[Share]> = others
+            .filter(|&member| self.standings[member].is_there())
+            .map(Share::of)
+            .collect();
+        let count = places.len();
+        match self.shares.set(places) {
+            Ok(()) => (0..count).map(|at| SharePlan::of(&self, at)).collect(),
+            Err(_) => Vec::new(),
+        }
+    }
+
     fn allow(&self, members: u64) {
         self.allowed.store(members, Ordering::Relaxed);
     }
@@ -1228,6 +1490,12 @@ const HOST: usize = 0;
 
 /// No member.
 const NONE: usize = usize::MAX;
+
+/// No member either, for the others do it all.
+const BESIDE: usize = usize::MAX - 1;
+
+/// A bit of a word for each.
+const MEMBERS_MAX: usize = 64;
 
 /// log2 of sizes that are told apart.
 const SIZES: usize = 33;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use caldera_kernels::conformance::{Effort, run};
 use caldera_kernels::cpu::{CpuConfig, CpuDevice};
 use caldera_kernels::curve::{Affine, Bn254, Curve, Projective};
-use caldera_kernels::relay::{Member, Relay};
+use caldera_kernels::relay::{Member, Price, Relay};
 use caldera_kernels::{
     Around, BasesId, CurveId, Device, DeviceError, Form, Group, MatrixId, Original, Plan, Progress,
     Site, Transform, Work, forfeited,
@@ -546,4 +546,315 @@ fn a_member_says_where_it_lies() {
     assert_eq!(relay.site(0), Site::default());
     assert_eq!(relay.site(1), site);
     assert_eq!(relay.site(2), Site::default());
+}
+
+/// A plan and those beside it, a quantum after another of any of them; how many there were. `before` is told how many there
+/// have been.
+fn carry(
+    plan: &Arc<dyn Plan>,
+    random: &Random,
+    before: &mut dyn FnMut(usize),
+) -> Result<usize, DeviceError> {
+    struct Underway {
+        plan: Arc<dyn Plan>,
+        stage: usize,
+        lanes: Vec<usize>,
+    }
+    let open = |plan: Arc<dyn Plan>| {
+        let lanes = (0..plan.open(0)?).collect();
+        let stage = 0;
+        Ok::<_, DeviceError>(Underway { plan, stage, lanes })
+    };
+    let beside = Arc::clone(plan).beside();
+    let all = std::iter::once(Arc::clone(plan)).chain(beside);
+    let mut underway: Vec<Underway> = all.map(open).collect::<Result<_, _>>()?;
+    let mut quanta = 0;
+    while !underway.is_empty() {
+        let at = random.next() as usize % underway.len();
+        let it = &mut underway[at];
+        let lane = random.next() as usize % it.lanes.len();
+        before(quanta);
+        quanta += 1;
+        if it.plan.run(it.stage, it.lanes[lane])? == Progress::More {
+            continue;
+        }
+        it.lanes.swap_remove(lane);
+        if it.lanes.is_empty() {
+            it.stage += 1;
+            if it.stage < it.plan.stages() {
+                it.lanes = (0..it.plan.open(it.stage)?).collect();
+            } else {
+                underway.swap_remove(at);
+            }
+        }
+    }
+    Ok(quanta)
+}
+
+/// What sums in G1 and G2 are to be taken to cost: so many nanoseconds a point.
+fn believe(relay: &Relay, each: &[u64]) {
+    let mut prices = Vec::new();
+    for (member, each) in each.iter().enumerate() {
+        for kind in ["msm-g1", "msm-g2"] {
+            for log2 in 0..16 {
+                prices.push(Price {
+                    member,
+                    kind,
+                    curve: CurveId::Bn254,
+                    log2,
+                    nanoseconds: (each << log2).max(1),
+                });
+            }
+        }
+        if member > 0 {
+            prices.push(Price {
+                member,
+                kind: "copy",
+                curve: CurveId::Bn254,
+                log2: 12,
+                nanoseconds: 1,
+            });
+        }
+    }
+    relay.believe(&prices);
+}
+
+/// A sum laid out on a relay, over so many points.
+fn laid_out(relay: &Relay, count: usize) -> (Arc<dyn Plan>, BasesId) {
+    let bases = relay
+        .bases(CurveId::Bn254, Group::G1, points(count))
+        .unwrap();
+    let vector = relay.vector(CurveId::Bn254, count).unwrap();
+    relay.vector_write(vector, 0, &scalars(count, 5)).unwrap();
+    let work = Work::Msm {
+        bases,
+        scalars: vector,
+        offset: 0,
+        form: Form::Canonical,
+    };
+    let plan = relay.plan(&work).unwrap();
+    relay.vector_free(vector);
+    (plan, bases)
+}
+
+/// A device that counts its quanta.
+fn counted() -> (Arc<dyn Device>, Arc<AtomicUsize>) {
+    let quanta = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&quanta);
+    let counting = move |_: &'static str, quantum: &mut dyn FnMut() -> _| {
+        count.fetch_add(1, Ordering::Relaxed);
+        quantum()
+    };
+    (Around::new(cpu(2), Arc::new(counting)), quanta)
+}
+
+/// Whatever members cost and whoever of them may, all quanta in any order.
+#[test]
+fn a_sum_that_is_shared_is_the_same_sum() {
+    let (expected, _) = sum(&*cpu(1)).unwrap();
+    let members = [counted(), counted(), counted()];
+    let relay = Relay::new(members.iter().map(|it| alone(it.0.clone())).collect());
+    let mut shared = [0; 4];
+    for seed in 0..60 {
+        let random = Random(AtomicU64::new(seed));
+        let each = [(); 3].map(|()| 1 << (random.next() % 2 * 10));
+        let allowed = 1 + random.next() % 7;
+        for (_, quanta) in &members {
+            quanta.store(0, Ordering::Relaxed);
+        }
+        believe(&relay, &each);
+        relay.allow(allowed);
+        let (plan, bases) = laid_out(&relay, COUNT);
+        carry(&plan, &random, &mut |_| ()).unwrap();
+        assert_eq!(plan.point().as_ref(), Some(&expected), "seed {seed}");
+        relay.bases_free(bases);
+        let worked = |at: usize| members[at].1.load(Ordering::Relaxed) > 0;
+        for at in 0..3 {
+            let may = allowed >> at & 1 == 1;
+            // Another that is as cheap takes a share, and has one.
+            let cheapest = (0..3)
+                .filter(|it| allowed >> it & 1 == 1)
+                .map(|it| each[it])
+                .min();
+            let is_cheapest = Some(each[at]) == cheapest;
+            assert_eq!(
+                worked(at),
+                may && is_cheapest,
+                "seed {seed}: {at} of {each:?}"
+            );
+        }
+        shared[(0..3).filter(|&at| worked(at)).count()] += 1;
+    }
+    assert!(
+        shared[1] > 0 && shared[2] > 0 && shared[3] > 0,
+        "{shared:?}"
+    );
+    assert_eq!(relay.health().fallen_back, 0);
+}
+
+#[test]
+fn a_sum_stays_whole_where_sharing_does_not_pay() {
+    let members = [counted(), counted()];
+    let relay = Relay::new(members.iter().map(|it| alone(it.0.clone())).collect());
+    // Too few points; a member that nobody knows; nobody who carries parts forward.
+    for (count, each, beside) in [
+        (500, &[1000, 1000][..], true),
+        (COUNT, &[1000], true),
+        (COUNT, &[1000, 1000], false),
+    ] {
+        let relay = if each.len() == 1 {
+            Relay::new(members.iter().map(|it| alone(it.0.clone())).collect())
+        } else {
+            Arc::clone(&relay)
+        };
+        for (_, quanta) in &members {
+            quanta.store(0, Ordering::Relaxed);
+        }
+        believe(&relay, each);
+        let (plan, _) = laid_out(&relay, count);
+        if beside {
+            let random = Random(AtomicU64::new(3));
+            carry(&plan, &random, &mut |_| ()).unwrap();
+        } else {
+            finish(&*plan).unwrap();
+        }
+        assert!(plan.point().is_some());
+        let worked = members.iter().filter(|it| it.1.load(Ordering::Relaxed) > 0);
+        assert_eq!(worked.count(), 1, "{count} at {each:?}");
+    }
+}
+
+/// The danger: a device is lost in the midst of its share, or before it has begun. What it was to sum is summed elsewhere, once,
+/// and nothing else is done again.
+#[test]
+fn a_share_whose_device_is_lost_is_summed_elsewhere() {
+    let (expected, _) = sum(&*cpu(1)).unwrap();
+    // It has measured once how finely it cuts.
+    let immortal = cpu(2);
+    let (host, hosted) = counted();
+    let around = |mortal: &Mortal| {
+        let third = alone(cpu(1));
+        let relay = Relay::new(vec![
+            alone(host.clone()),
+            alone(mortal.device.clone()),
+            third,
+        ]);
+        believe(&relay, &[1000; 3]);
+        relay
+    };
+    let run = |relay: &Relay| {
+        hosted.store(0, Ordering::Relaxed);
+        let (plan, _) = laid_out(relay, COUNT);
+        let quanta = carry(&plan, &Random(AtomicU64::new(8)), &mut |_| ()).unwrap();
+        assert_eq!(plan.point().as_ref(), Some(&expected));
+        quanta
+    };
+    let undisturbed = Mortal::of(immortal.clone());
+    undisturbed.start(1 << 20);
+    run(&around(&undisturbed));
+    let own = (1 << 20) - undisturbed.left.load(Ordering::Relaxed);
+    assert!(own > 3, "{own}");
+    for quantum in 0..own {
+        let mortal = Mortal::of(immortal.clone());
+        let relay = around(&mortal);
+        mortal.start(quantum);
+        run(&relay);
+        assert!(relay.is_lost(1), "not lost at {quantum} of {own}");
+        assert!(hosted.load(Ordering::Relaxed) > 0);
+        assert_eq!(relay.health().fallen_back, 1, "lost at quantum {quantum}");
+        // And goes on without.
+        believe(&relay, &[1000; 3]);
+        run(&relay);
+        assert_eq!(relay.health().fallen_back, 1);
+    }
+}
+
+/// Both that share a sum with the host are lost, one after the other.
+#[test]
+fn shares_of_all_others_come_to_the_host() {
+    let (expected, _) = sum(&*cpu(1)).unwrap();
+    for at in 0..12 {
+        let mortals = [Mortal::new(), Mortal::new()];
+        let [first, second] = mortals.each_ref().map(|it| alone(it.device.clone()));
+        let relay = Relay::new(vec![alone(cpu(1)), first, second]);
+        believe(&relay, &[1000; 3]);
+        let (plan, _) = laid_out(&relay, COUNT);
+        mortals[0].start(at / 4);
+        mortals[1].start(at % 4);
+        carry(&plan, &Random(AtomicU64::new(at as u64)), &mut |_| ()).unwrap();
+        assert_eq!(plan.point().as_ref(), Some(&expected), "{at}");
+        assert!(relay.is_lost(1) && relay.is_lost(2), "{at}");
+        assert!(relay.health().fallen_back >= 2, "{at}");
+    }
+}
+
+/// As for a sum by one: the copy is there as long as the share needs it.
+#[test]
+fn a_copy_may_be_given_up_before_any_quantum_of_a_share() {
+    let (expected, _) = sum(&*cpu(1)).unwrap();
+    let second = cpu(2);
+    let relay = Relay::new(vec![alone(cpu(1)), alone(second.clone())]);
+    let run = |at: usize| {
+        believe(&relay, &[1000, 1000]);
+        let (plan, bases) = laid_out(&relay, COUNT);
+        let of = Original::Bases(bases);
+        assert!(relay.copy_bytes(1, of) > 0);
+        let quanta = carry(&plan, &Random(AtomicU64::new(4)), &mut |quanta| {
+            if quanta == at {
+                relay.copy_free(1, of);
+            }
+        });
+        let quanta = quanta.unwrap();
+        assert_eq!(plan.point().as_ref(), Some(&expected), "quantum {at}");
+        relay.copy_free(1, of);
+        assert_eq!((relay.copy_bytes(1, of), known(&second)), (0, 0), "{at}");
+        assert_eq!(plan.point().as_ref(), Some(&expected), "quantum {at}");
+        relay.bases_free(bases);
+        quanta
+    };
+    let quanta = run(usize::MAX);
+    for at in (0..quanta).step_by(quanta / 60 + 1) {
+        run(at);
+    }
+}
+
+/// Who runs a share's lane learns for whom, until that one is lost.
+#[test]
+fn a_share_says_where_it_is_done() {
+    let mortal = Mortal::new();
+    let relay = Relay::new(vec![alone(cpu(1)), alone(mortal.device.clone())]);
+    believe(&relay, &[1000, 1000]);
+    let (plan, _) = laid_out(&relay, COUNT);
+    let beside = Arc::clone(&plan).beside();
+    assert_eq!(beside.len(), 1);
+    let share = &beside[0];
+    assert_eq!(share.open(0), Ok(1));
+    assert_eq!((share.member(0), share.kernel(0)), (0, "relay.share"));
+    assert_eq!(share.run(0, 0), Ok(Progress::Done));
+    assert_eq!(share.open(1), Ok(1));
+    assert_eq!(share.member(1), 1);
+    assert_eq!(share.run(1, 0), Ok(Progress::More));
+    assert_eq!(share.kernel(1), "relay.copy");
+    let refused = |result: Result<Progress, DeviceError>| {
+        assert!(
+            matches!(result, Err(DeviceError::Lane { .. })),
+            "{result:?}"
+        );
+    };
+    refused(share.run(0, 0));
+    refused(share.run(1, 1));
+    assert!(share.open(2).is_err());
+    while share.kernel(1) == "relay.copy" {
+        assert_eq!(share.run(1, 0), Ok(Progress::More));
+    }
+    assert_eq!(share.kernel(1), "msm.recode");
+    mortal.start(0);
+    assert_eq!(share.run(1, 0), Ok(Progress::More));
+    assert_eq!(share.member(1), 0);
+    while share.run(1, 0).unwrap() == Progress::More {}
+    refused(share.run(1, 0));
+    // The other share is still to be done.
+    assert_eq!(plan.point(), None);
+    finish(&*plan).unwrap();
+    assert_eq!(plan.point(), Some(sum(&*cpu(1)).unwrap().0));
 }

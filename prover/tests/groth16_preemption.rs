@@ -5,12 +5,12 @@ mod groth16_support;
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use caldera_kernels::cpu::{CpuConfig, CpuDevice};
-use caldera_kernels::relay::{Member, Relay};
-use caldera_kernels::{Around, CurveId, Device};
+use caldera_kernels::relay::{Member, Price, Relay};
+use caldera_kernels::{Around, CurveId, Device, DeviceError};
 use caldera_prover::format::{Wtns, Zkey};
 use caldera_prover::groth16::{Job, ProvingKey, Step, Synthetic, Task, setup_synthetic, verify};
 use groth16_support::{cpu, job, run_in_random_order, run_on_threads};
@@ -18,9 +18,13 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 fn material(curve: CurveId) -> (Zkey, Wtns) {
+    material_of(curve, 9)
+}
+
+fn material_of(curve: CurveId, domain_log2: u32) -> (Zkey, Wtns) {
     let synthetic = Synthetic {
         curve,
-        domain_log2: 9,
+        domain_log2,
         dense: 0.6,
         seed: [3; 32],
     };
@@ -148,6 +152,89 @@ fn a_proof_is_the_same_while_copies_of_its_key_come_and_go() {
     }
     assert!(given_up > 0);
     assert_eq!(key.copy_bytes(0), key.copy_len(), "the host's stays");
+}
+
+/// Says what all kinds of work cost on each of so many devices: the same, so that whatever is large enough is shared.
+fn equal_prices(curve: CurveId, members: usize) -> Vec<Price> {
+    let kinds = ["product", "multiply", "ntt", "msm-g1", "msm-g2", "copy"];
+    let mut prices = Vec::new();
+    for member in 0..members {
+        for kind in kinds {
+            let each = if kind == "copy" { 1 } else { 1 << 10 };
+            prices.extend((8..16).map(|log2| Price {
+                member,
+                kind,
+                curve,
+                log2,
+                nanoseconds: each << log2,
+            }));
+        }
+    }
+    prices
+}
+
+/// Sums are shared between three devices, quanta run in any order, and one device of them is lost now and then: the proof is
+/// the same, and it has more parts than one that nobody shares.
+#[test]
+fn a_proof_whose_sums_are_shared_is_the_same() {
+    let curve = CurveId::Bn254;
+    let (zkey, witness) = material_of(curve, 12);
+    let key = ProvingKey::load(&zkey, cpu()).expect("a good key");
+    let still = job(&key, witness.clone());
+    run_on_threads(&still, 2).expect("a good witness");
+    let expected = still.proof().expect("it has finished");
+    let alone = still.nodes();
+    for seed in 0..4 {
+        let lost = Arc::new(AtomicBool::new(false));
+        let shares: Arc<AtomicU64> = Arc::default();
+        let (breaks, counted) = (Arc::clone(&lost), Arc::clone(&shares));
+        let mortal = Around::new(
+            cut(|_| ()),
+            Arc::new(move |kernel, quantum| {
+                if kernel.starts_with("msm.") {
+                    counted.fetch_add(1, Ordering::Relaxed);
+                    if breaks.load(Ordering::Relaxed) {
+                        return Err(DeviceError::Lost {
+                            device: "the second".into(),
+                            why: "its time had come".into(),
+                        });
+                    }
+                }
+                quantum()
+            }),
+        );
+        let members = [cut(|_| ()), mortal, cut(|_| ())];
+        let members = members.map(|device| Member { device, width: 1 });
+        let relay = Relay::new(members.into());
+        let key = ProvingKey::load(&zkey, relay.clone()).expect("a good key");
+        let shared = job(&key, witness.clone());
+        // A part for each of five sums and two devices, of two stages.
+        assert!(shared.nodes() >= alone + 20, "{}", shared.nodes());
+        let mut random = ChaCha20Rng::seed_from_u64(seed);
+        let mut tasks = Vec::new();
+        shared
+            .start(&mut |task| tasks.push(task))
+            .expect("it starts");
+        let prices = equal_prices(curve, 3);
+        while !tasks.is_empty() {
+            assert!(tasks.len() <= shared.tasks_max());
+            // Whatever was measured meanwhile.
+            relay.believe(&prices);
+            if seed > 0 && shares.load(Ordering::Relaxed) > 10 * seed {
+                lost.store(true, Ordering::Relaxed);
+            }
+            let task = tasks.swap_remove(random.next_u32() as usize % tasks.len());
+            match shared.run(task, &mut |task| tasks.push(task)) {
+                Ok(Step::Again) => tasks.push(task),
+                Ok(_) => {}
+                Err(error) => panic!("seed {seed}: {error}"),
+            }
+        }
+        assert_eq!(shared.proof(), Some(expected.clone()), "seed {seed}");
+        assert!(shares.load(Ordering::Relaxed) > 10 * seed, "seed {seed}");
+        assert_eq!(relay.is_lost(1), seed > 0, "seed {seed}");
+        assert_eq!(relay.health().fallen_back > 0, seed > 0, "seed {seed}");
+    }
 }
 
 /// One of several proofs that share a device.

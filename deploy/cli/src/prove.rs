@@ -120,6 +120,7 @@ pub(crate) fn prove(
         bar.set_position(done as u64);
     });
     bar.finish_and_clear();
+    key.device().keep();
     if let Some(why) = key.device().health().lost {
         eprintln!("caldera: warning: a device was lost: {why}");
     }

@@ -254,6 +254,7 @@ impl Node {
             icicle_folder: config.icicle_folder.clone(),
             patience: config.device_patience,
             calibration: Some(config.data.join("calibration")),
+            warn: |text| tracing::warn!("{text}"),
             ..caldera_devices::Options::new(Duration::from_nanos(quantum.0), workers)
         };
         let opened = caldera_devices::open(&config.devices, &options)?;
@@ -397,9 +398,9 @@ impl Node {
             registrar.run();
         })?;
         if devices > 0 {
-            let residence = Arc::clone(&residence);
+            let (residence, device) = (Arc::clone(&residence), Arc::clone(&device));
             crew.hire("residence".into(), background.clone(), None, move || {
-                residence.run();
+                residence.run(&*device);
             })?;
         }
         let (table_sender, requests) = channel();

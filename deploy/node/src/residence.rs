@@ -26,8 +26,9 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use caldera_kernels::Device;
 use caldera_prover::groth16::ProvingKey;
 use caldera_scheduler::eviction::{Piece, Victim, choose};
 use caldera_scheduler::pool::{Kind, Pool};
@@ -36,7 +37,7 @@ use crossbeam::queue::ArrayQueue;
 
 use crate::arbiter_thread::{Command, Inbox};
 use crate::board::Board;
-use crate::primitive::{Thread, current, park, park_timeout};
+use crate::primitive::{Thread, current, park_timeout};
 
 /// What other threads know of it; see the top of this file.
 pub struct Residence {
@@ -201,17 +202,25 @@ impl Residence {
     }
 
     /// Does what is asked until the box stops. Called once, on a thread of its own.
-    pub fn run(&self) {
+    ///
+    /// Now and then, and in the end, `device` writes down what it has learnt: this thread may wait for a disk.
+    pub fn run(&self, device: &dyn Device) {
         let first = self.thread.set(current());
         assert!(first.is_ok(), "one thread keeps the book");
         let mut books = Books::default();
+        let mut kept = Instant::now();
         while !self.board.stopping() {
             match self.round(&mut books) {
-                true => park(),
+                true => park_timeout(KEEP_EVERY),
                 // Work on a device does not say when it lets go.
                 false => park_timeout(LOOK_EVERY),
             }
+            if kept.elapsed() >= KEEP_EVERY {
+                device.keep();
+                kept = Instant::now();
+            }
         }
+        device.keep();
     }
 
     /// Does what is asked, and goes as far with all orders that are under way as can be gone now; whether that is to the
@@ -489,5 +498,7 @@ impl Book {
 
 /// Requests that are waiting; what does not fit drops an older one.
 const REQUESTS_MAX: usize = 256;
+/// What is lost of it with the power costs the time of measuring again.
+const KEEP_EVERY: Duration = Duration::from_secs(600);
 /// How often it is looked whether work has let a copy go that was given up.
 const LOOK_EVERY: Duration = Duration::from_millis(10);

@@ -8,8 +8,8 @@ use caldera_kernels::curve::endomorphism::Lattice;
 use caldera_kernels::curve::{Bls12_381, Bn254, Coordinate, Curve};
 use caldera_kernels::field::Field;
 use caldera_kernels::{
-    BasesId, CurveId, Device, DeviceError, DeviceInfo, Fitted, Form, Group, Holdings, MatrixId,
-    Plan, Shape, Shaped, Site, Transform, VectorId, Work,
+    BasesId, CurveId, Device, DeviceError, DeviceInfo, Fitted, Form, Group, Health, Holdings,
+    MatrixId, Plan, Shape, Shaped, Site, Transform, VectorId, Work,
 };
 
 use crate::driver::{Buffer, Driver, Kernel};
@@ -231,6 +231,13 @@ impl Device for CudaDevice {
 
     fn site(&self, _: usize) -> Site {
         self.driver.site()
+    }
+
+    fn health(&self) -> Health {
+        Health {
+            software: self.driver.software(),
+            ..Health::default()
+        }
     }
 
     fn vector(&self, curve: CurveId, len: usize) -> Result<VectorId, DeviceError> {

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use caldera_kernels::{DeviceError, Site};
+use caldera_kernels::{DeviceError, Site, Software};
 
 /// What runs kernels.
 pub trait Driver: Send + Sync {
@@ -18,6 +18,11 @@ pub trait Driver: Send + Sync {
     /// Where the silicon lies, as far as this is known.
     fn site(&self) -> Site {
         Site::default()
+    }
+
+    /// What is below it, with versions.
+    fn software(&self) -> Vec<Software> {
+        Vec::new()
     }
 
     /// Memory of so many bytes, at least one, of any contents, aligned for any element; `what` is

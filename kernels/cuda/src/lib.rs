@@ -19,6 +19,9 @@ mod nvidia;
 // NVIDIA's compiler.
 #[allow(unsafe_code)]
 pub mod nvrtc;
+// NVIDIA's profilers.
+#[allow(unsafe_code)]
+mod nvtx;
 mod plan;
 pub mod sources;
 mod spmv;

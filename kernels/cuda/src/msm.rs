@@ -10,6 +10,7 @@
 //! Zeros take no part, ones have a bucket of their own, and small scalars have few digits: a
 //! witness, which is mostly such, costs what its few full-size scalars do.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -228,6 +229,8 @@ pub(crate) struct Msm<F> {
     scalars: Arc<Vector>,
     offset: usize,
     form: Form,
+    /// Those that are summed, if not all.
+    points: OnceLock<Range<usize>>,
     lattice: Arc<Buffer>,
     kernels: Kernels,
     cut: Cut,
@@ -314,6 +317,7 @@ impl<F: Coordinate> Msm<F> {
             scalars,
             offset,
             form,
+            points: OnceLock::new(),
             lattice,
             kernels,
             cut,
@@ -331,6 +335,10 @@ impl<F: Coordinate> Msm<F> {
 
     fn buckets(&self) -> usize {
         self.cut.sets as usize * self.cut.buckets() + 1
+    }
+
+    fn points(&self) -> Range<usize> {
+        self.points.get().cloned().unwrap_or(0..self.bases.count)
     }
 
     fn digits(&self, counters: &Buffer, entries: u64) -> Sweep {
@@ -351,7 +359,11 @@ impl<F: Coordinate> Msm<F> {
             counters.at(0),
             entries,
         ];
-        Sweep::threads(self.kernels.digits, self.bases.count, words)
+        let points = self.points();
+        Sweep {
+            first: points.start as u64,
+            ..Sweep::threads(self.kernels.digits, points.len(), words)
+        }
     }
 
     fn count(&self) -> Vec<Sweep> {
@@ -394,6 +406,9 @@ impl<F: Coordinate> Msm<F> {
         let [entries] = self.entry_starts.words(end)?;
         let [parts] = self.part_starts.words(end)?;
         let bits = u64::from(entries) * u64::from(self.cut.window);
+        // Those of the others are taken to be like them.
+        let (part, all) = (self.points().len().max(1), self.bases.count);
+        let bits = (u128::from(bits) * all as u128 / part as u128) as u64;
         self.bases.seen.store(bits, Ordering::Relaxed);
         Ok(vec![
             self.digits(&self.cursors, self.entries.at(0)),
@@ -433,6 +448,7 @@ impl<F: Coordinate> Msm<F> {
             Sweep {
                 kernel: self.kernels.accumulate,
                 unit: Unit::Thread,
+                first: 0,
                 words,
                 runs,
             },
@@ -540,6 +556,14 @@ impl<F: Coordinate> Steps for Msm<F> {
         let mut bytes = vec![0; Affine::<F>::BYTES];
         sum.to_bytes(&mut bytes);
         Some(bytes)
+    }
+
+    fn is_sum(&self) -> bool {
+        true
+    }
+
+    fn narrow(&self, points: Range<usize>) -> bool {
+        points.end <= self.bases.count && self.points.set(points).is_ok()
     }
 }
 

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use caldera_kernels::{DeviceError, Site};
+use caldera_kernels::{DeviceError, Site, Software};
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
 
@@ -84,6 +84,7 @@ pub enum NvidiaError {
 pub struct Nvidia {
     name: String,
     site: Site,
+    software: Vec<Software>,
     uuid: String,
     architecture: u32,
     memory: usize,
@@ -207,6 +208,19 @@ impl Nvidia {
                 attribute(Attribute::CU_DEVICE_ATTRIBUTE_PCI_DEVICE_ID)?,
             )),
         };
+        let mut software = vec![Software {
+            name: "CUDA".to_owned(),
+            version: format!("{}.{}", version / 1000, version % 1000 / 10),
+        }];
+        // The driver's own version, where the kernel tells it.
+        let kernel = std::fs::read_to_string("/proc/driver/nvidia/version").unwrap_or_default();
+        let line = kernel
+            .lines()
+            .find_map(|it| it.strip_prefix("NVRM version:"));
+        software.extend(line.map(|line| Software {
+            name: "NVRM".to_owned(),
+            version: line.split_whitespace().collect::<Vec<_>>().join(" "),
+        }));
         let code = match std::env::var_os(COMPILER) {
             Some(path) => Code::Compiled(Nvrtc::load(&PathBuf::from(path))?),
             None => Code::Shipped(Bundle::find(&sources::digest())?),
@@ -221,6 +235,7 @@ impl Nvidia {
         let mut this = Self {
             name,
             site,
+            software,
             uuid: uuid_text(&uuid),
             architecture,
             memory: config.memory,
@@ -423,6 +438,10 @@ impl Driver for Nvidia {
 
     fn site(&self) -> Site {
         self.site.clone()
+    }
+
+    fn software(&self) -> Vec<Software> {
+        self.software.clone()
     }
 
     fn allocate(&self, bytes: usize, what: &'static str) -> Result<u64, DeviceError> {

@@ -8,17 +8,21 @@
 //! have taken so far, by the device's own clock ([`Rates`]).
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 use caldera_kernels::{DeviceError, Plan, Progress};
 
 use crate::driver::{Driver, Fence, Kernel};
+use crate::nvtx;
 
 /// A kernel over a range of units.
 pub(crate) struct Sweep {
     pub(crate) kernel: Kernel,
     pub(crate) unit: Unit,
+    /// The number of the first unit.
+    pub(crate) first: u64,
     /// The words of the kernel's argument behind the first two, which are the first unit of a
     /// launch and how many there are.
     pub(crate) words: Vec<u64>,
@@ -48,6 +52,7 @@ impl Sweep {
         Self {
             kernel,
             unit,
+            first: 0,
             words,
             runs: vec![(units as u64, 1)],
         }
@@ -82,7 +87,7 @@ impl Sweep {
 
     fn launch(&self, driver: &dyn Driver, first: u64, count: u64) -> Result<Fence, DeviceError> {
         let mut words = Vec::with_capacity(self.words.len() + 2);
-        words.extend([first, count]);
+        words.extend([self.first + first, count]);
         words.extend(&self.words);
         let blocks = match self.unit {
             Unit::Thread => count.div_ceil(u64::from(self.kernel.threads)),
@@ -153,6 +158,16 @@ pub(crate) trait Steps: Send + Sync + 'static {
     fn point(&self) -> Option<Vec<u8>> {
         None
     }
+
+    /// Whether it is a sum that can be narrowed.
+    fn is_sum(&self) -> bool {
+        false
+    }
+
+    /// Leaves of a sum only these points; called before it is opened. Whether that is the first time.
+    fn narrow(&self, _points: Range<usize>) -> bool {
+        false
+    }
 }
 
 /// Steps as a plan.
@@ -173,6 +188,10 @@ struct State {
     /// Units of the first sweep that have been launched.
     done: u64,
     flights: VecDeque<Flight>,
+    /// What launches that have been waited for took.
+    computed: Duration,
+    /// The open stage, as profilers are told.
+    stage: nvtx::Started,
 }
 
 struct Flight {
@@ -193,8 +212,13 @@ impl<S: Steps> Staged<S> {
 }
 
 impl State {
-    /// Launches the next slice, or waits for one; whether there was anything to do.
-    fn advance(&mut self, driver: &dyn Driver, rates: &Rates) -> Result<bool, DeviceError> {
+    /// Launches the next slice, or waits for one; whether there was anything to do. `name` is for profilers.
+    fn advance(
+        &mut self,
+        driver: &dyn Driver,
+        rates: &Rates,
+        name: &'static str,
+    ) -> Result<bool, DeviceError> {
         while let Some(sweep) = self.sweeps.front() {
             let (units, cost) = sweep.slice(self.done, rates.budget(sweep));
             if units == 0 {
@@ -202,7 +226,11 @@ impl State {
                 self.done = 0;
                 continue;
             }
+            // Sweeps of a stage are counted from its end: how many are left tells them apart.
+            let left = self.sweeps.len();
+            let range = nvtx::push(|| format!("{name}-{left} {units}"));
             let fence = sweep.launch(driver, self.done, units)?;
+            drop(range);
             self.done += units;
             self.flights.push_back(Flight {
                 fence,
@@ -227,6 +255,7 @@ impl State {
             return Ok(false);
         };
         let took = driver.wait(flight.fence)?;
+        self.computed += took;
         rates.measured(flight.kernel, flight.cost, took);
         Ok(true)
     }
@@ -242,7 +271,7 @@ pub(crate) fn run_now(
         sweeps: sweeps.into(),
         ..State::default()
     };
-    while state.advance(driver, rates)? {}
+    while state.advance(driver, rates, "kept")? {}
     Ok(())
 }
 
@@ -278,6 +307,12 @@ impl<S: Steps> Plan for Staged<S> {
             return Err(refuse("stages are opened once each, in order"));
         }
         state.sweeps = self.steps.open(stage)?.into();
+        let sweeps = &state.sweeps;
+        let range = nvtx::start(|| {
+            let units: u64 = sweeps.iter().map(Sweep::units).sum();
+            format!("{} {units}", self.steps.name(stage))
+        });
+        state.stage = range;
         state.done = 0;
         state.opened += 1;
         Ok(1)
@@ -301,10 +336,12 @@ impl<S: Steps> Plan for Staged<S> {
         if state.ended == state.opened {
             return Err(refuse("the lane has ended"));
         }
-        if state.advance(&*self.driver, &self.rates)? {
+        let name = self.steps.name(stage);
+        if state.advance(&*self.driver, &self.rates, name)? {
             return Ok(Progress::More);
         }
         self.steps.close(stage)?;
+        state.stage = nvtx::Started::default();
         state.ended += 1;
         Ok(Progress::Done)
     }
@@ -314,6 +351,28 @@ impl<S: Steps> Plan for Staged<S> {
         let all = state.ended == self.steps.stages();
         drop(state);
         if all { self.steps.point() } else { None }
+    }
+
+    fn device_time(&self) -> Option<Duration> {
+        Some(self.state.lock().ok()?.computed)
+    }
+
+    fn grain(&self) -> Option<usize> {
+        self.steps.is_sum().then_some(1)
+    }
+
+    fn narrow(&self, points: Range<usize>) -> Result<(), DeviceError> {
+        let state = self.state.try_lock();
+        let is_new = state.is_ok_and(|state| state.opened == 0);
+        if is_new && self.steps.narrow(points) {
+            return Ok(());
+        }
+        let why = "only a sum that has not begun is narrowed, and once";
+        Err(DeviceError::Lane {
+            stage: 0,
+            lane: 0,
+            why,
+        })
     }
 }
 

@@ -166,6 +166,7 @@ impl Steps for Product {
         let mut sweeps = vec![Sweep {
             kernel: self.kernels[0],
             unit: Unit::Thread,
+            first: 0,
             words: vec![
                 matrix.starts.at(0),
                 matrix.lengths.at(0),

@@ -5,13 +5,14 @@
 //! | `cpu` | the processor, on the caller's threads; always there |
 //! | `cuda:N` | NVIDIA's GPU number N, by our own kernels |
 //! | `wgpu`, `wgpu:NAME` | a GPU with a Vulkan driver: the best one, or the one whose name has NAME in it |
-//! | `icicle:KIND:N` | ICICLE's device N of a kind, such as `icicle:CUDA:0`; what it does not do, the processor |
+//! | `icicle:KIND:N` | ICICLE's device N of a kind, such as `icicle:CUDA:0`: sums and transforms |
 //!
 //! Several devices are one to the caller (`caldera_kernels::relay`): work goes to the one that has been
 //! quickest for its kind and size. What was asked for and is not there is an [`OpenError`] that says
 //! why; nothing takes its place in silence.
 
 mod measure;
+mod prices;
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -31,6 +32,7 @@ use caldera_kernels::{Device, DeviceError};
 use caldera_wgpu::{Choice, WgpuConfig, WgpuDevice};
 
 pub use measure::{KINDS, Measured, Quantum, measure, quanta};
+pub use prices::{Book, Figures, RecalibrationError, STEPS, Source, Unusable, recalibrate};
 
 /// A device by its name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -67,7 +69,7 @@ pub struct NameError {
 }
 
 /// What devices need to be opened.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// How work on the processor is cut; of it, the length of a quantum holds for all devices.
     pub cpu: CpuConfig,
@@ -79,8 +81,12 @@ pub struct Options {
     pub patience: Duration,
     /// What may be used at most of a GPU's own memory.
     pub device_bytes: usize,
-    /// Where what was measured of GPUs is kept; without, they are measured each time.
+    /// Where what was measured of devices is kept; without, they are measured each time.
     pub calibration: Option<PathBuf>,
+    /// Whether the clocks of GPUs are read that are read only if somebody asks: it costs a little of each quantum.
+    pub timestamps: bool,
+    /// Told what is wrong with what is kept there, which stops nothing.
+    pub warn: fn(&str),
 }
 
 /// Why a device cannot be had.
@@ -165,6 +171,8 @@ impl Options {
             patience: PATIENCE,
             device_bytes: usize::MAX,
             calibration: None,
+            timestamps: false,
+            warn: |_| (),
         }
     }
 }
@@ -200,13 +208,14 @@ pub fn choose(names: &[String]) -> Result<Vec<Wanted>, NameError> {
 /// # Errors
 /// If one is not there or fails its self-test.
 pub fn open(wanted: &[Wanted], options: &Options) -> Result<Arc<dyn Device>, OpenError> {
-    let mut host: Arc<dyn Device> = CpuDevice::new(options.cpu);
+    let host: Arc<dyn Device> = CpuDevice::new(options.cpu);
     let mut others = Vec::new();
     for device in wanted {
         match device {
             Wanted::Cpu => {}
-            Wanted::Icicle { kind, index } => {
-                host = icicle(host, device, kind, *index, options)?;
+            Wanted::Icicle { .. } => {
+                let start = IcicleDevice::unit;
+                others.push(icicle(Arc::clone(&host), device, options, start)?);
             }
             Wanted::Cuda { .. } | Wanted::Wgpu { .. } => others.push(alone(device, options)?),
         }
@@ -219,10 +228,18 @@ pub fn open(wanted: &[Wanted], options: &Options) -> Result<Arc<dyn Device>, Ope
         width: options.workers,
     }];
     members.extend(others.into_iter().map(|device| Member { device, width: 1 }));
-    Ok(Relay::new(members))
+    let attended = options.calibration.as_ref().map(|folder| {
+        let of = |it: &Member| prices::Attended::of(folder, &*it.device, it.width);
+        members.iter().map(of).collect()
+    });
+    let relay = Relay::new(members);
+    if let Some(attended) = attended {
+        prices::attend(&relay, attended, options);
+    }
+    Ok(relay)
 }
 
-/// The devices that this machine has or could have, each by itself.
+/// The devices that this machine has or could have, each as it is one of several: what it does not do is left to others.
 pub fn survey(options: &Options) -> Vec<Candidate> {
     let all = [
         Wanted::Cpu,
@@ -234,7 +251,13 @@ pub fn survey(options: &Options) -> Vec<Candidate> {
         },
     ];
     let each = |wanted: Wanted| Candidate {
-        device: alone(&wanted, options),
+        device: match wanted {
+            Wanted::Icicle { .. } => {
+                let host = CpuDevice::new(options.cpu);
+                icicle(host, &wanted, options, IcicleDevice::unit)
+            }
+            _ => alone(&wanted, options),
+        },
         wanted,
     };
     all.into_iter().map(each).collect()
@@ -248,17 +271,26 @@ pub fn alone(wanted: &Wanted, options: &Options) -> Result<Arc<dyn Device>, Open
     match wanted {
         Wanted::Cuda { index } => cuda(wanted, *index, options),
         Wanted::Wgpu { name } => wgpu(wanted, name.clone(), options),
-        Wanted::Cpu | Wanted::Icicle { .. } => open(std::slice::from_ref(wanted), options),
+        Wanted::Cpu => Ok(CpuDevice::new(options.cpu)),
+        Wanted::Icicle { .. } => {
+            let host = CpuDevice::new(options.cpu);
+            icicle(host, wanted, options, IcicleDevice::start)
+        }
     }
 }
+
+/// Starts a device of ICICLE's by itself, or as one of several.
+type Start = fn(Arc<dyn Device>, Setup) -> Result<Arc<IcicleDevice>, caldera_icicle::StartError>;
 
 fn icicle(
     host: Arc<dyn Device>,
     wanted: &Wanted,
-    kind: &str,
-    index: u32,
     options: &Options,
+    start: Start,
 ) -> Result<Arc<dyn Device>, OpenError> {
+    let Wanted::Icicle { kind, index } = wanted else {
+        unreachable!("called for ICICLE's devices");
+    };
     let program = std::env::current_exe().map_err(|source| OpenError::Program {
         device: wanted.clone(),
         source,
@@ -268,11 +300,11 @@ fn icicle(
     let setup = Setup {
         command,
         folder: options.icicle_folder.clone(),
-        kind: kind.to_owned(),
-        index,
+        kind: kind.clone(),
+        index: *index,
         patience: options.patience,
     };
-    match IcicleDevice::start(host, setup) {
+    match start(host, setup) {
         Ok(device) => Ok(device),
         Err(source) => Err(OpenError::Icicle {
             device: wanted.clone(),
@@ -332,6 +364,7 @@ fn wgpu(
         choice: Choice::Measured {
             folder: options.calibration.clone(),
         },
+        timestamps: options.timestamps,
         // Not `options.patience`: some drivers compile a shader when it first runs.
         ..WgpuConfig::default()
     };

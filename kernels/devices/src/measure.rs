@@ -22,7 +22,7 @@ pub struct Measured {
     pub median: Duration,
 }
 
-/// Measures each kind of work over 2^log2 elements, `rounds` times after one that is not counted.
+/// Measures each kind of work that the device does over 2^log2 elements, `rounds` times after one that is not counted.
 /// `tell` is called before each kind.
 ///
 /// # Errors
@@ -53,6 +53,10 @@ pub struct Quantum {
     pub begin: Duration,
     /// How long it held its thread.
     pub span: Duration,
+    /// How long silicon is known to have computed since the quantum before, by its own clock; see [`Plan::device_time`].
+    ///
+    /// [`Plan::device_time`]: caldera_kernels::Plan::device_time
+    pub device: Option<Duration>,
 }
 
 /// Runs one kind of work over 2^log2 elements, `rounds` times after one that is not counted, on the calling
@@ -79,6 +83,7 @@ pub fn quanta(
     };
     for round in 0..=rounds {
         let plan = device.plan(&work)?;
+        let mut computed = Duration::ZERO;
         let start = Instant::now();
         for stage in 0..plan.stages() {
             for lane in 0..plan.open(stage)? {
@@ -86,6 +91,10 @@ pub fn quanta(
                     let begin = start.elapsed();
                     let progress = plan.run(stage, lane)?;
                     let span = start.elapsed() - begin;
+                    let device = plan.device_time().map(|all| {
+                        let before = std::mem::replace(&mut computed, all);
+                        all.saturating_sub(before)
+                    });
                     // The first round may compile shaders and fill caches.
                     if round > 0 {
                         each(Quantum {
@@ -94,6 +103,7 @@ pub fn quanta(
                             lane: lane as u32,
                             begin,
                             span,
+                            device,
                         });
                     }
                     if progress == Progress::Done {
@@ -117,21 +127,48 @@ fn measure_on<C: Curve>(
         tell(kind);
         let mut times = vec![Duration::ZERO; rounds];
         let (mut count, mut longest) = (0, Duration::ZERO);
-        quanta(device, C::ID, kind, log2, rounds, &mut |it| {
+        let ran = quanta(device, C::ID, kind, log2, rounds, &mut |it| {
             // From the beginning to the end of the last.
             times[it.round - 1] = it.begin + it.span;
             count += usize::from(it.round == 1);
             longest = longest.max(it.span);
-        })?;
-        times.sort();
+        });
+        match ran {
+            Err(DeviceError::Unfit { .. }) => continue,
+            other => other?,
+        }
         all.push(Measured {
             kind,
             quanta: count,
             longest,
-            median: times.get(times.len() / 2).copied().unwrap_or_default(),
+            median: median(times),
         });
     }
     Ok(all)
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times.get(times.len() / 2).copied().unwrap_or_default()
+}
+
+/// What it takes to bring 2^log2 scalars to a device, the median of some times.
+pub(crate) fn copying(
+    device: &dyn Device,
+    curve: CurveId,
+    log2: u32,
+    rounds: usize,
+) -> Result<Duration, DeviceError> {
+    let mut held = Held::new(device);
+    let vector = held.vector(curve, 1 << log2)?;
+    let zeros = vec![0; curve.scalar_bytes() << log2];
+    let mut times = Vec::with_capacity(rounds);
+    for _ in 0..rounds {
+        let begin = Instant::now();
+        device.vector_write(vector, 0, &zeros)?;
+        times.push(begin.elapsed());
+    }
+    Ok(median(times))
 }
 
 /// What a kind of work needs, on the device, and the work.

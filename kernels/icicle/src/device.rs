@@ -1,6 +1,7 @@
 //! The host's device, with sums and transforms done by ICICLE while it can be believed.
 
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -92,6 +93,23 @@ impl IcicleDevice {
     /// # Errors
     /// If anything of that fails; the child is gone then.
     pub fn start(host: Arc<dyn Device>, setup: Setup) -> Result<Arc<IcicleDevice>, StartError> {
+        IcicleDevice::start_as(host, setup, false)
+    }
+
+    /// The same as one device of several, which does sums and transforms and nothing else: what it does not do, and what it
+    /// had begun when it was lost, is for others. `host` keeps its vectors.
+    ///
+    /// # Errors
+    /// As [`IcicleDevice::start`].
+    pub fn unit(host: Arc<dyn Device>, setup: Setup) -> Result<Arc<IcicleDevice>, StartError> {
+        IcicleDevice::start_as(host, setup, true)
+    }
+
+    fn start_as(
+        host: Arc<dyn Device>,
+        setup: Setup,
+        is_unit: bool,
+    ) -> Result<Arc<IcicleDevice>, StartError> {
         let device = format!("{}:{}", setup.kind, setup.index);
         let libraries = libraries(&setup.folder)?;
         let mut link = Link::start(setup.command)?;
@@ -118,11 +136,15 @@ impl IcicleDevice {
         let icicle = Arc::new(IcicleDevice {
             info: DeviceInfo {
                 kind: "icicle",
-                name: format!("ICICLE {device} beside {}", host_info.name),
+                name: match is_unit {
+                    true => format!("ICICLE {device}"),
+                    false => format!("ICICLE {device} beside {}", host_info.name),
+                },
                 ..host_info
             },
             host,
             child: Arc::new(Child {
+                is_unit,
                 device,
                 link: Mutex::new(Some(link)),
                 // The first use of a GPU loads its kernels.
@@ -233,6 +255,7 @@ impl IcicleDevice {
             host: Arc::clone(&self.host),
             child: Arc::clone(&self.child),
             work: work.clone(),
+            points: OnceLock::new(),
             opened: AtomicBool::new(false),
             task: Mutex::new(task),
         })
@@ -280,6 +303,16 @@ impl Device for IcicleDevice {
             None
         };
         let count = points.len() / curve.point_bytes(group);
+        if self.child.is_unit && theirs.is_none() {
+            return Err(match self.curves.contains(&curve) && count > 0 {
+                true if self.child.is_lost() => self.child.loss(),
+                true => DeviceError::Memory {
+                    what: "points on ICICLE's device",
+                    bytes: points.len(),
+                },
+                false => self.child.refuse("sums on this curve, or of nothing"),
+            });
+        }
         // The child's copy is freed with this if the host refuses.
         let mut bases = Bases {
             host: Arc::clone(&self.host),
@@ -318,6 +351,9 @@ impl Device for IcicleDevice {
         columns: usize,
         entries: Bytes,
     ) -> Result<MatrixId, DeviceError> {
+        if self.child.is_unit {
+            return Err(self.child.refuse("products of matrices"));
+        }
         self.host.matrix(curve, rows, columns, entries)
     }
 
@@ -335,6 +371,9 @@ impl Device for IcicleDevice {
             } => {
                 let bases = self.bases.find(bases, bases.0)?;
                 let scalars = self.vectors.find(scalars, scalars.0)?;
+                if self.child.is_unit && self.child.is_lost() {
+                    return Err(self.child.loss());
+                }
                 if self.child.is_lost() || bases.theirs.is_none() || bases.count == 0 {
                     if bases.count > 0 {
                         self.child.note_fall();
@@ -344,12 +383,14 @@ impl Device for IcicleDevice {
                 let points = Shape::row(bases.curve, bases.count);
                 scalars_fit(points, Shape::row(scalars.curve, scalars.len), offset)?;
                 let total = total::zero(bases.curve, bases.group);
+                let end = bases.count;
                 let sum = Sum {
                     bases,
                     scalars,
                     offset,
                     form,
                     done: 0,
+                    end,
                     spent: Duration::ZERO,
                     total,
                 };
@@ -357,7 +398,11 @@ impl Device for IcicleDevice {
             }
             Work::Ntt { vector, transform } => {
                 let vector = self.vectors.find(vector, vector.0)?;
-                if self.child.is_lost() || !self.curves.contains(&vector.curve) {
+                let is_known = self.curves.contains(&vector.curve);
+                if self.child.is_unit && (self.child.is_lost() || !is_known) {
+                    return Err(self.child.refuse("transforms on this curve"));
+                }
+                if self.child.is_lost() || !is_known {
                     self.child.note_fall();
                     return self.host.plan(work);
                 }
@@ -372,6 +417,7 @@ impl Device for IcicleDevice {
                 }
                 Ok(self.solo(work, "icicle.ntt", Task::Transform(vector, transform)))
             }
+            _ if self.child.is_unit => Err(self.child.refuse("products, nor tables")),
             _ => self.host.plan(work),
         }
     }
@@ -399,6 +445,8 @@ impl Device for IcicleDevice {
 
 /// The child as all plans share it.
 struct Child {
+    /// Whether others do what it does not.
+    is_unit: bool,
     device: String,
     link: Mutex<Option<Link>>,
     patience: OnceLock<Duration>,
@@ -415,6 +463,25 @@ struct Child {
 impl Child {
     fn is_lost(&self) -> bool {
         self.lost.get().is_some()
+    }
+
+    /// What it has been lost for, as an error.
+    fn loss(&self) -> DeviceError {
+        DeviceError::Lost {
+            device: format!("ICICLE {}", self.device),
+            why: self.lost.get().cloned().unwrap_or_default(),
+        }
+    }
+
+    /// A unit's refusal, for others to do it.
+    fn refuse(&self, what: &'static str) -> DeviceError {
+        match self.is_lost() {
+            true => self.loss(),
+            false => DeviceError::Unfit {
+                device: format!("ICICLE {}", self.device),
+                what,
+            },
+        }
     }
 
     fn note_fall(&self) {
@@ -546,6 +613,8 @@ struct Solo {
     host: Arc<dyn Device>,
     child: Arc<Child>,
     work: Work,
+    /// Those that are summed, if not all.
+    points: OnceLock<Range<usize>>,
     opened: AtomicBool,
     task: Mutex<Task>,
 }
@@ -563,8 +632,10 @@ struct Sum {
     scalars: Arc<Vector>,
     offset: usize,
     form: Form,
-    /// Points summed so far.
+    /// Where the next slice begins.
     done: usize,
+    /// Where the last one ends.
+    end: usize,
     /// How long that took.
     spent: Duration,
     total: Box<dyn Total>,
@@ -612,7 +683,7 @@ impl Solo {
     fn slice(&self, sum: &mut Sum) -> Result<Progress, Trouble> {
         let size = self.child.slice(&sum.bases);
         let wanted = size.load(Ordering::Relaxed).max(SLICE_MIN);
-        let count = wanted.min(sum.bases.count - sum.done);
+        let count = wanted.min(sum.end - sum.done);
         let request = Request::Sum {
             bases: sum.bases.theirs.expect("planned only if they are there"),
             at: sum.done as u64,
@@ -645,7 +716,7 @@ impl Solo {
         }
         self.child.done_slices.fetch_add(1, Ordering::Relaxed);
         sum.done += count;
-        Ok(if sum.done == sum.bases.count {
+        Ok(if sum.done == sum.end {
             Progress::Done
         } else {
             Progress::More
@@ -678,11 +749,18 @@ impl Solo {
         Ok(())
     }
 
-    /// The same work from its start on the host.
+    /// The same work from its start on the host; a unit that is lost leaves it to others.
     fn fall_back(&self, kept: Kept) -> Result<Task, DeviceError> {
+        if self.child.is_unit && self.child.is_lost() {
+            return Err(self.child.loss());
+        }
         self.child.note_fall();
+        let plan = self.host.plan(&self.work)?;
+        if let Some(points) = self.points.get() {
+            plan.narrow(points.clone())?;
+        }
         let run = HostRun {
-            plan: self.host.plan(&self.work)?,
+            plan,
             stage: 0,
             lanes: 0,
             lane: 0,
@@ -760,6 +838,25 @@ impl Plan for Solo {
         };
         *task = next;
         Ok(progress)
+    }
+
+    fn grain(&self) -> Option<usize> {
+        matches!(self.work, Work::Msm { .. }).then_some(1)
+    }
+
+    fn narrow(&self, points: Range<usize>) -> Result<(), DeviceError> {
+        let why = "only a sum that has not begun is narrowed, and once";
+        match self.task.try_lock().as_deref_mut() {
+            Ok(Task::Sum(sum))
+                if !self.opened.load(Ordering::Acquire)
+                    && points.end <= sum.end
+                    && self.points.set(points.clone()).is_ok() =>
+            {
+                (sum.done, sum.end) = (points.start, points.end);
+                Ok(())
+            }
+            _ => Err(refusal(0, 0, why)),
+        }
     }
 
     fn point(&self) -> Option<Vec<u8>> {

@@ -34,6 +34,7 @@
 //! stays within the buckets. The halves of a scalar have signs, so their top digits have one as
 //! well.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
@@ -62,6 +63,8 @@ pub(crate) struct Msm<S, F> {
     scalars: Arc<Vector>,
     offset: usize,
     form: Form,
+    /// Those that are summed, if not all.
+    points: OnceLock<Range<usize>>,
     /// Lanes of every stage at most.
     lanes: usize,
     rates: Costs,
@@ -386,8 +389,9 @@ impl<S: PrimeField<Words = [u64; 4]>, F: Coordinate> Msm<S, F> {
         // cut, or not.
         let counts = bases.usage.counts(count);
         let levels = best_levels::<S>(counts, lanes, levels, prices);
+        // The largest share: one of fewer points may be dealt out otherwise.
         let segments = (0..parts)
-            .map(|part| Segment::new(share(count, parts, part).len(), group).map(RwLock::new))
+            .map(|_| Segment::new(count.div_ceil(parts), group).map(RwLock::new))
             .collect::<Result<_, _>>()?;
         let window_max = best_cut::<S>(all_full, lanes, WINDOW_MAX, levels, prices).window;
         let tasks_max = (WINDOW_MIN..=window_max)
@@ -409,6 +413,7 @@ impl<S: PrimeField<Words = [u64; 4]>, F: Coordinate> Msm<S, F> {
             scalars,
             offset,
             form,
+            points: OnceLock::new(),
             lanes,
             rates: Costs {
                 budget_ns: rates.budget_ns,
@@ -430,6 +435,11 @@ impl<S: PrimeField<Words = [u64; 4]>, F: Coordinate> Msm<S, F> {
             kernel,
             (0..lanes).map(|_| Lane::new(engine, window_max)),
         ))
+    }
+
+    fn points(&self) -> Range<usize> {
+        let all = || 0..self.bases.count();
+        self.points.get().cloned().unwrap_or_else(all)
     }
 
     fn layout(&self) -> &Layout {
@@ -466,10 +476,12 @@ impl<S: PrimeField<Words = [u64; 4]>, F: Coordinate> Msm<S, F> {
             subsets += segment.subsets.len();
             grouped += segment.grouped;
         }
-        self.bases.usage.summed(Counts {
+        let seen = Counts {
             ones: counts.ones + grouped,
             ..counts
-        });
+        };
+        let (part, all) = (self.points().len(), self.bases.count());
+        self.bases.usage.summed(seen, part, all);
         let cut = best_cut::<S>(
             counts,
             self.lanes,
@@ -494,7 +506,9 @@ impl<S: PrimeField<Words = [u64; 4]>, F: Coordinate> Msm<S, F> {
     fn recode(&self, lane: usize) -> Result<Progress, &'static str> {
         let mut segment = self.segments[lane].try_write().map_err(|_| POISONED)?;
         let segment = &mut *segment;
-        let part = share(self.bases.count(), self.segments.len(), lane);
+        let points = self.points();
+        let part = share(points.len(), self.segments.len(), lane);
+        let part = points.start + part.start..points.start + part.end;
         let mut scalar_ns = self.rates.scalar_ns;
         if self.levels.halves {
             scalar_ns += SPLIT_NS;
@@ -838,6 +852,14 @@ impl<S: PrimeField<Words = [u64; 4]>, F: Coordinate> Kernel for Msm<S, F> {
         let mut bytes = vec![0; Affine::<F>::BYTES];
         self.sum.get()?.to_bytes(&mut bytes);
         Some(bytes)
+    }
+
+    fn is_sum(&self) -> bool {
+        true
+    }
+
+    fn narrow(&self, points: Range<usize>) -> bool {
+        points.end <= self.bases.count() && self.points.set(points).is_ok()
     }
 }
 

@@ -9,6 +9,7 @@
 //! end of each lane is a Release on `left`, which `open` acquires; the opening is a Release on
 //! `opened`, which `run` acquires.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -40,6 +41,17 @@ pub(crate) trait Kernel: Send + Sync + 'static {
 
     fn point(&self) -> Option<Vec<u8>> {
         None
+    }
+
+    /// Whether it is a sum that can be narrowed.
+    fn is_sum(&self) -> bool {
+        false
+    }
+
+    /// Leaves of a sum only these points; called before it is opened. Whether that is the first time.
+    fn narrow(&self, points: Range<usize>) -> bool {
+        let _ = points;
+        false
     }
 }
 
@@ -167,10 +179,27 @@ impl<K: Kernel> Plan for Staged<K> {
             None
         }
     }
+
+    fn grain(&self) -> Option<usize> {
+        self.kernel.is_sum().then_some(1)
+    }
+
+    fn narrow(&self, points: Range<usize>) -> Result<(), DeviceError> {
+        let is_new = self.opened.load(Ordering::Acquire) == 0;
+        if is_new && self.kernel.narrow(points) {
+            return Ok(());
+        }
+        let why = "only a sum that has not begun is narrowed, and once";
+        Err(DeviceError::Lane {
+            stage: 0,
+            lane: 0,
+            why,
+        })
+    }
 }
 
 /// The part of `0..total` that belongs to one of `lanes` lanes: as equal as possible.
-pub(crate) fn share(total: usize, lanes: usize, lane: usize) -> std::ops::Range<usize> {
+pub(crate) fn share(total: usize, lanes: usize, lane: usize) -> Range<usize> {
     let bound = |i: usize| (total as u128 * i as u128 / lanes as u128) as usize;
     bound(lane)..bound(lane + 1)
 }

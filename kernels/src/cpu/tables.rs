@@ -142,17 +142,20 @@ impl Usage {
         mark(&self.wide, base);
     }
 
-    /// The scalars of a whole sum have been sorted out.
-    pub(crate) fn summed(&self, counts: Counts) {
-        self.looked.store(true, Ordering::Release);
+    /// The scalars of a sum over `part` of all bases have been sorted out. The others are taken to be like them.
+    pub(crate) fn summed(&self, counts: Counts, part: usize, all: usize) {
+        if part == all {
+            self.looked.store(true, Ordering::Release);
+        }
+        let whole = |count: usize| (count as u128 * all as u128 / part.max(1) as u128) as u64;
         // Averages are made of these: nothing hangs on the order.
         for (total, count) in [
             (&self.sums, 1),
-            (&self.full, counts.full),
-            (&self.small, counts.small),
-            (&self.ones, counts.ones),
+            (&self.full, whole(counts.full)),
+            (&self.small, whole(counts.small)),
+            (&self.ones, whole(counts.ones)),
         ] {
-            total.fetch_add(count as u64, Ordering::Relaxed);
+            total.fetch_add(count, Ordering::Relaxed);
         }
     }
 

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use caldera_kernels::{DeviceError, Group};
+use caldera_kernels::{DeviceError, Group, Software};
 
 use crate::formulas;
 use crate::generate::Variant;
@@ -32,6 +32,7 @@ pub(crate) struct Gpu {
     pub(crate) pci: Option<String>,
     /// Adapter and driver, for what is kept on disk.
     pub(crate) identity: String,
+    pub(crate) driver: Software,
     pub(crate) quantum: Duration,
     /// The largest part of a buffer that can be bound, in bytes.
     pub(crate) binding: u64,
@@ -41,6 +42,7 @@ pub(crate) struct Gpu {
     checked: bool,
     /// What a submission takes that does nothing.
     overhead: Duration,
+    clock: Option<Timestamps>,
     device: wgpu::Device,
     queue: wgpu::Queue,
     lost: Arc<Mutex<Option<String>>>,
@@ -79,6 +81,42 @@ impl Pipeline {
         self.warm.store(true, Ordering::Relaxed);
     }
 }
+
+/// The device's own clock, at the beginning and the end of a submission.
+struct Timestamps {
+    queries: wgpu::QuerySet,
+    resolved: wgpu::Buffer,
+    /// Mapped while it is read.
+    read: wgpu::Buffer,
+    /// Nanoseconds of a tick.
+    period: f64,
+}
+
+impl Timestamps {
+    fn new(device: &wgpu::Device, queue: &wgpu::Queue) -> Self {
+        let buffer = |usage| {
+            device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("timestamps"),
+                size: TIMESTAMPS,
+                usage,
+                mapped_at_creation: false,
+            })
+        };
+        Self {
+            queries: device.create_query_set(&wgpu::QuerySetDescriptor {
+                label: Some("timestamps"),
+                ty: wgpu::QueryType::Timestamp,
+                count: 2,
+            }),
+            resolved: buffer(wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC),
+            read: buffer(wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST),
+            period: f64::from(queue.get_timestamp_period()),
+        }
+    }
+}
+
+/// Bytes of two.
+const TIMESTAMPS: u64 = 16;
 
 /// Where data comes and goes.
 struct Transfers {
@@ -162,9 +200,13 @@ impl Gpu {
         let info = adapter.get_info();
         let limits = adapter.limits();
         let has_int64 = adapter.features().contains(wgpu::Features::SHADER_INT64);
+        let mut wanted = wgpu::Features::SHADER_INT64;
+        if config.timestamps {
+            wanted |= wgpu::Features::TIMESTAMP_QUERY;
+        }
         let request = adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some("caldera"),
-            required_features: adapter.features() & wgpu::Features::SHADER_INT64,
+            required_features: adapter.features() & wanted,
             required_limits: limits.clone(),
             ..Default::default()
         });
@@ -208,13 +250,19 @@ impl Gpu {
             ),
         };
         let binding = limits.max_storage_buffer_binding_size;
+        let has_clock = device.features().contains(wgpu::Features::TIMESTAMP_QUERY);
         let mut gpu = Self {
+            clock: has_clock.then(|| Timestamps::new(&device, &queue)),
             name: info.name.clone(),
             pci: Some(info.device_pci_bus_id).filter(|address| !address.is_empty()),
             identity: format!(
                 "{} {:04x}:{:04x} {} {}",
                 info.name, info.vendor, info.device, info.driver, info.driver_info
             ),
+            driver: Software {
+                name: info.driver.clone(),
+                version: info.driver_info.clone(),
+            },
             quantum: config.quantum,
             // Shaders count words of what they bind in 32 bits.
             binding: binding.min(config.binding_max).min(u64::from(u32::MAX)) / ALIGNMENT
@@ -451,6 +499,20 @@ impl Gpu {
         commands: &[Command<'_>],
         jobs: Option<(&wgpu::Buffer, &[[u32; JOB_WORDS]])>,
     ) -> Result<Duration, DeviceError> {
+        self.time(commands, jobs).map(|(took, _)| took)
+    }
+
+    /// Whether the device's own clock is read.
+    pub(crate) fn has_clock(&self) -> bool {
+        self.clock.is_some()
+    }
+
+    /// The same, and how long its kernels took by the device's own clock, if that is read.
+    pub(crate) fn time(
+        &self,
+        commands: &[Command<'_>],
+        jobs: Option<(&wgpu::Buffer, &[[u32; JOB_WORDS]])>,
+    ) -> Result<(Duration, Option<Duration>), DeviceError> {
         self.check()?;
         let _turn = lock(&self.turn);
         let start = Instant::now();
@@ -464,10 +526,26 @@ impl Gpu {
             self.queue.write_buffer(buffer, 0, &bytes);
         }
         let mut encoder = self.device.create_command_encoder(&Default::default());
-        for command in commands {
+        let is_dispatch = |command: &Command<'_>| matches!(command, Command::Dispatch(_));
+        let (first, last) = (
+            commands.iter().position(is_dispatch),
+            commands.iter().rposition(is_dispatch),
+        );
+        let clock = self.clock.as_ref().filter(|_| first.is_some());
+        for (at, command) in commands.iter().enumerate() {
             match command {
                 Command::Dispatch(dispatch) => {
-                    let mut pass = encoder.begin_compute_pass(&Default::default());
+                    let ends = [(first, 0), (last, 1)];
+                    let [begin, end] = ends.map(|(end, index)| (end == Some(at)).then_some(index));
+                    let writes = clock.filter(|_| begin.is_some() || end.is_some());
+                    let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                        label: None,
+                        timestamp_writes: writes.map(|clock| wgpu::ComputePassTimestampWrites {
+                            query_set: &clock.queries,
+                            beginning_of_pass_write_index: begin,
+                            end_of_pass_write_index: end,
+                        }),
+                    });
                     pass.set_pipeline(&dispatch.pipeline.pipeline);
                     pass.set_bind_group(0, dispatch.bind, &[dispatch.job * JOB_STRIDE as u32]);
                     pass.dispatch_workgroups(dispatch.groups, 1, 1);
@@ -478,8 +556,30 @@ impl Gpu {
                 }
             }
         }
+        if let Some(clock) = clock {
+            encoder.resolve_query_set(&clock.queries, 0..2, &clock.resolved, 0);
+            encoder.copy_buffer_to_buffer(&clock.resolved, 0, &clock.read, 0, TIMESTAMPS);
+        }
         self.fence(encoder)?;
-        Ok(start.elapsed().saturating_sub(self.overhead))
+        let took = start.elapsed().saturating_sub(self.overhead);
+        let computed = clock.map(|clock| self.ticks(clock)).transpose()?;
+        Ok((took, computed))
+    }
+
+    /// What lies between the two timestamps of the last submission.
+    fn ticks(&self, clock: &Timestamps) -> Result<Duration, DeviceError> {
+        self.map(&clock.read, wgpu::MapMode::Read)?;
+        let [begin, end] = match clock.read.get_mapped_range(0..TIMESTAMPS) {
+            Ok(view) => [0, 8].map(|at| {
+                let mut word = [0; 8];
+                word.copy_from_slice(&view[at..at + 8]);
+                u64::from_le_bytes(word)
+            }),
+            Err(error) => return Err(self.unmapped(&error)),
+        };
+        clock.read.unmap();
+        let ns = end.saturating_sub(begin) as f64 * clock.period;
+        Ok(Duration::from_nanos(ns as u64))
     }
 
     /// Submits and waits.

@@ -31,8 +31,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use caldera_kernels::{
-    BasesId, CurveId, Device, DeviceError, DeviceInfo, Fitted, Group, Holdings, MatrixId, Plan,
-    Shape, Shaped, Site, Transform, VectorId, Work,
+    BasesId, CurveId, Device, DeviceError, DeviceInfo, Fitted, Group, Health, Holdings, MatrixId,
+    Plan, Shape, Shaped, Site, Transform, VectorId, Work,
 };
 
 pub use calibration::Choice;
@@ -63,6 +63,8 @@ pub struct WgpuConfig {
     pub binding_max: u64,
     /// How to multiply.
     pub choice: Choice,
+    /// Whether the device's own clock is read where it has one, which costs a little of each quantum.
+    pub timestamps: bool,
 }
 
 impl Default for WgpuConfig {
@@ -74,6 +76,7 @@ impl Default for WgpuConfig {
             checked: false,
             binding_max: u64::MAX,
             choice: Choice::Measured { folder: None },
+            timestamps: false,
         }
     }
 }
@@ -202,6 +205,13 @@ impl Device for WgpuDevice {
         Site {
             memory: None,
             pci: self.gpu.pci.clone(),
+        }
+    }
+
+    fn health(&self) -> Health {
+        Health {
+            software: vec![self.gpu.driver.clone()],
+            ..Health::default()
         }
     }
 

@@ -137,7 +137,9 @@ impl Cut {
                         || (piece * windows * 4) as u64 > gpu.binding
                         || segments(piece) as u64 * sum > gpu.binding)
                 {
-                    piece = (piece / 2).next_multiple_of(8);
+                    // Where there are so many, whole workgroups: see `Plan::grain`.
+                    let multiple = if piece > 256 { 64 } else { 8 };
+                    piece = (piece / 2).next_multiple_of(multiple);
                 }
                 let cut = Self {
                     bits,
@@ -329,25 +331,27 @@ impl Maker<'_, '_> {
         let bound = first / 8 * 8;
         let scan = [buckets as u32, cut.segment as u32, block_count as u32];
         Ok(vec![
-            self.steps.threads(
-                Kernel::MsmDigits,
-                Over::Scalars(self.bases.curve),
-                &[
-                    self.scalars.part(bound, first + count - bound),
-                    Part::all(&digits),
-                    Part::all(&counts),
-                ],
-                &[
-                    count as u32,
-                    (first - bound) as u32,
-                    cut.bits,
-                    cut.windows as u32,
-                    cut.buckets as u32,
-                    u32::from(self.form == Form::Montgomery),
-                ],
-                count,
-                cut.windows as f64,
-            )?,
+            self.steps
+                .threads(
+                    Kernel::MsmDigits,
+                    Over::Scalars(self.bases.curve),
+                    &[
+                        self.scalars.part(bound, first + count - bound),
+                        Part::all(&digits),
+                        Part::all(&counts),
+                    ],
+                    &[
+                        count as u32,
+                        (first - bound) as u32,
+                        cut.bits,
+                        cut.windows as u32,
+                        cut.buckets as u32,
+                        u32::from(self.form == Form::Montgomery),
+                    ],
+                    count,
+                    cut.windows as f64,
+                )?
+                .of_points(from..from + count),
             self.steps.groups(
                 Kernel::MsmScanBlocks,
                 Over::Words,
@@ -372,19 +376,21 @@ impl Maker<'_, '_> {
                 block_count,
                 1.0,
             )?,
-            self.steps.threads(
-                Kernel::MsmScatter,
-                Over::Words,
-                &[
-                    Part::all(&digits),
-                    Part::all(&places),
-                    Part::all(&counts),
-                    Part::all(&sorted),
-                ],
-                &[count as u32, cut.windows as u32, cut.buckets as u32],
-                count,
-                cut.windows as f64,
-            )?,
+            self.steps
+                .threads(
+                    Kernel::MsmScatter,
+                    Over::Words,
+                    &[
+                        Part::all(&digits),
+                        Part::all(&places),
+                        Part::all(&counts),
+                        Part::all(&sorted),
+                    ],
+                    &[count as u32, cut.windows as u32, cut.buckets as u32],
+                    count,
+                    cut.windows as f64,
+                )?
+                .of_points(from..from + count),
         ])
     }
 

@@ -12,8 +12,10 @@
 //! is one workgroup of 64 threads, none of which has more than some hundred multiplications
 //! of points to do.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use caldera_kernels::{DeviceError, Plan, Progress};
 
@@ -36,11 +38,37 @@ pub(crate) enum Step {
         groups: u32,
         /// What one workgroup costs, in units of the kernel's own.
         units: f64,
+        /// Of a sum: the points of which its threads have one each, where they do.
+        points: Option<Range<usize>>,
     },
     Clear {
         buffer: wgpu::Buffer,
         bytes: u64,
     },
+}
+
+impl Step {
+    /// The same, whose threads have one each of these points of a sum.
+    pub(crate) fn of_points(mut self, of: Range<usize>) -> Self {
+        if let Step::Dispatch { points, .. } = &mut self {
+            *points = Some(of);
+        }
+        self
+    }
+
+    /// The workgroups to run where a sum is over `wanted`, if not over all.
+    fn workgroups(&self, wanted: Option<&Range<usize>>) -> Range<u32> {
+        let Step::Dispatch { groups, points, .. } = self else {
+            return 0..0;
+        };
+        let (Some(wanted), Some(own)) = (wanted, points) else {
+            return 0..*groups;
+        };
+        let within = |point: usize| point.clamp(own.start, own.end) - own.start;
+        // Both bounds are multiples of a workgroup's threads or the end: see `grain`.
+        let bound = |point: usize| within(point).div_ceil(THREADS) as u32;
+        bound(wanted.start)..bound(wanted.end)
+    }
 }
 
 /// What makes the steps of one plan: the pipelines and buffers that they share.
@@ -69,7 +97,7 @@ impl<'a> Steps<'a> {
         threads: usize,
         units: f64,
     ) -> Result<Step, DeviceError> {
-        self.groups(kernel, over, parts, job, threads.div_ceil(64), units)
+        self.groups(kernel, over, parts, job, threads.div_ceil(THREADS), units)
     }
 
     /// The same over so many workgroups.
@@ -96,10 +124,13 @@ impl<'a> Steps<'a> {
                 got: groups,
             })?,
             units,
+            points: None,
         })
     }
 }
 
+/// Threads of a workgroup.
+const THREADS: usize = 64;
 /// Kernels in one submission, at most.
 const SUBMISSION: usize = 64;
 /// Workgroups in one dispatch, at most: the least that any adapter takes.
@@ -120,6 +151,10 @@ pub(crate) struct Staged {
     _held: Box<dyn Send + Sync>,
     finish: Option<Finish>,
     point: OnceLock<Vec<u8>>,
+    /// Those that are summed, if not all.
+    points: OnceLock<Range<usize>>,
+    /// Nanoseconds by the device's own clock.
+    computed_ns: AtomicU64,
     /// Stages opened so far, to be looked at without a lock.
     opened: AtomicUsize,
     lane: Mutex<Lane>,
@@ -147,6 +182,8 @@ impl Staged {
             _held: Box::new(held),
             finish,
             point: OnceLock::new(),
+            points: OnceLock::new(),
+            computed_ns: AtomicU64::new(0),
             opened: AtomicUsize::new(0),
             lane: Mutex::default(),
         })
@@ -162,7 +199,8 @@ impl Staged {
         let mut cold = false;
         let (mut step, mut group) = (lane.step, lane.group);
         while step < steps.len() && jobs.len() < SUBMISSION && !cold {
-            let (pipeline, bind, job, groups, units) = match &steps[step] {
+            let groups = steps[step].workgroups(self.points.get());
+            let (pipeline, bind, job, units) = match &steps[step] {
                 Step::Clear { buffer, bytes } => {
                     commands.push(Command::Clear(buffer, 0..*bytes));
                     step += 1;
@@ -172,12 +210,13 @@ impl Staged {
                     pipeline,
                     bind,
                     job,
-                    groups,
                     units,
-                } => (pipeline, bind, job, *groups, *units),
+                    ..
+                } => (pipeline, bind, job, *units),
             };
-            if groups == 0 {
-                step += 1;
+            group = group.max(groups.start);
+            if group >= groups.end {
+                (step, group) = (step + 1, 0);
                 continue;
             }
             let each_ns = pipeline.rate_ns() * units;
@@ -196,7 +235,7 @@ impl Staged {
                 }
                 count = 1;
             }
-            let count = count.min(groups - group).min(DISPATCH);
+            let count = count.min(groups.end - group).min(DISPATCH);
             let mut words = *job;
             words[0] = group;
             commands.push(Command::Dispatch(Dispatch {
@@ -209,13 +248,15 @@ impl Staged {
             thought.push((pipeline, each_ns * f64::from(count)));
             left -= each_ns * f64::from(count);
             group += count;
-            if group < groups {
+            if group < groups.end {
                 break;
             }
             step += 1;
             group = 0;
         }
-        let took = self.gpu.submit(&commands, Some((&self.jobs, &jobs)))?;
+        let (took, computed) = self.gpu.time(&commands, Some((&self.jobs, &jobs)))?;
+        let computed_ns = computed.unwrap_or_default().as_nanos() as u64;
+        self.computed_ns.fetch_add(computed_ns, Ordering::Relaxed);
         let sum: f64 = thought.iter().map(|(_, ns)| ns).sum();
         if !cold && sum > 0.0 {
             let ratio = (took.as_nanos() as f64 / sum).clamp(0.125, 8.0);
@@ -305,5 +346,35 @@ impl Plan for Staged {
 
     fn point(&self) -> Option<Vec<u8>> {
         self.point.get().cloned()
+    }
+
+    fn device_time(&self) -> Option<Duration> {
+        let computed = Duration::from_nanos(self.computed_ns.load(Ordering::Relaxed));
+        self.gpu.has_clock().then_some(computed)
+    }
+
+    /// A workgroup's threads, where each piece of the points begins with a whole one.
+    fn grain(&self) -> Option<usize> {
+        let steps = self.stages.iter().flat_map(|stage| &stage.steps);
+        let starts = steps.filter_map(|step| match step {
+            Step::Dispatch { points, .. } => points.as_ref().map(|points| points.start),
+            Step::Clear { .. } => None,
+        });
+        let mut starts = starts.peekable();
+        starts.peek()?;
+        starts.all(|start| start % THREADS == 0).then_some(THREADS)
+    }
+
+    fn narrow(&self, points: Range<usize>) -> Result<(), DeviceError> {
+        let is_new = self.opened.load(Ordering::Acquire) == 0 && self.grain().is_some();
+        if is_new && self.points.set(points).is_ok() {
+            return Ok(());
+        }
+        let why = "only a sum that has not begun is narrowed, and once";
+        Err(DeviceError::Lane {
+            stage: 0,
+            lane: 0,
+            why,
+        })
     }
 }

@@ -315,3 +315,37 @@ fn the_choice_of_a_variant_is_kept() {
     assert_eq!(text_after.lines().next(), text.lines().next());
     assert_eq!(text_after.lines().count(), text.lines().count());
 }
+
+/// The device's own clock runs while kernels do, and is not read unless somebody asks.
+#[test]
+fn the_devices_own_clock_is_read_where_it_is_asked_for() {
+    for timestamps in [true, false] {
+        let config = WgpuConfig {
+            timestamps,
+            ..checked(Variant::Int64)
+        };
+        let device = WgpuDevice::open(config).expect("a Vulkan driver");
+        let scalars = bytes(32 << 10, 77);
+        let (a, b) = (vector(&*device, &scalars), vector(&*device, &scalars));
+        let work = Work::Multiply { a, b, out: a };
+        let plan = device.plan(&work).expect("work that fits");
+        let at_first = timestamps.then_some(Duration::ZERO);
+        assert_eq!(plan.device_time(), at_first);
+        let mut last = Duration::ZERO;
+        for stage in 0..plan.stages() {
+            plan.open(stage).expect("the next stage");
+            loop {
+                let progress = plan.run(stage, 0).expect("an open lane");
+                let now = plan.device_time();
+                assert_eq!(now.is_some(), timestamps);
+                if let Some(now) = now {
+                    assert!(now > last, "{now:?} after {last:?}");
+                    last = now;
+                }
+                if progress == Progress::Done {
+                    break;
+                }
+            }
+        }
+    }
+}

@@ -23,6 +23,9 @@
 //! thread that takes it to zero opens the node. Both are `AcqRel`, so who opens sees all that
 //! was written by those who finished.
 //!
+//! A sum may have parts beside it, which members of the device may do at the same time ([`Plan::beside`]). Each is a node
+//! of its own: it may start when the sum may, and what waits for the sum waits for it.
+//!
 //! A stage may have more lanes than anybody has threads. Only [`DeviceInfo::lanes`] of them are
 //! handed out at once; the lane that ends hands out the next. So the number of tokens is bounded
 //! ([`Job::tasks_max`]) and queues can be sized once.
@@ -60,7 +63,8 @@ use crate::format::{FormatError, Wtns};
 /// Holds a copy of the witness and three vectors of the domain's size on the device; they are
 /// overwritten and freed when the job is dropped, finished or not.
 pub struct Job {
-    nodes: [Node; NODES],
+    /// Those of the graph, and behind them the parts beside sums.
+    nodes: Box<[Node]>,
     /// Only dropped, and after the plans, which keep vectors alive.
     _held: Held<Arc<dyn Device>>,
     key: Arc<ProvingKey>,
@@ -86,8 +90,8 @@ type Planner<'a> = dyn Fn(&Work) -> Result<Arc<dyn Plan>, DeviceError> + 'a;
 /// Whoever holds it may run it, once at a time. It fits a word, for queues of words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Task {
-    node: u8,
-    stage: u8,
+    node: u16,
+    stage: u16,
     lane: u32,
 }
 
@@ -287,22 +291,30 @@ impl Job {
             _ => None,
         });
         let mut nodes = Vec::with_capacity(NODES);
+        let mut parts = Vec::new();
         for (node, work) in work.iter().enumerate() {
             let extent = Extent::of(key, node, work.as_ref());
             let body = match (node, work) {
-                (_, Some(work)) => Body::Device(plan(work)?),
+                (_, Some(work)) => {
+                    let plan = plan(work)?;
+                    let beside = Arc::clone(&plan).beside().into_iter();
+                    parts.extend(beside.map(|plan| Node::new(node, Body::Device(plan), extent)));
+                    Body::Device(plan)
+                }
                 (MSM_C, None) => Body::Nothing,
                 (_, None) => Body::Host,
             };
             nodes.push(Node::new(node, body, extent));
         }
-        let Ok(nodes) = <[Node; NODES]>::try_from(nodes) else {
-            unreachable!("the loop above pushes one node for each of NODES pieces of work");
-        };
+        nodes.extend(parts);
+        for node in &nodes {
+            let before = nodes.iter().filter(|before| node.waits_for(before));
+            node.waits.store(before.count(), Ordering::Relaxed);
+        }
 
         Ok(Arc::new(Job {
             stages: nodes.iter().map(|node| node.body.stages()).sum(),
-            nodes,
+            nodes: nodes.into(),
             _held: held,
             key: Arc::clone(key),
             blinding,
@@ -324,9 +336,9 @@ impl Job {
         if self.started.swap(true, Ordering::AcqRel) {
             return Err(self.fail(ProveError::Task(0)));
         }
-        for (node, edges) in GRAPH.iter().enumerate() {
-            if edges.after.is_empty() {
-                self.open(node, 0, ready)?;
+        for (index, node) in self.nodes.iter().enumerate() {
+            if GRAPH[node.of].after.is_empty() {
+                self.open(index, 0, ready)?;
             }
         }
         Ok(())
@@ -439,14 +451,15 @@ impl Job {
             Some(Body::Device(plan)) if (task.stage as usize) < plan.stages() => {
                 plan.kernel(task.stage as usize)
             }
-            Some(Body::Host) => GRAPH[task.node as usize].name,
+            Some(Body::Host) => self.part(task),
             _ => "none",
         }
     }
 
     /// The part of the proof that a task belongs to: "msm-a", "shift-c", "self-check".
     pub fn part(&self, task: Task) -> &'static str {
-        GRAPH.get(task.node as usize).map_or("none", |n| n.name)
+        let node = self.nodes.get(task.node as usize);
+        node.map_or("none", |node| GRAPH[node.of].name)
     }
 
     /// All stages, those of one part together and in their order.
@@ -458,8 +471,8 @@ impl Job {
                 table_bytes,
             } = node.extent;
             let tasks = (0..node.body.stages()).map(move |stage| Task {
-                node: index as u8,
-                stage: stage as u8,
+                node: index as u16,
+                stage: stage as u16,
                 lane: 0,
             });
             tasks.map(move |task| Stage {
@@ -481,7 +494,8 @@ impl Job {
 
     /// The most tasks that can be out at any one time, running ones included.
     pub fn tasks_max(&self) -> usize {
-        NODES * self.width
+        // A part beside a sum has one lane.
+        NODES * self.width + (self.nodes.len() - NODES)
     }
 
     /// How many stages the proof has, over all its parts.
@@ -518,8 +532,8 @@ impl Job {
     ) -> Result<Step, ProveError> {
         let node = &self.nodes[index];
         let task = |lane: usize| Task {
-            node: index as u8,
-            stage: stage as u8,
+            node: index as u16,
+            stage: stage as u16,
             lane: lane as u32,
         };
         let lanes = match &node.body {
@@ -563,12 +577,12 @@ impl Job {
                 Err(_) => Err(self.error().cloned().unwrap_or(ProveError::Cancelled)),
             };
         }
-        for (next, edges) in GRAPH.iter().enumerate() {
-            if edges.after.contains(&index)
+        for (at, next) in self.nodes.iter().enumerate() {
+            if next.waits_for(&self.nodes[index])
                 // The last to arrive sees what all of them wrote: AcqRel pairs with itself.
-                && self.nodes[next].waits.fetch_sub(1, Ordering::AcqRel) == 1
+                && next.waits.fetch_sub(1, Ordering::AcqRel) == 1
             {
-                self.open(next, 0, ready)?;
+                self.open(at, 0, ready)?;
             }
         }
         Ok(Step::LaneEnded)
@@ -680,21 +694,23 @@ impl Task {
 
     /// The token as a word.
     pub fn to_bits(self) -> u64 {
-        u64::from(self.node) << 56 | u64::from(self.stage) << 48 | u64::from(self.lane)
+        u64::from(self.node) << 48 | u64::from(self.stage) << 32 | u64::from(self.lane)
     }
 
     /// The token that [`Task::to_bits`] made into `bits`.
     pub fn from_bits(bits: u64) -> Task {
         Task {
-            node: (bits >> 56) as u8,
-            stage: (bits >> 48) as u8,
+            node: (bits >> 48) as u16,
+            stage: (bits >> 32) as u16,
             lane: bits as u32,
         }
     }
 }
 
-/// One node of the graph.
+/// One node of the graph, or a part beside one.
 struct Node {
+    /// Which of the graph's.
+    of: usize,
     body: Body,
     /// The open stage; [`CLOSED`] before the first.
     stage: AtomicUsize,
@@ -730,17 +746,23 @@ enum Body {
 }
 
 impl Node {
-    fn new(index: usize, body: Body, extent: Extent) -> Node {
+    fn new(of: usize, body: Body, extent: Extent) -> Node {
         Node {
+            of,
             body,
             extent,
             stage: AtomicUsize::new(CLOSED),
             lanes: AtomicUsize::new(0),
             next: AtomicUsize::new(0),
             left: AtomicUsize::new(0),
-            waits: AtomicUsize::new(GRAPH[index].after.len()),
+            // Set when all nodes are there.
+            waits: AtomicUsize::new(0),
             taken: AtomicBool::new(false),
         }
+    }
+
+    fn waits_for(&self, other: &Node) -> bool {
+        GRAPH[self.of].after.contains(&other.of)
     }
 }
 

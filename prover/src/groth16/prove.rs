@@ -34,7 +34,8 @@ pub fn prove(
     let device = key.device();
     let was_mixed = device.is_mixed();
     let job = Job::new(key, witness.clone(), Blinding::random(key.curve())?)?;
-    let first = match run(&job, threads, progress) {
+    // One more for each device, which waits for its fences most of the time.
+    let first = match run(&job, threads + device.beside().len(), progress) {
         Err(error) if was_mixed && error.may_be_silicon() => error,
         result => return result,
     };

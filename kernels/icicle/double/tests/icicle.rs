@@ -6,10 +6,12 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use caldera_icicle::{IcicleDevice, Setup, StartError};
 use caldera_kernels::conformance::{Effort, run};
 use caldera_kernels::cpu::{CpuConfig, CpuDevice};
-use caldera_kernels::{CurveId, Device};
+use caldera_kernels::relay::{Member, Relay};
+use caldera_kernels::{CurveId, Device, DeviceError, Group, Work};
 use tempfile::TempDir;
 
 const FILES: [&str; 5] = [
@@ -47,20 +49,21 @@ fn host() -> Arc<CpuDevice> {
 }
 
 fn start_in(folder: &Path, kind: &str, fault: &str) -> Result<Arc<IcicleDevice>, StartError> {
+    IcicleDevice::start(host(), setup(folder, kind, fault))
+}
+
+fn setup(folder: &Path, kind: &str, fault: &str) -> Setup {
     let mut command = Command::new(env!("CARGO_BIN_EXE_icicle-double-child"));
     command
         .env("CALDERA_DOUBLE_FAULT", fault)
         .env_remove("ICICLE_BACKEND_INSTALL_DIR");
-    IcicleDevice::start(
-        host(),
-        Setup {
-            command,
-            folder: folder.to_owned(),
-            kind: kind.to_owned(),
-            index: 0,
-            patience: PATIENCE,
-        },
-    )
+    Setup {
+        command,
+        folder: folder.to_owned(),
+        kind: kind.to_owned(),
+        index: 0,
+        patience: PATIENCE,
+    }
 }
 
 fn start(fault: &str) -> Result<Arc<IcicleDevice>, StartError> {
@@ -229,3 +232,87 @@ fn some_other_library() -> PathBuf {
 
 /// Long enough for a double on a busy machine, short enough for one that hangs.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+fn unit(fault: &str) -> Arc<IcicleDevice> {
+    let folder = installation(&FILES);
+    IcicleDevice::unit(host(), setup(folder.path(), "CPU", fault)).unwrap()
+}
+
+/// As one of several it does what it can do, and leaves the rest to the others.
+#[test]
+fn a_unit_does_sums_and_transforms_and_refuses_the_rest() {
+    let unit = unit("");
+    assert_eq!(unit.info().name, "ICICLE CPU:0");
+    let curve = CurveId::Bn254;
+    let vector = unit.vector(curve, 8).unwrap();
+    let work = Work::Multiply {
+        a: vector,
+        b: vector,
+        out: vector,
+    };
+    let refused = unit.plan(&work).err();
+    assert!(
+        matches!(refused, Some(DeviceError::Unfit { .. })),
+        "{refused:?}"
+    );
+    let refused = unit.matrix(curve, 1, 1, Bytes::new()).err();
+    assert!(
+        matches!(refused, Some(DeviceError::Unfit { .. })),
+        "{refused:?}"
+    );
+    let refused = unit.bases(curve, Group::G1, Bytes::new()).err();
+    assert!(
+        matches!(refused, Some(DeviceError::Unfit { .. })),
+        "{refused:?}"
+    );
+
+    let members = vec![
+        Member {
+            device: host(),
+            width: 1,
+        },
+        Member {
+            device: unit.clone(),
+            width: 1,
+        },
+    ];
+    let relay = Relay::new(members);
+    // What both can do goes to it, for nothing else may.
+    relay.allow(0b10);
+    let before = unit.counts();
+    for curve in [CurveId::Bn254, CurveId::Bls12_381] {
+        run(&*relay, curve, Effort::Quick, 7).unwrap();
+    }
+    let counts = unit.counts();
+    assert!(counts.slices > before.slices + 200, "{counts:?}");
+    assert!(counts.transforms > before.transforms + 40, "{counts:?}");
+    assert_eq!(relay.health().lost, None);
+    assert_eq!(unit.health().fallen_back, 0);
+}
+
+/// Lost in the midst of a sum, it leaves that to the others, and all that comes later.
+#[test]
+fn a_unit_that_is_lost_leaves_its_work_to_others() {
+    for (fault, why) in [
+        ("abort-msm:20", "signal 6"),
+        ("hang-msm:21", "no answer within"),
+        ("astray-msm:23", "no point of the curve"),
+    ] {
+        let unit = unit(fault);
+        let member = |device| Member { device, width: 1 };
+        let relay = Relay::new(vec![member(host()), member(unit.clone())]);
+        relay.allow(0b10);
+        let sums = |seed| run(&*relay, CurveId::Bn254, Effort::Quick, seed);
+        if let Err(failure) = sums(8) {
+            panic!("{fault}: {failure}");
+        }
+        assert!(relay.is_lost(1), "{fault}");
+        let health = relay.health();
+        assert!(
+            health.lost.is_some_and(|lost| lost.contains(why)),
+            "{fault}"
+        );
+        assert!(health.fallen_back > 0, "{fault}");
+        assert_eq!(unit.health().fallen_back, 0, "{fault}");
+    }
+}
