@@ -6,7 +6,7 @@
 //! for an owner who lacks it ([`Residence::evict`]).
 //!
 //! **One thread** brings and frees copies, and has the book for itself: nobody else puts a key on a device
-//! ([`Device::copies_by_order`](caldera_kernels::Device::copies_by_order)), so none ever has more than its room. Who loads
+//! ([`Device::copies_by_order`]), so none ever has more than its room. Who loads
 //! a key or lays a job out leaves a request and goes on.
 //!
 //! **Coming.** A key that has been loaded comes to each device that has room for it. When a job is laid out, its key

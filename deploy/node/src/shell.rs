@@ -306,8 +306,8 @@ impl Shell {
 
     /// Whether nobody waits for an answer, and all that were given have left.
     fn is_idle(&self) -> bool {
-        let written = |peer: &Box<Peer>| peer.http.output().is_empty();
-        self.requests.is_empty() && self.peers.values().all(written)
+        let written = |peer: &Peer| peer.http.output().is_empty();
+        self.requests.is_empty() && self.peers.values().all(|peer| written(peer))
     }
 
     /// How long to sleep if nothing happens.

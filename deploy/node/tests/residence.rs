@@ -8,9 +8,9 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use caldera_kernels::{CurveId, Device};
 use caldera_kernels::cpu::{CpuConfig, CpuDevice};
 use caldera_kernels::relay::{Member, Relay};
+use caldera_kernels::{CurveId, Device};
 use caldera_node::arbiter_thread::{Command, Inbox};
 use caldera_node::board::Board;
 use caldera_node::numa::Nodes;
@@ -193,33 +193,36 @@ fn what_has_not_been_used_for_longest_goes_and_no_more_than_is_needed() {
 /// Keys are whole: one that is larger than what may go stays, and where the others are not enough all stay.
 #[test]
 fn nothing_goes_below_what_is_kept_nor_in_vain() {
-    let world = world(3);
-    let keys = [0; 3].map(|_| world.key(OTHER));
+    let world = world(4);
+    let keys = [0; 4].map(|_| world.key(OTHER));
     let (larger, _) = material(7);
     let large = world.key_of(&larger, OWNER);
     let need = large.copy_len() as u64;
-    assert!((world.len + 1..=2 * world.len).contains(&need), "{need}");
+    assert!(
+        (2 * world.len + 1..=3 * world.len).contains(&need),
+        "{need}"
+    );
     world.told();
     world.board.reseat(1, Some(OWNER));
-    // Two of them must go.
+    // Three of them must go.
     for (spare, keeps) in [
         (world.len - 1, 0),
-        (2 * world.len - 1, 0),
-        (3 * world.len, world.len + 1),
+        (3 * world.len - 1, 0),
+        (4 * world.len, world.len + 1),
     ] {
         assert!(world.evict(spare, keeps));
         assert_eq!(world.told(), [Made(false)], "{spare}, {keeps}");
         assert!(keys.iter().all(|key| world.is_there(key)));
     }
-    assert!(world.evict(3 * world.len, world.len));
+    assert!(world.evict(4 * world.len, world.len));
     let there = keys.each_ref().map(|key| world.is_there(key));
-    assert_eq!(there, [false, false, true]);
+    assert_eq!(there, [false, false, false, true]);
     assert!(world.is_there(&large));
     // Nothing is lacking any more.
     while world.inbox.take_command().is_some() {}
     assert!(world.evict(world.len, 0));
     assert_eq!(world.told(), [Made(true)]);
-    assert!(world.is_there(&keys[2]));
+    assert!(world.is_there(&keys[3]));
 }
 
 #[test]

@@ -241,13 +241,13 @@ impl Fleet<'_> {
             .position(|it| job["witness"]["digest"] == it.digest);
         let own = own.expect("one of ours");
         let mut result = json!({ "job": job["job"], "fence": job["fence"] });
-        if self.chance.next() % 6 == 0 {
+        if self.chance.next().is_multiple_of(6) {
             if self.call("fleet_returnV1", &result)?.is_ok() {
                 self.told.returned += 1;
             }
             return Some(());
         }
-        if self.chance.next() % 4 == 0 {
+        if self.chance.next().is_multiple_of(4) {
             // A proof that holds, and not of this.
             let other = (own + 1) % self.statements.len();
             result["proof"] = self.statements[other].proof.clone();
