@@ -659,10 +659,13 @@ impl<'a> Tenant<'a> {
             }
             // The circuits of before are still being loaded.
             Some(Heard::Refused { reason, .. }) if reason == "circuitNotReady" => return,
-            // Said before it is accepted: there is no job.
+            // Said before it is accepted: there is no job. It is sent again without a deadline, as a tenant
+            // does who wants its proof however late; else a witness that is stored for it would stay for ever.
             Some(Heard::Refused { reason, .. }) if reason == "deadlineUnmeetable" => {
                 self.told.later += 1;
-                self.open.remove(at);
+                if let Some(params) = self.open[at].params.as_object_mut() {
+                    params.remove("deadlineMs");
+                }
                 return;
             }
             Some(Heard::Refused { reason, .. }) => {

@@ -43,11 +43,9 @@ pub fn pairing(point: &Affine<FqBn254>, lines: &Lines) -> Fq12 {
 pub struct Batch(Option<Engine>);
 
 impl Batch {
-    /// `None` where the processor lacks the instructions. Of vector instructions only AVX-512 with
-    /// IFMA are used; with AVX2 the work is done by scalar code.
+    /// `None` where the processor lacks the instructions.
     pub fn new(vectors: Vectors) -> Option<Self> {
-        let engine = vectors.engine()?;
-        Some(Self(engine.filter(|engine| engine.runs_loops())))
+        vectors.engine().map(Self)
     }
 
     /// The product of the Miller loops of points of the curve and of the twist, or the indices of
