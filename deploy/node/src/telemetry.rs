@@ -114,6 +114,8 @@ pub struct Gauges {
     pub table_bytes: u64,
     /// Workers that have been fenced off since the start.
     pub overruns: u64,
+    /// Orders to make room on a device, and those of them by which nothing went.
+    pub evictions: (u64, u64),
     /// Units that are fenced off.
     pub fenced: u64,
     /// The device's kind, whether it is lost, and how much of its work the processor did instead.
@@ -513,6 +515,16 @@ impl Telemetry {
             for tenant in &now.tenants {
                 let bytes = tenant.device_bytes as f64;
                 text.sample(name, &[("tenant", &tenant.name)], bytes);
+            }
+            let name = "caldera_device_evictions_total";
+            text.family(
+                name,
+                "counter",
+                "Orders to make room on a device, and those of them by which nothing went.",
+            );
+            let (ordered, unmade) = now.evictions;
+            for (outcome, count) in [("ordered", ordered), ("unmade", unmade)] {
+                text.sample(name, &[("outcome", outcome)], count as f64);
             }
         }
         text.family(
@@ -989,6 +1001,7 @@ mod tests {
                 storage: [4096, 512, 7],
             }],
             units: vec![(0, 4, Some("a".into())), (1, 5, None)],
+            evictions: (5, 2),
             ..Gauges::default()
         };
         let text = telemetry.metrics(&gauges);
@@ -1014,6 +1027,8 @@ mod tests {
             "caldera_tenant_core_seconds_total{tenant=\"a\"} 1.5",
             "caldera_tenant_device_seconds_total{tenant=\"a\"} 0.25",
             "caldera_tenant_device_bytes{tenant=\"a\"} 77",
+            "caldera_device_evictions_total{outcome=\"ordered\"} 5",
+            "caldera_device_evictions_total{outcome=\"unmade\"} 2",
             "caldera_reallocation_seconds_count{resource=\"device\",cause=\"demand\"} 1",
             "# TYPE caldera_reallocation_seconds histogram",
         ] {

@@ -335,6 +335,7 @@ impl Service {
                 .then(|| self.lent.gauges()),
             circuits,
             overruns: view.counters.overruns,
+            evictions: (view.counters.evictions, view.counters.unmade),
             fenced: view.units.iter().filter(|unit| unit.is_fenced()).count() as u64,
             doors,
             ledger: self.ledger.as_deref().cloned(),

@@ -3,15 +3,19 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use caldera_icicle::{IcicleDevice, Setup};
+use caldera_kernels::Device;
+use caldera_kernels::relay::{Member, Relay};
 use serde_json::json;
+use tempfile::TempDir;
 
-use crate::world::{World, material};
+use crate::world::{Client, World, larger, material, until};
 
-/// A box whose sums and transforms the double makes, until it fails as `fault` says.
-fn a_box(fault: &str) -> World {
+/// The double, which fails as `fault` says, and the folder that it is loaded from.
+fn double(fault: &str) -> (Setup, TempDir) {
     let icicle = tempfile::tempdir().expect("a folder");
     let test = std::env::current_exe().expect("a running test has a path");
     let double = test.with_file_name("libcaldera_icicle_double.so");
@@ -34,11 +38,83 @@ fn a_box(fault: &str) -> World {
         index: 0,
         patience: Duration::from_secs(5),
     };
+    (setup, icicle)
+}
+
+/// A box of two cores on devices around the processor's.
+fn on(device: impl FnOnce(Arc<dyn Device>) -> Arc<dyn Device>) -> World {
     let folder = tempfile::tempdir().expect("a folder");
-    World::start_on(folder, "development = true\nworkers = 2", |host| {
-        IcicleDevice::start(host, setup).expect("the double starts")
+    let world = World::start_on(folder, "development = true\nworkers = 2", device);
+    world.expect("the box starts")
+}
+
+/// A box whose sums and transforms the double makes.
+fn a_box(fault: &str) -> World {
+    let (setup, _icicle) = double(fault);
+    on(|host| IcicleDevice::start(host, setup).expect("the double starts"))
+}
+
+/// A box where the double is a unit of the pool, beside the cores.
+fn a_box_with_a_unit(fault: &str) -> World {
+    let (setup, _icicle) = double(fault);
+    on(|host| {
+        let unit = IcicleDevice::unit(Arc::clone(&host), setup).expect("the double starts");
+        let member = |device, width| Member { device, width };
+        Relay::new(vec![member(host, 2), member(unit, 1)])
     })
-    .expect("the box starts")
+}
+
+/// Proves until the double has done so much work for the tenant as `seen` asks for.
+fn proves_until<T>(client: &Client, seen: impl Fn() -> Option<T>) -> T {
+    let key = larger();
+    let (circuit, witness) = (client.register(&key.zkey), client.store(&key.witness));
+    until(|| {
+        let jobs = [0; 3].map(|_| client.submit(&circuit, &witness));
+        for job in &jobs {
+            client.proved(job);
+        }
+        seen()
+    })
+}
+
+#[test]
+fn a_device_in_another_process_is_a_unit_of_the_pool() {
+    let world = a_box_with_a_unit("");
+    let (bank, operator) = (world.client("bank"), world.client("operator"));
+    let seconds = "caldera_tenant_device_seconds_total{tenant=\"bank\"}";
+    proves_until(&bank, || (operator.metric(seconds) > 0.0).then_some(()));
+    let pool = operator.call("pool_statusV1", json!({}));
+    let units = pool["units"].as_array().expect("units");
+    assert_eq!(units.len(), 3, "{pool}");
+    let name = units[2]["device"].as_str().unwrap_or_default();
+    assert!(name.contains("CPU:0"), "{pool}");
+    assert!(pool["devices"][0].get("lost").is_none(), "{pool}");
+    // A witness that does not fit is its tenant's fault here too.
+    let wrong = bank.store(&material().wrong);
+    let status = bank.ended(&bank.submit(&bank.register(&material().zkey), &wrong));
+    assert_eq!(status["error"]["reason"], "selfCheckFailed", "{status}");
+    assert_eq!(operator.metric("caldera_units_fenced"), 0.0);
+    world.stop();
+}
+
+/// Its process dies in the midst of a proof: the unit leaves the pool, and every job ends right.
+#[test]
+fn a_unit_whose_process_dies_leaves_the_pool() {
+    for (fault, why) in [
+        ("abort-msm:7", "signal 6"),
+        ("hang-ntt:6", "no answer within"),
+    ] {
+        let world = a_box_with_a_unit(fault);
+        let (bank, operator) = (world.client("bank"), world.client("operator"));
+        proves_until(&bank, || {
+            (operator.metric("caldera_units_fenced") == 1.0).then_some(())
+        });
+        let pool = operator.call("pool_statusV1", json!({}));
+        assert!(pool["units"][2]["owner"].is_null(), "{pool}");
+        let lost = pool["devices"][0]["lost"].as_str().unwrap_or_default();
+        assert!(lost.contains(why), "{fault}: {pool}");
+        world.stop();
+    }
 }
 
 /// Proves a few times; why the device is lost then, if it is, and what the processor did instead.
