@@ -174,13 +174,17 @@ test-bench:
 	target/debug/caldera-bench reallocate --flips 13500 --synthetic 1000 --no-record
 
 # Two builds: arkworks for many threads is other code, even on one thread. The second runs even if
-# the first says that a gate was missed.
+# the first says that a gate was missed. Utilisation is the simulator's, which asks no machine.
+SIM := cargo run --release --locked -p caldera-scheduler --bin sim
 bench:
 	cargo build --release --locked -p caldera-node --bins
 	@one=0; many=0; cores=$$(nproc); \
 	all="all --max-log2 $(BENCH_MAX_LOG2) --flips $(BENCH_FLIPS) $(PEERS)"; \
 	$(BENCH) -- $$all --threads 1 || one=$$?; \
 	[ $$cores -eq 1 ] || $(BENCH),parallel -- $$all --threads $$cores || many=$$?; \
+	$(SIM) -- --gate || one=1; \
+	$(SIM) -- convert scheduler/traces/azure-llm-2023.csv --series reqs_code=financial:4 \
+	    --series reqs_conv=retail:4 -o target/azure.csv && $(SIM) -- target/azure.csv || one=1; \
 	results=$$(ls -t benches/results/*.jsonl | head -n 1); \
 	target/release/caldera-bench plot $$results --output $${results%.jsonl}.svg && \
 	echo "measured: $$results, drawn: $${results%.jsonl}.svg"; \

@@ -76,7 +76,7 @@ pub(crate) struct Crowded {
 impl Crowded {
     /// Whether no core took longer than it may, but for those that the machine answers for.
     pub(crate) fn holds(&self) -> bool {
-        self.sides.iter().all(Moved::holds)
+        self.sides.iter().all(Moved::is_in_time)
     }
 }
 

@@ -588,11 +588,13 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
             let mut bench = run.bench()?;
             let risen = peak::peak(&mut bench, *peaks)?;
             print(&bench, json, &[peak::of_risen(&risen)])?;
+            return Ok(ExitCode::from(u8::from(!risen.holds())));
         }
         Command::Throughput { log2, proofs, run } => {
             let mut bench = run.bench()?;
             let kept = throughput::throughput(&mut bench, *log2, *proofs)?;
             print(&bench, json, &[throughput::of_kept(&kept)])?;
+            return Ok(ExitCode::from(u8::from(!kept.holds())));
         }
         Command::Durable { submissions, run } => {
             let mut bench = run.bench()?;
@@ -621,7 +623,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
             let mut bench = run.bench()?;
             let decided = decide::decide(&mut bench, *units, *tenants, *events)?;
             print(&bench, json, &[decide::of_decided(&decided)])?;
-            return Ok(ExitCode::from(u8::from(!decided.holds())));
+            return Ok(ExitCode::from(u8::from(!decide::holds(&decided))));
         }
         Command::Rpc { plan, run } => {
             let mut bench = run.bench()?;
@@ -824,7 +826,8 @@ fn all(bench: &mut Bench, bounds: &Bounds, peers: &Peers) -> Result<All> {
     tables.push(peak::of_risen(&risen));
     step("reallocate: cores that change hands");
     let mut holds =
-        peaks.iter().all(Peak::holds) && decided.holds() && written.holds() && uploaded.holds();
+        peaks.iter().all(Peak::holds) && decide::holds(&decided) && written.holds() && uploaded.holds();
+    holds &= kept.holds() && risen.holds();
     for trigger in [Trigger::Declared, Trigger::Measured] {
         let moved = reallocate::reallocate(bench, reallocate::Plan::usual(trigger, bounds.flips))?;
         tables.push(reallocate::of_moved(&moved));

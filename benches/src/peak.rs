@@ -14,7 +14,7 @@ use crate::bench::{Bench, OURS};
 use crate::duel::Spread;
 use crate::live::{Client, Feed, Setup, World, small_key};
 use crate::record::Record;
-use crate::table::table;
+use crate::table::{met, table};
 
 /// What came of it: the second after over the second before, peak by peak.
 pub(crate) struct Risen {
@@ -102,6 +102,20 @@ pub(crate) fn peak(bench: &mut Bench, peaks: usize) -> Result<Risen> {
 }
 
 impl Risen {
+    /// Whether what is promised of a peak holds.
+    pub(crate) fn holds(&self) -> bool {
+        self.bars().iter().all(|(_, held)| *held)
+    }
+
+    fn bars(&self) -> Vec<(String, bool)> {
+        let told = |what: &str, held| (what.to_owned(), held);
+        vec![
+            told("core time at least 1.9", self.core_time.median >= 1.9),
+            told("finished proofs at least 1.8", self.proofs.median >= 1.8),
+            told("time of a proof at most 1", self.proof_time.median <= 1.0),
+        ]
+    }
+
     fn figures(&self) -> [(&'static str, Spread); 3] {
         [
             ("core time", self.core_time),
@@ -129,7 +143,7 @@ pub(crate) fn of_risen(risen: &Risen) -> String {
         risen.cores,
         core_s(&risen.before),
         table(&["in the second after, over before", "ratio"], &rows)
-    )
+    ) + &met(&risen.bars())
 }
 
 /// What the tenant had in a second.

@@ -87,6 +87,15 @@ pub(crate) fn size(size: u64) -> String {
     }
 }
 
+/// A line for each promise: whether it holds.
+pub(crate) fn met(bars: &[(String, bool)]) -> String {
+    let line = |(what, held): &(String, bool)| match held {
+        true => format!("{what}: met\n"),
+        false => format!("{what}: not met\n"),
+    };
+    bars.iter().map(line).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

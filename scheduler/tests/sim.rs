@@ -276,6 +276,39 @@ fn the_program_runs_epochs_on_the_ledger() {
     assert!(fails(&["economy", "--cores", "nan"]).contains("--cores"));
 }
 
+/// What others counted is converted, and its peak is the one that is told of it.
+#[test]
+fn a_series_that_nobody_here_made_is_converted() {
+    let counted = concat!(env!("CARGO_MANIFEST_DIR"), "/traces/azure-llm-2023.csv");
+    let converted = succeeds(&[
+        "convert",
+        counted,
+        "--series",
+        "reqs_code=financial:4",
+        "--series",
+        "reqs_conv=retail:4",
+    ]);
+    let trace = Trace::read(&converted, &CLASSES).expect("a series");
+    assert_eq!(trace.jobs(), 28_185);
+    let of_code = |class: usize| CLASSES[class] == "financial";
+    let demand = trace.demand(of_code);
+    let mean = demand.iter().sum::<f64>() / demand.len() as f64;
+    let over = trace.peak(of_code) / mean;
+    assert!((26.0..28.0).contains(&over), "{over}");
+}
+
+/// A box of the joint peak is never used to four fifths by a mix, however small.
+#[test]
+fn a_bar_that_is_reached_nowhere_is_an_error_if_asked_for() {
+    let arguments = [
+        "run", "--hours", "0.05", "--step-s", "1", "--cores", "4", "--ratios", "4",
+    ];
+    assert!(succeeds(&arguments).contains("capacity"));
+    let gated = [&arguments[..], &["--gate"]].concat();
+    let said = fails(&gated);
+    assert!(said.contains("expected a size at which 80 % is used"), "{said}");
+}
+
 #[test]
 fn the_program_says_what_is_wrong_with_a_series() {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("hole.csv");

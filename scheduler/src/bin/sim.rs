@@ -104,6 +104,9 @@ struct Run {
     /// Write a drawing to a file
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
+    /// End with exit code 1 if a bar is reached at no size
+    #[arg(long)]
+    gate: bool,
 }
 
 #[derive(Debug, Args)]
@@ -325,11 +328,20 @@ fn run(arguments: Run) -> Result<()> {
         let mut text = serde_json::to_string_pretty(&report).context("the report as JSON")?;
         text.push('\n');
         write(path, &text)?;
-        if is_standard(path) {
-            return Ok(());
-        }
     }
-    write(Path::new("-"), &report.table())
+    if !arguments.json.as_deref().is_some_and(is_standard) {
+        write(Path::new("-"), &report.table())?;
+    }
+    let missed = report.bars.iter().find(|bar| bar.reached_at.is_empty());
+    match missed.filter(|_| arguments.gate) {
+        Some(bar) => bail!(
+            "expected a size at which {:.0} % is used with at most {:.1} % unmet, got none of {:?}",
+            bar.utilisation * 100.0,
+            bar.unmet * 100.0,
+            arguments.ratios
+        ),
+        None => Ok(()),
+    }
 }
 
 fn generate(arguments: &Generate) -> Result<()> {
