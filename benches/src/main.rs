@@ -825,8 +825,10 @@ fn all(bench: &mut Bench, bounds: &Bounds, peers: &Peers) -> Result<All> {
     let risen = peak::peak(bench, PEAKS)?;
     tables.push(peak::of_risen(&risen));
     step("reallocate: cores that change hands");
-    let mut holds =
-        peaks.iter().all(Peak::holds) && decide::holds(&decided) && written.holds() && uploaded.holds();
+    let mut holds = peaks.iter().all(Peak::holds)
+        && decide::holds(&decided)
+        && written.holds()
+        && uploaded.holds();
     holds &= kept.holds() && risen.holds();
     for trigger in [Trigger::Declared, Trigger::Measured] {
         let moved = reallocate::reallocate(bench, reallocate::Plan::usual(trigger, bounds.flips))?;

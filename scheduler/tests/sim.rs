@@ -306,7 +306,10 @@ fn a_bar_that_is_reached_nowhere_is_an_error_if_asked_for() {
     assert!(succeeds(&arguments).contains("capacity"));
     let gated = [&arguments[..], &["--gate"]].concat();
     let said = fails(&gated);
-    assert!(said.contains("expected a size at which 80 % is used"), "{said}");
+    assert!(
+        said.contains("expected a size at which 80 % is used"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -138,7 +138,11 @@ fn an_owner_of_a_device_gets_room_for_its_key_from_others() {
         // Points of five queries: those of the small key, and no others.
         (is_there && known(&second) == 5).then_some(())
     });
-    let evictions = metric(&operator, "caldera_device_evictions_total", "outcome=\"ordered\"");
+    let evictions = metric(
+        &operator,
+        "caldera_device_evictions_total",
+        "outcome=\"ordered\"",
+    );
     assert!(evictions >= 1.0, "{evictions}");
     // Without a copy there, and with one.
     chat.proved(&chat.submit(&of_chat.0, &of_chat.1));
