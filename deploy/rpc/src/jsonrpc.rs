@@ -84,8 +84,13 @@ pub struct Response {
     /// The id of the request.
     pub id: Id,
     /// The result or the error.
-    pub outcome: Result<Value, WireError>,
+    pub outcome: Result<Json, WireError>,
 }
+
+/// A value as it stands in an answer. A result is written when it is known and copied from there on: a tree of values
+/// between the two would be built, walked and freed for nobody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Json(Vec<u8>);
 
 /// Why bytes are not a JSON-RPC 2.0 response.
 #[derive(Debug, Error)]
@@ -138,21 +143,52 @@ pub fn parse(body: &[u8]) -> Result<Message, RpcError> {
 /// # Panics
 ///
 /// If a body that was no batch has more than one answer.
-pub fn encode(batch: bool, responses: &[Response]) -> Option<Vec<u8>> {
-    assert!(batch || responses.len() <= 1);
-    let mut body = Vec::with_capacity(256 * responses.len());
+pub fn encode<'a>(
+    batch: bool,
+    responses: impl IntoIterator<Item = &'a Response, IntoIter: Clone>,
+) -> Option<Vec<u8>> {
+    let responses = responses.into_iter();
+    let bytes: usize = responses.clone().map(Response::bytes_about).sum();
+    let mut body = Vec::with_capacity(bytes);
     for response in responses {
-        body.push(if body.is_empty() { b'[' } else { b',' });
+        match (batch, body.is_empty()) {
+            (true, first) => body.push(if first { b'[' } else { b',' }),
+            (false, first) => assert!(first, "one answer"),
+        }
         response.write(&mut body);
     }
     if body.is_empty() {
         return None;
     }
-    if !batch {
-        return Some(body.split_off(1));
+    if batch {
+        body.push(b']');
     }
-    body.push(b']');
     Some(body)
+}
+
+impl Json {
+    /// Writes a value. An error for one that JSON cannot hold.
+    pub fn of(value: &impl Serialize) -> Result<Json, serde_json::Error> {
+        let mut text = Vec::with_capacity(RESULT_BYTES);
+        serde_json::to_writer(&mut text, value)?;
+        Ok(Json(text))
+    }
+
+    /// The text.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The text as the body of an answer.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+}
+
+impl From<&Value> for Json {
+    fn from(value: &Value) -> Json {
+        Json(value.to_string().into_bytes())
+    }
 }
 
 impl Request {
@@ -207,7 +243,7 @@ impl Id {
 impl Response {
     /// A result. A value that JSON cannot hold is a fault of ours and answers as one.
     pub fn result(id: Id, result: &impl Serialize) -> Response {
-        let outcome = serde_json::to_value(result).map_err(|_| RpcError::Internal.to_wire());
+        let outcome = Json::of(result).map_err(|_| RpcError::Internal.to_wire());
         Response { id, outcome }
     }
 
@@ -239,7 +275,7 @@ impl Response {
             return Err(ResponseError::Version(members.jsonrpc));
         }
         let outcome = match (members.result, members.error) {
-            (Some(result), None) => Ok(result),
+            (Some(result), None) => Ok(Json::from(&result)),
             (None, Some(error)) => Err(error),
             (Some(_), Some(_)) => return Err(ResponseError::Outcome("both")),
             (None, None) => return Err(ResponseError::Outcome("neither")),
@@ -250,24 +286,27 @@ impl Response {
         })
     }
 
-    /// Appends it. A struct of numbers, strings and values of JSON always has a JSON form.
+    /// Appends it. Numbers, strings and errors always have a JSON form.
     fn write(&self, body: &mut Vec<u8>) {
-        #[derive(Serialize)]
-        struct Members<'a> {
-            jsonrpc: &'static str,
-            id: &'a Id,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            result: Option<&'a Value>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            error: Option<&'a WireError>,
+        body.extend_from_slice(br#"{"jsonrpc":"2.0","id":"#);
+        serde_json::to_writer(&mut *body, &self.id).expect("has a JSON form");
+        match &self.outcome {
+            Ok(result) => {
+                body.extend_from_slice(br#","result":"#);
+                body.extend_from_slice(&result.0);
+            }
+            Err(error) => {
+                body.extend_from_slice(br#","error":"#);
+                serde_json::to_writer(&mut *body, error).expect("has a JSON form");
+            }
         }
-        let members = Members {
-            jsonrpc: "2.0",
-            id: &self.id,
-            result: self.outcome.as_ref().ok(),
-            error: self.outcome.as_ref().err(),
-        };
-        serde_json::to_writer(body, &members).expect("has a JSON form");
+        body.push(b'}');
+    }
+
+    /// For how many bytes room is made before it is written: enough for a result and a number as its id.
+    fn bytes_about(&self) -> usize {
+        let outcome = self.outcome.as_ref();
+        ENVELOPE_BYTES + outcome.map_or(ENVELOPE_BYTES, |result| result.0.len())
     }
 }
 
@@ -415,6 +454,10 @@ impl<'de> Visitor<'de> for Strict {
 }
 
 const DETAIL_CHARS_MAX: usize = 256;
+/// `{"jsonrpc":"2.0","id":,"result":},` with an id of up to 20 digits, and some.
+const ENVELOPE_BYTES: usize = 64;
+/// Where the status of a job has room, which is asked for most.
+const RESULT_BYTES: usize = 512;
 
 #[cfg(test)]
 mod tests {

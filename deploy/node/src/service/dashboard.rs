@@ -176,7 +176,7 @@ impl Service {
     /// The arbiter has told what it had to, for a profile.
     pub(super) fn answer_timeline(&mut self, exchange: u64, job: JobId, from: Option<u64>) {
         let answer = match self.profiled(Caller::Operator, job, from) {
-            Ok(profile) => Answer::json(200, &profile),
+            Ok(profile) => Answer::told(profile),
             Err(error) => Answer::error(404, &error),
         };
         self.answer(exchange, answer);

@@ -28,7 +28,7 @@ use caldera_scheduler::{Nanos, Policy, TenantId};
 use caldera_store::releases::ReleaseRow;
 
 use super::circuits::{Away, Circuit};
-use super::{Caller, Flow, Question, Service, ms, value};
+use super::{Caller, Flow, Question, Service, as_json, ms};
 use crate::clerk::Task;
 use crate::clock::unix_time;
 use crate::registrar;
@@ -252,7 +252,7 @@ impl Service {
         let tenants = tenants.filter(|(tenant, _)| own(*tenant));
         let tenants = tenants.map(|(tenant, _)| self.storage_of(tenant)).collect();
         let outcome = rows.and_then(|rows| {
-            value(&StorageStatus {
+            as_json(&StorageStatus {
                 tenants,
                 releases: rows.into_iter().map(show).collect(),
             })
