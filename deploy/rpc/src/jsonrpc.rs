@@ -16,6 +16,7 @@
 
 mod guard;
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::de::{DeserializeOwned, DeserializeSeed, MapAccess, SeqAccess, Visitor};
@@ -109,31 +110,27 @@ pub enum ResponseError {
 /// Reads a body. An error here is about the whole body and is answered with a null id.
 pub fn parse(body: &[u8]) -> Result<Message, RpcError> {
     guard::check(body)?;
+    let batch = body.trim_ascii_start().first() == Some(&b'[');
     let mut reader = serde_json::Deserializer::from_slice(body);
-    let value = Strict
-        .deserialize(&mut reader)
-        .and_then(|value| reader.end().map(|()| value))
+    let read = match batch {
+        true => Batch.deserialize(&mut reader),
+        false => Entry
+            .deserialize(&mut reader)
+            .map(|entry| (vec![entry], 1)),
+    };
+    let (entries, count) = read
+        .and_then(|read| reader.end().map(|()| read))
         .map_err(|error| RpcError::Parse {
             detail: bounded(&error),
         })?;
-    match value {
-        Value::Array(items) if items.is_empty() => Err(RpcError::InvalidRequest {
+    match count {
+        0 => Err(RpcError::InvalidRequest {
             detail: "a batch holds at least one request".to_owned(),
         }),
-        Value::Array(items) if items.len() > BATCH_MAX => Err(RpcError::InvalidRequest {
-            detail: format!(
-                "a batch holds at most {BATCH_MAX} requests, got {}",
-                items.len()
-            ),
+        got if got > BATCH_MAX => Err(RpcError::InvalidRequest {
+            detail: format!("a batch holds at most {BATCH_MAX} requests, got {got}"),
         }),
-        Value::Array(items) => Ok(Message {
-            batch: true,
-            entries: items.into_iter().map(read_request).collect(),
-        }),
-        single => Ok(Message {
-            batch: false,
-            entries: vec![read_request(single)],
-        }),
+        _ => Ok(Message { batch, entries }),
     }
 }
 
@@ -310,55 +307,92 @@ impl Response {
     }
 }
 
-fn read_request(value: Value) -> Result<Request, Refusal> {
-    let refuse = |id: &Option<Id>, detail: String| Refusal {
-        id: id.clone().unwrap_or(Id::Null),
-        error: RpcError::InvalidRequest { detail },
-    };
-    let Value::Object(mut members) = value else {
-        return Err(refuse(&None, "expected an object".to_owned()));
-    };
-    let id = match members.remove("id") {
-        None => None,
-        Some(value) => match read_id(value) {
-            Some(id) => Some(id),
-            None => {
-                let detail = "expected id to be a string, an integer or null";
-                return Err(refuse(&None, detail.to_owned()));
+/// The members of a request as they were found; what is wrong with them is said when all were read.
+#[derive(Default)]
+struct Members {
+    jsonrpc: Option<Value>,
+    id: Option<Value>,
+    method: Option<Value>,
+    params: Option<Value>,
+    /// The names of others.
+    unknown: BTreeSet<String>,
+}
+
+impl Members {
+    /// Reads an object. An error is one of the whole body.
+    fn read<'de, A: MapAccess<'de>>(mut object: A) -> Result<Members, A::Error> {
+        let mut members = Members::default();
+        while let Some(name) = object.next_key_seed(MemberName)? {
+            let (name, member) = match name {
+                Name::Jsonrpc => ("jsonrpc", &mut members.jsonrpc),
+                Name::Id => ("id", &mut members.id),
+                Name::Method => ("method", &mut members.method),
+                Name::Params => ("params", &mut members.params),
+                Name::Unknown(name) => {
+                    if members.unknown.contains(&name) {
+                        return Err(twice(&name));
+                    }
+                    members.unknown.insert(name);
+                    object.next_value_seed(Strict)?;
+                    continue;
+                }
+            };
+            if member.is_some() {
+                return Err(twice(name));
             }
-        },
-    };
-    if members.remove("jsonrpc") != Some(Value::from("2.0")) {
-        return Err(refuse(&id, "expected jsonrpc to be \"2.0\"".to_owned()));
-    }
-    let Some(Value::String(method)) = members.remove("method") else {
-        return Err(refuse(&id, "expected method to be a string".to_owned()));
-    };
-    let params = members.remove("params");
-    if let Some(name) = members.keys().next() {
-        return Err(refuse(&id, bounded(&format_args!("unknown member {name}"))));
-    }
-    let params = match params {
-        None => Params(Map::new()),
-        Some(Value::Object(params)) => Params(params),
-        Some(Value::Array(mut items)) => match (items.pop(), items.is_empty()) {
-            (None, _) => Params(Map::new()),
-            (Some(Value::Object(params)), true) => Params(params),
-            _ => {
-                return Err(Refusal {
-                    id: id.unwrap_or(Id::Null),
-                    error: RpcError::InvalidParams {
-                        detail: "expected an object, or an array that holds one object".to_owned(),
-                    },
-                });
-            }
-        },
-        Some(_) => {
-            let detail = "expected params to be an object or an array";
-            return Err(refuse(&id, detail.to_owned()));
+            *member = Some(object.next_value_seed(Strict)?);
         }
-    };
-    Ok(Request { id, method, params })
+        Ok(members)
+    }
+
+    /// Makes a request of them.
+    fn request(self) -> Result<Request, Refusal> {
+        let refuse = |id: &Option<Id>, detail: String| Refusal {
+            id: id.clone().unwrap_or(Id::Null),
+            error: RpcError::InvalidRequest { detail },
+        };
+        let id = match self.id {
+            None => None,
+            Some(value) => match read_id(value) {
+                Some(id) => Some(id),
+                None => {
+                    let detail = "expected id to be a string, an integer or null";
+                    return Err(refuse(&None, detail.to_owned()));
+                }
+            },
+        };
+        if !matches!(&self.jsonrpc, Some(Value::String(version)) if version == "2.0") {
+            return Err(refuse(&id, "expected jsonrpc to be \"2.0\"".to_owned()));
+        }
+        let Some(Value::String(method)) = self.method else {
+            return Err(refuse(&id, "expected method to be a string".to_owned()));
+        };
+        if let Some(name) = self.unknown.first() {
+            return Err(refuse(&id, bounded(&format_args!("unknown member {name}"))));
+        }
+        let params = match self.params {
+            None => Params(Map::new()),
+            Some(Value::Object(params)) => Params(params),
+            Some(Value::Array(mut items)) => match (items.pop(), items.is_empty()) {
+                (None, _) => Params(Map::new()),
+                (Some(Value::Object(params)), true) => Params(params),
+                _ => {
+                    return Err(Refusal {
+                        id: id.unwrap_or(Id::Null),
+                        error: RpcError::InvalidParams {
+                            detail: "expected an object, or an array that holds one object"
+                                .to_owned(),
+                        },
+                    });
+                }
+            },
+            Some(_) => {
+                let detail = "expected params to be an object or an array";
+                return Err(refuse(&id, detail.to_owned()));
+            }
+        };
+        Ok(Request { id, method, params })
+    }
 }
 
 fn read_id(value: Value) -> Option<Id> {
@@ -381,6 +415,146 @@ fn bounded(error: &dyn fmt::Display) -> String {
         text.push_str("...");
     }
     text
+}
+
+fn twice<E: serde::de::Error>(key: &str) -> E {
+    E::custom(format_args!("the key {key} stands twice in one object"))
+}
+
+/// Reads a batch: its entries, as far as there may be so many, and how many there are.
+struct Batch;
+
+impl<'de> DeserializeSeed<'de> for Batch {
+    type Value = (Vec<Result<Request, Refusal>>, usize);
+
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Self::Value, D::Error> {
+        reader.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Batch {
+    type Value = (Vec<Result<Request, Refusal>>, usize);
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a batch")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        let mut entries = Vec::new();
+        let mut count = 0;
+        loop {
+            let item = match entries.len() {
+                BATCH_MAX => items.next_element_seed(Strict)?.map(drop),
+                _ => items
+                    .next_element_seed(Entry)?
+                    .map(|entry| entries.push(entry)),
+            };
+            if item.is_none() {
+                return Ok((entries, count));
+            }
+            count += 1;
+        }
+    }
+}
+
+/// Reads one request, straight from the text: its members are known by name, so nothing is looked for in a tree of
+/// them. Only its parameters are one, for it is not known yet what they are to be.
+struct Entry;
+
+/// Reads the name of a member.
+struct MemberName;
+
+/// What members of a request are called.
+enum Name {
+    Jsonrpc,
+    Id,
+    Method,
+    Params,
+    Unknown(String),
+}
+
+fn no_object<E>() -> Result<Result<Request, Refusal>, E> {
+    Ok(Err(Refusal {
+        id: Id::Null,
+        error: RpcError::InvalidRequest {
+            detail: "expected an object".to_owned(),
+        },
+    }))
+}
+
+impl<'de> DeserializeSeed<'de> for Entry {
+    type Value = Result<Request, Refusal>;
+
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Self::Value, D::Error> {
+        reader.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Entry {
+    type Value = Result<Request, Refusal>;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        no_object()
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        no_object()
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        no_object()
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+        no_object()
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        no_object()
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+        no_object()
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        while items.next_element_seed(Strict)?.is_some() {}
+        no_object()
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, object: A) -> Result<Self::Value, A::Error> {
+        Members::read(object).map(Members::request)
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for MemberName {
+    type Value = Name;
+
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Name, D::Error> {
+        reader.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for MemberName {
+    type Value = Name;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("the name of a member")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Name, E> {
+        Ok(match name {
+            "jsonrpc" => Name::Jsonrpc,
+            "id" => Name::Id,
+            "method" => Name::Method,
+            "params" => Name::Params,
+            name => Name::Unknown(name.to_owned()),
+        })
+    }
 }
 
 /// Reads any JSON value, and refuses what `serde_json::Value` would quietly settle: of two equal
@@ -442,9 +616,7 @@ impl<'de> Visitor<'de> for Strict {
         let mut map = Map::new();
         while let Some(key) = members.next_key::<String>()? {
             if map.contains_key(&key) {
-                return Err(serde::de::Error::custom(format_args!(
-                    "the key {key} stands twice in one object"
-                )));
+                return Err(twice(&key));
             }
             let value = members.next_value_seed(Strict)?;
             map.insert(key, value);
