@@ -881,16 +881,20 @@ impl Service {
             self.parts.inbox.wake();
         }
         self.take_measurements();
-        self.watch_storage();
-        self.watch_jobs();
-        self.watch_fleet();
-        self.show_events();
-        self.show_screens();
+        let now = self.parts.clock.now();
+        self.watch_storage(now);
+        self.watch_jobs(now);
+        self.watch_fleet(now);
+        self.show_events(now);
+        self.show_screens(now);
     }
 
     /// What the shell is to do since it last asked.
     pub fn outgoing(&mut self) -> Vec<Outgoing> {
         let outgoing = std::mem::take(&mut self.outgoing);
+        if self.under_way.is_empty() {
+            return outgoing;
+        }
         for it in &outgoing {
             if let Outgoing::Answer { exchange, .. }
             | Outgoing::Event {
@@ -927,7 +931,7 @@ impl Service {
         let due = first.map(|(at, _)| Duration::from_nanos(at.since(now).0));
         let look = (!self.watchers.is_empty()).then_some(LOOK_EVERY);
         let screens = self.screens.due_in(now);
-        let all = due.into_iter().chain(self.quiet_in()).chain(look);
+        let all = due.into_iter().chain(self.quiet_in(now)).chain(look);
         all.chain(screens).chain(self.lent.due_in(now)).min()
     }
 

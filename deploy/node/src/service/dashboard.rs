@@ -140,7 +140,7 @@ impl Service {
                 exchange,
                 text: Arc::clone(text),
             }),
-            None => self.show_screens(),
+            None => self.show_screens(self.parts.clock.now()),
         }
         Ok(())
     }
@@ -183,8 +183,7 @@ impl Service {
     }
 
     /// Asks for what the next snapshot is made of, if it is time.
-    pub(super) fn show_screens(&mut self) {
-        let now = self.parts.clock.now();
+    pub(super) fn show_screens(&mut self, now: Nanos) {
         let screens = &mut self.screens;
         if screens.open.is_empty() || screens.asked || now < screens.due {
             return;

@@ -41,13 +41,12 @@ impl Service {
         };
         self.watchers.insert(exchange, watcher);
         self.begin_under_way(exchange, tenant);
-        self.show_events();
+        self.show_events(self.parts.clock.now());
         Ok(())
     }
 
     /// Tells what has changed.
-    pub(super) fn show_events(&mut self) {
-        let now = self.parts.clock.now();
+    pub(super) fn show_events(&mut self, now: Nanos) {
         let mut ended = Vec::new();
         let mut watchers = std::mem::take(&mut self.watchers);
         for (&exchange, watcher) in &mut watchers {

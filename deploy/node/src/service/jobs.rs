@@ -516,8 +516,7 @@ impl Service {
 
     /// Ends waits whose time has come, offers again what has waited for a place, and forgets what has been
     /// kept for long enough.
-    pub(super) fn watch_jobs(&mut self) {
-        let now = self.parts.clock.now();
+    pub(super) fn watch_jobs(&mut self, now: Nanos) {
         self.expire(now);
         if !self.parked.is_empty() && now >= self.parked_until {
             for job in std::mem::take(&mut self.parked) {
@@ -864,8 +863,8 @@ impl Service {
         let job = self.job_of(tenant, query.job)?;
         let wait_ms = query.wait_ms.unwrap_or(0);
         let wait_ms = wait_ms.min(self.parts.config.limits.wait_ms);
-        let until = self.parts.clock.now().plus(Nanos::from_millis(wait_ms));
-        let wait = (wait_ms > 0 && !self.stopping).then_some(Some(until));
+        let until = || self.parts.clock.now().plus(Nanos::from_millis(wait_ms));
+        let wait = (wait_ms > 0 && !self.stopping).then(|| Some(until()));
         self.look(job, asked, wait)
     }
 

@@ -384,7 +384,6 @@ impl Service {
 
     /// Takes one request of a tenant, unless it sends too fast or has too many under way.
     pub(super) fn pace(&mut self, tenant: TenantId) -> Result<(), RpcError> {
-        let now = self.parts.clock.elapsed();
         let calls = self.tenant(tenant).terms.quotas.calls;
         let calls_full = calls.is_some_and(|max| {
             let own = self.under_way.values().filter(|it| **it == tenant);
@@ -396,6 +395,7 @@ impl Service {
             retry_after_ms: after.as_millis() as u64 + 1,
         };
         if let Some(rate) = &mut terms.rate {
+            let now = self.parts.clock.elapsed();
             rate.take(now).map_err(|after| full(Full::Rate, after))?;
         }
         if calls_full {

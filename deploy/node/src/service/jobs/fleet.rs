@@ -409,8 +409,7 @@ impl Service {
     }
 
     /// Looks for jobs to lend, answers who waits for them, and takes back what must be.
-    pub(in crate::service) fn watch_fleet(&mut self) {
-        let now = self.parts.clock.now();
+    pub(in crate::service) fn watch_fleet(&mut self, now: Nanos) {
         let Some(silence) = self.parts.config.fleet.as_ref().map(|it| it.silence) else {
             return;
         };
