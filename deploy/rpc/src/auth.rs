@@ -26,10 +26,11 @@
 //! hand. [`Secret::derive`] makes them from one master key and a salt of each tenant: a store that holds the salts and not the
 //! master key holds nothing that signs.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 
-use base64::Engine;
+use base64::{DecodeSliceError, Engine};
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
 use serde::Deserialize;
@@ -208,8 +209,9 @@ impl Keyring {
     pub fn verify(&self, authorization: Option<&str>, now: u64) -> Result<&str, AuthError> {
         let token = bearer(authorization.ok_or(AuthError::Missing)?)?;
         let token = Token::split(token)?;
-        let header = token.header()?;
-        let (name, secret, before) = match self.callers.get_key_value(header.kid.as_str()) {
+        let mut room = Room::default();
+        let kid = token.header(&mut room)?.kid.0;
+        let (name, secret, before) = match self.callers.get_key_value(&*kid) {
             Some((name, held)) => {
                 let before = held.before.as_ref().filter(|(_, until)| now < *until);
                 (Some(name), &held.secret, before.map(|(secret, _)| secret))
@@ -222,7 +224,7 @@ impl Keyring {
         let Some(name) = name.filter(|_| signed) else {
             return Err(AuthError::Refused);
         };
-        token.claims()?.hold(now)?;
+        token.claims(&mut Room::default())?.hold(now)?;
         Ok(name)
     }
 }
@@ -269,12 +271,19 @@ struct Token<'a> {
 /// The header. A field that is not named here is refused with the token.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Header {
-    alg: String,
-    kid: String,
-    #[serde(default)]
-    typ: Option<String>,
+struct Header<'a> {
+    #[serde(borrow)]
+    alg: Text<'a>,
+    #[serde(borrow)]
+    kid: Text<'a>,
+    #[serde(borrow, default)]
+    typ: Option<Text<'a>>,
 }
+
+/// A string where it stands, unless it has to be unescaped.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// The claims that are looked at; a client may send others.
 #[derive(Deserialize)]
@@ -293,9 +302,8 @@ impl<'a> Token<'a> {
         let Some((header, claims)) = signed.split_once('.') else {
             return Err(malformed);
         };
-        let signature = URL_SAFE_NO_PAD
+        let signature = Room::default()
             .decode(signature)
-            .ok()
             .and_then(|bytes| <[u8; 32]>::try_from(bytes).ok())
             .ok_or(AuthError::Malformed("expected a signature of 32 bytes"))?;
         Ok(Token {
@@ -306,21 +314,20 @@ impl<'a> Token<'a> {
         })
     }
 
-    fn header(&self) -> Result<Header, AuthError> {
-        let header: Header = URL_SAFE_NO_PAD
+    fn header<'r>(&self, room: &'r mut Room) -> Result<Header<'r>, AuthError> {
+        let header: Header<'r> = room
             .decode(self.header)
-            .ok()
-            .and_then(|json| serde_json::from_slice(&json).ok())
+            .and_then(|json| serde_json::from_slice(json).ok())
             .ok_or(AuthError::Malformed(
                 "expected a header of alg, kid and perhaps typ",
             ))?;
-        if header.alg != "HS256" {
+        if header.alg.0 != "HS256" {
             return Err(AuthError::Algorithm);
         }
         if header
             .typ
             .as_ref()
-            .is_some_and(|typ| !typ.eq_ignore_ascii_case("JWT"))
+            .is_some_and(|typ| !typ.0.eq_ignore_ascii_case("JWT"))
         {
             return Err(AuthError::Malformed("expected typ to be JWT"));
         }
@@ -336,12 +343,39 @@ impl<'a> Token<'a> {
             .into()
     }
 
-    fn claims(&self) -> Result<Claims, AuthError> {
-        URL_SAFE_NO_PAD
-            .decode(self.claims)
-            .ok()
-            .and_then(|json| serde_json::from_slice(&json).ok())
+    fn claims(&self, room: &mut Room) -> Result<Claims, AuthError> {
+        room.decode(self.claims)
+            .and_then(|json| serde_json::from_slice(json).ok())
             .ok_or(AuthError::Claims("expected iat, a whole number of seconds"))
+    }
+}
+
+/// Where a part of a token is decoded: each call has a token, and those of ours find room without asking for memory.
+struct Room {
+    few: [u8; FEW_BYTES],
+    many: Vec<u8>,
+}
+
+impl Default for Room {
+    fn default() -> Room {
+        Room {
+            few: [0; FEW_BYTES],
+            many: Vec::new(),
+        }
+    }
+}
+
+impl Room {
+    /// Nothing for what is not base64 in its one spelling.
+    fn decode(&mut self, part: &str) -> Option<&[u8]> {
+        match URL_SAFE_NO_PAD.decode_slice(part, &mut self.few) {
+            Ok(length) => Some(&self.few[..length]),
+            Err(DecodeSliceError::OutputSliceTooSmall) => {
+                self.many = URL_SAFE_NO_PAD.decode(part).ok()?;
+                Some(&self.many)
+            }
+            Err(DecodeSliceError::DecodeError(_)) => None,
+        }
     }
 }
 
@@ -362,6 +396,9 @@ fn hmac_sha256(key: &[u8], message: &[u8]) -> Hmac<Sha256> {
     mac.update(message);
     mac
 }
+
+/// What a part of a token has room in; those of [`sign`] have fewer than fifty bytes beside the name.
+const FEW_BYTES: usize = 256;
 
 /// Keeps derived secrets apart from all else that the master key may ever be used for.
 const DERIVATION: &[u8] = b"caldera tenant secret v1\0";
@@ -413,7 +450,7 @@ mod tests {
         assert!(token.is_signed_with(&key));
         assert!(!token.is_signed_with(&key[..63]));
         // It names no tenant, so as a whole it is not for us.
-        assert!(token.header().is_err());
+        assert!(token.header(&mut Room::default()).is_err());
     }
 
     /// Made in a shell with OpenSSL's HMAC, in the way that docs/protocol.md shows.
@@ -525,6 +562,28 @@ mod tests {
             let outcome = verify(&token);
             assert!(matches!(outcome, Err(AuthError::Claims(_))), "{claims}");
         }
+    }
+
+    /// The danger: what finds no room on the stack is read otherwise.
+    #[test]
+    fn long_parts_are_read_like_short_ones() {
+        for length in [0, 150, FEW_BYTES - 70, FEW_BYTES, 700] {
+            let name = "n".repeat(length);
+            let mut ring = ring();
+            ring.insert(&name, Secret([5; 32]));
+            let header = format!(r#"{{"alg":"HS256","kid":"{name}"}}"#);
+            let claims = format!(r#"{{"iat":{NOW},"more":"{name}"}}"#);
+            let field = format!("Bearer {}", forge(&header, &claims, [5; 32]));
+            assert_eq!(ring.verify(Some(&field), NOW), Ok(name.as_str()));
+            let forged = format!("Bearer {}", forge(&header, &claims, [6; 32]));
+            assert_eq!(ring.verify(Some(&forged), NOW), Err(AuthError::Refused));
+            let signed = format!("{field}A");
+            assert!(ring.verify(Some(&signed), NOW).is_err());
+        }
+        // A name that is written with an escape is the same name.
+        let header = r#"{"alg":"HS256","kid":"\u0072ollup"}"#;
+        let token = forge(header, &format!(r#"{{"iat":{NOW}}}"#), [1; 32]);
+        assert_eq!(verify(&token).unwrap(), "rollup");
     }
 
     /// One byte changed anywhere, and every cut, is refused.
