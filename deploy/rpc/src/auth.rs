@@ -75,15 +75,18 @@ pub enum SecretError {
 /// The secrets of all callers of one box.
 pub struct Keyring {
     callers: HashMap<String, Held>,
-    decoy: Secret,
+    decoy: Key,
 }
 
 /// The secrets of one caller.
 struct Held {
-    secret: Secret,
+    key: Key,
     /// The one before, and until when it is taken, in seconds of Unix time.
-    before: Option<(Secret, u64)>,
+    before: Option<(Key, u64)>,
 }
+
+/// A secret, hashed in as HMAC begins (RFC 2104, section 4): that is the same for each token. It is wiped when it is dropped.
+type Key = Hmac<Sha256>;
 
 /// Why a request has no caller. The peer reads only that it is not authorised; this is for the log.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -184,7 +187,7 @@ impl Keyring {
     pub fn new(decoy: Secret) -> Keyring {
         Keyring {
             callers: HashMap::new(),
-            decoy,
+            decoy: keyed(&decoy.0),
         }
     }
 
@@ -195,8 +198,11 @@ impl Keyring {
 
     /// As [`Keyring::insert`], with another secret that is taken too, until a second of Unix time.
     pub fn hold(&mut self, name: &str, secret: Secret, before: Option<(Secret, u64)>) {
-        self.callers
-            .insert(name.to_owned(), Held { secret, before });
+        let held = Held {
+            key: keyed(&secret.0),
+            before: before.map(|(secret, until)| (keyed(&secret.0), until)),
+        };
+        self.callers.insert(name.to_owned(), held);
     }
 
     /// Removes a caller: its tokens are answered as those of somebody who never was.
@@ -211,16 +217,16 @@ impl Keyring {
         let token = Token::split(token)?;
         let mut room = Room::default();
         let kid = token.header(&mut room)?.kid.0;
-        let (name, secret, before) = match self.callers.get_key_value(&*kid) {
+        let (name, key, before) = match self.callers.get_key_value(&*kid) {
             Some((name, held)) => {
                 let before = held.before.as_ref().filter(|(_, until)| now < *until);
-                (Some(name), &held.secret, before.map(|(secret, _)| secret))
+                (Some(name), &held.key, before.map(|(key, _)| key))
             }
             None => (None, &self.decoy, None),
         };
         // A good token of the newest secret costs one check, every other two.
-        let signed = token.is_signed_with(&secret.0)
-            || token.is_signed_with(&before.unwrap_or(&self.decoy).0) & before.is_some();
+        let signed = token.is_signed_with(key)
+            || token.is_signed_with(before.unwrap_or(&self.decoy)) & before.is_some();
         let Some(name) = name.filter(|_| signed) else {
             return Err(AuthError::Refused);
         };
@@ -334,9 +340,10 @@ impl<'a> Token<'a> {
         Ok(header)
     }
 
-    fn is_signed_with(&self, key: &[u8]) -> bool {
-        let expected = hmac_sha256(key, self.signed.as_bytes()).finalize();
-        expected
+    fn is_signed_with(&self, key: &Key) -> bool {
+        let mut mac = key.clone();
+        mac.update(self.signed.as_bytes());
+        mac.finalize()
             .into_bytes()
             .as_slice()
             .ct_eq(&self.signature)
@@ -391,8 +398,12 @@ impl Claims {
     }
 }
 
-fn hmac_sha256(key: &[u8], message: &[u8]) -> Hmac<Sha256> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
+fn keyed(key: &[u8]) -> Key {
+    Key::new_from_slice(key).expect("HMAC takes keys of any length")
+}
+
+fn hmac_sha256(key: &[u8], message: &[u8]) -> Key {
+    let mut mac = keyed(key);
     mac.update(message);
     mac
 }
@@ -447,8 +458,8 @@ mod tests {
                      cGxlLmNvbS9pc19yb290Ijp0cnVlfQ\
                      .dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
         let token = Token::split(token).unwrap();
-        assert!(token.is_signed_with(&key));
-        assert!(!token.is_signed_with(&key[..63]));
+        assert!(token.is_signed_with(&keyed(&key)));
+        assert!(!token.is_signed_with(&keyed(&key[..63])));
         // It names no tenant, so as a whole it is not for us.
         assert!(token.header(&mut Room::default()).is_err());
     }
