@@ -875,8 +875,8 @@ impl Service {
         asked: Asked,
         wait: Option<Option<Nanos>>,
     ) -> Result<Flow, RpcError> {
-        let ended = self.jobs.get(&job).is_none_or(Entry::is_told);
-        let Some(until) = wait.filter(|_| !ended) else {
+        let goes_on = |entry: &Entry| !entry.is_told();
+        let Some(until) = wait.filter(|_| self.jobs.get(&job).is_some_and(goes_on)) else {
             return self.show(job, asked).map(Flow::Done);
         };
         let ticket = self.ticket();
