@@ -30,8 +30,8 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 
-use base64::{DecodeSliceError, Engine};
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::{DecodeSliceError, Engine};
 use hmac::{Hmac, KeyInit, Mac};
 use serde::Deserialize;
 use sha2::Sha256;

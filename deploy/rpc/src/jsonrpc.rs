@@ -114,9 +114,7 @@ pub fn parse(body: &[u8]) -> Result<Message, RpcError> {
     let mut reader = serde_json::Deserializer::from_slice(body);
     let read = match batch {
         true => Batch.deserialize(&mut reader),
-        false => Entry
-            .deserialize(&mut reader)
-            .map(|entry| (vec![entry], 1)),
+        false => Entry.deserialize(&mut reader).map(|entry| (vec![entry], 1)),
     };
     let (entries, count) = read
         .and_then(|read| reader.end().map(|()| read))
@@ -777,6 +775,41 @@ mod tests {
         assert_eq!(parse(most.as_bytes()).unwrap().entries.len(), BATCH_MAX);
         let more = format!("[{}]", vec![good; BATCH_MAX + 1].join(","));
         assert_eq!(parse(more.as_bytes()).unwrap_err().code(), -32600);
+    }
+
+    /// The danger: what is not kept is not looked at either.
+    #[test]
+    fn all_of_a_body_is_read() {
+        let many = |last: &str| format!("[{}{last}]", "1,".repeat(10_000));
+        assert_eq!(code(&many("1")), -32600);
+        assert_eq!(code(&many(r#"{"a":1,"a":1}"#)), -32700);
+        assert_eq!(code(&many(r#"[{"a":{"b":1,"b":1}}]"#)), -32700);
+        assert_eq!(code(&many("")), -32700);
+        let request = |more: &str| format!(r#"{{"jsonrpc":"2.0","id":1,"method":"m"{more}}}"#);
+        assert!(only(&request("")).is_ok());
+        for more in [
+            r#","jsonrpc":"2.0""#,
+            r#","\u006asonrpc":"2.0""#,
+            r#","method":"m""#,
+            r#","params":{},"params":{}"#,
+            r#","more":1,"more":1"#,
+            r#","more":{"a":1,"a":1}"#,
+            r#","more":[1,{"a":1,"a":1}]"#,
+            r#","params":[{},{"a":1,"a":1}]"#,
+        ] {
+            assert_eq!(code(&request(more)), -32700, "{more}");
+        }
+        for body in [
+            r#"{"jsonrpc":{"a":1,"a":1},"id":1,"method":"m"}"#,
+            r#"{"jsonrpc":"2.0","id":{"a":1,"a":1},"method":"m"}"#,
+            r#"[[{"a":1,"a":1}]]"#,
+        ] {
+            assert_eq!(code(body), -32700, "{body}");
+        }
+        // The first of unknown names by the alphabet is told, wherever it stands.
+        let refusal = only(&request(r#","z":1,"y":{},"x":[]"#)).unwrap_err();
+        let told = refusal.error.to_string();
+        assert!(told.ends_with("unknown member x"), "{told}");
     }
 
     #[test]
