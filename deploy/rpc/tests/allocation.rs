@@ -132,4 +132,4 @@ fn serve(
 }
 
 const NOW_S: u64 = 1_800_000_000;
-const ALLOCATIONS_MAX: u64 = 20;
+const ALLOCATIONS_MAX: u64 = 12;
