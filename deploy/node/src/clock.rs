@@ -34,6 +34,11 @@ impl Clock {
     pub fn elapsed(self) -> Duration {
         self.start.elapsed()
     }
+
+    /// What [`Clock::elapsed`] was when [`Clock::now`] was that.
+    pub fn elapsed_at(now: Nanos) -> Duration {
+        Duration::from_nanos(now.since(FIRST).0)
+    }
 }
 
 /// How long the calling thread has run. A system call.
@@ -52,3 +57,19 @@ pub fn unix_time() -> Duration {
 }
 
 const FIRST: Nanos = Nanos::from_millis(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_countings_are_of_one_moment() {
+        let clock = Clock::start();
+        let before = clock.elapsed();
+        let between = Clock::elapsed_at(clock.now());
+        let after = clock.elapsed();
+        assert!(before <= between, "{before:?} {between:?}");
+        assert!(between <= after, "{between:?} {after:?}");
+        assert_eq!(Clock::elapsed_at(FIRST), Duration::ZERO);
+    }
+}

@@ -39,7 +39,7 @@ use caldera_prover::format::json::{Proof, PublicInputs};
 use caldera_prover::groth16::ProvingKey;
 use caldera_rpc::auth::{FLEET, Keyring, OPERATOR, Secret};
 use caldera_rpc::error::RpcError;
-use caldera_rpc::jsonrpc::{self, Id, Params, Request, Response};
+use caldera_rpc::jsonrpc::{self, Id, Json, Params, Request, Response};
 use caldera_rpc::methods::Scope;
 use caldera_rpc::methods::{Digest, IdempotencyKey, Method, PoolQuery, StorageQuery, Word};
 use caldera_rpc::openrpc::{self, DISCOVER, Discover};
@@ -461,7 +461,7 @@ pub struct Service {
     profiles: Profiles,
     over_budget: Muffler,
     /// What `rpc.discover` answers.
-    description: Value,
+    description: Json,
     stopping: bool,
 }
 
@@ -538,7 +538,7 @@ enum Question {
 
 /// What becomes of a call.
 enum Flow {
-    Done(Value),
+    Done(Json),
     /// It waits under this ticket.
     Wait(u64, Question),
 }
@@ -628,7 +628,7 @@ impl Service {
             telemetry,
             profiles,
             over_budget: Muffler::default(),
-            description: openrpc::document(),
+            description: Json::from(&openrpc::document()),
             stopping: false,
         };
         service.restore(rows);
@@ -665,7 +665,7 @@ impl Service {
             Err(error) => {
                 self.telemetry.work.refused(error.reason());
                 let response = Response::error(Id::Null, &error);
-                self.answer_calls(exchange, false, &[response]);
+                self.answer_calls(exchange, jsonrpc::encode(false, [&response]));
                 return;
             }
         };
@@ -881,16 +881,20 @@ impl Service {
             self.parts.inbox.wake();
         }
         self.take_measurements();
-        self.watch_storage();
-        self.watch_jobs();
-        self.watch_fleet();
-        self.show_events();
-        self.show_screens();
+        let now = self.parts.clock.now();
+        self.watch_storage(now);
+        self.watch_jobs(now);
+        self.watch_fleet(now);
+        self.show_events(now);
+        self.show_screens(now);
     }
 
     /// What the shell is to do since it last asked.
     pub fn outgoing(&mut self) -> Vec<Outgoing> {
         let outgoing = std::mem::take(&mut self.outgoing);
+        if self.under_way.is_empty() {
+            return outgoing;
+        }
         for it in &outgoing {
             if let Outgoing::Answer { exchange, .. }
             | Outgoing::Event {
@@ -927,7 +931,7 @@ impl Service {
         let due = first.map(|(at, _)| Duration::from_nanos(at.since(now).0));
         let look = (!self.watchers.is_empty()).then_some(LOOK_EVERY);
         let screens = self.screens.due_in(now);
-        let all = due.into_iter().chain(self.quiet_in()).chain(look);
+        let all = due.into_iter().chain(self.quiet_in(now)).chain(look);
         all.chain(screens).chain(self.lent.due_in(now)).min()
     }
 
@@ -1188,7 +1192,7 @@ impl Service {
     }
 
     /// Gives a call its answer.
-    fn settle(&mut self, waiting: Waiting, outcome: Result<Value, RpcError>) {
+    fn settle(&mut self, waiting: Waiting, outcome: Result<Json, RpcError>) {
         if let Err(error) = &outcome {
             self.telemetry.work.refused(error.reason());
         }
@@ -1237,12 +1241,12 @@ impl Service {
     }
 
     fn answer_exchange(&mut self, number: u64, exchange: Exchange) {
-        let responses: Vec<Response> = exchange.answers.into_iter().flatten().collect();
-        self.answer_calls(number, exchange.batch, &responses);
+        let responses = exchange.answers.iter().flatten();
+        self.answer_calls(number, jsonrpc::encode(exchange.batch, responses));
     }
 
-    fn answer_calls(&mut self, exchange: u64, batch: bool, responses: &[Response]) {
-        let answer = match jsonrpc::encode(batch, responses) {
+    fn answer_calls(&mut self, exchange: u64, body: Option<Vec<u8>>) {
+        let answer = match body {
             Some(body) => Answer {
                 status: 200,
                 content_type: JSON,
@@ -1314,6 +1318,15 @@ impl Answer {
         }
     }
 
+    /// A result, outside of a call.
+    fn told(result: Json) -> Answer {
+        Answer {
+            body: result.into_bytes(),
+            content_type: JSON,
+            ..Answer::text(200, String::new())
+        }
+    }
+
     /// An error outside of a call, as `{code, message, data}`.
     pub fn error(status: u16, error: &RpcError) -> Answer {
         let wire = error.to_wire();
@@ -1381,11 +1394,18 @@ fn stored_answer(stored: Stored) -> Answer {
 }
 
 /// A result as JSON. What JSON cannot hold is a fault of ours.
+fn as_json(result: &impl Serialize) -> Result<Json, RpcError> {
+    Json::of(result).map_err(unwritable)
+}
+
+/// The same as a part of what is kept.
 fn value(result: &impl Serialize) -> Result<Value, RpcError> {
-    serde_json::to_value(result).map_err(|error| {
-        tracing::error!(%error, "a result that JSON cannot hold");
-        RpcError::Internal
-    })
+    serde_json::to_value(result).map_err(unwritable)
+}
+
+fn unwritable(error: serde_json::Error) -> RpcError {
+    tracing::error!(%error, "a result that JSON cannot hold");
+    RpcError::Internal
 }
 
 fn ms(span: Nanos) -> f64 {

@@ -15,7 +15,8 @@
 //! that have more to read stand in a list, deadlines in a heap, and connections of one address are counted as they
 //! come and go.
 //!
-//! The time at which a demand begins is taken right after the `read` that brought its last byte.
+//! The time at which a demand begins is taken right after the `read` that brought its last byte. All that follows of that
+//! read has the same time: what HTTP counts with it are seconds.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -85,6 +86,8 @@ pub struct Shell {
     unaccepted: bool,
     limits: Limits,
     clock: Clock,
+    /// The time of what is being done for a connection: when it was last read from, or when its turn began.
+    now: Nanos,
     stop: Arc<AtomicBool>,
     buffer: Box<[u8]>,
 }
@@ -252,6 +255,7 @@ impl Shell {
             unaccepted: false,
             tls,
             limits,
+            now: clock.now(),
             clock,
             stop,
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
@@ -275,11 +279,11 @@ impl Shell {
                     OPERATORS | FLEETS => self.accept_locals(),
                     WAKER => {}
                     token => {
-                        if let Some(peer) = self.peers.get_mut(&token) {
+                        if let Some(mut peer) = self.peers.remove(&token) {
                             peer.readable |= event.is_readable() || event.is_read_closed();
                             peer.hung_up |= event.is_read_closed();
+                            self.turn_of(token, peer);
                         }
-                        self.turn(token);
                     }
                 }
             }
@@ -460,23 +464,28 @@ impl Shell {
         }
     }
 
-    /// Reads, acts and writes for one connection.
+    /// The turn of a connection, if it is still there.
     fn turn(&mut self, token: Token) {
-        // Taken out, so that what is read can be handed to the rest of the shell.
-        let Some(mut peer) = self.peers.remove(&token) else {
-            return;
-        };
+        if let Some(peer) = self.peers.remove(&token) {
+            self.turn_of(token, peer);
+        }
+    }
+
+    /// Reads, acts and writes for one connection, which was taken out, so that what is read can be handed to the rest of
+    /// the shell.
+    fn turn_of(&mut self, token: Token, mut peer: Box<Peer>) {
         let mut rests = false;
-        let mut received = self.clock.now();
-        for _ in 0..READS_A_TURN {
+        for round in 0..READS_A_TURN {
             let read = peer.read(&mut self.buffer, self.clock);
-            if read {
-                received = self.clock.now();
+            match read {
+                Some(at) => self.now = at,
+                None if round == 0 => self.now = self.clock.now(),
+                None => {}
             }
-            self.act(token, &mut peer, received);
+            self.act(token, &mut peer);
             // A request that was pipelined is looked at once the answer before it has left.
-            let wrote = peer.write(self.clock);
-            if !read && !wrote {
+            let wrote = peer.write(self.elapsed());
+            if read.is_none() && !wrote {
                 rests = true;
                 break;
             }
@@ -521,10 +530,15 @@ impl Shell {
         }
     }
 
+    /// As [`Shell::now`], for machines that count in [`Duration`]s.
+    fn elapsed(&self) -> Duration {
+        Clock::elapsed_at(self.now)
+    }
+
     /// Acts on what a connection has read.
-    fn act(&mut self, token: Token, peer: &mut Peer, received: Nanos) {
+    fn act(&mut self, token: Token, peer: &mut Peer) {
         // All that one read brought came at one time.
-        let now = self.clock.elapsed();
+        let now = self.elapsed();
         loop {
             let event = match peer.http.poll(now) {
                 Ok(Some(event)) => event,
@@ -549,7 +563,7 @@ impl Shell {
                     }
                     _ => {}
                 },
-                Event::End => self.end(token, peer, received),
+                Event::End => self.end(token, peer),
             }
         }
     }
@@ -608,7 +622,7 @@ impl Shell {
                 let caller = self.authorised(peer, head)?;
                 if head.body != BodyKind::None {
                     // A length above the limit is refused by the machine itself.
-                    let now = self.clock.elapsed();
+                    let now = self.elapsed();
                     let _ = peer.http.accept_body(self.limits.request_bytes, now);
                 }
                 let body = Vec::new();
@@ -632,7 +646,7 @@ impl Shell {
                     BodyKind::None => Some(0),
                     BodyKind::Chunked => None,
                 };
-                let now = self.clock.elapsed();
+                let now = self.elapsed();
                 if peer.http.accept_body(self.limits.blob_bytes, now).is_err() {
                     self.requests.remove(&request);
                     return Ok(Request::None);
@@ -795,7 +809,7 @@ impl Shell {
     }
 
     /// A request is complete.
-    fn end(&mut self, token: Token, peer: &mut Peer, received: Nanos) {
+    fn end(&mut self, token: Token, peer: &mut Peer) {
         match peer.request.take() {
             Request::Call { caller, .. } if !self.service.stands(caller) => {
                 self.respond(peer, &unauthorised());
@@ -805,7 +819,7 @@ impl Shell {
                 peer.request = Request::Awaited(request);
                 // It may hold a witness.
                 let body = Zeroizing::new(body);
-                self.service.call(request, caller, &body, received);
+                self.service.call(request, caller, &body, self.now);
             }
             Request::Upload(upload) => {
                 peer.request = Request::Stored(upload);
@@ -815,13 +829,12 @@ impl Shell {
             Request::Page(page) => {
                 self.service.count_request(200);
                 // A connection that was refused or timed out meanwhile has had its answer.
-                let _ = peer.http.respond(&page.response(), self.clock.elapsed());
+                let _ = peer.http.respond(&page.response(), self.elapsed());
             }
             Request::Stream(number) => {
                 peer.request = Request::Stream(number);
                 self.service.count_request(200);
-                peer.http
-                    .begin_stream("text/event-stream", self.clock.elapsed());
+                peer.http.begin_stream("text/event-stream", self.elapsed());
             }
             other => peer.request = other,
         }
@@ -835,7 +848,11 @@ impl Shell {
 
     /// Carries out what the service has to tell its clients.
     fn deliver(&mut self) {
-        for outgoing in self.service.outgoing() {
+        let all = self.service.outgoing();
+        if !all.is_empty() {
+            self.now = self.clock.now();
+        }
+        for outgoing in all {
             match outgoing {
                 Outgoing::Answer { exchange, answer } => {
                     let Some(token) = self.requests.remove(&exchange) else {
@@ -845,9 +862,8 @@ impl Shell {
                         peer.request = Request::None;
                         peer.unwritten = 0;
                         self.respond(&mut peer, &answer);
-                        self.peers.insert(token, peer);
+                        self.turn_of(token, peer);
                     }
-                    self.turn(token);
                 }
                 Outgoing::Event {
                     exchange,
@@ -861,7 +877,8 @@ impl Shell {
                         self.requests.remove(&exchange);
                     }
                     if let Some(peer) = self.peers.get_mut(&token) {
-                        peer.http.stream(text.as_bytes(), self.clock.elapsed());
+                        peer.http
+                            .stream(text.as_bytes(), Clock::elapsed_at(self.now));
                         if last {
                             peer.request = Request::None;
                             peer.http.end_stream();
@@ -876,7 +893,8 @@ impl Shell {
                     if let Some(peer) = self.peers.get_mut(&token)
                         && peer.http.output().is_empty()
                     {
-                        peer.http.stream(text.as_bytes(), self.clock.elapsed());
+                        peer.http
+                            .stream(text.as_bytes(), Clock::elapsed_at(self.now));
                     }
                     self.turn(token);
                 }
@@ -913,7 +931,7 @@ impl Shell {
             ..Response::new(answer.status)
         };
         // A connection that was refused or timed out meanwhile has had its answer.
-        let _ = peer.http.respond(&response, self.clock.elapsed());
+        let _ = peer.http.respond(&response, self.elapsed());
     }
 
     fn expire(&mut self) {
@@ -1031,14 +1049,17 @@ impl Peer {
         self.tls.as_ref().and_then(|tls| tls.handshake_by())
     }
 
-    /// Reads once; whether something came.
-    fn read(&mut self, buffer: &mut [u8], clock: Clock) -> bool {
+    /// Reads once; when something came, if something did.
+    fn read(&mut self, buffer: &mut [u8], clock: Clock) -> Option<Nanos> {
         if !self.wants_turn() {
-            return false;
+            return None;
         }
         // What is deciphered goes first.
-        if self.take_clear(clock) {
-            return true;
+        if self.tls.is_some() {
+            let now = clock.now();
+            if self.take_clear(now) {
+                return Some(now);
+            }
         }
         let room = match &self.tls {
             Some(tls) => tls.room(),
@@ -1048,23 +1069,24 @@ impl Peer {
         match self.stream.read(&mut buffer[..room]) {
             Ok(0) => {
                 self.end();
-                false
+                None
             }
             Ok(count) => {
+                let now = clock.now();
                 // Less than there was room for is all that there was, and another event will tell of more. But of an end that
                 // is there already none will.
                 self.readable = count == room || self.hung_up;
                 let bytes = &buffer[..count];
                 let Some(tls) = &mut self.tls else {
-                    self.http.receive(bytes, clock.elapsed());
-                    return true;
+                    self.http.receive(bytes, Clock::elapsed_at(now));
+                    return Some(now);
                 };
                 if let Err(fault) = tls.receive(bytes) {
                     self.fail(fault);
-                    return false;
+                    return None;
                 }
-                self.take_clear(clock);
-                true
+                self.take_clear(now);
+                Some(now)
             }
             Err(error) => {
                 match error.kind() {
@@ -1072,20 +1094,20 @@ impl Peer {
                     io::ErrorKind::Interrupted => {}
                     _ => self.broken = true,
                 }
-                false
+                None
             }
         }
     }
 
     /// Gives the machine what is deciphered, as far as it has room; whether there was something.
-    fn take_clear(&mut self, clock: Clock) -> bool {
+    fn take_clear(&mut self, now: Nanos) -> bool {
         let Some(tls) = &mut self.tls else {
             return false;
         };
         // A machine that is given nothing takes it for a sign of life.
         let taken = match tls.clear() {
             [] => 0,
-            clear => self.http.receive(clear, clock.elapsed()),
+            clear => self.http.receive(clear, Clock::elapsed_at(now)),
         };
         tls.take(taken);
         if tls.has_ended() {
@@ -1116,17 +1138,17 @@ impl Peer {
     }
 
     /// Writes what there is to write; whether something of an answer went.
-    fn write(&mut self, clock: Clock) -> bool {
+    fn write(&mut self, now: Duration) -> bool {
         let mut wrote = false;
         if self.tls.is_some() {
-            while !self.broken && self.flush(clock, &mut wrote) {}
+            while !self.broken && self.flush(now, &mut wrote) {}
             return wrote;
         }
         while !self.broken && !self.http.output().is_empty() {
             match self.stream.write(self.http.output()) {
                 Ok(count) => {
                     wrote |= count > 0;
-                    self.http.sent(count, clock.elapsed());
+                    self.http.sent(count, now);
                 }
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock => break,
@@ -1140,7 +1162,7 @@ impl Peer {
 
     /// Writes what is sealed and seals the next piece of an answer; whether there is one. Bytes of an answer count as sent
     /// when they have left, not when they are sealed, so that the limits of a slow reader hold as they do without TLS.
-    fn flush(&mut self, clock: Clock, wrote: &mut bool) -> bool {
+    fn flush(&mut self, now: Duration, wrote: &mut bool) -> bool {
         let Some(tls) = &mut self.tls else {
             return false;
         };
@@ -1148,7 +1170,7 @@ impl Peer {
             Ok(count) => {
                 if count > 0 {
                     *wrote = true;
-                    self.http.sent(count, clock.elapsed());
+                    self.http.sent(count, now);
                 }
             }
             Err(error) => {

@@ -26,11 +26,12 @@
 //! hand. [`Secret::derive`] makes them from one master key and a salt of each tenant: a store that holds the salts and not the
 //! master key holds nothing that signs.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 
-use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::{DecodeSliceError, Engine};
 use hmac::{Hmac, KeyInit, Mac};
 use serde::Deserialize;
 use sha2::Sha256;
@@ -74,15 +75,18 @@ pub enum SecretError {
 /// The secrets of all callers of one box.
 pub struct Keyring {
     callers: HashMap<String, Held>,
-    decoy: Secret,
+    decoy: Key,
 }
 
 /// The secrets of one caller.
 struct Held {
-    secret: Secret,
+    key: Key,
     /// The one before, and until when it is taken, in seconds of Unix time.
-    before: Option<(Secret, u64)>,
+    before: Option<(Key, u64)>,
 }
+
+/// A secret, hashed in as HMAC begins (RFC 2104, section 4): that is the same for each token. It is wiped when it is dropped.
+type Key = Hmac<Sha256>;
 
 /// Why a request has no caller. The peer reads only that it is not authorised; this is for the log.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -183,7 +187,7 @@ impl Keyring {
     pub fn new(decoy: Secret) -> Keyring {
         Keyring {
             callers: HashMap::new(),
-            decoy,
+            decoy: keyed(&decoy.0),
         }
     }
 
@@ -194,8 +198,11 @@ impl Keyring {
 
     /// As [`Keyring::insert`], with another secret that is taken too, until a second of Unix time.
     pub fn hold(&mut self, name: &str, secret: Secret, before: Option<(Secret, u64)>) {
-        self.callers
-            .insert(name.to_owned(), Held { secret, before });
+        let held = Held {
+            key: keyed(&secret.0),
+            before: before.map(|(secret, until)| (keyed(&secret.0), until)),
+        };
+        self.callers.insert(name.to_owned(), held);
     }
 
     /// Removes a caller: its tokens are answered as those of somebody who never was.
@@ -208,21 +215,22 @@ impl Keyring {
     pub fn verify(&self, authorization: Option<&str>, now: u64) -> Result<&str, AuthError> {
         let token = bearer(authorization.ok_or(AuthError::Missing)?)?;
         let token = Token::split(token)?;
-        let header = token.header()?;
-        let (name, secret, before) = match self.callers.get_key_value(header.kid.as_str()) {
+        let mut room = Room::default();
+        let kid = token.header(&mut room)?.kid.0;
+        let (name, key, before) = match self.callers.get_key_value(&*kid) {
             Some((name, held)) => {
                 let before = held.before.as_ref().filter(|(_, until)| now < *until);
-                (Some(name), &held.secret, before.map(|(secret, _)| secret))
+                (Some(name), &held.key, before.map(|(key, _)| key))
             }
             None => (None, &self.decoy, None),
         };
         // A good token of the newest secret costs one check, every other two.
-        let signed = token.is_signed_with(&secret.0)
-            || token.is_signed_with(&before.unwrap_or(&self.decoy).0) & before.is_some();
+        let signed = token.is_signed_with(key)
+            || token.is_signed_with(before.unwrap_or(&self.decoy)) & before.is_some();
         let Some(name) = name.filter(|_| signed) else {
             return Err(AuthError::Refused);
         };
-        token.claims()?.hold(now)?;
+        token.claims(&mut Room::default())?.hold(now)?;
         Ok(name)
     }
 }
@@ -269,12 +277,19 @@ struct Token<'a> {
 /// The header. A field that is not named here is refused with the token.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Header {
-    alg: String,
-    kid: String,
-    #[serde(default)]
-    typ: Option<String>,
+struct Header<'a> {
+    #[serde(borrow)]
+    alg: Text<'a>,
+    #[serde(borrow)]
+    kid: Text<'a>,
+    #[serde(borrow, default)]
+    typ: Option<Text<'a>>,
 }
+
+/// A string where it stands, unless it has to be unescaped.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// The claims that are looked at; a client may send others.
 #[derive(Deserialize)]
@@ -293,9 +308,8 @@ impl<'a> Token<'a> {
         let Some((header, claims)) = signed.split_once('.') else {
             return Err(malformed);
         };
-        let signature = URL_SAFE_NO_PAD
+        let signature = Room::default()
             .decode(signature)
-            .ok()
             .and_then(|bytes| <[u8; 32]>::try_from(bytes).ok())
             .ok_or(AuthError::Malformed("expected a signature of 32 bytes"))?;
         Ok(Token {
@@ -306,42 +320,69 @@ impl<'a> Token<'a> {
         })
     }
 
-    fn header(&self) -> Result<Header, AuthError> {
-        let header: Header = URL_SAFE_NO_PAD
+    fn header<'r>(&self, room: &'r mut Room) -> Result<Header<'r>, AuthError> {
+        let header: Header<'r> = room
             .decode(self.header)
-            .ok()
-            .and_then(|json| serde_json::from_slice(&json).ok())
+            .and_then(|json| serde_json::from_slice(json).ok())
             .ok_or(AuthError::Malformed(
                 "expected a header of alg, kid and perhaps typ",
             ))?;
-        if header.alg != "HS256" {
+        if header.alg.0 != "HS256" {
             return Err(AuthError::Algorithm);
         }
         if header
             .typ
             .as_ref()
-            .is_some_and(|typ| !typ.eq_ignore_ascii_case("JWT"))
+            .is_some_and(|typ| !typ.0.eq_ignore_ascii_case("JWT"))
         {
             return Err(AuthError::Malformed("expected typ to be JWT"));
         }
         Ok(header)
     }
 
-    fn is_signed_with(&self, key: &[u8]) -> bool {
-        let expected = hmac_sha256(key, self.signed.as_bytes()).finalize();
-        expected
+    fn is_signed_with(&self, key: &Key) -> bool {
+        let mut mac = key.clone();
+        mac.update(self.signed.as_bytes());
+        mac.finalize()
             .into_bytes()
             .as_slice()
             .ct_eq(&self.signature)
             .into()
     }
 
-    fn claims(&self) -> Result<Claims, AuthError> {
-        URL_SAFE_NO_PAD
-            .decode(self.claims)
-            .ok()
-            .and_then(|json| serde_json::from_slice(&json).ok())
+    fn claims(&self, room: &mut Room) -> Result<Claims, AuthError> {
+        room.decode(self.claims)
+            .and_then(|json| serde_json::from_slice(json).ok())
             .ok_or(AuthError::Claims("expected iat, a whole number of seconds"))
+    }
+}
+
+/// Where a part of a token is decoded: each call has a token, and those of ours find room without asking for memory.
+struct Room {
+    few: [u8; FEW_BYTES],
+    many: Vec<u8>,
+}
+
+impl Default for Room {
+    fn default() -> Room {
+        Room {
+            few: [0; FEW_BYTES],
+            many: Vec::new(),
+        }
+    }
+}
+
+impl Room {
+    /// Nothing for what is not base64 in its one spelling.
+    fn decode(&mut self, part: &str) -> Option<&[u8]> {
+        match URL_SAFE_NO_PAD.decode_slice(part, &mut self.few) {
+            Ok(length) => Some(&self.few[..length]),
+            Err(DecodeSliceError::OutputSliceTooSmall) => {
+                self.many = URL_SAFE_NO_PAD.decode(part).ok()?;
+                Some(&self.many)
+            }
+            Err(DecodeSliceError::DecodeError(_)) => None,
+        }
     }
 }
 
@@ -357,11 +398,18 @@ impl Claims {
     }
 }
 
-fn hmac_sha256(key: &[u8], message: &[u8]) -> Hmac<Sha256> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
+fn keyed(key: &[u8]) -> Key {
+    Key::new_from_slice(key).expect("HMAC takes keys of any length")
+}
+
+fn hmac_sha256(key: &[u8], message: &[u8]) -> Key {
+    let mut mac = keyed(key);
     mac.update(message);
     mac
 }
+
+/// What a part of a token has room in; those of [`sign`] have fewer than fifty bytes beside the name.
+const FEW_BYTES: usize = 256;
 
 /// Keeps derived secrets apart from all else that the master key may ever be used for.
 const DERIVATION: &[u8] = b"caldera tenant secret v1\0";
@@ -410,10 +458,10 @@ mod tests {
                      cGxlLmNvbS9pc19yb290Ijp0cnVlfQ\
                      .dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
         let token = Token::split(token).unwrap();
-        assert!(token.is_signed_with(&key));
-        assert!(!token.is_signed_with(&key[..63]));
+        assert!(token.is_signed_with(&keyed(&key)));
+        assert!(!token.is_signed_with(&keyed(&key[..63])));
         // It names no tenant, so as a whole it is not for us.
-        assert!(token.header().is_err());
+        assert!(token.header(&mut Room::default()).is_err());
     }
 
     /// Made in a shell with OpenSSL's HMAC, in the way that docs/protocol.md shows.
@@ -525,6 +573,28 @@ mod tests {
             let outcome = verify(&token);
             assert!(matches!(outcome, Err(AuthError::Claims(_))), "{claims}");
         }
+    }
+
+    /// The danger: what finds no room on the stack is read otherwise.
+    #[test]
+    fn long_parts_are_read_like_short_ones() {
+        for length in [0, 150, FEW_BYTES - 70, FEW_BYTES, 700] {
+            let name = "n".repeat(length);
+            let mut ring = ring();
+            ring.insert(&name, Secret([5; 32]));
+            let header = format!(r#"{{"alg":"HS256","kid":"{name}"}}"#);
+            let claims = format!(r#"{{"iat":{NOW},"more":"{name}"}}"#);
+            let field = format!("Bearer {}", forge(&header, &claims, [5; 32]));
+            assert_eq!(ring.verify(Some(&field), NOW), Ok(name.as_str()));
+            let forged = format!("Bearer {}", forge(&header, &claims, [6; 32]));
+            assert_eq!(ring.verify(Some(&forged), NOW), Err(AuthError::Refused));
+            let signed = format!("{field}A");
+            assert!(ring.verify(Some(&signed), NOW).is_err());
+        }
+        // A name that is written with an escape is the same name.
+        let header = r#"{"alg":"HS256","kid":"\u0072ollup"}"#;
+        let token = forge(header, &format!(r#"{{"iat":{NOW}}}"#), [1; 32]);
+        assert_eq!(verify(&token).unwrap(), "rollup");
     }
 
     /// One byte changed anywhere, and every cut, is refused.

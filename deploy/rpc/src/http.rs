@@ -48,7 +48,7 @@ mod response;
 use std::fmt;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use thiserror::Error;
 
 pub use self::head::{BodyKind, Head, Method};
@@ -482,7 +482,7 @@ impl Connection {
     ///
     /// If there were not so many.
     pub fn sent(&mut self, count: usize, now: Duration) {
-        drop(self.output.split_to(count));
+        self.output.advance(count);
         if !self.output.is_empty() {
             return;
         }
@@ -556,9 +556,9 @@ impl Connection {
             State::Head { .. } if !self.output.is_empty() => Ok(None),
             State::Head { scan, .. } => match scan.find_end(&self.input, &self.limits)? {
                 Some(length) => {
-                    let head = self.input.split_to(length);
-                    let parsed = head::parse(&head, &self.limits)?;
-                    Ok(Some(Event::Head(self.begin(parsed))))
+                    let parsed = head::parse(&self.input[..length], &self.limits);
+                    self.input.advance(length);
+                    Ok(Some(Event::Head(self.begin(parsed?))))
                 }
                 None if self.peer_ended && !self.input.is_empty() => Err(HttpError::CutShort),
                 None => Ok(None),

@@ -16,6 +16,7 @@
 
 mod guard;
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::de::{DeserializeOwned, DeserializeSeed, MapAccess, SeqAccess, Visitor};
@@ -84,8 +85,13 @@ pub struct Response {
     /// The id of the request.
     pub id: Id,
     /// The result or the error.
-    pub outcome: Result<Value, WireError>,
+    pub outcome: Result<Json, WireError>,
 }
+
+/// A value as it stands in an answer. A result is written when it is known and copied from there on: a tree of values
+/// between the two would be built, walked and freed for nobody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Json(Vec<u8>);
 
 /// Why bytes are not a JSON-RPC 2.0 response.
 #[derive(Debug, Error)]
@@ -104,31 +110,25 @@ pub enum ResponseError {
 /// Reads a body. An error here is about the whole body and is answered with a null id.
 pub fn parse(body: &[u8]) -> Result<Message, RpcError> {
     guard::check(body)?;
+    let batch = body.trim_ascii_start().first() == Some(&b'[');
     let mut reader = serde_json::Deserializer::from_slice(body);
-    let value = Strict
-        .deserialize(&mut reader)
-        .and_then(|value| reader.end().map(|()| value))
+    let read = match batch {
+        true => Batch.deserialize(&mut reader),
+        false => Entry.deserialize(&mut reader).map(|entry| (vec![entry], 1)),
+    };
+    let (entries, count) = read
+        .and_then(|read| reader.end().map(|()| read))
         .map_err(|error| RpcError::Parse {
             detail: bounded(&error),
         })?;
-    match value {
-        Value::Array(items) if items.is_empty() => Err(RpcError::InvalidRequest {
+    match count {
+        0 => Err(RpcError::InvalidRequest {
             detail: "a batch holds at least one request".to_owned(),
         }),
-        Value::Array(items) if items.len() > BATCH_MAX => Err(RpcError::InvalidRequest {
-            detail: format!(
-                "a batch holds at most {BATCH_MAX} requests, got {}",
-                items.len()
-            ),
+        got if got > BATCH_MAX => Err(RpcError::InvalidRequest {
+            detail: format!("a batch holds at most {BATCH_MAX} requests, got {got}"),
         }),
-        Value::Array(items) => Ok(Message {
-            batch: true,
-            entries: items.into_iter().map(read_request).collect(),
-        }),
-        single => Ok(Message {
-            batch: false,
-            entries: vec![read_request(single)],
-        }),
+        _ => Ok(Message { batch, entries }),
     }
 }
 
@@ -138,21 +138,52 @@ pub fn parse(body: &[u8]) -> Result<Message, RpcError> {
 /// # Panics
 ///
 /// If a body that was no batch has more than one answer.
-pub fn encode(batch: bool, responses: &[Response]) -> Option<Vec<u8>> {
-    assert!(batch || responses.len() <= 1);
-    let mut body = Vec::with_capacity(256 * responses.len());
+pub fn encode<'a>(
+    batch: bool,
+    responses: impl IntoIterator<Item = &'a Response, IntoIter: Clone>,
+) -> Option<Vec<u8>> {
+    let responses = responses.into_iter();
+    let bytes: usize = responses.clone().map(Response::bytes_about).sum();
+    let mut body = Vec::with_capacity(bytes);
     for response in responses {
-        body.push(if body.is_empty() { b'[' } else { b',' });
+        match (batch, body.is_empty()) {
+            (true, first) => body.push(if first { b'[' } else { b',' }),
+            (false, first) => assert!(first, "one answer"),
+        }
         response.write(&mut body);
     }
     if body.is_empty() {
         return None;
     }
-    if !batch {
-        return Some(body.split_off(1));
+    if batch {
+        body.push(b']');
     }
-    body.push(b']');
     Some(body)
+}
+
+impl Json {
+    /// Writes a value. An error for one that JSON cannot hold.
+    pub fn of(value: &impl Serialize) -> Result<Json, serde_json::Error> {
+        let mut text = Vec::with_capacity(RESULT_BYTES);
+        serde_json::to_writer(&mut text, value)?;
+        Ok(Json(text))
+    }
+
+    /// The text.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The text as the body of an answer.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+}
+
+impl From<&Value> for Json {
+    fn from(value: &Value) -> Json {
+        Json(value.to_string().into_bytes())
+    }
 }
 
 impl Request {
@@ -207,7 +238,7 @@ impl Id {
 impl Response {
     /// A result. A value that JSON cannot hold is a fault of ours and answers as one.
     pub fn result(id: Id, result: &impl Serialize) -> Response {
-        let outcome = serde_json::to_value(result).map_err(|_| RpcError::Internal.to_wire());
+        let outcome = Json::of(result).map_err(|_| RpcError::Internal.to_wire());
         Response { id, outcome }
     }
 
@@ -239,7 +270,7 @@ impl Response {
             return Err(ResponseError::Version(members.jsonrpc));
         }
         let outcome = match (members.result, members.error) {
-            (Some(result), None) => Ok(result),
+            (Some(result), None) => Ok(Json::from(&result)),
             (None, Some(error)) => Err(error),
             (Some(_), Some(_)) => return Err(ResponseError::Outcome("both")),
             (None, None) => return Err(ResponseError::Outcome("neither")),
@@ -250,76 +281,116 @@ impl Response {
         })
     }
 
-    /// Appends it. A struct of numbers, strings and values of JSON always has a JSON form.
+    /// Appends it. Numbers, strings and errors always have a JSON form.
     fn write(&self, body: &mut Vec<u8>) {
-        #[derive(Serialize)]
-        struct Members<'a> {
-            jsonrpc: &'static str,
-            id: &'a Id,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            result: Option<&'a Value>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            error: Option<&'a WireError>,
+        body.extend_from_slice(br#"{"jsonrpc":"2.0","id":"#);
+        serde_json::to_writer(&mut *body, &self.id).expect("has a JSON form");
+        match &self.outcome {
+            Ok(result) => {
+                body.extend_from_slice(br#","result":"#);
+                body.extend_from_slice(&result.0);
+            }
+            Err(error) => {
+                body.extend_from_slice(br#","error":"#);
+                serde_json::to_writer(&mut *body, error).expect("has a JSON form");
+            }
         }
-        let members = Members {
-            jsonrpc: "2.0",
-            id: &self.id,
-            result: self.outcome.as_ref().ok(),
-            error: self.outcome.as_ref().err(),
-        };
-        serde_json::to_writer(body, &members).expect("has a JSON form");
+        body.push(b'}');
+    }
+
+    /// For how many bytes room is made before it is written: enough for a result and a number as its id.
+    fn bytes_about(&self) -> usize {
+        let outcome = self.outcome.as_ref();
+        ENVELOPE_BYTES + outcome.map_or(ENVELOPE_BYTES, |result| result.0.len())
     }
 }
 
-fn read_request(value: Value) -> Result<Request, Refusal> {
-    let refuse = |id: &Option<Id>, detail: String| Refusal {
-        id: id.clone().unwrap_or(Id::Null),
-        error: RpcError::InvalidRequest { detail },
-    };
-    let Value::Object(mut members) = value else {
-        return Err(refuse(&None, "expected an object".to_owned()));
-    };
-    let id = match members.remove("id") {
-        None => None,
-        Some(value) => match read_id(value) {
-            Some(id) => Some(id),
-            None => {
-                let detail = "expected id to be a string, an integer or null";
-                return Err(refuse(&None, detail.to_owned()));
+/// The members of a request as they were found; what is wrong with them is said when all were read.
+#[derive(Default)]
+struct Members {
+    jsonrpc: Option<Value>,
+    id: Option<Value>,
+    method: Option<Value>,
+    params: Option<Value>,
+    /// The names of others.
+    unknown: BTreeSet<String>,
+}
+
+impl Members {
+    /// Reads an object. An error is one of the whole body.
+    fn read<'de, A: MapAccess<'de>>(mut object: A) -> Result<Members, A::Error> {
+        let mut members = Members::default();
+        while let Some(name) = object.next_key_seed(MemberName)? {
+            let (name, member) = match name {
+                Name::Jsonrpc => ("jsonrpc", &mut members.jsonrpc),
+                Name::Id => ("id", &mut members.id),
+                Name::Method => ("method", &mut members.method),
+                Name::Params => ("params", &mut members.params),
+                Name::Unknown(name) => {
+                    if members.unknown.contains(&name) {
+                        return Err(twice(&name));
+                    }
+                    members.unknown.insert(name);
+                    object.next_value_seed(Strict)?;
+                    continue;
+                }
+            };
+            if member.is_some() {
+                return Err(twice(name));
             }
-        },
-    };
-    if members.remove("jsonrpc") != Some(Value::from("2.0")) {
-        return Err(refuse(&id, "expected jsonrpc to be \"2.0\"".to_owned()));
-    }
-    let Some(Value::String(method)) = members.remove("method") else {
-        return Err(refuse(&id, "expected method to be a string".to_owned()));
-    };
-    let params = members.remove("params");
-    if let Some(name) = members.keys().next() {
-        return Err(refuse(&id, bounded(&format_args!("unknown member {name}"))));
-    }
-    let params = match params {
-        None => Params(Map::new()),
-        Some(Value::Object(params)) => Params(params),
-        Some(Value::Array(mut items)) => match (items.pop(), items.is_empty()) {
-            (None, _) => Params(Map::new()),
-            (Some(Value::Object(params)), true) => Params(params),
-            _ => {
-                return Err(Refusal {
-                    id: id.unwrap_or(Id::Null),
-                    error: RpcError::InvalidParams {
-                        detail: "expected an object, or an array that holds one object".to_owned(),
-                    },
-                });
-            }
-        },
-        Some(_) => {
-            let detail = "expected params to be an object or an array";
-            return Err(refuse(&id, detail.to_owned()));
+            *member = Some(object.next_value_seed(Strict)?);
         }
-    };
-    Ok(Request { id, method, params })
+        Ok(members)
+    }
+
+    /// Makes a request of them.
+    fn request(self) -> Result<Request, Refusal> {
+        let refuse = |id: &Option<Id>, detail: String| Refusal {
+            id: id.clone().unwrap_or(Id::Null),
+            error: RpcError::InvalidRequest { detail },
+        };
+        let id = match self.id {
+            None => None,
+            Some(value) => match read_id(value) {
+                Some(id) => Some(id),
+                None => {
+                    let detail = "expected id to be a string, an integer or null";
+                    return Err(refuse(&None, detail.to_owned()));
+                }
+            },
+        };
+        if !matches!(&self.jsonrpc, Some(Value::String(version)) if version == "2.0") {
+            return Err(refuse(&id, "expected jsonrpc to be \"2.0\"".to_owned()));
+        }
+        let Some(Value::String(method)) = self.method else {
+            return Err(refuse(&id, "expected method to be a string".to_owned()));
+        };
+        if let Some(name) = self.unknown.first() {
+            return Err(refuse(&id, bounded(&format_args!("unknown member {name}"))));
+        }
+        let params = match self.params {
+            None => Params(Map::new()),
+            Some(Value::Object(params)) => Params(params),
+            Some(Value::Array(mut items)) => match (items.pop(), items.is_empty()) {
+                (None, _) => Params(Map::new()),
+                (Some(Value::Object(params)), true) => Params(params),
+                _ => {
+                    return Err(Refusal {
+                        id: id.unwrap_or(Id::Null),
+                        error: RpcError::InvalidParams {
+                            detail: "expected an object, or an array that holds one object"
+                                .to_owned(),
+                        },
+                    });
+                }
+            },
+            Some(_) => {
+                let detail = "expected params to be an object or an array";
+                return Err(refuse(&id, detail.to_owned()));
+            }
+        };
+        Ok(Request { id, method, params })
+    }
 }
 
 fn read_id(value: Value) -> Option<Id> {
@@ -342,6 +413,146 @@ fn bounded(error: &dyn fmt::Display) -> String {
         text.push_str("...");
     }
     text
+}
+
+fn twice<E: serde::de::Error>(key: &str) -> E {
+    E::custom(format_args!("the key {key} stands twice in one object"))
+}
+
+/// Reads a batch: its entries, as far as there may be so many, and how many there are.
+struct Batch;
+
+impl<'de> DeserializeSeed<'de> for Batch {
+    type Value = (Vec<Result<Request, Refusal>>, usize);
+
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Self::Value, D::Error> {
+        reader.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Batch {
+    type Value = (Vec<Result<Request, Refusal>>, usize);
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a batch")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        let mut entries = Vec::new();
+        let mut count = 0;
+        loop {
+            let item = match entries.len() {
+                BATCH_MAX => items.next_element_seed(Strict)?.map(drop),
+                _ => items
+                    .next_element_seed(Entry)?
+                    .map(|entry| entries.push(entry)),
+            };
+            if item.is_none() {
+                return Ok((entries, count));
+            }
+            count += 1;
+        }
+    }
+}
+
+/// Reads one request, straight from the text: its members are known by name, so nothing is looked for in a tree of
+/// them. Only its parameters are one, for it is not known yet what they are to be.
+struct Entry;
+
+/// Reads the name of a member.
+struct MemberName;
+
+/// What members of a request are called.
+enum Name {
+    Jsonrpc,
+    Id,
+    Method,
+    Params,
+    Unknown(String),
+}
+
+fn no_object<E>() -> Result<Result<Request, Refusal>, E> {
+    Ok(Err(Refusal {
+        id: Id::Null,
+        error: RpcError::InvalidRequest {
+            detail: "expected an object".to_owned(),
+        },
+    }))
+}
+
+impl<'de> DeserializeSeed<'de> for Entry {
+    type Value = Result<Request, Refusal>;
+
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Self::Value, D::Error> {
+        reader.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Entry {
+    type Value = Result<Request, Refusal>;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        no_object()
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        no_object()
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        no_object()
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+        no_object()
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        no_object()
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+        no_object()
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        while items.next_element_seed(Strict)?.is_some() {}
+        no_object()
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, object: A) -> Result<Self::Value, A::Error> {
+        Members::read(object).map(Members::request)
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for MemberName {
+    type Value = Name;
+
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Name, D::Error> {
+        reader.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for MemberName {
+    type Value = Name;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("the name of a member")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Name, E> {
+        Ok(match name {
+            "jsonrpc" => Name::Jsonrpc,
+            "id" => Name::Id,
+            "method" => Name::Method,
+            "params" => Name::Params,
+            name => Name::Unknown(name.to_owned()),
+        })
+    }
 }
 
 /// Reads any JSON value, and refuses what `serde_json::Value` would quietly settle: of two equal
@@ -403,9 +614,7 @@ impl<'de> Visitor<'de> for Strict {
         let mut map = Map::new();
         while let Some(key) = members.next_key::<String>()? {
             if map.contains_key(&key) {
-                return Err(serde::de::Error::custom(format_args!(
-                    "the key {key} stands twice in one object"
-                )));
+                return Err(twice(&key));
             }
             let value = members.next_value_seed(Strict)?;
             map.insert(key, value);
@@ -415,6 +624,10 @@ impl<'de> Visitor<'de> for Strict {
 }
 
 const DETAIL_CHARS_MAX: usize = 256;
+/// `{"jsonrpc":"2.0","id":,"result":},` with an id of up to 20 digits, and some.
+const ENVELOPE_BYTES: usize = 64;
+/// Where the status of a job has room, which is asked for most.
+const RESULT_BYTES: usize = 512;
 
 #[cfg(test)]
 mod tests {
@@ -562,6 +775,41 @@ mod tests {
         assert_eq!(parse(most.as_bytes()).unwrap().entries.len(), BATCH_MAX);
         let more = format!("[{}]", vec![good; BATCH_MAX + 1].join(","));
         assert_eq!(parse(more.as_bytes()).unwrap_err().code(), -32600);
+    }
+
+    /// The danger: what is not kept is not looked at either.
+    #[test]
+    fn all_of_a_body_is_read() {
+        let many = |last: &str| format!("[{}{last}]", "1,".repeat(10_000));
+        assert_eq!(code(&many("1")), -32600);
+        assert_eq!(code(&many(r#"{"a":1,"a":1}"#)), -32700);
+        assert_eq!(code(&many(r#"[{"a":{"b":1,"b":1}}]"#)), -32700);
+        assert_eq!(code(&many("")), -32700);
+        let request = |more: &str| format!(r#"{{"jsonrpc":"2.0","id":1,"method":"m"{more}}}"#);
+        assert!(only(&request("")).is_ok());
+        for more in [
+            r#","jsonrpc":"2.0""#,
+            r#","\u006asonrpc":"2.0""#,
+            r#","method":"m""#,
+            r#","params":{},"params":{}"#,
+            r#","more":1,"more":1"#,
+            r#","more":{"a":1,"a":1}"#,
+            r#","more":[1,{"a":1,"a":1}]"#,
+            r#","params":[{},{"a":1,"a":1}]"#,
+        ] {
+            assert_eq!(code(&request(more)), -32700, "{more}");
+        }
+        for body in [
+            r#"{"jsonrpc":{"a":1,"a":1},"id":1,"method":"m"}"#,
+            r#"{"jsonrpc":"2.0","id":{"a":1,"a":1},"method":"m"}"#,
+            r#"[[{"a":1,"a":1}]]"#,
+        ] {
+            assert_eq!(code(body), -32700, "{body}");
+        }
+        // The first of unknown names by the alphabet is told, wherever it stands.
+        let refusal = only(&request(r#","z":1,"y":{},"x":[]"#)).unwrap_err();
+        let told = refusal.error.to_string();
+        assert!(told.ends_with("unknown member x"), "{told}");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use caldera_scheduler::{JobId, Nanos, TenantId};
 use caldera_store::circuits::{Change, Check, CircuitRow, State};
 use serde_json::Value;
 
-use super::{Flow, Question, Service, value};
+use super::{Flow, Question, Service, as_json};
 use crate::arbiter_thread::Command;
 use crate::clerk::Task;
 use crate::clock::unix_time;
@@ -101,7 +101,7 @@ impl Service {
         if let Some(circuit) = self.circuits.get(&(tenant, request.zkey))
             && circuit.state() != CircuitState::Failed
         {
-            return Ok(Flow::Done(value(&circuit.info()?)?));
+            return Ok(Flow::Done(as_json(&circuit.info()?)?));
         }
         let max = self.parts.config.limits.tenant_circuits;
         let count = self.circuits.keys().filter(|(of, _)| *of == tenant).count();
@@ -139,7 +139,7 @@ impl Service {
                 self.examine(tenant, row, full);
             }
             match self.circuits.get(&key) {
-                Some(circuit) => value(&circuit.info()?),
+                Some(circuit) => as_json(&circuit.info()?),
                 None => Err(RpcError::Internal),
             }
         });
@@ -229,7 +229,7 @@ impl Service {
             }
         }
         infos.sort_by_key(|info| info.circuit);
-        Ok(Flow::Done(value(&infos)?))
+        Ok(Flow::Done(as_json(&infos)?))
     }
 
     pub(super) fn unregister(
@@ -243,7 +243,7 @@ impl Service {
             return Err(RpcError::CircuitInUse { circuit, jobs });
         }
         if self.circuits.remove(&(tenant, circuit)).is_none() {
-            return Ok(Flow::Done(value(&Unregistered { removed: false })?));
+            return Ok(Flow::Done(as_json(&Unregistered { removed: false })?));
         }
         let _ = self.parts.tables.send(tables::Request::Gone {
             circuit: (tenant, circuit),
@@ -259,7 +259,7 @@ impl Service {
     }
 
     pub(super) fn unregistered(&mut self, ticket: u64, removed: Result<bool, RpcError>) {
-        let outcome = removed.and_then(|removed| value(&Unregistered { removed }));
+        let outcome = removed.and_then(|removed| as_json(&Unregistered { removed }));
         if let Some(waiting) = self.waiting.remove(&ticket) {
             self.settle(waiting, outcome);
         }
@@ -295,7 +295,7 @@ impl Service {
             return;
         };
         let outcome = estimate.ok_or(RpcError::Internal).and_then(|it| {
-            value(&Estimate {
+            as_json(&Estimate {
                 proof_ms: super::ms(it.run),
                 earliest_finish_ms: super::ms(it.finish.since(at)),
                 queue_length: u64::from(it.ahead),

@@ -140,7 +140,7 @@ impl Service {
                 exchange,
                 text: Arc::clone(text),
             }),
-            None => self.show_screens(),
+            None => self.show_screens(self.parts.clock.now()),
         }
         Ok(())
     }
@@ -176,15 +176,14 @@ impl Service {
     /// The arbiter has told what it had to, for a profile.
     pub(super) fn answer_timeline(&mut self, exchange: u64, job: JobId, from: Option<u64>) {
         let answer = match self.profiled(Caller::Operator, job, from) {
-            Ok(profile) => Answer::json(200, &profile),
+            Ok(profile) => Answer::told(profile),
             Err(error) => Answer::error(404, &error),
         };
         self.answer(exchange, answer);
     }
 
     /// Asks for what the next snapshot is made of, if it is time.
-    pub(super) fn show_screens(&mut self) {
-        let now = self.parts.clock.now();
+    pub(super) fn show_screens(&mut self, now: Nanos) {
         let screens = &mut self.screens;
         if screens.open.is_empty() || screens.asked || now < screens.due {
             return;

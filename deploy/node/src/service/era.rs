@@ -3,7 +3,7 @@
 
 use caldera_rpc::era::{EpochQuery, PolicyQuery, RetentionQuery};
 use caldera_rpc::error::{EraFault, RpcError};
-use caldera_rpc::jsonrpc::Params;
+use caldera_rpc::jsonrpc::{Json, Params};
 use caldera_rpc::methods::Method;
 use caldera_scheduler::TenantId;
 use caldera_scheduler::ledger::command::Cause;
@@ -84,7 +84,7 @@ impl Service {
     /// The clerk has an answer, and what it says is written down.
     pub(super) fn era_answered(&mut self, ticket: u64, answer: Result<Value, RpcError>) {
         if let Some(waiting) = self.waiting.remove(&ticket) {
-            self.settle(waiting, answer);
+            self.settle(waiting, answer.map(|it| Json::from(&it)));
         }
     }
 

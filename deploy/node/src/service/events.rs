@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use caldera_rpc::error::RpcError;
+use caldera_rpc::jsonrpc::Json;
 use caldera_rpc::methods::{JobName, JobState, Scope};
 use caldera_scheduler::{JobId, Nanos, TenantId};
 
@@ -40,13 +41,12 @@ impl Service {
         };
         self.watchers.insert(exchange, watcher);
         self.begin_under_way(exchange, tenant);
-        self.show_events();
+        self.show_events(self.parts.clock.now());
         Ok(())
     }
 
     /// Tells what has changed.
-    pub(super) fn show_events(&mut self) {
-        let now = self.parts.clock.now();
+    pub(super) fn show_events(&mut self, now: Nanos) {
         let mut ended = Vec::new();
         let mut watchers = std::mem::take(&mut self.watchers);
         for (&exchange, watcher) in &mut watchers {
@@ -105,7 +105,8 @@ impl Service {
     fn event(&self, name: &str, job: JobId, asked: Asked) -> String {
         // JSON has no line breaks of its own, so one line of data holds it.
         let shown = self.show(job, asked);
-        let data = shown.map_or_else(|_| String::from("null"), |value| value.to_string());
+        let data = shown.as_ref().map_or(&b"null"[..], Json::as_bytes);
+        let data = String::from_utf8_lossy(data);
         format!("event: {name}\ndata: {data}\n\n")
     }
 

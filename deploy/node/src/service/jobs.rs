@@ -26,6 +26,7 @@ use std::sync::Arc;
 
 use caldera_prover::groth16::{ProveError, solidity};
 use caldera_rpc::error::{Full, InputsFault, KeyFault, RpcError, WitnessFault};
+use caldera_rpc::jsonrpc::Json;
 use caldera_rpc::methods::{
     CoreShare, Digest, FleetDone, JobError, JobName, JobQuery, JobResult, JobState, JobStatus,
     JobWait, StageTiming, Submit, Timings,
@@ -40,7 +41,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::circuits::job_error;
 use super::era::cause;
-use super::{Caller, Flow, Question, RETRY_MS, Service, Waiting, ms, value};
+use super::{Caller, Flow, Question, RETRY_MS, Service, Waiting, as_json, ms, value};
 use crate::arbiter_thread::Command;
 use crate::board::RunningJob;
 use crate::clerk::{Recorded, Task};
@@ -297,7 +298,7 @@ impl Service {
             entry.waiting.push(ticket);
             return Ok(Flow::Wait(ticket, Question::Call));
         }
-        Ok(Flow::Done(value(&entry.status(job))?))
+        Ok(Flow::Done(as_json(&entry.status(job))?))
     }
 
     pub(super) fn admitted(&mut self, job: JobId) {
@@ -345,7 +346,7 @@ impl Service {
                 Recorded::Accepted(job, Ok(())) => {
                     if let Some(entry) = self.jobs.get_mut(&job) {
                         entry.written = Written::Yes;
-                        let status = value(&entry.status(job));
+                        let status = as_json(&entry.status(job));
                         let waiting = std::mem::take(&mut entry.waiting);
                         self.settle_all(waiting, &status);
                     }
@@ -515,8 +516,7 @@ impl Service {
 
     /// Ends waits whose time has come, offers again what has waited for a place, and forgets what has been
     /// kept for long enough.
-    pub(super) fn watch_jobs(&mut self) {
-        let now = self.parts.clock.now();
+    pub(super) fn watch_jobs(&mut self, now: Nanos) {
         self.expire(now);
         if !self.parked.is_empty() && now >= self.parked_until {
             for job in std::mem::take(&mut self.parked) {
@@ -617,7 +617,7 @@ impl Service {
             Question::Lent { job, won } => {
                 let job = JobName(job.0);
                 let outcome = match won {
-                    true => value(&FleetDone { job }),
+                    true => as_json(&FleetDone { job }),
                     false => Err(RpcError::JobNotLent { job }),
                 };
                 self.settle(waiting, outcome);
@@ -671,7 +671,7 @@ impl Service {
         self.settle_all(entry.waiting, &Err(error));
     }
 
-    fn settle_all(&mut self, tickets: Vec<u64>, outcome: &Result<Value, RpcError>) {
+    fn settle_all(&mut self, tickets: Vec<u64>, outcome: &Result<Json, RpcError>) {
         for ticket in tickets {
             if let Some(waiting) = self.waiting.remove(&ticket) {
                 self.settle(waiting, outcome.clone());
@@ -863,8 +863,8 @@ impl Service {
         let job = self.job_of(tenant, query.job)?;
         let wait_ms = query.wait_ms.unwrap_or(0);
         let wait_ms = wait_ms.min(self.parts.config.limits.wait_ms);
-        let until = self.parts.clock.now().plus(Nanos::from_millis(wait_ms));
-        let wait = (wait_ms > 0 && !self.stopping).then_some(Some(until));
+        let until = || self.parts.clock.now().plus(Nanos::from_millis(wait_ms));
+        let wait = (wait_ms > 0 && !self.stopping).then(|| Some(until()));
         self.look(job, asked, wait)
     }
 
@@ -875,8 +875,8 @@ impl Service {
         asked: Asked,
         wait: Option<Option<Nanos>>,
     ) -> Result<Flow, RpcError> {
-        let ended = self.jobs.get(&job).is_none_or(Entry::is_told);
-        let Some(until) = wait.filter(|_| !ended) else {
+        let goes_on = |entry: &Entry| !entry.is_told();
+        let Some(until) = wait.filter(|_| self.jobs.get(&job).is_some_and(goes_on)) else {
             return self.show(job, asked).map(Flow::Done);
         };
         let ticket = self.ticket();
@@ -887,14 +887,14 @@ impl Service {
         Ok(Flow::Wait(ticket, Question::Job { job, asked, until }))
     }
 
-    pub(super) fn show(&self, id: JobId, asked: Asked) -> Result<Value, RpcError> {
+    pub(super) fn show(&self, id: JobId, asked: Asked) -> Result<Json, RpcError> {
         let job = JobName(id.0);
         let entry = self.jobs.get(&id).ok_or(RpcError::JobUnknown { job })?;
         if asked == Asked::Status {
-            return value(&entry.status(id));
+            return as_json(&entry.status(id));
         }
         match &entry.phase {
-            Phase::Proved(done) if entry.is_told() => value(&JobResult {
+            Phase::Proved(done) if entry.is_told() => as_json(&JobResult {
                 job,
                 proof: done.proof.clone(),
                 public_inputs: done.public_inputs.clone(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-use super::{Answer, Caller, Flow, Gauges, PoolView, Question, Service, ms, value};
+use super::{Answer, Caller, Flow, Gauges, PoolView, Question, Service, as_json, ms};
 use crate::arbiter_thread::Command;
 use crate::histograms::{CAUSES, cause_name};
 use crate::telemetry::{Doors, ScenarioGauges, TenantGauges, show_reallocation};
@@ -75,7 +75,7 @@ impl Service {
             return;
         };
         let outcome = match answer {
-            Ok((units, span)) => value(&Demand {
+            Ok((units, span)) => as_json(&Demand {
                 units,
                 expires_ms: ms(span),
             }),
@@ -142,11 +142,11 @@ impl Service {
                 self.answer_timeline(exchange, job, from);
                 return;
             }
-            Question::Histograms { cause } => value(&self.telemetry.histograms(cause)),
+            Question::Histograms { cause } => as_json(&self.telemetry.histograms(cause)),
             Question::Profile { job, from } => self.profiled(waiting.caller, job, from),
             // The end of a job is told by the clerk, and what a proof would take by another notice.
             Question::Job { .. } | Question::Lent { .. } | Question::Estimate { .. } => return,
-            Question::Call => value(&self.pool(waiting.caller, view)),
+            Question::Call => as_json(&self.pool(waiting.caller, view)),
         };
         self.settle(waiting, outcome);
     }

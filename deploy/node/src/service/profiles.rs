@@ -1,15 +1,15 @@
 //! `prover_profileV1`: which quanta a job had, when and where, as far as they are still kept.
 
 use caldera_rpc::error::RpcError;
+use caldera_rpc::jsonrpc::Json;
 use caldera_rpc::methods::{
     JobName, JobProfile, ProfileQuery, ProfiledQuantum, ProfiledReallocation, ProfiledStage,
     ProfiledUnit,
 };
 use caldera_scheduler::arbiter::Reallocation;
 use caldera_scheduler::{JobId, Nanos, TenantId};
-use serde_json::Value;
 
-use super::{Caller, Flow, Question, Service, value};
+use super::{Caller, Flow, Question, Service, as_json};
 use crate::profile::Quantum;
 use crate::telemetry::show_reallocation;
 
@@ -36,7 +36,7 @@ impl Service {
         caller: Caller,
         job: JobId,
         from: Option<u64>,
-    ) -> Result<Value, RpcError> {
+    ) -> Result<Json, RpcError> {
         let name = JobName(job.0);
         // It may have gone while the arbiter was asked.
         let entry = self
@@ -80,7 +80,7 @@ impl Service {
             }
         });
         let units = self.parts.units.iter().zip(0..);
-        value(&JobProfile {
+        as_json(&JobProfile {
             status,
             preparing_us: preparing.map(since),
             prepared_us: prepared.map(since),

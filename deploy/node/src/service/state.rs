@@ -21,7 +21,7 @@ use caldera_kernels::CurveId;
 use caldera_prover::format::json::{Proof, PublicInputs};
 use caldera_prover::units::{Opening, domain_native};
 use caldera_rpc::error::{Full, RpcError, StateLack, StateRule};
-use caldera_rpc::jsonrpc::Params;
+use caldera_rpc::jsonrpc::{Json, Params};
 use caldera_rpc::methods::{
     Address, Digest, Link, Method, OpenRequest, Present, PresentationInfo, PublishIssuers,
     RequestInfo, Reuse, Revoke, StateInfo, StateQuery, Submit, VerifyPresentation, Word,
@@ -36,7 +36,7 @@ use caldera_store::registry::{JournalError, RegistryRow};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::{Caller, Flow, Question, RETRY_MS, Service, value};
+use super::{Caller, Flow, Question, RETRY_MS, Service, as_json};
 use crate::clerk::Task;
 use crate::clock::unix_time;
 use crate::era::Reused;
@@ -56,7 +56,7 @@ pub struct States {
     last: u64,
     written: u64,
     /// Answers that wait for the disk, by the last change that was made before them.
-    held: VecDeque<(u64, u64, Result<Value, RpcError>)>,
+    held: VecDeque<(u64, u64, Result<Json, RpcError>)>,
     /// Presentations that the notary has, by ticket.
     judging: HashMap<u64, Judging>,
     /// Requests that it hashes, by ticket: of whom, and until when they are to be open.
@@ -127,7 +127,7 @@ impl States {
 
 /// What a call comes to.
 enum Outcome {
-    Told(Value),
+    Told(Json),
     /// The notary has it, under this ticket.
     Asked(u64),
     /// It is a job.
@@ -190,7 +190,7 @@ impl Service {
         params: Params,
         received: Nanos,
     ) -> Result<Outcome, RpcError> {
-        let told = |info: StateInfo| Ok(Outcome::Told(value(&info)?));
+        let told = |info: StateInfo| Ok(Outcome::Told(as_json(&info)?));
         match (method, caller) {
             (Method::StateGet, _) => told(self.look_up(caller, params.decode()?)?),
             (Method::StateIssue, _) => {
@@ -228,7 +228,7 @@ impl Service {
             (Method::StateReuse, _) => {
                 let tenant = tenant_of(caller)?;
                 let Reuse { grant, link } = params.decode()?;
-                Ok(Outcome::Told(value(&self.reuse(tenant, grant, link)?)?))
+                Ok(Outcome::Told(as_json(&self.reuse(tenant, grant, link)?)?))
             }
             _ => Err(RpcError::MethodNotFound),
         }
@@ -300,7 +300,7 @@ impl Service {
         };
         let outcome = element.and_then(|request| {
             self.changes_for(tenant)?;
-            value(&self.opened(tenant, request, closes)?)
+            as_json(&self.opened(tenant, request, closes)?)
         });
         self.hold(ticket, outcome);
     }
@@ -444,7 +444,7 @@ impl Service {
                     inputs,
                 })?;
                 let name = RegistryWord(inputs.grant.0);
-                value(&self.presentation(it.tenant, name)?)
+                as_json(&self.presentation(it.tenant, name)?)
             });
             self.hold(ticket, outcome);
         }
@@ -577,7 +577,7 @@ impl Service {
     }
 
     /// Answers a call once all changes that were made are on the disk.
-    fn after_the_disk(&mut self, outcome: Result<Value, RpcError>) -> Result<Flow, RpcError> {
+    fn after_the_disk(&mut self, outcome: Result<Json, RpcError>) -> Result<Flow, RpcError> {
         if self.states.written == self.states.last {
             return outcome.map(Flow::Done);
         }
@@ -589,7 +589,7 @@ impl Service {
     }
 
     /// The same for a call that waits already.
-    fn hold(&mut self, ticket: u64, outcome: Result<Value, RpcError>) {
+    fn hold(&mut self, ticket: u64, outcome: Result<Json, RpcError>) {
         self.states
             .held
             .push_back((self.states.last, ticket, outcome));

@@ -28,7 +28,7 @@ use caldera_scheduler::{Nanos, Policy, TenantId};
 use caldera_store::releases::ReleaseRow;
 
 use super::circuits::{Away, Circuit};
-use super::{Caller, Flow, Question, Service, ms, value};
+use super::{Caller, Flow, Question, Service, as_json, ms};
 use crate::clerk::Task;
 use crate::clock::unix_time;
 use crate::registrar;
@@ -105,19 +105,18 @@ impl Service {
     }
 
     /// How long until somebody may be quiet.
-    pub(super) fn quiet_in(&self) -> Option<Duration> {
+    pub(super) fn quiet_in(&self, now: Nanos) -> Option<Duration> {
         if self.stopping {
             return None;
         }
         // With a release under way the end of that is what happens next.
         let idle = self.tenants.iter().filter(|it| it.release.is_none());
         let due = idle.filter_map(|it| it.watch.due()).min()?;
-        Some(Duration::from_nanos(due.since(self.parts.clock.now()).0))
+        Some(Duration::from_nanos(due.since(now).0))
     }
 
     /// Begins the releases that are due.
-    pub(super) fn watch_storage(&mut self) {
-        let now = self.parts.clock.now();
+    pub(super) fn watch_storage(&mut self, now: Nanos) {
         for tenant in (0..).map(TenantId).take(self.tenants.len()) {
             let it = &mut self.tenants[tenant.0 as usize];
             if self.stopping || it.release.is_some() {
@@ -252,7 +251,7 @@ impl Service {
         let tenants = tenants.filter(|(tenant, _)| own(*tenant));
         let tenants = tenants.map(|(tenant, _)| self.storage_of(tenant)).collect();
         let outcome = rows.and_then(|rows| {
-            value(&StorageStatus {
+            as_json(&StorageStatus {
                 tenants,
                 releases: rows.into_iter().map(show).collect(),
             })

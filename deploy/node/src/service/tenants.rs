@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use caldera_rpc::auth::{FLEET, OPERATOR, Secret};
 use caldera_rpc::error::{Full, RpcError};
-use caldera_rpc::jsonrpc::Params;
+use caldera_rpc::jsonrpc::{Json, Params};
 use caldera_rpc::methods::{
     AddTenant, ListTenants, Method, Quotas, RotateTenant, Scope, TenantInfo, TenantQuery,
     TenantSecret, TenantState,
@@ -23,9 +23,8 @@ use caldera_scheduler::scenario::ClassId;
 use caldera_scheduler::storage::Watch;
 use caldera_store::TenantName;
 use caldera_store::tenants::TenantRow;
-use serde_json::Value;
 
-use super::{Answer, Caller, Flow, Question, RETRY_MS, Service, Tenant, value};
+use super::{Answer, Caller, Flow, Question, RETRY_MS, Service, Tenant, as_json};
 use crate::arbiter_thread::Command;
 use crate::clerk::Task;
 use crate::clock::unix_time;
@@ -84,7 +83,7 @@ impl Service {
         }
         if method == Method::ListTenants {
             let ListTenants {} = params.decode()?;
-            return Ok(Flow::Done(value(&self.list_tenants())?));
+            return Ok(Flow::Done(as_json(&self.list_tenants())?));
         }
         if self.stopping {
             return Err(RpcError::Stopping);
@@ -286,7 +285,7 @@ impl Service {
         }
     }
 
-    fn apply(&mut self, change: Change) -> Result<Value, RpcError> {
+    fn apply(&mut self, change: Change) -> Result<Json, RpcError> {
         let row = change.row;
         let name = row.tenant.clone();
         tracing::info!(tenant = %name, removed = row.removed, suspended = row.suspended, "a tenant was changed");
@@ -302,8 +301,8 @@ impl Service {
         }
         self.parts.blobs.limit_tenant(&name, row.blob_bytes);
         let told = match change.tells {
-            true => value(&told(&row, &secret))?,
-            false => value(&info(&name, None, &row))?,
+            true => as_json(&told(&row, &secret))?,
+            false => as_json(&info(&name, None, &row))?,
         };
         match change.whose {
             Whose::New(class) => {
@@ -385,7 +384,6 @@ impl Service {
 
     /// Takes one request of a tenant, unless it sends too fast or has too many under way.
     pub(super) fn pace(&mut self, tenant: TenantId) -> Result<(), RpcError> {
-        let now = self.parts.clock.elapsed();
         let calls = self.tenant(tenant).terms.quotas.calls;
         let calls_full = calls.is_some_and(|max| {
             let own = self.under_way.values().filter(|it| **it == tenant);
@@ -397,6 +395,7 @@ impl Service {
             retry_after_ms: after.as_millis() as u64 + 1,
         };
         if let Some(rate) = &mut terms.rate {
+            let now = self.parts.clock.elapsed();
             rate.take(now).map_err(|after| full(Full::Rate, after))?;
         }
         if calls_full {

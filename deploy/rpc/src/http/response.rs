@@ -5,6 +5,8 @@
 //! one tenant reads is nobody else's. There is no `Date`, for there is no clock here; a caller that
 //! wants one adds it to the fields.
 
+use std::fmt::Write;
+
 use bytes::BytesMut;
 
 /// An answer.
@@ -55,9 +57,9 @@ impl<'a> Response<'a> {
 
     pub(super) fn write(&self, out: &mut BytesMut, head_only: bool, keep_alive: bool) {
         assert!((200..=599).contains(&self.status), "status {}", self.status);
+        out.reserve(HEAD_BYTES + self.body.len());
+        put_number(out, "HTTP/1.1 ", self.status.into());
         let mut put = |text: &str| out.extend_from_slice(text.as_bytes());
-        put("HTTP/1.1 ");
-        put(&self.status.to_string());
         put(" ");
         put(phrase(self.status));
         put("\r\n");
@@ -80,15 +82,19 @@ impl<'a> Response<'a> {
         }
         // RFC 9110, 8.6: an answer with status 204 has no length.
         if self.status != 204 {
-            put("Content-Length: ");
-            put(&self.body.len().to_string());
-            put("\r\n");
+            put_number(out, "Content-Length: ", self.body.len() as u64);
+            out.extend_from_slice(b"\r\n");
         }
-        put("\r\n");
+        out.extend_from_slice(b"\r\n");
         if !head_only && self.status != 204 {
             out.extend_from_slice(self.body);
         }
     }
+}
+
+fn put_number(out: &mut BytesMut, before: &str, number: u64) {
+    // A buffer of bytes grows, and takes all that is written to it.
+    let _ = write!(out, "{before}{number}");
 }
 
 /// The head of an answer without a length, after which the connection ends.
@@ -137,3 +143,6 @@ fn phrase(status: u16) -> &'static str {
         _ => "",
     }
 }
+
+/// About what a head takes, so that an answer finds its room at once.
+const HEAD_BYTES: usize = 256;

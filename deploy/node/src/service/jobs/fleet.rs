@@ -28,7 +28,7 @@ use caldera_prover::format::json::{Proof, PublicInputs};
 use caldera_prover::groth16::solidity;
 use caldera_prover::units::{PUBLIC, WIRES};
 use caldera_rpc::error::{Full, RpcError};
-use caldera_rpc::jsonrpc::Params;
+use caldera_rpc::jsonrpc::{Json, Params};
 use caldera_rpc::methods::{
     CircuitState, FleetDone, FleetHeld, FleetHeldQuery, FleetResult, FleetReturn, FleetTake,
     FleetTaken, JobName, LentCircuit, LentJob, LentName, LentWitness, Method, TAKE_MAX, Timings,
@@ -36,13 +36,14 @@ use caldera_rpc::methods::{
 use caldera_scheduler::{JobId, Nanos};
 use caldera_store::blob::BlobError;
 use caldera_store::jobs::JobWrite;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{Done, Entry, Phase, RETRY_MS, STORAGE_RETRY_MS, Written, unix_ms};
 use crate::arbiter_thread::Command;
 use crate::config::FleetConfig;
 use crate::lending::{self, Judging, NoPiece, Piece, Reading};
-use crate::service::{Answer, Caller, Flow, Question, Service, Waiting, circuits::Circuit, value};
+use crate::service::circuits::Circuit;
+use crate::service::{Answer, Caller, Flow, Question, Service, Waiting, as_json, value};
 use crate::witness;
 
 /// What is with the fleet, and who waits for more of it.
@@ -260,7 +261,7 @@ impl Service {
         }
         self.lent.untold.clear();
         let cursor = self.lent.cursor;
-        Ok(Flow::Done(value(&FleetHeld { jobs, cursor })?))
+        Ok(Flow::Done(as_json(&FleetHeld { jobs, cursor })?))
     }
 
     fn lent_result(&mut self, result: FleetResult) -> Result<Flow, RpcError> {
@@ -330,7 +331,7 @@ impl Service {
         }
     }
 
-    fn answer_judged(&mut self, ticket: u64, outcome: Result<Value, RpcError>) {
+    fn answer_judged(&mut self, ticket: u64, outcome: Result<Json, RpcError>) {
         if let Some(waiting) = self.waiting.remove(&ticket) {
             self.settle(waiting, outcome);
         }
@@ -408,8 +409,7 @@ impl Service {
     }
 
     /// Looks for jobs to lend, answers who waits for them, and takes back what must be.
-    pub(in crate::service) fn watch_fleet(&mut self) {
-        let now = self.parts.clock.now();
+    pub(in crate::service) fn watch_fleet(&mut self, now: Nanos) {
         let Some(silence) = self.parts.config.fleet.as_ref().map(|it| it.silence) else {
             return;
         };
@@ -634,7 +634,7 @@ impl Service {
     pub(in crate::service) fn recall_written(&mut self, job: JobId) {
         let tickets = self.lent.returning.remove(&job).unwrap_or_default();
         let name = JobName(job.0);
-        self.settle_all(tickets, &value(&FleetDone { job: name }));
+        self.settle_all(tickets, &as_json(&FleetDone { job: name }));
     }
 
     /// A job that was lent has ended, by what the fleet has brought or otherwise.
@@ -679,7 +679,7 @@ impl Service {
         }
         let withdrawn = self.lent.withdrawn.iter();
         let withdrawn = withdrawn.filter(|(number, _)| *number > take.cursor);
-        let taken = value(&FleetTaken {
+        let taken = as_json(&FleetTaken {
             jobs,
             withdrawn: withdrawn.map(|(_, name)| *name).collect(),
             cursor: self.lent.cursor,
