@@ -16,13 +16,15 @@
 #                network: provisioned, judged, killed, upgraded, purged (part of soak)
 #   make carried a folder of 50 MiB at most, with a script that tries and measures a box without
 #                compiler and without network: target/carried
+#   make test-threats   takes each line that stops a threat to state units out of a copy of the sources and expects
+#                a test to fail; ONLY=revocation tries those with this word (part of soak)
 #   make test-fuzz   a minute of each fuzz target, with a nightly toolchain (part of test)
 #   make soak    the checks that take long
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help build demo test bench soak interop cuda carried deb tarball test-package \
-        test-ansible test-vm check-fmt check-clippy check-doc check-deny test-rust test-dashboard test-fleet test-wgpu test-models test-fuzz test-bench
+        test-ansible test-vm check-fmt check-clippy check-doc check-deny test-rust test-dashboard test-fleet test-wgpu test-models test-threats test-fuzz test-bench
 
 INTEROP := deploy/tests/interop
 SEMAPHORE := $(INTEROP)/node_modules/@zk-kit/semaphore-artifacts/semaphore
@@ -164,6 +166,11 @@ test-models:
 	RUSTFLAGS="--cfg loom" cargo test --locked -p caldera-scheduler --test loom --target-dir target/loom
 	RUSTFLAGS="--cfg shuttle" cargo test --locked -p caldera-node --no-default-features --test shuttle --target-dir target/shuttle
 
+# Of the same build as all tests, into a folder of its own.
+test-threats:
+	cargo build --locked --workspace --exclude caldera-wgpu --example threats
+	target/debug/examples/threats $(if $(ONLY),--only "$(ONLY)")
+
 test-fuzz:
 	.ci/fuzz $(or $(FUZZ_SECONDS),60)
 
@@ -208,7 +215,7 @@ carried: cuda
 	[ $$kib -le $(CARRIED_KIB_MAX) ] || { echo "carried: more than $(CARRIED_KIB_MAX) KiB" >&2; exit 1; }
 
 # A million hand-overs, and a fifth of one on a busy machine; half an hour of each fuzz target; a
-# thousand kills; ten minutes of tenants and faults; a ceremony of the circuit of state units; ten million operations of the ledger; the package on a machine of its own. Before that the WebGPU device, every size of the suite, with and without checks.
+# thousand kills; ten minutes of tenants and faults; a ceremony of the circuit of state units; ten million operations of the ledger; each line taken out that stops a threat to state units; the package on a machine of its own. Before that the WebGPU device, every size of the suite, with and without checks.
 soak: interop
 	.ci/tools stress vulkan
 	cargo build --locked -p caldera-cli -p caldera-node --bins
@@ -225,4 +232,5 @@ soak: interop
 	CALDERA_CEREMONY_SOAK=1 cargo test --locked -p caldera-tests --test units snarkjs
 	CALDERA_LEDGER_OPERATIONS=10000000 cargo test --release --locked -p caldera-scheduler --test ledger agreement -- --nocapture
 	CALDERA_KILLS=1000 cargo test --locked -p caldera-tests --test era nothing_acknowledged -- --nocapture
+	$(MAKE) --no-print-directory test-threats
 	$(MAKE) --no-print-directory test-vm

@@ -7,14 +7,14 @@
 mod units_support;
 
 use ark_bn254::Fr;
-use ark_ff::Field;
+use ark_ff::{BigInteger, Field, PrimeField};
 use caldera_prover::format::{R1cs, Wtns};
 use caldera_prover::units::{
-    HolderSecret, IssuerTree, Opening, RevocationTree, Scalar, circuit, constraints_by_part,
-    poseidon, witness,
+    Gap, HolderSecret, IssuerTree, Opening, Point, RevocationTree, Scalar, UnitError, circuit,
+    constraints_by_part, poseidon, witness,
 };
 use units_support::{
-    Adapt, NONCE, POSITION, World, broken, holds, issuer, rows, satisfied, values,
+    Adapt, NONCE, POSITION, World, broken, decimal, holds, issuer, rows, satisfied, values,
 };
 
 #[test]
@@ -81,9 +81,21 @@ fn a_witness_is_a_file_of_all_wires() {
 /// Changing any one wire of an honest witness breaks a constraint: none is free to be chosen.
 #[test]
 fn no_wire_is_free() {
-    let honest = values(&witness(&World::new().opening()));
     let delta = Fr::from(0x1234_5678_9abc_def1u64);
-    let mut bound = vec![false; honest.len()];
+    assert_eq!(unbound(&[delta]), [0usize; 0]);
+}
+
+/// If a digit of a number could be anything, two more in one place and one less in the next would be the same number.
+#[test]
+fn no_number_has_two_spellings() {
+    let spellings = unbound(&[Fr::from(2), -Fr::from(1)]);
+    assert_eq!(spellings, [0usize; 0], "numbers that have two spellings");
+}
+
+/// The wires where a change of an honest witness, of that wire and of those after it, breaks nothing.
+fn unbound(change: &[Fr]) -> Vec<usize> {
+    let honest = values(&witness(&World::new().opening()));
+    let mut bound = vec![false; honest.len() + 1 - change.len()];
     for row in rows() {
         assert!(holds(row, &honest));
         let sums = row.each_ref().map(|side| {
@@ -95,12 +107,20 @@ fn no_wire_is_free() {
             place.map_or(Fr::from(0), |place| row[side][place].1)
         };
         for &(wire, _) in row.iter().flatten() {
-            let [a, b, c] = [0, 1, 2].map(|i| sums[i] + delta * coefficient(i, wire));
-            bound[wire] |= a * b != c;
+            for first in wire.saturating_sub(change.len() - 1)..=wire {
+                if bound.get(first) != Some(&false) {
+                    continue;
+                }
+                let [a, b, c] = [0, 1, 2].map(|side| {
+                    let changed = change.iter().zip(first..);
+                    let changed = changed.map(|(delta, wire)| *delta * coefficient(side, wire));
+                    sums[side] + changed.sum::<Fr>()
+                });
+                bound[first] = a * b != c;
+            }
         }
     }
-    let free: Vec<usize> = (0..bound.len()).filter(|&wire| !bound[wire]).collect();
-    assert_eq!(free, [0usize; 0]);
+    (0..bound.len()).filter(|&wire| !bound[wire]).collect()
 }
 
 /// A lie must be refused, and the same opening without it must not be.
@@ -129,6 +149,28 @@ fn adapting_alone_changes_nothing() {
 
 #[test]
 fn a_signature_must_be_the_issuers() {
+    // The bits of h and of h + r say the same number of the field, and two scalars.
+    let beyond = (1u8..)
+        .find(|nonce| {
+            let mut opening = World::new().opening();
+            let mut challenge = sign_knowingly(*nonce, [0, 0], false)(&mut opening).into_bigint();
+            challenge.add_with_carry(&Fr::MODULUS);
+            challenge.num_bits() <= Fr::MODULUS_BIT_SIZE
+        })
+        .expect("a third of all hashes leave room for the modulus");
+    refused("a challenge above the modulus", |o| {
+        sign_knowingly(beyond, [0, 0], true)(o);
+    });
+    accepted("an issuer whose scalar is known here", |o| {
+        sign_knowingly(beyond, [0, 0], false)(o);
+    });
+    refused("R with another x", |o| {
+        sign_knowingly(beyond, [1, 0], false)(o);
+    });
+    refused("R with another y", |o| {
+        sign_knowingly(beyond, [0, 1], false)(o);
+    });
+
     refused("another S", |o| o.signature.s += Scalar::from(1u8));
     refused("a negated S", |o| o.signature.s = -o.signature.s);
     refused("another R", |o| {
@@ -137,18 +179,45 @@ fn a_signature_must_be_the_issuers() {
     refused("R off the curve", |o| o.signature.r.x += Fr::from(1));
     refused("another issuer's signature", |o| o.sign_by(&issuer(4)));
     refused("another unit's signature", |o| o.claims[9] += Fr::from(1));
-    refused("the neutral key", |o| {
-        o.issuer = caldera_prover::units::Point::neutral();
-        // S B = R is all that is left of the equation.
-        o.signature.r = caldera_prover::units::Point::base().times(&o.signature.s);
+
+    // EIP-2494's generator of the whole group, times l: a generator of the eight points of small order.
+    let generator = Point {
+        x: decimal("995203441582195749578291179787384436505546430278305826713579947235728471134"),
+        y: decimal("5472060717959818805561601436314318772137091100104008585924551046643952123905"),
+    };
+    let small = generator.times(&-Scalar::from(1u8)).plus(&generator);
+    for (multiple, order) in [(8u8, 1), (4, 2), (2, 4), (1, 8)] {
+        refused(&format!("a key of order {order}"), |o| {
+            o.issuer = small.times(&Scalar::from(multiple));
+            // S B = R is all that is left of the equation.
+            o.signature.r = Point::base().times(&o.signature.s);
+            o.statement.issuers_root = root_over(o);
+        });
+    }
+}
+
+/// Signs by an issuer whose scalar is known here, over an R of which each coordinate is so much more, for
+/// the challenge or for what its bits and the modulus come to; the challenge.
+fn sign_knowingly(nonce: u8, more: [u64; 2], above: bool) -> impl Fn(&mut Opening) -> Fr {
+    move |o: &mut Opening| {
+        let (scalar, nonce) = (Scalar::from(5u8), Scalar::from(nonce));
+        o.issuer = Point::base().times(&scalar);
         o.statement.issuers_root = root_over(o);
-    });
-    refused("the key of order two", |o| {
-        o.issuer.x = Fr::from(0);
-        o.issuer.y = -Fr::from(1);
-        o.signature.r = caldera_prover::units::Point::base().times(&o.signature.s);
-        o.statement.issuers_root = root_over(o);
-    });
+        let r = Point::base().times(&nonce);
+        let [x, y] = more.map(Fr::from);
+        let (x, y) = (r.x + x, r.y + y);
+        o.signature.r = Point { x, y };
+        let challenge = poseidon::hash(&[x, y, o.issuer.x, o.issuer.y, o.message()]);
+        let number = |integer: <Fr as PrimeField>::BigInt| {
+            Scalar::from_le_bytes_mod_order(&integer.to_bytes_le())
+        };
+        let mut h = number(challenge.into_bigint());
+        if above {
+            h += number(Fr::MODULUS);
+        }
+        o.signature.s = nonce + h * Scalar::from(8u8) * scalar;
+        challenge
+    }
 }
 
 /// The root that the opening's own issuer and path lead to: of a tree that nobody would publish.
@@ -239,6 +308,9 @@ fn claims_are_within_their_bounds() {
         }
     };
     let two_64 = Fr::from(1u128 << 64);
+    refused("a claim that was not signed", |o| {
+        o.claims[1] += Fr::from(1)
+    });
     accepted("the least", claim(1, Fr::from(90_000)));
     refused("one less than the least", claim(1, Fr::from(89_999)));
     accepted("the greatest of all", claim(1, two_64 - Fr::from(1)));
@@ -259,7 +331,8 @@ fn claims_are_within_their_bounds() {
     );
     refused("one more than what it must equal", claim(4, two_64));
     refused("a wider bound", |o| o.bounds[0].0 -= Fr::from(1));
-    refused("a bound on another claim", |o| o.selectors ^= 1);
+    // Claim 4 instead of claim 1, which is within it too.
+    refused("a bound on another claim", |o| o.selectors ^= 5);
 }
 
 #[test]
@@ -272,7 +345,6 @@ fn a_claim_is_in_its_set() {
     };
     // Values stand in rising order and the last fills the tree.
     accepted("the last value", |o| value(756)(o));
-    accepted("where it stands too", |o| o.set_index = 5);
     refused("where another stands", |o| o.set_index = 1);
     for absent in [0, 41, 757] {
         for index in 0..8 {
@@ -282,24 +354,35 @@ fn a_claim_is_in_its_set() {
             });
         }
     }
-    refused("no set where one was asked for", |o| {
-        value(41)(o);
-        o.set_root = Fr::from(0);
-    });
-    refused("a whole set of one's own", |o| {
-        value(41)(o);
-        o.set_index = 0;
-        let mut node = Fr::from(41);
-        for family in &mut o.set_families {
-            family[0] = node;
-            node = poseidon::hash(family);
-        }
-    });
+    accepted("where it stands too", |o| o.set_index = 5);
     refused("a leaf of one's own", |o| {
         value(41)(o);
         o.set_families[0][0] = Fr::from(41);
         o.set_index = 0;
     });
+    let own = |o: &mut Opening| {
+        value(41)(o);
+        o.set_index = 0;
+        path_over(0, o.claims[0], &mut o.set_families)
+    };
+    refused("no set where one was asked for", |o| {
+        own(o);
+        o.set_root = Fr::from(0);
+    });
+    refused("a whole set of one's own", |o| {
+        own(o);
+    });
+    refused("a request for a set of one's own", |o| o.set_root = own(o));
+}
+
+/// Puts a leaf in its place, and all above it anew: the root that it leads to.
+fn path_over(index: u32, leaf: Fr, families: &mut [[Fr; 8]]) -> Fr {
+    let mut node = leaf;
+    for (level, family) in families.iter_mut().enumerate() {
+        family[(index >> (3 * level)) as usize % 8] = node;
+        node = poseidon::hash(family);
+    }
+    node
 }
 
 #[test]
@@ -307,6 +390,11 @@ fn a_unit_is_of_the_schema_and_valid() {
     refused("another schema", |o| {
         o.schema += Fr::from(1);
         o.sign_by(&issuer(3));
+    });
+    refused("a unit of another schema", |o| {
+        o.schema += Fr::from(1);
+        o.sign_by(&issuer(3));
+        o.schema -= Fr::from(1);
     });
     let until = |seconds: i64| {
         move |o: &mut Opening| {
@@ -343,20 +431,31 @@ fn a_revoked_unit_has_no_gap() {
             let gap = revoked.gap(position, near).expect("a gap");
             refused("a revoked unit", |o| {
                 nonce(o, bad);
-                (o.gap_low, o.gap_next) = (Fr::from(gap.low), Fr::from(gap.next));
-                (o.gap_index, o.gap_families) = (gap.index, gap.families);
+                stand_in(o, &gap);
             });
             refused("a revoked unit in a gap of the same leaf", |o| {
                 nonce(o, bad);
-                o.gap_low = Fr::from(gap.low) - two_64;
-                o.gap_next = Fr::from(gap.next) + Fr::from(1);
-                (o.gap_index, o.gap_families) = (gap.index, gap.families);
+                stand_in(o, &gap);
+                o.gap_low -= two_64;
+                o.gap_next += Fr::from(1);
             });
         }
-        refused("a gap that nobody published", |o| {
+        let own = |o: &mut Opening| {
             nonce(o, bad);
             o.gap_low = name(bad - 1);
             o.gap_next = name(bad + 1);
+            o.gap_low + o.gap_next * two_64
+        };
+        refused("a gap that nobody published", |o| {
+            own(o);
+        });
+        refused("a leaf of one's own", |o| {
+            let leaf = own(o);
+            o.gap_families[0][o.gap_index as usize % 8] = leaf;
+        });
+        refused("a tree of one's own", |o| {
+            let leaf = own(o);
+            path_over(o.gap_index, leaf, &mut o.gap_families);
         });
         refused("an empty place", |o| {
             nonce(o, bad);
@@ -366,12 +465,45 @@ fn a_revoked_unit_has_no_gap() {
         });
     }
     refused("another place", |o| o.gap_index += 1);
-    refused("a nonce of 49 bits", |o| nonce(o, NONCE + (1 << 48)));
+    // The same sum as the issuer signed, under a name that nobody has revoked.
+    refused("a nonce that reaches into the validity", |o| {
+        stand_in(o, &revoked.gap(POSITION + 1, NONCE).expect("a gap"));
+        o.nonce += Fr::from(1u64 << 48);
+        o.valid_until -= Fr::from(1);
+    });
     refused("a root before or after this one", |o| {
         o.statement.revocation_root = RevocationTree::new(&[(POSITION, NONCE)])
             .expect("one")
             .root();
     });
+}
+
+fn stand_in(o: &mut Opening, gap: &Gap) {
+    (o.gap_low, o.gap_next) = (Fr::from(gap.low), Fr::from(gap.next));
+    (o.gap_index, o.gap_families) = (gap.index, gap.families);
+}
+
+/// An issuer that signs two units under one nonce has given both one name.
+#[test]
+fn units_of_one_nonce_are_revoked_together() {
+    let revoked = RevocationTree::new(&[(POSITION, NONCE), (1, NONCE)]).expect("two units");
+    for income in [90_000, 90_001] {
+        let mut world = World::new();
+        world.unit.content.claims[1] = income;
+        world.sign();
+        let honest = world.opening();
+        world.revoked = revoked.clone();
+        let (issuer, nonce) = (POSITION, NONCE);
+        let refused = Err(UnitError::Revoked { issuer, nonce });
+        assert_eq!(world.open().map(|_| ()), refused);
+        for (position, near) in [(0, 1), (1, NONCE + 1), (POSITION, NONCE + 1)] {
+            let mut opening = honest.clone();
+            opening.statement.revocation_root = revoked.root();
+            stand_in(&mut opening, &revoked.gap(position, near).expect("a gap"));
+            assert!(!satisfied(&opening), "a revoked unit is accepted");
+        }
+        assert!(satisfied(&honest), "a unit before it was revoked");
+    }
 }
 
 #[test]

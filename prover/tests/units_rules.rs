@@ -6,8 +6,8 @@ use ark_bn254::Fr;
 use caldera_kernels::CurveId;
 use caldera_prover::format::json::PublicInputs;
 use caldera_prover::units::{
-    Bounds, HolderSecret, IssuerTree, NONCE_MAX, Opening, RevocationTree, Statement, TIME_MAX,
-    UnitError, ValueSet, claim, keccak_element, link, seed, tip, witness,
+    Bounds, Grant, HolderSecret, IssuerTree, NONCE_MAX, Opening, RevocationTree, ScopeName,
+    Statement, TIME_MAX, UnitError, ValueSet, claim, keccak_element, link, seed, tip, witness,
 };
 use proptest::prelude::*;
 use units_support::{Adapt, NONCE, POSITION, World, issuer, satisfied};
@@ -184,22 +184,64 @@ fn a_grant_is_for_what_it_says() {
     assert_eq!(world.opening().statement.grant, honest);
     let other = world.grant.element(nullifier + Fr::from(1));
     assert_ne!(other.expect("a good grant"), honest, "another presentation");
-    let mut others = [world.grant; 8];
-    others[0].domain[0] ^= 1;
-    others[1].verifier[19] ^= 1;
-    others[2].sender[0] ^= 1;
-    others[3].request += Fr::from(1);
-    others[4].tip[3] ^= 1;
-    others[5].uses += 1;
-    others[6].expiry += 1;
-    others[7].challenge[31] ^= 1;
-    for other in others {
-        assert_ne!(other.element(nullifier).expect("a good grant"), honest);
+    let changes: [(&str, fn(&mut Grant)); 8] = [
+        ("another domain", |grant| grant.domain[0] ^= 1),
+        ("another verifier", |grant| grant.verifier[19] ^= 1),
+        ("another sender", |grant| grant.sender[0] ^= 1),
+        ("another request", |grant| grant.request += Fr::from(1)),
+        ("another tip", |grant| grant.tip[3] ^= 1),
+        ("other uses", |grant| grant.uses += 1),
+        ("another expiry", |grant| grant.expiry += 1),
+        ("another challenge", |grant| grant.challenge[31] ^= 1),
+    ];
+    for (what, change) in changes {
+        let mut other = world.grant;
+        change(&mut other);
+        let other = other.element(nullifier).expect("a good grant");
+        assert_ne!(other, honest, "{what}");
     }
     let chain = seed(&world.secret, &[1; 32]);
     assert_eq!(tip(&chain, 0), *chain);
     assert_eq!(link(&tip(&chain, 4)), world.grant.tip);
     assert_ne!(*seed(&world.secret, &[2; 32]), *chain);
+}
+
+/// Two verifiers who lay side by side what they were shown find nothing that is one holder's: all that is the same in
+/// both is everybody's.
+#[test]
+fn what_two_verifiers_see_is_not_of_one_holder() {
+    let shown = |purpose: &str, index: u16, salt: u8| {
+        let mut world = World::new();
+        let name = ScopeName {
+            scenario: ScopeName::part("retail"),
+            verifier: ScopeName::part("shop"),
+            purpose: ScopeName::part(purpose),
+            epoch: 12,
+        };
+        world.request.scope = name.element();
+        world.index = index;
+        let chain = seed(&world.secret, &[salt; 32]);
+        world.grant.tip = tip(&chain, world.grant.uses);
+        world.sign();
+        (world.opening().statement, world.grant.tip)
+    };
+    let (one, one_tip) = shown("instalment", 0, 1);
+    let (two, two_tip) = shown("insurance", 0, 2);
+    let (again, _) = shown("instalment", 1, 2);
+    assert_eq!(one.issuers_root, two.issuers_root);
+    assert_eq!(one.revocation_root, two.revocation_root);
+    assert_ne!(one.request, two.request);
+    assert_ne!(one.grant, two.grant);
+    assert_ne!(one.nullifier, two.nullifier, "one nullifier in two scopes");
+    assert_ne!(
+        one.nullifier, again.nullifier,
+        "one nullifier of two indices"
+    );
+    assert_ne!(one_tip, two_tip, "one chain for two grants");
+    // Nor do two issuers know that they have signed for one holder.
+    let secret = World::new().secret;
+    let subjects = [1, 2].map(|blinding| secret.subject(Fr::from(blinding)));
+    assert_ne!(subjects[0], subjects[1], "one subject in two units");
 }
 
 proptest! {

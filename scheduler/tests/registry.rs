@@ -250,6 +250,93 @@ fn the_same_root_again_ends_what_was_proved_before_it() {
     assert!(matches!(late, Err(Refusal::RootStale { .. })), "{late:?}");
 }
 
+/// What was proved against a root of which the next one came at 50, when the clock was ahead: it says 40 now.
+#[test]
+fn a_clock_that_was_ahead_keeps_no_root_alive() {
+    let mut registry = standing();
+    carry_out(&mut registry, publish(Tree::Revocation, 21), 50).expect("replaced");
+    let early = registry.decide(&present(&grant(), 30), Seconds(40));
+    let refused = Refusal::RootStale {
+        tree: Tree::Revocation,
+        replaced: Seconds(50),
+        until: Seconds(54),
+        now: Seconds(40),
+    };
+    assert_eq!(early, Err(refused));
+}
+
+#[test]
+fn a_root_that_nobody_published_is_none() {
+    let registry = standing();
+    let grant = grant();
+    let brought = |change: fn(&mut Inputs)| {
+        let mut inputs = inputs(&grant, 30);
+        change(&mut inputs);
+        let sender = grant.sender;
+        let command = Command::Present {
+            sender,
+            grant,
+            inputs,
+        };
+        registry.decide(&command, Seconds(1))
+    };
+    let unknown = |tree, got| Err(Refusal::RootUnknown { tree, got });
+    assert_eq!(
+        brought(|inputs| inputs.issuers_root = word(11)),
+        unknown(Tree::Issuers, word(11))
+    );
+    assert_eq!(
+        brought(|inputs| inputs.revocation_root = word(21)),
+        unknown(Tree::Revocation, word(21))
+    );
+}
+
+#[test]
+fn the_sender_of_the_grant_alone_brings_it_and_its_uses() {
+    let mut registry = standing();
+    let grant = grant();
+    let another = word(99);
+    let presented = Command::Present {
+        sender: another,
+        grant,
+        inputs: inputs(&grant, 30),
+    };
+    let refused = registry.decide(&presented, Seconds(1));
+    assert_eq!(refused, Err(Refusal::Sender), "a presentation");
+    carry_out(&mut registry, present(&grant, 30), 1).expect("presented");
+    let used = Command::Reuse {
+        sender: another,
+        grant: name(&grant, 30),
+        link: seed(9).after(2),
+    };
+    let refused = registry.decide(&used, Seconds(1));
+    assert_eq!(refused, Err(Refusal::Sender), "a use");
+}
+
+#[test]
+fn a_grant_ends_when_it_says_and_no_later_than_its_request() {
+    let mut registry = standing();
+    let mut grant = grant();
+    grant.expiry = Seconds(101);
+    let outlives = Refusal::Outlives {
+        expected: Seconds(100),
+        got: Seconds(101),
+    };
+    let refused = registry.decide(&present(&grant, 30), Seconds(1));
+    assert_eq!(refused, Err(outlives));
+    grant.expiry = Seconds(60);
+    let over = Err(Refusal::Expired {
+        expiry: Seconds(60),
+        now: Seconds(60),
+    });
+    let refused = registry.decide(&present(&grant, 30), Seconds(60));
+    assert_eq!(refused, over, "a presentation");
+    carry_out(&mut registry, present(&grant, 30), 59).expect("presented");
+    let used = reuse(&grant, seed(9).after(2));
+    assert_eq!(registry.decide(&used, Seconds(60)), over, "a use");
+    carry_out(&mut registry, used, 59).expect("used");
+}
+
 #[test]
 fn a_grant_of_no_uses_is_one_presentation() {
     let mut registry = standing();

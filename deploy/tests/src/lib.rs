@@ -14,6 +14,7 @@
 //! | `circuit` | a little circuit of our own, compiled for either curve |
 //! | `era` | a `calderad` with a ledger |
 //! | `service` | a `calderad` of one's own, and the client |
+//! | `threats` | the threat table of state units, and the lines that are taken out for it |
 
 pub mod binfile;
 pub mod circuit;
@@ -22,3 +23,4 @@ pub mod forgery;
 pub mod interop;
 pub mod programs;
 pub mod service;
+pub mod threats;

@@ -178,6 +178,8 @@ pub(crate) fn decimal(text: &str) -> Fr {
 /// The hashes of `docs/state-units.md`, written down a second time over whatever an opening has
 /// in it: what one who lies in one place would do so that all others agree with the lie.
 pub(crate) trait Adapt {
+    /// What an issuer signs.
+    fn message(&self) -> Fr;
     /// Has the issuer sign the unit as it is now.
     fn sign_by(&mut self, issuer: &IssuerSecret);
     /// Computes the nullifier anew.
@@ -187,12 +189,15 @@ pub(crate) trait Adapt {
 }
 
 impl Adapt for Opening {
-    fn sign_by(&mut self, issuer: &IssuerSecret) {
+    fn message(&self) -> Fr {
         let subject = poseidon::hash(&[tag("subject"), self.secret, self.blinding]);
         let claims = poseidon::hash(&self.claims);
         let validity = self.nonce + self.valid_until * Fr::from(1u64 << 48);
-        let message = [tag("unit"), self.schema, subject, claims, validity];
-        self.signature = issuer.sign(poseidon::hash(&message));
+        poseidon::hash(&[tag("unit"), self.schema, subject, claims, validity])
+    }
+
+    fn sign_by(&mut self, issuer: &IssuerSecret) {
+        self.signature = issuer.sign(self.message());
     }
 
     fn count(&mut self) {
