@@ -631,6 +631,7 @@ impl Service {
             description: openrpc::document(),
             stopping: false,
         };
+        service.limit_all_storage();
         service.restore(rows);
         service.resume(jobs);
         service
@@ -1131,6 +1132,7 @@ impl Service {
                 if let Some(policy) = self.offered.pop_front() {
                     self.adopt_marks(&policy);
                     self.policy = *policy;
+                    self.limit_all_storage();
                 }
             }
             Notice::Adopted(Err(error)) => {
