@@ -116,6 +116,21 @@ pub enum Event {
         /// reallocation begins.
         received: Nanos,
     },
+    /// A job is asked for that was admitted before: the box has been started again, or it was elsewhere, or it is begun
+    /// anew. As [`Event::Submitted`], but it is not refused for its deadline, which was far enough away when it was
+    /// admitted. What it costs counts for those that come after it.
+    Resubmitted {
+        /// The job.
+        job: JobId,
+        /// Whose.
+        tenant: TenantId,
+        /// What it is expected to cost.
+        work: Work,
+        /// When it should be finished.
+        deadline: Option<Nanos>,
+        /// When it reached the box first: it stands where it stood.
+        received: Nanos,
+    },
     /// A job that was to be prepared can run.
     Ready {
         /// The job.
@@ -445,12 +460,14 @@ pub struct Counters {
     pub superseded: u64,
     /// Units fenced off because their workers were silent.
     pub overruns: u64,
-    /// Units fenced off because they said that they were lost.
+    /// Units that said that they were lost.
     pub lost: u64,
     /// Orders to make room on a device.
     pub evictions: u64,
     /// Of those, answered ones by which nothing went, for tables are whole.
     pub unmade: u64,
+    /// Jobs that were looked at to say whether deadlines can be met and when others would be finished: what that has cost.
+    pub foreseen: u64,
     /// Events that named a job, tenant, unit or epoch that is not (or no more) there. Some are
     /// in order: a job may be cancelled while its last quantum runs.
     pub stray: u64,
@@ -533,6 +550,8 @@ pub struct Arbiter {
     demands: Demands,
     places: Places,
     tables: Tables,
+    /// By slot: what stays to it of its tables on all devices together, by the last decision.
+    keeps: Vec<u64>,
     /// By device.
     orders: Vec<Order>,
     /// Scratch: the order that a device would get now.
@@ -569,6 +588,9 @@ struct Tenant {
 /// What the arbiter knows of a tenant and the units of one kind.
 #[derive(Debug, Clone, Copy, Default)]
 struct Part {
+    /// Units that it could use, whether they are lent or not, by the last decision: what is lent for a slice comes back
+    /// to what its tenant has there, so that stays.
+    demand: u32,
     /// Units that it wants, by the last decision.
     want: u32,
     /// Units that it owns.
@@ -656,7 +678,8 @@ impl Arbiter {
                     units.map(|unit| unit.node()).collect()
                 }),
             },
-            tables: Tables::new(slots, counts[Kind::Device.index()]),
+            tables: Tables::new(slots, &pool.units()[pool.range(Kind::Device)]),
+            keeps: vec![0; slots],
             orders: (0..counts[Kind::Device.index()])
                 .map(|_| Order::new(slots))
                 .collect(),
@@ -697,6 +720,27 @@ impl Arbiter {
                         work,
                         deadline,
                         received,
+                        is_new: true,
+                    },
+                    actions,
+                );
+            }
+            Event::Resubmitted {
+                job,
+                tenant,
+                work,
+                deadline,
+                received,
+            } => {
+                let received = received.min(now);
+                self.submit(
+                    Submission {
+                        job,
+                        tenant,
+                        work,
+                        deadline,
+                        received,
+                        is_new: false,
                     },
                     actions,
                 );
@@ -927,7 +971,10 @@ impl Arbiter {
 
     /// The counts since the start.
     pub fn counters(&self) -> Counters {
-        self.counters
+        Counters {
+            foreseen: self.queue.looked(),
+            ..self.counters
+        }
     }
 
     /// The most actions that one call of [`Arbiter::handle`] appends: a tenant leaves, all its
@@ -952,6 +999,7 @@ impl Arbiter {
         for kind in Kind::ALL {
             self.check_kind(kind)?;
         }
+        self.tables.check()?;
         let held = |(slot, _)| u128::from(self.queue.host_memory_held(slot));
         let held: u128 = self.present().map(held).sum();
         let there = self.pool.host_memory();
@@ -970,6 +1018,9 @@ impl Arbiter {
             }
             if unit.is_fenced() && (unit.owner().is_some() || unit.is_answered()) {
                 return Err(format!("{} is fenced and in use", unit.id()));
+            }
+            if unit.is_lost() && !unit.is_fenced() {
+                return Err(format!("{} is lost and not fenced", unit.id()));
             }
             if bench.promise.is_some() && (unit.is_answered() || unit.owner().is_none()) {
                 return Err(format!("{} is promised to nobody", unit.id()));
@@ -1119,6 +1170,7 @@ impl Arbiter {
             mut work,
             deadline,
             received,
+            is_new,
         } = submission;
         if work.device_memory > self.pool.device_memory_min() {
             work.devices = 0;
@@ -1132,13 +1184,12 @@ impl Arbiter {
                 let implied = Due::Implied(received.plus(implied));
                 let due = deadline.map_or(implied, Due::Deadline);
                 let place = self.queue.has_place(slot, job, work);
-                let fit =
-                    place
-                        .and_then(|()| self.has_memory(work))
-                        .and_then(|()| match deadline {
-                            Some(deadline) => self.can_meet(slot, work, deadline),
-                            None => Ok(()),
-                        });
+                let fit = place
+                    .and_then(|()| self.has_memory(work))
+                    .and_then(|()| match deadline.filter(|_| is_new) {
+                        Some(deadline) => self.can_meet(slot, work, deadline),
+                        None => Ok(()),
+                    });
                 fit.and_then(|()| self.queue.admit(slot, job, work, due))
                     .map(|()| slot)
             }
@@ -1180,34 +1231,56 @@ impl Arbiter {
         }
         let as_it_is = Pace::Rate(self.rate_with(slot, work.parallelism));
         let promised = self.promised(slot);
-        let mut earliest = Nanos::MAX;
+        let mut best: Option<(Nanos, Pace)> = None;
         for pace in [Some(as_it_is)].into_iter().chain(promised).flatten() {
-            earliest = earliest.min(self.earliest(slot, work, deadline, pace));
-            if earliest <= deadline {
+            let finish = self.finish(slot, work, deadline, pace);
+            if finish <= deadline && self.harmed(slot, work, deadline, pace).is_none() {
                 return Ok(());
             }
+            if best.is_none_or(|(first, _)| finish < first) {
+                best = Some((finish, pace));
+            }
         }
+        let earliest = best.map_or(Nanos::MAX, |(finish, pace)| {
+            self.earliest(slot, work, (deadline, finish), pace)
+        });
         Err(Refusal::DeadlineUnmeetable { earliest })
     }
 
-    /// A deadline that a job can meet at that pace, none earlier than the one that it has, and none that makes a job late
-    /// which has been admitted with one.
-    fn earliest(&mut self, slot: usize, work: Work, deadline: Nanos, pace: Pace) -> Nanos {
-        let now = self.now;
-        let mut due = deadline;
-        for more in (0..HARMED_TRIES).rev() {
-            let took = self.queue.foresee(slot, work, due, pace.rate());
-            let finish = now.plus(pace.time(took));
-            let on_time = |took, due| now.plus(pace.time(took)) <= due;
-            match self.queue.harmed(slot, on_time) {
-                None if due == deadline => return finish,
-                None => return finish.max(due),
-                // Behind that one, or at last behind all.
-                Some(last) if more > 1 => due = last,
-                Some(last) => due = self.queue.last_deadline(slot).unwrap_or(last),
+    /// A deadline that a job can be given at that pace which is finished then if it is due at its own one: none earlier than
+    /// that, and none that makes a job late which has been admitted with one. It is looked for behind the last one that
+    /// would be late, and then behind all, which in a line that is long is looked for at once: there may be an earlier one.
+    fn earliest(
+        &mut self,
+        slot: usize,
+        work: Work,
+        (deadline, finish): (Nanos, Nanos),
+        pace: Pace,
+    ) -> Nanos {
+        let Some(harmed) = self.harmed(slot, work, deadline, pace) else {
+            return finish;
+        };
+        if self.queue.length(slot) <= SEARCHED_MAX {
+            let finish = self.finish(slot, work, harmed, pace);
+            if self.harmed(slot, work, harmed, pace).is_none() {
+                return finish.max(harmed);
             }
         }
-        Nanos::MAX
+        let due = self.queue.last_deadline(slot).unwrap_or(harmed);
+        self.finish(slot, work, due, pace).max(due)
+    }
+
+    /// When a job would be finished at that pace, if it were due then.
+    fn finish(&mut self, slot: usize, work: Work, due: Nanos, pace: Pace) -> Nanos {
+        let took = self.queue.foresee(slot, work, due, pace.rate());
+        self.now.plus(pace.time(took))
+    }
+
+    /// The last of the deadlines of jobs that a job which is due then would make late at that pace.
+    fn harmed(&mut self, slot: usize, work: Work, due: Nanos, pace: Pace) -> Option<Nanos> {
+        let now = self.now;
+        let on_time = |took, due| now.plus(pace.time(took)) <= due;
+        self.queue.harmed(slot, work, due, pace.rate(), on_time)
     }
 
     /// When a job would be finished at that rate, if it were due then.
@@ -1395,6 +1468,9 @@ impl Arbiter {
             self.counters.stray += 1;
             return;
         };
+        // News of a device may have been under way when it was lost.
+        let is_lost = self.pool.unit(unit).is_some_and(Unit::is_lost);
+        let bytes = if is_lost { 0 } else { bytes };
         let limits = self.policy.limits();
         let patience = Nanos(limits.slice.0.saturating_mul(UNSERVED_SLICES));
         let until = self.now.plus(patience);
@@ -1485,6 +1561,7 @@ impl Arbiter {
             division,
             tables,
             question,
+            keeps,
             ..
         } = self;
         question.clear();
@@ -1495,7 +1572,6 @@ impl Arbiter {
             return None;
         }
         let parts = division.bytes(Bytes::Device);
-        let claims = &demands.bytes[Bytes::Device.index()];
         let value = |slot: usize| demands.units[Kind::Core.index()][slot].value;
         let mut all = 0u64;
         let mut retry_at = None;
@@ -1504,13 +1580,13 @@ impl Arbiter {
                 continue;
             };
             // What has come and has not had its turn yet stays, or two would push each other off for ever.
-            let waits = tenant.parts[Kind::Device.index()].want > 0;
+            let waits = tenant.parts[Kind::Device.index()].demand > 0;
             let unserved = tables.unserved(slot, device).filter(|&until| until > now);
             if let Some(until) = unserved.filter(|_| waits && value(slot) >= value(owner)) {
                 retry_at = Some(retry_at.map_or(until, |at: Nanos| at.min(until)));
                 continue;
             }
-            let keeps = claims[slot].guarantee.min(claims[slot].want);
+            let keeps = keeps[slot];
             let part = parts.get(slot).map_or(keeps, |&part| part.max(keeps));
             let spare = tables.unasked(slot).saturating_sub(keeps);
             let spare = spare.min(tables.on(slot, device));
@@ -1627,13 +1703,20 @@ impl Arbiter {
 
     /// Takes a unit that has said that it is lost away from everybody.
     fn lost(&mut self, unit: UnitId, actions: &mut Vec<Action>) {
-        let index = usize::from(unit.0);
-        if self.pool.unit(unit).is_none_or(Unit::is_fenced) {
+        let Some(it) = self.pool.unit(unit).filter(|it| !it.is_lost()) else {
             self.counters.stray += 1;
             return;
-        }
+        };
+        let index = usize::from(unit.0);
         self.counters.lost += 1;
-        self.fence_off(index, actions);
+        // It may have been silent before.
+        if !it.is_fenced() {
+            self.fence_off(index, actions);
+        }
+        self.pool.lose(index);
+        if let Some(device) = self.device(unit) {
+            self.tables.lose(device);
+        }
         self.decide(self.now, actions);
     }
 
@@ -1721,12 +1804,9 @@ impl Arbiter {
         }
     }
 
-    /// The bytes that there are to divide. Device memory is divided where there are devices.
+    /// The bytes that there are to divide.
     fn bytes(&self) -> [u64; BYTES] {
-        let device_memory = match self.pool.device_memory() {
-            0 => u64::MAX,
-            bytes => bytes,
-        };
+        let device_memory = self.pool.device_memory().unwrap_or(u64::MAX);
         [device_memory, self.pool.host_memory()]
     }
 
@@ -1851,6 +1931,7 @@ impl Arbiter {
             };
             let demand = demand(slot, tenant);
             let part = &mut tenant.parts[kind.index()];
+            part.demand = demand;
             // When all fits, nothing is lent: nobody would tick to end it.
             let lasts = |lent: &Lent| *pressed && lent.until > now && demand > 0;
             part.lent = part.lent.filter(lasts);
@@ -1900,12 +1981,14 @@ impl Arbiter {
         let time = self.time_of_day();
         let capacity = self.capacity();
         let Arbiter {
+            pool,
             tenants,
             demands,
             policy,
             meters,
             queue,
             tables,
+            keeps,
             ..
         } = self;
         let now = self.now;
@@ -1947,14 +2030,21 @@ impl Arbiter {
             *at = tables.devices(slot);
         }
         let [device_memory, host_memory] = capacity.bytes;
+        // Neither changes while the box runs.
         if device_memory == u64::MAX && host_memory == u64::MAX {
             return;
         }
+        let counted = pool.devices_counted();
         for (slot, tenant) in tenants.iter().enumerate() {
-            let devices = tenant.map_or(0, |tenant| tenant.parts[Kind::Device.index()].want);
-            demands.bytes[Bytes::Device.index()][slot].want = match devices {
+            let devices = tenant.map(|tenant| tenant.parts[Kind::Device.index()]);
+            let devices = devices.unwrap_or_default();
+            keeps[slot] = match devices.demand {
                 0 => 0,
-                _ => queue.device_memory(slot).min(device_memory),
+                _ => queue.device_memory(slot, counted).min(device_memory),
+            };
+            demands.bytes[Bytes::Device.index()][slot].want = match devices.want {
+                0 => 0,
+                _ => keeps[slot],
             };
             let memory = queue.host_memory(slot);
             let claim = &mut demands.bytes[Bytes::Host.index()][slot];
@@ -1965,22 +2055,32 @@ impl Arbiter {
                 (bound <= now).then_some((bound, memory.next?))
             });
         }
-        for (claims, there) in demands.bytes.iter_mut().zip(capacity.bytes) {
+        for kind in [Bytes::Device, Bytes::Host] {
+            let there = capacity.bytes[kind.index()];
+            let claims = &mut demands.bytes[kind.index()];
+            // A guarantee of tables is shared with those whose devices are lent.
+            let uses = |slot: usize, claim: &ByteClaim| match kind {
+                Bytes::Device => keeps[slot] > 0,
+                Bytes::Host => claim.want > 0,
+            };
             let mut sharers = [0; CLASSES_MAX];
-            for (tenant, claim) in tenants.iter().zip(&*claims) {
-                if let Some(tenant) = tenant.as_ref().filter(|_| claim.want > 0) {
+            for (slot, (tenant, claim)) in tenants.iter().zip(&*claims).enumerate() {
+                if let Some(tenant) = tenant.as_ref().filter(|_| uses(slot, claim)) {
                     sharers[tenant.class.index()] += 1;
                 }
             }
-            for (tenant, claim) in tenants.iter().zip(claims) {
+            for (slot, (tenant, claim)) in tenants.iter().zip(claims).enumerate() {
                 let class = tenant.as_ref().and_then(|it| policy.class(it.class));
                 claim.guarantee = match (tenant, class) {
-                    (Some(tenant), Some(class)) if claim.want > 0 => {
+                    (Some(tenant), Some(class)) if uses(slot, claim) => {
                         class.guarantee.of_bytes(there) / sharers[tenant.class.index()]
                     }
                     _ => 0,
                 };
             }
+        }
+        for (keeps, claim) in keeps.iter_mut().zip(&demands.bytes[Bytes::Device.index()]) {
+            *keeps = claim.guarantee.min(*keeps);
         }
     }
 
@@ -2229,30 +2329,70 @@ impl Order {
     }
 }
 
-/// Whose tables are on which device: by tenant and device.
+/// Whose tables are on which device: by device and tenant. Sums are kept, for each decision asks for them.
 #[derive(Debug)]
 struct Tables {
+    slots: usize,
     devices: usize,
+    /// The set of devices whose memory is counted. Of that a part is promised, and there it is kept.
+    counted: u64,
     /// What is there.
     bytes: Vec<u64>,
     /// What of it may go by an order that is open.
     asked: Vec<u64>,
     /// For how long their tenant is still to have the device since some of them came, and until when they wait for it.
     unserved: Vec<(Nanos, Nanos)>,
+    /// By slot.
+    holdings: Vec<Holding>,
+    /// By device: what all have there.
+    used: Vec<u128>,
+}
+
+/// What a tenant has on devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Holding {
+    /// On all of them.
+    bytes: u128,
+    /// On those whose memory is counted, even if all goes that has been asked.
+    unasked: u128,
+    /// The set of devices on which it has any.
+    on: u64,
 }
 
 impl Tables {
-    fn new(slots: usize, devices: usize) -> Tables {
+    fn new(slots: usize, devices: &[Unit]) -> Tables {
+        let (all, count) = (slots * devices.len(), devices.len());
+        let counted = devices.iter().enumerate().filter(|(_, it)| it.is_counted());
         Tables {
-            devices,
-            bytes: vec![0; slots * devices],
-            asked: vec![0; slots * devices],
-            unserved: vec![(Nanos::ZERO, Nanos::ZERO); slots * devices],
+            slots,
+            devices: count,
+            counted: counted.fold(0, |set, (device, _)| set | 1 << device),
+            bytes: vec![0; all],
+            asked: vec![0; all],
+            unserved: vec![(Nanos::ZERO, Nanos::ZERO); all],
+            holdings: vec![Holding::default(); slots],
+            used: vec![0; count],
         }
     }
 
     fn at(&self, slot: usize, device: usize) -> usize {
-        slot * self.devices + device
+        device * self.slots + slot
+    }
+
+    /// So much is there now, and so much of it may go.
+    fn put(&mut self, slot: usize, device: usize, bytes: u64, asked: u64) {
+        let at = self.at(slot, device);
+        let stays = |bytes: u64, asked: u64| u128::from(bytes.saturating_sub(asked));
+        let (before, stayed) = (self.bytes[at], stays(self.bytes[at], self.asked[at]));
+        (self.bytes[at], self.asked[at]) = (bytes, asked);
+        let holding = &mut self.holdings[slot];
+        holding.bytes = holding.bytes - u128::from(before) + u128::from(bytes);
+        if self.counted >> device & 1 == 1 {
+            holding.unasked = holding.unasked - stayed + stays(bytes, asked);
+        }
+        holding.on = holding.on & !(1 << device) | u64::from(bytes > 0) << device;
+        let used = &mut self.used[device];
+        *used = *used - u128::from(before) + u128::from(bytes);
     }
 
     /// Takes note of what is there. What has come is to serve for so long, and waits for that until then.
@@ -2261,7 +2401,7 @@ impl Tables {
         if bytes > self.bytes[at] {
             self.unserved[at] = unserved;
         }
-        self.bytes[at] = bytes;
+        self.put(slot, device, bytes, self.asked[at]);
     }
 
     /// A tenant has had a device for so long.
@@ -2277,22 +2417,35 @@ impl Tables {
     }
 
     fn reserve(&mut self, slot: usize, device: usize, bytes: u64) {
-        let at = self.at(slot, device);
-        self.asked[at] = bytes;
+        self.put(slot, device, self.on(slot, device), bytes);
     }
 
     /// An order is closed.
     fn release(&mut self, device: usize) {
-        let asked = self.asked.iter_mut().skip(device);
-        asked.step_by(self.devices).for_each(|bytes| *bytes = 0);
+        for slot in 0..self.slots {
+            if self.asked[self.at(slot, device)] > 0 {
+                self.reserve(slot, device, 0);
+            }
+        }
+    }
+
+    /// A device is lost, and all that was there.
+    fn lose(&mut self, device: usize) {
+        for slot in 0..self.slots {
+            self.clear(slot, device);
+        }
     }
 
     fn forget(&mut self, slot: usize) {
         for device in 0..self.devices {
-            let at = self.at(slot, device);
-            (self.bytes[at], self.asked[at]) = (0, 0);
-            self.unserved[at] = (Nanos::ZERO, Nanos::ZERO);
+            self.clear(slot, device);
         }
+    }
+
+    fn clear(&mut self, slot: usize, device: usize) {
+        self.put(slot, device, 0, 0);
+        let at = self.at(slot, device);
+        self.unserved[at] = (Nanos::ZERO, Nanos::ZERO);
     }
 
     fn on(&self, slot: usize, device: usize) -> u64 {
@@ -2301,32 +2454,58 @@ impl Tables {
 
     /// What a tenant has on all devices.
     fn held(&self, slot: usize) -> u64 {
-        let each = (0..self.devices).map(|device| self.on(slot, device));
-        each.fold(0, u64::saturating_add)
+        clamped(self.holdings[slot].bytes)
     }
 
-    /// What a tenant has on all devices even if all goes that has been asked.
+    /// What a tenant has on all devices whose memory is counted even if all goes that has been asked.
     fn unasked(&self, slot: usize) -> u64 {
-        let stays = |device| {
-            let at = self.at(slot, device);
-            self.bytes[at].saturating_sub(self.asked[at])
-        };
-        (0..self.devices).map(stays).fold(0, u64::saturating_add)
+        clamped(self.holdings[slot].unasked)
     }
 
     /// What all have on a device.
     fn used(&self, device: usize) -> u64 {
-        let on = self.bytes.iter().skip(device).step_by(self.devices);
-        on.fold(0, |sum, bytes| sum.saturating_add(*bytes))
+        clamped(self.used[device])
     }
 
     /// The set of devices that hold tables of a tenant.
     fn devices(&self, slot: usize) -> u64 {
-        let has = |device: &usize| self.on(slot, *device) > 0;
-        (0..self.devices)
-            .filter(has)
-            .fold(0, |set, device| set | 1 << device)
+        self.holdings[slot].on
     }
+
+    /// Checks the sums; the text says which is wrong.
+    fn check(&self) -> Result<(), String> {
+        let row =
+            |slot: usize| (0..self.devices).map(move |device| (device, self.at(slot, device)));
+        for (slot, kept) in self.holdings.iter().enumerate() {
+            let mut holding = Holding::default();
+            for (device, at) in row(slot) {
+                holding.bytes += u128::from(self.bytes[at]);
+                if self.counted >> device & 1 == 1 {
+                    holding.unasked += u128::from(self.bytes[at].saturating_sub(self.asked[at]));
+                }
+                holding.on |= u64::from(self.bytes[at] > 0) << device;
+            }
+            if holding != *kept {
+                return Err(format!(
+                    "slot {slot} has {holding:?} of tables, kept is {kept:?}"
+                ));
+            }
+        }
+        for (device, &kept) in self.used.iter().enumerate() {
+            let all = (0..self.slots).map(|slot| u128::from(self.on(slot, device)));
+            let used: u128 = all.sum();
+            if used != kept {
+                return Err(format!(
+                    "{used} bytes are used on device {device}, kept is {kept}"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn clamped(bytes: u128) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
 /// How many tenants of each class want units of a kind.
@@ -2339,19 +2518,20 @@ fn sharers(tenants: &[Option<Tenant>], kind: Kind) -> [u64; CLASSES_MAX] {
     sharers
 }
 
-/// [`Event::Submitted`], taken apart.
+/// [`Event::Submitted`] or [`Event::Resubmitted`], taken apart.
 struct Submission {
     job: JobId,
     tenant: TenantId,
     work: Work,
     deadline: Option<Nanos>,
     received: Nanos,
+    is_new: bool,
 }
 
 /// The shortest span for which a demand can be declared.
 pub const DECLARED_SPAN_MIN: Nanos = Nanos::from_millis(1);
-/// How often a job is moved behind those that it would make late, to find a deadline that it can have.
-const HARMED_TRIES: u32 = 4;
+/// Among so many jobs a deadline that makes none late is looked for before the last of all.
+const SEARCHED_MAX: usize = 512;
 /// How often in a slice it is looked whether somebody's turn has come: turns are late by an
 /// eighth of a slice at most.
 const TICKS_A_SLICE: u64 = 8;

@@ -80,6 +80,7 @@ pub struct Unit {
     running: Option<TenantId>,
     answered: bool,
     fenced: bool,
+    lost: bool,
 }
 
 /// An owner with the place where the arbiter keeps what it knows of it.
@@ -198,6 +199,7 @@ impl Pool {
                 running: None,
                 answered: true,
                 fenced: false,
+                lost: false,
             });
         }
         Ok(Pool {
@@ -236,16 +238,29 @@ impl Pool {
         self.host_memory
     }
 
-    /// Bytes that every device has at least; none without devices.
+    /// Bytes that every device has at least; none without devices. One that is lost counts, for it may come back.
     pub fn device_memory_min(&self) -> u64 {
         let devices = self.units[self.range(Kind::Device)].iter();
         devices.map(|unit| unit.memory).min().unwrap_or(0)
     }
 
-    /// Bytes of all devices that may be divided.
-    pub fn device_memory(&self) -> u64 {
+    /// Bytes of all devices that may be divided; `None` where nobody counts those of any. What one has that nobody
+    /// counts is no part of it, and neither is what a lost one had.
+    pub fn device_memory(&self) -> Option<u64> {
         let devices = self.units[self.range(Kind::Device)].iter();
-        devices.fold(0, |sum, unit| sum.saturating_add(unit.memory))
+        let mut counted = devices.filter(|unit| unit.is_counted()).peekable();
+        counted.peek()?;
+        let there = counted.filter(|unit| !unit.lost);
+        let sum = there.fold(0, |sum: u64, unit| sum.saturating_add(unit.memory));
+        // All of it together is still not what nobody counts.
+        Some(sum.min(u64::MAX - 1))
+    }
+
+    /// How many devices have a part in [`Pool::device_memory`].
+    pub(crate) fn devices_counted(&self) -> u32 {
+        let devices = self.units[self.range(Kind::Device)].iter();
+        let there = devices.filter(|unit| unit.is_counted() && !unit.lost);
+        there.map(|_| 1).sum()
     }
 
     /// A unit; `None` for an id that this pool does not have.
@@ -281,6 +296,11 @@ impl Pool {
         ownership
     }
 
+    /// What a fenced unit computes with is gone, with all that was there, until its worker answers.
+    pub(crate) fn lose(&mut self, index: usize) {
+        self.units[index].lost = true;
+    }
+
     /// Takes the worker's answer to an epoch. `None` if there is no such unit, or that epoch is
     /// not its newest, or answered already; otherwise whose work it ran before, and whether this
     /// ends a fence.
@@ -295,6 +315,7 @@ impl Pool {
         };
         unit.answered = true;
         unit.fenced = false;
+        unit.lost = false;
         unit.running = unit.owner();
         Some(answer)
     }
@@ -362,6 +383,16 @@ impl Unit {
     /// Whether it is fenced off because its worker has not answered in time.
     pub fn is_fenced(&self) -> bool {
         self.fenced
+    }
+
+    /// Whether it is fenced off because it has said that it is lost, and its memory with it.
+    pub fn is_lost(&self) -> bool {
+        self.lost
+    }
+
+    /// Whether somebody counts its memory.
+    pub(crate) fn is_counted(&self) -> bool {
+        self.memory < u64::MAX
     }
 
     pub(crate) fn slot(&self) -> Option<usize> {

@@ -14,7 +14,14 @@
 //!
 //! Estimates ([`Queue::foresee`]) treat a tenant's cores as one fluid that serves its prepared jobs in order, each with as
 //! many cores as it can use at most, which is what the workers do (each takes its next quantum from the first job that has
-//! one). What is prepared keeps its slot to its end, so an urgent late-comer waits for one in an estimate too.
+//! one). What is prepared keeps its slot to its end, so an urgent late-comer waits for one in an estimate too. An estimate
+//! stands between a demand and the next one's hand-over, so it must not cost much however long the line is:
+//!
+//! - Where each job can use all that flows, as on a box whose proofs run on all of its cores, they run one after the other, and
+//!   their ends are sums along the line.
+//! - Else a line of up to [`PLAYED_MAX`] jobs is played, end by end.
+//! - A longer one is given the ends that it has at the latest, and whoever comes before one with a deadline is taken to
+//!   make the last of these late. That refuses what might do, and admits nothing that would not.
 //!
 //! Memory is set aside when the queue is made and when a tenant joins; nothing allocates between.
 
@@ -116,14 +123,27 @@ pub struct Queue {
     foresight: Foresight,
 }
 
-/// Scratch memory for estimates, and what came of the last one.
+/// Scratch memory for estimates.
 #[derive(Debug, Default)]
 struct Foresight {
     /// Ascending by [`Rank`].
     running: Vec<Running>,
-    /// By place in the line: when each job would end without the new one, and with it. Empty if it can do no harm.
+    /// By place in the line: when each job would end without the new one, and with it.
     without: Vec<Nanos>,
     with: Vec<Nanos>,
+    /// How many jobs have been looked at for estimates since the start.
+    looked: u64,
+}
+
+/// How a line is foreseen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    /// One job after the other, for each can use all that flows. Ends are in core time.
+    InTurn,
+    /// End by end.
+    Played,
+    /// All that there is to do, at a rate that is never fallen short of while there is any.
+    AtLatest(Rate),
 }
 
 /// A job in an estimate that has a slot.
@@ -401,6 +421,11 @@ impl Queue {
         }
     }
 
+    /// How many unfinished jobs a tenant has.
+    pub fn length(&self, slot: usize) -> usize {
+        self.lines[slot].jobs.len()
+    }
+
     /// What the tenant's queue says of its demand: how many jobs there are, and of the first that has
     /// a deadline when it is due and how long it needs if it has at most so many cores.
     pub fn reading(&self, slot: usize, cores: u32) -> Reading {
@@ -422,10 +447,10 @@ impl Queue {
     }
 
     /// The device memory that a tenant's prepared jobs could use together: of each device that a job
-    /// can use, what it needs there.
-    pub fn device_memory(&self, slot: usize) -> u64 {
+    /// can use, what it needs there, where there are so many.
+    pub fn device_memory(&self, slot: usize, devices: u32) -> u64 {
         self.prepared(slot).fold(0, |sum, work| {
-            let devices = u64::from(work.devices);
+            let devices = u64::from(work.devices.min(devices));
             sum.saturating_add(work.device_memory.saturating_mul(devices))
         })
     }
@@ -476,47 +501,83 @@ impl Queue {
     /// How long it would take until a new job has ended that is due then, if its tenant were served at that rate; never, at no
     /// rate. Of what that means for others see [`Queue::harmed`].
     pub fn foresee(&mut self, slot: usize, work: Work, due: Nanos, rate: Rate) -> Nanos {
-        let rank = Rank {
-            due,
-            arrival: self.arrivals,
-        };
-        let new = Running {
-            at: None,
-            rank,
-            left: work.core,
-            parallelism: work.parallelism,
-            rate: Rate::ZERO,
-        };
+        let new = self.late_comer(work, due);
+        let line = &self.lines[slot];
+        let Foresight {
+            running, looked, ..
+        } = &mut self.foresight;
+        match line.manner(work, rate) {
+            Manner::InTurn => in_time(line.take_turns(Some(new), looked, &mut []), rate),
+            Manner::Played => line.play(Some(new), rate, running, looked, &mut []),
+            Manner::AtLatest(least) => {
+                *looked += line.jobs.len() as u64;
+                let all = line.jobs.iter().map(Job::left);
+                in_time(all.fold(work.core, Nanos::plus), least)
+            }
+        }
+    }
+
+    /// When the last job with a deadline is due that would be on time without a new job that is due then, and not with it, if
+    /// their tenant were served at that rate. `on_time` says of a span from now whether it ends by then.
+    pub fn harmed(
+        &mut self,
+        slot: usize,
+        work: Work,
+        due: Nanos,
+        rate: Rate,
+        on_time: impl Fn(Nanos, Nanos) -> bool,
+    ) -> Option<Nanos> {
+        let new = self.late_comer(work, due);
         let line = &self.lines[slot];
         let Foresight {
             running,
             without,
             with,
+            looked,
         } = &mut self.foresight;
-        without.clear();
-        with.clear();
         // Those before it have a slot, and the cores, before it has.
-        let mut behind = line.jobs[line.before(rank)..].iter();
-        if behind.any(|job| job.has_deadline) {
-            without.resize(line.jobs.len(), Nanos::MAX);
-            with.resize(line.jobs.len(), Nanos::MAX);
-            line.play(None, rate, running, without);
+        let mut behind = line.jobs[line.before(new.rank)..].iter().rev();
+        let last = behind.find(|job| job.has_deadline)?;
+        let manner = line.manner(work, rate);
+        for (new, ends) in [(None, &mut *without), (Some(new), &mut *with)] {
+            ends.clear();
+            ends.resize(line.jobs.len(), Nanos::MAX);
+            match manner {
+                Manner::InTurn => line.take_turns(new, looked, ends),
+                Manner::Played => line.play(new, rate, running, looked, ends),
+                Manner::AtLatest(_) => return Some(last.rank.due),
+            };
         }
-        line.play(Some(new), rate, running, with)
+        let time = |end| match manner {
+            Manner::InTurn => in_time(end, rate),
+            Manner::Played | Manner::AtLatest(_) => end,
+        };
+        let jobs = line.jobs.iter().zip(without.iter().zip(&*with)).rev();
+        let mut later = jobs.filter(|(job, (without, with))| job.has_deadline && with > without);
+        let harmed = later.find(|(job, (without, with))| {
+            let due = job.rank.due;
+            !on_time(time(**with), due) && on_time(time(**without), due)
+        });
+        harmed.map(|(job, _)| job.rank.due)
     }
 
-    /// By the last [`Queue::foresee`] of this slot: when the last job with a deadline is due that would be on time
-    /// without the new job and not with it. `on_time` says of a span from now whether it ends by then.
-    pub fn harmed(&self, slot: usize, on_time: impl Fn(Nanos, Nanos) -> bool) -> Option<Nanos> {
-        let Foresight { without, with, .. } = &self.foresight;
-        let ends = without.iter().zip(with);
-        let jobs = self.lines[slot].jobs.iter().zip(ends);
-        jobs.filter(|(job, (without, with))| {
-            let due = job.rank.due;
-            job.has_deadline && on_time(**without, due) && !on_time(**with, due)
-        })
-        .map(|(job, _)| job.rank.due)
-        .last()
+    /// A job that comes now.
+    fn late_comer(&self, work: Work, due: Nanos) -> Running {
+        Running {
+            at: None,
+            rank: Rank {
+                due,
+                arrival: self.arrivals,
+            },
+            left: work.core,
+            parallelism: work.parallelism,
+            rate: Rate::ZERO,
+        }
+    }
+
+    /// How many jobs have been looked at for estimates since the start: what those have cost.
+    pub fn looked(&self) -> u64 {
+        self.foresight.looked
     }
 
     /// When the last of a tenant's jobs that came with a deadline is due.
@@ -628,6 +689,18 @@ impl Running {
             left => self.rate.time_for(left),
         }
     }
+
+    /// Notes when it has ended.
+    fn ended(&self, at: Nanos, own: &mut Nanos, ends: &mut [Nanos]) {
+        match self.at {
+            None => *own = at,
+            Some(place) => {
+                if let Some(end) = ends.get_mut(place) {
+                    *end = at;
+                }
+            }
+        }
+    }
 }
 
 impl Foresight {
@@ -681,6 +754,85 @@ impl Line {
         self.prepared_max.min(self.running_max) as usize
     }
 
+    /// How to foresee what becomes of these jobs and a new one at a rate.
+    fn manner(&self, new: Work, rate: Rate) -> Manner {
+        let jobs = self.jobs.iter().map(|job| job.work.parallelism);
+        let least = jobs.fold(new.parallelism, u32::min);
+        match Rate::whole(least) {
+            least if least >= rate => Manner::InTurn,
+            _ if self.jobs.len() <= PLAYED_MAX => Manner::Played,
+            least => Manner::AtLatest(least),
+        }
+    }
+
+    fn running(&self, at: usize) -> Running {
+        Running {
+            at: Some(at),
+            rank: self.jobs[at].rank,
+            left: self.jobs[at].left(),
+            parallelism: self.jobs[at].work.parallelism,
+            rate: Rate::ZERO,
+        }
+    }
+
+    /// As [`Line::play`], where each job can use all that flows; all ends are in core time.
+    ///
+    /// Those that have a slot from the start are in order, and so are those that come to have one. The first of both is served
+    /// until it ends, and then the next in line has its slot.
+    fn take_turns(&self, new: Option<Running>, looked: &mut u64, ends: &mut [Nanos]) -> Nanos {
+        let count = self.jobs.len();
+        *looked += count as u64;
+        let is_queued = |at: &usize| self.jobs[*at].state == JobState::Queued;
+        let of = |at: usize| self.running(at);
+        let needs = |it: &Running| it.left > Nanos::ZERO;
+        let held = || (0..count).filter(move |at| !is_queued(at)).map(of);
+        let place = new.map_or(count, |new| self.before(new.rank));
+        let line = || {
+            let before = (0..place).filter(is_queued).map(of);
+            let behind = (place..count).filter(is_queued).map(of);
+            before.chain(new).chain(behind)
+        };
+        let (mut served, mut own) = (Nanos::ZERO, Nanos::MAX);
+        // What needs nothing more ends where it is, whoever is served.
+        for it in held().filter(|it| !needs(it)) {
+            it.ended(served, &mut own, ends);
+        }
+        let mut taken = held().filter(needs).count();
+        let mut held = held().filter(needs).peekable();
+        let mut waiting = 0;
+        let (mut coming, mut come) = (line(), line().filter(needs).peekable());
+        loop {
+            while taken < self.slots() {
+                let Some(it) = coming.next() else {
+                    break;
+                };
+                if needs(&it) {
+                    (taken, waiting) = (taken + 1, waiting + 1);
+                } else {
+                    it.ended(served, &mut own, ends);
+                }
+            }
+            if own < Nanos::MAX && ends.is_empty() {
+                return own;
+            }
+            let other = held.peek().map(|it| it.rank);
+            let is_first = |it: &Running| other.is_none_or(|other| it.rank < other);
+            let next = match waiting > 0 && come.peek().is_some_and(is_first) {
+                true => {
+                    waiting -= 1;
+                    come.next()
+                }
+                false => held.next(),
+            };
+            let Some(next) = next else {
+                return own;
+            };
+            taken -= 1;
+            served = served.plus(next.left);
+            next.ended(served, &mut own, ends);
+        }
+    }
+
     /// Lets all jobs run to their ends, and a new one among them, with cores that flow at a rate; how long that takes the new
     /// one. As far as `ends` goes it has the ends of the others too; without it this is over when the new one is.
     fn play(
@@ -688,15 +840,10 @@ impl Line {
         new: Option<Running>,
         rate: Rate,
         running: &mut Vec<Running>,
+        looked: &mut u64,
         ends: &mut [Nanos],
     ) -> Nanos {
-        let of = |at: usize| Running {
-            at: Some(at),
-            rank: self.jobs[at].rank,
-            left: self.jobs[at].left(),
-            parallelism: self.jobs[at].work.parallelism,
-            rate: Rate::ZERO,
-        };
+        let of = |at: usize| self.running(at);
         let all = 0..self.jobs.len();
         let is_queued = |at: &usize| self.jobs[*at].state == JobState::Queued;
         running.clear();
@@ -715,6 +862,7 @@ impl Line {
             }
             let mut flow = rate;
             let mut step = Nanos::MAX;
+            *looked += running.len() as u64;
             for it in running.iter_mut() {
                 it.rate = flow.min(Rate::whole(it.parallelism));
                 flow = Rate(flow.0 - it.rate.0);
@@ -731,14 +879,7 @@ impl Line {
                     it.left = it.left.since(Nanos(had));
                     return true;
                 }
-                match it.at {
-                    None => own = now,
-                    Some(at) => {
-                        if let Some(end) = ends.get_mut(at) {
-                            *end = now;
-                        }
-                    }
-                }
+                it.ended(now, &mut own, ends);
                 false
             });
             if own < Nanos::MAX && ends.is_empty() {
@@ -794,6 +935,16 @@ impl Line {
     }
 }
 
+/// How long it takes to serve so much core time at a rate.
+fn in_time(core: Nanos, rate: Rate) -> Nanos {
+    match core {
+        Nanos::ZERO | Nanos::MAX => core,
+        _ => rate.time_for(core),
+    }
+}
+
+/// The longest line that is played end by end.
+const PLAYED_MAX: usize = 64;
 /// The shortest retry time that is given: asking more often only adds load.
 const RETRY_MIN: Nanos = Nanos::from_millis(10);
 /// The longest: by then the estimate is worth nothing.
@@ -1004,9 +1155,10 @@ mod tests {
             admit(&mut queue, 0, id, due * 1_000_000).expect("a place");
         }
         let harmed = |queue: &mut Queue, due: u64| {
-            queue.foresee(0, WORK, Nanos::from_millis(due), Rate::ONE);
+            let due = Nanos::from_millis(due);
             let on_time = |span: Nanos, due: Nanos| span <= due;
-            queue.harmed(0, on_time).map(Nanos::as_millis)
+            let harmed = queue.harmed(0, WORK, due, Rate::ONE, on_time);
+            harmed.map(Nanos::as_millis)
         };
         assert_eq!(harmed(&mut queue, 50), Some(250), "both are late then");
         assert_eq!(harmed(&mut queue, 200), Some(250));
@@ -1015,6 +1167,33 @@ mod tests {
         queue.remove(JobId(2));
         assert_eq!(harmed(&mut queue, 50), Some(100));
         assert_eq!(harmed(&mut queue, 100), None);
+    }
+
+    /// In a line that is too long to be played whoever comes before one with a deadline is taken to do harm, and what it takes
+    /// is what it takes at the latest.
+    #[test]
+    fn of_a_long_line_the_worst_is_taken() {
+        let count = PLAYED_MAX as u64 + 1;
+        let mut queue = Queue::new(1, 200);
+        queue.open(0, 200, 2);
+        for id in 0..count {
+            let due = Due::Deadline(Nanos::from_secs(1_000 + id));
+            queue.admit(0, JobId(id), WORK, due).expect("a place");
+        }
+        let never = |_: Nanos, _: Nanos| panic!("there is nothing to ask");
+        let last = Nanos::from_secs(1_000 + count - 1);
+        let rate = Rate::whole(4);
+        assert_eq!(WORK.parallelism, 2);
+        assert_eq!(queue.harmed(0, WORK, Nanos(1), rate, never), Some(last));
+        assert_eq!(queue.harmed(0, WORK, last, rate, never), None);
+        let all = Nanos::from_millis(50 * (count + 1));
+        assert_eq!(queue.foresee(0, WORK, Nanos(1), rate), all);
+        // Where each can use all that flows the line may be as long as it likes.
+        let on_time = |span: Nanos, due: Nanos| span <= due;
+        let rate = Rate::whole(2);
+        assert_eq!(queue.harmed(0, WORK, Nanos(1), rate, on_time), None);
+        let first = Nanos::from_millis(50);
+        assert_eq!(queue.foresee(0, WORK, Nanos(1), rate), first);
     }
 
     /// The same in steps of so much, each of which asks anew who has a slot and who has a core.
@@ -1108,6 +1287,64 @@ mod tests {
                 let most = Nanos(step.0 * (jobs.len() as u64 + 2));
                 prop_assert!(foreseen <= seen.plus(step), "{foreseen} before {seen}");
                 prop_assert!(seen <= foreseen.plus(most), "{seen} after {foreseen}");
+                // Nothing comes later than a long line is told.
+                let line = &queue.lines[0];
+                let least = jobs.iter().map(|job| job.1).fold(parallelism, u32::min);
+                let all = line.jobs.iter().map(Job::left).fold(work.core, Nanos::plus);
+                let latest = in_time(all, rate.min(Rate::whole(least)));
+                prop_assert!(foreseen <= latest.plus(Nanos(100)), "{foreseen} after {latest}");
+            }
+
+            /// Where each job can use all that flows, turns along the line are what is played.
+            #[test]
+            fn turns_are_what_is_played(
+                jobs in prop::collection::vec((0u64..20, 0u64..9, 0u8..3), 0..12),
+                slots in 1u32..5,
+                running in 1u32..6,
+                quarters in 1u64..17,
+                new in prop::option::of((0u64..20, 0u64..9)),
+            ) {
+                let mut queue = Queue::new(1, 20);
+                queue.open(0, 20, slots);
+                let work = |core| Work {
+                    core: Nanos::from_millis(core),
+                    parallelism: 4,
+                    ..WORK
+                };
+                for (id, &(core, due, prepared)) in (0..).zip(&jobs) {
+                    let due = Due::Implied(Nanos::from_millis(due));
+                    queue.admit(0, JobId(id), work(core), due).expect("a place");
+                    if prepared > 0
+                        && let Some(job) = queue.prepare(0, 0)
+                        && prepared > 1
+                    {
+                        queue.ready(job);
+                    }
+                }
+                queue.bound_running(0, running);
+                queue.serve(0, 1, Nanos::from_millis(3));
+                let rate = Rate(quarters << 30);
+                let new = new.map(|(core, due)| {
+                    queue.late_comer(work(core), Nanos::from_millis(due))
+                });
+                let line = &queue.lines[0];
+                prop_assert_eq!(line.manner(work(1), rate), Manner::InTurn);
+                let never = vec![Nanos::MAX; jobs.len()];
+                let (mut turns, mut played) = (never.clone(), never);
+                let own = [
+                    in_time(line.take_turns(new, &mut 0, &mut turns), rate),
+                    line.play(new, rate, &mut vec![], &mut 0, &mut played),
+                ];
+                let turns = turns.into_iter().map(|end| in_time(end, rate));
+                // What is played is rounded at each end.
+                let close = |a: Nanos, b: Nanos| a.since(b).max(b.since(a)) <= Nanos(100);
+                prop_assert!(close(own[0], own[1]), "{own:?}");
+                for (at, (turn, played)) in turns.zip(played).enumerate() {
+                    prop_assert!(close(turn, played), "{at}: {turn}, played {played}");
+                }
+                // Who only asks for the own end is told the same.
+                let alone = in_time(line.take_turns(new, &mut 0, &mut []), rate);
+                prop_assert_eq!(alone, own[0]);
             }
         }
     }

@@ -7,6 +7,10 @@
 //! thread. Both are bounded queues that were made at start, and pushing to them takes neither a
 //! lock nor memory, so nothing between a demand and an owner's word can wait for anybody.
 //!
+//! What follows from a command is carried out before the next one is taken in: an owner's word does not wait until a
+//! crowd of others is answered. After every `COMMANDS_A_ROUND` of them the workers' answers are looked at, and the time. Notices that
+//! find no room in the outbox wait here; more room for them is made when all that was decided is carried out, never before.
+//!
 //! A device says by a word that it is lost; that is looked at before anything else, and the unit is nobody's
 //! from then on.
 //!
@@ -53,6 +57,8 @@ pub enum Command {
         deadline: Option<Nanos>,
         /// When its last byte was read from the socket.
         received: Nanos,
+        /// It was admitted before, so it is not refused for its deadline.
+        again: bool,
     },
     /// A job is laid out in memory and can run.
     Ready(Arc<RunningJob>),
@@ -259,6 +265,8 @@ pub struct ArbiterThread {
     measurements: rtrb::Producer<Measurement>,
     measurements_lost: u64,
     backlog: VecDeque<Notice>,
+    /// How many notices come of one event at most.
+    notices_max: usize,
     actions: Vec<Action>,
     clock: Clock,
     /// When the arbiter is told next what time of day it is.
@@ -339,6 +347,10 @@ impl Inbox {
         self.ended.pop()
     }
 
+    fn is_empty(&self) -> bool {
+        self.commands.is_empty() && self.ended.is_empty()
+    }
+
     /// Wakes the arbiter. A system call at most; never waits.
     pub fn wake(&self) {
         if let Some(thread) = self.thread.get() {
@@ -374,6 +386,7 @@ impl ArbiterThread {
         parts: Parts,
         tenants: &[(ClassId, Option<u32>)],
     ) -> Result<ArbiterThread, TenantRefusal> {
+        let actions_max = parts.arbiter.actions_max();
         let mut thread = ArbiterThread {
             arbiter: parts.arbiter,
             mailboxes: parts.mailboxes,
@@ -387,13 +400,15 @@ impl ArbiterThread {
             residence: parts.residence,
             measurements: parts.measurements,
             measurements_lost: 0,
-            backlog: VecDeque::with_capacity(COMMANDS_MAX),
-            actions: Vec::with_capacity(COMMANDS_MAX),
+            backlog: VecDeque::with_capacity(NOTICES_MAX),
+            notices_max: 0,
+            actions: Vec::with_capacity(actions_max),
             clock: parts.clock,
             wall_at: Nanos::ZERO,
             watchdog: None,
             told: false,
         };
+        thread.make_room();
         for (tenant, (class, running)) in (0..).map(TenantId).zip(tenants) {
             thread.join(tenant, *class, *running);
             for action in &thread.actions {
@@ -401,6 +416,7 @@ impl ArbiterThread {
                     return Err(*reason);
                 }
             }
+            thread.carry_out();
         }
         Ok(thread)
     }
@@ -410,17 +426,24 @@ impl ArbiterThread {
         let first = self.inbox.thread.set(current());
         assert!(first.is_ok(), "an inbox belongs to one arbiter");
         while !self.board.stopping() {
-            self.take_in();
-            self.carry_out();
-            self.pass_on();
-            if std::mem::take(&mut self.told) {
-                (self.outbox.wake)();
+            if !self.round() {
+                self.sleep();
             }
-            if let Some(watchdog) = &mut self.watchdog {
-                watchdog.feed(self.clock.now());
-            }
-            self.sleep();
         }
+    }
+
+    /// Takes in what has come, as far as a round goes, and does what follows from it; whether there is more. Called again and
+    /// again by [`ArbiterThread::run`], if that runs.
+    pub fn round(&mut self) -> bool {
+        let more = self.take_in();
+        self.pass_on();
+        if std::mem::take(&mut self.told) {
+            (self.outbox.wake)();
+        }
+        if let Some(watchdog) = &mut self.watchdog {
+            watchdog.feed(self.clock.now());
+        }
+        more
     }
 
     fn handle(&mut self, event: Event) {
@@ -441,21 +464,36 @@ impl ArbiterThread {
         }
     }
 
-    fn take_in(&mut self) {
+    /// Carries out what follows from each event before it takes in the next; whether there is more than a round takes.
+    fn take_in(&mut self) -> bool {
         self.look_for_losses();
-        while let Some(Ended { job, outcome, at }) = self.inbox.take_ended() {
+        self.carry_out();
+        while self.has_room()
+            && let Some(Ended { job, outcome, at }) = self.inbox.take_ended()
+        {
             self.handle(Event::Finished { job, outcome, at });
             if let Some(job) = self.clear_slot(job) {
                 self.tell(Notice::Ended { job, outcome, at });
             }
+            self.carry_out();
         }
-        while let Some(command) = self.inbox.take_command() {
+        for _ in 0..COMMANDS_A_ROUND {
+            if !self.has_room() {
+                break;
+            }
+            let Some(command) = self.inbox.take_command() else {
+                break;
+            };
             self.obey(command);
+            self.carry_out();
         }
         for unit in 0..self.mailboxes.len() {
             let now = self.clock.now();
-            while let Some(event) = self.mailboxes[unit].poll(now) {
+            while self.has_room()
+                && let Some(event) = self.mailboxes[unit].poll(now)
+            {
                 self.handle(event);
+                self.carry_out();
             }
         }
         let now = self.clock.now();
@@ -465,6 +503,7 @@ impl ArbiterThread {
             self.wall_at = now.plus(WALL_EVERY);
             let unix = u64::try_from(unix_time().as_nanos()).unwrap_or(u64::MAX);
             self.handle(Event::WallClock { unix: Nanos(unix) });
+            self.carry_out();
         }
         if self
             .arbiter
@@ -472,6 +511,26 @@ impl ArbiterThread {
             .is_some_and(|at| at <= self.clock.now())
         {
             self.handle(Event::Tick);
+            self.carry_out();
+        }
+        // Without room something may have been left wherever it was looked.
+        !self.inbox.is_empty() || !self.has_room()
+    }
+
+    /// Whether notices of another event can be kept without more memory, and of what happens in a round besides.
+    fn has_room(&self) -> bool {
+        self.backlog.capacity() - self.backlog.len() >= ROOM * self.notices_max
+    }
+
+    /// Sees to it that there is memory for what an event brings. Allocates where it was too little.
+    fn make_room(&mut self) {
+        let actions = self.arbiter.actions_max();
+        // Whoever asks is answered with one notice, and a job that ends is one.
+        self.notices_max = actions + 1;
+        // Nothing is in it between events.
+        self.actions.reserve(actions);
+        if !self.has_room() {
+            self.backlog.reserve(2 * ROOM * self.notices_max);
         }
     }
 
@@ -483,7 +542,22 @@ impl ArbiterThread {
                 work,
                 deadline,
                 received,
+                again: false,
             } => self.handle(Event::Submitted {
+                job,
+                tenant,
+                work,
+                deadline,
+                received,
+            }),
+            Command::Submitted {
+                job,
+                tenant,
+                work,
+                deadline,
+                received,
+                again: true,
+            } => self.handle(Event::Resubmitted {
                 job,
                 tenant,
                 work,
@@ -551,6 +625,7 @@ impl ArbiterThread {
             Command::Adopt(policy) => {
                 let now = self.clock.now();
                 let old = self.arbiter.adopt(*policy, now);
+                self.make_room();
                 self.handle(Event::Tick);
                 self.tell(Notice::Adopted(old.map(Box::new)));
             }
@@ -616,10 +691,13 @@ impl ArbiterThread {
     }
 
     fn carry_out(&mut self) {
-        if self.actions.is_empty() {
-            return;
+        if self
+            .actions
+            .iter()
+            .any(|it| matches!(it, Action::Own { .. }))
+        {
+            self.handle(Event::Decided);
         }
-        self.handle(Event::Decided);
         let mut actions = std::mem::take(&mut self.actions);
         for action in actions.drain(..) {
             self.act(action);
@@ -707,6 +785,8 @@ impl ArbiterThread {
         }
         let waiting = self.backlog.len();
         self.outbox.waiting.store(waiting, Ordering::Relaxed);
+        // Whoever should read them may wait for room among the commands, so they are not left standing.
+        self.make_room();
     }
 
     fn measure(&mut self, measurement: Measurement) {
@@ -745,6 +825,10 @@ impl ArbiterThread {
 /// A tenant may send as fast as it likes; what does not fit is refused as a full queue.
 const COMMANDS_MAX: usize = 8_192;
 const NOTICES_MAX: usize = 8_192;
+/// So many commands are taken in before workers' answers and the time are looked at again.
+const COMMANDS_A_ROUND: usize = 64;
+/// Beside a command a round may have a loss, the time of day and a tick, each an event.
+const ROOM: usize = 4;
 /// How late a window of the day may begin, and how soon a clock that is set is believed.
 const WALL_EVERY: Nanos = Nanos::from_secs(1);
 /// A worker's ring holds the quanta of this long many times over.

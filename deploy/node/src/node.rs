@@ -208,9 +208,6 @@ impl Node {
         strangers.retain(|name| !known.contains(name));
         strangers.sort_unstable();
         strangers.dedup();
-        for tenant in &config.tenants {
-            blobs.limit_tenant(&tenant.name, tenant.quotas.blob_bytes);
-        }
         for name in &strangers {
             tracing::warn!(tenant = %name, "the store has something of a tenant that nobody has named");
         }
@@ -824,7 +821,6 @@ fn added_tenants(
                 got: row.scenario,
             }));
         }
-        blobs.limit_tenant(name, row.blob_bytes);
         added.push(row);
     }
     Ok(added)

@@ -631,6 +631,7 @@ impl Service {
             description: Json::from(&openrpc::document()),
             stopping: false,
         };
+        service.limit_all_storage();
         service.restore(rows);
         service.resume(jobs);
         service
@@ -1135,6 +1136,7 @@ impl Service {
                 if let Some(policy) = self.offered.pop_front() {
                     self.adopt_marks(&policy);
                     self.policy = *policy;
+                    self.limit_all_storage();
                 }
             }
             Notice::Adopted(Err(error)) => {

@@ -154,6 +154,7 @@ fn a_box(workers: u16, beside: Beside, zkey: &Zkey, witness: &Wtns) {
             },
             deadline: None,
             received: clock.now(),
+            again: false,
         });
     };
     submit(1);

@@ -362,6 +362,8 @@ impl SimulatedBox {
         }
         self.freeze(unit, Nanos::MAX);
         if self.kind(unit) == Kind::Device {
+            // With all that was there.
+            self.resident.retain(|(on, _), _| *on != unit);
             let unit = UnitId(unit as u16);
             let lost = Happening::Told(Event::Lost { unit });
             self.schedule(self.now.plus(WIRE), lost);

@@ -394,6 +394,51 @@ fn a_deadline_that_cannot_be_met_is_refused_with_the_one_that_can() {
     assert_eq!(reasons, [Refusal::DuplicateJob, Refusal::NoParallelism]);
 }
 
+/// A deadline that cannot be met is refused between a demand and the next hand-over, so it must not cost more where a tenant has
+/// many jobs than looking at each of them a few times.
+#[test]
+fn a_hopeless_deadline_costs_little_however_long_the_line() {
+    for count in [10, 200, 600] {
+        let policy = edited(|classes, _| {
+            classes[3].queue_max = 1_000;
+            classes[3].prepared_max = 64;
+            classes[3].peak = None;
+        });
+        let mut simulated = SimulatedBox::new(2, policy);
+        simulated.join(SOCIAL, "social");
+        let now = simulated.now;
+        for job in 0..count {
+            // Each second one is due before all that are there.
+            let due = if job % 2 == 0 {
+                10_001_000 - job
+            } else {
+                20_000_000 + job
+            };
+            let met = simulated.submit_due(job, SOCIAL, ms(1_000), 2, Some(now.plus(ms(due))));
+            assert!(met, "{job}");
+        }
+        let before = simulated.counters();
+        assert!(before.foreseen > 0);
+        // The first cannot be done by then, and the second would make others late.
+        let cases = [(1_000, 1), (19_999_600, 10_000_000)];
+        let cases = cases.map(|(core, due)| (ms(core), now.plus(ms(due))));
+        for (number, (core, due)) in (1..).zip(cases) {
+            let due = Some(due);
+            assert!(!simulated.submit_due(1_000 + number, SOCIAL, core, 2, due));
+            let looked = simulated.counters().foreseen - before.foreseen;
+            let most = 16 * number * (count + 1);
+            assert!(looked <= most, "{looked} of {count}, {most} at most");
+        }
+        let refused = &simulated.refused[simulated.refused.len() - 2..];
+        for (_, refusal, _) in refused {
+            assert!(
+                matches!(refusal, Refusal::DeadlineUnmeetable { .. }),
+                "{refusal:?}"
+            );
+        }
+    }
+}
+
 /// While another has its turn by ageing, a tenant has nothing at the moment, and its guarantee still.
 #[test]
 fn a_guarantee_counts_while_another_has_its_turn() {

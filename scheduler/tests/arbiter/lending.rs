@@ -1,6 +1,6 @@
 //! Jobs that are let go, to be proved elsewhere: which, and what is left of them.
 
-use caldera_scheduler::queue::Work;
+use caldera_scheduler::queue::{Refusal, Work};
 use caldera_scheduler::{Action, Arbiter, Event, JobId, Nanos, Policy, Pool, TenantId};
 
 use crate::{edited, ms};
@@ -121,4 +121,59 @@ fn what_comes_back_stands_where_it_stood() {
     it.submit(2, None, ms(200));
     let ahead = [2, 3, 4].map(|job| it.arbiter.job(JobId(job)).map(|job| job.ahead));
     assert_eq!(ahead, [Some(1), Some(2), Some(3)]);
+}
+
+/// A job that was admitted before keeps its place and its cost, whether its deadline can still be met or not: whoever would
+/// make it late is refused as before.
+#[test]
+fn what_was_admitted_before_is_not_refused_and_counts() {
+    let mut it = OneCore::new();
+    let work = |core| Work {
+        core,
+        parallelism: 1,
+        ..Work::default()
+    };
+    let again = |it: &mut OneCore, job, core, deadline| {
+        it.tell(Event::Resubmitted {
+            job: JobId(job),
+            tenant: TENANT,
+            work: work(core),
+            deadline,
+            received: ms(500),
+        });
+        std::mem::take(&mut it.actions)
+    };
+    let new = |it: &mut OneCore, job, core, deadline| {
+        it.tell(Event::Submitted {
+            job: JobId(job),
+            tenant: TENANT,
+            work: work(core),
+            deadline: Some(deadline),
+            received: it.now,
+        });
+        std::mem::take(&mut it.actions)
+    };
+    let admitted = |job| Action::Admit { job: JobId(job) };
+    let refused = |job, earliest| Action::Refuse {
+        job: JobId(job),
+        reason: Refusal::DeadlineUnmeetable { earliest },
+        retry_after: None,
+    };
+    // It is late already, and needs a second.
+    let actions = again(&mut it, 1, ms(1_000), Some(ms(900)));
+    assert!(actions.contains(&admitted(1)), "{actions:?}");
+    let actions = new(&mut it, 2, ms(200), ms(2_199));
+    assert!(actions.contains(&refused(2, ms(2_200))), "{actions:?}");
+    // One that comes home and will be on time, unless somebody is put before it.
+    let actions = again(&mut it, 3, ms(1_000), Some(ms(3_100)));
+    assert!(actions.contains(&admitted(3)), "{actions:?}");
+    let actions = new(&mut it, 4, ms(200), ms(3_000));
+    assert!(actions.contains(&refused(4, ms(3_200))), "{actions:?}");
+    let actions = new(&mut it, 5, ms(100), ms(3_000));
+    assert!(actions.contains(&admitted(5)), "{actions:?}");
+    // The other refusals are as they were.
+    let actions = again(&mut it, 3, ms(1), None);
+    let reason = Refusal::DuplicateJob;
+    let twice = |it: &Action| matches!(it, Action::Refuse { reason: got, .. } if *got == reason);
+    assert!(actions.iter().any(twice), "{actions:?}");
 }

@@ -3,7 +3,7 @@
 //! Debug builds check after each event that no unit of any kind is owned twice or lies idle while it
 //! is wanted, and that no more host memory is held than there is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use caldera_scheduler::arbiter::{Cause, Outcome, Reallocation, TenantView};
 use caldera_scheduler::eviction::Victim;
@@ -57,6 +57,8 @@ struct World {
     now: Nanos,
     /// A unit that does not answer.
     silent: Option<UnitId>,
+    /// Devices that are lost, and do not answer either.
+    lost: BTreeSet<UnitId>,
     jobs: u64,
     /// Those that can run, whose they are and what they hold.
     ready: BTreeMap<JobId, TenantId>,
@@ -77,6 +79,7 @@ impl World {
             arbiter: Arbiter::new(pool, Policy::standard()),
             now: ms(1),
             silent: None,
+            lost: BTreeSet::new(),
             jobs: 0,
             ready: BTreeMap::new(),
             admitted: 0,
@@ -112,7 +115,9 @@ impl World {
                         self.ready.insert(job, view.tenant);
                         events.push(Event::Ready { job });
                     }
-                    Action::Own { unit, ownership } if Some(unit) != self.silent => {
+                    Action::Own { unit, ownership }
+                        if Some(unit) != self.silent && !self.lost.contains(&unit) =>
+                    {
                         let entry = Entry {
                             epoch: ownership.epoch,
                             drained: self.now,
@@ -134,7 +139,9 @@ impl World {
     fn submit(&mut self, tenant: TenantId, work: Work) -> JobId {
         self.jobs += 1;
         let job = JobId(self.jobs);
-        self.works.insert(job, work);
+        let fits = self.devices().all(|(_, memory)| work.device_memory <= memory);
+        let devices = if fits { work.devices } else { 0 };
+        self.works.insert(job, Work { devices, ..work });
         self.tell(Event::Submitted {
             job,
             tenant,
@@ -178,19 +185,7 @@ impl World {
                 continue;
             }
             assert_ne!(owner, Some(tenant), "an owner's own tables go");
-            let view = self.view(tenant);
-            let wanted = self.ready.iter().filter(|(_, of)| **of == tenant);
-            let wanted: u64 = wanted
-                .map(|(job, _)| &self.works[job])
-                .map(|work| work.device_memory * u64::from(work.devices))
-                .sum();
-            let pool = self.arbiter.pool();
-            let promised = view.guarantee.of_bytes(pool.device_memory());
-            let keeps = if view.devices_want > 0 {
-                promised.min(wanted)
-            } else {
-                0
-            };
+            let keeps = self.promised(tenant);
             let held = self.held(tenant);
             assert!(
                 held - bytes >= keeps,
@@ -210,9 +205,54 @@ impl World {
         told
     }
 
+    /// The devices that are not lost, and their memory.
+    fn devices(&self) -> impl Iterator<Item = (UnitId, u64)> {
+        let pool = self.arbiter.pool();
+        let units = pool.units()[pool.range(Kind::Device)].iter();
+        let units = units.filter(|unit| !self.lost.contains(&unit.id()));
+        units.map(|unit| (unit.id(), unit.memory()))
+    }
+
+    /// What is guaranteed to a tenant of the memory that somebody counts, as far as its jobs can use that: whether its
+    /// devices have anything to do at the moment or not.
+    fn promised(&self, tenant: TenantId) -> u64 {
+        let counted = self.devices().filter(|(_, memory)| *memory < u64::MAX);
+        let (count, memory) = counted.fold((0, 0), |(n, sum), (_, it)| (n + 1, sum + it));
+        let wanted = self.ready.iter().filter(|(_, of)| **of == tenant);
+        let wanted: u64 = wanted
+            .map(|(job, _)| &self.works[job])
+            .map(|work| work.device_memory * u64::from(work.devices.min(count)))
+            .sum();
+        let guarantee = self.view(tenant).guarantee.of_bytes(memory);
+        guarantee.min(wanted)
+    }
+
+    /// What a tenant has where somebody counts it.
     fn held(&self, tenant: TenantId) -> u64 {
-        let held = self.tables.iter().filter(|((of, _), _)| *of == tenant);
+        let counted = |unit: UnitId| {
+            let mut devices = self.devices();
+            devices.any(|(id, memory)| id == unit && memory < u64::MAX)
+        };
+        let held = self.tables.iter();
+        let held = held.filter(|((of, unit), _)| *of == tenant && counted(*unit));
         held.map(|(_, bytes)| bytes).sum()
+    }
+
+    /// The workers of these units find nothing to run for longer than anybody waits for that.
+    fn starve(&mut self, units: &[UnitId]) {
+        for &unit in units {
+            let epoch = self.arbiter.pool().unit(unit).expect("a unit").epoch();
+            let at = self.now;
+            self.tell(Event::Idle { unit, epoch, at });
+        }
+        self.pass(ms(3));
+    }
+
+    /// A device is lost, with all that was there.
+    fn lose(&mut self, unit: UnitId) {
+        self.lost.insert(unit);
+        self.tables.retain(|(_, on), _| *on != unit);
+        self.tell(Event::Lost { unit });
     }
 
     fn load(&mut self, tenant: TenantId, unit: UnitId, bytes: u64) {
@@ -403,6 +443,115 @@ fn victims_go_by_value_and_keep_their_guarantee() {
     assert_eq!(left(retail), promised(10));
 }
 
+/// A tenant's proof is on its cores for a while, and its devices are lent to another one meanwhile. They come back in a
+/// slice, and what it had there must be there then.
+#[test]
+fn what_is_lent_for_a_slice_is_no_guarantee_lost() {
+    let mut world = World::new(pool(u64::MAX));
+    let devices = [UnitId(4), UnitId(5)];
+    for unit in devices {
+        world.load(FINANCIAL, unit, 3 * GIB);
+    }
+    let of = |device_memory| Work {
+        device_memory,
+        ..work(1, 2, 0)
+    };
+    world.submit(FINANCIAL, of(3 * GIB));
+    world.submit(SOCIAL, of(6 * GIB));
+    assert_eq!(world.owners(Kind::Device), [Some(FINANCIAL); 2]);
+    world.pass(ms(10));
+    world.starve(&devices);
+    assert_eq!(world.owners(Kind::Device), [Some(SOCIAL); 2]);
+    assert_eq!(world.evicted, []);
+    // Two fifths of sixteen are 6.4: what is beyond that is not promised.
+    world.pass(ms(100));
+    for unit in devices {
+        world.load(FINANCIAL, unit, 4 * GIB);
+        world.pass(ms(10));
+    }
+    assert_eq!(world.owners(Kind::Device), [Some(FINANCIAL); 2]);
+    world.submit(FINANCIAL, of(4 * GIB));
+    world.starve(&devices);
+    assert_eq!(world.owners(Kind::Device), [Some(SOCIAL); 2]);
+    assert_eq!(world.evicted, [], "two and a half lack, less than one and a half may go");
+}
+
+/// Beside a device of which nobody knows how much memory it has, that of another is divided as before.
+#[test]
+fn memory_that_nobody_counts_voids_no_guarantee() {
+    let cores = [core(0, 0), core(1, 0)];
+    let unknown = Device {
+        memory: u64::MAX,
+        ..device(1, 0)
+    };
+    let pool = Pool::of(&cores, &[device(0, 0), unknown], u64::MAX);
+    let mut world = World::new(pool.expect("a pool"));
+    let [counted, unknown] = [UnitId(4 - 2), UnitId(5 - 2)];
+    world.load(FINANCIAL, counted, 2 * GIB);
+    world.load(FINANCIAL, unknown, 2 * GIB);
+    let of = |device_memory| Work {
+        device_memory,
+        ..work(1, 2, 0)
+    };
+    world.submit(FINANCIAL, of(2 * GIB));
+    world.submit(SOCIAL, of(7 * GIB));
+    world.pass(ms(10));
+    world.starve(&[counted, unknown]);
+    assert_eq!(world.owners(Kind::Device), [Some(SOCIAL); 2]);
+    assert_eq!(world.evicted, []);
+}
+
+/// Guarantees are parts of the memory that is there, and are kept there: a copy that is lost with its device is no
+/// reason to take the other one.
+#[test]
+fn a_lost_device_promises_nothing_and_keeps_nothing() {
+    let mut world = World::new(pool(u64::MAX));
+    let [live, dead] = [UnitId(4), UnitId(5)];
+    for unit in [live, dead] {
+        world.load(FINANCIAL, unit, 6 * GIB);
+    }
+    let of = |device_memory| Work {
+        device_memory,
+        ..work(1, 2, 0)
+    };
+    world.submit(FINANCIAL, of(6 * GIB));
+    world.submit(SOCIAL, of(7 * GIB));
+    world.pass(ms(10));
+    world.lose(dead);
+    assert_eq!(world.arbiter.pool().device_memory(), Some(8 * GIB));
+    assert_eq!(world.view(FINANCIAL).device_memory, 6 * GIB);
+    // News from before.
+    world.tell(Event::Resident {
+        tenant: FINANCIAL,
+        unit: dead,
+        bytes: 6 * GIB,
+    });
+    assert_eq!(world.view(FINANCIAL).device_memory, 6 * GIB);
+    world.starve(&[live]);
+    assert_eq!(world.owners(Kind::Device), [Some(SOCIAL), None]);
+    assert_eq!(world.evicted, [], "five lack, and 2.8 may go");
+    // It is told once, and a silent one may be found to be lost.
+    let counters = world.arbiter.counters();
+    assert_eq!((counters.lost, counters.stray), (1, 0));
+    world.tell(Event::Lost { unit: dead });
+    let counters = world.arbiter.counters();
+    assert_eq!((counters.lost, counters.stray), (1, 1));
+}
+
+#[test]
+fn a_silent_device_that_is_found_to_be_lost_has_no_memory() {
+    let mut world = World::new(pool(u64::MAX));
+    world.load(FINANCIAL, UnitId(4), GIB);
+    world.silent = Some(UnitId(4));
+    world.submit(FINANCIAL, work(1, 1, 0));
+    world.pass(ms(50));
+    assert_eq!(world.overruns, [UnitId(4)]);
+    assert_eq!(world.view(FINANCIAL).device_memory, GIB, "it may answer yet");
+    world.lose(UnitId(4));
+    assert_eq!(world.view(FINANCIAL).device_memory, 0);
+    assert_eq!(world.arbiter.counters().lost, 1);
+}
+
 #[test]
 fn a_silent_device_is_fenced_and_comes_back() {
     let mut world = World::new(pool(u64::MAX));
@@ -522,6 +671,12 @@ enum Step {
         unit: u16,
     },
     Answer,
+    Starve {
+        device: u16,
+    },
+    Lose {
+        device: u16,
+    },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -534,6 +689,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(social, device, bytes)| Step::Resident { social, device, bytes }),
         1 => (0u16..6).prop_map(|unit| Step::Silence { unit }),
         1 => Just(Step::Answer),
+        2 => (0u16..2).prop_map(|device| Step::Starve { device }),
+        1 => (0u16..24).prop_map(|device| Step::Lose { device }),
     ];
     prop::collection::vec(step, 1..100)
 }
@@ -542,11 +699,18 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn whatever_comes_nothing_is_lost(steps in steps(), host_memory in prop_oneof![Just(u64::MAX), 9u64..30]) {
-        let mut world = World::new(pool(host_memory));
+    fn whatever_comes_nothing_is_lost(
+        steps in steps(),
+        host_memory in prop_oneof![Just(u64::MAX), 9u64..30],
+        is_counted in any::<bool>(),
+    ) {
+        let cores = [core(0, 0), core(1, 0), core(2, 1), core(3, 1)];
+        let memory = if is_counted { 8 * GIB } else { u64::MAX };
+        let devices = [device(0, 0), Device { memory, ..device(1, 1) }];
+        let mut world = World::new(Pool::of(&cores, &devices, host_memory).expect("a pool"));
         let who = |social| if social { SOCIAL } else { FINANCIAL };
         let answer = |world: &mut World| {
-            let Some(unit) = world.silent.take() else {
+            let Some(unit) = world.silent.take().filter(|it| !world.lost.contains(it)) else {
                 return;
             };
             let unit = world.arbiter.pool().unit(unit).expect("a unit");
@@ -569,8 +733,15 @@ proptest! {
                 }
                 Step::Pass { ms } => world.pass(Nanos::from_millis(ms)),
                 Step::Resident { social, device, bytes } => {
-                    world.load(who(social), UnitId(4 + device), bytes * GIB);
+                    let unit = UnitId(4 + device);
+                    if !world.lost.contains(&unit) {
+                        world.load(who(social), unit, bytes * GIB);
+                    }
                 }
+                Step::Starve { device } => world.starve(&[UnitId(4 + device)]),
+                // Seldom, for one that is lost stays so.
+                Step::Lose { device } if device < 2 => world.lose(UnitId(4 + device)),
+                Step::Lose { .. } => {}
                 Step::Silence { unit } => {
                     answer(&mut world);
                     world.silent = Some(UnitId(unit));

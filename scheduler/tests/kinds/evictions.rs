@@ -133,13 +133,16 @@ struct World {
     /// By device: what was asked last, and whether anything has happened since but ticks.
     last: [Option<(TenantId, u64, Vec<Victim>)>; DEVICES],
     still: bool,
+    /// Which devices are lost.
+    lost: [bool; DEVICES],
     /// By tenant and device: when something of it came there last, and for how long it had the device since.
     came: BTreeMap<(TenantId, usize), (Nanos, Nanos)>,
     orders: u64,
 }
 
 impl World {
-    fn new(devices: u32) -> World {
+    /// With so many devices, and so many more of which nobody knows how much memory they have.
+    fn new(devices: u32, unknown: u32) -> World {
         let mut classes = Policy::standard().classes().to_vec();
         for class in &mut classes {
             class.peak = None;
@@ -154,7 +157,12 @@ impl World {
             node: None,
             memory: MEMORY,
         };
-        let devices: Vec<Device> = (0..devices).map(device).collect();
+        let counted = (0..devices).map(device);
+        let more = (devices..devices + unknown).map(|number| Device {
+            memory: u64::MAX,
+            ..device(number)
+        });
+        let devices: Vec<Device> = counted.chain(more).collect();
         let pool = Pool::of(&[core(0), core(1)], &devices, u64::MAX);
         let mut world = World {
             arbiter: Arbiter::new(pool.expect("a pool"), policy),
@@ -165,6 +173,7 @@ impl World {
             open: Default::default(),
             last: Default::default(),
             still: false,
+            lost: [false; DEVICES],
             came: BTreeMap::new(),
             orders: 0,
         };
@@ -209,6 +218,7 @@ impl World {
             for action in actions {
                 match action {
                     Action::Prepare { job } => events.push(Event::Ready { job }),
+                    Action::Own { unit, .. } if self.is_lost(unit) => {}
                     Action::Own { unit, ownership } => {
                         let entry = Entry {
                             epoch: ownership.epoch,
@@ -231,23 +241,39 @@ impl World {
         own.map(|key| key.bytes).sum()
     }
 
+    fn is_lost(&self, unit: UnitId) -> bool {
+        let device = usize::from(unit.0).checked_sub(2);
+        device.is_some_and(|device| self.lost.get(device) == Some(&true))
+    }
+
+    /// Devices that are not lost and whose memory is known.
+    fn there(&self) -> u64 {
+        let known = self.arbiter.pool().units().len().min(2 + DEVICES) - 2;
+        let lost = self.lost.iter().filter(|lost| **lost).count();
+        (known - lost) as u64
+    }
+
+    /// What a tenant's jobs can use on all devices together, whether they are lent at the moment or not.
+    fn wanted(&self, tenant: TenantId) -> u64 {
+        let own = self.ready.values().filter(|(of, _)| *of == tenant);
+        own.map(|(_, work)| work.device_memory * u64::from(work.devices).min(self.there()))
+            .sum()
+    }
+
+    fn waits(&self, tenant: TenantId) -> bool {
+        let mut own = self.ready.values();
+        own.any(|(of, work)| *of == tenant && work.devices > 0)
+    }
+
     /// What is promised to a tenant, as far as it can use that.
     fn promised(&self, tenant: TenantId) -> u64 {
         let views: Vec<_> = self.arbiter.tenants().collect();
         let view = views.iter().find(|it| it.tenant == tenant).expect("joined");
-        let wanted = self.ready.values().filter(|(of, _)| *of == tenant);
-        let wanted: u64 = wanted
-            .map(|(_, work)| work.device_memory * u64::from(work.devices))
-            .sum();
-        if view.devices_want == 0 {
-            return 0;
-        }
-        let wants = |it: &&caldera_scheduler::arbiter::TenantView| {
-            it.class == view.class && it.devices_want > 0
-        };
-        let sharers = views.iter().filter(wants).count() as u64;
-        let whole = view.guarantee.of_bytes(MEMORY * DEVICES as u64);
-        (whole / sharers).min(wanted)
+        let wanted = self.wanted(tenant);
+        let of_class = views.iter().filter(|it| it.class == view.class);
+        let sharers = of_class.filter(|it| self.wanted(it.tenant) > 0).count() as u64;
+        let whole = view.guarantee.of_bytes(MEMORY * self.there());
+        (whole / sharers.max(1)).min(wanted)
     }
 
     /// An order comes: it must be one that makes sense.
@@ -280,10 +306,8 @@ impl World {
                 .sum();
             let left = self.held(victim.tenant) - (asked + victim.spare);
             assert!(left >= promised, "{left} left of {promised}");
-            let mut views = self.arbiter.tenants();
-            let waits = views.any(|it| it.tenant == victim.tenant && it.devices_want > 0);
             let came = self.came.get(&(victim.tenant, device));
-            if waits && self.value(victim.tenant) >= self.value(owner) {
+            if self.waits(victim.tenant) && self.value(victim.tenant) >= self.value(owner) {
                 let (came, served) = came.copied().unwrap_or_default();
                 let waited = self.now.since(came);
                 let may = served >= limits.quantum || waited >= Nanos(16 * limits.slice.0);
@@ -332,7 +356,7 @@ impl World {
     /// A key comes to a device, if there is room.
     fn come(&mut self, device: usize, key: Piece) -> bool {
         let used: u64 = self.keys[device].iter().map(|key| key.bytes).sum();
-        if used + key.bytes > MEMORY {
+        if self.lost[device] || used + key.bytes > MEMORY {
             return false;
         }
         self.keys[device].push(key);
@@ -391,6 +415,12 @@ enum Step {
     Pass {
         ms: u64,
     },
+    Starve {
+        device: usize,
+    },
+    Lose {
+        device: usize,
+    },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -403,6 +433,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (0..DEVICES, any::<usize>()).prop_map(|(device, which)| Step::Go { device, which }),
         4 => (0..DEVICES).prop_map(|device| Step::Answer { device }),
         5 => (0u64..40).prop_map(|ms| Step::Pass { ms }),
+        2 => (0..DEVICES).prop_map(|device| Step::Starve { device }),
+        1 => (0..12 * DEVICES).prop_map(|device| Step::Lose { device }),
     ];
     prop::collection::vec(step, 1..120)
 }
@@ -411,8 +443,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(600))]
 
     #[test]
-    fn orders_are_kept_from_harm_and_come_to_an_end(steps in steps()) {
-        let mut world = World::new(2);
+    fn orders_are_kept_from_harm_and_come_to_an_end(steps in steps(), unknown in 0u32..2) {
+        let mut world = World::new(2, unknown);
         for step in steps {
             match step {
                 Step::Submit { tenant, devices, key } => {
@@ -463,6 +495,23 @@ proptest! {
                     world.still = true;
                     world.pass(Nanos::from_millis(ms));
                 }
+                Step::Starve { device } => {
+                    let unit = World::unit(device);
+                    let epoch = world.arbiter.pool().unit(unit).expect("a unit").epoch();
+                    let at = world.now;
+                    world.tell(Event::Idle { unit, epoch, at });
+                    world.still = true;
+                    world.pass(ms(3));
+                }
+                // Seldom, for one that is lost stays so.
+                Step::Lose { device } if device < DEVICES && !world.lost[device] => {
+                    world.still = false;
+                    world.lost[device] = true;
+                    world.keys[device].clear();
+                    let unit = World::unit(device);
+                    world.tell(Event::Lost { unit });
+                }
+                Step::Lose { .. } => {}
             }
         }
         // All that is asked is answered, and then nothing more is asked while nothing else happens.
@@ -480,7 +529,7 @@ proptest! {
 /// goes, so there is one order in a turn at most, and one in each for whoever has the device.
 #[test]
 fn two_keys_take_turns_and_do_not_push_each_other() {
-    let mut world = World::new(1);
+    let mut world = World::new(1, 0);
     for tenant in [TenantId(3), TenantId(4)] {
         world.jobs += 1;
         let job = JobId(world.jobs);
@@ -522,7 +571,7 @@ fn two_keys_take_turns_and_do_not_push_each_other() {
 /// A key that waits for a turn that its tenant does not need does not wait for ever: each of the two has a device.
 #[test]
 fn a_key_that_is_not_needed_where_it_came_goes_after_a_while() {
-    let mut world = World::new(2);
+    let mut world = World::new(2, 0);
     for (number, tenant) in (1..).zip([TenantId(3), TenantId(4)]) {
         let bytes = MEMORY;
         if number == 1 {

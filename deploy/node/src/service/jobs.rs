@@ -255,6 +255,7 @@ impl Service {
             work,
             deadline,
             received,
+            again: false,
         });
         if let Err(error) = sent {
             self.parts.preparations.withdraw(job);
@@ -482,22 +483,24 @@ impl Service {
         }
         let (it, circuit) = (circuit, request.circuit);
         let key = it.key();
-        // It was accepted when its deadline was far enough away; no cost is named that speaks against it.
-        let core = match request.deadline_ms {
-            Some(_) => Nanos::ZERO,
-            None => it.cost(false),
-        };
         let deadline = request.deadline_ms.map(|ms| {
             let left = Nanos::from_millis(ms).since(entry.before);
             entry.received.plus(left)
         });
-        let (received, work): (Nanos, Work) = (entry.received, self.work(core, it));
+        let received = entry.received;
+        // Its deadline is not held against it any more, so a cost that is only reckoned will do.
+        let mut work: Work = self.work(it.cost(false), it);
+        let on_host = entry.suspicion.is_some();
+        if on_host {
+            // It touches none, so it should keep none from others, nor have them make room for its key.
+            (work.devices, work.device_memory) = (0, 0);
+        }
         let preparation = Preparation {
             tenant,
             tenant_name: self.tenant(tenant).name.clone(),
             circuit,
             key: key.clone(),
-            on_host: entry.suspicion.is_some(),
+            on_host,
             witness: request.witness,
             witness_bytes: entry.witness.clone(),
         };
@@ -508,6 +511,7 @@ impl Service {
             work,
             deadline,
             received,
+            again: true,
         });
         if key.is_none() {
             self.await_key(tenant, circuit, job);

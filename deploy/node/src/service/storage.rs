@@ -145,6 +145,24 @@ impl Service {
         }
     }
 
+    /// Bounds what a tenant may store by what its class may keep, and by its own quota where that is less. What it has
+    /// stays. The store bounds all tenants alike besides.
+    pub(super) fn limit_storage(&self, tenant: TenantId) {
+        let it = self.tenant(tenant);
+        let class = self.policy.find(&it.scenario);
+        let class = class.and_then(|id| self.policy.class(id));
+        let bounds = [class.map(|class| class.storage_max), it.terms.blob_bytes()];
+        let max = bounds.into_iter().flatten().min();
+        self.parts.blobs.limit_tenant(&it.name, max);
+    }
+
+    pub(super) fn limit_all_storage(&self) {
+        (0..)
+            .map(TenantId)
+            .take(self.tenants.len())
+            .for_each(|tenant| self.limit_storage(tenant));
+    }
+
     /// A source was looked at.
     pub(super) fn confirmed(
         &mut self,

@@ -66,6 +66,11 @@ impl Terms {
     pub(super) fn of(row: &TenantRow) -> Terms {
         Terms::new(scopes(row), quotas(row))
     }
+
+    /// What all of its blobs may take, if it has a bound of its own.
+    pub(super) fn blob_bytes(&self) -> Option<u64> {
+        self.quotas.blob_bytes
+    }
 }
 
 impl Service {
@@ -299,7 +304,6 @@ impl Service {
             let keyring = &mut self.parts.keyring;
             keyring.hold(name.as_str(), secret.clone(), before);
         }
-        self.parts.blobs.limit_tenant(&name, row.blob_bytes);
         let told = match change.tells {
             true => as_json(&told(&row, &secret))?,
             false => as_json(&info(&name, None, &row))?,
@@ -319,6 +323,7 @@ impl Service {
                     terms: Terms::of(&row),
                     member: Some(row),
                 });
+                self.limit_storage(tenant);
                 let join = Command::Join {
                     tenant,
                     class,

@@ -418,3 +418,49 @@ fn demand_that_comes_while_things_go_is_served() {
     }
     scene.world.stop();
 }
+
+/// What a class may keep bounds each of its tenants, from the start and by each policy after it; what a tenant has stays, and
+/// its own quota counts where that is less.
+#[test]
+fn a_class_keeps_no_more_than_its_policy_says() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("policy.toml");
+    let bound = |bytes: u64| {
+        let text = format!(
+            "[classes.financial]\nvalue = 9\nguarantee_percent = 0\n\
+             [classes.social]\nvalue = 1\nguarantee_percent = 0\nstorage_max_bytes = {bytes}\n"
+        );
+        std::fs::write(&path, text).expect("written");
+    };
+    bound(100);
+    let lines = "policy_file = 'policy.toml'\n\
+                 [[tenant]]\nname = 'small'\nscenario = 'social'\nquotas = { blob_bytes = 50 }\n";
+    let world = World::start(folder, lines).expect("the box starts");
+    let adopt = |bytes| {
+        bound(bytes);
+        assert!(world.node.reload_policy().expect("a policy"));
+        world.client("operator").call("pool_statusV1", json!({}));
+    };
+    let put = |client: &Client, bytes: &[u8]| client.put(&digest(bytes), bytes);
+    let (chat, bank, small) = (
+        world.client("chat"),
+        world.client("bank"),
+        world.client("small"),
+    );
+    assert_eq!(put(&bank, &[1; 500]), 201, "the other class says nothing");
+    assert_eq!(put(&chat, &[2; 100]), 201);
+    assert_eq!(put(&chat, &[3; 1]), 507);
+    assert_eq!(put(&small, &[2; 51]), 507, "its own is less");
+    assert_eq!(put(&small, &[2; 50]), 201);
+    adopt(101);
+    assert_eq!(put(&chat, &[3; 1]), 201);
+    adopt(40);
+    assert_eq!(put(&chat, &[4; 1]), 507);
+    assert_eq!(put(&chat, &[2; 100]), 200, "what is there stays");
+    let guest = json!({ "tenant": "guest", "scenario": "social" });
+    let added = world.client("operator").call("tenant_addV1", guest);
+    let guest = world.client_with("guest", added["secret"].as_str().expect("a secret"));
+    assert_eq!(put(&guest, &[5; 41]), 507);
+    assert_eq!(put(&guest, &[5; 40]), 201);
+    world.stop();
+}
