@@ -414,7 +414,7 @@ impl Office {
         let request = Request {
             schema: keccak_element(b"kyc v1"),
             scope: scope.element(),
-            valid_through: NOW.0 + 1,
+            valid_through: NOW.0 + 600_000,
             presentations: u16::MAX,
             bounds,
             set: None,
@@ -518,6 +518,7 @@ impl Office {
                 verifier: Word::right(&VERIFIER),
                 request: word(self.request.element()?),
                 closes: Seconds(NOW.0 + 600_000),
+                valid_through: Seconds(self.request.valid_through),
             },
         ] {
             carry_out(&mut registry, &command)?;

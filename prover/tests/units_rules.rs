@@ -6,8 +6,8 @@ use ark_bn254::Fr;
 use caldera_kernels::CurveId;
 use caldera_prover::format::json::PublicInputs;
 use caldera_prover::units::{
-    Bounds, HolderSecret, IssuerTree, NONCE_MAX, Opening, RevocationTree, Statement, TIME_MAX,
-    UnitError, ValueSet, claim, keccak_element, link, seed, tip, witness,
+    Bounds, Grant, HolderSecret, IssuerTree, NONCE_MAX, Opening, RevocationTree, ScopeName,
+    Statement, TIME_MAX, UnitError, ValueSet, claim, keccak_element, link, seed, tip, witness,
 };
 use proptest::prelude::*;
 use units_support::{Adapt, NONCE, POSITION, World, issuer, satisfied};
@@ -200,6 +200,130 @@ fn a_grant_is_for_what_it_says() {
     assert_eq!(tip(&chain, 0), *chain);
     assert_eq!(link(&tip(&chain, 4)), world.grant.tip);
     assert_ne!(*seed(&world.secret, &[2; 32]), *chain);
+}
+
+/// An issuer may sign two units of one nonce, to tell two stories. A unit's name is position and nonce, so revoking one revokes
+/// both, whatever else is in them, and no gap of the new tree is for either.
+#[test]
+fn two_units_of_one_nonce_are_revoked_together() {
+    let mut world = World::new();
+    let first = world.unit.clone();
+    world.unit.content.claims[0] = 276;
+    world.unit.content.valid_until += 1;
+    world.sign();
+    let second = world.unit.clone();
+    assert_ne!(first.content.message(), second.content.message());
+    assert_eq!(first.content.nonce, second.content.nonce);
+    let after = RevocationTree::new(&[(POSITION, NONCE)]).expect("one");
+    for unit in [first, second] {
+        world.unit = unit;
+        world.revoked = World::new().revoked;
+        let mut opening = world.opening();
+        assert!(satisfied(&opening), "before it is revoked");
+        opening.statement.revocation_root = after.root();
+        assert!(!satisfied(&opening), "in the gap that it had");
+        for (position, near) in [(0, 1), (POSITION, NONCE + 1)] {
+            let gap = after.gap(position, near).expect("a gap");
+            (opening.gap_low, opening.gap_next) = (Fr::from(gap.low), Fr::from(gap.next));
+            (opening.gap_index, opening.gap_families) = (gap.index, gap.families);
+            assert!(!satisfied(&opening), "in the gap of {position}, {near}");
+        }
+        world.revoked = after.clone();
+        let (issuer, nonce) = (POSITION, NONCE);
+        let error = world.open().map(|_| ()).expect_err("revoked");
+        assert_eq!(error, UnitError::Revoked { issuer, nonce });
+    }
+}
+
+/// All that a registry is shown of a presentation, by name: the public values, and the grant's fields that are the holder's and the
+/// verifier's to choose.
+fn shown(holder: u8, verifier: &str, index: u16) -> Vec<(&'static str, Vec<u8>)> {
+    let mut world = World::new();
+    world.secret = HolderSecret::from_bytes(&[holder; 32]).expect("below the modulus");
+    world.blinding = Fr::from(holder);
+    world.unit.content.subject = world.secret.subject(world.blinding);
+    world.unit.content.nonce = u64::from(holder) * 100;
+    world.index = index;
+    let part = |what: &str| ScopeName::part(&format!("{what} {verifier} {index}"));
+    let address = |what: &str| <[u8; 20]>::try_from(&part(what)[..20]).expect("20 of 32 bytes");
+    let party = ScopeName::part(verifier);
+    world.request.scope = ScopeName {
+        scenario: ScopeName::part("retail"),
+        verifier: party,
+        purpose: ScopeName::part("instalment"),
+        epoch: 12,
+    }
+    .element();
+    world.grant.verifier = party[..20].try_into().expect("20 of 32 bytes");
+    world.grant.sender = address("sender");
+    world.grant.challenge = part("challenge");
+    let salt = ScopeName::part(&format!("salt {holder} {verifier} {index}"));
+    world.grant.tip = tip(&seed(&world.secret, &salt), world.grant.uses);
+    world.sign();
+    let statement = world.opening().statement;
+    let inputs = statement.public_inputs();
+    let names = [
+        "issuers_root",
+        "revocation_root",
+        "request",
+        "nullifier",
+        "grant",
+    ];
+    let values = inputs.iter().map(|value| value.to_vec());
+    let mut shown: Vec<_> = names.into_iter().zip(values).collect();
+    let Grant {
+        domain,
+        verifier,
+        sender,
+        tip,
+        challenge,
+        ..
+    } = world.grant;
+    shown.extend([
+        ("domain", domain.to_vec()),
+        ("verifier", verifier.to_vec()),
+        ("sender", sender.to_vec()),
+        ("tip", tip.to_vec()),
+        ("challenge", challenge.to_vec()),
+    ]);
+    shown
+}
+
+/// Names of what stands in both, wherever.
+fn common(one: &[(&'static str, Vec<u8>)], other: &[(&'static str, Vec<u8>)]) -> Vec<&'static str> {
+    let in_other = |it: &&(&'static str, Vec<u8>)| other.iter().any(|(_, value)| *value == it.1);
+    one.iter().filter(in_other).map(|it| it.0).collect()
+}
+
+/// Verifiers who lay side by side what each was shown find nothing that says whether it was one holder: what is equal between
+/// two presentations of one holder is what is equal between those of two, and that is what all holders share.
+#[test]
+fn verifiers_who_collude_cannot_tell_whose_presentations_they_have() {
+    let one = shown(7, "shop", 0);
+    let shared = ["issuers_root", "revocation_root", "domain"];
+    for (what, other) in [
+        ("one holder, two verifiers", shown(7, "bank", 0)),
+        ("two holders, two verifiers", shown(8, "bank", 0)),
+    ] {
+        assert_eq!(common(&one, &other), shared, "{what}");
+    }
+    // One verifier sees that both are for its request, and no more.
+    let own = [
+        "issuers_root",
+        "revocation_root",
+        "request",
+        "domain",
+        "verifier",
+    ];
+    for (what, other) in [
+        ("one holder, two presentations", shown(7, "shop", 1)),
+        ("two holders", shown(8, "shop", 1)),
+    ] {
+        assert_eq!(common(&one, &other), own, "{what}");
+    }
+    // That the same holder comes again with one presentation is what a nullifier is for.
+    let again = shown(7, "shop", 0);
+    assert!(common(&one, &again).contains(&"nullifier"));
 }
 
 proptest! {

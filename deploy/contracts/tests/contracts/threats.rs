@@ -58,7 +58,10 @@ const LINES: &[Line] = &[
     // Roles and requests.
     (REGISTRY, "requireAuthority();\n        authorityOffered", "authorityOffered", "registry::only_the_authority_replaces_roots_and_hands_itself_on"),
     (REGISTRY, "requireAuthority();\n        emit IssuersReplaced", "emit IssuersReplaced", "registry::only_the_authority_replaces_roots_and_hands_itself_on"),
-    (REGISTRY, "requireAuthority();\n        emit RevocationReplaced", "emit RevocationReplaced", "registry::only_the_authority_replaces_roots_and_hands_itself_on"),
+    (REGISTRY, "if (msg.sender != authority && !revokers[msg.sender]) revert NotAuthority(msg.sender);", "", "registry::only_the_authority_replaces_roots_and_hands_itself_on"),
+    (REGISTRY, "msg.sender != authority && !revokers[msg.sender]", "msg.sender != authority", "registry::an_issuers_key_replaces_the_revocation_root_and_nothing_else"),
+    (REGISTRY, "requireAuthority();\n        revokers[issuer]", "revokers[issuer]", "registry::an_issuers_key_replaces_the_revocation_root_and_nothing_else"),
+    (REGISTRY, "revokers[issuer] = may;", "if (may) revokers[issuer] = may;", "registry::an_issuers_key_replaces_the_revocation_root_and_nothing_else"),
     (REGISTRY, "if (msg.sender != authorityOffered) revert NotOffered(msg.sender);", "", "registry::only_the_authority_replaces_roots_and_hands_itself_on"),
     (REGISTRY, "authorityOffered = address(0);", "", "registry::only_the_authority_replaces_roots_and_hands_itself_on"),
     (REGISTRY, "requests[msg.sender][request] = closes;", "requests[address(uint160(uint256(keccak256(hex\"14\"))))][request] = closes;", "registry::a_request_that_is_not_open"),
