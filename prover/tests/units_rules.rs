@@ -10,7 +10,7 @@ use caldera_prover::units::{
     Statement, TIME_MAX, UnitError, ValueSet, claim, keccak_element, link, seed, tip, witness,
 };
 use proptest::prelude::*;
-use units_support::{Adapt, NONCE, POSITION, World, issuer, satisfied};
+use units_support::{Adapt, NONCE, POSITION, World, accepted, issuer, satisfied};
 
 /// Opens a changed world.
 fn refusal(change: impl FnOnce(&mut World)) -> UnitError {
@@ -50,6 +50,14 @@ fn each_rule_has_its_refusal() {
         world.sign();
     });
     assert_eq!(error, UnitError::Issuer);
+    // A key that is believed for one schema vouches for another.
+    let error = refusal(|world| {
+        let another = keccak_element(b"another schema v1");
+        world.unit.content.schema = another;
+        world.request.schema = another;
+        world.sign();
+    });
+    assert_eq!(error, UnitError::IssuerSchema);
     let error = refusal(|world| {
         world.revoked = RevocationTree::new(&[(POSITION, NONCE)]).expect("one");
     });
@@ -142,8 +150,7 @@ fn numbers_that_do_not_fit_are_refused() {
     assert!(ValueSet::new(16, &many[1..]).is_err());
 
     assert!(IssuerTree::new(&[]).is_err());
-    let keys = [1, 2, 1].map(|i| issuer(i).key());
-    let twice = IssuerTree::new(&keys).expect_err("an issuer twice");
+    let twice = IssuerTree::new(&[1, 2, 1].map(accepted)).expect_err("an issuer twice");
     assert_eq!(
         twice,
         UnitError::IssuerTwice {

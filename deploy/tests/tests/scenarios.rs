@@ -13,7 +13,7 @@ use caldera_prover::units::{HolderSecret, Presentation, RevocationTree};
 use caldera_tests::era::{self, FEE, REUSE_FEE, deposit, units};
 use caldera_tests::programs::run_caldera;
 use caldera_tests::service::Service;
-use caldera_units::{GrantFile, PointFile, Schemas, UnitFile};
+use caldera_units::{GrantFile, IssuerFile, Schemas, UnitFile};
 use serde_json::{Value, json};
 
 /// A state of one rollup that counts in the other.
@@ -189,6 +189,12 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_else(|| panic!("a text: {value}"))
 }
 
+/// A key as `keygen issuer` prints it, in a list that has it vouch for the scenario's schema.
+fn accepted(mut key: Value, scenario: &Scenario) -> Value {
+    key["schema"] = json!(scenario.schema);
+    key
+}
+
 fn request_of(scenario: &Scenario) -> Value {
     let bounds = scenario.bounds.iter().map(|(claim, least, greatest)| {
         let mut bound = json!({"claim": claim});
@@ -251,9 +257,9 @@ fn a_state_of_one_rollup_counts_in_the_other() {
     operator.call("era_transferV1", deposit(2, &payer, FUNDS));
     home.state("keygen holder -o holder@");
     // One issuer or attester for each: its place in the list is half of the name of its units.
-    let issuers: Vec<Value> = (0..SCENARIOS.len())
-        .map(|at| home.state(&format!("keygen issuer -o issuer-{at}@")))
-        .collect();
+    let keys = (0..SCENARIOS.len()).map(|at| home.state(&format!("keygen issuer -o issuer-{at}@")));
+    let issuers = SCENARIOS.iter().zip(keys);
+    let issuers: Vec<Value> = issuers.map(|(it, key)| accepted(key, it)).collect();
     home.write("issuers", &Value::from(issuers));
     home.write("revoked", &json!([]));
     // Whoever has a list sees its root, and what the operator publishes is that.
@@ -295,6 +301,13 @@ fn a_state_of_one_rollup_counts_in_the_other() {
              --valid-until {CLOSES} --nonce 1000 -o {name}.unit@",
             text(&subject["subject"])
         ));
+        // Another's key may sign the same: it is believed for its own schema, and for no other.
+        let stranger = (at + 1) % SCENARIOS.len();
+        home.state(&format!(
+            "issue --issuer issuer-{stranger}@ --schema-name {schema} {claims} --subject {} \
+             --valid-until {CLOSES} --nonce 1000 -o {name}.foreign@",
+            text(&subject["subject"])
+        ));
         // The verifier asks; the holder grants.
         home.write(&format!("{name}.request"), &request_of(scenario));
         home.at_box(
@@ -310,6 +323,13 @@ fn a_state_of_one_rollup_counts_in_the_other() {
         let opening = format!(
             "--holder holder@ --unit {name}.unit@ --blinding {name}.blinding@ --issuers issuers@ \
              --revoked revoked@ --request {name}.request@ --grant {name}.grant@"
+        );
+        let foreign = opening.replace(".unit@", ".foreign@");
+        let (code, error) = home.try_state(&format!("witness {foreign} -o foreign.wtns@"), None);
+        assert_eq!(code, Some(65), "{error}");
+        assert!(
+            text(&error["error"]["message"]).contains("not for units of this schema"),
+            "{error}"
         );
         let present = format!("present presentation.zkey@ {name}.proof@ {name}.public@ {opening}");
         assert_eq!(home.refused(other, &present), "grantSender");
@@ -413,6 +433,7 @@ fn what_does_not_hold_is_refused_and_not_recorded() {
     home.state("keygen holder -o holder@");
     let issuer = home.state("keygen issuer -o issuer@");
     let another = home.state("keygen issuer -o another@");
+    let [issuer, another] = [issuer, another].map(|key| accepted(key, scenario));
     home.write("issuers", &json!([issuer]));
     home.write("all", &json!([another, issuer]));
     home.write("revoked", &json!([]));
@@ -574,7 +595,7 @@ fn presentations_outlive_the_box_that_took_them() {
     let scenario = &SCENARIOS[0];
     home.state("keygen holder -o holder@");
     let issuer = home.state("keygen issuer -o issuer@");
-    home.write("issuers", &json!([issuer]));
+    home.write("issuers", &json!([accepted(issuer, scenario)]));
     home.write("revoked", &json!([]));
     home.at_box("operator", "issuers issuers@");
     home.at_box("operator", "revoke revoked@");
@@ -716,7 +737,7 @@ fn opening(home: &Home, index: u16) -> Vec<u8> {
     let terms = home.read("request");
     let request = caldera_units::request(&terms, &file.grant.verifier, &schemas);
     let unit: UnitFile = home.read("unit");
-    let issuers: Vec<PointFile> = home.read("issuers");
+    let issuers: Vec<IssuerFile> = home.read("issuers");
     let presentation = Presentation {
         secret: &HolderSecret::from_bytes(&home.secret("holder")).expect("a secret"),
         blinding: Fr::from_le_bytes_mod_order(&home.secret("blinding")),

@@ -28,6 +28,7 @@ const LINES: &[Line] = &[
     (REGISTRY, "live(issuersRoots, issuersIndex, issuersWindow),", "live(issuersRoots, 0, issuersWindow),", "registry::windows_begin_when_a_root_is_replaced"),
     (REGISTRY, "live(revocationRoots, revocationIndex, revocationWindow),", "live(revocationRoots, 0, revocationWindow),", "registry::a_stale_revocation_root"),
     (REGISTRY, "if (records[nullifier] != 0) revert NullifierUsed(nullifier);", "", "registry::a_nullifier_counts_once"),
+    (REGISTRY, "if (records[nullifier] != 0) revert NullifierUsed(nullifier);", "", "registry::a_proof_that_is_made_anew_counts_once"),
     (REGISTRY, "records[nullifier] = recordOf(msg.sender, granted.verifier, granted.request, state);", "state;", "registry::a_nullifier_counts_once"),
     (REGISTRY, "granted.challenge,\n                    nullifier\n", "granted.challenge,\n                    nullifier - nullifier\n", "registry::a_grant_is_presented_once"),
     (REGISTRY, "if (!Groth16Library.holds(proof, inputs))", "if (inputs[0] == R)", "registry::a_proof_of_something_else"),
