@@ -187,14 +187,15 @@ bench:
 	cargo build --release --locked -p caldera-node --bins
 	@one=0; many=0; cores=$$(nproc); \
 	all="all --max-log2 $(BENCH_MAX_LOG2) --flips $(BENCH_FLIPS) $(PEERS)"; \
-	$(BENCH) -- $$all --threads 1 || one=$$?; \
+	$(BENCH) -- $$all --threads 1 --states-svg target/states.svg || one=$$?; \
 	[ $$cores -eq 1 ] || $(BENCH),parallel -- $$all --threads $$cores || many=$$?; \
 	$(SIM) -- --gate || one=1; \
 	$(SIM) -- convert scheduler/traces/azure-llm-2023.csv --series reqs_code=financial:4 \
 	    --series reqs_conv=retail:4 -o target/azure.csv && $(SIM) -- target/azure.csv || one=1; \
 	results=$$(ls -t benches/results/*.jsonl | head -n 1); \
 	target/release/caldera-bench plot $$results --output $${results%.jsonl}.svg && \
-	echo "measured: $$results, drawn: $${results%.jsonl}.svg"; \
+	cp target/states.svg $${results%.jsonl}.states.svg && \
+	echo "measured: $$results, drawn: $${results%.jsonl}.svg, $${results%.jsonl}.states.svg"; \
 	exit $$((one | many))
 
 # The ICICLE loader is in the programs. Peers that are crates come along; those that are programs of their own are

@@ -314,6 +314,9 @@ enum Command {
         bounds: Bounds,
         #[command(flatten)]
         peers: Peers,
+        /// Draw here what state units save.
+        #[arg(long, value_name = "SVG")]
+        states_svg: Option<PathBuf>,
         #[command(flatten)]
         run: Run,
     },
@@ -660,10 +663,18 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
             print(&bench, json, &[release::of_released(&released)])?;
             return Ok(ExitCode::from(u8::from(!released.holds())));
         }
-        Command::All { bounds, peers, run } => {
+        Command::All {
+            bounds,
+            peers,
+            states_svg,
+            run,
+        } => {
             run.takes_best("all")?;
             let mut bench = run.bench()?;
             let all = all(&mut bench, bounds, peers)?;
+            if let Some(path) = states_svg {
+                std::fs::write(path, &all.states).with_context(|| path.display().to_string())?;
+            }
             print(&bench, json, &all.tables)?;
             let cuts = gate_exit(&all.cuts, GATE);
             return Ok(if all.holds { cuts } else { ExitCode::FAILURE });
@@ -747,6 +758,8 @@ fn quanta_of(bench: &mut Bench, keys: &Keys, cuts: &mut Vec<Cut>) -> Result<()> 
 /// What all benches came to, beside their records.
 struct All {
     tables: Vec<String>,
+    /// What state units save: an SVG.
+    states: String,
     cuts: Vec<Cut>,
     /// Whether what is promised of memory, decisions, hand-overs and storage holds.
     holds: bool,
@@ -771,7 +784,9 @@ fn all(bench: &mut Bench, bounds: &Bounds, peers: &Peers) -> Result<All> {
     ntt::ntt(bench, &sizes(&[16, 18, 20]), &CurveName::ALL)?;
     verify::verify(bench, &BATCHES, PUBLIC_INPUTS)?;
     step("states: what trusted state units save");
-    tables.push(states::of_costs(&states::costs(bench, &USES, &TOGETHER)?));
+    let costs = states::costs(bench, &USES, &TOGETHER)?;
+    let drawing = states::draw(&costs, &bench.origin)?;
+    tables.push(states::of_costs(&costs));
     tables.push(states::of_flow(&states::workflow(bench, USERS)?));
     step("present: a presentation, whole");
     let presented = present::present(bench, &peers.peers)?;
@@ -860,6 +875,7 @@ fn all(bench: &mut Bench, bounds: &Bounds, peers: &Peers) -> Result<All> {
     tables.push(of_cuts(&cuts));
     Ok(All {
         tables,
+        states: drawing,
         cuts,
         holds,
     })
@@ -896,7 +912,8 @@ fn once() -> Result<Bench> {
     verify::verify(&mut bench, &[1, 3], 2)?;
     let costs = states::costs(&mut bench, &[1, 2], &[2])?;
     states::draw(&costs, &bench.origin)?;
-    states::workflow(&mut bench, 4)?;
+    states::of_costs(&costs);
+    states::of_flow(&states::workflow(&mut bench, 4)?);
     decide::decide(&mut bench, 8, 6, 500)?;
     durable::durable(&mut bench, 100)?;
     ledger::ledger(&mut bench, 100)?;

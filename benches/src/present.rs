@@ -21,9 +21,9 @@ use bytes::Bytes;
 use caldera_prover::format::{R1cs, Zkey};
 use caldera_prover::groth16::setup_r1cs;
 use caldera_prover::units::{
-    Bounds, Grant, HolderSecret, IssuerSecret, IssuerTree, Opening, Presentation, Request,
-    RevocationTree, ScopeName, UnitContent, ValueSet, circuit, domain_native, keccak_element, seed,
-    tip,
+    AcceptedIssuer, Bounds, Grant, HolderSecret, IssuerSecret, IssuerTree, Opening, Presentation,
+    Request, RevocationTree, ScopeName, UnitContent, ValueSet, circuit, domain_native,
+    keccak_element, seed, tip,
 };
 
 use crate::bench::{Bench, OURS};
@@ -353,7 +353,10 @@ fn opening() -> Result<Opening> {
         set: Some(ValueSet::new(0, &[40, 276, 756])?),
     };
     let keys: Vec<_> = (0..6)
-        .map(|at| IssuerSecret::from_seed(&[at; 32]).key())
+        .map(|at| AcceptedIssuer {
+            key: IssuerSecret::from_seed(&[at; 32]).key(),
+            schema,
+        })
         .collect();
     let grant = Grant {
         domain: domain_native(&[9; 32]),
@@ -422,7 +425,7 @@ mod tests {
     #[test]
     fn what_is_missing_stands_where_the_verdict_would() {
         let presented = Presented {
-            circuits: vec![("caldera", 14_110, 1 << 14)],
+            circuits: vec![("caldera", 14_131, 1 << 14)],
             ratios: Vec::new(),
             missing: Some("no --peer rapidsnark=PATH".to_owned()),
         };

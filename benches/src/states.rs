@@ -24,8 +24,8 @@ use caldera_prover::format::json::{Proof, PublicInputs};
 use caldera_prover::format::{R1cs, Zkey};
 use caldera_prover::groth16::{PreparedKey, ProvingKey, prove, setup_r1cs};
 use caldera_prover::units::{
-    Bounds, Grant, HolderSecret, IssuerSecret, IssuerTree, PUBLIC, Presentation, Request,
-    RevocationTree, ScopeName, Statement, Unit, UnitContent, circuit, domain_native,
+    AcceptedIssuer, Bounds, Grant, HolderSecret, IssuerSecret, IssuerTree, PUBLIC, Presentation,
+    Request, RevocationTree, ScopeName, Statement, Unit, UnitContent, circuit, domain_native,
     keccak_element, link, seed, tip, witness,
 };
 use caldera_scheduler::registry::{Command, Inputs, Link, Registry, Seconds, Tree, Word};
@@ -132,11 +132,46 @@ pub(crate) fn of_costs(costs: &Costs) -> String {
         costs.iter().map(row).collect()
     };
     let head = |what| [what, "CPU saved", "quartiles", "65 %", "gas saved", "65 %"];
+    let even = |what: &str, costs: &[Cost]| {
+        let from = |points: &Points| match break_even(points) {
+            None => "-".to_owned(),
+            Some(count) => format!("{count:.2}"),
+        };
+        vec![what.to_owned(), from(&cpu(costs)), from(&gas(costs))]
+    };
+    let evens = [
+        even("uses of one state", &costs.uses),
+        even("presentations together", &costs.batches),
+    ];
     format!(
-        "Against verifying each by itself\n{}\n{}",
+        "Against verifying each by itself\n{}\n{}\n{}",
         table(&head("uses of one state"), &rows(&costs.uses)),
         table(&head("presentations together"), &rows(&costs.batches)),
+        table(&["less from so many on", "CPU", "gas"], &evens),
     )
+}
+
+fn cpu(costs: &[Cost]) -> Points {
+    costs.iter().map(|it| (it.count, it.cpu.median)).collect()
+}
+
+fn gas(costs: &[Cost]) -> Points {
+    let known = costs.iter().filter_map(|it| Some((it.count, it.gas?)));
+    known.collect()
+}
+
+/// From how many on it costs less than verifying each by itself, 1 if it does at once; `None` if it never does, or too few are
+/// known. What is left of the cost of n is a part that each has and one that is had once: each + once / n. The fewest and
+/// the most say both, and where the sum is 1.
+fn break_even(points: &[(u16, f64)]) -> Option<f64> {
+    let (&(few, at_few), &(most, at_most)) = (points.first()?, points.last()?);
+    let (few, most) = (f64::from(few).recip(), f64::from(most).recip());
+    if few == most {
+        return None;
+    }
+    let once = (at_few - at_most) / (few - most);
+    let each = at_most - once * most;
+    (each < 1.0).then(|| (once / (1.0 - each)).max(1.0))
 }
 
 /// What is left of the cost, by how many there are.
@@ -144,11 +179,6 @@ type Points = Vec<(u16, f64)>;
 
 /// What is saved, by uses and by batch, in CPU time and in gas: an SVG.
 pub(crate) fn draw(costs: &Costs, origin: &Origin) -> Result<String> {
-    let cpu = |costs: &[Cost]| costs.iter().map(|it| (it.count, it.cpu.median)).collect();
-    let gas = |costs: &[Cost]| {
-        let known = costs.iter().filter_map(|it| Some((it.count, it.gas?)));
-        known.collect()
-    };
     let curves: [(&str, &str, Points); 4] = [
         ("uses of one state, CPU time", "#0072b2", cpu(&costs.uses)),
         ("uses of one state, gas", "#d55e00", gas(&costs.uses)),
@@ -213,8 +243,19 @@ pub(crate) fn draw(costs: &Costs, origin: &Origin) -> Result<String> {
             }
             before = Some(here);
         }
+        let mut label = (*name).to_owned();
+        if let Some(count) = break_even(points) {
+            // A ring where the curve leaves the cost of verifying each by itself.
+            writeln!(
+                out,
+                "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"6\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.5\"/>",
+                x(count.min(most)),
+                y(0.0)
+            )?;
+            write!(label, ": less from {count:.2} on")?;
+        }
         let at = BOTTOM + 40.0 + 16.0 * number as f64;
-        text(&mut out, LEFT, at, &format!("fill=\"{colour}\""), name)?;
+        text(&mut out, LEFT, at, &format!("fill=\"{colour}\""), &label)?;
     }
     let height = BOTTOM + 110.0;
     Ok(format!(
@@ -231,6 +272,8 @@ pub(crate) struct Flow {
     gain_wall: Spread,
     /// The same where holders prove at home, of what is left for the box.
     gain_at_home: Spread,
+    /// Users who get through in an hour by the clock, with reuse and without.
+    an_hour: [Spread; 2],
     users: u64,
     uses: u64,
     /// CPU seconds of the parts of a round, with reuse and without: the last round's.
@@ -280,7 +323,14 @@ impl Flow {
         let at_home = with.iter().zip(without).skip(1).map(|(with, without)| {
             without.without_proofs().as_secs_f64() / with.without_proofs().as_secs_f64().max(1e-12)
         });
+        let through = plan.iter().filter(|user| user.fate != Fate::Revoked);
+        let through = through.count() as f64;
+        let an_hour = |runs: &Runs| {
+            let walls = runs.times.iter().map(|it| it.wall.as_secs_f64());
+            Spread::of(walls.map(|wall| through * 3_600.0 / wall.max(1e-12)))
+        };
         Flow {
+            an_hour: [an_hour(reusing), an_hour(each)],
             gain: each.cpu_ratio(reusing),
             gain_wall: each.wall_ratio(reusing),
             gain_at_home: Spread::of(at_home),
@@ -317,6 +367,12 @@ pub(crate) fn of_flow(flow: &Flow) -> String {
         row("users in the same time", flow.gain_wall),
         row("the same, holders prove at home", flow.gain_at_home),
     ];
+    let hourly = |what: &str, it: Spread| {
+        let quartiles = format!("{:.0} .. {:.0}", it.low, it.high);
+        vec![what.to_owned(), format!("{:.0}", it.median), quartiles]
+    };
+    let [with, without] = flow.an_hour;
+    let hours = [hourly("with reuse", with), hourly("without", without)];
     let part = |name: &str, of: fn(&Parts) -> Duration| {
         let cell = |parts: &Parts| format!("{:.1}", 1e3 * of(parts).as_secs_f64());
         vec![name.to_owned(), cell(&flow.parts[0]), cell(&flow.parts[1])]
@@ -329,9 +385,13 @@ pub(crate) fn of_flow(flow: &Flow) -> String {
         part("rules and records", |parts| parts.recorded),
     ];
     format!(
-        "{} users, {} uses\n{}\n{}",
+        "{} users, {} uses\n{}\n{}\n{}",
         flow.users,
         flow.uses,
+        table(
+            &["users an hour, by the clock", "median", "quartiles"],
+            &hours
+        ),
         table(&["with reuse", "more", "quartiles", "70 %"], &rows),
         table(&["CPU ms of a round", "with reuse", "without"], &parts),
     )
@@ -414,14 +474,17 @@ impl Office {
         let request = Request {
             schema: keccak_element(b"kyc v1"),
             scope: scope.element(),
-            valid_through: NOW.0 + 1,
+            valid_through: NOW.0 + 600_000,
             presentations: u16::MAX,
             bounds,
             set: None,
         };
         let domain = domain_native(&[9; 32]);
         let mut office = Office {
-            issuers: IssuerTree::new(&[issuer.key()])?,
+            issuers: IssuerTree::new(&[AcceptedIssuer {
+                key: issuer.key(),
+                schema: request.schema,
+            }])?,
             issuer,
             request,
             key,
@@ -518,6 +581,7 @@ impl Office {
                 verifier: Word::right(&VERIFIER),
                 request: word(self.request.element()?),
                 closes: Seconds(NOW.0 + 600_000),
+                valid_through: Seconds(self.request.valid_through),
             },
         ] {
             carry_out(&mut registry, &command)?;
@@ -875,3 +939,23 @@ const LEAST: u64 = 1_000;
 const NOW: Seconds = Seconds(1_800_000_000);
 const WINDOW: u64 = 3_600;
 const GAS: &str = include_str!("../../deploy/contracts/gas.tsv");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Three had once, a quarter each: even at four. What is always less is less from the first, what is never is never.
+    #[test]
+    fn costs_break_even_where_the_curve_crosses() {
+        let curve = |each: f64, once: f64| -> Points {
+            let at = |count: u16| (count, each + once / f64::from(count));
+            [1, 2, 5, 12].map(at).to_vec()
+        };
+        let even = break_even(&curve(0.25, 3.0)).expect("it crosses");
+        assert!((even - 4.0).abs() < 1e-9, "{even}");
+        assert_eq!(break_even(&curve(0.25, 0.5)), Some(1.0));
+        assert_eq!(break_even(&curve(1.0, 0.5)), None);
+        assert_eq!(break_even(&[(8, 0.5)]), None);
+        assert_eq!(break_even(&[]), None);
+    }
+}

@@ -49,7 +49,7 @@ pub use grant::{Grant, domain_native, link, seed, tip};
 pub use presentation::{Opening, Presentation, Statement};
 pub use request::{Bounds, Request, ScopeName, ValueSet};
 pub use revocation::{Gap, RevocationTree};
-pub use tree::{IssuerPath, IssuerTree};
+pub use tree::{AcceptedIssuer, IssuerPath, IssuerTree};
 pub use unit::{HolderSecret, Unit, UnitContent, claim};
 
 /// How many claims a unit has.
@@ -101,9 +101,12 @@ pub enum UnitError {
     /// An issuer that is not among the accepted ones.
     #[error("the unit's issuer is not among the accepted issuers")]
     Issuer,
+    /// An issuer that is accepted for other schemas than its unit's.
+    #[error("the unit's issuer is accepted, but not for units of this schema")]
+    IssuerSchema,
     /// An issuer that is to be accepted twice: its units could be revoked at one place and
     /// presented at the other.
-    #[error("issuer {second} is issuer {first} again")]
+    #[error("issuer {second} is issuer {first} again, for the same schema")]
     IssuerTwice {
         /// Where it stands.
         first: usize,

@@ -29,12 +29,12 @@ fn the_circuit_costs_what_the_document_says() {
         ("request", 571),
         ("unit", 406),
         ("signature", 2903),
-        ("issuer", 4113),
+        ("issuer", 4134),
         ("revocation", 3078),
     ];
     assert_eq!(constraints_by_part(), parts);
     let r1cs = R1cs::parse(circuit().clone()).expect("a good file");
-    assert_eq!(r1cs.constraint_count(), 14_110);
+    assert_eq!(r1cs.constraint_count(), 14_131);
     assert_eq!(r1cs.public_count(), 5);
     // A key's domain is larger than constraints and public values together.
     assert!(r1cs.constraint_count() + r1cs.public_count() < 1 << 14);
@@ -58,8 +58,7 @@ fn an_honest_presentation_satisfies_the_circuit() {
     world.index = u16::MAX - 1;
     world.sign();
     assert!(satisfied(&world.opening()));
-    let keys: Vec<_> = [3, 4].map(|i| issuer(i).key()).into();
-    world.issuers = IssuerTree::new(&keys).expect("two issuers");
+    world.issuers = IssuerTree::new(&[3, 4].map(units_support::accepted)).expect("two issuers");
     world.unit.content.nonce = 1;
     world.revoked = RevocationTree::new(&[]).expect("nobody");
     world.sign();
@@ -223,7 +222,7 @@ fn sign_knowingly(nonce: u8, more: [u64; 2], above: bool) -> impl Fn(&mut Openin
 /// The root that the opening's own issuer and path lead to: of a tree that nobody would publish.
 fn root_over(opening: &Opening) -> Fr {
     use caldera_prover::units::poseidon::hash;
-    let leaf = hash(&[opening.issuer.x, opening.issuer.y]);
+    let leaf = hash(&[opening.issuer.x, opening.issuer.y, opening.schema]);
     let siblings = opening.siblings.iter().enumerate();
     siblings.fold(leaf, |node, (level, &sibling)| {
         match opening.position >> level & 1 {
@@ -241,6 +240,19 @@ fn an_issuer_must_be_in_the_tree() {
     refused("an issuer of one's own", |o| {
         o.issuer = issuer(99).key().point();
         o.sign_by(&issuer(99));
+    });
+    let another_schema = |o: &mut Opening| {
+        o.schema += Fr::from(1);
+        o.sign_by(&issuer(3));
+        o.ask();
+    };
+    refused(
+        "an issuer that is accepted for another schema",
+        another_schema,
+    );
+    accepted("one that is accepted for this one too", |o| {
+        another_schema(o);
+        o.statement.issuers_root = root_over(o);
     });
     refused("another position", |o| o.position = POSITION - 1);
     refused("another sibling", |o| o.siblings[15] += Fr::from(1));
@@ -390,6 +402,7 @@ fn a_unit_is_of_the_schema_and_valid() {
     refused("another schema", |o| {
         o.schema += Fr::from(1);
         o.sign_by(&issuer(3));
+        o.statement.issuers_root = root_over(o);
     });
     refused("a unit of another schema", |o| {
         o.schema += Fr::from(1);

@@ -10,7 +10,7 @@ use caldera_prover::units::{
     Statement, TIME_MAX, UnitError, ValueSet, claim, keccak_element, link, seed, tip, witness,
 };
 use proptest::prelude::*;
-use units_support::{Adapt, NONCE, POSITION, World, issuer, satisfied};
+use units_support::{Adapt, NONCE, POSITION, World, accepted, issuer, satisfied};
 
 /// Opens a changed world.
 fn refusal(change: impl FnOnce(&mut World)) -> UnitError {
@@ -50,6 +50,14 @@ fn each_rule_has_its_refusal() {
         world.sign();
     });
     assert_eq!(error, UnitError::Issuer);
+    // A key that is believed for one schema vouches for another.
+    let error = refusal(|world| {
+        let another = keccak_element(b"another schema v1");
+        world.unit.content.schema = another;
+        world.request.schema = another;
+        world.sign();
+    });
+    assert_eq!(error, UnitError::IssuerSchema);
     let error = refusal(|world| {
         world.revoked = RevocationTree::new(&[(POSITION, NONCE)]).expect("one");
     });
@@ -142,8 +150,7 @@ fn numbers_that_do_not_fit_are_refused() {
     assert!(ValueSet::new(16, &many[1..]).is_err());
 
     assert!(IssuerTree::new(&[]).is_err());
-    let keys = [1, 2, 1].map(|i| issuer(i).key());
-    let twice = IssuerTree::new(&keys).expect_err("an issuer twice");
+    let twice = IssuerTree::new(&[1, 2, 1].map(accepted)).expect_err("an issuer twice");
     assert_eq!(
         twice,
         UnitError::IssuerTwice {
@@ -242,6 +249,97 @@ fn what_two_verifiers_see_is_not_of_one_holder() {
     let secret = World::new().secret;
     let subjects = [1, 2].map(|blinding| secret.subject(Fr::from(blinding)));
     assert_ne!(subjects[0], subjects[1], "one subject in two units");
+}
+
+/// All that a registry is shown of a presentation, by name: the public values, and the grant's fields that are the holder's and the
+/// verifier's to choose.
+fn shown(holder: u8, verifier: &str, index: u16) -> Vec<(&'static str, Vec<u8>)> {
+    let mut world = World::new();
+    world.secret = HolderSecret::from_bytes(&[holder; 32]).expect("below the modulus");
+    world.blinding = Fr::from(holder);
+    world.unit.content.subject = world.secret.subject(world.blinding);
+    world.unit.content.nonce = u64::from(holder) * 100;
+    world.index = index;
+    let part = |what: &str| ScopeName::part(&format!("{what} {verifier} {index}"));
+    let address = |what: &str| <[u8; 20]>::try_from(&part(what)[..20]).expect("20 of 32 bytes");
+    let party = ScopeName::part(verifier);
+    world.request.scope = ScopeName {
+        scenario: ScopeName::part("retail"),
+        verifier: party,
+        purpose: ScopeName::part("instalment"),
+        epoch: 12,
+    }
+    .element();
+    world.grant.verifier = party[..20].try_into().expect("20 of 32 bytes");
+    world.grant.sender = address("sender");
+    world.grant.challenge = part("challenge");
+    let salt = ScopeName::part(&format!("salt {holder} {verifier} {index}"));
+    world.grant.tip = tip(&seed(&world.secret, &salt), world.grant.uses);
+    world.sign();
+    let statement = world.opening().statement;
+    let inputs = statement.public_inputs();
+    let names = [
+        "issuers_root",
+        "revocation_root",
+        "request",
+        "nullifier",
+        "grant",
+    ];
+    let values = inputs.iter().map(|value| value.to_vec());
+    let mut shown: Vec<_> = names.into_iter().zip(values).collect();
+    let Grant {
+        domain,
+        verifier,
+        sender,
+        tip,
+        challenge,
+        ..
+    } = world.grant;
+    shown.extend([
+        ("domain", domain.to_vec()),
+        ("verifier", verifier.to_vec()),
+        ("sender", sender.to_vec()),
+        ("tip", tip.to_vec()),
+        ("challenge", challenge.to_vec()),
+    ]);
+    shown
+}
+
+/// Names of what stands in both, wherever.
+fn common(one: &[(&'static str, Vec<u8>)], other: &[(&'static str, Vec<u8>)]) -> Vec<&'static str> {
+    let in_other = |it: &&(&'static str, Vec<u8>)| other.iter().any(|(_, value)| *value == it.1);
+    one.iter().filter(in_other).map(|it| it.0).collect()
+}
+
+/// Verifiers who lay side by side what each was shown find nothing that says whether it was one holder: what is equal between
+/// two presentations of one holder is what is equal between those of two, and that is what all holders share.
+#[test]
+fn verifiers_who_collude_cannot_tell_whose_presentations_they_have() {
+    let one = shown(7, "shop", 0);
+    let shared = ["issuers_root", "revocation_root", "domain"];
+    for (what, other) in [
+        ("one holder, two verifiers", shown(7, "bank", 0)),
+        ("two holders, two verifiers", shown(8, "bank", 0)),
+    ] {
+        assert_eq!(common(&one, &other), shared, "{what}");
+    }
+    // One verifier sees that both are for its request, and no more.
+    let own = [
+        "issuers_root",
+        "revocation_root",
+        "request",
+        "domain",
+        "verifier",
+    ];
+    for (what, other) in [
+        ("one holder, two presentations", shown(7, "shop", 1)),
+        ("two holders", shown(8, "shop", 1)),
+    ] {
+        assert_eq!(common(&one, &other), own, "{what}");
+    }
+    // That the same holder comes again with one presentation is what a nullifier is for.
+    let again = shown(7, "shop", 0);
+    assert!(common(&one, &again).contains(&"nullifier"));
 }
 
 proptest! {

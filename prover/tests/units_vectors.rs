@@ -6,7 +6,7 @@
 //! - `poseidon`: for n = 1 to 16, `poseidon([1n ** 60n, 2n ** 60n, .., n ** 60n])`;
 //! - `eddsa`: for k = 1 to 4, with the private key of 32 bytes k and the message k ** 60n,
 //!   `prv2pub` and `signPoseidon`; `scalar` is the pruned BLAKE-512 hash of the key over 8;
-//! - `issuers`: the root of depth 16 over `poseidon([ax, ay])` of those keys and zeros, by
+//! - `issuers`: the root of depth 16 over `poseidon([ax, ay, k])` of those keys and zeros, by
 //!   `poseidon` of two children;
 //! - `gaps`: the root of depth 7 over the 21 gaps between 0, (i << 48) + i * i for i = 1 to 20, and
 //!   2^64 - 1, each `low + 2^64 next`, and zeros, by `poseidon` of eight children.
@@ -16,8 +16,8 @@ mod units_support;
 use ark_bn254::Fr;
 use ark_ff::Field;
 use caldera_prover::units::{
-    IssuerKey, IssuerSecret, IssuerTree, Point, RevocationTree, Scalar, Signature, UnitError,
-    poseidon,
+    AcceptedIssuer, IssuerKey, IssuerSecret, IssuerTree, Point, RevocationTree, Scalar, Signature,
+    UnitError, poseidon,
 };
 use serde_json::Value;
 use units_support::{decimal, issuer};
@@ -104,7 +104,12 @@ fn keys_that_nobody_can_have_are_refused() {
 
 #[test]
 fn roots_are_circomlibs() {
-    let keys: Vec<_> = signatures().into_iter().map(|vector| vector.key).collect();
+    let keys = signatures().into_iter().zip(1u64..);
+    let keys = keys.map(|(Vector { key, .. }, k)| AcceptedIssuer {
+        key,
+        schema: Fr::from(k),
+    });
+    let keys: Vec<_> = keys.collect();
     let issuers = IssuerTree::new(&keys).expect("four issuers");
     assert_eq!(issuers.root(), number(&vectors()["issuers"]));
 

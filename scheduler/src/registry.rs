@@ -21,9 +21,11 @@
 //! presentation is in its window, so whoever has been revoked can go on for one window at most. The same
 //! root again is a new one: what was proved against the old one has a window from then on.
 //!
-//! **Ends** are the first second that is too late: of a grant, a request and a window.
+//! **Ends** are the first second that is too late: of a grant, a request and a window. A request closes when the units
+//! that answer it may be over, at the latest; a grant lasts no longer than its request. So nothing is used beyond what was proved.
 //!
-//! **Nullifiers** are kept for ever: a scope that is opened again is still the same scope.
+//! **Nullifiers** are kept for ever: a scope that is opened again is still the same scope. Presentations that have
+//! expired may be forgotten ([`Registry::sweep`]).
 //!
 //! **Pure.** [`Registry::decide`] says what a command would change, or why nothing, and
 //! [`Registry::apply`] changes it. Whoever keeps the registry writes the [`Change`] down between the
@@ -121,6 +123,8 @@ pub enum Command {
         request: Word,
         /// No grant for it may last longer.
         closes: Seconds,
+        /// The second at which the request has a unit be valid: it is open no longer.
+        valid_through: Seconds,
     },
     /// A verifier takes a request back: no presentation and no use of one from now on.
     Close {
@@ -265,11 +269,13 @@ pub enum Refusal {
         /// Now.
         now: Seconds,
     },
-    /// A request that would be over when it begins, or is too far away to be kept.
-    #[error("the end of a request: expected a time after {now} and up to {EXPIRY_MAX}, got {got}")]
+    /// A request that would be over when it begins, or be open when the units that answer it are over.
+    #[error("the end of a request: expected a time after {now} and up to {until}, got {got}")]
     Closes {
         /// Now.
         now: Seconds,
+        /// What the request has its units be valid through, or what can be kept.
+        until: Seconds,
         /// What was asked for.
         got: Seconds,
     },
@@ -420,6 +426,8 @@ pub struct Registry {
     revocations: Roots,
     requests: BTreeMap<(Word, Word), Seconds>,
     presentations: BTreeMap<Word, Presentation>,
+    /// Their names by their expiry.
+    ends: BTreeSet<(Seconds, Word)>,
     nullifiers: BTreeSet<Word>,
 }
 
@@ -434,6 +442,7 @@ impl Registry {
             revocations: Roots::default(),
             requests: BTreeMap::new(),
             presentations: BTreeMap::new(),
+            ends: BTreeSet::new(),
             nullifiers: BTreeSet::new(),
         }
     }
@@ -464,6 +473,11 @@ impl Registry {
         self.requests.range(all).count()
     }
 
+    /// How many presentations are kept.
+    pub fn presentations(&self) -> usize {
+        self.presentations.len()
+    }
+
     /// Whether a nullifier has been spent.
     pub fn is_spent(&self, nullifier: &Word) -> bool {
         self.nullifiers.contains(nullifier)
@@ -477,10 +491,9 @@ impl Registry {
                 verifier,
                 request,
                 closes,
+                valid_through,
             } => {
-                if closes <= now || closes > EXPIRY_MAX {
-                    return Err(Refusal::Closes { now, got: closes });
-                }
+                closes_in_time(closes, valid_through, now)?;
                 Ok(Change::Opened {
                     verifier,
                     request,
@@ -550,6 +563,7 @@ impl Registry {
                     return Err(Misfit::Presentation { grant });
                 }
                 self.presentations.insert(grant, presentation);
+                self.ends.insert((presentation.expiry, grant));
                 self.nullifiers.insert(nullifier);
                 Ok(())
             }
@@ -570,11 +584,20 @@ impl Registry {
         }
     }
 
-    /// Forgets presentations that have expired; how many. Their nullifiers stay.
-    pub fn sweep(&mut self, now: Seconds) -> usize {
-        let before = self.presentations.len();
-        self.presentations.retain(|_, it| it.expiry > now);
-        before - self.presentations.len()
+    /// Forgets presentations that have expired at `now` or before, the oldest first and as many as are asked for;
+    /// how many. Their nullifiers stay. It is no change: one of a presentation that was forgotten is never decided
+    /// again, so it is as good before the changes that follow as after them.
+    pub fn sweep(&mut self, now: Seconds, at_most: usize) -> usize {
+        let is_over = |end: &(Seconds, Word)| end.0 <= now;
+        let mut swept = 0;
+        while swept < at_most
+            && let Some((_, grant)) = self.ends.first().filter(|end| is_over(end)).copied()
+        {
+            self.ends.pop_first();
+            self.presentations.remove(&grant);
+            swept += 1;
+        }
+        swept
     }
 
     fn publish(&self, tree: Tree, root: Word, now: Seconds) -> Result<Change, Refusal> {
@@ -736,6 +759,21 @@ impl Registry {
             Tree::Revocation => &mut self.revocations,
         }
     }
+}
+
+/// Whether a request may close then: when it has begun, and before the units that answer it are over, for a use of a
+/// presentation asks nothing of its unit but whether the request is open.
+pub fn closes_in_time(
+    closes: Seconds,
+    valid_through: Seconds,
+    now: Seconds,
+) -> Result<(), Refusal> {
+    let until = EXPIRY_MAX.min(valid_through);
+    if closes <= now || closes > until {
+        let got = closes;
+        return Err(Refusal::Closes { now, until, got });
+    }
+    Ok(())
 }
 
 impl Change {

@@ -60,6 +60,7 @@ fn open(closes: u64) -> Command {
         verifier: word(1),
         request: word(3),
         closes: Seconds(closes),
+        valid_through: EXPIRY_MAX,
     }
 }
 
@@ -186,8 +187,26 @@ fn a_nullifier_is_spent_once_and_a_grant_presented_once() {
     });
     assert_eq!(registry.decide(&present(&other, 30), Seconds(1)), spent);
     // Its presentation is forgotten, its nullifier is not.
-    assert_eq!(registry.sweep(Seconds(99)), 0, "good until then");
-    assert_eq!(registry.sweep(Seconds(100)), 1);
+    assert_eq!(registry.sweep(Seconds(99), 9), 0, "good until then");
+    let late = registry.decide(&reuse(&grant, seed(9).after(2)), Seconds(100));
+    let over = Refusal::Expired {
+        expiry: Seconds(100),
+        now: Seconds(100),
+    };
+    assert_eq!(late, Err(over));
+    assert_eq!(registry.sweep(Seconds(100), 9), 1);
+    let late = registry.decide(&reuse(&grant, seed(9).after(2)), Seconds(100));
+    let unknown = Refusal::PresentationUnknown {
+        grant: name(&grant, 30),
+    };
+    assert_eq!(late, Err(unknown), "nor by a clock that has gone back");
+    let late = registry.decide(&reuse(&grant, seed(9).after(2)), Seconds(2));
+    assert_eq!(late, Err(unknown));
+    assert_eq!(
+        registry.decide(&present(&grant, 30), Seconds(100)),
+        Err(over)
+    );
+    assert_eq!(registry.decide(&present(&grant, 30), Seconds(2)), spent);
     carry_out(&mut registry, open(300), 200).expect("again");
     other.expiry = Seconds(250);
     assert_eq!(registry.decide(&present(&other, 30), Seconds(201)), spent);
@@ -450,10 +469,76 @@ fn ends_that_the_contract_could_not_keep_are_refused() {
             registry.decide(&open(closes), Seconds(5)),
             Err(Refusal::Closes {
                 now: Seconds(5),
+                until: EXPIRY_MAX,
                 got: Seconds(closes)
             })
         );
     }
+}
+
+/// A use asks nothing of the unit any more, and a grant may name any expiry: were a request open for longer than its units
+/// are valid, a state that is over would go on counting.
+#[test]
+fn nothing_is_used_beyond_the_validity_of_its_unit() {
+    let mut registry = Registry::new(DOMAIN, WINDOW);
+    for command in [publish(Tree::Issuers, 10), publish(Tree::Revocation, 20)] {
+        carry_out(&mut registry, command, 0).expect("a registry to begin with");
+    }
+    let opening = |closes: u64| Command::Open {
+        verifier: word(1),
+        request: word(3),
+        closes: Seconds(closes),
+        valid_through: Seconds(90),
+    };
+    for closes in [91, 100, EXPIRY_MAX.0] {
+        let refused = Refusal::Closes {
+            now: Seconds(0),
+            until: Seconds(90),
+            got: Seconds(closes),
+        };
+        assert_eq!(registry.decide(&opening(closes), Seconds(0)), Err(refused));
+    }
+    carry_out(&mut registry, opening(90), 0).expect("as long as its units");
+    // Nor does a grant outlive it,
+    let mut grant = grant();
+    let outlives = Refusal::Outlives {
+        expected: Seconds(90),
+        got: Seconds(100),
+    };
+    assert_eq!(
+        registry.decide(&present(&grant, 30), Seconds(1)),
+        Err(outlives)
+    );
+    grant.expiry = Seconds(90);
+    carry_out(&mut registry, present(&grant, 30), 1).expect("presented");
+    let used = reuse(&grant, seed(9).after(2));
+    assert!(registry.decide(&used, Seconds(89)).is_ok());
+    assert!(registry.decide(&used, Seconds(90)).is_err());
+    // and a verifier who would have it open for longer is asked again.
+    assert!(registry.decide(&opening(91), Seconds(89)).is_err());
+}
+
+#[test]
+fn a_sweep_takes_the_oldest_first_and_no_more_than_it_may() {
+    let mut registry = standing();
+    for (nullifier, expiry) in [(30, 50), (31, 20), (32, 40), (33, 20)] {
+        let mut grant = grant();
+        grant.expiry = Seconds(expiry);
+        carry_out(&mut registry, present(&grant, nullifier), 1).expect("presented");
+    }
+    assert_eq!(registry.sweep(Seconds(19), 9), 0);
+    assert_eq!(
+        (registry.sweep(Seconds(40), 1), registry.presentations()),
+        (1, 3)
+    );
+    assert_eq!(
+        (registry.sweep(Seconds(40), 9), registry.presentations()),
+        (2, 1)
+    );
+    assert_eq!(
+        (registry.sweep(Seconds(50), 9), registry.presentations()),
+        (1, 0)
+    );
 }
 
 /// All that was accepted, and when.
@@ -465,7 +550,9 @@ impl History {
     fn accepts(&self, command: &Command, now: u64) -> bool {
         match command {
             Command::Publish { .. } => true,
-            Command::Open { closes, .. } => closes.0 > now && closes.0 < 1 << 40,
+            Command::Open {
+                request, closes, ..
+            } => closes.0 > now && *closes <= valid_through(*request),
             Command::Close { verifier, request } => self.closes(*verifier, *request).is_some(),
             Command::Present {
                 sender,
@@ -504,6 +591,7 @@ impl History {
                 }
                 let open = self.closes(kept.verifier, kept.request);
                 kept.sender == *sender
+                    && now < valid_through(kept.request).0
                     && kept.expiry.0 > now
                     && uses < usize::from(kept.uses)
                     && end == kept.tip
@@ -545,6 +633,7 @@ impl History {
                     verifier,
                     request,
                     closes,
+                    ..
                 } if (*verifier, *request) == (of, which) => state = Some(closes.0),
                 Command::Close { verifier, request } if (*verifier, *request) == (of, which) => {
                     state = None;
@@ -561,6 +650,11 @@ impl History {
             _ => None,
         })
     }
+}
+
+/// A request has it among what is hashed in it, so it is one by the request.
+fn valid_through(request: Word) -> Seconds {
+    Seconds(10 * u64::from(request.0[31] - 2))
 }
 
 /// A grant of a small alphabet, most often one that could be accepted.
@@ -618,6 +712,7 @@ fn command(step: Step, history: &History) -> Command {
             verifier: word(verifier),
             request: word(request),
             closes: Seconds(closes),
+            valid_through: valid_through(word(request)),
         },
         Step::Close(verifier, request) => Command::Close {
             verifier: word(verifier),
@@ -725,7 +820,7 @@ proptest! {
 
         // Who has expired is forgotten, its nullifier is not.
         let names: Vec<_> = history.presented().map(|(_, grant, inputs)| (grant.expiry, *inputs)).collect();
-        registry.sweep(Seconds(now));
+        registry.sweep(Seconds(now), usize::MAX);
         for (expiry, inputs) in names {
             prop_assert_eq!(registry.presentation(&inputs.grant).is_some(), expiry.0 > now);
             prop_assert!(registry.is_spent(&inputs.nullifier));

@@ -20,8 +20,8 @@ use caldera_rpc::methods::{
     RequestTerms, Reuse, Revoke, StateInfo, StateQuery, VerifyPresentation, WitnessData, Word,
 };
 use caldera_units::{
-    GrantFile, PointFile, RevokedFile, Schema, Schemas, UnitFile, address, element, issuer_tree,
-    revocation_tree, word,
+    GrantFile, IssuerFile, PointFile, RevokedFile, Schema, Schemas, UnitFile, address, element,
+    issuer_tree, revocation_tree, word,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -419,7 +419,7 @@ fn issue(arguments: &IssueArguments) -> anyhow::Result<Report> {
 }
 
 fn issuers(arguments: &IssuersArguments) -> anyhow::Result<Report> {
-    let list: Vec<PointFile> = read(&arguments.issuers)?;
+    let list: Vec<IssuerFile> = read(&arguments.issuers)?;
     let issuers_root = word(&issuer_tree(&list)?.root());
     match &arguments.connection.0 {
         None => printed(&json!({ "issuersRoot": issuers_root })),
@@ -494,7 +494,7 @@ fn open(arguments: &OpeningArguments) -> anyhow::Result<(Opening, GrantFile)> {
     let blinding = little_endian(&blinding);
     let unit: UnitFile = read(&arguments.unit)?;
     let unit = unit.unit(&schemas)?;
-    let issuers: Vec<PointFile> = read(&arguments.issuers)?;
+    let issuers: Vec<IssuerFile> = read(&arguments.issuers)?;
     let revoked: Vec<RevokedFile> = match &arguments.revoked {
         Some(path) => read(path)?,
         None => Vec::new(),

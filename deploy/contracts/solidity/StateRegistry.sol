@@ -58,6 +58,8 @@ contract StateRegistry {
     /// Who replaces the roots, and to whom that role has been offered.
     address public authority;
     address public authorityOffered;
+    /// Keys of issuers that may replace the revocation root beside the authority.
+    mapping(address issuer => bool may) public revokers;
 
     /// Of accepted issuers and of revocation.
     Roots private issuersRoots;
@@ -70,6 +72,7 @@ contract StateRegistry {
 
     event AuthorityOffered(address indexed to);
     event AuthorityTaken(address indexed by);
+    event RevokerSet(address indexed issuer, bool may);
     event IssuersReplaced(uint256 indexed index, uint256 root);
     event RevocationReplaced(uint256 indexed index, uint256 root);
     event RequestOpened(address indexed verifier, uint256 indexed request, uint256 closes);
@@ -140,10 +143,19 @@ contract StateRegistry {
         emit IssuersReplaced(append(issuersRoots, root), root);
     }
 
-    /// Replaces the revocation root. The same value again is a new root: what was proved against the old one
-    /// counts until its window is over.
-    function replaceRevocation(uint256 root) external {
+    /// Lets an issuer's key replace the revocation root, or not any more: who revokes a unit need not wait for the authority.
+    /// There is one root for all issuers, so the key is trusted with all of it. It is the authority's to take that back, and to
+    /// replace the root that it would not have had.
+    function setRevoker(address issuer, bool may) external {
         requireAuthority();
+        revokers[issuer] = may;
+        emit RevokerSet(issuer, may);
+    }
+
+    /// Replaces the revocation root, by the authority or an issuer that it lets. The same value again is a new
+    /// root: what was proved against the old one counts until its window is over.
+    function replaceRevocation(uint256 root) external {
+        if (msg.sender != authority && !revokers[msg.sender]) revert NotAuthority(msg.sender);
         emit RevocationReplaced(append(revocationRoots, root), root);
     }
 

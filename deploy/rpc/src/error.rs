@@ -108,7 +108,7 @@ faults! {
         ClaimUnknown = "claimUnknown" "a claim that the schema does not have",
         ClaimRange = "claimRange" "a value of a claim that is no number of 64 bits",
         RequestTerms = "requestTerms" "a request that asks for what cannot be",
-        RequestEnd = "requestEnd" "a request that would be over when it begins, or is too far away",
+        RequestEnd = "requestEnd" "a request that would be over when it begins, or be open when what answers it may be over",
         RequestUnknown = "requestUnknown" "the verifier has no such request, or has closed it",
         RequestOver = "requestOver" "the request is over",
         RequestMismatch = "requestMismatch" "the proof answers another request than the grant",

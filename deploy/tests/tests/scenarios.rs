@@ -6,14 +6,14 @@
 use std::path::{Path, PathBuf};
 
 use ark_bn254::Fr;
-use ark_ff::PrimeField;
+use ark_ff::{BigInteger, PrimeField};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use caldera_prover::units::{HolderSecret, Presentation, RevocationTree};
 use caldera_tests::era::{self, FEE, REUSE_FEE, deposit, units};
 use caldera_tests::programs::run_caldera;
 use caldera_tests::service::Service;
-use caldera_units::{GrantFile, PointFile, Schemas, UnitFile};
+use caldera_units::{GrantFile, IssuerFile, Schemas, UnitFile};
 use serde_json::{Value, json};
 
 /// A state of one rollup that counts in the other.
@@ -189,6 +189,12 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_else(|| panic!("a text: {value}"))
 }
 
+/// A key as `keygen issuer` prints it, in a list that has it vouch for the scenario's schema.
+fn accepted(mut key: Value, scenario: &Scenario) -> Value {
+    key["schema"] = json!(scenario.schema);
+    key
+}
+
 fn request_of(scenario: &Scenario) -> Value {
     let bounds = scenario.bounds.iter().map(|(claim, least, greatest)| {
         let mut bound = json!({"claim": claim});
@@ -251,9 +257,9 @@ fn a_state_of_one_rollup_counts_in_the_other() {
     operator.call("era_transferV1", deposit(2, &payer, FUNDS));
     home.state("keygen holder -o holder@");
     // One issuer or attester for each: its place in the list is half of the name of its units.
-    let issuers: Vec<Value> = (0..SCENARIOS.len())
-        .map(|at| home.state(&format!("keygen issuer -o issuer-{at}@")))
-        .collect();
+    let keys = (0..SCENARIOS.len()).map(|at| home.state(&format!("keygen issuer -o issuer-{at}@")));
+    let issuers = SCENARIOS.iter().zip(keys);
+    let issuers: Vec<Value> = issuers.map(|(it, key)| accepted(key, it)).collect();
     home.write("issuers", &Value::from(issuers));
     home.write("revoked", &json!([]));
     // Whoever has a list sees its root, and what the operator publishes is that.
@@ -295,6 +301,13 @@ fn a_state_of_one_rollup_counts_in_the_other() {
              --valid-until {CLOSES} --nonce 1000 -o {name}.unit@",
             text(&subject["subject"])
         ));
+        // Another's key may sign the same: it is believed for its own schema, and for no other.
+        let stranger = (at + 1) % SCENARIOS.len();
+        home.state(&format!(
+            "issue --issuer issuer-{stranger}@ --schema-name {schema} {claims} --subject {} \
+             --valid-until {CLOSES} --nonce 1000 -o {name}.foreign@",
+            text(&subject["subject"])
+        ));
         // The verifier asks; the holder grants.
         home.write(&format!("{name}.request"), &request_of(scenario));
         home.at_box(
@@ -310,6 +323,13 @@ fn a_state_of_one_rollup_counts_in_the_other() {
         let opening = format!(
             "--holder holder@ --unit {name}.unit@ --blinding {name}.blinding@ --issuers issuers@ \
              --revoked revoked@ --request {name}.request@ --grant {name}.grant@"
+        );
+        let foreign = opening.replace(".unit@", ".foreign@");
+        let (code, error) = home.try_state(&format!("witness {foreign} -o foreign.wtns@"), None);
+        assert_eq!(code, Some(65), "{error}");
+        assert!(
+            text(&error["error"]["message"]).contains("not for units of this schema"),
+            "{error}"
         );
         let present = format!("present presentation.zkey@ {name}.proof@ {name}.public@ {opening}");
         assert_eq!(home.refused(other, &present), "grantSender");
@@ -413,6 +433,7 @@ fn what_does_not_hold_is_refused_and_not_recorded() {
     home.state("keygen holder -o holder@");
     let issuer = home.state("keygen issuer -o issuer@");
     let another = home.state("keygen issuer -o another@");
+    let [issuer, another] = [issuer, another].map(|key| accepted(key, scenario));
     home.write("issuers", &json!([issuer]));
     home.write("all", &json!([another, issuer]));
     home.write("revoked", &json!([]));
@@ -432,17 +453,19 @@ fn what_does_not_hold_is_refused_and_not_recorded() {
             text(&subject["subject"])
         ));
     }
-    home.write("request", &request_of(scenario));
+    let mut request = request_of(scenario);
+    request["presentations"] = json!(2);
+    home.write("request", &request);
     let request = format!("request request@ --closes {CLOSES} -o offer@");
     home.at_box("commerce", &request);
-    let grant = |name: &str| {
+    let grant = |name: &str, index: u16| {
         let line = format!(
-            "grant --holder holder@ --request request@ --offer offer@ --uses 1 \
+            "grant --holder holder@ --request request@ --offer offer@ --uses 1 --index {index} \
              --expiry {CLOSES} -o {name}@"
         );
         text(&home.state(&line)["grant"]).to_owned()
     };
-    let name = grant("grant");
+    let name = grant("grant", 0);
     let opening = |unit: &str, issuers: &str| {
         format!(
             "--holder holder@ --unit {unit}@ --blinding blinding@ --issuers {issuers}@ \
@@ -521,10 +544,36 @@ fn what_does_not_hold_is_refused_and_not_recorded() {
             rule => assert_eq!(answer["error"]["data"]["reason"], rule, "{answer}"),
         }
     }
-    // The same holder in the same scope again, by another grant: the nullifier is spent.
-    grant("second");
-    let line = format!("{present} {}", opening("unit", "issuers")).replace("grant@", "second@");
-    assert_eq!(home.refused("commerce", &line), "nullifierSpent");
+    // The same holder in the same scope again, by another grant: the nullifier is spent, which is told of a proof alone.
+    let of = |line: &str, name: &str| {
+        let files = ["grant", "proof", "public"].map(|file| format!(" {file}@"));
+        files.iter().fold(line.to_owned(), |line, file| {
+            let other = file.replace('@', &format!("-{name}@"));
+            line.replace(file, &other)
+        })
+    };
+    let verify = "verify grant@ public@ proof@";
+    let present = format!("{present} {}", opening("unit", "issuers"));
+    grant("grant-second", 0);
+    home.at_box("commerce", &of(&present, "second"));
+    let refused = home.refused("commerce", &of(verify, "second"));
+    assert_eq!(refused, "nullifierSpent");
+    // All is well with the next one, until a root is replaced that it was proved against: this box keeps no window.
+    grant("grant-third", 1);
+    home.at_box("commerce", &of(&present, "third"));
+    home.write("gone", &json!([{"issuer": 0, "nonce": 99}]));
+    for (replace, restore) in [
+        ("issuers all@", "issuers issuers@"),
+        ("revoke gone@", "revoke revoked@"),
+    ] {
+        home.at_box("operator", replace);
+        for line in [verify, present.as_str()] {
+            let refused = home.refused("commerce", &of(line, "third"));
+            assert_eq!(refused, "rootStale", "{replace}: {line}");
+        }
+        home.at_box("operator", restore);
+    }
+    home.at_box("commerce", &of(verify, "third"));
     // A request that is taken back.
     let pinned = text(&read("offer")["request"]["request"]).to_owned();
     home.at_box("commerce", &format!("revoke --request {pinned}"));
@@ -546,7 +595,7 @@ fn presentations_outlive_the_box_that_took_them() {
     let scenario = &SCENARIOS[0];
     home.state("keygen holder -o holder@");
     let issuer = home.state("keygen issuer -o issuer@");
-    home.write("issuers", &json!([issuer]));
+    home.write("issuers", &json!([accepted(issuer, scenario)]));
     home.write("revoked", &json!([]));
     home.at_box("operator", "issuers issuers@");
     home.at_box("operator", "revoke revoked@");
@@ -621,6 +670,45 @@ fn presentations_outlive_the_box_that_took_them() {
         assert_eq!(recorded["grant"], json!(name));
         assert_eq!(recorded["remaining"], index);
     }
+    // Another tenant has seen two nullifiers, one of them spent. By a statement of its own, with a grant for its own request and
+    // nothing behind it, it is told the same of both: that there is no proof.
+    let home = Home {
+        folder: folder.path(),
+        service: &service,
+    };
+    let line = format!("request request@ --closes {CLOSES} -o theirs@");
+    home.at_box("finance", &line);
+    let finance = service.client("finance");
+    let circuit = finance.register(&zkey, "trusted");
+    let offer: Value = home.read("theirs");
+    let result = commerce.call("prover_resultV1", json!({"job": jobs[0]}));
+    let spent: Fr = text(&result["publicInputs"][3]).parse().expect("a number");
+    let told = [spent, spent + Fr::from(1)].map(|nullifier| {
+        let grant = json!({
+            "verifier": offer["address"], "sender": offer["address"],
+            "request": offer["request"]["request"], "tip": offer["address"], "uses": 1,
+            "expiry": CLOSES, "challenge": format!("0x{:064x}", 0),
+        });
+        let file = json!({
+            "domain": offer["domain"], "grant": grant, "salt": offer["domain"], "index": 0,
+        });
+        let file: GrantFile = serde_json::from_value(file).expect("a grant");
+        let terms = caldera_units::grant(&file.grant, &file.domain).expect("a grant");
+        let digest = terms.element(nullifier).expect("a grant");
+        let mut bytes = opening(&home, 0);
+        for (at, element) in [(2, terms.request), (3, nullifier), (4, digest)] {
+            let place = 54 + 32 * at;
+            bytes[place..place + 32].copy_from_slice(&element.into_bigint().to_bytes_le());
+        }
+        let submission = json!({
+            "circuit": circuit, "grant": grant, "opening": STANDARD.encode(bytes),
+        });
+        let job = finance.call("state_presentV1", submission)["job"].clone();
+        let ended = finance.ended(&job);
+        (ended["state"].clone(), ended["error"]["reason"].clone())
+    });
+    assert_eq!(told[0].0, "failed", "{told:?}");
+    assert_eq!(told[0], told[1]);
     // What is neither, both, or not on the box.
     let mut neither = submissions[2].clone();
     neither
@@ -649,7 +737,7 @@ fn opening(home: &Home, index: u16) -> Vec<u8> {
     let terms = home.read("request");
     let request = caldera_units::request(&terms, &file.grant.verifier, &schemas);
     let unit: UnitFile = home.read("unit");
-    let issuers: Vec<PointFile> = home.read("issuers");
+    let issuers: Vec<IssuerFile> = home.read("issuers");
     let presentation = Presentation {
         secret: &HolderSecret::from_bytes(&home.secret("holder")).expect("a secret"),
         blinding: Fr::from_le_bytes_mod_order(&home.secret("blinding")),

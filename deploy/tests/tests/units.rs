@@ -16,9 +16,9 @@ use caldera_kernels::cpu::{CpuConfig, CpuDevice};
 use caldera_prover::format::{R1cs, Wtns, Zkey};
 use caldera_prover::groth16::{ProvingKey, prove, setup_r1cs};
 use caldera_prover::units::{
-    Bounds, Grant, HolderSecret, IssuerSecret, IssuerTree, Opening, Presentation, Request,
-    RevocationTree, ScopeName, UnitContent, ValueSet, circuit, domain_native, keccak_element, seed,
-    tip, witness,
+    AcceptedIssuer, Bounds, Grant, HolderSecret, IssuerSecret, IssuerTree, Opening, Presentation,
+    Request, RevocationTree, ScopeName, UnitContent, ValueSet, circuit, domain_native,
+    keccak_element, seed, tip, witness,
 };
 use caldera_tests::interop::{self, circom2, json, node, snarkjs};
 use serde_json::{Value, json};
@@ -307,7 +307,10 @@ fn world(change: impl FnOnce(&mut Parts)) -> Opening {
         set: parts.set,
     };
     let keys: Vec<_> = (0..6)
-        .map(|i| IssuerSecret::from_seed(&[i; 32]).key())
+        .map(|i| AcceptedIssuer {
+            key: IssuerSecret::from_seed(&[i; 32]).key(),
+            schema,
+        })
         .collect();
     let grant = Grant {
         domain: domain_native(&[9; 32]),

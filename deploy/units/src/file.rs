@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use ark_ff::{BigInt, BigInteger, PrimeField};
 use caldera_prover::units::{
-    CLAIMS, IssuerKey, IssuerTree, Point, RevocationTree, Scalar, Signature, Unit, UnitContent,
-    claim,
+    AcceptedIssuer, CLAIMS, IssuerKey, IssuerTree, Point, RevocationTree, Scalar, Signature, Unit,
+    UnitContent, claim, keccak_element,
 };
 use caldera_rpc::methods::{GrantTerms, Word};
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,18 @@ pub struct PointFile {
     pub x: Word,
     /// The second coordinate.
     pub y: Word,
+}
+
+/// An issuer in the list of those that are accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IssuerFile {
+    /// The first coordinate of its key.
+    pub x: Word,
+    /// The second coordinate.
+    pub y: Word,
+    /// Name of the schema that it is believed for: one that vouches for several stands in the list with each.
+    pub schema: String,
 }
 
 /// An issuer's signature.
@@ -159,10 +171,18 @@ impl UnitFile {
     }
 }
 
-/// The tree of a list of accepted issuers.
-pub fn issuer_tree(list: &[PointFile]) -> Result<IssuerTree, TermsError> {
-    let keys = list.iter().map(PointFile::issuer);
-    Ok(IssuerTree::new(&keys.collect::<Result<Vec<_>, _>>()?)?)
+/// The tree of a list of accepted issuers. Their schemas are names here, known to this box or not.
+pub fn issuer_tree(list: &[IssuerFile]) -> Result<IssuerTree, TermsError> {
+    let accepted = list.iter().map(|it| {
+        let (x, y) = (it.x, it.y);
+        Ok(AcceptedIssuer {
+            key: PointFile { x, y }.issuer()?,
+            schema: keccak_element(it.schema.as_bytes()),
+        })
+    });
+    Ok(IssuerTree::new(
+        &accepted.collect::<Result<Vec<_>, TermsError>>()?,
+    )?)
 }
 
 /// The tree of a list of revoked units.

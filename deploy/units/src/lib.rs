@@ -26,7 +26,7 @@ use caldera_scheduler::registry;
 use thiserror::Error;
 
 pub use file::{
-    GrantFile, PointFile, RevokedFile, SignatureFile, UnitFile, claims, issuer_tree,
+    GrantFile, IssuerFile, PointFile, RevokedFile, SignatureFile, UnitFile, claims, issuer_tree,
     revocation_tree,
 };
 pub use schema::{Claim, Schema, SchemaError, Schemas};

@@ -1,6 +1,6 @@
 //! The statement of a presentation, as a constraint system.
 //!
-//! In words: *I know a secret and a unit about its owner, signed by an issuer of the tree, not
+//! In words: *I know a secret and a unit about its owner, signed by an issuer that the tree has for its schema, not
 //! among the revoked ones, still valid then, whose claims are as asked; the nullifier is my
 //! secret's for this scope and one of the indices that are allowed; and I mean this grant.*
 //!
@@ -153,7 +153,7 @@ fn presentation(system: &mut System, opening: &Opening) {
     signature(system, &key, &r, &opening.signature.s, &message);
 
     system.part("issuer");
-    let leaf = poseidon(system, &[key.x, key.y]);
+    let leaf = poseidon(system, &[key.x, key.y, schema]);
     let position = system.bits(Fr::from(opening.position), 16);
     let root = binary_root(system, &leaf, &position, &opening.siblings);
     system.equal(&root, &issuers_root);
@@ -238,4 +238,4 @@ fn wide_root(system: &mut System, leaf: &Sum, index: u32, families: &[[Fr; WIDE]
 /// How many values of the circuit are public.
 pub const PUBLIC: u32 = 5;
 /// How many wires the circuit has, the constant 1 included.
-pub const WIRES: usize = 14_219;
+pub const WIRES: usize = 14_240;

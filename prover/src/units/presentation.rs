@@ -9,7 +9,7 @@ use super::baby_jubjub::{Point, Scalar, Signature};
 use super::grant::Grant;
 use super::request::{Request, SET_LEVELS};
 use super::revocation::{GAP_LEVELS, RevocationTree};
-use super::tree::{ISSUER_LEVELS, IssuerTree, WIDE};
+use super::tree::{AcceptedIssuer, ISSUER_LEVELS, IssuerTree, WIDE};
 use super::unit::{HolderSecret, Unit, element, element_bytes};
 use super::{BOUNDS, CLAIMS, UnitError, within};
 use crate::format::json::PublicInputs;
@@ -136,7 +136,10 @@ impl Presentation<'_> {
             return Err(UnitError::GrantRequest);
         }
         let nullifier = secret.nullifier(request.scope, index);
-        let path = issuers.path(&unit.issuer)?;
+        let path = issuers.path(&AcceptedIssuer {
+            key: unit.issuer,
+            schema: content.schema,
+        })?;
         let gap = revoked.gap(path.position, content.nonce)?;
         Ok(Opening {
             statement: Statement {

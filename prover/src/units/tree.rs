@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use ark_bn254::Fr;
 use ark_ff::Zero;
 
-use super::baby_jubjub::IssuerKey;
+use super::baby_jubjub::{IssuerKey, Point};
 use super::{ISSUERS_MAX, UnitError, poseidon, within};
 
 /// Levels of the tree of issuers.
@@ -21,11 +21,23 @@ pub(super) const ISSUER_LEVELS: usize = 16;
 /// Children of a node of the wide trees.
 pub(super) const WIDE: usize = 8;
 
+/// A key that is believed for one schema: a customs office vouches for declarations, and not for who somebody is. Who may
+/// vouch for several has a place for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AcceptedIssuer {
+    /// Whose signatures are believed.
+    pub key: IssuerKey,
+    /// For units of which schema: [`UnitContent::schema`](super::UnitContent::schema).
+    pub schema: Fr,
+}
+
 /// The accepted issuers: the position of each is half of the name of its units in the
 /// revocation tree, so an issuer's position must never become another's.
 #[derive(Debug, Clone)]
 pub struct IssuerTree {
     positions: HashMap<[u64; 4], u16>,
+    /// To tell who is not accepted from who is accepted for something else.
+    accepted: Vec<AcceptedIssuer>,
     levels: Levels,
 }
 
@@ -40,7 +52,7 @@ pub struct IssuerPath {
 
 impl IssuerTree {
     /// A tree of issuers, each at its index.
-    pub fn new(issuers: &[IssuerKey]) -> Result<IssuerTree, UnitError> {
+    pub fn new(issuers: &[AcceptedIssuer]) -> Result<IssuerTree, UnitError> {
         let got = issuers.len() as u64;
         within("the number of issuers", 1..=ISSUERS_MAX as u64, got)?;
         let mut positions = HashMap::new();
@@ -56,6 +68,7 @@ impl IssuerTree {
         }
         Ok(IssuerTree {
             positions,
+            accepted: issuers.to_vec(),
             levels: Levels::new(leaves, 2, ISSUER_LEVELS),
         })
     }
@@ -66,9 +79,16 @@ impl IssuerTree {
     }
 
     /// An issuer's way to the root.
-    pub fn path(&self, issuer: &IssuerKey) -> Result<IssuerPath, UnitError> {
+    pub fn path(&self, issuer: &AcceptedIssuer) -> Result<IssuerPath, UnitError> {
         let leaf = issuer_leaf(issuer);
-        let position = *self.positions.get(&leaf.0.0).ok_or(UnitError::Issuer)?;
+        let Some(&position) = self.positions.get(&leaf.0.0) else {
+            let is_known = self.accepted.iter().any(|it| it.key == issuer.key);
+            return Err(if is_known {
+                UnitError::IssuerSchema
+            } else {
+                UnitError::Issuer
+            });
+        };
         let mut siblings = [Fr::zero(); ISSUER_LEVELS];
         for (level, sibling) in siblings.iter_mut().enumerate() {
             *sibling = self
@@ -80,8 +100,9 @@ impl IssuerTree {
 }
 
 /// What stands for an issuer in the tree.
-pub(super) fn issuer_leaf(issuer: &IssuerKey) -> Fr {
-    poseidon::hash(&[issuer.point().x, issuer.point().y])
+fn issuer_leaf(issuer: &AcceptedIssuer) -> Fr {
+    let Point { x, y } = issuer.key.point();
+    poseidon::hash(&[x, y, issuer.schema])
 }
 
 /// All levels of a tree, without the empty subtrees on the right.

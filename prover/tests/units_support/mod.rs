@@ -8,9 +8,9 @@ use ark_bn254::Fr;
 use ark_ff::PrimeField;
 use caldera_prover::format::{R1cs, Wtns};
 use caldera_prover::units::{
-    Bounds, Grant, HolderSecret, IssuerSecret, IssuerTree, Opening, Presentation, Request,
-    RevocationTree, ScopeName, Unit, UnitContent, UnitError, ValueSet, circuit, domain_native,
-    keccak_element, poseidon, seed, tip, witness,
+    AcceptedIssuer, Bounds, Grant, HolderSecret, IssuerSecret, IssuerTree, Opening, Presentation,
+    Request, RevocationTree, ScopeName, Unit, UnitContent, UnitError, ValueSet, circuit,
+    domain_native, keccak_element, poseidon, seed, tip, witness,
 };
 
 /// Everything that a presentation takes.
@@ -31,6 +31,16 @@ pub(crate) fn issuer(number: u8) -> IssuerSecret {
     IssuerSecret::from_seed(&[number; 32])
 }
 
+/// The same, accepted for units of the world's schema.
+pub(crate) fn accepted(number: u8) -> AcceptedIssuer {
+    AcceptedIssuer {
+        key: issuer(number).key(),
+        schema: keccak_element(SCHEMA),
+    }
+}
+
+/// What the world's unit is about.
+const SCHEMA: &[u8] = b"example schema v1";
 /// Where issuer 3 stands in the world's tree.
 pub(crate) const POSITION: u16 = 3;
 /// The nonce of the world's unit.
@@ -41,7 +51,7 @@ impl World {
     pub(crate) fn new() -> World {
         let secret = HolderSecret::from_bytes(&[7; 32]).expect("7.. is below the modulus");
         let blinding = Fr::from(123_456_789u64);
-        let schema = keccak_element(b"example schema v1");
+        let schema = keccak_element(SCHEMA);
         let mut claims = [0; 16];
         claims[..5].copy_from_slice(&[756, 90_000, 2, 1_999, u64::MAX]);
         let content = UnitContent {
@@ -52,7 +62,7 @@ impl World {
             nonce: NONCE,
         };
         let unit = content.issue(&issuer(3)).expect("numbers within range");
-        let keys: Vec<_> = (0..6).map(|i| issuer(i).key()).collect();
+        let keys: Vec<_> = (0..6).map(accepted).collect();
         let scope = ScopeName {
             scenario: ScopeName::part("retail"),
             verifier: ScopeName::part("shop"),

@@ -17,7 +17,7 @@ use crate::batch::batch;
 use crate::chain::{Chain, account};
 use crate::compile::{INPUT_COUNTS, contract};
 use crate::era::{PUBLISHER, Payments, tree};
-use crate::registry::{AUTHORITY, World};
+use crate::registry::{AUTHORITY, ISSUER, World};
 use crate::verifier::deployed;
 
 #[test]
@@ -126,6 +126,15 @@ fn measure() -> Vec<(String, u64)> {
     let outcome = world.reuse(&granted, 2, &granted.chain[2]);
     outcome.returned();
     put("reuse in a replaced root's window", outcome.gas);
+    let outcome = world.set_revoker(AUTHORITY, ISSUER, true);
+    outcome.returned();
+    put("let an issuer revoke", outcome.gas);
+    let outcome = world.replace_revocation(ISSUER, 52);
+    outcome.returned();
+    put(
+        "replace the revocation root by an issuer's key",
+        outcome.gas,
+    );
 
     let mut payments = Payments::new();
     let tree = tree(1_000);

@@ -3,9 +3,12 @@
 use num_bigint::BigUint;
 use revm::primitives::{Address, U256};
 
-use ark_bn254::Fr;
-use ark_ff::{BigInteger, PrimeField};
-use caldera_prover::groth16::solidity;
+use ark_bn254::{Fq, Fq2, Fr, G1Affine, G2Affine};
+use ark_ec::CurveGroup;
+use ark_ff::{BigInteger, Field, PrimeField};
+use caldera_kernels::{CurveId, Group};
+use caldera_prover::format::json::{Point, Proof, VerificationKey};
+use caldera_prover::groth16::{VerifyError, solidity, verify};
 use caldera_prover::units;
 use caldera_scheduler::registry;
 
@@ -18,6 +21,8 @@ pub(crate) const AUTHORITY: u8 = 10;
 pub(crate) const VERIFIER: u8 = 20;
 pub(crate) const SENDER: u8 = 30;
 const STRANGER: u8 = 66;
+/// An issuer's key.
+pub(crate) const ISSUER: u8 = 40;
 
 const ISSUERS_WINDOW: u64 = 3_600;
 const REVOCATION_WINDOW: u64 = 600;
@@ -109,6 +114,11 @@ impl World {
             self.revocations.push(root);
         }
         outcome
+    }
+
+    pub(crate) fn set_revoker(&mut self, by: u8, issuer: u8, may: bool) -> Outcome {
+        let arguments = [address_word(account(issuer)), word(u64::from(may))];
+        self.send(by, "setRevoker(address,bool)", &arguments)
     }
 
     /// A grant to the verifier and the sender of these tests, against the current roots. Each seed
@@ -523,6 +533,142 @@ fn a_nullifier_counts_once() {
         .refused("ProofRefused()", &[]);
 }
 
+/// Whoever has seen a proof can make others of the same statement of it, which nobody can tell from the holder's own: A / r,
+/// r B + r s delta, C + s A. All of them hold. But they say the same five values, and what is counted is the nullifier.
+#[test]
+fn a_proof_that_is_made_anew_counts_once() {
+    let mut world = World::new();
+    let granted = world.grant(1, 3);
+    let statement = Statement::of(5);
+    let key = statement.verification_key();
+    let (proof, public) = statement.prove(&world.inputs(&granted), 1);
+    let others = [(2u64, 0u64), (1, 5), (7, 11)].map(|(r, s)| {
+        let other = made_anew(key, &proof, Fr::from(r), Fr::from(s));
+        assert_ne!(other, proof);
+        verify(key, &other, &public).expect("another proof of the same");
+        other
+    });
+    // A change that is none of these does not hold.
+    let mut wrong = others[2].clone();
+    wrong.c = others[1].c.clone();
+    assert_eq!(verify(key, &wrong, &public), Err(VerifyError::Refused));
+
+    // On a chain each would be taken, were it the first.
+    let words = |proof: &Proof| solidity::call(proof, &public).expect("BN254")[4..4 + 256].to_vec();
+    let call_of = |world: &World, proof: &Proof| {
+        let mut call = world.presentation(&granted, &world.inputs(&granted));
+        call[4..4 + 256].copy_from_slice(&words(proof));
+        call
+    };
+    for first in &others {
+        let mut world = World::new();
+        let call = call_of(&world, first);
+        let presented = world.chain.send(account(SENDER), world.registry, &call);
+        presented.returned();
+    }
+    world.present(&granted).returned();
+    for other in &others {
+        let call = call_of(&world, other);
+        world
+            .chain
+            .send(account(SENDER), world.registry, &call)
+            .refused("NullifierUsed(uint256)", &[big(&granted.nullifier)]);
+    }
+    world.reuse(&granted, 1, &granted.chain[1]).returned();
+
+    // A box verifies the proof and hands its registry the five values alone: the second time they are spent.
+    let inputs = world.inputs(&granted);
+    let word = |at: usize| registry::Word::right(&big(&inputs[at]));
+    let of_registry = |granted: &Granted| registry::Grant {
+        verifier: registry::Word::right(granted.verifier.as_slice()),
+        sender: registry::Word::right(granted.sender.as_slice()),
+        request: registry::Word::right(&big(&granted.request)),
+        tip: registry::Link(granted.chain[0]),
+        uses: granted.uses,
+        expiry: registry::Seconds(granted.expiry),
+        challenge: registry::Word(granted.challenge),
+    };
+    let domain = registry::Word(domain(CHAIN_ID, world.registry));
+    let mut kept = registry::Registry::new(domain, 0);
+    let now = registry::Seconds(1);
+    let grant = of_registry(&granted);
+    let present = registry::Command::Present {
+        sender: grant.sender,
+        grant,
+        inputs: registry::Inputs {
+            issuers_root: word(0),
+            revocation_root: word(1),
+            request: word(2),
+            nullifier: word(3),
+            grant: word(4),
+        },
+    };
+    for command in [
+        registry::Command::Publish {
+            tree: registry::Tree::Issuers,
+            root: word(0),
+        },
+        registry::Command::Publish {
+            tree: registry::Tree::Revocation,
+            root: word(1),
+        },
+        registry::Command::Open {
+            verifier: grant.verifier,
+            request: grant.request,
+            closes: registry::EXPIRY_MAX,
+            valid_through: registry::EXPIRY_MAX,
+        },
+        present,
+    ] {
+        let change = kept.decide(&command, now).expect("a good one");
+        kept.apply(&change).expect("its own change");
+    }
+    let again = kept.decide(&present, now);
+    let presented = registry::Refusal::Presented { grant: word(4) };
+    assert_eq!(again, Err(presented));
+}
+
+/// Another proof of the same statement, from the proof and the key alone.
+fn made_anew(key: &VerificationKey, proof: &Proof, r: Fr, s: Fr) -> Proof {
+    let (a, c) = (one(&proof.a), one(&proof.c));
+    let (b, delta) = (two(&proof.b), two(&key.delta_2));
+    let inverse = r.inverse().expect("not zero");
+    let of = |group, coordinates: &[Fq]| {
+        let bytes = coordinates
+            .iter()
+            .flat_map(|it| it.into_bigint().to_bytes_le());
+        let bytes: Vec<u8> = bytes.collect();
+        Point::from_bytes(CurveId::Bn254, group, &bytes).expect("coordinates below q")
+    };
+    let first = (a * inverse).into_affine();
+    let second = (b * r + delta * (r * s)).into_affine();
+    let third = (c + a * s).into_affine();
+    Proof {
+        curve: CurveId::Bn254,
+        a: of(Group::G1, &[first.x, first.y]),
+        b: of(
+            Group::G2,
+            &[second.x.c0, second.x.c1, second.y.c0, second.y.c1],
+        ),
+        c: of(Group::G1, &[third.x, third.y]),
+    }
+}
+
+fn coordinates(point: &Point) -> Vec<Fq> {
+    let numbers = point.bytes().chunks_exact(32);
+    numbers.map(Fq::from_le_bytes_mod_order).collect()
+}
+
+fn one(point: &Point) -> G1Affine {
+    let it = coordinates(point);
+    G1Affine::new(it[0], it[1])
+}
+
+fn two(point: &Point) -> G2Affine {
+    let it = coordinates(point);
+    G2Affine::new(Fq2::new(it[0], it[1]), Fq2::new(it[2], it[3]))
+}
+
 /// The same grant under the holder's next nullifier would set its chain back to the tip, and what
 /// has been revealed would count again. But the grant is hashed with the one nullifier that it is for.
 #[test]
@@ -814,6 +960,50 @@ fn only_the_authority_replaces_roots_and_hands_itself_on() {
     world
         .send(heir, "takeAuthority()", &[])
         .refused("NotOffered(address)", &to_heir);
+}
+
+/// Who revokes a unit need not wait for the authority; what is revoked stops counting as if the authority had done it.
+#[test]
+fn an_issuers_key_replaces_the_revocation_root_and_nothing_else() {
+    let mut world = World::new();
+    let recorded = world.grant(1, 3);
+    world.present(&recorded).returned();
+    let not_authority = "NotAuthority(address)";
+    let issuer = [address_word(account(ISSUER))];
+    let refused = |outcome: Outcome| outcome.refused(not_authority, &issuer);
+    refused(world.set_revoker(ISSUER, ISSUER, true));
+    refused(world.replace_revocation(ISSUER, 51));
+
+    let outcome = world.set_revoker(AUTHORITY, ISSUER, true);
+    outcome.returned();
+    assert_eq!(outcome.logs, 1);
+    world.replace_revocation(ISSUER, 51).returned();
+    let replaced = world.chain.now();
+    // It opens nothing else to it, and nobody else's key.
+    refused(world.replace_issuers(ISSUER, 50));
+    refused(world.set_revoker(ISSUER, STRANGER, true));
+    refused(world.send(ISSUER, "offerAuthority(address)", &issuer));
+    world
+        .replace_revocation(STRANGER, 51)
+        .refused(not_authority, &[address_word(account(STRANGER))]);
+
+    // The window of what was proved before begins, and ends.
+    world.chain.pass(REVOCATION_WINDOW - 1);
+    world.reuse(&recorded, 1, &recorded.chain[1]).returned();
+    world.chain.pass(1);
+    world
+        .reuse(&recorded, 2, &recorded.chain[2])
+        .refused("StaleRoot(uint256,uint256)", &[word(0), word(replaced)]);
+    let fresh = world.grant(2, 3);
+    assert_eq!(fresh.revocation_index, 1);
+    world.present(&fresh).returned();
+
+    // The authority has the last word: it replaces that root too, and takes the leave back.
+    world.replace_revocation(AUTHORITY, 52).returned();
+    world.set_revoker(AUTHORITY, ISSUER, false).returned();
+    refused(world.replace_revocation(ISSUER, 53));
+    let revokers = world.send(STRANGER, "revokers(address)", &issuer);
+    assert_eq!(revokers.number(), U256::ZERO);
 }
 
 #[test]

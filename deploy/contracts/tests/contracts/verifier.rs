@@ -141,7 +141,7 @@ fn a_contract_of_many_inputs_fits() {
 }
 
 /// What is done to the words of a call, and what comes of it.
-fn changes(words: &[[u8; 32]], count: usize) -> Vec<(String, Vec<[u8; 32]>)> {
+pub(crate) fn changes(words: &[[u8; 32]], count: usize) -> Vec<(String, Vec<[u8; 32]>)> {
     let (q, r) = (modulus_q(), modulus_r());
     let mut changes = Vec::new();
     let mut change = |what: String, change: &dyn Fn(&mut Vec<[u8; 32]>)| {
@@ -220,7 +220,7 @@ fn outside_the_subgroup() -> [[u8; 32]; 4] {
     })
 }
 
-fn words(call: &[u8]) -> Vec<[u8; 32]> {
+pub(crate) fn words(call: &[u8]) -> Vec<[u8; 32]> {
     let words = call[4..].chunks_exact(32);
     words
         .map(|word| word.try_into().expect("32 bytes"))

@@ -11,6 +11,9 @@
 //! so nothing is told that a power cut could take back. A disk that takes no writes holds the answers up; the
 //! changes are tried again in their order, and nothing new is taken meanwhile.
 //!
+//! Presentations that expired more than a day ago are forgotten, some with each change, and all of them when a box starts: what a box
+//! keeps in memory of presentations is what may still be used, and nullifiers. The journal keeps everything.
+//!
 //! **Who sees what.** A tenant is told of presentations of which it is verifier or sender, and of its own requests; for
 //! all others the answer is that of a registry that has none.
 
@@ -27,8 +30,8 @@ use caldera_rpc::methods::{
     RequestInfo, Reuse, Revoke, StateInfo, StateQuery, Submit, VerifyPresentation, Word,
 };
 use caldera_scheduler::registry::{
-    Change, Command, EXPIRY_MAX, Grant, Inputs, Refusal, Registry, Seconds, Tree,
-    Word as RegistryWord,
+    Change, Command, Grant, Inputs, Refusal, Registry, Seconds, Tree, Word as RegistryWord,
+    closes_in_time,
 };
 use caldera_scheduler::{Nanos, TenantId};
 use caldera_store::database::{Database, DatabaseError};
@@ -59,8 +62,15 @@ pub struct States {
     held: VecDeque<(u64, u64, Result<Json, RpcError>)>,
     /// Presentations that the notary has, by ticket.
     judging: HashMap<u64, Judging>,
-    /// Requests that it hashes, by ticket: of whom, and until when they are to be open.
-    hashing: HashMap<u64, (TenantId, Seconds)>,
+    /// Requests that it hashes, by ticket.
+    hashing: HashMap<u64, Asked>,
+}
+
+/// A request that is to be opened when its element is known.
+struct Asked {
+    tenant: TenantId,
+    closes: Seconds,
+    valid_through: Seconds,
 }
 
 struct Judging {
@@ -93,6 +103,7 @@ impl States {
                     }
                     last += 1;
                 }
+                registry.sweep(forgotten_at(now()), usize::MAX);
             }
             Err(JournalError::Database(error)) if !matches!(error, DatabaseError::Damaged(_)) => {
                 return Err(error);
@@ -116,6 +127,22 @@ impl States {
             held: VecDeque::new(),
             judging: HashMap::new(),
             hashing: HashMap::new(),
+        })
+    }
+
+    /// Makes a change; the row to be written. What expired long ago is forgotten meanwhile, more than one change
+    /// can add and no more than an answer may wait for.
+    fn make(&mut self, command: &Command, now: Seconds) -> Result<RegistryRow, RpcError> {
+        let change = self.registry.decide(command, now).map_err(refused)?;
+        self.registry.apply(&change).map_err(|error| {
+            tracing::error!(%error, "a change that the registry decided and does not take");
+            RpcError::Internal
+        })?;
+        self.registry.sweep(forgotten_at(now), SWEPT_MAX);
+        self.last += 1;
+        Ok(RegistryRow {
+            sequence: self.last,
+            change: change.to_bytes(),
         })
     }
 
@@ -256,12 +283,12 @@ impl Service {
     /// A verifier opens a request: the notary is asked for its element; the ticket of the answer.
     fn open(&mut self, caller: Caller, asked: OpenRequest) -> Result<u64, RpcError> {
         let tenant = tenant_of(caller)?;
-        let (now, closes) = (now(), Seconds(asked.closes));
-        if closes <= now || closes > EXPIRY_MAX {
-            return Err(refused(Refusal::Closes { now, got: closes }));
-        }
+        let closes = Seconds(asked.closes);
+        let valid_through = Seconds(asked.request.valid_through);
+        // Better refused before it is hashed than after.
+        closes_in_time(closes, valid_through, now()).map_err(refused)?;
         let own = self.states.hashing.values();
-        if own.filter(|(of, _)| *of == tenant).count() >= HASHING_MAX {
+        if own.filter(|it| it.tenant == tenant).count() >= HASHING_MAX {
             return Err(RpcError::QueueFull {
                 full: Full::Calls,
                 retry_after_ms: RETRY_MS,
@@ -274,7 +301,12 @@ impl Service {
             verifier: self.address(tenant),
         });
         self.ask_notary(question)?;
-        self.states.hashing.insert(ticket, (tenant, closes));
+        let asked = Asked {
+            tenant,
+            closes,
+            valid_through,
+        };
+        self.states.hashing.insert(ticket, asked);
         Ok(ticket)
     }
 
@@ -295,22 +327,22 @@ impl Service {
 
     /// The notary knows the element of a request, which is opened now.
     pub(super) fn hashed(&mut self, ticket: u64, element: Result<Word, RpcError>) {
-        let Some((tenant, closes)) = self.states.hashing.remove(&ticket) else {
+        let Some(asked) = self.states.hashing.remove(&ticket) else {
             return;
         };
         let outcome = element.and_then(|request| {
-            self.changes_for(tenant)?;
-            as_json(&self.opened(tenant, request, closes)?)
+            self.changes_for(asked.tenant)?;
+            as_json(&self.opened(&asked, request)?)
         });
         self.hold(ticket, outcome);
     }
 
-    fn opened(
-        &mut self,
-        tenant: TenantId,
-        request: Word,
-        closes: Seconds,
-    ) -> Result<StateInfo, RpcError> {
+    fn opened(&mut self, asked: &Asked, request: Word) -> Result<StateInfo, RpcError> {
+        let &Asked {
+            tenant,
+            closes,
+            valid_through,
+        } = asked;
         let verifier = self.party(tenant);
         let word = RegistryWord(request.0);
         let open = self.states.registry.request(verifier, word);
@@ -325,6 +357,7 @@ impl Service {
                 verifier,
                 request: word,
                 closes,
+                valid_through,
             })?;
         }
         let query = StateQuery {
@@ -356,10 +389,7 @@ impl Service {
                     let inputs = inputs_of(&statement.public_inputs())?;
                     let grant = caldera_units::registry_grant(&asked.grant);
                     let sender = self.party(tenant);
-                    let registry = &self.states.registry;
-                    registry
-                        .check(sender, &grant, &inputs, now())
-                        .map_err(refused)?;
+                    self.would_be_recorded(sender, &grant, &inputs)?;
                 }
                 let digest = Digest(Sha256::digest(opening.bytes()).into());
                 (digest, Some(opening))
@@ -382,6 +412,21 @@ impl Service {
         self.submit(tenant, submission, received)
     }
 
+    /// Whether a presentation would be recorded if its proof held. That its nullifier is spent is told to who has such a
+    /// proof alone: whoever has seen a nullifier could ask by a statement of its own whether, and so where, it was used.
+    fn would_be_recorded(
+        &self,
+        sender: RegistryWord,
+        grant: &Grant,
+        inputs: &Inputs,
+    ) -> Result<(), RpcError> {
+        let registry = &self.states.registry;
+        match registry.check(sender, grant, inputs, now()) {
+            Ok(_) | Err(Refusal::Spent { .. }) => Ok(()),
+            Err(refusal) => Err(refused(refusal)),
+        }
+    }
+
     /// Gives a presentation to the notary, if it would be recorded; the ticket of the answer.
     fn judge(&mut self, tenant: TenantId, asked: &VerifyPresentation) -> Result<u64, RpcError> {
         if !self.states.verifies {
@@ -400,11 +445,7 @@ impl Service {
             .map_err(|error| malformed(&error))?;
         let grant = caldera_units::registry_grant(&asked.grant);
         let sender = self.party(tenant);
-        // Whether a nullifier is spent is told to who has a proof that holds: it says something of others.
-        match self.states.registry.check(sender, &grant, &inputs, now()) {
-            Ok(_) | Err(Refusal::Spent { .. }) => {}
-            Err(refusal) => return Err(refused(refusal)),
-        }
+        self.would_be_recorded(sender, &grant, &inputs)?;
         let own = self.states.judging.values();
         if own.filter(|it| it.tenant == tenant).count() >= JUDGING_MAX {
             return Err(RpcError::QueueFull {
@@ -537,17 +578,7 @@ impl Service {
         command: &Command,
         reused_by: Option<TenantId>,
     ) -> Result<(), RpcError> {
-        let states = &mut self.states;
-        let change = states.registry.decide(command, now()).map_err(refused)?;
-        states.registry.apply(&change).map_err(|error| {
-            tracing::error!(%error, "a change that the registry decided and does not take");
-            RpcError::Internal
-        })?;
-        states.last += 1;
-        let row = RegistryRow {
-            sequence: states.last,
-            change: change.to_bytes(),
-        };
+        let row = self.states.make(command, now())?;
         let reused = reused_by.filter(|_| self.parts.config.era.is_some());
         let reused = reused.map(|tenant| {
             let tenant = self.tenant(tenant);
@@ -686,6 +717,15 @@ fn now() -> Seconds {
     Seconds(unix_time().as_secs())
 }
 
+/// What expired then or before is forgotten now.
+fn forgotten_at(now: Seconds) -> Seconds {
+    Seconds(now.0.saturating_sub(KEPT_SECONDS))
+}
+
+/// For so long whoever uses a presentation that has expired is told that it has.
+const KEPT_SECONDS: u64 = 24 * 3_600;
+/// Presentations that are forgotten by one change, which adds one at most.
+const SWEPT_MAX: usize = 16;
 /// Answers that may wait for the disk at a time.
 const HELD_MAX: usize = 1 << 14;
 /// Requests that one verifier may have open, or not taken back.
@@ -696,3 +736,145 @@ const JUDGING_MAX: usize = 64;
 const HASHING_MAX: usize = 4;
 /// When to come back to a box whose disk takes no writes.
 const STORAGE_RETRY_MS: u64 = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use caldera_scheduler::registry::Link as RegistryLink;
+
+    use super::*;
+
+    /// In 2020: all of it is past for a clock that goes right.
+    const BEGIN: Seconds = Seconds(1_600_000_000);
+
+    fn word(number: u64) -> RegistryWord {
+        RegistryWord::right(&number.to_be_bytes())
+    }
+
+    fn states(database: &Database) -> States {
+        let (notary, _) = mpsc::channel();
+        States::replay(database, 0, notary, false).expect("a good journal")
+    }
+
+    /// A registry with roots and an open request, and the rows of that.
+    fn standing(states: &mut States) -> Vec<RegistryRow> {
+        let publish = |tree| Command::Publish {
+            tree,
+            root: word(1),
+        };
+        let open = Command::Open {
+            verifier: word(2),
+            request: word(3),
+            closes: Seconds(BEGIN.0 + 1_000 * KEPT_SECONDS),
+            valid_through: Seconds(BEGIN.0 + 1_000 * KEPT_SECONDS),
+        };
+        let commands = [publish(Tree::Issuers), publish(Tree::Revocation), open];
+        let rows = commands.map(|command| states.make(&command, BEGIN).expect("a change"));
+        rows.into()
+    }
+
+    /// A presentation of this nullifier that is good for an hour from then.
+    fn presented(states: &States, nullifier: u64, now: Seconds) -> (Command, RegistryWord) {
+        let grant = Grant {
+            verifier: word(2),
+            sender: word(2),
+            request: word(3),
+            tip: RegistryLink([9; 20]).next(),
+            uses: 1,
+            expiry: Seconds(now.0 + 3_600),
+            challenge: word(0),
+        };
+        let name = grant.digest(&states.registry.domain(), &word(nullifier));
+        let inputs = Inputs {
+            issuers_root: word(1),
+            revocation_root: word(1),
+            request: word(3),
+            nullifier: word(nullifier),
+            grant: name,
+        };
+        let sender = grant.sender;
+        let present = Command::Present {
+            sender,
+            grant,
+            inputs,
+        };
+        (present, name)
+    }
+
+    fn rule(outcome: Result<RegistryRow, RpcError>) -> StateRule {
+        match outcome {
+            Err(RpcError::StateRefused { rule, .. }) => rule,
+            other => panic!("expected a refusal, got {other:?}"),
+        }
+    }
+
+    /// Ten presentations an hour for ten days: what is kept is a day and an hour of them, on the box that took them
+    /// and on the one that starts with its journal. Who is late is told so, and what was spent stays spent.
+    #[test]
+    fn a_registry_does_not_grow_with_what_has_expired() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("caldera.sqlite");
+        let mut database = Database::open(&path).expect("a new file");
+        let mut states = states(&database);
+        let mut rows = standing(&mut states);
+        let mut names = Vec::new();
+        let mut most = 0;
+        for number in 0..2_400 {
+            let now = Seconds(BEGIN.0 + 360 * number);
+            let (present, name) = presented(&states, number, now);
+            rows.push(states.make(&present, now).expect("taken"));
+            names.push(name);
+            most = most.max(states.registry.presentations());
+        }
+        assert_eq!(most, 250, "a day and an hour, by ten an hour");
+        let now = Seconds(BEGIN.0 + 360 * 2_400);
+        let reuse = |number: usize| Command::Reuse {
+            sender: word(2),
+            grant: names[number],
+            link: RegistryLink([9; 20]),
+        };
+        let late = states.make(&reuse(2_380), now);
+        assert_eq!(rule(late), StateRule::GrantExpired);
+        let long_ago = states.make(&reuse(100), now);
+        assert_eq!(rule(long_ago), StateRule::PresentationUnknown);
+        rows.push(states.make(&reuse(2_399), now).expect("good still"));
+        for number in [100, 2_380, 2_399] {
+            let (again, _) = presented(&states, number, now);
+            assert_eq!(rule(states.make(&again, now)), StateRule::NullifierSpent);
+        }
+
+        let group = database.group().expect("a group");
+        group.registry(&rows).expect("rows that follow");
+        group.commit().expect("room");
+        let mut again = self::states(&database);
+        assert_eq!(again.registry.presentations(), 0);
+        assert_eq!(again.last, rows.len() as u64);
+        let (spent, _) = presented(&again, 100, now);
+        assert_eq!(rule(again.make(&spent, now)), StateRule::NullifierSpent);
+    }
+
+    /// Many that end together are not forgotten together: an answer waits for no more than a few.
+    #[test]
+    fn a_change_forgets_a_few_at_a_time() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let database = Database::open(&folder.path().join("caldera.sqlite")).expect("a new file");
+        let mut states = states(&database);
+        standing(&mut states);
+        for number in 0..100 {
+            let (present, _) = presented(&states, number, BEGIN);
+            states.make(&present, BEGIN).expect("taken");
+        }
+        let mut now = Seconds(BEGIN.0 + 3_600 + KEPT_SECONDS);
+        let mut kept = 100;
+        for number in 100..106 {
+            let (present, _) = presented(&states, number, now);
+            states.make(&present, now).expect("taken");
+            let swept = kept + 1 - states.registry.presentations();
+            assert!(swept <= SWEPT_MAX, "{swept} by one change");
+            kept = states.registry.presentations();
+            now.0 += 1;
+        }
+        assert_eq!(kept, 100 + 6 - 6 * SWEPT_MAX);
+    }
+}

@@ -211,9 +211,10 @@ template Presentation() {
     signed.S <== s;
     signed.M <== message.out;
 
-    component leaf = Poseidon(2);
+    component leaf = Poseidon(3);
     leaf.inputs[0] <== ax;
     leaf.inputs[1] <== ay;
+    leaf.inputs[2] <== schema;
     component positionBits = Num2Bits(16);
     positionBits.in <== position;
     component issuers = BinaryRoot(16);
