@@ -931,6 +931,7 @@ mod tests {
     use caldera_rpc::methods::Address;
     use caldera_rpc::node_key::NodeKey;
     use caldera_scheduler::ledger::Policy;
+    use caldera_scheduler::ledger::command::Cause;
     use caldera_store::jobs::{EndState, JobEnd, JobRow};
     use caldera_store::ledger::LedgerHead;
 
@@ -1145,6 +1146,38 @@ mod tests {
         let gauges = desk.era.gauges();
         assert_eq!((gauges.events, gauges.refused), ([0; 4], [0; 3]));
         assert!(gauges.house.contains(&("fees", PROOF)), "{gauges:?}");
+    }
+
+    /// Nobody pays for what did not come to a proof, whoever is to blame; a failure is told, and one that nobody wanted any more is not.
+    #[test]
+    fn a_job_without_a_proof_gives_the_fee_back() {
+        for (state, how, failures) in [
+            (EndState::Cancelled, WorkEnd::Cancelled, 0),
+            (EndState::Failed, WorkEnd::Failed(Cause::Node), 1),
+            (EndState::Failed, WorkEnd::Failed(Cause::Input), 1),
+        ] {
+            let mut desk = Desk::new();
+            let only = |job| Together {
+                jobs: vec![job],
+                ..Together::default()
+            };
+            desk.write(&only(accept(1)));
+            assert_eq!(desk.purse(), [FUNDS - PROOF, PROOF]);
+            let (mut write, work) = end(1);
+            if let JobWrite::End { end, .. } = &mut write {
+                end.state = state;
+            }
+            let work = work.map(|work| Work {
+                end: Some(how),
+                ..work
+            });
+            // Written once more, it is not given back once more.
+            for _ in 0..2 {
+                desk.write(&only((write.clone(), work.clone())));
+                assert_eq!(desk.purse(), [FUNDS, 0], "{how:?}");
+                assert_eq!(desk.era.gauges().events, [0, failures, 0, 0], "{how:?}");
+            }
+        }
     }
 
     #[test]
