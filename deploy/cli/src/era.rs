@@ -534,7 +534,7 @@ impl TransferArguments {
                 from: from.clone(),
                 to: to.clone(),
                 amount: amount
-                    .parse()
+                    .parse::<Amount>()
                     .map_err(|error| Misconfigured(format!("{amount}: {error}")))?,
             }),
             words => Err(Misconfigured(format!(
