@@ -216,7 +216,9 @@ carried: cuda
 	[ $$kib -le $(CARRIED_KIB_MAX) ] || { echo "carried: more than $(CARRIED_KIB_MAX) KiB" >&2; exit 1; }
 
 # A million hand-overs, and a fifth of one on a busy machine; half an hour of each fuzz target; a
-# thousand kills; ten minutes of tenants and faults; a ceremony of the circuit of state units; ten million operations of the ledger; each line taken out that stops a threat to state units; the package on a machine of its own. Before that the WebGPU device, every size of the suite, with and without checks.
+# thousand kills; ten minutes of tenants and faults; a ceremony of the circuit of state units; ten million operations of the
+# ledger, a year of ten thousand parties within its bars, and a year in which nobody gains by a trick; each line taken out that
+# stops a threat to state units; the package on a machine of its own. Before that the WebGPU device, every size of the suite, with and without checks.
 soak: interop
 	.ci/tools stress vulkan
 	cargo build --locked -p caldera-cli -p caldera-node --bins
@@ -232,6 +234,8 @@ soak: interop
 	    --zkey $(SEMAPHORE)-1.zkey,$(SEMAPHORE)-16.zkey
 	CALDERA_CEREMONY_SOAK=1 cargo test --locked -p caldera-tests --test units snarkjs
 	CALDERA_LEDGER_OPERATIONS=10000000 cargo test --release --locked -p caldera-scheduler --test ledger agreement -- --nocapture
+	cargo run --release --locked -p caldera-scheduler --no-default-features --example ledger_year -- 50 8760
+	cargo run --release --locked -p caldera-scheduler --bin sim -- economy --epochs 8760
 	CALDERA_KILLS=1000 cargo test --locked -p caldera-tests --test era nothing_acknowledged -- --nocapture
 	$(MAKE) --no-print-directory test-threats
 	$(MAKE) --no-print-directory test-vm

@@ -480,6 +480,11 @@ impl Ledger {
         Ok((state.epoch.number, state.closes()))
     }
 
+    /// When the open epoch was opened.
+    pub fn opened_at(&self) -> Result<u64, Error> {
+        Ok(self.opened()?.epoch.opened)
+    }
+
     /// The policy of the open epoch.
     pub fn policy(&self) -> Result<&Policy, Error> {
         Ok(&self.opened()?.policy)
@@ -510,6 +515,17 @@ impl Ledger {
         self.seen
             .get(&id)
             .is_some_and(|&(before, _)| check_lengths(command).is_ok() && before == body())
+    }
+
+    /// What a hold of so much could pay of the gas of a transaction, if it were made and charged now: ERA, and the wei for it. Refused
+    /// for what `OffsetGas` would be refused for.
+    pub fn offset(
+        &self,
+        era_max: u128,
+        receipt: Hash,
+        gas: (u64, u128),
+    ) -> Result<(u128, u128), Error> {
+        self.opened()?.reckon_gas(era_max, receipt, gas)
     }
 
     /// Whether it is known who an owner is.

@@ -25,7 +25,7 @@ fn no_adversary_gains_by_what_it_does() {
     for seed in 0..5 {
         let report = run(seed, 2_000);
         assert_eq!(report.epochs, 2_000);
-        assert_eq!(report.players.len(), 7);
+        assert_eq!(report.players.len(), 8);
         for line in &report.players {
             let (name, gain) = (line.name, line.gain.0);
             assert!(gain <= 0, "seed {seed}: the {name} gains {gain} units");

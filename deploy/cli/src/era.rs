@@ -19,7 +19,7 @@ use caldera_rpc::era::{
     AccountQuery, Adopt, Amount, Claim, ClawBack, CloseEpoch, EpochQuery, EraAccount, EraAsset,
     EraEpochs, EraExplanation, EraId, EraLeg, EraPolicy, EraReceipt, EraRetention, EraRole,
     EraStatement, ExplainQuery, Offset, PolicyQuery, RegisterParty, RetentionQuery, Settle, Stake,
-    StatementQuery, Transfer, Unstake,
+    StatementQuery, Transfer, Unstake, VerifyOwner,
 };
 use caldera_rpc::methods::{Address, Digest, Method};
 use caldera_rpc::node_key::{NodeKey, verify};
@@ -34,6 +34,7 @@ use zeroize::Zeroizing;
 
 use crate::failure::Misconfigured;
 use crate::files::Outputs;
+use crate::receipt::Receipt;
 use crate::service::Connection;
 use crate::table::Table;
 use crate::{Report, files};
@@ -59,6 +60,7 @@ enum Command {
     Unstake(UnstakeArguments),
     Offset(OffsetArguments),
     Register(RegisterArguments),
+    Verify(VerifyArguments),
     Transfer(TransferArguments),
     ClawBack(ClawBackArguments),
     Settle(SettleArguments),
@@ -134,7 +136,13 @@ enum PolicyCommand {
 #[derive(clap::Subcommand)]
 enum EpochCommand {
     /// Show the open epoch and the newest that were closed
-    List(BareArguments),
+    List {
+        /// Only epochs before this one, in place of the newest
+        #[arg(long, value_name = "EPOCH")]
+        before: Option<u32>,
+        #[command(flatten)]
+        connection: Connection,
+    },
     /// Close the open epoch, if it is over; for the operator
     Close {
         /// Number of the epoch
@@ -220,6 +228,9 @@ struct UnstakeArguments {
 }
 
 /// Reimburse a part of a transaction's gas, for ERA; for the operator
+///
+/// What it was, and what it has cost, is in its receipt, as a node answers eth_getTransactionReceipt: ask one that you trust. The transaction
+/// must have gone through, and have been sent by the party.
 #[derive(clap::Args)]
 struct OffsetArguments {
     /// Number of the party that sent it
@@ -228,15 +239,12 @@ struct OffsetArguments {
     /// Units of ERA at most
     #[arg(long, value_name = "AMOUNT")]
     era_max: Amount,
-    /// Hash of the transaction, 64 hexadecimal digits
-    #[arg(long, value_name = "HASH")]
-    receipt: Digest,
-    /// Gas, as the receipt says
-    #[arg(long, value_name = "GAS")]
-    gas_used: u64,
-    /// Wei for a unit of gas, as the receipt says
-    #[arg(long, value_name = "WEI")]
-    gas_price: Amount,
+    /// The receipt (JSON), alone or as the result of the node's answer
+    #[arg(long, value_name = "FILE")]
+    receipt: PathBuf,
+    /// The party's account on the chain, if it is not the address at which it is paid
+    #[arg(long, value_name = "ADDRESS")]
+    sender: Option<Address>,
     #[command(flatten)]
     id: Named,
     #[command(flatten)]
@@ -255,7 +263,7 @@ struct RegisterArguments {
     /// Number of the owner
     #[arg(long, value_name = "OWNER")]
     owner: u32,
-    /// It is known who the owner is
+    /// It is known who the owner is; without this that stays as it is
     #[arg(long)]
     verified: bool,
     /// Where it is paid on the chain
@@ -267,21 +275,30 @@ struct RegisterArguments {
     connection: Connection,
 }
 
-/// Move an amount between accounts; for the operator
+/// Say that it is known who an owner is, or that it is not any more; for the operator
+#[derive(clap::Args)]
+struct VerifyArguments {
+    /// Number of the owner
+    #[arg(value_name = "OWNER")]
+    owner: u32,
+    /// It is not known any more
+    #[arg(long)]
+    withdraw: bool,
+    #[command(flatten)]
+    id: Named,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// Move amounts between accounts, all or none; for the operator
 ///
 /// An account is outside, treasury, gasFloat, stakingPool, storageFund, budget or the number of a party. A deposit comes
-/// from outside.
+/// from outside. Further legs follow the first, three words each.
 #[derive(clap::Args)]
 struct TransferArguments {
-    /// From where
-    #[arg(value_name = "FROM")]
-    from: String,
-    /// To where
-    #[arg(value_name = "TO")]
-    to: String,
-    /// Units, or wei
-    #[arg(value_name = "AMOUNT")]
-    amount: Amount,
+    /// From where, to where, how much in units or wei; and again for each further leg, 16 at most
+    #[arg(value_names = ["FROM", "TO", "AMOUNT"], num_args = 3.., required = true)]
+    legs: Vec<String>,
     /// Wei, in place of ERA
     #[arg(long)]
     gas: bool,
@@ -406,9 +423,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Report> {
             };
             command(connection, Method::EraAdopt, &request, request.id)
         }
-        Command::Epoch(EpochCommand::List(it)) => {
-            let client = it.connection.client()?;
-            let all: EraEpochs = client.call(Method::EraEpoch, &EpochQuery {})?;
+        Command::Epoch(EpochCommand::List { before, connection }) => {
+            let query = EpochQuery { before: *before };
+            let all: EraEpochs = connection.client()?.call(Method::EraEpoch, &query)?;
             report(epochs(&all), &all)
         }
         Command::Epoch(EpochCommand::Close { epoch, connection }) => {
@@ -445,17 +462,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Report> {
             };
             command(&it.connection, Method::EraUnstake, &request, request.id)
         }
-        Command::Offset(it) => {
-            let request = Offset {
-                id: it.id.draw()?,
-                party: it.party,
-                era_max: it.era_max,
-                receipt: it.receipt,
-                gas_used: it.gas_used,
-                gas_price: it.gas_price,
-            };
-            command(&it.connection, Method::EraOffset, &request, request.id)
-        }
+        Command::Offset(it) => offset(it),
         Command::Register(it) => {
             let request = RegisterParty {
                 id: it.id.draw()?,
@@ -465,21 +472,23 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Report> {
                     false => EraRole::User,
                 },
                 owner: it.owner,
-                verified: it.verified,
+                verified: it.verified.then_some(true),
                 address: it.address,
             };
             command(&it.connection, Method::EraRegister, &request, request.id)
         }
-        Command::Transfer(it) => {
-            let leg = EraLeg {
-                asset: if it.gas { EraAsset::Gas } else { EraAsset::Era },
-                from: it.from.clone(),
-                to: it.to.clone(),
-                amount: it.amount,
+        Command::Verify(it) => {
+            let request = VerifyOwner {
+                id: it.id.draw()?,
+                owner: it.owner,
+                verified: !it.withdraw,
             };
+            command(&it.connection, Method::EraVerify, &request, request.id)
+        }
+        Command::Transfer(it) => {
             let request = Transfer {
                 id: it.id.draw()?,
-                legs: vec![leg],
+                legs: it.legs()?,
             };
             command(&it.connection, Method::EraTransfer, &request, request.id)
         }
@@ -510,6 +519,61 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Report> {
         Command::Export(it) => export(it),
         Command::Keygen(it) => keygen(&it.file),
     }
+}
+
+impl TransferArguments {
+    fn legs(&self) -> anyhow::Result<Vec<EraLeg>> {
+        let asset = if self.gas {
+            EraAsset::Gas
+        } else {
+            EraAsset::Era
+        };
+        let leg = |words: &[String]| match words {
+            [from, to, amount] => Ok(EraLeg {
+                asset,
+                from: from.clone(),
+                to: to.clone(),
+                amount: amount
+                    .parse::<Amount>()
+                    .map_err(|error| Misconfigured(format!("{amount}: {error}")))?,
+            }),
+            words => Err(Misconfigured(format!(
+                "a leg: expected FROM, TO and AMOUNT, got {}",
+                words.join(" ")
+            ))),
+        };
+        let legs: Result<_, Misconfigured> = self.legs.chunks(3).map(leg).collect();
+        Ok(legs?)
+    }
+}
+
+/// Takes from a receipt what it says, and asks for that.
+fn offset(it: &OffsetArguments) -> anyhow::Result<Report> {
+    let named = || it.receipt.display().to_string();
+    let receipt = Receipt::parse(&files::read(&it.receipt)?).with_context(named)?;
+    let sender = match it.sender {
+        Some(sender) => sender,
+        None => {
+            let party = Some(it.party);
+            let client = it.connection.client()?;
+            let found: Vec<EraAccount> =
+                client.call(Method::EraAccount, &AccountQuery { party })?;
+            let account = found
+                .first()
+                .context("the box knows the party and not what it has")?;
+            account.address
+        }
+    };
+    receipt.sent_by(sender).with_context(named)?;
+    let request = Offset {
+        id: it.id.draw()?,
+        party: it.party,
+        era_max: it.era_max,
+        receipt: receipt.transaction,
+        gas_used: receipt.gas_used,
+        gas_price: Amount(receipt.gas_price),
+    };
+    command(&it.connection, Method::EraOffset, &request, request.id)
 }
 
 impl Named {
@@ -622,29 +686,22 @@ fn statement(arguments: &StatementArguments) -> anyhow::Result<Report> {
         whole.lines.extend(more.lines);
         whole.next = more.next;
     }
-    let lines = whole.lines.iter().map(|it| {
-        [
+    if arguments.csv {
+        return report(whole.csv(), &whole);
+    }
+    let names = [">record", ">at", "what", "purse", ">change", ">balance"];
+    let mut table = Table::new(&names);
+    for it in &whole.lines {
+        table.row([
             it.record.to_string(),
             it.at.to_string(),
             it.what.clone(),
             it.purse.clone(),
             it.change.to_string(),
             it.balance.to_string(),
-        ]
-    });
-    let text = if arguments.csv {
-        let lines = lines.map(|line| line.join(",") + "\n");
-        format!(
-            "record,at,what,purse,change,balance\n{}",
-            lines.collect::<String>()
-        )
-    } else {
-        let names = [">record", ">at", "what", "purse", ">change", ">balance"];
-        let mut table = Table::new(&names);
-        lines.for_each(|line| table.row(line));
-        table.to_string()
-    };
-    report(text, &whole)
+        ]);
+    }
+    report(table.to_string(), &whole)
 }
 
 fn explanation(why: &EraExplanation) -> String {

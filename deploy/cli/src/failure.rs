@@ -19,6 +19,7 @@ use caldera_units::{SchemaError, TermsError};
 use caldera_witness::{ProgramError, WitnessError};
 use serde_json::{Value, json};
 
+use crate::receipt::ReceiptError;
 use crate::state::Malformed;
 
 /// Declares the classes once: variant, exit code, name, meaning.
@@ -120,6 +121,7 @@ pub(crate) fn classify(error: &anyhow::Error) -> Class {
                 || cause.is::<UnitError>()
                 || cause.is::<TermsError>()
                 || cause.is::<SchemaError>()
+                || cause.is::<ReceiptError>()
             {
                 Some(Class::Data)
             } else if cause.is::<NotBeside>() {

@@ -48,6 +48,7 @@ mod profile;
 mod progress;
 mod prove;
 mod provision;
+mod receipt;
 mod service;
 mod setup;
 mod state;

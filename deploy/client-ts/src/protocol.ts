@@ -1165,7 +1165,10 @@ export interface Methods {
   };
   /** The open epoch, and the newest that were closed. */
   "era_epochV1": {
-    params: Record<string, never>;
+    params: {
+      /** Only epochs before this one; the newest, without it. */
+      before?: number | undefined;
+    };
     result: EraEpochs;
     refusals: "eraOff" | "eraDamaged" | "storageUnavailable";
   };
@@ -1216,8 +1219,8 @@ export interface Methods {
       role: EraRole;
       /** Who is behind it. Owners have numbers that the operator gives. */
       owner: number;
-      /** Whether it is known who the owner is. */
-      verified: boolean;
+      /** Whether it is known who the owner is; without it that stays as it is. */
+      verified?: boolean | undefined;
       /** Where it is paid on the chain. */
       address: Address;
     };
@@ -1292,6 +1295,19 @@ export interface Methods {
     };
     result: EraReceipt;
     refusals: "eraUnknownParty" | "eraUnknown" | "eraInsufficient" | "eraLocked" | "eraConflict" | "eraOff" | "eraDamaged" | "storageUnavailable";
+  };
+  /** Says whether it is known who an owner is. For the operator. */
+  "era_verifyV1": {
+    params: {
+      /** Names the command. */
+      id: EraId;
+      /** Which. */
+      owner: number;
+      /** Whether it is known who that is. */
+      verified: boolean;
+    };
+    result: EraReceipt;
+    refusals: "eraConflict" | "eraOff" | "eraDamaged" | "storageUnavailable";
   };
   /** Publishes the root of the tree of accepted issuers, in the place of the one before. For the operator, who is the authority of the box's registry; units are signed at home. */
   "state_issueV1": {

@@ -827,7 +827,7 @@ fn write_both(
         });
     }
     if let Some(era) = era {
-        era.close_due(now);
+        era.close_due(&group, now)?;
         era.write(&group)?;
     }
     group.commit()?;
@@ -931,6 +931,7 @@ mod tests {
     use caldera_rpc::methods::Address;
     use caldera_rpc::node_key::NodeKey;
     use caldera_scheduler::ledger::Policy;
+    use caldera_scheduler::ledger::command::Cause;
     use caldera_store::jobs::{EndState, JobEnd, JobRow};
     use caldera_store::ledger::LedgerHead;
 
@@ -961,7 +962,7 @@ mod tests {
                     tenant: tenant.to_owned(),
                     role: EraRole::User,
                     owner: owner as u32,
-                    verified: true,
+                    verified: Some(true),
                     address: Address([owner as u8; 20]),
                 };
                 desk.asked(Ask::Register(register));
@@ -1112,9 +1113,9 @@ mod tests {
         assert_eq!(desk.purse(), [FUNDS - PROOF, PROOF]);
     }
 
-    /// It is another node's work: this one is not paid for it, and says nothing of it.
+    /// It is another node's work: this one is not paid for it, and says nothing of it. Who asked for it pays all the same.
     #[test]
-    fn a_proof_from_elsewhere_gives_the_fee_back_and_is_no_event() {
+    fn a_proof_from_elsewhere_is_charged_and_is_no_event() {
         let mut desk = Desk::new();
         let (write, work) = accept(1);
         let end = JobWrite::End {
@@ -1141,8 +1142,42 @@ mod tests {
             ..Together::default()
         };
         desk.write(&ended);
-        assert_eq!(desk.purse(), [FUNDS, 0]);
-        assert_eq!(desk.era.gauges().events, [0; 4]);
+        assert_eq!(desk.purse(), [FUNDS - PROOF, 0]);
+        let gauges = desk.era.gauges();
+        assert_eq!((gauges.events, gauges.refused), ([0; 4], [0; 3]));
+        assert!(gauges.house.contains(&("fees", PROOF)), "{gauges:?}");
+    }
+
+    /// Nobody pays for what did not come to a proof, whoever is to blame; a failure is told, and one that nobody wanted any more is not.
+    #[test]
+    fn a_job_without_a_proof_gives_the_fee_back() {
+        for (state, how, failures) in [
+            (EndState::Cancelled, WorkEnd::Cancelled, 0),
+            (EndState::Failed, WorkEnd::Failed(Cause::Node), 1),
+            (EndState::Failed, WorkEnd::Failed(Cause::Input), 1),
+        ] {
+            let mut desk = Desk::new();
+            let only = |job| Together {
+                jobs: vec![job],
+                ..Together::default()
+            };
+            desk.write(&only(accept(1)));
+            assert_eq!(desk.purse(), [FUNDS - PROOF, PROOF]);
+            let (mut write, work) = end(1);
+            if let JobWrite::End { end, .. } = &mut write {
+                end.state = state;
+            }
+            let work = work.map(|work| Work {
+                end: Some(how),
+                ..work
+            });
+            // Written once more, it is not given back once more.
+            for _ in 0..2 {
+                desk.write(&only((write.clone(), work.clone())));
+                assert_eq!(desk.purse(), [FUNDS, 0], "{how:?}");
+                assert_eq!(desk.era.gauges().events, [0, failures, 0, 0], "{how:?}");
+            }
+        }
     }
 
     #[test]
@@ -1183,7 +1218,7 @@ mod tests {
             tenant: "newcomer".to_owned(),
             role: EraRole::User,
             owner: 12,
-            verified: true,
+            verified: Some(true),
             address: Address([12; 20]),
         };
         // So many records that there is no room for them: all of it is executed before the disk has a say.

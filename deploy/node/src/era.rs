@@ -12,13 +12,14 @@
 //! key: a proof that the box's own verifier has accepted charges the fee; a failure gives it back, and counts
 //! against the node unless the job's own input is to blame. The event is in the commit that ends the job. A job's end is
 //! written once (`caldera_store::jobs`), so there is one event of it. A proof that another box has made is no work of this
-//! node's: there is no event of it here, and the fee is given back.
+//! node's, and there is no event of it here. It is charged all the same, or lending would make proofs free: the fee goes where fees
+//! go, and earns nobody on this box anything.
 //!
 //! **Reuse.** A presentation that is used again, which the registry has accepted, is paid for and becomes an event in the commit
 //! of the registry's change.
 //!
-//! **Storage.** What a tenant has given back becomes an event when it takes it again, for then it is known how long the box
-//! had the use of it.
+//! **Storage.** What a tenant has given back becomes an event when it takes it again, and before each close until then: each
+//! is of the time since the later of the release and the epoch's opening, so an epoch pays for what the box had the use of in it.
 //!
 //! **A damaged journal** is refused, and named: nothing is charged and nothing paid until somebody has seen to it, and the
 //! box goes on proving.
@@ -31,7 +32,9 @@ use std::time::Duration;
 
 use caldera_rpc::error::{EraFault, RpcError};
 use caldera_rpc::node_key::{NodeKey, verify};
-use caldera_scheduler::ledger::command::{Cause, ClassId, Close, Deed, Event, Id, Party, Role};
+use caldera_scheduler::ledger::command::{
+    Cause, ClassId, Close, Deed, EpochNumber, Event, Id, Party, Role,
+};
 use caldera_scheduler::ledger::journal::{Audit, Bad};
 use caldera_scheduler::ledger::policy::Price;
 use caldera_scheduler::ledger::retention::{Kept, Retention};
@@ -91,7 +94,7 @@ pub struct Reused {
 pub enum WorkEnd {
     /// With a proof that has passed its self-check, of this digest.
     Proved([u8; 32]),
-    /// With a proof that another box has made: it is that box's work, and not to be paid to this one.
+    /// With a proof that another box has made: it is charged, and is no work of this one.
     Elsewhere,
     /// Without one.
     Failed(Cause),
@@ -111,6 +114,19 @@ pub enum OpenError {
     /// The ledger takes no command with which it begins.
     #[error("opening the ledger: {0}")]
     Refused(Error),
+    /// The node is in the ledger, and not as the configuration has it: what it earns would be another's, or paid elsewhere.
+    #[error(
+        "node {party} of the ledger, whose key this is: expected {expected}, as it was registered, got {got}; a node of \
+         another owner or address is another node, with a key of its own"
+    )]
+    Node {
+        /// The node.
+        party: Party,
+        /// Its owner and address in the ledger.
+        expected: String,
+        /// Those of the configuration.
+        got: String,
+    },
 }
 
 /// How the ledger stands, for whoever watches.
@@ -131,9 +147,13 @@ pub struct EraGauges {
     /// Submissions that were refused for want of funds, events that the ledger refused, and reuses that nobody paid
     /// for, since the start.
     pub refused: [u64; 3],
-    /// Of those active in the newest month that is over, rewarded and others.
-    pub retention: [Kept; 2],
+    /// Of those active in the newest month that is over, rewarded and others: by how many months before it they were active for the
+    /// first time, the last of all that were before.
+    pub retention: [[Kept; COHORTS]; 2],
 }
+
+/// Cohorts that are told apart: those of a year, and older ones together.
+pub const COHORTS: usize = 13;
 
 /// The ledger, or why there is none; for the clerk.
 pub struct Era {
@@ -311,7 +331,8 @@ impl Era {
                 (deed, 0)
             }
             (Some(WorkEnd::Failed(cause)), _) => (Deed::Failure { hold, cause }, 1),
-            // Cancelled, proved by another box, or its scenario costs nothing any more.
+            (Some(WorkEnd::Elsewhere), Some(_)) => return keeper.charge(job, fee, now),
+            // Cancelled, or its scenario costs nothing any more.
             _ => return keeper.give_back(hold, refund_of(job), now),
         };
         if !keeper.meter(&self.key, deed, kind, now) {
@@ -362,33 +383,25 @@ impl Era {
         let (Keep::Sound(keeper), Some(until)) = (&mut self.keeper, row.taken_again_ms) else {
             return;
         };
-        let Some([Some(party), _]) = keeper.tenants.get(&row.tenant) else {
-            return;
-        };
-        let deed = Deed::Release {
-            party: *party,
-            bytes: row.tables + row.keys + row.blobs,
-            held_s: row.at_ms.saturating_sub(row.quiet_since_ms) / 1000,
-            returned_s: until.saturating_sub(row.at_ms) / 1000,
-        };
-        keeper.meter(&self.key, deed, 2, now);
+        keeper.released(&self.key, row, until / 1000, now);
     }
 
     /// Closes the open epoch if its time has come.
-    pub fn close_due(&mut self, now: u64) {
+    pub fn close_due(&mut self, group: &Group<'_>, now: u64) -> Result<(), DatabaseError> {
         if self.due_in(now) != Some(Duration::ZERO) {
-            return;
+            return Ok(());
         }
         let Keep::Sound(keeper) = &mut self.keeper else {
-            return;
+            return Ok(());
         };
         let Ok((epoch, _)) = keeper.ledger.epoch() else {
-            return;
+            return Ok(());
         };
-        match keeper.execute(0, Command::Close { epoch }, now) {
+        match keeper.close(&self.key, epoch, group, now)? {
             Ok(_) => tracing::info!(epoch, "an epoch is closed"),
             Err(error) => tracing::error!(epoch, %error, "an epoch cannot be closed"),
         }
+        Ok(())
     }
 
     /// Writes the new records into a group.
@@ -425,9 +438,11 @@ impl Era {
             },
         }
     }
+}
 
-    fn keeper(&mut self) -> Result<&mut Keeper, RpcError> {
-        match &mut self.keeper {
+impl Keep {
+    fn sound(&mut self) -> Result<&mut Keeper, RpcError> {
+        match self {
             Keep::Sound(keeper) => Ok(keeper),
             Keep::Damaged(why) => Err(RpcError::Era {
                 fault: EraFault::Damaged,
@@ -437,11 +452,11 @@ impl Era {
     }
 }
 
-/// What is kept of a journal that was read; an error only if it could not be.
+/// What is kept of a journal that was read; an error only if it could not be, or if the configuration is of another node.
 fn judged(opened: Result<Keeper, OpenError>) -> Result<Keep, OpenError> {
     match opened {
         Ok(keeper) => Ok(Keep::Sound(Box::new(keeper))),
-        Err(OpenError::Database(error)) => Err(error.into()),
+        Err(error @ (OpenError::Database(_) | OpenError::Node { .. })) => Err(error),
         Err(error) => {
             tracing::error!(%error, "the ledger is refused; the box goes on without it");
             Ok(Keep::Damaged(error.to_string()))
@@ -489,7 +504,18 @@ impl Keeper {
             view.is_ok_and(|view| view.role == Role::Node && view.key == public)
         });
         keeper.node = match known {
-            Some(node) => node,
+            Some(party) => {
+                let view = keeper.ledger.party(party).map_err(OpenError::Refused)?;
+                let (owner, address) = (config.node_owner, config.node_address);
+                if (view.owner, view.address) != (owner, address) {
+                    return Err(OpenError::Node {
+                        party,
+                        expected: payee(view.owner, &view.address),
+                        got: payee(owner, &address),
+                    });
+                }
+                party
+            }
             None => {
                 let node = keeper.next_party();
                 let register = Command::Register {
@@ -589,6 +615,59 @@ impl Keeper {
         self.execute(hold, reserve, now)
     }
 
+    /// Charges a job whose work is not this node's. What the ledger does not take is given back: the job has ended.
+    fn charge(&mut self, job: u64, amount: u128, now: u64) {
+        let hold = hold_of(job);
+        let id = id_of(b"caldera charge", job);
+        if let Err(error) = self.execute(id, Command::Charge { hold, amount }, now) {
+            tracing::error!(job, %error, "a job that was proved elsewhere is not charged");
+            self.counts.refused[1] += 1;
+            self.give_back(hold, refund_of(job), now);
+        }
+    }
+
+    /// Takes what was given back, from the later of then and the epoch's opening until now, or until it was taken again. What was
+    /// before the opening was taken before the close.
+    fn released(&mut self, key: &NodeKey, row: &ReleaseRow, until: u64, now: u64) {
+        let Some([Some(party), _]) = self.tenants.get(&row.tenant) else {
+            return;
+        };
+        let Ok(opened) = self.ledger.opened_at() else {
+            return;
+        };
+        let from = opened.max(row.at_ms / 1000);
+        let bytes = row.tables + row.keys + row.blobs;
+        let returned_s = until.saturating_sub(from);
+        if bytes == 0 || returned_s == 0 {
+            return;
+        }
+        let deed = Deed::Release {
+            party: *party,
+            bytes,
+            held_s: row.at_ms.saturating_sub(row.quiet_since_ms) / 1000,
+            returned_s,
+        };
+        self.meter(key, deed, 2, now);
+    }
+
+    /// Closes an epoch. Before it what tenants have given back, and not taken again, becomes an event for its part of the epoch.
+    fn close(
+        &mut self,
+        key: &NodeKey,
+        epoch: EpochNumber,
+        group: &Group<'_>,
+        now: u64,
+    ) -> Result<Result<Answer, Error>, DatabaseError> {
+        let until = now.max(self.ledger.now());
+        let over = self.ledger.epoch();
+        if over.is_ok_and(|(open, closes)| open == epoch && closes <= until) {
+            for row in group.open_releases()? {
+                self.released(key, &row, until, now);
+            }
+        }
+        Ok(self.execute(0, Command::Close { epoch }, now))
+    }
+
     /// Gives back what was set aside, if anything was and is still, by a command of this id.
     fn give_back(&mut self, hold: Id, id: Id, now: u64) {
         if self.ledger.hold(hold).is_none() {
@@ -662,10 +741,14 @@ impl Keeper {
     fn gauges(&self) -> EraGauges {
         let epoch = self.ledger.epoch().map_or(0, |(epoch, _)| epoch);
         let month = self.retention.month().checked_sub(1);
-        let of = |rewarded| {
-            self.retention
-                .sum(|group| Some(group.month) == month && group.rewarded == rewarded)
-        };
+        let mut retention = [[Kept::default(); COHORTS]; 2];
+        for (group, kept) in self.retention.groups() {
+            if Some(group.month) == month {
+                let age = (group.month - group.cohort) as usize;
+                let sum = &mut retention[usize::from(!group.rewarded)][age.min(COHORTS - 1)];
+                *sum = sum.and(kept);
+            }
+        }
         EraGauges {
             damaged: None,
             records: self.ledger.head().records,
@@ -674,9 +757,15 @@ impl Keeper {
             house: answer::house(&self.ledger),
             events: self.counts.events,
             refused: self.counts.refused,
-            retention: [of(true), of(false)],
+            retention,
         }
     }
+}
+
+/// Who is behind a node and where it is paid, as the configuration has it.
+fn payee(owner: u32, address: &[u8; 20]) -> String {
+    let digits: String = address.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("node_owner = {owner} and node_address = \"0x{digits}\"")
 }
 
 /// Executes the whole journal and holds it against its head.

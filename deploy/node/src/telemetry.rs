@@ -21,7 +21,7 @@ use caldera_scheduler::mailbox::Found;
 use caldera_scheduler::pool::Kind;
 use caldera_scheduler::{JobId, Nanos, TenantId, UnitId};
 
-use crate::era::EraGauges;
+use crate::era::{COHORTS, EraGauges};
 use crate::histograms::{Handovers, OfCause, Spans, cause_name, split};
 use crate::tls::Handshake;
 
@@ -781,6 +781,7 @@ impl Text {
 
     /// What the ledger says. How many samples there are does not depend on how many parties there are.
     fn ledger(&mut self, it: &EraGauges) {
+        const OLDER: usize = COHORTS - 1;
         let damaged = u64::from(it.damaged.is_some());
         for (name, help, value) in [
             (
@@ -820,7 +821,7 @@ impl Text {
         for (name, help, of) in [
             (
                 "caldera_era_retention_active",
-                "Parties that were active in the newest month that is over: n.",
+                "Parties that were active in the newest month that is over: n. A cohort is how many months before they were first.",
                 (|kept| kept.active) as fn(&Kept) -> u64,
             ),
             (
@@ -830,8 +831,15 @@ impl Text {
             ),
         ] {
             self.family(name, "gauge", help);
-            for (rewarded, kept) in ["true", "false"].iter().zip(&it.retention) {
-                self.sample(name, &[("rewarded", rewarded)], of(kept) as f64);
+            for (rewarded, cohorts) in ["true", "false"].iter().zip(&it.retention) {
+                for (age, kept) in cohorts.iter().enumerate() {
+                    let cohort = match age {
+                        OLDER => "older".to_owned(),
+                        age => age.to_string(),
+                    };
+                    let labels = [("rewarded", *rewarded), ("cohort", cohort.as_str())];
+                    self.sample(name, &labels, of(kept) as f64);
+                }
             }
         }
     }

@@ -95,8 +95,12 @@ parameters! {
     }
     /// Parameters of `era_policyV1`: none.
     PolicyQuery {}
-    /// Parameters of `era_epochV1`: none.
-    EpochQuery {}
+    /// Parameters of `era_epochV1`.
+    EpochQuery {
+        /// Only epochs before this one; the newest, without it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        before: Option<u32>,
+    }
     /// Parameters of `era_retentionV1`: none.
     RetentionQuery {}
     /// Parameters of `era_claimV1`: payouts, or what a stake has earned, or an unbonding that is due.
@@ -164,10 +168,20 @@ parameters! {
         role: EraRole,
         /// Who is behind it. Owners have numbers that the operator gives.
         owner: u32,
-        /// Whether it is known who the owner is.
-        verified: bool,
+        /// Whether it is known who the owner is; without it that stays as it is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        verified: Option<bool>,
         /// Where it is paid on the chain.
         address: Address,
+    }
+    /// Parameters of `era_verifyV1`.
+    VerifyOwner {
+        /// Names the command.
+        id: EraId,
+        /// Which.
+        owner: u32,
+        /// Whether it is known who that is.
+        verified: bool,
     }
     /// Parameters of `era_transferV1`.
     Transfer {
@@ -503,6 +517,25 @@ results! {
         low: f64,
         /// To.
         high: f64,
+    }
+}
+
+impl EraStatement {
+    /// As comma-separated values, with a line of names. No value has a comma in it.
+    pub fn csv(&self) -> String {
+        let mut out = "record,at,what,purse,change,balance\n".to_owned();
+        for line in &self.lines {
+            let EraLine {
+                record,
+                at,
+                what,
+                purse,
+                change,
+                balance,
+            } = line;
+            out += &format!("{record},{at},{what},{purse},{change},{balance}\n");
+        }
+        out
     }
 }
 

@@ -88,6 +88,8 @@ pub enum Method {
     EraTransfer,
     /// [`Unstake`](crate::era::Unstake) -> [`EraReceipt`](crate::era::EraReceipt).
     EraUnstake,
+    /// [`VerifyOwner`](crate::era::VerifyOwner) -> [`EraReceipt`](crate::era::EraReceipt). For the operator.
+    EraVerify,
     /// [`PublishIssuers`] -> [`StateInfo`]. For the operator.
     StateIssue,
     /// [`OpenRequest`] -> [`StateInfo`].
@@ -126,7 +128,7 @@ pub enum Method {
 
 impl Method {
     /// Every method.
-    pub const ALL: [Method; 46] = [
+    pub const ALL: [Method; 47] = [
         Method::RegisterCircuit,
         Method::ListCircuits,
         Method::UnregisterCircuit,
@@ -156,6 +158,7 @@ impl Method {
         Method::EraStatement,
         Method::EraTransfer,
         Method::EraUnstake,
+        Method::EraVerify,
         Method::StateIssue,
         Method::StateGrant,
         Method::StatePresent,
@@ -207,6 +210,7 @@ impl Method {
             Method::EraStatement => "era_statementV1",
             Method::EraTransfer => "era_transferV1",
             Method::EraUnstake => "era_unstakeV1",
+            Method::EraVerify => "era_verifyV1",
             Method::StateIssue => "state_issueV1",
             Method::StateGrant => "state_grantV1",
             Method::StatePresent => "state_presentV1",
@@ -277,6 +281,7 @@ impl Method {
                 | Method::EraRegister
                 | Method::EraSettle
                 | Method::EraTransfer
+                | Method::EraVerify
         )
     }
 

@@ -65,6 +65,7 @@ fn params_of(method: Method) -> Through {
         Method::EraStatement => through::<era::StatementQuery>,
         Method::EraTransfer => through::<era::Transfer>,
         Method::EraUnstake => through::<era::Unstake>,
+        Method::EraVerify => through::<era::VerifyOwner>,
         Method::StateIssue => through::<PublishIssuers>,
         Method::StateGrant => through::<OpenRequest>,
         Method::StatePresent => through::<Present>,
@@ -108,7 +109,8 @@ fn result_of(method: Method) -> Through {
         | Method::EraSettle
         | Method::EraStake
         | Method::EraTransfer
-        | Method::EraUnstake => through::<era::EraReceipt>,
+        | Method::EraUnstake
+        | Method::EraVerify => through::<era::EraReceipt>,
         Method::EraEpoch => through::<era::EraEpochs>,
         Method::EraExplain => through::<era::EraExplanation>,
         Method::EraPolicy => through::<era::EraPolicy>,
@@ -363,7 +365,7 @@ fn no_parameter_is_left_out() {
             reason: String::new(),
         }),
         serde_json::to_value(era::CloseEpoch { epoch: 1 }),
-        serde_json::to_value(era::EpochQuery {}),
+        serde_json::to_value(era::EpochQuery { before: Some(1) }),
         serde_json::to_value(era::ExplainQuery { party: 1, epoch: 1 }),
         serde_json::to_value(era::Offset {
             id: era::EraId(1),
@@ -379,7 +381,7 @@ fn no_parameter_is_left_out() {
             tenant: String::new(),
             role: era::EraRole::User,
             owner: 1,
-            verified: true,
+            verified: Some(true),
             address: Address([0; 20]),
         }),
         serde_json::to_value(era::RetentionQuery {}),
@@ -406,6 +408,11 @@ fn no_parameter_is_left_out() {
             party: 1,
             stake: era::EraId(1),
             amount: era::Amount(1),
+        }),
+        serde_json::to_value(era::VerifyOwner {
+            id: era::EraId(1),
+            owner: 1,
+            verified: true,
         }),
         serde_json::to_value(PublishIssuers { issuers_root: word }),
         serde_json::to_value(OpenRequest {

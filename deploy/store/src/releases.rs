@@ -108,6 +108,15 @@ impl Database {
 }
 
 impl Group<'_> {
+    /// What was given back and was not taken again.
+    pub fn open_releases(&self) -> Result<Vec<ReleaseRow>, DatabaseError> {
+        let mut query = self
+            .transaction
+            .prepare_cached("SELECT * FROM releases WHERE taken_again_ms IS NULL ORDER BY id")?;
+        let rows = query.query_map([], read)?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
     /// Notes that a tenant has taken its storage again, with the rest of the group; the release that was open.
     pub fn close_release(
         &self,

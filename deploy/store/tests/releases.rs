@@ -49,6 +49,11 @@ fn a_release_is_open_until_it_is_taken_again() {
             .close_release(&tenant("bob"), 1_800_000_000_500)
             .unwrap()
     );
+    let open = ReleaseRow {
+        id: 1,
+        ..row("alice")
+    };
+    assert_eq!(table.group().unwrap().open_releases().unwrap(), [open]);
     assert!(
         !table
             .close_release(&tenant("bob"), 1_800_000_000_900)

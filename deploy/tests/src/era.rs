@@ -33,10 +33,15 @@ impl Box {
 
     /// The same, and a payout can be taken back for so many seconds.
     pub fn start_with(length_s: u32, claim_delay_s: u32) -> Box {
+        Box::start_by(&times(length_s, claim_delay_s), "")
+    }
+
+    /// Starts one by the policy that is shipped with these words in place of those. `extra` is further configuration at the top level.
+    pub fn start_by(edits: &[(&str, String)], extra: &str) -> Box {
         let folder = tempfile::tempdir().expect("a folder");
         let config = format!(
-            "development = true\n[limits]\ntenant_results = 1000000\n{}",
-            section(folder.path(), length_s, claim_delay_s)
+            "development = true\n{extra}\n[limits]\ntenant_results = 1000000\n{}",
+            section_by(folder.path(), edits)
         );
         let service = Service::start(&TENANTS, &config);
         let operator = service.client("operator");
@@ -59,6 +64,22 @@ impl Box {
             self.operator.call("era_transferV1", transfer);
         }
         party
+    }
+
+    /// `caldera era` and these words, as somebody whom the service knows.
+    pub fn era(&self, who: &str, words: &[&str]) -> Run {
+        let url = format!("http://{}", self.service.address());
+        let secret = self.service.folder().join(format!("{who}.secret"));
+        let secret = secret.to_str().expect("a path in UTF-8");
+        let connection = ["--url", &url, "--tenant", who, "--secret-file", secret];
+        let begin = ["--json", "era"];
+        run_caldera(begin.iter().chain(words).chain(&connection))
+    }
+
+    /// The same; what it prints.
+    pub fn era_says(&self, who: &str, words: &[&str]) -> Value {
+        let said = self.era(who, words).expect_success();
+        serde_json::from_str(&said).expect("JSON")
     }
 
     /// A party as the operator sees it.
@@ -104,18 +125,36 @@ impl Box {
 /// The section of a configuration that has a box keep a ledger, with the policy that is shipped but for its times; policy and key
 /// are put into this folder.
 pub fn section(folder: &Path, length_s: u32, claim_delay_s: u32) -> String {
+    section_by(folder, &times(length_s, claim_delay_s))
+}
+
+/// What makes an epoch so long, and payouts mature so much later.
+pub fn times(length_s: u32, claim_delay_s: u32) -> [(&'static str, String); 2] {
+    [
+        ("length_s = 3600", format!("length_s = {length_s}")),
+        (
+            "claim_delay_s = 259200",
+            format!("claim_delay_s = {claim_delay_s}"),
+        ),
+    ]
+}
+
+/// The policy that is shipped with these words in place of those.
+pub fn policy(edits: &[(&str, String)]) -> String {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../era.toml");
+    let mut policy = std::fs::read_to_string(shipped).expect("the policy that is shipped");
+    for (from, to) in edits {
+        assert!(policy.contains(from), "the policy has no {from:?}");
+        policy = policy.replace(from, to);
+    }
+    policy
+}
+
+fn section_by(folder: &Path, edits: &[(&str, String)]) -> String {
     let key = folder.join("node.key");
     run_caldera(["era".as_ref(), "keygen".as_ref(), key.as_os_str()]).expect_success();
-    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../era.toml");
-    let policy = std::fs::read_to_string(shipped).expect("the policy that is shipped");
-    let policy = policy
-        .replace("length_s = 3600", &format!("length_s = {length_s}"))
-        .replace(
-            "claim_delay_s = 259200",
-            &format!("claim_delay_s = {claim_delay_s}"),
-        );
     let file = folder.join("era.toml");
-    std::fs::write(&file, policy).expect("written");
+    std::fs::write(&file, policy(edits)).expect("written");
     format!(
         "[era]\npolicy_file = {file:?}\nnode_key_file = {key:?}\nnode_owner = 1\nnode_address = \"0x{}\"\n",
         "01".repeat(20)

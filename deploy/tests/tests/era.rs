@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 
-use caldera_tests::era::{Box, FEE, deposit, id, units};
+use caldera_tests::era::{Box, FEE, deposit, id, policy, times, units};
 use caldera_tests::programs::run_caldera;
 use caldera_tests::service::Client;
 use rusqlite::Connection;
@@ -165,7 +165,8 @@ fn a_proof_is_paid_for_and_pays_to_the_last_unit() {
         "caldera_era_events_total{what=\"proof\"} 4",
         "caldera_era_events_total{what=\"failure\"} 1",
         "caldera_era_refused_total{what=\"submission\"} 1",
-        "caldera_era_retention_active{rewarded=\"true\"} 0",
+        "caldera_era_retention_active{rewarded=\"true\",cohort=\"0\"} 0",
+        "caldera_era_retention_kept{rewarded=\"false\",cohort=\"older\"} 0",
     ] {
         assert!(metrics.contains(line), "{line}: {metrics}");
     }
@@ -466,6 +467,430 @@ fn damage_is_named_and_the_box_goes_on() {
     it.service.kill();
     let (run, _) = it.audit();
     run.expect_code(1);
+}
+
+/// Over the wire and by the command line: a stake earns, gives what it has earned, ends in parts and is free again; and a standing
+/// order makes one of what is claimed.
+#[test]
+fn a_stake_earns_ends_and_is_free_again() {
+    let times = times(1, 0);
+    let bond = [
+        ("lock_s = 2592000", "lock_s = 1".to_owned()),
+        ("unbonding_s = 604800", "unbonding_s = 1".to_owned()),
+    ];
+    let it = Box::start_by(&[times.as_slice(), &bond].concat(), "");
+    let (exchange, plaza) = (it.service.client("exchange"), it.service.client("plaza"));
+    let much = 10_u128.pow(21);
+    let payer = it.party("exchange", "user", 10, much + FEE);
+    it.party("plaza", "user", 11, 0);
+    let number = payer.to_string();
+    let amount = much.to_string();
+    // Without a pool nobody can stake.
+    let stake = json!({"id": id(1), "party": payer, "amount": amount});
+    assert_eq!(
+        reason(exchange.try_call("era_stakeV1", stake.clone())),
+        "eraInsufficient"
+    );
+    it.era_says("operator", &["transfer", "outside", "stakingPool", &amount]);
+    for wrong in [
+        json!({"id": id(2), "party": payer}),
+        json!({"id": id(2), "party": payer, "amount": "1", "standing": true}),
+    ] {
+        assert_eq!(
+            reason(exchange.try_call("era_stakeV1", wrong)),
+            "invalidParams"
+        );
+    }
+    exchange.call("era_stakeV1", stake);
+    let earning = it
+        .operator
+        .wait("era_accountV1", json!({"party": payer}), |all| {
+            units(&all[0]["stakes"][0]["earned"]) > 0
+        });
+    let stake = earning[0]["stakes"][0].clone();
+    assert_eq!(stake["amount"], amount.as_str());
+    let name = stake["id"].as_str().unwrap();
+
+    // What it has earned so far; another's is nobody's.
+    let harvest = json!({"id": id(3), "party": payer, "stake": name});
+    assert_eq!(
+        reason(plaza.try_call("era_claimV1", harvest.clone())),
+        "eraUnknownParty"
+    );
+    let done = exchange.call("era_claimV1", harvest.clone());
+    assert!(units(&done["moved"]) >= units(&stake["earned"]), "{done}");
+    let again = exchange.call("era_claimV1", harvest);
+    assert_eq!(again["repeated"], true);
+
+    // A part of it ends over the wire, and the rest by the command line.
+    let half = (much / 2).to_string();
+    let part = json!({"id": id(4), "party": payer, "stake": name, "amount": half});
+    assert_eq!(
+        reason(plaza.try_call("era_unstakeV1", part.clone())),
+        "eraUnknownParty"
+    );
+    let more =
+        json!({"id": id(5), "party": payer, "stake": name, "amount": (2 * much).to_string()});
+    until_unlocked(|| exchange.try_call("era_unstakeV1", part.clone()));
+    assert_eq!(
+        reason(exchange.try_call("era_unstakeV1", more)),
+        "eraInsufficient"
+    );
+    let rest = [
+        "unstake",
+        &number,
+        name,
+        &half,
+        "--idempotency-key",
+        "the rest",
+    ];
+    it.era_says("exchange", &rest);
+    let account = it.account(&payer);
+    assert_eq!(account["stakes"], json!([]));
+    let ends = account["unbondings"].as_array().unwrap();
+    assert_eq!(ends.len(), 2, "{account}");
+    assert_eq!(units(&account["unbonding"]), much);
+    // The end of the stake that is no more is answered as before.
+    assert_eq!(it.era_says("exchange", &rest)["repeated"], true);
+    let withdraw = json!({"id": id(6), "party": payer, "unbonding": ends[0]["id"]});
+    let done = until_unlocked(|| exchange.try_call("era_claimV1", withdraw.clone()));
+    assert_eq!(units(&done["moved"]), much / 2);
+    let gone = json!({"id": id(7), "party": payer, "unbonding": ends[0]["id"]});
+    assert_eq!(reason(exchange.try_call("era_claimV1", gone)), "eraUnknown");
+    // The second came due no later than a moment after the first.
+    let second = ends[1]["id"].as_str().unwrap();
+    let done = until_unlocked(|| {
+        let run = it.era("exchange", &["claim", &number, "--unbonding", second]);
+        let said: Value = serde_json::from_str(&run.stdout).unwrap();
+        match run.code {
+            Some(0) => Ok(said),
+            _ => Err(json!({"data": {"reason": said["error"]["reason"]}})),
+        }
+    });
+    assert_eq!(units(&done["moved"]), much / 2);
+    let account = it.account(&payer);
+    assert_eq!(units(&account["staked"]) + units(&account["unbonding"]), 0);
+    assert!(units(&account["free"]) > much + FEE);
+
+    // A standing order stakes half of what is claimed.
+    it.era_says("exchange", &["stake", &number, "--standing", "true"]);
+    assert_eq!(it.account(&payer)["standing"], true);
+    let submission = it.circuit(&exchange);
+    assert_eq!(prove(&exchange, &submission), "proved");
+    it.operator
+        .wait("era_accountV1", json!({"party": payer}), |all| {
+            units(&all[0]["payable"]) > 0
+        });
+    let done = it.era_says("exchange", &["claim", &number]);
+    assert!(units(&done["moved"]) > 1);
+    assert_eq!(units(&done["staked"]), units(&done["moved"]) / 2);
+    assert_eq!(it.account(&payer)["stakes"][0]["amount"], done["staked"]);
+    exchange.call(
+        "era_stakeV1",
+        json!({"id": id(8), "party": payer, "standing": false}),
+    );
+    assert_eq!(it.account(&payer)["standing"], false);
+    let (run, _) = it.audit();
+    run.expect_code(0);
+}
+
+/// Asks until it is not too early any more.
+fn until_unlocked(mut ask: impl FnMut() -> Result<Value, Value>) -> Value {
+    loop {
+        match ask() {
+            Ok(done) => return done,
+            early => assert_eq!(reason(early), "eraLocked"),
+        }
+    }
+}
+
+/// What only the operator does, over the wire and by the command line.
+#[test]
+fn an_operator_keeps_the_books() {
+    let it = Box::start(1);
+    let (exchange, plaza) = (it.service.client("exchange"), it.service.client("plaza"));
+    let payer = it.party("exchange", "user", 10, 4 * FEE);
+    let other = it.party("plaza", "user", 11, 0);
+    let (one, two) = (payer.to_string(), other.to_string());
+
+    // Legs are done one after the other, all or none.
+    let leg = |from: &str, to: &str, amount: u128| json!({"asset": "era", "from": from, "to": to, "amount": amount.to_string()});
+    let legs = |number, legs: Vec<Value>| json!({"id": id(number), "legs": legs});
+    let short = vec![leg("outside", &two, 5), leg(&two, "treasury", 6)];
+    assert_eq!(
+        reason(it.operator.try_call("era_transferV1", legs(1, short))),
+        "eraInsufficient"
+    );
+    assert_eq!(units(&it.account(&other)["free"]), 0);
+    let enough = vec![
+        leg("outside", &two, 5),
+        leg(&two, &one, 4),
+        leg(&one, "treasury", 3),
+    ];
+    it.operator.call("era_transferV1", legs(1, enough));
+    assert_eq!(units(&it.account(&other)["free"]), 1);
+    assert_eq!(units(&it.account(&payer)["free"]), 4 * FEE + 1);
+    let many = vec![leg("outside", &two, 1); 17];
+    assert_eq!(
+        reason(it.operator.try_call("era_transferV1", legs(2, many))),
+        "eraOverflow"
+    );
+    let words = ["transfer", "outside", &two, "9", &two, "treasury", "3"];
+    it.era_says("operator", &words);
+    assert_eq!(units(&it.account(&other)["free"]), 7);
+    it.era("operator", &words[..6]).expect_code(78);
+
+    // Who is known is said on purpose.
+    let verified = |known: bool| assert_eq!(it.account(&other)["verified"], known);
+    verified(true);
+    it.era_says("operator", &["verify", "11", "--withdraw"]);
+    verified(false);
+    let verify = json!({"id": id(3), "owner": 11, "verified": true});
+    assert_eq!(
+        reason(plaza.try_call("era_verifyV1", verify.clone())),
+        "invalidRequest"
+    );
+    it.operator.call("era_verifyV1", verify);
+    verified(true);
+    let address = format!("0x{:040x}", 12);
+    let register = [
+        "register",
+        "plaza",
+        "--developer",
+        "--owner",
+        "11",
+        "--address",
+        &address,
+    ];
+    it.era_says("operator", &register);
+    verified(true);
+
+    // Gas: what the receipt says, of who has sent it, and again once there is wei.
+    let file = it.service.folder().join("receipt.json");
+    let path = file.to_str().unwrap();
+    let receipt = |from: u64, status: &str| {
+        let receipt = json!({
+            "transactionHash": format!("0x{}", "7a".repeat(32)), "from": format!("0x{from:040x}"),
+            "status": status, "gasUsed": "0x15", "effectiveGasPrice": "0x3",
+        });
+        std::fs::write(&file, receipt.to_string()).unwrap();
+    };
+    let offset = [
+        "offset",
+        &one,
+        "--era-max",
+        "1000000",
+        "--receipt",
+        path,
+        "--idempotency-key",
+        "gas",
+    ];
+    receipt(10, "0x0");
+    it.era("operator", &offset).expect_code(65);
+    receipt(11, "0x1");
+    it.era("operator", &offset).expect_code(65);
+    receipt(10, "0x1");
+    let run = it.era("operator", &offset);
+    assert!(run.stdout.contains("eraInsufficient"), "{run}");
+    it.era_says(
+        "operator",
+        &["transfer", "outside", "gasFloat", "1000", "--gas"],
+    );
+    let before = units(&it.account(&payer)["free"]);
+    let done = it.era_says("operator", &offset);
+    // Nine tenths of 63 wei, at 2,000 units each.
+    assert_eq!(
+        (&done["charged"], &done["reimbursed"]),
+        (&json!("112000"), &json!("56"))
+    );
+    let account = it.account(&payer);
+    assert_eq!(units(&account["free"]), before - 112_000);
+    assert_eq!(
+        (&account["gas"], &account["held"]),
+        (&json!("56"), &json!("0"))
+    );
+    assert_eq!(it.era_says("operator", &offset)["repeated"], true);
+    let raw = json!({
+        "id": id(4), "party": payer, "eraMax": "9", "receipt": "7a".repeat(32), "gasUsed": 1,
+        "gasPrice": "1",
+    });
+    assert_eq!(
+        reason(it.operator.try_call("era_offsetV1", raw)),
+        "eraConflict"
+    );
+
+    // A policy: what is none is refused with the sum, what is one holds from its epoch on.
+    let policy_file = it.service.folder().join("next.toml");
+    let policy_path = policy_file.to_str().unwrap();
+    let mut edits = times(1, 0).to_vec();
+    edits.push(("treasury = 1500", "treasury = 1501".to_owned()));
+    let bad = json!({"id": id(5), "epoch": 1_000_000, "policy": policy(&edits)});
+    let refused = it.operator.try_call("era_adoptV1", bad).unwrap_err();
+    assert_eq!(refused["data"]["reason"], "eraPolicy");
+    assert!(refused.to_string().contains("10001"), "{refused}");
+    std::fs::write(&policy_file, policy(&edits)).unwrap();
+    run_caldera(["era", "policy", "check", policy_path]).expect_code(78);
+    edits.pop();
+    edits.push(("split = 5000", "split = 2500".to_owned()));
+    std::fs::write(&policy_file, policy(&edits)).unwrap();
+    let checked = run_caldera(["--json", "era", "policy", "check", policy_path]).expect_success();
+    let checked: Value = serde_json::from_str(&checked).unwrap();
+    let mut from = 0;
+    let mut adopted = false;
+    while !adopted {
+        let now = it.era_says("operator", &["policy", "show"]);
+        assert_eq!(now["policy"]["reinvest"]["split"], 5000);
+        assert_ne!(now["hash"], checked["hash"]);
+        from = now["epoch"].as_u64().unwrap() + 4;
+        let text = from.to_string();
+        let run = it.era(
+            "operator",
+            &["policy", "adopt", policy_path, "--from", &text],
+        );
+        adopted = run.code == Some(0);
+        // A machine that is slow enough has been in that epoch before.
+        assert!(adopted || run.stdout.contains("eraClosedEpoch"), "{run}");
+    }
+    let next = exchange.wait("era_policyV1", json!({}), |policy| {
+        policy["hash"] == checked["hash"]
+    });
+    assert!(next["epoch"].as_u64() >= Some(from), "{next}");
+    assert_eq!(next["policy"]["reinvest"]["split"], 2500);
+    let late = json!({"id": id(6), "epoch": 0, "policy": policy(&edits)});
+    assert_eq!(
+        reason(it.operator.try_call("era_adoptV1", late)),
+        "eraClosedEpoch"
+    );
+
+    // Epochs: they close by themselves, and by hand no earlier.
+    let submission = it.circuit(&exchange);
+    assert_eq!(prove(&exchange, &submission), "proved");
+    let paid = it
+        .operator
+        .wait("era_accountV1", json!({"party": payer}), |all| {
+            units(&all[0]["payable"]) > 0
+        });
+    let epoch = paid[0]["payouts"][0]["epoch"].to_string();
+    let closed = it.era_says("operator", &["epoch", "close", &epoch]);
+    assert_eq!(closed["repeated"], true);
+    let close = json!({"epoch": 4_000_000});
+    assert_eq!(
+        reason(it.operator.try_call("era_closeV1", close.clone())),
+        "eraEpochNotOver"
+    );
+    assert_eq!(
+        reason(exchange.try_call("era_closeV1", close)),
+        "invalidRequest"
+    );
+    let before = it.era_says("exchange", &["epoch", "list", "--before", "2"]);
+    let numbers = before["closed"].as_array().unwrap().iter();
+    let numbers: Vec<_> = numbers.map(|it| it["epoch"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, [0, 1]);
+
+    // Why, as words; and what happened to the party, as lines.
+    let why = it.era_says("exchange", &["explain", &one, &epoch]);
+    assert_eq!(why["amount"], paid[0]["payouts"][0]["amount"]);
+    let accounts = it.era_says("exchange", &["account"]);
+    assert_eq!(accounts.as_array().map(Vec::len), Some(1));
+    let url = format!("http://{}", it.service.address());
+    let secret = it.service.folder().join("exchange.secret");
+    let csv = [
+        "era",
+        "statement",
+        &one,
+        "--csv",
+        "--url",
+        &url,
+        "--tenant",
+        "exchange",
+        "--secret-file",
+    ];
+    let csv = csv.map(str::as_ref).into_iter().chain([secret.as_os_str()]);
+    let csv = run_caldera(csv).expect_success();
+    let lines = it.era_says("exchange", &["statement", &one]);
+    let lines = lines["lines"].as_array().unwrap();
+    let mut rows = csv.lines();
+    assert_eq!(rows.next(), Some("record,at,what,purse,change,balance"));
+    let of = |line: &Value| {
+        let text = |key: &str| line[key].as_str().unwrap().to_owned();
+        let numbers = [line["record"].to_string(), line["at"].to_string()];
+        let words = ["what", "purse", "change", "balance"].map(text);
+        [numbers.as_slice(), &words].concat().join(",")
+    };
+    let expected: Vec<_> = lines.iter().map(of).collect();
+    assert_eq!(rows.collect::<Vec<_>>(), expected);
+    for what in ["offset_gas", "transfer", "meter", "close"] {
+        assert!(csv.contains(&format!(",{what},")), "{what}: {csv}");
+    }
+
+    // Who comes back is not known in the first month.
+    for client in [&exchange, &it.operator] {
+        let all = client.call("era_retentionV1", json!({}));
+        assert_eq!(all["month"], 0, "{all}");
+    }
+    let all = it.era_says("plaza", &["retention"]);
+    let groups = all["groups"].as_array().unwrap();
+    let active: u64 = groups.iter().map(|it| it["active"].as_u64().unwrap()).sum();
+    // The payer and the node.
+    assert_eq!(active, 2, "{all}");
+
+    let settled = it.era_says("operator", &["settle", &epoch]);
+    assert!(units(&settled["moved"]) > 0);
+    let (run, _) = it.audit();
+    run.expect_code(0);
+}
+
+/// A tenant of light interaction that has gone quiet: what it gave back is an event of each epoch, though it takes nothing again, and
+/// is paid for.
+#[test]
+fn storage_that_is_given_back_is_paid_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let marks = folder.path().join("policy.toml");
+    let write = |quiet_ms: u64| {
+        let class = |name: &str, more: &str| {
+            format!("[classes.{name}]\nvalue = 1\nguarantee_percent = 0\n{more}")
+        };
+        let mark = format!("[classes.social.give_back]\nquiet_ms = {quiet_ms}\n");
+        let text = class("financial", "") + &class("social", &mark);
+        std::fs::write(&marks, text).unwrap();
+    };
+    write(31_536_000_000);
+    let mut edits = times(1, 0).to_vec();
+    // It has been quiet for a moment only.
+    edits.push(("age_min_s = 300", "age_min_s = 0".to_owned()));
+    let it = Box::start_by(&edits, &format!("policy_file = {marks:?}"));
+    let plaza = it.service.client("plaza");
+    let party = it.party("plaza", "user", 11, FEE);
+    let price = units(&it.operator.call("era_policyV1", json!({}))["policy"]["prices"][1]["proof"]);
+    assert!(price > 0 && price < FEE);
+    let submission = it.circuit(&plaza);
+    assert_eq!(prove(&plaza, &submission), "proved");
+    plaza.upload(&[7; 1 << 20]);
+    write(1);
+    it.service.signal(nix::sys::signal::Signal::SIGHUP);
+    plaza.wait("pool_storageV1", json!({}), |status| {
+        status["releases"][0]["blobsBytes"].as_u64() >= Some(1 << 20)
+    });
+    // More than one epoch pays, though it takes nothing.
+    let epochs = it.operator.wait("era_epochV1", json!({}), |epochs| {
+        let closed = epochs["closed"].as_array().unwrap();
+        closed.iter().filter(|it| units(&it["storage"]) > 0).count() >= 2
+    });
+    let closed = epochs["closed"].as_array().unwrap();
+    // Not the first of them, in which it may have had its proof.
+    let paid = closed.iter().rfind(|it| units(&it["storage"]) > 0).unwrap();
+    let query = json!({"party": party, "epoch": paid["epoch"]});
+    let why = plaza.call("era_explainV1", query);
+    assert_eq!(why["amount"], paid["storage"], "{why}");
+    assert_eq!(why["events"][0]["what"], "release", "{why}");
+    assert!(units(&it.account(&party)["payable"]) > 0);
+    let metrics = it.operator.get("/metrics").body;
+    let events = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("caldera_era_events_total{what=\"release\"} "));
+    assert!(events.unwrap().parse::<u64>().unwrap() >= 2);
+    let (run, _) = it.audit();
+    run.expect_code(0);
 }
 
 /// A box without a ledger says so.

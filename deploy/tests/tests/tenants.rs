@@ -665,6 +665,30 @@ fn who_floods_is_held_to_its_quotas_and_nobody_else_is() {
     );
     assert_eq!(reason(&answer), "outOfScope");
     assert_eq!(dave.put(&digest, b"x").status, 403);
+    // What moves its money is asked of whoever may submit; what it has is read.
+    let (id, party) = (id(1), 1);
+    for (method, parameters) in [
+        ("era_claimV1", json!({"id": id, "party": party})),
+        (
+            "era_stakeV1",
+            json!({"id": id, "party": party, "amount": "1"}),
+        ),
+        (
+            "era_unstakeV1",
+            json!({"id": id, "party": party, "stake": id, "amount": "1"}),
+        ),
+    ] {
+        let answer = dave.try_call(method, parameters);
+        assert_eq!(reason(&answer), "outOfScope", "{method}");
+    }
+    for method in [
+        "era_accountV1",
+        "era_epochV1",
+        "era_policyV1",
+        "era_retentionV1",
+    ] {
+        assert_eq!(reason(&dave.try_call(method, json!({}))), "eraOff");
+    }
 
     let narrow = [
         "add",

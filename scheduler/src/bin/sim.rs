@@ -435,6 +435,14 @@ fn economy(arguments: &Economy) -> Result<()> {
     });
     bar.finish_and_clear();
     let reports = reports.into_iter().collect::<Result<Vec<_>>>()?;
+    let gains = reports.iter().flat_map(|report| {
+        let gains = report.players.iter().filter(|line| line.gain.0 > 0);
+        gains.map(|line| {
+            let (seed, name, gain) = (report.seed, line.name, line.gain.0);
+            format!("seed {seed}: the {name} gains {gain} units")
+        })
+    });
+    let gains: Vec<_> = gains.collect();
     if let (Some(path), Some(report)) = (&arguments.svg, reports.first()) {
         write(path, &economy::plot::plot(report))?;
     }
@@ -442,12 +450,14 @@ fn economy(arguments: &Economy) -> Result<()> {
         let mut text = serde_json::to_string_pretty(&reports).context("the reports as JSON")?;
         text.push('\n');
         write(path, &text)?;
-        if is_standard(path) {
-            return Ok(());
-        }
     }
-    let tables: Vec<_> = reports.iter().map(economy::report::Report::table).collect();
-    write(Path::new("-"), &tables.join("\n"))
+    if !arguments.json.as_deref().is_some_and(is_standard) {
+        let tables: Vec<_> = reports.iter().map(economy::report::Report::table).collect();
+        write(Path::new("-"), &tables.join("\n"))?;
+    }
+    // Who reads the figures has them; that somebody has gained by a trick is a failure all the same.
+    ensure!(gains.is_empty(), "{}", gains.join("; "));
+    Ok(())
 }
 
 impl MixArguments {

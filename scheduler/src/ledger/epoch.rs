@@ -115,7 +115,9 @@ impl State {
                 .insert((party, epoch), Payout { amount, matures });
         }
         self.closed.insert(epoch, ClosedEpoch { matures });
-        let (staking, shortfall) = self.accrue(now - self.epoch.opened);
+        self.accrue(now);
+        let staking = std::mem::take(&mut self.accrual.earned);
+        let shortfall = std::mem::take(&mut self.accrual.short);
         let mut close = Close {
             epoch,
             policy: self.policy_hash,
@@ -136,7 +138,7 @@ impl State {
             shortfall,
             state: [0; 32],
         };
-        self.forget_work(now);
+        self.forget_work(now, &reckoning.streams[3]);
         self.epoch = OpenEpoch {
             number: next,
             opened: now,
@@ -264,11 +266,27 @@ impl State {
         })
     }
 
-    /// The next epoch begins with nothing done, and without what no month will ask for again.
-    fn forget_work(&mut self, now: u64) {
+    /// The next epoch begins with nothing done, and without what no month will ask for again. What has been paid for jobs and has
+    /// not paid for storage yet stays.
+    fn forget_work(&mut self, now: u64, storage: &Stream) {
+        let keeps = self.policy.keeps_backing();
+        let ceiling = u128::from(self.policy.ceilings.storage);
         for party in self.active.drain() {
             let row = self.parties.edit(party).expect("active parties exist");
-            row.work = Work::default();
+            let found = storage
+                .parties
+                .binary_search_by_key(&party, |portion| portion.party);
+            let paid = found.map_or(0, |at| storage.parties[at].amount);
+            // Rounded up, and not more than there is: what is paid is at most the ceiling's part of it.
+            let backing = match (keeps, paid) {
+                (false, _) => 0,
+                (true, 0) => row.work.backing,
+                (true, paid) => row.work.backing - (paid * u128::from(WHOLE)).div_ceil(ceiling),
+            };
+            row.work = Work {
+                backing,
+                ..Work::default()
+            };
             if row.role != Role::Developer {
                 continue;
             }

@@ -96,13 +96,31 @@ impl State {
         &mut self,
         (id, hold): (Id, Hold),
         receipt: Hash,
-        (gas_used, price): (u64, u128),
+        gas: (u64, u128),
         now: u64,
     ) -> Result<Outcome, Error> {
+        self.chargeable(&hold, hold.amount, now)?;
+        let (charged, reimbursed) = self.reckon_gas(hold.amount, receipt, gas)?;
+        let free = Account::Free { party: hold.party };
+        self.shift(Asset::Gas, Account::GasFloat, free, reimbursed)?;
+        self.resolve(id, Account::Treasury, charged);
+        self.receipts.insert(receipt);
+        Ok(Outcome::Offset {
+            charged,
+            reimbursed,
+        })
+    }
+
+    /// What is charged out of so much ERA, and how much wei is reimbursed for it. Changes nothing.
+    pub(super) fn reckon_gas(
+        &self,
+        held: u128,
+        receipt: Hash,
+        (gas_used, price): (u64, u128),
+    ) -> Result<(u128, u128), Error> {
         if self.receipts.find(receipt).is_some() {
             return Err(Error::ReceiptUsed { receipt });
         }
-        self.chargeable(&hold, hold.amount, now)?;
         let overflow = Error::Overflow {
             what: "the cost of gas",
         };
@@ -116,8 +134,8 @@ impl State {
         let price_of = |part| {
             mul_div(part, offset.era, offset.wei).map(|(era, rest)| era + u128::from(rest > 0))
         };
-        if price_of(part).is_none_or(|era| era > hold.amount) {
-            part = mul_div(hold.amount, offset.wei, offset.era)
+        if price_of(part).is_none_or(|era| era > held) {
+            part = mul_div(held, offset.wei, offset.era)
                 .ok_or(overflow.clone())?
                 .0;
         }
@@ -125,13 +143,15 @@ impl State {
         if part == 0 {
             return Err(Error::Zero);
         }
-        let free = Account::Free { party: hold.party };
-        self.shift(Asset::Gas, Account::GasFloat, free, part)?;
-        self.resolve(id, Account::Treasury, charged);
-        self.receipts.insert(receipt);
-        Ok(Outcome::Offset {
-            charged,
-            reimbursed: part,
-        })
+        let got = self.balance(Asset::Gas, Account::GasFloat)?;
+        match part <= got {
+            true => Ok((charged, part)),
+            false => Err(Error::Insufficient {
+                account: Account::GasFloat,
+                asset: Asset::Gas,
+                needed: part,
+                got,
+            }),
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! Only work that somebody else paid for earns anything, and the fee is its measure: of all measures
 //! it is the one that nobody can inflate for nothing.
 
+use super::SUPPLY_MAX;
 use super::command::{Account, Cause, ClassId, Deed, Event, Id, Owner, Party, Role};
 use super::error::Error;
 use super::state::{Hold, PartyRow, Scenario, State};
@@ -134,7 +135,8 @@ impl State {
         }
         let work = &mut self.edit(requester).work;
         work.using += fee * u128::from(using);
-        work.backing += fee;
+        // What is carried over from epochs without number is not without number itself.
+        work.backing = (work.backing + fee).min(SUPPLY_MAX);
         if let Some((developer, _)) = developer {
             self.edit(developer).work.developing += fee;
             if self.is_verified(payer) {

@@ -10,10 +10,11 @@
 //! Amounts are strings in the text, for TOML's own integers end at 2^63, which is nine tokens of
 //! eighteen decimals. They may be written with `_` between digits.
 //!
-//! **Formats.** Policies have had two: the first had no prices. A journal that began with it is read for ever, so what a
-//! later format adds stands after all that was there before, and a policy whose bytes end there is of the earlier one; its
-//! bytes and its name stay what they were. A text of another format than the newest is refused with the edit that makes it
-//! one of the newest: what is adopted from now on is written by today's rules.
+//! **Formats.** Policies have had three: the first had no prices, the second paid for storage and for stakes by rules that
+//! the third has mended. A journal that began with one is read for ever, so what a later format adds stands after all that
+//! was there before, and a policy whose bytes end there is of the earlier one; its bytes, its name and what it means stay
+//! what they were. From the third on the number of the format is the last of the bytes. A text of another format than the
+//! newest is refused with the edit that makes it one of the newest: what is adopted from now on is written by today's rules.
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -29,7 +30,7 @@ use super::encoding::{Coded, Malformed, Reader, coded_struct};
 use super::wide::mul_div;
 
 /// The newest format, in which all texts are.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 /// The longest text that is read.
 pub const TEXT_MAX: usize = 1 << 20;
 /// Most classes of a policy.
@@ -374,6 +375,17 @@ impl Policy {
             .weight
     }
 
+    /// Whether a fee backs compensation for storage until that is spent. Before it did in its own epoch alone, in which whoever
+    /// gives storage back is quiet.
+    pub(super) fn keeps_backing(&self) -> bool {
+        self.format > 2
+    }
+
+    /// Whether a stake earns for the seconds that it was there. Before it earned for the whole of the epoch in which it came.
+    pub(super) fn accrues_by_second(&self) -> bool {
+        self.format > 2
+    }
+
     /// The largest coefficients of nodes (with success), developers and users.
     pub(super) fn coefficients_max(&self) -> [u128; 3] {
         let largest = |of: &dyn Fn(&Class) -> u32| self.classes.iter().map(of).max();
@@ -443,6 +455,11 @@ impl Rules {
             });
         }
         self.check_pool()?;
+        // What a policy of an earlier format says was said before these were asked for.
+        if self.format > 2 {
+            self.check_bond()?;
+            self.check_fund()?;
+        }
         let Ceilings {
             nodes,
             developers,
@@ -483,6 +500,39 @@ impl Rules {
             });
         }
         Ok(())
+    }
+
+    /// What earns by the second is to be there for some: at least from one close to the next.
+    fn check_bond(&self) -> Result<(), PolicyError> {
+        let Staking {
+            rate,
+            lock_s,
+            unbonding_s,
+            ..
+        } = self.staking;
+        // Both are checked to be ten years at most.
+        let bound = lock_s + unbonding_s;
+        match rate == 0 || bound >= self.epoch.length_s {
+            true => Ok(()),
+            false => Err(PolicyError::Sum {
+                key: "staking",
+                sum: format!("lock_s of {lock_s} + unbonding_s of {unbonding_s} = {bound} seconds"),
+                expected: format!("at least the {} of an epoch", self.epoch.length_s),
+            }),
+        }
+    }
+
+    /// What a fee promises to who gives storage back is there: the same fee brings as much into the fund.
+    fn check_fund(&self) -> Result<(), PolicyError> {
+        let (promised, brought) = (self.ceilings.storage, self.fees.storage);
+        match promised <= brought {
+            true => Ok(()),
+            false => Err(PolicyError::Sum {
+                key: "storage",
+                sum: format!("ceilings.storage promises {promised} basis points of a fee"),
+                expected: format!("at most the {brought} that fees.storage brings"),
+            }),
+        }
     }
 
     fn check_ranges(&self) -> Result<(), PolicyError> {
@@ -689,22 +739,27 @@ impl Rules {
     }
 }
 
-/// Holds a text's format against the newest, before it is asked what else is in it. One that does not say which it is of has
-/// prices if it is of the second.
+/// Holds a text's format against the newest, before it is asked what else is in it. One that does not say which it is of is of
+/// the second if it has prices, and of the first if not.
 fn check_format(text: &toml::Table) -> Result<(), PolicyError> {
     let said = match text.get("format") {
         Some(toml::Value::Integer(said)) => *said,
         // That it is no number is said by who reads it.
         Some(_) => return Ok(()),
-        None if text.contains_key("prices") => FORMAT.into(),
+        None if text.contains_key("prices") => 2,
         None => 1,
     };
     match u32::try_from(said) {
         Ok(FORMAT) => Ok(()),
         Ok(got @ 1) => Err(PolicyError::Old {
             got,
-            edit: "write `format = 2` in its first line and `[prices]` in its last; without a price in it jobs cost \
+            edit: "write `format = 3` in its first line and `[prices]` in its last; without a price in it jobs cost \
                    nothing, as before",
+        }),
+        Ok(got @ 2) => Err(PolicyError::Old {
+            got,
+            edit: "write `format = 3` in its first line; from then on a stake earns for its own seconds, and what a \
+                   tenant has paid backs what it gets for storage until that is spent",
         }),
         _ => Err(PolicyError::New { got: said }),
     }
@@ -806,6 +861,9 @@ impl Coded for Policy {
         if self.format > 1 {
             self.prices.write(out);
         }
+        if self.format > 2 {
+            self.format.write(out);
+        }
     }
     /// A policy is the last field of each command that has one.
     fn read(from: &mut Reader<'_>) -> Result<Policy, Malformed> {
@@ -826,8 +884,14 @@ impl Coded for Policy {
             prices: Vec::new(),
         };
         if from.at < from.bytes.len() {
-            rules.format = FORMAT;
+            rules.format = 2;
             rules.prices = Coded::read(from)?;
+        }
+        if from.at < from.bytes.len() {
+            rules.format = Coded::read(from)?;
+            if rules.format != FORMAT {
+                return Err(from.meaning("format"));
+            }
         }
         match rules.check() {
             Ok(()) => Ok(Policy(Box::new(rules))),

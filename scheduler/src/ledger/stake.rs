@@ -5,6 +5,9 @@
 //! carried, in the accumulator and in each stake, and goes back when a stake ends; every rounding is
 //! down, so no way of splitting a stake earns more; and the pool is paid from before a unit is
 //! owed, so it cannot owe what it does not have.
+//!
+//! What is staked changes in the middle of an epoch, too. Whoever came a second before a close and earned for the whole
+//! epoch would be paid for an hour that others have waited: so the accumulator is brought up to the moment before each change.
 
 use super::ALL_STAKES;
 use super::command::{Account, Asset, Id, Outcome, Party, standing_id};
@@ -15,6 +18,16 @@ use super::wide::{mul_div, mul_shift, shift_div};
 
 /// Basis points of a year's seconds.
 const RATE_SCALE: u128 = WHOLE as u128 * YEAR as u128;
+
+/// What stakes have earned and were not given yet.
+struct Due {
+    /// What of it the pool can give,
+    paid: u128,
+    /// and what it cannot.
+    short: u128,
+    /// What divisions leave.
+    owed: u128,
+}
 
 impl State {
     pub(super) fn stake(
@@ -27,20 +40,21 @@ impl State {
         if amount == 0 {
             return Err(Error::Zero);
         }
-        self.may_stake(amount)?;
+        self.may_stake(amount, now)?;
         self.shift(
             Asset::Era,
             Account::Free { party },
             Account::Staked { party },
             amount,
         )?;
+        self.accrue_within(now);
         self.add_stake(id, party, amount, now);
         Ok(())
     }
 
     /// Stakes a part of what is free by a standing order; what of it was staked.
     pub(super) fn stake_standing(&mut self, party: Party, amount: u128, now: u64) -> u128 {
-        if amount == 0 || self.may_stake(amount).is_err() {
+        if amount == 0 || self.may_stake(amount, now).is_err() {
             return 0;
         }
         let id = standing_id(party);
@@ -49,6 +63,7 @@ impl State {
             // Somebody has staked under the id that this one would have.
             return 0;
         }
+        self.accrue_within(now);
         self.must_shift(Account::Free { party }, Account::Staked { party }, amount);
         if there.is_none() {
             self.add_stake(id, party, amount, now);
@@ -86,6 +101,7 @@ impl State {
                 got: has,
             });
         }
+        self.accrue_within(now);
         let harvested = self.take_earned(stake);
         self.must_shift(
             Account::Staked { party },
@@ -137,31 +153,54 @@ impl State {
         Ok(Outcome::Moved { amount, staked: 0 })
     }
 
-    /// What stakes earn in so many seconds, and what the pool could not give.
-    pub(super) fn accrue(&mut self, seconds: u64) -> (u128, u128) {
+    /// Stakes earn up to now. That is done before what is staked changes, so each earns for the seconds that it was there.
+    pub(super) fn accrue(&mut self, now: u64) {
+        if now == self.accrual.until {
+            // What an ended stake has left stays until there is something to divide with it.
+            return;
+        }
+        let Due { paid, short, owed } = self.due(now);
+        self.accrual.until = now;
         let staked = self.staking.staked;
         if staked == 0 {
-            return (0, 0);
+            return;
         }
-        let rate = u128::from(self.policy.staking.rate) * u128::from(seconds);
+        self.staking.owed = owed;
+        let (more, rest) = shift_div(paid, self.staking.rest, staked)
+            .expect("a stake earns at most ten times itself in a year");
+        self.staking.acc += more;
+        self.staking.rest = rest;
+        self.accrual.earned += paid;
+        self.accrual.short = self.accrual.short.saturating_add(short);
+        self.must_shift(Account::StakingPool, Account::StakeRewards, paid);
+    }
+
+    /// The same in the middle of an epoch: by a policy of before only closes do it.
+    fn accrue_within(&mut self, now: u64) {
+        if self.policy.accrues_by_second() {
+            self.accrue(now);
+        }
+    }
+
+    /// What stakes have earned since the last time.
+    fn due(&self, now: u64) -> Due {
+        let rate = u128::from(self.policy.staking.rate) * u128::from(now - self.accrual.until);
         let pool = self.house.staking_pool;
         // More than can be counted is more than any pool has.
-        let due = mul_div(staked, rate, RATE_SCALE).map(|(due, rest)| {
+        let due = mul_div(self.staking.staked, rate, RATE_SCALE).map(|(due, rest)| {
             let rest = rest + self.staking.owed;
             (due + rest / RATE_SCALE, rest % RATE_SCALE)
         });
         let (due, owed) = due.unwrap_or((u128::MAX, 0));
         let paid = due.min(pool);
-        self.staking.owed = if paid == due { owed } else { 0 };
-        let (more, rest) = shift_div(paid, self.staking.rest, staked)
-            .expect("a stake earns at most ten times itself in a year");
-        self.staking.acc += more;
-        self.staking.rest = rest;
-        self.must_shift(Account::StakingPool, Account::StakeRewards, paid);
-        (paid, due - paid)
+        Due {
+            paid,
+            short: due - paid,
+            owed: if paid == due { owed } else { 0 },
+        }
     }
 
-    fn may_stake(&self, amount: u128) -> Result<(), Error> {
+    fn may_stake(&self, amount: u128, now: u64) -> Result<(), Error> {
         let rules = &self.policy.staking;
         let staked = self.staking.staked.checked_add(amount);
         let staked = staked.filter(|&staked| staked <= rules.stake_max);
@@ -174,7 +213,11 @@ impl State {
         let (needed, rest) =
             mul_div(staked, rate, RATE_SCALE).expect("a policy's times are bounded");
         let needed = needed + u128::from(rest > 0);
-        let got = self.house.staking_pool;
+        let spent = match self.policy.accrues_by_second() {
+            true => self.due(now).paid,
+            false => 0,
+        };
+        let got = self.house.staking_pool - spent;
         match needed <= got {
             true => Ok(()),
             false => Err(Error::PoolUnfunded { needed, got }),

@@ -29,6 +29,7 @@ pub(super) struct State {
     pub(super) epoch: OpenEpoch,
     pub(super) house: House,
     pub(super) staking: Accumulator,
+    pub(super) accrual: Accrual,
     pub(super) parties: Table<PartyRow>,
     pub(super) owners: Table<OwnerRow>,
     pub(super) holds: Table<Hold>,
@@ -58,6 +59,7 @@ pub(super) struct Before {
     epoch: OpenEpoch,
     house: House,
     staking: Accumulator,
+    accrual: Accrual,
 }
 
 /// Does the same to every table and every index.
@@ -113,6 +115,15 @@ pub(super) struct Accumulator {
     pub(super) staked: u128,
 }
 
+/// Until when stakes have earned, and what in the open epoch.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Accrual {
+    pub(super) until: u64,
+    pub(super) earned: u128,
+    /// What the pool could not give.
+    pub(super) short: u128,
+}
+
 #[derive(Debug, Clone)]
 pub(super) struct PartyRow {
     pub(super) role: Role,
@@ -137,7 +148,7 @@ pub(super) struct Work {
     pub(super) developing: u128,
     /// Of a requester: fees times coefficients.
     pub(super) using: u128,
-    /// Of a requester: fees.
+    /// Of a requester: fees that have not paid for released storage yet, its own of other epochs, too.
     pub(super) backing: u128,
     /// Of a tenant: bytes given back, times seconds.
     pub(super) byte_seconds: u128,
@@ -214,6 +225,10 @@ impl State {
             },
             house: House::default(),
             staking: Accumulator::default(),
+            accrual: Accrual {
+                until: now,
+                ..Accrual::default()
+            },
             parties: Table::new(),
             owners: Table::new(),
             holds: Table::new(),
@@ -241,6 +256,7 @@ impl State {
             epoch: self.epoch.clone(),
             house: self.house.clone(),
             staking: self.staking.clone(),
+            accrual: self.accrual.clone(),
         }
     }
 
@@ -260,6 +276,7 @@ impl State {
             epoch: self.epoch,
             house: self.house,
             staking: self.staking,
+            accrual: self.accrual,
         } = before;
     }
 
@@ -455,6 +472,9 @@ impl State {
         self.epoch.write(&mut bytes);
         self.house.write(&mut bytes);
         self.staking.write(&mut bytes);
+        if self.policy.accrues_by_second() {
+            self.accrual.write(&mut bytes);
+        }
         self.parties.hash_into(&mut bytes);
         self.owners.hash_into(&mut bytes);
         self.holds.hash_into(&mut bytes);
@@ -607,6 +627,7 @@ coded_struct! {
         storage_fund, payable, dust, gas_float,
     }
     Accumulator { acc, rest, owed, staked }
+    Accrual { until, earned, short }
     PartyRow {
         role, owner, address, key, order, free, held, staked, unbonding, free_gas, work,
     }

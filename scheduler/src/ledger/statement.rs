@@ -121,23 +121,6 @@ impl Statement {
         }
         Ok(Statement { party, lines })
     }
-
-    /// As comma-separated values, with a line of names.
-    pub fn csv(&self) -> String {
-        let mut out = "record,at,what,purse,change,balance\n".to_owned();
-        for line in &self.lines {
-            let Line {
-                record,
-                at,
-                what,
-                purse,
-                change,
-                balance,
-            } = line;
-            out += &format!("{record},{at},{what},{purse},{change},{balance}\n");
-        }
-        out
-    }
 }
 
 /// Explains what an epoch pays a party.

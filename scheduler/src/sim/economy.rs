@@ -24,6 +24,7 @@ use thiserror::Error;
 
 use crate::Nanos;
 use crate::ledger::command::{Close, EpochNumber};
+use crate::ledger::policy::WHOLE;
 use crate::ledger::{Asset, Policy, Stream};
 use crate::sim::pattern::{Mix, mixed};
 use crate::sim::random::Random;
@@ -160,7 +161,11 @@ fn close(
     let jobs = market.take_jobs();
     let fees: u128 = jobs.iter().map(|job| job.fee).sum();
     market.hold(fees == close.fees, "the fees", fees, close.fees)?;
-    let dearest = dearest(&jobs, &streams);
+    for portion in &streams[3].parties {
+        market.compensated(portion)?;
+    }
+    let storage = f64::from(market.policy().ceilings.storage) / f64::from(WHOLE);
+    let dearest = dearest(&jobs, &streams, storage);
     let below = dearest < 1.0;
     market.hold(below, "paid for a job over its fee", "less than 1", dearest)?;
     players.closed(market, epoch, &streams)?;
@@ -171,9 +176,10 @@ fn close(
 /// The largest part of its fee that a job has brought to all whom it brought something.
 ///
 /// What a party is paid by a stream is divided among its jobs by what each added to its weight, so
-/// the sum over all jobs is what was paid, rounding included.
-fn dearest(jobs: &[Job], streams: &[Stream; 4]) -> f64 {
-    let mut weights = [const { std::collections::BTreeMap::new() }; 4];
+/// the sum over all jobs is what was paid, rounding included. For storage a job brings `storage` of its fee at most, in whatever
+/// epoch that is paid, and is taken to bring as much.
+fn dearest(jobs: &[Job], streams: &[Stream; 4], storage: f64) -> f64 {
+    let mut weights = [const { std::collections::BTreeMap::new() }; 3];
     let parts = |job: &Job| {
         let fee = job.fee as f64;
         let earns = job.earns;
@@ -181,7 +187,6 @@ fn dearest(jobs: &[Job], streams: &[Stream; 4]) -> f64 {
             (Some(job.node), fee * f64::from(job.proving), earns.0),
             (job.developer, fee, earns.1),
             (Some(job.user), fee * f64::from(job.using), earns.1),
-            (Some(job.user), fee, earns.1),
         ]
     };
     for job in jobs {
@@ -202,7 +207,8 @@ fn dearest(jobs: &[Job], streams: &[Stream; 4]) -> f64 {
             let party = party.filter(|_| earns)?;
             Some(amounts[at].get(&party)? * weight / weights[at].get(&party)?)
         });
-        each.sum::<f64>() / job.fee as f64
+        let backed = if job.earns.1 { storage } else { 0.0 };
+        each.sum::<f64>() / job.fee as f64 + backed
     };
     jobs.iter().map(brought).fold(0.0, f64::max)
 }

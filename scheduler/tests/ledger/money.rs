@@ -11,23 +11,27 @@ use caldera_scheduler::ledger::{
 use crate::world::{Random, key, ledger, policy, register, sign};
 
 /// A ledger, and what tests do with it.
-struct Bench {
-    ledger: Ledger,
-    now: u64,
+pub(crate) struct Bench {
+    pub(crate) ledger: Ledger,
+    pub(crate) now: u64,
     next: Id,
     sequence: u64,
 }
 
 impl Bench {
     fn new(policy: Policy) -> Bench {
-        let mut bench = Bench {
-            ledger: ledger(),
-            now: 1_000,
-            next: 1,
-            sequence: 0,
-        };
+        let mut bench = Bench::of(ledger(), 1_000);
         bench.done(Command::Open { policy });
         bench
+    }
+
+    pub(crate) fn of(ledger: Ledger, now: u64) -> Bench {
+        Bench {
+            ledger,
+            now,
+            next: 1,
+            sequence: 0,
+        }
     }
 
     fn try_to(&mut self, command: Command) -> Result<Record, Error> {
@@ -38,13 +42,13 @@ impl Bench {
         }
     }
 
-    fn done(&mut self, command: Command) -> Record {
+    pub(crate) fn done(&mut self, command: Command) -> Record {
         let told = format!("{command:?}");
         self.try_to(command)
             .unwrap_or_else(|error| panic!("{told}: {error}"))
     }
 
-    fn give(&mut self, to: Account, amount: u128) {
+    pub(crate) fn give(&mut self, to: Account, amount: u128) {
         let leg = Leg {
             asset: Asset::Era,
             from: Account::Outside,
@@ -55,7 +59,7 @@ impl Bench {
     }
 
     /// A job from its reservation to its proof.
-    fn job(
+    pub(crate) fn job(
         &mut self,
         node: Party,
         requester: Party,
@@ -95,7 +99,7 @@ impl Bench {
         self.event(node, Deed::Failure { hold, cause });
     }
 
-    fn event(&mut self, node: Party, what: Deed) {
+    pub(crate) fn event(&mut self, node: Party, what: Deed) {
         self.sequence += 1;
         let event = Event {
             node,
@@ -107,7 +111,7 @@ impl Bench {
         self.done(Command::Meter { event, signature });
     }
 
-    fn close(&mut self) -> Close {
+    pub(crate) fn close(&mut self) -> Close {
         let (epoch, at) = self.ledger.epoch().expect("is open");
         self.now = self.now.max(at);
         match self.done(Command::Close { epoch }).outcome {
@@ -674,4 +678,153 @@ fn success_follows_the_curve() {
     assert_eq!(weight(None), 90_000 * 10_000 * 10_000);
     assert_eq!(weight(Some(Cause::Input)), weight(None));
     assert_eq!(weight(Some(Cause::Node)), 90_000 * 10_000 * 9_001);
+}
+
+/// Whoever gives storage back is quiet, and pays nothing in those epochs: what it has paid before backs what it gets, to the last
+/// unit and once.
+#[test]
+fn a_quiet_tenant_is_paid_for_storage_by_what_it_has_paid_before() {
+    let mut bench = Bench::new(policy(&[]));
+    for (party, owner) in [(0, 0), (14, 14), (15, 15), (16, 0)] {
+        bench.done(register(party, owner));
+    }
+    bench.job(0, 14, None, 0, 1_000_010);
+    bench.close();
+    bench.close();
+    let release = |party, held_s| Deed::Release {
+        party,
+        bytes: 1 << 30,
+        held_s,
+        returned_s: 3_600,
+    };
+    // A GiB for an hour is a million, for 36 seconds 10,000; and 5 % of the fee are 50,000.
+    let part = |returned_s| Deed::Release {
+        party: 14,
+        bytes: 1 << 30,
+        held_s: 86_400,
+        returned_s,
+    };
+    let mut paid = Vec::new();
+    for returned_s in [36, 0, 36, 3_600, 3_600] {
+        bench.event(0, part(returned_s));
+        paid.push(bench.close().storage);
+        assert_eq!(paid.last(), Some(&bench.paid(14)));
+    }
+    assert_eq!(paid, [10_000, 0, 10_000, 30_000, 0]);
+    // Another job backs another 5 % of its fee, and of what was left of the first.
+    bench.job(0, 14, None, 0, 1_000_000);
+    bench.close();
+    bench.event(0, release(14, 86_400));
+    assert_eq!(bench.close().storage, 50_000);
+    // What was held for too short a time, by who has paid nothing, or by the node's own owner, is nothing.
+    bench.job(0, 14, None, 0, 1_000_000);
+    bench.event(0, release(14, 86_399));
+    bench.event(0, release(15, 86_400));
+    bench.event(0, release(16, 86_400));
+    assert_eq!(bench.close().storage, 0);
+}
+
+/// The fund divides what it has, and what it could not pay stays backed.
+#[test]
+fn storage_that_the_fund_cannot_pay_is_paid_later() {
+    let mut bench = Bench::new(policy(&[
+        ("storage = 503", "storage = 500"),
+        ("treasury = 1497", "treasury = 1500"),
+    ]));
+    for (party, owner) in [(0, 0), (14, 14), (15, 15)] {
+        bench.done(register(party, owner));
+    }
+    // Two fees whose parts are rounded: the fund has 5 % of the sum, rounded down, in each epoch.
+    for fee in [1_039, 1_019] {
+        bench.job(0, 14, None, 0, fee);
+        bench.close();
+    }
+    // 51 and 50 of 1,039 and 1,019; together 2,058 back 102.
+    assert_eq!(bench.balance(Account::StorageFund), 101);
+    let all = Deed::Release {
+        party: 14,
+        bytes: 1 << 40,
+        held_s: 86_400,
+        returned_s: 3_600,
+    };
+    bench.event(0, all.clone());
+    assert_eq!(bench.close().storage, 101);
+    bench.give(Account::StorageFund, 1_000);
+    bench.event(0, all);
+    assert_eq!(bench.close().storage, 1);
+}
+
+/// Whoever stakes just before a close, and ends it just after, has no more of it than those seconds.
+#[test]
+fn a_stake_earns_for_its_own_seconds() {
+    let mut bench = Bench::new(policy(&[("lock_s = 7200", "lock_s = 0")]));
+    for party in 14..16 {
+        bench.done(register(party, party));
+        bench.give(Account::Free { party }, 1 << 50);
+    }
+    bench.give(Account::StakingPool, 1 << 50);
+    let stake = |party| Command::Stake {
+        party,
+        amount: 1 << 40,
+    };
+    bench.done(stake(14));
+    let patient = bench.next;
+    let (_, closes) = bench.ledger.epoch().expect("is open");
+    bench.now = closes - 1;
+    bench.done(stake(15));
+    let hasty = bench.next;
+    // 2^40 at 7 % earn 8,786,051.8 in an hour and 2,440.57 in a second.
+    let close = bench.close();
+    assert_eq!((close.staking, close.shortfall), (8_788_492, 0));
+    assert_eq!(bench.ledger.earned(patient), Ok(8_786_051));
+    assert_eq!(bench.ledger.earned(hasty), Ok(2_440));
+    bench.now += 1;
+    let end = bench.done(Command::Unstake {
+        stake: hasty,
+        amount: 1 << 40,
+    });
+    let Outcome::Moved { amount, .. } = end.outcome else {
+        panic!("an end gives what was earned");
+    };
+    assert_eq!(amount, 4_881);
+    // What has been earned within the epoch is in the close.
+    let close = bench.close();
+    assert_eq!(close.staking, 8_788_492);
+    assert_eq!(bench.ledger.earned(patient), Ok(17_572_103));
+    assert_eq!(bench.ledger.sum(Asset::Era), Ok(0));
+}
+
+/// By a standing order, too: what is added earns from then on.
+#[test]
+fn what_an_order_adds_earns_from_then_on() {
+    let mut bench = Bench::new(policy(&[
+        ("claim_delay_s = 7200", "claim_delay_s = 0"),
+        ("split = 5000", "split = 10000"),
+        ("per_epoch = \"100_003\"", "per_epoch = \"40_000_000\""),
+    ]));
+    for (party, owner) in [(0, 0), (14, 14)] {
+        bench.done(register(party, owner));
+    }
+    bench.give(Account::StakingPool, 1 << 50);
+    bench.done(Command::Order { party: 0, on: true });
+    let mut earned = 0;
+    let mut staked = 0;
+    for _ in 0..3 {
+        bench.job(0, 14, None, 1, 40_000_000);
+        let (_, closes) = bench.ledger.epoch().expect("is open");
+        bench.now = closes - 1;
+        let up_to = 9;
+        if let Ok(record) = bench.try_to(Command::Claim { party: 0, up_to }) {
+            let Outcome::Moved { staked: more, .. } = record.outcome else {
+                panic!("a claim moves something");
+            };
+            earned += staked * 700 * 3_599 / (10_000 * 31_536_000);
+            staked += more;
+            earned += staked * 700 / (10_000 * 31_536_000);
+        }
+        bench.close();
+    }
+    assert!(staked > 10_000_000, "{staked}");
+    let has = bench.ledger.earned(standing_id(0)).expect("is there");
+    assert!(has.abs_diff(earned) <= 1, "{has}, {earned}");
 }

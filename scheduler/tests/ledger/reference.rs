@@ -121,6 +121,9 @@ pub(crate) struct Reference {
     /// What divisions have left to the accumulator, in 2^-64 units.
     rest: Exact,
     owed: Exact,
+    /// Until when stakes have earned, and how much in the open epoch.
+    accrued: u64,
+    staking: Whole,
 }
 
 fn whole(number: impl Into<Whole>) -> Whole {
@@ -167,6 +170,8 @@ impl Reference {
             per_unit: over(0, 1),
             rest: over(0, 1),
             owed: over(0, 1),
+            accrued: 0,
+            staking: whole(0),
         }
     }
 
@@ -396,7 +401,7 @@ impl Reference {
             Command::Stake { party, amount } => {
                 when(!is_there(party), "UnknownParty");
                 when(*amount == 0, "Zero");
-                if let Some(fault) = self.no_stake(&whole(*amount)) {
+                if let Some(fault) = self.no_stake(&whole(*amount), now) {
                     when(true, fault);
                 }
                 let free = self.balance(Asset::Era, Account::Free { party: *party });
@@ -457,6 +462,7 @@ impl Reference {
             Command::Open { policy } => {
                 self.policy = Some(policy.clone());
                 self.opened = now;
+                self.accrued = now;
             }
             Command::Adopt { epoch, policy } => {
                 self.upcoming.retain(|of, _| of < epoch);
@@ -533,11 +539,13 @@ impl Reference {
                 };
             }
             Command::Stake { party, amount } => {
+                self.accrue(now);
                 let stake = self.new_stake(*party, whole(*amount), now);
                 self.stakes.insert(id, stake);
             }
             Command::Unstake { stake, amount } => {
                 let amount = whole(*amount);
+                self.accrue(now);
                 let harvested = self.take(stake);
                 let found = self.stakes.get_mut(stake).expect("no fault");
                 let party = found.party;
@@ -667,7 +675,9 @@ impl Reference {
                     return;
                 }
                 self.member(requester).using += &fee * user;
-                self.member(requester).backing += &fee;
+                let most = whole(1) << 96;
+                let backing = (&self.member(requester).backing + &fee).min(most);
+                self.member(requester).backing = backing;
                 if let Some(developer) = developer {
                     self.member(developer).developing += &fee;
                     if self.verified.contains(&payer) {
@@ -726,14 +736,15 @@ impl Reference {
         all.map(|stake| &stake.amount).sum()
     }
 
-    fn no_stake(&self, amount: &Whole) -> Option<&'static str> {
+    fn no_stake(&self, amount: &Whole, now: u64) -> Option<&'static str> {
         let rules = &self.policy().staking;
         let staked = self.staked() + amount;
         if staked > whole(rules.stake_max) {
             return Some("Limit");
         }
         let needed = over(staked * rules.rate * rules.lock_s, whole(10_000) * YEAR).ceil();
-        let short = needed.to_integer() > self.balance(Asset::Era, Account::StakingPool);
+        let (_, paid, _) = self.due(now);
+        let short = needed.to_integer() > self.balance(Asset::Era, Account::StakingPool) - paid;
         short.then_some("PoolUnfunded")
     }
 
@@ -773,12 +784,14 @@ impl Reference {
         let amount: Whole = due.iter().map(|(_, amount, _)| amount).sum();
         self.era(Account::Payable, Account::Free { party }, &amount);
         let part = bp(&amount, self.policy().reinvest.split);
-        if !self.members[&party].order || part == whole(0) || self.no_stake(&part).is_some() {
+        let refused = self.no_stake(&part, now).is_some();
+        if !self.members[&party].order || part == whole(0) || refused {
             return Effect::Moved {
                 amount,
                 staked: whole(0),
             };
         }
+        self.accrue(now);
         let more = self.new_stake(party, part.clone(), now);
         match self.standing.remove(&party) {
             None => drop(self.standing.insert(party, more)),
@@ -897,12 +910,22 @@ impl Reference {
         });
         let fund = self.balance(Asset::Era, Account::StorageFund);
         let storage = dues.iter().map(|(_, due)| due).sum::<Whole>().min(fund);
-        self.divide(&storage, &dues, &mut payouts);
+        let mut stored = BTreeMap::new();
+        self.divide(&storage, &dues, &mut stored);
         self.era(Account::StorageFund, Account::Payable, &storage);
         paid.push(storage);
+        // What has paid for storage does so once.
+        for (party, amount) in stored {
+            if amount > whole(0) {
+                let used = over(&amount * 10_000, policy.ceilings.storage).ceil();
+                self.member(party).backing -= used.to_integer();
+            }
+            *payouts.entry(party).or_default() += amount;
+        }
 
         let carried = self.balance(Asset::Era, Account::Budget);
-        let staking = self.accrue(now - self.opened);
+        self.accrue(now);
+        let staking = std::mem::take(&mut self.staking);
         let payouts: Vec<_> = payouts
             .into_iter()
             .filter(|(_, amount)| *amount > whole(0))
@@ -918,7 +941,6 @@ impl Reference {
                 &mut member.proving,
                 &mut member.developing,
                 &mut member.using,
-                &mut member.backing,
                 &mut member.byte_seconds,
             ] {
                 *work = whole(0);
@@ -987,24 +1009,37 @@ impl Reference {
         }
     }
 
-    fn accrue(&mut self, seconds: u64) -> Whole {
+    /// What stakes have earned since the last time, what the pool has of it, and what division leaves.
+    fn due(&self, now: u64) -> (Whole, Whole, Exact) {
+        let rate = self.policy().staking.rate;
+        let seconds = now - self.accrued;
+        // `owed` is a fraction of a unit here.
+        let exact = over(self.staked() * rate * seconds, whole(10_000) * YEAR) + &self.owed;
+        let due = floor(&exact);
+        let paid = due
+            .clone()
+            .min(self.balance(Asset::Era, Account::StakingPool));
+        let owed = exact - &due;
+        (due, paid, owed)
+    }
+
+    fn accrue(&mut self, now: u64) {
+        if now == self.accrued {
+            return;
+        }
+        let (due, paid, owed) = self.due(now);
+        self.accrued = now;
         let staked = self.staked();
         if staked == whole(0) {
-            return staked;
+            return;
         }
-        let rate = self.policy().staking.rate;
-        // `owed` is a fraction of a unit here.
-        let exact = over(&staked * rate * seconds, whole(10_000) * YEAR) + &self.owed;
-        let pool = self.balance(Asset::Era, Account::StakingPool);
-        let due = floor(&exact);
-        let paid = due.clone().min(pool);
-        self.owed = if paid == due { exact - due } else { over(0, 1) };
+        self.owed = if paid == due { owed } else { over(0, 1) };
         self.era(Account::StakingPool, Account::StakeRewards, &paid);
         let scaled = over(&paid * scale(), 1) + &self.rest;
         let more = floor(&(&scaled / &staked));
         self.rest = scaled - &more * &staked;
         self.per_unit += over(more, scale());
-        paid
+        self.staking += paid;
     }
 
     fn root(&self, payouts: &[(Party, Whole)]) -> [u8; 32] {

@@ -491,8 +491,8 @@ impl World {
             let to = match self.random.below(40) {
                 0..26 => Account::Free { party },
                 26..29 => Account::Outside,
-                29..33 => Account::StakingPool,
-                33..35 => Account::StorageFund,
+                29 => Account::StakingPool,
+                30..35 => Account::StorageFund,
                 35 => Account::Budget,
                 36..39 => Account::GasFloat,
                 _ => Account::Held { party },

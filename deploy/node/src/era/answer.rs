@@ -135,21 +135,25 @@ pub(super) fn policy(ledger: &Ledger) -> Result<EraPolicy, RpcError> {
     })
 }
 
-pub(super) fn epochs(ledger: &Ledger, closed: &[(u64, Close)]) -> Result<EraEpochs, RpcError> {
+pub(super) fn epochs(
+    ledger: &Ledger,
+    closed: &[(u64, Close)],
+    before: Option<u32>,
+) -> Result<EraEpochs, RpcError> {
     let (open, closes_at) = ledger.epoch().map_err(|error| refused(&error))?;
     let house = |account| {
         let balance = ledger.balance(Asset::Era, account).unwrap_or(0);
         Amount(balance.unsigned_abs())
     };
+    // Epochs are numbered as they are closed.
+    let end = before.map_or(closed.len(), |it| closed.len().min(it as usize));
+    let shown = &closed[end.saturating_sub(CLOSED_SHOWN)..end];
     Ok(EraEpochs {
         open,
         closes_at,
         fees: house(Account::Fees),
         budget: house(Account::Budget),
-        closed: closed[closed.len().saturating_sub(CLOSED_SHOWN)..]
-            .iter()
-            .map(|(at, close)| epoch(*at, close))
-            .collect(),
+        closed: shown.iter().map(|(at, close)| epoch(*at, close)).collect(),
     })
 }
 

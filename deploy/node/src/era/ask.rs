@@ -10,14 +10,15 @@
 use caldera_rpc::era::{
     AccountQuery, Adopt, Claim, ClawBack, CloseEpoch, EraAsset, EraLeg, EraReceipt, EraRole,
     ExplainQuery, Offset, RegisterParty, Settle, Stake, StatementQuery, Transfer, Unstake,
+    VerifyOwner,
 };
 use caldera_rpc::error::{EraFault, RpcError};
 use caldera_rpc::methods::Digest;
 use caldera_scheduler::ledger::command::{Id, Leg, Party, Role, event_id};
 use caldera_scheduler::ledger::journal::parts;
-use caldera_scheduler::ledger::{Account, Answer, Asset, Command, Outcome, Policy, Record};
+use caldera_scheduler::ledger::{Account, Answer, Asset, Command, Error, Outcome, Policy, Record};
 use caldera_store::TenantName;
-use caldera_store::database::Group;
+use caldera_store::database::{DatabaseError, Group};
 use caldera_store::ledger::LedgerParty;
 use serde::Serialize;
 use serde_json::Value;
@@ -33,13 +34,17 @@ pub enum Ask {
     Statement(StatementQuery),
     Explain(ExplainQuery),
     Policy,
-    Epoch,
+    Epoch {
+        /// Only those before this one.
+        before: Option<u32>,
+    },
     Retention,
     Claim(Claim),
     Stake(Stake),
     Unstake(Unstake),
     Offset(Offset),
     Register(RegisterParty),
+    Verify(VerifyOwner),
     Transfer(Transfer),
     Adopt(Adopt),
     ClawBack(ClawBack),
@@ -74,7 +79,8 @@ impl Era {
         group: &Group<'_>,
         now: u64,
     ) -> Result<Asked, RpcError> {
-        let keeper = self.keeper()?;
+        let key = &self.key;
+        let keeper = self.keeper.sound()?;
         let done = |receipt: Result<EraReceipt, RpcError>| receipt.and_then(|it| json(&it));
         let answer = match ask {
             Ask::Account(query) => json(&keeper.accounts(caller, query)?),
@@ -87,19 +93,25 @@ impl Era {
                 return Ok(Asked::Read(Reading::Explain(query.clone())));
             }
             Ask::Policy => json(&answer::policy(&keeper.ledger)?),
-            Ask::Epoch => json(&answer::epochs(&keeper.ledger, &keeper.closed)?),
+            Ask::Epoch { before } => {
+                json(&answer::epochs(&keeper.ledger, &keeper.closed, *before)?)
+            }
             Ask::Retention => json(&answer::retention(&keeper.retention)),
             Ask::Claim(it) => done(keeper.claim(caller, it, now)),
             Ask::Stake(it) => done(keeper.stake(caller, it, now)),
             Ask::Unstake(it) => done(keeper.unstake(caller, it, now)),
-            Ask::Offset(it) => done(keeper.offset(it, now)),
+            Ask::Offset(it) => done(keeper.offset(it, group, now)),
             Ask::Register(it) => done(keeper.register(it, now)),
+            Ask::Verify(it) => {
+                let (owner, verified) = (it.owner, it.verified);
+                done(keeper.given(None, it.id.0, Command::Verify { owner, verified }, now))
+            }
             Ask::Transfer(it) => done(keeper.transfer(it, now)),
             Ask::Adopt(it) => done(keeper.adopt(it, now)),
             Ask::ClawBack(it) => done(keeper.claw_back(it, group, now)),
             Ask::Close(it) => {
-                let epoch = it.epoch;
-                done(keeper.command(0, Command::Close { epoch }, now))
+                let closed = keeper.close(key, it.epoch, group, now);
+                done(closed.map_err(|error| unreadable(&error)).and_then(told))
             }
             Ask::Settle(it) => {
                 let epoch = it.epoch;
@@ -113,17 +125,7 @@ impl Era {
 impl Keeper {
     /// Executes a command and says where its record is.
     fn command(&mut self, id: Id, command: Command, now: u64) -> Result<EraReceipt, RpcError> {
-        let answer = self
-            .execute(id, command, now)
-            .map_err(|error| answer::refused(&error))?;
-        Ok(match answer {
-            Answer::New(record) => receipt(&record),
-            Answer::Before { sequence } => EraReceipt {
-                record: sequence,
-                repeated: true,
-                ..nothing()
-            },
-        })
+        told(self.execute(id, command, now))
     }
 
     /// Executes a command under an id that its sender has chosen.
@@ -257,7 +259,7 @@ impl Keeper {
     }
 
     /// Reserves what a transaction may cost in ERA, and reimburses its gas from that; or neither.
-    fn offset(&mut self, it: &Offset, now: u64) -> Result<EraReceipt, RpcError> {
+    fn offset(&mut self, it: &Offset, group: &Group<'_>, now: u64) -> Result<EraReceipt, RpcError> {
         // The hold has the id that was given, and what is done with it one that follows from it. In older journals that is so
         // of the id as it was chosen.
         let before = follow(it.id.0, b"caldera offset");
@@ -268,27 +270,43 @@ impl Keeper {
                 (hold, follow(hold, b"caldera offset"))
             }
         };
-        let reserve = Command::Reserve {
-            party: it.party,
-            amount: it.era_max.0,
-            expires: now.max(self.ledger.now()).saturating_add(super::HOLD_S),
-        };
+        let (party, amount) = (it.party, it.era_max.0);
+        let gas = (it.gas_used, it.gas_price.0);
         let offset = Command::OffsetGas {
             hold,
             receipt: it.receipt.0,
-            gas_used: it.gas_used,
-            price: it.gas_price.0,
+            gas_used: gas.0,
+            price: gas.1,
         };
         if self.ledger.knows(id) {
+            // Whose gas it was, and what it might cost, stand in the record of the hold.
+            if let Some(sequence) = self.ledger.record_of(hold) {
+                let same = match self.recorded(sequence, group)? {
+                    Command::Reserve {
+                        party: of,
+                        amount: most,
+                        ..
+                    } => (of, most) == (party, amount),
+                    _ => false,
+                };
+                if !same {
+                    let id = it.id.0;
+                    return Err(answer::refused(&Error::Conflict { id, sequence }));
+                }
+            }
             return self.command(id, offset, now);
         }
+        // What would be refused once the amount is set aside is refused before anything is.
+        self.ledger
+            .offset(amount, it.receipt.0, gas)
+            .map_err(|error| answer::refused(&error))?;
+        let reserve = Command::Reserve {
+            party,
+            amount,
+            expires: now.max(self.ledger.now()).saturating_add(super::HOLD_S),
+        };
         self.command(hold, reserve, now)?;
-        let done = self.command(id, offset, now);
-        if done.is_err() {
-            let back = follow(hold, b"caldera refund");
-            self.command(back, Command::Refund { hold }, now)?;
-        }
-        done
+        self.command(id, offset, now)
     }
 
     fn register(&mut self, it: &RegisterParty, now: u64) -> Result<EraReceipt, RpcError> {
@@ -302,6 +320,17 @@ impl Keeper {
             EraRole::Developer => (Role::Developer, true),
             EraRole::Node => return Err(invalid("role: expected user or developer".into())),
         };
+        // That an owner is known is not taken back by the way.
+        let taken_back = it.verified == Some(false) && self.ledger.is_verified(it.owner);
+        if taken_back && !self.has_given(None, it.id.0) {
+            return Err(RpcError::Era {
+                fault: EraFault::Conflict,
+                detail: format!(
+                    "owner {} is verified; only era_verifyV1 takes that back",
+                    it.owner
+                ),
+            });
+        }
         let before = self.tenants.get(&tenant);
         let before = before.and_then(|of| of[usize::from(developer)]);
         let party = before.unwrap_or_else(|| self.next_party());
@@ -314,6 +343,7 @@ impl Keeper {
         };
         // Who is somebody already is only told so again by the same command.
         let done = self.given(None, it.id.0, register, now)?;
+        self.verify_with(it, &done, now)?;
         if before.is_none() {
             let row = LedgerParty {
                 tenant,
@@ -323,18 +353,40 @@ impl Keeper {
             self.name(&row);
             self.named.push(row);
         }
-        if !done.repeated && self.ledger.is_verified(it.owner) != it.verified {
-            let verify = Command::Verify {
-                owner: it.owner,
-                verified: it.verified,
-            };
-            let id = follow(named(None, it.id.0), b"caldera verify");
-            self.command(id, verify, now)?;
-        }
         Ok(EraReceipt {
             party: Some(party),
             ..done
         })
+    }
+
+    /// What a registration says of the owner, as a command of its own beside it. Sent again it is to say the same.
+    fn verify_with(
+        &mut self,
+        it: &RegisterParty,
+        done: &EraReceipt,
+        now: u64,
+    ) -> Result<(), RpcError> {
+        let id = follow(named(None, it.id.0), b"caldera verify");
+        let owner = it.owner;
+        let verify = it
+            .verified
+            .map(|verified| Command::Verify { owner, verified });
+        let same = match (&verify, self.ledger.knows(id)) {
+            (Some(verify), true) => self.ledger.repeats(id, verify),
+            (None, known) => !known,
+            // Journals of before have no such command where it would have changed nothing.
+            (Some(_), false) => !done.repeated || it.verified == Some(false),
+        };
+        if !same {
+            return Err(answer::refused(&Error::Conflict {
+                id: it.id.0,
+                sequence: done.record,
+            }));
+        }
+        match verify {
+            Some(verify) if !done.repeated => self.command(id, verify, now).map(drop),
+            _ => Ok(()),
+        }
     }
 
     fn transfer(&mut self, it: &Transfer, now: u64) -> Result<EraReceipt, RpcError> {
@@ -448,15 +500,32 @@ impl Keeper {
         if let Some((.., command)) = self.fresh.iter().find(|(it, ..)| it.sequence == record) {
             return Ok(command.clone());
         }
-        let bytes = group.ledger_record(record).map_err(|error| {
-            tracing::error!(record, %error, "reading a record");
-            RpcError::StorageUnavailable {
-                retry_after_ms: crate::clerk::TRY_AGAIN.as_millis() as u64,
-            }
-        })?;
+        let bytes = group.ledger_record(record);
+        let bytes = bytes.map_err(|error| unreadable(&error))?;
         let read = bytes.and_then(|bytes| parts(&bytes).ok());
         read.map(|parts| parts.command)
             .ok_or_else(|| unread(record))
+    }
+}
+
+/// What came of a command, as it is told.
+fn told(answer: Result<Answer, Error>) -> Result<EraReceipt, RpcError> {
+    match answer {
+        Ok(Answer::New(record)) => Ok(receipt(&record)),
+        Ok(Answer::Before { sequence }) => Ok(EraReceipt {
+            record: sequence,
+            repeated: true,
+            ..nothing()
+        }),
+        Err(error) => Err(answer::refused(&error)),
+    }
+}
+
+/// The file cannot be read.
+fn unreadable(error: &DatabaseError) -> RpcError {
+    tracing::error!(%error, "reading for the ledger");
+    RpcError::StorageUnavailable {
+        retry_after_ms: crate::clerk::TRY_AGAIN.as_millis() as u64,
     }
 }
 
@@ -591,16 +660,45 @@ mod tests {
 
     use caldera_rpc::auth::Secret;
     use caldera_rpc::era::{Amount, EraId};
+    use caldera_rpc::methods::Address;
     use caldera_rpc::node_key::NodeKey;
+    use caldera_scheduler::scenario::file;
     use caldera_store::database::Database;
+    use caldera_store::releases::ReleaseRow;
+    use serde_json::json;
 
     use super::*;
-    use crate::era::{EraConfig, hold_of};
+    use crate::era::{EraConfig, OpenError, Work, WorkEnd, hold_of};
 
     struct Desk {
         database: Database,
         era: Era,
+        now: u64,
         _folder: tempfile::TempDir,
+    }
+
+    fn config() -> EraConfig {
+        EraConfig {
+            policy: Policy::parse(include_str!("../../../era.toml")).expect("is shipped"),
+            node_key_file: PathBuf::new(),
+            node_owner: 1,
+            node_address: [1; 20],
+        }
+    }
+
+    fn key() -> NodeKey {
+        NodeKey::new(&Secret::from_bytes([7; 32]))
+    }
+
+    fn user(tenant: &str, owner: u32) -> RegisterParty {
+        RegisterParty {
+            id: EraId(owner.into()),
+            tenant: tenant.to_owned(),
+            role: EraRole::User,
+            owner,
+            verified: None,
+            address: Address([owner as u8; 20]),
+        }
     }
 
     impl Desk {
@@ -608,47 +706,78 @@ mod tests {
             let folder = tempfile::tempdir().expect("a folder");
             let path = folder.path().join("caldera.sqlite");
             let mut database = Database::open(&path).expect("made");
-            let config = EraConfig {
-                policy: Policy::parse(include_str!("../../../era.toml")).expect("is shipped"),
-                node_key_file: PathBuf::new(),
-                node_owner: 1,
-                node_address: [1; 20],
-            };
-            let key = NodeKey::new(&Secret::from_bytes([7; 32]));
-            let era = Era::open(config, key, &mut database, NOW).expect("a new journal");
+            let era = Era::open(config(), key(), &mut database, NOW).expect("a new journal");
             Desk {
                 database,
                 era,
+                now: NOW,
                 _folder: folder,
             }
         }
 
         fn ask(&mut self, ask: Ask) -> Result<Value, RpcError> {
-            let group = self.database.group().expect("begun");
-            let asked = self.era.ask(None, &ask, &group, NOW)?;
-            self.era.write(&group).expect("room");
-            group.commit().expect("room");
-            self.era.written();
-            match asked {
+            let now = self.now;
+            match self.done(|era, group| era.ask(None, &ask, group, now))? {
                 Asked::Answer(answer) => Ok(answer),
                 Asked::Read(reading) => panic!("{reading:?}"),
             }
         }
 
+        /// A group of one thing.
+        fn done<T>(&mut self, what: impl FnOnce(&mut Era, &Group<'_>) -> T) -> T {
+            let group = self.database.group().expect("begun");
+            self.era.begin();
+            let done = what(&mut self.era, &group);
+            self.era.write(&group).expect("room");
+            group.commit().expect("room");
+            self.era.written();
+            done
+        }
+
+        fn records(&self) -> u64 {
+            self.era.gauges().records
+        }
+
+        /// Registers a tenant as a user, and gives it so much.
+        fn user(&mut self, tenant: &str, owner: u32, units: u128) -> Party {
+            let done = self.ask(Ask::Register(user(tenant, owner)));
+            let party = done.expect("is taken")["party"].clone();
+            let party: Party = serde_json::from_value(party).expect("a number");
+            let to = party.to_string();
+            self.ask(deposit_to(u128::from(owner) << 64, &to, units))
+                .expect("is taken");
+            party
+        }
+
+        fn account(&mut self, party: Party) -> Value {
+            let party = Some(party);
+            self.ask(Ask::Account(AccountQuery { party }))
+                .expect("is there")[0]
+                .clone()
+        }
+
         fn treasury(&mut self) -> u128 {
-            let ledger = &self.era.keeper().expect("sound").ledger;
+            let ledger = &self.era.keeper.sound().expect("sound").ledger;
             let balance = ledger.balance(Asset::Era, Account::Treasury);
             balance.expect("open").unsigned_abs()
         }
     }
 
     fn deposit(id: Id, amount: u128) -> Ask {
+        deposit_to(id, "treasury", amount)
+    }
+
+    fn deposit_to(id: Id, to: &str, amount: u128) -> Ask {
+        transfer(id, EraAsset::Era, to, amount)
+    }
+
+    fn transfer(id: Id, asset: EraAsset, to: &str, amount: u128) -> Ask {
         Ask::Transfer(Transfer {
             id: EraId(id),
             legs: vec![EraLeg {
-                asset: EraAsset::Era,
+                asset,
                 from: "outside".to_owned(),
-                to: "treasury".to_owned(),
+                to: to.to_owned(),
                 amount: Amount(amount),
             }],
         })
@@ -666,7 +795,7 @@ mod tests {
             id_of(b"caldera reuse", 1),
         ] {
             desk.ask(deposit(id, 1)).expect("is taken");
-            let keeper = desk.era.keeper().expect("sound");
+            let keeper = desk.era.keeper.sound().expect("sound");
             assert!(!keeper.ledger.knows(id), "{id:#034x}");
         }
         assert_eq!(desk.treasury(), 4);
@@ -676,7 +805,7 @@ mod tests {
     #[test]
     fn a_command_from_before_ids_were_apart_is_done_once() {
         let mut desk = Desk::new();
-        let keeper = desk.era.keeper().expect("sound");
+        let keeper = desk.era.keeper.sound().expect("sound");
         let legs = vec![Leg {
             asset: Asset::Era,
             from: Account::Outside,
@@ -696,6 +825,285 @@ mod tests {
         assert_eq!(desk.treasury(), 15);
         let again = desk.ask(deposit(9, 7)).expect("is known");
         assert_eq!(again["repeated"], true);
+    }
+
+    /// It was charged, refused for want of wei, given back, and its id was used up: whoever had filled the float found a conflict for
+    /// ever.
+    #[test]
+    fn gas_that_is_refused_leaves_nothing_and_can_be_asked_for_again() {
+        let mut desk = Desk::new();
+        let party = desk.user("exchange", 10, 1_000_000);
+        let offset = Offset {
+            id: EraId(7),
+            party,
+            era_max: Amount(100_000),
+            receipt: Digest([3; 32]),
+            gas_used: 21,
+            gas_price: Amount(1),
+        };
+        let before = desk.records();
+        let refused = desk.ask(Ask::Offset(offset.clone())).expect_err("no wei");
+        assert_eq!(refused.reason(), "eraInsufficient");
+        let poor = Offset {
+            era_max: Amount(0),
+            ..offset.clone()
+        };
+        let refused = desk.ask(Ask::Offset(poor)).expect_err("no ERA");
+        assert_eq!(refused.reason(), "eraNothingDue");
+        assert_eq!(desk.records(), before);
+        desk.ask(transfer(8, EraAsset::Gas, "gasFloat", 1_000))
+            .expect("is taken");
+        // More than it has, which is refused when it is set aside.
+        let rich = Offset {
+            era_max: Amount(1_000_001),
+            ..offset.clone()
+        };
+        let refused = desk.ask(Ask::Offset(rich)).expect_err("not so much");
+        assert_eq!(refused.reason(), "eraInsufficient");
+        // Later the same holds: nine tenths of 21 wei, at 2,000 units each.
+        desk.now += 1;
+        let done = desk.ask(Ask::Offset(offset.clone())).expect("is paid");
+        assert_eq!(
+            (&done["charged"], &done["reimbursed"]),
+            (&json!("36000"), &json!("18"))
+        );
+        let account = desk.account(party);
+        assert_eq!(
+            (&account["free"], &account["held"], &account["gas"]),
+            (&json!("964000"), &json!("0"), &json!("18"))
+        );
+        desk.now += 1;
+        let again = desk.ask(Ask::Offset(offset.clone())).expect("is known");
+        assert_eq!(
+            (&again["record"], &again["repeated"]),
+            (&done["record"], &json!(true))
+        );
+        // Under that id nothing else is answered as if it were the same, and under another the receipt counts once.
+        let other = desk.user("plaza", 11, 1_000_000);
+        for different in [
+            Offset {
+                era_max: Amount(99_999),
+                ..offset.clone()
+            },
+            Offset {
+                party: other,
+                ..offset.clone()
+            },
+            Offset {
+                gas_used: 22,
+                ..offset.clone()
+            },
+            Offset {
+                id: EraId(9),
+                ..offset
+            },
+        ] {
+            let told = format!("{different:?}");
+            let refused = desk.ask(Ask::Offset(different)).expect_err(&told);
+            assert_eq!(refused.reason(), "eraConflict", "{told}");
+        }
+    }
+
+    /// That somebody is known is said by who knows it, and by nothing else that is said.
+    #[test]
+    fn an_owner_is_verified_on_purpose_and_only_so() {
+        let mut desk = Desk::new();
+        let verified = |desk: &Desk| match &desk.era.keeper {
+            crate::era::Keep::Sound(keeper) => keeper.ledger.is_verified(10),
+            crate::era::Keep::Damaged(why) => panic!("{why}"),
+        };
+        let register = |tenant: &str, id: u128, verified| RegisterParty {
+            id: EraId(id),
+            verified,
+            ..user(tenant, 10)
+        };
+        let first = register("exchange", 1, Some(true));
+        let done = desk.ask(Ask::Register(first.clone())).expect("is taken");
+        assert!(verified(&desk));
+        let again = desk.ask(Ask::Register(first.clone())).expect("is known");
+        assert_eq!(
+            (&again["party"], &again["repeated"]),
+            (&done["party"], &json!(true))
+        );
+        // The same id says the same, or it is another command.
+        let before = desk.records();
+        for other in [None, Some(false)] {
+            let other = register("exchange", 1, other);
+            let refused = desk.ask(Ask::Register(other)).expect_err("another");
+            assert_eq!(refused.reason(), "eraConflict");
+        }
+        // Another party of the owner's, of which nothing is said, and one of which the contrary is.
+        let refused = desk.ask(Ask::Register(register("plaza", 2, Some(false))));
+        assert_eq!(refused.expect_err("is verified").reason(), "eraConflict");
+        assert_eq!(desk.records(), before);
+        desk.ask(Ask::Register(register("plaza", 2, None)))
+            .expect("is taken");
+        assert!(verified(&desk));
+        let refused = desk.ask(Ask::Register(register("plaza", 2, Some(true))));
+        assert_eq!(refused.expect_err("says more").reason(), "eraConflict");
+        // What takes it back says so, and what gives it again.
+        for (id, to) in [(3, false), (4, true)] {
+            let verify = VerifyOwner {
+                id: EraId(id),
+                owner: 10,
+                verified: to,
+            };
+            for repeated in [false, true] {
+                let done = desk.ask(Ask::Verify(verify.clone())).expect("is taken");
+                assert_eq!(done["repeated"], repeated);
+                assert_eq!(verified(&desk), to);
+            }
+            let other = VerifyOwner {
+                verified: !to,
+                ..verify
+            };
+            let refused = desk.ask(Ask::Verify(other)).expect_err("another");
+            assert_eq!(refused.reason(), "eraConflict");
+        }
+    }
+
+    /// A key is registered once. A configuration that pays its rewards elsewhere, or to another's account, is not heard in silence.
+    #[test]
+    fn a_node_is_who_it_was_registered_as() {
+        let mut desk = Desk::new();
+        let mut opened = |owner, address| {
+            let config = EraConfig {
+                node_owner: owner,
+                node_address: address,
+                ..config()
+            };
+            Era::open(config, key(), &mut desk.database, NOW).map(|era| era.gauges().parties)
+        };
+        assert_eq!(opened(1, [1; 20]).expect("is the same"), 1);
+        for (owner, address) in [(2, [1; 20]), (1, [2; 20])] {
+            let error = opened(owner, address).expect_err("is another");
+            assert!(matches!(error, OpenError::Node { party: 1, .. }));
+            let said = error.to_string();
+            let expected = format!(
+                "expected node_owner = 1 and node_address = \"0x{}\"",
+                "01".repeat(20)
+            );
+            assert!(said.contains(&expected), "{said}");
+            let got = format!("got node_owner = {owner} and");
+            assert!(said.contains(&got), "{said}");
+        }
+    }
+
+    /// By the files that are shipped: a tenant of light interaction that has gone quiet is paid for what it gave back, in each epoch for
+    /// its part of it, until it takes it again.
+    #[test]
+    fn a_quiet_tenant_is_paid_for_its_storage_by_the_files_that_are_shipped() {
+        let classes = file::parse(include_str!("../../../policy.toml")).expect("is shipped");
+        let era = config().policy;
+        let gives = classes.classes().iter().filter_map(|class| {
+            let give_back = class.give_back?;
+            Some((class.name.clone(), give_back.quiet.as_millis()))
+        });
+        let gives: Vec<_> = gives.collect();
+        assert_eq!(gives.len(), 2, "retail and social");
+        for (scenario, quiet_ms) in gives {
+            let (price, class) = era.price(&scenario).expect("has a price");
+            assert_eq!(class.name, "light");
+            let fee = price.proof;
+            let mut desk = Desk::new();
+            let party = desk.user("plaza", 10, 10 * fee);
+            let tenant: TenantName = "plaza".parse().expect("a name");
+            // A proof, in the first epoch.
+            let mut work = Work {
+                tenant: tenant.clone(),
+                scenario: scenario.clone(),
+                end: None,
+            };
+            desk.done(|era, _| era.submitted(1, &work, NOW))
+                .expect("is paid for");
+            work.end = Some(WorkEnd::Proved([5; 32]));
+            desk.done(|era, _| era.ended(1, &work, NOW));
+            let close = |desk: &mut Desk| {
+                desk.now += era.epoch.length_s;
+                let now = desk.now;
+                desk.done(|era, group| era.close_due(group, now))
+                    .expect("is read");
+                let account = desk.account(party);
+                let payouts = account["payouts"].as_array().expect("a list").clone();
+                let open = desk.era.gauges().epoch;
+                let newest = payouts.iter().find(|it| it["epoch"] == open - 1);
+                newest.map(|it| it["amount"].as_str().expect("units").to_owned())
+            };
+            assert!(close(&mut desk).is_some(), "the user's part of the epoch");
+            // It gives a MiB back as soon as the class says that it is quiet.
+            let quiet_since_ms = desk.now * 1000;
+            let at_ms = quiet_since_ms + quiet_ms;
+            let bytes = 1 << 20;
+            let row = ReleaseRow {
+                id: 0,
+                tenant: tenant.clone(),
+                class: scenario.clone(),
+                at_ms,
+                quiet_since_ms,
+                held: bytes,
+                tables: 0,
+                keys: 0,
+                blobs: bytes,
+                short: 0,
+                short_reason: None,
+                taken_again_ms: None,
+            };
+            desk.database.insert_release(&row).expect("room");
+            let units = |seconds: u64| {
+                let all = u128::from(bytes) * u128::from(seconds) * era.storage.price_gib_hour;
+                let most = fee * u128::from(era.ceilings.storage) / 10_000;
+                let units = all / (3_600 << 30);
+                assert!(0 < units && units < most, "{units} of {most}");
+                units.to_string()
+            };
+            let rest = era.epoch.length_s - quiet_ms / 1000;
+            assert_eq!(close(&mut desk), Some(units(rest)), "{scenario}");
+            assert_eq!(close(&mut desk), Some(units(era.epoch.length_s)));
+            // It takes it again, in the middle of an epoch.
+            let (now, again) = (desk.now + 1_000, (desk.now + 1_000) * 1000);
+            desk.done(|era, group| {
+                let closed = group.close_release(&tenant, again).expect("room");
+                era.taken_again(&closed.expect("is open"), now);
+            });
+            assert_eq!(close(&mut desk), Some(units(1_000)));
+            assert_eq!(close(&mut desk), None);
+            assert_eq!(desk.era.gauges().events, [1, 0, 3, 0]);
+            // The operator's word for it closes as the clock does.
+            desk.database.insert_release(&row).expect("room");
+            desk.now += era.epoch.length_s;
+            let early = desk.ask(Ask::Close(CloseEpoch { epoch: 6 }));
+            assert_eq!(early.expect_err("is not open").reason(), "eraEpochNotOver");
+            desk.ask(Ask::Close(CloseEpoch { epoch: 5 }))
+                .expect("is over");
+            assert_eq!(desk.era.gauges().events, [1, 0, 4, 0]);
+            // What was written down comes to the same.
+            let again = Era::open(config(), key(), &mut desk.database, desk.now);
+            let (again, here) = (again.expect("is sound").gauges(), desk.era.gauges());
+            assert_eq!((again.damaged, again.house), (None, here.house));
+        }
+    }
+
+    /// Whoever looks for an old epoch finds it, page by page.
+    #[test]
+    fn all_epochs_that_were_closed_can_be_seen() {
+        let mut desk = Desk::new();
+        for _ in 0..70 {
+            desk.now += 3_600;
+            let now = desk.now;
+            desk.done(|era, group| era.close_due(group, now))
+                .expect("is read");
+        }
+        let mut page = |before| {
+            let all = desk.ask(Ask::Epoch { before }).expect("is open");
+            assert_eq!(all["open"], 70);
+            let closed = all["closed"].as_array().expect("a list").iter();
+            let numbers = closed.map(|it| it["epoch"].as_u64().expect("a number"));
+            numbers.collect::<Vec<_>>()
+        };
+        assert_eq!(page(None), (6..70).collect::<Vec<_>>());
+        assert_eq!(page(Some(6)), (0..6).collect::<Vec<_>>());
+        assert_eq!(page(Some(0)), [0_u64; 0]);
+        assert_eq!(page(Some(71)), page(None));
     }
 
     const NOW: u64 = 1_800_000_000;

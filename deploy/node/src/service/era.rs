@@ -44,8 +44,8 @@ impl Service {
                 Ask::Policy
             }
             Method::EraEpoch => {
-                let EpochQuery {} = params.decode()?;
-                Ask::Epoch
+                let EpochQuery { before } = params.decode()?;
+                Ask::Epoch { before }
             }
             Method::EraRetention => {
                 let RetentionQuery {} = params.decode()?;
@@ -56,6 +56,7 @@ impl Service {
             Method::EraUnstake => Ask::Unstake(params.decode()?),
             Method::EraOffset => Ask::Offset(params.decode()?),
             Method::EraRegister => Ask::Register(params.decode()?),
+            Method::EraVerify => Ask::Verify(params.decode()?),
             Method::EraTransfer => Ask::Transfer(params.decode()?),
             Method::EraAdopt => Ask::Adopt(params.decode()?),
             Method::EraClawBack => Ask::ClawBack(params.decode()?),
@@ -107,8 +108,12 @@ impl Service {
 }
 
 /// Whose fault it is that a job has no proof: what its owner has sent, or chosen not to leave there, or this box.
-pub(super) fn cause(error: &RpcError) -> Cause {
+///
+/// A proof that fails its own check is the witness's fault or the silicon's. Of a witness that this box has held against the
+/// circuit's constraints it is known that they hold, so it is the silicon's; of another that is not known.
+pub(super) fn cause(error: &RpcError, satisfied: bool) -> Cause {
     match error {
+        RpcError::SelfCheckFailed if satisfied => Cause::Node,
         RpcError::WitnessRefused { .. }
         | RpcError::InputsRefused { .. }
         | RpcError::ProgramRefused { .. }
@@ -122,5 +127,20 @@ pub(super) fn cause(error: &RpcError) -> Cause {
         | RpcError::KeySource { .. }
         | RpcError::QuotaExceeded { .. } => Cause::Input,
         _ => Cause::Node,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_proof_of_a_good_witness_is_the_nodes() {
+        assert_eq!(cause(&RpcError::SelfCheckFailed, true), Cause::Node);
+        assert_eq!(cause(&RpcError::SelfCheckFailed, false), Cause::Input);
+        for satisfied in [true, false] {
+            assert_eq!(cause(&RpcError::DevelopmentKey, satisfied), Cause::Input);
+            assert_eq!(cause(&RpcError::Internal, satisfied), Cause::Node);
+        }
     }
 }

@@ -1024,7 +1024,12 @@ impl Service {
             Phase::Proved(_) if fence.is_some() => WorkEnd::Elsewhere,
             // What a client has of a proof, in one text.
             Phase::Proved(done) => WorkEnd::Proved(Sha256::digest(&done.calldata).into()),
-            Phase::Failed(error) => WorkEnd::Failed(cause(error)),
+            Phase::Failed(error) => {
+                // A witness that was computed here has been held against the constraints, where they are registered.
+                let circuit = self.circuits.get(&(entry.tenant, entry.request.circuit));
+                let checked = circuit.is_some_and(|it| it.row.r1cs.is_some());
+                WorkEnd::Failed(cause(error, checked && entry.computed.is_some()))
+            }
             _ => WorkEnd::Cancelled,
         };
         let end = JobWrite::End {

@@ -68,6 +68,7 @@ pub(crate) fn run(data: &[u8]) {
             Method::EraExplain => params.decode::<era::ExplainQuery>().map(drop),
             Method::EraOffset => params.decode::<era::Offset>().map(drop),
             Method::EraPolicy => params.decode::<era::PolicyQuery>().map(drop),
+            Method::EraVerify => params.decode::<era::VerifyOwner>().map(drop),
             Method::EraRegister => params.decode::<era::RegisterParty>().map(drop),
             Method::EraRetention => params.decode::<era::RetentionQuery>().map(drop),
             Method::EraSettle => params.decode::<era::Settle>().map(drop),

@@ -1,16 +1,17 @@
 //! The power fails, ten thousand times, and the store keeps what it has promised.
 //!
 //! A story is a run of the real store in a real folder: blobs are put, erased and removed, circuits registered,
-//! groups of jobs accepted, ended and forgotten, records of the ledger appended with them, the log is cut, the box
+//! groups of jobs accepted, ended and forgotten, records of a real ledger ([`life`]) appended with them, the log is cut, the box
 //! starts again. What it asks
 //! of the file system is recorded ([`recorder`]). Then the tape is cut anywhere, what a disk may have kept of
 //! it ([`disk`]) is written out, and the store is opened there for real. At each step of a story one thing is
-//! under way at most, so the jobs and the records must be exactly those before the step or those after it, both of the same; each blob that
+//! under way at most, so the jobs and the records must be exactly those before the step or those after it, both of the same, and the records executed again make the state that their head has; each blob that
 //! is there in both must be there, and what is erased in both must be found in no file.
 //!
 //! Everything comes from the number of the story: one that fails can be told again.
 
 mod disk;
+mod life;
 mod recorder;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,12 +25,12 @@ use caldera_store::blob::{BlobLimits, BlobStore};
 use caldera_store::circuits::{Check, CircuitRow, State};
 use caldera_store::database::Database;
 use caldera_store::jobs::{EndState, JobEnd, JobRow, JobWrite, Written};
-use caldera_store::ledger::LedgerHead;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use zeroize::Zeroizing;
 
 use disk::{Chance, Disk, Syncs};
+use life::{Found, LIFE};
 use recorder::{Op, be_hasty, mark, record};
 
 type Name = [u8; 32];
@@ -39,7 +40,7 @@ type Name = [u8; 32];
 struct Promised {
     jobs: BTreeMap<u64, JobRow>,
     circuits: BTreeSet<Name>,
-    /// How many records there are, each of which says what it should by its number.
+    /// How many records of the ledger's there are.
     records: u64,
     /// Blobs by their digest, with what they were made of.
     blobs: BTreeMap<Name, u64>,
@@ -222,25 +223,16 @@ fn write(
         group = tables.group().expect("a group");
     }
     for number in records.clone() {
-        let bytes = content(number);
+        let (record, _) = &LIFE[number as usize];
         group
-            .record(number, &name_of(&bytes), &bytes)
+            .record(number, &record.digest, &record.bytes)
             .expect("the next");
     }
-    group.ledger_head(&head(records.end)).expect("it rises");
+    group
+        .ledger_head(&life::head(records.end))
+        .expect("it rises");
     group.commit().expect("written");
     written
-}
-
-fn head(records: u64) -> LedgerHead {
-    match records.checked_sub(1) {
-        None => LedgerHead::default(),
-        Some(last) => LedgerHead {
-            records,
-            digest: name_of(&content(last)),
-            state: name_of(&records.to_le_bytes()),
-        },
-    }
 }
 
 fn in_use(now: &Promised, witness: Name) -> bool {
@@ -370,24 +362,13 @@ fn check(folder: &Path, before: &Promised, after: &Promised) -> Result<(), Strin
     if circuits != before.circuits && circuits != after.circuits {
         return Err(format!("circuits: {circuits:?}"));
     }
-    let mut records = 0;
-    let mut odd = None;
-    let read = store.tables.ledger_rows(|row| {
-        let bytes = content(records);
-        if (row.sequence, row.digest) != (records, name_of(&bytes)) || row.bytes != bytes {
-            odd = Some(records);
-        }
-        records += 1;
-        odd.is_none()
-    });
+    let mut found = Found::new();
+    let read = store
+        .tables
+        .ledger_rows(|row| found.take(row.sequence, &row.digest, &row.bytes));
     read.map_err(|error| error.to_string())?;
-    if let Some(number) = odd {
-        return Err(format!("record {number} is another"));
-    }
     let known = store.tables.ledger_head().map_err(|e| e.to_string())?;
-    if known != head(records) {
-        return Err(format!("{records} records and the head {known:?}"));
-    }
+    let records = found.state(&known)?;
     let mut rows = store.tables.resume_jobs().map_err(|e| e.to_string())?;
     let mut late = None;
     for row in rows.iter_mut().filter(|row| row.end.is_none()) {
@@ -522,6 +503,7 @@ fn what_was_promised_survives_every_cut() {
         wrong.len(),
         wrong[0]
     );
+    assert!(life::counts() > 60, "{} states", life::counts());
 }
 
 /// The same with syncs that do nothing must be noticed, each kind by itself: else the cuts above show nothing.

@@ -13,9 +13,11 @@ use super::{ERA, Fault, HOUR};
 use crate::ledger::command::{
     Cause, ClassId, Close, Deed, EpochNumber, Hash, Id, Leg, Owner, Party, Role, standing_id,
 };
+use crate::ledger::policy::WHOLE;
 use crate::ledger::retention::Retention;
 use crate::ledger::{
-    Account, Answer, Asset, Command, Error, Event, Ledger, Outcome, Policy, Signatures, Stream,
+    Account, Answer, Asset, Command, Error, Event, Ledger, Outcome, Policy, Portion, Signatures,
+    Stream,
 };
 
 /// The ledger and what its commands have moved.
@@ -48,6 +50,9 @@ pub(super) struct Known {
     pub(super) on_chain: u128,
     /// Claimed and neither staked nor spent: whoever pays spends this first.
     earned: u128,
+    /// Fees of jobs that have earned it something, and what it was paid for storage.
+    backing: u128,
+    compensated: u128,
     claimed: bool,
 }
 
@@ -283,6 +288,8 @@ impl Market {
             went: 0,
             on_chain: 0,
             earned: 0,
+            backing: 0,
+            compensated: 0,
             claimed: false,
         });
         Ok(party)
@@ -409,6 +416,9 @@ impl Market {
         let owner = |party: Party| self.parties[party as usize].owner;
         let node = job.fee >= self.policy().fees.min && owner(job.node) != owner(job.user);
         let own = job.developer.map(owner) == Some(owner(job.user));
+        if node && !own {
+            self.parties[job.user as usize].backing += job.fee;
+        }
         self.jobs.push(Job {
             proving: if job.reused { reuse } else { proof },
             using,
@@ -432,6 +442,18 @@ impl Market {
         let event = self.event(job.node, Deed::Failure { hold, cause });
         self.moved.failures += 1;
         self.send(&event)
+    }
+
+    /// What an epoch pays a party for storage: in all no more than its fees have ever backed.
+    pub(super) fn compensated(&mut self, portion: &Portion) -> Result<(), Fault> {
+        let ceiling = u128::from(self.policy().ceilings.storage);
+        let known = &mut self.parties[portion.party as usize];
+        known.compensated += portion.amount;
+        let (most, got) = (
+            known.backing * ceiling / u128::from(WHOLE),
+            known.compensated,
+        );
+        self.hold(got <= most, "paid for storage", most, got)
     }
 
     /// A tenant gave storage back for an hour.

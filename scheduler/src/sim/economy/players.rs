@@ -9,7 +9,7 @@
 
 use super::agents::weekly;
 use super::market::{Job, Market, sign};
-use super::{ERA, Fault, milli};
+use super::{ERA, Fault, HOUR, milli};
 use crate::ledger::command::{Cause, ClassId, Deed, EpochNumber, Event, Id, Owner, Party, Role};
 use crate::ledger::{Answer, Command, Error, Stream};
 
@@ -24,6 +24,7 @@ pub(super) struct Players {
     phoenix: Phoenix,
     late: Twins,
     replayer: Replayer,
+    hasty: Hasty,
 }
 
 /// An adversary and its twin in figures.
@@ -96,6 +97,19 @@ struct Replayer {
     tries: u64,
 }
 
+/// Stakes in the last second of an epoch and ends the stake as soon as it may and another epoch is closed, again and again, to be
+/// paid for one epoch more than it has waited. Its twin stakes at the beginning of the same epoch, and ends an epoch before, two
+/// seconds late: it has waited for a second longer.
+struct Hasty {
+    honest: Party,
+    adversary: Party,
+    /// The epoch in which a stake begins.
+    begins: EpochNumber,
+    /// The newest of the twin and of the adversary.
+    stakes: [Id; 2],
+    rounds: u32,
+}
+
 impl Players {
     pub(super) fn new(market: &mut Market) -> Result<Players, Fault> {
         let sponsor = market.newcomer(Role::User)?;
@@ -146,6 +160,7 @@ impl Players {
                 old: Vec::new(),
                 tries: 0,
             },
+            hasty: Hasty::new(market)?,
         })
     }
 
@@ -184,7 +199,8 @@ impl Players {
                 }
             }
         }
-        Ok(())
+        // It lets time pass, so it is the last.
+        self.hasty.act(market, epoch)
     }
 
     /// Looks at what an epoch pays them: its probes exactly as their classes say, its twins alike.
@@ -294,6 +310,12 @@ impl Players {
                 did: format!("sent {} events again", self.replayer.tries),
                 profit: profit(&self.replayer.twins.adversary),
                 honest: profit(&self.replayer.twins.honest),
+            },
+            Verdict {
+                name: "just-in-time staker",
+                did: format!("staked {} times for a close", self.hasty.rounds),
+                profit: profit(&self.hasty.adversary),
+                honest: profit(&self.hasty.honest),
             },
         ]);
         verdicts
@@ -548,6 +570,56 @@ impl Replayer {
         let signature = sign(signer, event);
         let event = event.clone();
         market.put(0, Command::Meter { event, signature })
+    }
+}
+
+impl Hasty {
+    fn new(market: &mut Market) -> Result<Hasty, Fault> {
+        let (honest, adversary) = (market.newcomer(Role::User)?, market.newcomer(Role::User)?);
+        for party in [honest, adversary] {
+            market.fund(party, STAKE)?;
+        }
+        Ok(Hasty {
+            honest,
+            adversary,
+            begins: 1,
+            stakes: [0; 2],
+            rounds: 0,
+        })
+    }
+
+    fn act(&mut self, market: &mut Market, epoch: EpochNumber) -> Result<(), Fault> {
+        let rules = &market.policy().staking;
+        let hours = |seconds: u64| seconds.div_ceil(HOUR) as EpochNumber;
+        let ends = self.begins + hours(rules.lock_s);
+        let free = ends + hours(rules.unbonding_s) + 2;
+        let stake = |party| Command::Stake {
+            party,
+            amount: STAKE,
+        };
+        let end = |stake| Command::Unstake {
+            stake,
+            amount: STAKE,
+        };
+        let begun = market.now;
+        if epoch == self.begins {
+            self.stakes[0] = market.must(stake(self.honest))?.0;
+            market.now = begun + HOUR - 1;
+            self.stakes[1] = market.must(stake(self.adversary))?.0;
+            self.rounds += 1;
+        }
+        if epoch == ends {
+            market.now = begun + 2;
+            market.must(end(self.stakes[0]))?;
+        }
+        if epoch == ends + 1 {
+            market.must(end(self.stakes[1]))?;
+        }
+        if epoch == free + 1 {
+            self.begins = epoch + 1;
+        }
+        market.now = begun;
+        Ok(())
     }
 }
 
