@@ -191,7 +191,8 @@ fn a_grant_is_for_what_it_says() {
     assert_eq!(world.opening().statement.grant, honest);
     let other = world.grant.element(nullifier + Fr::from(1));
     assert_ne!(other.expect("a good grant"), honest, "another presentation");
-    let changes: [(&str, fn(&mut Grant)); 8] = [
+    type Change = fn(&mut Grant);
+    let changes: [(&str, Change); 8] = [
         ("another domain", |grant| grant.domain[0] ^= 1),
         ("another verifier", |grant| grant.verifier[19] ^= 1),
         ("another sender", |grant| grant.sender[0] ^= 1),

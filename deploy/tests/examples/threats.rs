@@ -1,5 +1,5 @@
 //! Takes out of a copy of the tree, one after the other, what stops each threat to state units, and expects the
-//! test that tries the threat to fail: `threats [--list] [--only WORD]`.
+//! test that tries the threat to fail: `threats [--list] [--only WORD]..`.
 //!
 //! The changes are those of `caldera_tests::threats`. The copy is made of the files that git knows or would take, in
 //! `target/threats`, and built there into a folder that stays, so that each change is an incremental build of a few
@@ -10,7 +10,7 @@
 //! Ends well only if every change was noticed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Output, Stdio};
 use std::time::Instant;
@@ -21,11 +21,11 @@ use serde_json::Value;
 
 fn main() -> Result<ExitCode> {
     let mut arguments = std::env::args().skip(1);
-    let (mut list, mut only) = (false, String::new());
+    let (mut list, mut only) = (false, Vec::new());
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--list" => list = true,
-            "--only" => only = arguments.next().context("--only: expected a word")?,
+            "--only" => only.push(arguments.next().context("--only: expected a word")?),
             other => bail!("expected --list or --only WORD, got {other}"),
         }
     }
@@ -36,7 +36,7 @@ fn main() -> Result<ExitCode> {
     let faults = faults(&read, MUTATIONS, EXEMPTIONS);
     ensure!(faults.is_empty(), "{}", faults.join("\n"));
     let chosen: Vec<&Mutation> = MUTATIONS.iter().filter(|it| is_of(it, &only)).collect();
-    ensure!(!chosen.is_empty(), "nothing has \"{only}\" in it");
+    ensure!(!chosen.is_empty(), "nothing has one of {only:?} in it");
     if list {
         for mutation in chosen {
             for it in mutation.tries {
@@ -95,14 +95,14 @@ fn main() -> Result<ExitCode> {
     })
 }
 
-/// Whether a word is somewhere in a mutation.
-fn is_of(mutation: &Mutation, word: &str) -> bool {
+/// Whether one of these is somewhere in a mutation, or anything is wanted.
+fn is_of(mutation: &Mutation, only: &[String]) -> bool {
     let tries = mutation.tries.iter();
     let mut words = tries
         .flat_map(|it| [it.threat, it.file, it.test])
         .chain(mutation.edits.iter().map(|edit| edit.file))
         .chain([mutation.what]);
-    words.any(|it| it.contains(word))
+    only.is_empty() || words.any(|it| only.iter().any(|word| it.contains(word)))
 }
 
 fn tries(mutations: &[&Mutation]) -> impl Iterator<Item = &'static Try> {
@@ -150,6 +150,8 @@ struct Copy {
     said: PathBuf,
     /// Those of the tree: nothing else is in the copy.
     files: BTreeSet<PathBuf>,
+    /// Held while this runs: what another run takes out would be missed here.
+    _lock: File,
 }
 
 /// The programs of tests, by their source.
@@ -170,12 +172,16 @@ impl Copy {
         // What is deleted and not yet committed is listed all the same.
         let files = files.filter(|file| top.join(file).is_file()).collect();
         let folder = top.join("target/threats");
+        fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+        let lock = File::create(folder.join("lock")).context("target/threats/lock")?;
+        lock.try_lock().context("another run has the copy")?;
         let copy = Copy {
             top: top.to_owned(),
             tree: folder.join("tree"),
             build: folder.join("build"),
             said: folder.join("said"),
             files,
+            _lock: lock,
         };
         for folder in [&copy.tree, &copy.build, &copy.said] {
             fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;

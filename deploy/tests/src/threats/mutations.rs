@@ -103,10 +103,10 @@ pub const MUTATIONS: &[Mutation] = &[
     Mutation { what: "the request is the one that was pinned",
         edits: &[edit(CIRCUIT, "    system.equal(&computed, &request);\n", "")],
         tries: &[
-            circuit(BOUND, "claims_are_within_their_bounds", "a wider bound is accepted"),
+            circuit(BOUND, "claims_are_within_their_bounds", "one less than the least is accepted"),
             circuit(SET, "a_claim_is_in_its_set", "no set where one was asked for is accepted"),
             circuit(NULLIFIER, "a_nullifier_is_bound_to_its_scope_and_index", "a scope of one's own is accepted"),
-            circuit(MORE, "an_index_is_below_the_number_of_presentations", "more presentations than were asked for is accepted"),
+            circuit(MORE, "an_index_is_below_the_number_of_presentations", "one index more is accepted"),
             circuit(PUBLIC, "a_statement_is_the_witness_own", "another request is accepted"),
         ] },
     Mutation { what: "the request says of which claims it asks, and a liar who takes others",
