@@ -17,12 +17,13 @@
 #   make carried a folder of 50 MiB at most, with a script that tries and measures a box without
 #                compiler and without network: target/carried
 #   make test-fuzz   a minute of each fuzz target, with a nightly toolchain (part of test)
+#   make test-asan   unsafe code under AddressSanitizer, with a nightly toolchain (part of soak)
 #   make soak    the checks that take long
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help build demo test bench soak interop cuda carried deb tarball test-package \
-        test-ansible test-vm check-fmt check-clippy check-doc check-deny test-rust test-dashboard test-fleet test-wgpu test-models test-fuzz test-bench
+        test-ansible test-vm check-fmt check-clippy check-doc check-deny test-rust test-dashboard test-fleet test-wgpu test-models test-fuzz test-asan test-bench
 
 INTEROP := deploy/tests/interop
 SEMAPHORE := $(INTEROP)/node_modules/@zk-kit/semaphore-artifacts/semaphore
@@ -167,6 +168,10 @@ test-models:
 test-fuzz:
 	.ci/fuzz $(or $(FUZZ_SECONDS),60)
 
+# Minutes of building with another flag; the tests take several times as long as without it.
+test-asan:
+	.ci/asan
+
 # Of the build that all tests had. Every body once; then 20,000 hand-overs, none of which may take longer than 100 ms.
 test-bench:
 	cargo build --locked --workspace --all-targets
@@ -203,7 +208,7 @@ carried: cuda
 	@kib=$$(du -sk $(CARRIED) | cut -f 1); echo "carried: $(CARRIED), $$kib KiB"; \
 	[ $$kib -le $(CARRIED_KIB_MAX) ] || { echo "carried: more than $(CARRIED_KIB_MAX) KiB" >&2; exit 1; }
 
-# A million hand-overs, and a fifth of one on a busy machine; half an hour of each fuzz target; a
+# A million hand-overs, and a fifth of one on a busy machine; half an hour of each fuzz target; AddressSanitizer; a
 # thousand kills; ten minutes of tenants and faults; a ceremony of the circuit of state units; ten million operations of the ledger; the package on a machine of its own. Before that the WebGPU device, every size of the suite, with and without checks.
 soak: interop
 	.ci/tools stress vulkan
@@ -212,6 +217,7 @@ soak: interop
 	$(BENCH) -- reallocate --flips 660000 --synthetic 1000
 	$(BENCH) -- reallocate --flips 100000 --stress $$(nproc)
 	.ci/fuzz 1800
+	.ci/asan
 	CALDERA_KILLS=1000 cargo test --locked -p caldera-tests --test kills -- --nocapture
 	cargo build --release --locked -p caldera-node -p caldera-icicle-double --bins --lib
 	node $(INTEROP)/semaphore-witness.mjs 1 target/soak-1.wtns

@@ -3,7 +3,8 @@
 //! Two threads meet here: a worker that is about to begin a piece of work on a member, and whoever takes the plan away
 //! from there because the copy that it uses was given up. One word decides between them, so that neither
 //! waits: a plan that work has begun with stays until that has ended, and work never begins with one that is gone. A worker
-//! only ever reads a plan after it has begun there, so it finds it without looking whether anybody is about to take it.
+//! only ever reads a plan after it has begun there, so it finds it without looking whether anybody is about to take it. The one
+//! who comes later is a share of a lost member, which may begin where another share has ended: it looks.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -38,7 +39,7 @@ impl Standing {
                 .compare_exchange(from, GONE, Ordering::AcqRel, Ordering::Acquire);
             gone.is_ok()
         };
-        // In this order: what has not begun cannot be over, and what is over does not begin again.
+        // In this order: what has not begun cannot be over.
         taken(READY) || (is_over() && taken(BEGUN))
     }
 }
