@@ -159,10 +159,11 @@ test-wgpu: interop
 	.ci/tools vulkan
 	$(VULKAN) && cargo test --locked -p caldera-wgpu
 
-# Every interleaving of the mailbox, and some hundred of the arbiter's thread with workers that prove:
+# Every interleaving of the mailbox and of plans that are taken away, and some hundred of the arbiter's thread with workers that prove:
 # seconds each, after minutes of building with another flag.
 test-models:
 	RUSTFLAGS="--cfg loom" cargo test --locked -p caldera-scheduler --test loom --target-dir target/loom
+	RUSTFLAGS="--cfg loom" cargo test --locked -p caldera-kernels --test loom --target-dir target/loom
 	RUSTFLAGS="--cfg shuttle" cargo test --locked -p caldera-node --no-default-features --test shuttle --target-dir target/shuttle
 
 test-fuzz:
