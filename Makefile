@@ -19,12 +19,14 @@
 #   make test-threats   takes each line that stops a threat to state units out of a copy of the sources and expects
 #                a test to fail; ONLY=revocation tries those with this word (part of soak)
 #   make test-fuzz   a minute of each fuzz target, with a nightly toolchain (part of test)
+#   make test-asan   unsafe code under AddressSanitizer, with a nightly toolchain (part of soak)
 #   make soak    the checks that take long
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help build demo test bench soak interop cuda carried deb tarball test-package \
-        test-ansible test-vm check-fmt check-clippy check-doc check-deny test-rust test-dashboard test-fleet test-wgpu test-models test-threats test-fuzz test-bench
+        test-ansible test-vm check-fmt check-clippy check-doc check-deny test-rust test-dashboard test-fleet test-wgpu test-models \
+        test-threats test-fuzz test-asan test-bench
 
 INTEROP := deploy/tests/interop
 SEMAPHORE := $(INTEROP)/node_modules/@zk-kit/semaphore-artifacts/semaphore
@@ -160,10 +162,11 @@ test-wgpu: interop
 	.ci/tools vulkan
 	$(VULKAN) && cargo test --locked -p caldera-wgpu
 
-# Every interleaving of the mailbox, and some hundred of the arbiter's thread with workers that prove:
+# Every interleaving of the mailbox and of plans that are taken away, and some hundred of the arbiter's thread with workers that prove:
 # seconds each, after minutes of building with another flag.
 test-models:
 	RUSTFLAGS="--cfg loom" cargo test --locked -p caldera-scheduler --test loom --target-dir target/loom
+	RUSTFLAGS="--cfg loom" cargo test --locked -p caldera-kernels --test loom --target-dir target/loom
 	RUSTFLAGS="--cfg shuttle" cargo test --locked -p caldera-node --no-default-features --test shuttle --target-dir target/shuttle
 
 # Of the same build as all tests, into a folder of its own.
@@ -173,6 +176,10 @@ test-threats:
 
 test-fuzz:
 	.ci/fuzz $(or $(FUZZ_SECONDS),60)
+
+# Minutes of building with another flag; the tests take several times as long as without it.
+test-asan:
+	.ci/asan
 
 # Of the build that all tests had. Every body once; then 20,000 hand-overs, none of which may take longer than 100 ms.
 test-bench:
@@ -215,8 +222,8 @@ carried: cuda
 	@kib=$$(du -sk $(CARRIED) | cut -f 1); echo "carried: $(CARRIED), $$kib KiB"; \
 	[ $$kib -le $(CARRIED_KIB_MAX) ] || { echo "carried: more than $(CARRIED_KIB_MAX) KiB" >&2; exit 1; }
 
-# A million hand-overs, and a fifth of one on a busy machine; half an hour of each fuzz target; a
-# thousand kills; ten minutes of tenants and faults; a ceremony of the circuit of state units; ten million operations of the
+# A million hand-overs, and a fifth of one on a busy machine; half an hour of each fuzz target;
+# AddressSanitizer; a thousand kills; ten minutes of tenants and faults; a ceremony of the circuit of state units; ten million operations of the
 # ledger, a year of ten thousand parties within its bars, and a year in which nobody gains by a trick; each line taken out that
 # stops a threat to state units; the package on a machine of its own. Before that the WebGPU device, every size of the suite, with and without checks.
 soak: interop
@@ -226,6 +233,7 @@ soak: interop
 	$(BENCH) -- reallocate --flips 660000 --synthetic 1000
 	$(BENCH) -- reallocate --flips 100000 --stress $$(nproc)
 	.ci/fuzz 1800
+	.ci/asan
 	CALDERA_KILLS=1000 cargo test --locked -p caldera-tests --test kills -- --nocapture
 	cargo build --release --locked -p caldera-node -p caldera-icicle-double --bins --lib
 	node $(INTEROP)/semaphore-witness.mjs 1 target/soak-1.wtns

@@ -203,6 +203,10 @@ impl Device for Around {
         self.inner.copy_free(member, of);
     }
 
+    fn copy_is_used(&self, member: usize, of: Original) -> bool {
+        self.inner.copy_is_used(member, of)
+    }
+
     fn copies_by_order(&self) {
         self.inner.copies_by_order();
     }

@@ -399,6 +399,12 @@ pub trait Device: Send + Sync {
         let _ = (member, of);
     }
 
+    /// Whether plans use the copy of a member beside the host, ended or not.
+    fn copy_is_used(&self, member: usize, of: Original) -> bool {
+        let _ = (member, of);
+        false
+    }
+
     /// From now on points and matrices come to members beside the host by [`Device::copy`] alone. Before that they
     /// come to all that have room when they are made known.
     fn copies_by_order(&self) {}

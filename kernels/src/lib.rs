@@ -19,6 +19,7 @@ mod holdings;
 #[allow(unsafe_code)]
 mod lanes;
 pub mod pairing;
+mod primitive;
 pub mod relay;
 
 pub use around::{Around, Quantum};

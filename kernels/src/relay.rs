@@ -541,6 +541,14 @@ impl Device for Relay {
         }
     }
 
+    fn copy_is_used(&self, member: usize, of: Original) -> bool {
+        match self.copies(of) {
+            Some(Copied::Bases(bases)) => bases.is_used(member),
+            Some(Copied::Matrix(matrix)) => matrix.is_used(member),
+            None => false,
+        }
+    }
+
     fn copies_by_order(&self) {
         self.shared.copies_by_order.store(true, Ordering::Relaxed);
     }
@@ -1000,7 +1008,7 @@ struct RelayPlan {
     names: Vec<Box<[&'static str]>>,
     /// Of each member at multiples of how many points its plan can be cut.
     grains: Box<[Option<usize>]>,
-    /// Of each member whether its plan is there, and whether work has begun with it: then it stays until all has ended.
+    /// Of each member whether its plan is there, and whether work has begun with it: then it stays until that has ended.
     standings: Box<[Standing]>,
     /// Of each member the plan, unless it was let go. Workers read it only while it stays, and wait for nobody.
     plans: Box<[ArcSwapOption<Laid>]>,
@@ -1121,7 +1129,7 @@ impl RelayPlan {
         }))
     }
 
-    /// From then on the plan of the one that is chosen stays until all has ended.
+    /// From then on the plan of the one that is chosen stays until its work has ended.
     fn choose(&self, size: usize) -> Result<usize, DeviceError> {
         loop {
             let member = self
@@ -1139,7 +1147,10 @@ impl RelayPlan {
         self.shared.replays.fetch_add(1, Ordering::Relaxed);
         loop {
             let member = self.choose(points.len())?;
-            let laid = self.laid(member).expect("chosen for it");
+            // Its own share may have ended, and its plan been let go just now; then another.
+            let Some(laid) = self.laid(member) else {
+                continue;
+            };
             let device = &self.shared.members[member].device;
             match device.plan(&laid.work) {
                 Ok(plan) => {
@@ -1172,8 +1183,11 @@ impl RelayPlan {
         let Some(standing) = self.standings.get(member) else {
             return;
         };
-        if standing.take(|| self.is_over.load(Ordering::Acquire)) {
-            // No worker reads it: none has begun there, or all have ended. Frees, which takes a while.
+        let share_ended = |it: &Share| it.member() == member && it.has_ended();
+        let is_over =
+            || self.is_over.load(Ordering::Acquire) || self.shares().iter().any(share_ended);
+        if standing.take(is_over) {
+            // No worker needs it: none has begun there, or all have ended. Frees, which takes a while.
             drop(self.plans[member].swap(None));
         }
     }
@@ -1313,25 +1327,30 @@ impl Run {
             arrived.map_err(CopyError::into_error)?;
             return Ok(Progress::More);
         }
-        let plan = &self.laid.plan;
         let begin = Instant::now();
-        if self.lane == self.lanes {
-            self.lanes = plan.open(self.stage)?;
-            self.lane = 0;
-        }
-        let progress = plan.run(self.stage, self.lane)?;
+        let ran = self.run();
+        // Of the quantum that meets a loss too: that is for nothing like those before it.
         self.spent += nanoseconds(begin);
-        if progress == Progress::Done {
+        if ran? == Progress::Done {
             self.lane += 1;
             if self.lane == self.lanes {
                 self.stage += 1;
-                self.ended = self.stage == plan.stages();
+                self.ended = self.stage == self.laid.plan.stages();
             }
         }
         Ok(match self.ended {
             true => Progress::Done,
             false => Progress::More,
         })
+    }
+
+    fn run(&mut self) -> Result<Progress, DeviceError> {
+        let plan = &self.laid.plan;
+        if self.lane == self.lanes {
+            self.lanes = plan.open(self.stage)?;
+            self.lane = 0;
+        }
+        plan.run(self.stage, self.lane)
     }
 }
 

@@ -83,11 +83,11 @@ fn it_conforms_while_work_moves_all_the_time() {
     }
 }
 
-/// A device that is lost at its quantum with this number, counted from 0 and from `start` on.
+/// A device that is lost at the end of its quantum with this number, counted from 0 and from `start` on.
 struct Mortal {
     device: Arc<dyn Device>,
     left: Arc<AtomicUsize>,
-    /// Nanoseconds of its quanta.
+    /// Nanoseconds of its quanta, that last one among them.
     spent: Arc<AtomicU64>,
 }
 
@@ -103,18 +103,16 @@ impl Mortal {
         let die = move |_: &'static str, quantum: &mut dyn FnMut() -> _| {
             let before = count.load(Ordering::Relaxed);
             count.store(before.saturating_sub(1), Ordering::Relaxed);
+            let began = Instant::now();
+            let done = quantum();
+            let nanoseconds = began.elapsed().as_nanos() as u64;
+            sum.fetch_add(nanoseconds, Ordering::Relaxed);
             match before {
                 0 => Err(DeviceError::Lost {
                     device: "mortal".into(),
                     why: "its time had come".into(),
                 }),
-                _ => {
-                    let began = Instant::now();
-                    let done = quantum();
-                    let nanoseconds = began.elapsed().as_nanos() as u64;
-                    sum.fetch_add(nanoseconds, Ordering::Relaxed);
-                    done
-                }
+                _ => done,
             }
         };
         Mortal {
@@ -758,7 +756,13 @@ fn a_share_whose_device_is_lost_is_summed_elsewhere() {
         let mortal = Mortal::of(immortal.clone());
         let relay = around(&mortal);
         mortal.start(quantum);
+        assert_eq!(forfeited(), Duration::ZERO);
+        let began = Instant::now();
         run(&relay);
+        // What it had done of its share is done again, the quantum that met the loss too.
+        let void = forfeited();
+        assert!(void >= mortal.spent(), "{void:?} of {:?}", mortal.spent());
+        assert!(void <= began.elapsed(), "{void:?}");
         assert!(relay.is_lost(1), "not lost at {quantum} of {own}");
         assert!(hosted.load(Ordering::Relaxed) > 0);
         assert_eq!(relay.health().fallen_back, 1, "lost at quantum {quantum}");
@@ -816,6 +820,49 @@ fn a_copy_may_be_given_up_before_any_quantum_of_a_share() {
     for at in (0..quanta).step_by(quanta / 60 + 1) {
         run(at);
     }
+}
+
+/// A device that has done its share long before the others let go of it holds the copy no longer than it computes with it: an
+/// order for room does not wait for the host.
+#[test]
+fn a_copy_may_go_when_its_share_has_ended_and_the_others_have_not() {
+    let (expected, _) = sum(&*cpu(1)).unwrap();
+    let second = cpu(2);
+    let mortal = Mortal::new();
+    let third = alone(mortal.device.clone());
+    let relay = Relay::new(vec![alone(cpu(1)), alone(second.clone()), third]);
+    believe(&relay, &[1000; 3]);
+    let (plan, bases) = laid_out(&relay, COUNT);
+    let of = Original::Bases(bases);
+    let bytes = points(COUNT).len();
+    let beside = Arc::clone(&plan).beside();
+    assert_eq!(beside.len(), 2);
+    for share in &beside {
+        assert_eq!(share.open(0), Ok(1));
+        assert_eq!(share.run(0, 0), Ok(Progress::Done));
+        assert_eq!(share.open(1), Ok(1));
+        assert_eq!(share.run(1, 0), Ok(Progress::More));
+    }
+    for member in [1, 2] {
+        assert!(relay.copy_is_used(member, of));
+        relay.copy_free(member, of);
+        assert_eq!(relay.copy_bytes(member, of), bytes, "{member} is at it");
+    }
+    while beside[0].run(1, 0).unwrap() == Progress::More {}
+    for member in [1, 2] {
+        relay.copy_free(member, of);
+    }
+    let left = [1, 2].map(|member| relay.copy_bytes(member, of));
+    assert_eq!((left, known(&second)), ([0, bytes], 0));
+    // The share of one that is lost now goes to another than the one that has nothing left to do it with.
+    mortal.start(0);
+    while beside[1].run(1, 0).unwrap() == Progress::More {}
+    assert!(relay.is_lost(2));
+    assert_eq!(relay.health().fallen_back, 1);
+    assert_eq!(plan.point(), None);
+    finish(&*plan).unwrap();
+    assert_eq!(plan.point().as_ref(), Some(&expected));
+    assert!(!relay.copy_is_used(1, of));
 }
 
 /// Who runs a share's lane learns for whom, until that one is lost.

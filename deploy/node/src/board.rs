@@ -14,8 +14,9 @@
 //! A job's tasks lie in several queues, one for each *place*: place 0 is for the cores, and each device has
 //! one of its own, whose worker is the thread on the host that waits for its fences. A task that a device has
 //! begun while its tenant held that device stays in its place when the device goes to somebody else, or is
-//! lost; then the tenant's cores run it when they have nothing else to do. So nothing that has begun
-//! waits for a device to come back.
+//! lost; then the tenant's cores run it when they have nothing else to do, and so does the device's worker when it has
+//! nothing of the new owner's. So nothing that has begun waits for a device to come back, nor keeps a device from others
+//! because its tenant has no cores.
 //!
 //! Resting and waking is the classic pair: a worker first says that it rests, then looks once
 //! more, then parks; who brings work first makes it visible, then looks who rests. Both put a
@@ -174,6 +175,15 @@ impl Board {
         None
     }
 
+    /// The same with the jobs of all tenants.
+    pub fn each_job_of_all<T>(
+        &self,
+        mut look: impl FnMut(&Arc<RunningJob>) -> Option<T>,
+    ) -> Option<T> {
+        let mut tenants = (0..self.orders.len()).map(|tenant| TenantId(tenant as u32));
+        tenants.find_map(|tenant| self.each_job(tenant, &mut look))
+    }
+
     /// Makes a worker known to those who wake it. Called by the worker, once.
     pub fn sit(&self, worker: usize) {
         let first = self.seats[worker].thread.set(current());
@@ -248,9 +258,12 @@ impl Board {
         // or whoever is woken by `reseat` sees the task.
         fence(Ordering::SeqCst);
         let seat = &self.seats[self.cores + place - 1];
-        if seat.owner.load(Ordering::Acquire) == tenant.0 {
+        let owner = seat.owner.load(Ordering::Acquire);
+        if owner != NOBODY {
+            // As its owner's, or as a guest's.
             seat.wake();
-        } else {
+        }
+        if owner != tenant.0 {
             self.wake(tenant, 1);
         }
     }
@@ -493,10 +506,15 @@ impl Tally {
         self.void.store(before + ns, Ordering::Relaxed);
     }
 
-    /// What its tenant has been charged for: all quanta, without what is charged to nobody.
-    pub fn charged(&self) -> Nanos {
-        let all = self.kernels().map(|it| it.ns).sum();
-        Nanos(all).since(Nanos(self.void.load(Ordering::Relaxed)))
+    /// What a tenant has been charged for by workers of one kind: all their quanta, without what is charged to nobody. That
+    /// is noted by the worker that met the loss, and others may have spent it: so all are summed first.
+    pub fn charged<'a>(tallies: impl IntoIterator<Item = &'a Tally>) -> Nanos {
+        let (mut all, mut void) = (0u64, 0u64);
+        for tally in tallies {
+            all += tally.kernels().map(|it| it.ns).sum::<u64>();
+            void += tally.void.load(Ordering::Relaxed);
+        }
+        Nanos(all).since(Nanos(void))
     }
 
     /// What was counted, by kernel.
@@ -522,3 +540,22 @@ const NOBODY: u32 = u32::MAX;
 /// A proof on the CPU has 20 kernels or so; what would not fit is counted under [`OTHER`].
 const KERNELS_MAX: usize = 48;
 const OTHER: &str = "other";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One core meets the loss of what another one has spent.
+    #[test]
+    fn what_is_charged_to_nobody_is_taken_from_all_who_worked() {
+        let tallies = [(); 3].map(|()| Tally::new());
+        tallies[0].count("msm", 30, 30);
+        tallies[0].forfeit(100);
+        tallies[1].count("ntt", 150, 150);
+        tallies[1].count("msm", 50, 50);
+        assert_eq!(Tally::charged(&tallies), Nanos(130));
+        assert_eq!(Tally::charged(&tallies[1..]), Nanos(200));
+        // What is more than that is free later.
+        assert_eq!(Tally::charged(&tallies[..1]), Nanos::ZERO);
+    }
+}

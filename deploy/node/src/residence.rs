@@ -11,14 +11,22 @@
 //!
 //! **Coming.** A key that has been loaded comes to each device that has room for it. When a job is laid out, its key
 //! comes to each device that its tenant holds, or that nobody holds, as far as there is room; that job does without, unless
-//! the key was there before.
+//! the key was there before. Where there is none, and the tenant holds the device or nobody does, older keys of the same tenant
+//! make way: those that no laid-out job uses, and that were not asked for since the new one was asked for twice. Who proves with
+//! two keys in turn so keeps the one that is there, and who has put a new key in the place of an old one gets it there without
+//! anybody else's leave.
 //!
 //! **An order** names those whose keys may go and how much of them. The newest key of the device's owner that is not there
-//! says what is lacking, and `caldera_scheduler::eviction` which keys go for it: enough, or none. Those give up their
+//! says what is lacking; the owner's own keys make way for it first, and `caldera_scheduler::eviction` says which others go:
+//! enough, or none. Those give up their
 //! copies: nothing begins with them from then on, plans that have only been laid out let them go at once, and work
 //! that has begun on the device ends as it would. So no job is wrong or begins again, and what is told as gone is
 //! gone. Then the room goes to the keys of the device's owner, the newest first, and the order is answered
-//! ([`Command::Evicted`]). Until then nobody else's key comes to the device.
+//! ([`Command::Evicted`]). Until then nobody else's key comes to the device. Orders come before requests, of which one
+//! at a time is taken: copying a key takes a while.
+//!
+//! **A loss.** What a device had that is lost counts no more, and the arbiter is told so of everybody. Nothing is freed there: it
+//! might not answer.
 //!
 //! Bytes are those of the points and matrices in the key's file, which is what devices make of them too. The work itself
 //! needs memory as well, so keys may have three quarters of a device ([`room`]).
@@ -92,6 +100,19 @@ pub struct Books {
     /// Of an order that has not come as a whole.
     victims: Vec<Victim>,
     evictions: Vec<Eviction>,
+    /// Devices that are known to be lost, a bit each.
+    lost: u64,
+}
+
+/// What there is to do after a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// More has been asked.
+    More,
+    /// Keys that were given up are still in use.
+    Waits,
+    /// Nothing.
+    Done,
 }
 
 /// One key.
@@ -100,6 +121,8 @@ struct Book {
     key: Weak<ProvingKey>,
     /// The number of the last request for it.
     used: u64,
+    /// The number of the one before that, or 0.
+    used_before: u64,
     /// By device: bytes that are there.
     on: Box<[u64]>,
     /// Devices that were told to give it up, a bit each.
@@ -108,12 +131,15 @@ struct Book {
     refused: u64,
 }
 
+/// Room that is being made.
 struct Eviction {
     device: usize,
     owner: TenantId,
     victims: Vec<Victim>,
     /// Keys have been chosen, and go.
     is_chosen: bool,
+    /// By an order, which is to be answered; else of its owner's own keys.
+    is_ordered: bool,
 }
 
 /// Of so many bytes of a device, those that keys may have. The rest is for work: a proof of 2^22 constraints
@@ -210,10 +236,12 @@ impl Residence {
         let mut books = Books::default();
         let mut kept = Instant::now();
         while !self.board.stopping() {
-            match self.round(&mut books) {
-                true => park_timeout(KEEP_EVERY),
+            match self.turn(&mut books, device) {
+                Turn::More => {}
                 // Work on a device does not say when it lets go.
-                false => park_timeout(LOOK_EVERY),
+                Turn::Waits => park_timeout(LOOK_EVERY),
+                // Nor a device when it is lost.
+                Turn::Done => park_timeout(LOSS_EVERY),
             }
             if kept.elapsed() >= KEEP_EVERY {
                 device.keep();
@@ -223,44 +251,70 @@ impl Residence {
         device.keep();
     }
 
-    /// Does what is asked, and goes as far with all orders that are under way as can be gone now; whether that is to the
-    /// end. Copies and frees; called with one book all the time, by [`Residence::run`] if that runs.
-    pub fn round(&self, books: &mut Books) -> bool {
-        while let Some(request) = self.requests.pop() {
-            match request {
-                Request::Look { tenant } => self.tell(books, tenant),
-                Request::Bring {
-                    tenant,
-                    key,
-                    everywhere,
-                } => {
-                    if let Some(key) = key.upgrade() {
-                        self.attend(books, tenant, &key, everywhere);
-                    }
-                }
-            }
-        }
-        while let Some(order) = self.orders.pop() {
-            match order {
-                Order::Victim(victim) => books.victims.push(victim),
-                Order::Evict { unit, owner } => {
-                    let victims = std::mem::take(&mut books.victims);
-                    let device = self.rooms.iter().position(|room| room.unit == unit);
-                    books.evictions.extend(device.map(|device| Eviction {
-                        device,
-                        owner,
-                        victims,
-                        is_chosen: false,
-                    }));
-                }
-            }
-        }
+    /// Looks for losses on the box's device, goes as far with all orders as can be gone now, and does one thing that is
+    /// asked. Copies and frees; called with one book all the time, by [`Residence::run`] if that runs.
+    pub fn turn(&self, books: &mut Books, device: &dyn Device) -> Turn {
+        self.look_for_losses(books, device);
+        self.take_orders(books);
         for mut order in std::mem::take(&mut books.evictions) {
             if !self.carry_out(books, &mut order) {
                 books.evictions.push(order);
             }
         }
-        books.evictions.is_empty()
+        match self.requests.pop() {
+            Some(Request::Look { tenant }) => self.tell(books, tenant),
+            Some(Request::Bring {
+                tenant,
+                key,
+                everywhere,
+            }) => {
+                if let Some(key) = key.upgrade() {
+                    self.attend(books, tenant, &key, everywhere);
+                }
+            }
+            None if books.evictions.is_empty() => return Turn::Done,
+            None => return Turn::Waits,
+        }
+        Turn::More
+    }
+
+    fn take_orders(&self, books: &mut Books) {
+        while let Some(order) = self.orders.pop() {
+            match order {
+                Order::Victim(victim) => books.victims.push(victim),
+                Order::Evict { unit, owner } => {
+                    let victims = std::mem::take(&mut books.victims);
+                    let Some(device) = self.rooms.iter().position(|room| room.unit == unit) else {
+                        continue;
+                    };
+                    // What goes there anyway is waited for by the order too.
+                    let stays = |it: &Eviction| it.is_ordered || it.device != device;
+                    books.evictions.retain(stays);
+                    books.evictions.push(Eviction {
+                        device,
+                        owner,
+                        victims,
+                        is_chosen: false,
+                        is_ordered: true,
+                    });
+                }
+            }
+        }
+    }
+
+    /// Tells what everybody has where a device has been lost since this was looked at last.
+    fn look_for_losses(&self, books: &mut Books, device: &dyn Device) {
+        let is_new = |at: &usize| books.lost >> at & 1 == 0 && device.is_lost(at + 1);
+        let lost: Vec<usize> = (0..self.rooms.len()).filter(is_new).collect();
+        for at in lost {
+            books.lost |= 1 << at;
+            let had = books.told.iter();
+            let had = had.filter(|((_, device), bytes)| *device == at && **bytes > 0);
+            let tenants: Vec<TenantId> = had.map(|((tenant, _), _)| *tenant).collect();
+            for tenant in tenants {
+                self.tell(books, tenant);
+            }
+        }
     }
 
     /// A key is wanted on devices.
@@ -268,11 +322,12 @@ impl Residence {
         books.asked += 1;
         let used = books.asked;
         match books.find(key) {
-            Some(book) => book.used = used,
+            Some(book) => book.used_before = std::mem::replace(&mut book.used, used),
             None => books.keys.push(Book {
                 tenant,
                 key: Arc::downgrade(key),
                 used,
+                used_before: 0,
                 on: vec![0; self.rooms.len()].into(),
                 given_up: 0,
                 refused: 0,
@@ -290,20 +345,24 @@ impl Residence {
     fn carry_out(&self, books: &mut Books, order: &mut Eviction) -> bool {
         let Eviction { device, owner, .. } = *order;
         books.refresh(device);
-        let unit = self.rooms[device].unit;
-        let holder = self.board.holder(usize::from(unit.0));
+        let room = &self.rooms[device];
         if !order.is_chosen {
+            // What tenants keep is counted over all devices.
+            for device in 0..self.rooms.len() {
+                books.refresh(device);
+            }
             // Somebody else may own it by now: should the owner of the order again, the arbiter asks again.
-            let lacks = match holder == Some(owner) {
-                true => books.lacks(device, owner, &self.rooms[device]),
-                false => 0,
+            let lacking = match self.board.holder(usize::from(room.unit.0)) == Some(owner) {
+                true => books.lacking(device, owner),
+                false => None,
             };
-            let chosen = match lacks {
-                0 => Some(Vec::new()),
-                lacks => books.choose(device, lacks, &order.victims),
+            let chosen = match lacking {
+                Some(at) => books.make_room(device, at, room, &order.victims),
+                None => Some(Vec::new()),
             };
             let Some(chosen) = chosen else {
-                self.answer(unit, false);
+                self.tell_of(books, order);
+                self.answer(order, false);
                 return true;
             };
             for at in chosen {
@@ -322,23 +381,32 @@ impl Residence {
         if leaving > 0 {
             return false;
         }
-        for victim in &order.victims {
-            self.tell(books, victim.tenant);
+        self.tell_of(books, order);
+        self.fill(books, device, owner);
+        if order.is_ordered {
+            self.answer(order, true);
         }
-        self.fill(books, device);
-        self.answer(unit, true);
         true
     }
 
-    fn answer(&self, unit: UnitId, made: bool) {
+    fn answer(&self, order: &Eviction, made: bool) {
+        let unit = self.rooms[order.device].unit;
         self.arbiter.send_waiting(Command::Evicted { unit, made });
     }
 
-    /// Brings keys of a device's owner to it, the newest first, while there is room.
-    fn fill(&self, books: &mut Books, device: usize) {
-        let Some(owner) = self.board.holder(usize::from(self.rooms[device].unit.0)) else {
-            return;
-        };
+    /// Tells what those have whom an order is about. Before its answer, whatever that is: the arbiter reckons with it.
+    fn tell_of(&self, books: &mut Books, order: &Eviction) {
+        let victims = order.victims.iter().map(|victim| victim.tenant);
+        for tenant in victims.chain([order.owner]) {
+            self.tell(books, tenant);
+        }
+    }
+
+    /// Brings keys of a device's owner to it, the newest first, while there is room; of the one for whom it was made, if it is
+    /// nobody's.
+    fn fill(&self, books: &mut Books, device: usize, made_for: TenantId) {
+        let holder = self.board.holder(usize::from(self.rooms[device].unit.0));
+        let owner = holder.unwrap_or(made_for);
         let own = books.keys.iter().filter(|book| book.tenant == owner);
         let mut keys: Vec<_> = own
             .filter_map(|book| Some((book.used, book.key.upgrade()?)))
@@ -349,27 +417,37 @@ impl Residence {
         }
     }
 
-    /// Brings what a device lacks of a key, if there is room.
+    /// Brings what a device lacks of a key, if there is room, or older keys of its tenant may make way.
     fn bring_to(&self, books: &mut Books, device: usize, key: &Arc<ProvingKey>) {
         let member = device + 1;
-        if key.device().is_lost(member) {
-            return;
-        }
-        books.refresh(device);
-        let free = books.free(device, &self.rooms[device]);
-        let mut underway = books.evictions.iter();
-        let kept_for = underway.find(|it| it.device == device).map(|it| it.owner);
-        let Some(book) = books.find(key) else {
+        let Some(book) = books.find(key).filter(|_| !key.device().is_lost(member)) else {
             return;
         };
+        book.read(device, key);
         let tenant = book.tenant;
         let missing = book.missing(device, key);
         let is_whole = missing == 0 && !book.is_given_up(device);
-        // Room that is being made is for whom it is made.
-        let is_free = kept_for.is_none_or(|owner| owner == tenant);
-        if is_whole || book.is_refused(device) || !is_free || missing > free {
+        if is_whole || book.is_refused(device) {
             return;
         }
+        // Room that is being made is for whom it is made.
+        let mut underway = books.evictions.iter();
+        let kept_for = underway.find(|it| it.device == device).map(|it| it.owner);
+        if kept_for.is_some_and(|owner| owner != tenant) {
+            return;
+        }
+        books.refresh(device);
+        let room = &self.rooms[device];
+        if missing > books.free(device, room) {
+            let holder = self.board.holder(usize::from(room.unit.0));
+            if kept_for.is_none() && holder.is_none_or(|holder| holder == tenant) {
+                self.make_way(books, device, key);
+            }
+            return;
+        }
+        let Some(book) = books.find(key) else {
+            return;
+        };
         book.given_up &= !(1 << device);
         if let Err(error) = key.copy(member) {
             // What came of it is of use; the rest is not tried with every job.
@@ -379,6 +457,26 @@ impl Residence {
         }
         book.read(device, key);
         self.tell(books, tenant);
+    }
+
+    /// Older keys of a key's tenant go from a device for it, if that is enough.
+    fn make_way(&self, books: &mut Books, device: usize, key: &Arc<ProvingKey>) {
+        let Some(at) = books.position(key) else {
+            return;
+        };
+        let Some(chosen) = books.make_room(device, at, &self.rooms[device], &[]) else {
+            return;
+        };
+        for at in chosen {
+            books.keys[at].give_up(device);
+        }
+        books.evictions.push(Eviction {
+            device,
+            owner: books.keys[at].tenant,
+            victims: Vec::new(),
+            is_chosen: true,
+            is_ordered: false,
+        });
     }
 
     /// Tells the arbiter what a tenant has on each device, where that is news.
@@ -417,9 +515,14 @@ impl Books {
         });
     }
 
+    fn position(&self, key: &Arc<ProvingKey>) -> Option<usize> {
+        let same = |book: &Book| std::ptr::eq(book.key.as_ptr(), Arc::as_ptr(key));
+        self.keys.iter().position(same)
+    }
+
     fn find(&mut self, key: &Arc<ProvingKey>) -> Option<&mut Book> {
-        let same = |book: &&mut Book| std::ptr::eq(book.key.as_ptr(), Arc::as_ptr(key));
-        self.keys.iter_mut().find(same)
+        let at = self.position(key)?;
+        Some(&mut self.keys[at])
     }
 
     /// Bytes that may come to a device.
@@ -428,27 +531,63 @@ impl Books {
         room.bytes.saturating_sub(held)
     }
 
-    /// Bytes that a tenant's newest key needs that is not on a device as a whole, beyond those that are free.
-    fn lacks(&self, device: usize, tenant: TenantId, room: &Room) -> u64 {
-        let own = self.keys.iter().filter(|book| book.tenant == tenant);
-        let lacking = own.filter_map(|book| {
-            let key = book.key.upgrade()?;
-            let missing = book.missing(device, &key);
-            (missing > 0 && !book.is_refused(device)).then_some((book.used, missing))
-        });
-        let newest = lacking.max_by_key(|(used, _)| *used);
-        newest.map_or(0, |(_, missing)| {
-            missing.saturating_sub(self.free(device, room))
-        })
+    /// A tenant's newest key that is not on a device as a whole.
+    fn lacking(&self, device: usize, tenant: TenantId) -> Option<usize> {
+        let is_lacking = |book: &Book| {
+            let missing = book
+                .key
+                .upgrade()
+                .map_or(0, |key| book.missing(device, &key));
+            book.tenant == tenant && missing > 0 && !book.is_refused(device)
+        };
+        let lacking = (0..self.keys.len()).filter(|&at| is_lacking(&self.keys[at]));
+        lacking.max_by_key(|&at| self.keys[at].used)
     }
 
-    /// Which keys go from a device so that there are so many bytes more, those first that no job was laid out with for
-    /// longest.
+    /// Which keys go from a device so that another has room there: those of its own tenant first that make way, then of the
+    /// victims as many as are lacking still. `None` if these are not enough.
+    fn make_room(
+        &self,
+        device: usize,
+        wanted: usize,
+        room: &Room,
+        victims: &[Victim],
+    ) -> Option<Vec<usize>> {
+        let wanted = &self.keys[wanted];
+        let key = wanted.key.upgrade()?;
+        let missing = wanted.missing(device, &key);
+        let staying = self.staying(device);
+        let stays: u64 = staying.iter().map(|&at| self.keys[at].on[device]).sum();
+        // What is leaving anyway is waited for.
+        let free = room.bytes.saturating_sub(stays);
+        let mut need = missing.saturating_sub(free);
+        let mut chosen = Vec::new();
+        for at in staying {
+            let book = &self.keys[at];
+            let is_older = book.tenant == wanted.tenant && book.used < wanted.used_before;
+            if need > 0 && is_older && !book.is_used(device) {
+                need = need.saturating_sub(book.on[device]);
+                chosen.push(at);
+            }
+        }
+        if need > 0 {
+            chosen.extend(self.choose(device, need, victims)?);
+        }
+        Some(chosen)
+    }
+
+    /// Keys that are on a device and were not given up there, those first that no job was laid out with for longest.
+    fn staying(&self, device: usize) -> Vec<usize> {
+        let stays =
+            |&at: &usize| self.keys[at].on[device] > 0 && !self.keys[at].is_given_up(device);
+        let mut staying: Vec<usize> = (0..self.keys.len()).filter(stays).collect();
+        staying.sort_by_key(|&at| self.keys[at].used);
+        staying
+    }
+
+    /// Which keys of victims go from a device so that there are so many bytes more.
     fn choose(&self, device: usize, need: u64, victims: &[Victim]) -> Option<Vec<usize>> {
-        let mut there: Vec<usize> = (0..self.keys.len())
-            .filter(|&at| self.keys[at].on[device] > 0 && !self.keys[at].is_given_up(device))
-            .collect();
-        there.sort_by_key(|&at| self.keys[at].used);
+        let there = self.staying(device);
         let piece = |&at: &usize| Piece {
             tenant: self.keys[at].tenant,
             bytes: self.keys[at].on[device],
@@ -470,6 +609,12 @@ impl Book {
 
     fn is_given_up(&self, device: usize) -> bool {
         self.given_up >> device & 1 == 1
+    }
+
+    /// Whether a laid-out job uses it there.
+    fn is_used(&self, device: usize) -> bool {
+        let key = self.key.upgrade();
+        key.is_some_and(|key| key.copy_is_used(device + 1))
     }
 
     fn is_refused(&self, device: usize) -> bool {
@@ -502,3 +647,5 @@ const REQUESTS_MAX: usize = 256;
 const KEEP_EVERY: Duration = Duration::from_secs(600);
 /// How often it is looked whether work has let a copy go that was given up.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// How often it is looked whether a device is lost, while there is nothing else to do.
+const LOSS_EVERY: Duration = Duration::from_secs(1);

@@ -10,7 +10,9 @@
 //!
 //! A core's worker says before each quantum which devices its tenant holds, by one word of each: work that
 //! begins with that quantum may go there. It then lies in the device's place (see `board`) until the
-//! device's worker takes it. A device that is lost answers nothing more: its worker puts back what it has in
+//! device's worker takes it. That worker's owner comes first; where it has nothing for the device, work that somebody else has begun
+//! there goes on as a *guest*, a quantum at a time, so that it does not keep its key on a device that it may never get
+//! back. The arbiter is told that nothing was found, and may lend the device. A device that is lost answers nothing more: its worker puts back what it has in
 //! hand, and the arbiter takes the unit away.
 //!
 //! Nothing here blocks but the quantum itself and [`Board::rest`], and nothing allocates: the
@@ -100,7 +102,10 @@ impl Worker {
                 continue;
             }
             let drained = self.clock.now();
-            let next = self.keep(held.take(), owner).or_else(|| self.take(owner?));
+            let next = self
+                .keep(held.take(), owner)
+                .or_else(|| self.take(owner?))
+                .or_else(|| self.take_guest(owner));
             // It was about to take it, and then the owner changed, or a job that is due earlier came.
             if let Some((tenant, job)) = self.spared.take()
                 && next.as_ref().is_none_or(|(next, _)| next.id() != job)
@@ -108,7 +113,7 @@ impl Worker {
                 self.board.wake(tenant, 1);
             }
             match next {
-                Some((job, task)) => held = self.quantum(job, task, drained),
+                Some((job, task)) => held = self.quantum(job, task, owner, drained),
                 None => self.rest(owner, drained),
             }
         }
@@ -141,14 +146,19 @@ impl Worker {
     /// What is in hand, if it is still what this worker should run; otherwise it is put back.
     fn keep(&self, held: Option<Held>, owner: Option<TenantId>) -> Option<Held> {
         let (job, task) = held?;
-        let stays = owner == Some(job.tenant())
-            && self.board.each_job(job.tenant(), |other| {
+        let stays = |owner| {
+            let first = self.board.each_job(owner, |other| {
                 if Arc::ptr_eq(other, &job) {
                     return Some(true);
                 }
                 other.has_ready(self.place()).then_some(false)
-            }) != Some(false);
-        if stays {
+            });
+            // A guest stays where the owner has nothing.
+            first != Some(false)
+        };
+        let may_stay =
+            owner == Some(job.tenant()) || guests_place(&self.board, self.index(), owner).is_some();
+        if may_stay && owner.is_some_and(stays) {
             return Some((job, task));
         }
         let place = job.offer(task);
@@ -164,10 +174,27 @@ impl Worker {
         self.board.places_of(self.index(), owner).find_map(from)
     }
 
+    /// A task of whoever has begun something on this worker's device.
+    fn take_guest(&self, owner: Option<TenantId>) -> Option<Held> {
+        let place = guests_place(&self.board, self.index(), owner)?;
+        let take = |job: &Arc<RunningJob>| Some((Arc::clone(job), job.take(place)?));
+        self.board.each_job_of_all(take)
+    }
+
     /// Runs one quantum. What is still to be done of its lane comes back.
-    fn quantum(&mut self, job: Arc<RunningJob>, task: Task, drained: Nanos) -> Option<Held> {
+    fn quantum(
+        &mut self,
+        job: Arc<RunningJob>,
+        task: Task,
+        owner: Option<TenantId>,
+        drained: Nanos,
+    ) -> Option<Held> {
         let start = self.clock.now();
-        let changed = self.answer(drained, start, Found::Work);
+        let found = match owner == Some(job.tenant()) {
+            true => Found::Work,
+            false => Found::Nothing,
+        };
+        let changed = self.answer(drained, start, found);
         self.board.note(self.index(), job.id());
         if self.board.has_devices() {
             job.job().allow(task, self.board.places(job.tenant()));
@@ -274,7 +301,13 @@ impl Worker {
                 };
                 board.places_of(index, tenant).find_map(at)
             };
-            mailbox.is_new() || owner.and_then(work).is_some()
+            let guest = |place| {
+                let ready = |job: &Arc<RunningJob>| job.has_ready(place).then_some(());
+                board.each_job_of_all(ready)
+            };
+            mailbox.is_new()
+                || owner.and_then(work).is_some()
+                || guests_place(board, index, owner).and_then(guest).is_some()
         });
     }
 
@@ -286,4 +319,10 @@ impl Worker {
         self.mailbox.enter(drained, first, found);
         true
     }
+}
+
+/// The place of which a worker runs what anybody has begun, when its owner has nothing: a device's own, while somebody owns it.
+fn guests_place(board: &Board, worker: usize, owner: Option<TenantId>) -> Option<usize> {
+    let place = board.place(worker);
+    (owner.is_some() && place != CORES).then_some(place)
 }

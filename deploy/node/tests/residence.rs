@@ -1,20 +1,22 @@
 //! Which device holds whose keys, with two devices of the processor's behind the relay, as a box with a GPU has.
 //!
 //! The dangers: the arbiter orders room and believes it has it while the bytes are still there, or a proof goes wrong because
-//! they are not; more goes than may, or what is needed most, or for nothing; a device takes more than its room; and a guess about NUMA nodes that draws a
-//! tenant to the far end of the machine.
+//! they are not; more goes than may, or what is needed most, or for nothing; a device takes more than its room; what a lost device
+//! had is reckoned with; a tenant's old key keeps its new one away; an order waits behind gigabytes that nobody waits for; and a
+//! guess about NUMA nodes that draws a tenant to the far end of the machine.
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use caldera_kernels::cpu::{CpuConfig, CpuDevice};
 use caldera_kernels::relay::{Member, Relay};
-use caldera_kernels::{CurveId, Device};
+use caldera_kernels::{Around, CurveId, Device, DeviceError, Progress, Work};
 use caldera_node::arbiter_thread::{Command, Inbox};
 use caldera_node::board::Board;
 use caldera_node::numa::Nodes;
-use caldera_node::residence::{Books, Residence};
+use caldera_node::residence::{Books, Residence, Turn};
 use caldera_prover::format::{Wtns, Zkey};
 use caldera_prover::groth16::{Blinding, Job, ProvingKey, Step, Synthetic, setup_synthetic};
 use caldera_scheduler::eviction::Victim;
@@ -25,9 +27,11 @@ const DEVICE: UnitId = UnitId(1);
 const OWNER: TenantId = TenantId(0);
 const OTHER: TenantId = TenantId(1);
 
-/// A box of one core and one device, whose room is so many keys.
+/// A box of one core and one device or more, the room of each of which is so many keys.
 struct World {
     relay: Arc<Relay>,
+    /// Whether the last device is lost with its next quantum.
+    is_dying: Arc<AtomicBool>,
     zkey: Zkey,
     witness: Wtns,
     len: u64,
@@ -40,7 +44,7 @@ struct World {
 /// What the arbiter is told.
 #[derive(Debug, PartialEq, Eq)]
 enum Told {
-    /// So many keys of somebody are on the device.
+    /// So many keys of somebody are on a device.
     Keys(TenantId, u64),
     /// Whether an order was carried out.
     Made(bool),
@@ -62,15 +66,32 @@ fn material(domain_log2: u32) -> (Zkey, Wtns) {
 }
 
 fn world(keys: u64) -> World {
+    world_of(1, keys)
+}
+
+fn world_of(devices: usize, keys: u64) -> World {
     let (zkey, witness) = material(6);
-    let member = |_| Member {
-        device: CpuDevice::new(CpuConfig {
+    let cpu = || {
+        CpuDevice::new(CpuConfig {
             quantum: Duration::from_millis(2),
             lanes: 1,
-        }),
-        width: 1,
+        })
     };
-    let relay = Relay::new((0..2).map(member).collect());
+    let is_dying = Arc::new(AtomicBool::new(false));
+    let dies = Arc::clone(&is_dying);
+    let last = Around::new(
+        cpu(),
+        Arc::new(move |_, quantum| match dies.load(Ordering::Relaxed) {
+            false => quantum(),
+            true => Err(DeviceError::Lost {
+                device: "the last".into(),
+                why: "its time had come".into(),
+            }),
+        }),
+    );
+    let all = (0..devices).map(|_| cpu() as Arc<dyn Device>);
+    let all = all.chain([last as Arc<dyn Device>]);
+    let relay = Relay::new(all.map(|device| Member { device, width: 1 }).collect());
     relay.copies_by_order();
     let len = ProvingKey::load(&zkey, relay.clone())
         .expect("it loads")
@@ -79,17 +100,19 @@ fn world(keys: u64) -> World {
         number: 0,
         node: None,
     }];
-    let devices = [pool::Device {
-        number: 0,
+    let device = |number| pool::Device {
+        number,
         node: None,
         memory: keys * len,
-    }];
-    let pool = Pool::of(&cores, &devices, u64::MAX).expect("a pool");
-    let board = Arc::new(Board::new(1, 1, 2, 1));
+    };
+    let units: Vec<_> = (0..devices as u32).map(device).collect();
+    let pool = Pool::of(&cores, &units, u64::MAX).expect("a pool");
+    let board = Arc::new(Board::new(1, devices, 2, 1));
     let inbox = Arc::new(Inbox::new(1));
     let residence = Residence::new(&pool, 2, Arc::clone(&board), Arc::clone(&inbox));
     World {
         relay,
+        is_dying,
         zkey,
         witness,
         len,
@@ -113,8 +136,41 @@ impl World {
         key
     }
 
+    fn turn(&self) -> Turn {
+        self.residence
+            .turn(&mut self.books.borrow_mut(), &*self.relay)
+    }
+
+    /// All that can be done now; whether that is all.
     fn round(&self) -> bool {
-        self.residence.round(&mut self.books.borrow_mut())
+        loop {
+            match self.turn() {
+                Turn::More => {}
+                turn => return turn == Turn::Done,
+            }
+        }
+    }
+
+    /// Loses the last device.
+    fn lose(&self) {
+        self.is_dying.store(true, Ordering::Relaxed);
+        let last = self.relay.beside().len();
+        self.relay.allow(1 << last);
+        let [a, b, out] = [(); 3].map(|()| self.relay.vector(CurveId::Bn254, 8).expect("room"));
+        let plan = self.relay.plan(&Work::Multiply { a, b, out });
+        let plan = plan.expect("it is laid out");
+        let mut stages = 0..plan.stages();
+        while !self.relay.is_lost(last) {
+            let stage = stages.next().expect("its work is one of them");
+            plan.open(stage).expect("in order");
+            while !self.relay.is_lost(last) && plan.run(stage, 0) == Ok(Progress::More) {}
+        }
+        self.relay.allow(u64::MAX);
+    }
+
+    fn lay_out(&self, key: &Arc<ProvingKey>) -> Arc<Job> {
+        let blinding = Blinding::random(key.curve()).expect("randomness");
+        Job::new(key, self.witness.clone(), blinding).expect("it is laid out")
     }
 
     fn bring(&self, tenant: TenantId, key: &Arc<ProvingKey>) {
@@ -292,12 +348,8 @@ fn a_key_that_is_computed_with_stays_until_that_has_ended() {
     let (key, own) = (world.key(OTHER), world.key(OWNER));
     assert_eq!(world.told(), [Keys(OTHER, 1)]);
     world.board.reseat(1, Some(OWNER));
-    let job = |witness: &Wtns| {
-        let blinding = Blinding::random(key.curve()).expect("randomness");
-        Job::new(&key, witness.clone(), blinding).expect("it is laid out")
-    };
     world.relay.allow(0b10);
-    let (begun, waiting) = (job(&world.witness), job(&world.witness));
+    let (begun, waiting) = (world.lay_out(&key), world.lay_out(&key));
     let mut tasks = Vec::new();
     begun
         .start(&mut |task| tasks.push(task))
@@ -331,6 +383,143 @@ fn a_key_that_is_computed_with_stays_until_that_has_ended() {
     }
     assert_eq!(world.told(), [Keys(OTHER, 0), Keys(OWNER, 1), Made(true)]);
     assert!(world.is_there(&own));
+}
+
+/// A rollup registers the key of its circuit's next version beside the one that is on the device, which has room for one. Nobody else's
+/// key is in the way, so no order could help, and the new key stayed away until the old one was unregistered.
+#[test]
+fn an_older_key_of_a_tenant_makes_way_for_its_new_one() {
+    let world = world(1);
+    let [old, new] = [(); 2].map(|()| world.key(OWNER));
+    let there = || [&old, &new].map(|key| world.is_there(key));
+    assert_eq!(
+        (world.told(), there()),
+        (vec![Keys(OWNER, 1)], [true, false])
+    );
+    // Not while somebody else has the device, nor while a job is laid out with the old one.
+    world.board.reseat(1, Some(OTHER));
+    world.bring(OWNER, &new);
+    world.board.reseat(1, Some(OWNER));
+    let job = world.lay_out(&old);
+    world.bring(OWNER, &new);
+    assert_eq!((world.told(), there()), (vec![], [true, false]));
+    drop(job);
+    world.bring(OWNER, &new);
+    assert_eq!(world.told(), [Keys(OWNER, 0), Keys(OWNER, 1)]);
+    assert_eq!(there(), [false, true]);
+    // Who proves with both in turn does not have them copied in turn.
+    for _ in 0..3 {
+        world.bring(OWNER, &old);
+        world.bring(OWNER, &new);
+    }
+    assert_eq!((world.told(), there()), (vec![], [false, true]));
+    // Where nobody has the device too.
+    world.board.reseat(1, None);
+    world.bring(OWNER, &old);
+    world.bring(OWNER, &old);
+    assert_eq!(world.told(), [Keys(OWNER, 0), Keys(OWNER, 1)]);
+    assert_eq!(there(), [true, false]);
+}
+
+/// It takes what is its own before what is somebody else's, and only if all of it together is enough.
+#[test]
+fn an_owner_gives_its_own_before_others_do() {
+    let world = world(3);
+    let [first, second] = [(); 2].map(|()| world.key(OWNER));
+    let theirs = world.key(OTHER);
+    let (larger, _) = material(7);
+    let large = world.key_of(&larger, OWNER);
+    assert!(large.copy_len() as u64 > 2 * world.len);
+    world.told();
+    world.board.reseat(1, Some(OWNER));
+    // Its own are not enough: none goes in vain.
+    world.bring(OWNER, &large);
+    assert_eq!(world.told(), []);
+    assert!(world.evict(0, 0));
+    assert_eq!(world.told(), [Made(false)]);
+    assert!(
+        [&first, &second, &theirs]
+            .iter()
+            .all(|key| world.is_there(key))
+    );
+    assert!(world.evict(world.len, 0));
+    assert!(world.is_there(&large) && !world.is_there(&theirs));
+    // One of its own is enough.
+    drop(large);
+    world.board.reseat(1, None);
+    for (tenant, key) in [(OTHER, &theirs), (OWNER, &first), (OWNER, &second)] {
+        world.bring(tenant, key);
+        assert!(world.is_there(key));
+    }
+    let third = world.key(OWNER);
+    world.board.reseat(1, Some(OTHER));
+    world.bring(OWNER, &third);
+    world.board.reseat(1, Some(OWNER));
+    while world.inbox.take_command().is_some() {}
+    assert!(world.evict(3 * world.len, 0));
+    assert_eq!(world.told(), [Keys(OWNER, 1), Keys(OWNER, 2), Made(true)]);
+    let there = [&first, &second, &third, &theirs].map(|key| world.is_there(key));
+    assert_eq!(there, [false, true, true, true]);
+}
+
+/// Copying a key takes a while; somebody who owns the device and computes on cores meanwhile does not wait for those of others.
+#[test]
+fn an_order_waits_for_one_request_at_most() {
+    let world = world(2);
+    let load = || ProvingKey::load(&world.zkey, world.relay.clone()).expect("it loads");
+    let keys = [0; 2].map(|_| load());
+    world.board.reseat(1, Some(OWNER));
+    let order = || {
+        let nobody = [].into_iter();
+        world.residence.evict(DEVICE, OWNER, nobody);
+    };
+    for key in &keys {
+        world.residence.settle(OTHER, key);
+    }
+    order();
+    assert_eq!(world.turn(), Turn::More);
+    assert_eq!(world.told(), [Made(true), Keys(OTHER, 1)]);
+    order();
+    assert_eq!(world.turn(), Turn::More);
+    assert_eq!(world.told(), [Made(true), Keys(OTHER, 2)]);
+    assert_eq!(world.turn(), Turn::Done);
+}
+
+/// Else the arbiter reckons with keys that are no more, and does not ask the same again.
+#[test]
+fn what_an_order_finds_out_is_told_though_it_cannot_be_carried_out() {
+    let world = world(4);
+    let [first, _second, _third, _fourth] = [0; 4].map(|_| world.key(OTHER));
+    let (larger, _) = material(7);
+    let large = world.key_of(&larger, OWNER);
+    world.told();
+    world.board.reseat(1, Some(OWNER));
+    drop(first);
+    assert!(world.evict(0, 0));
+    assert_eq!(world.told(), [Keys(OTHER, 3), Made(false)]);
+    assert!(!world.is_there(&large));
+}
+
+/// What was there is gone, and a tenant that has one live copy left keeps that by its guarantee.
+#[test]
+fn what_a_lost_device_had_counts_no_more() {
+    let world = world_of(2, 1);
+    let theirs = world.key(OTHER);
+    let own = world.key(OWNER);
+    assert_eq!(world.told(), [Keys(OTHER, 1), Keys(OTHER, 1)]);
+    world.board.reseat(1, Some(OWNER));
+    world.lose();
+    assert!(world.evict(world.len, world.len));
+    assert_eq!(world.told(), [Keys(OTHER, 0), Made(false)]);
+    assert_eq!(
+        [0, 1].map(|at| world.residence.held(at)),
+        [Some(world.len), Some(0)]
+    );
+    assert!(world.is_there(&theirs) && !world.is_there(&own));
+    // It is told once, and nothing comes there.
+    world.bring(OTHER, &theirs);
+    assert_eq!(world.told(), []);
+    assert_eq!(own.copy_bytes(2), 0);
 }
 
 #[test]

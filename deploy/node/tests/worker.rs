@@ -2,7 +2,8 @@
 //!
 //! The dangers: a panic in a kernel takes the thread with it, and with the thread a core of the
 //! box, silently. So the worker must fail the job, say so once, and go on with the next. A core changes hands at the
-//! moment in which it opens a task, and nobody else is told of that. And what a tenant is said to have cost counts
+//! moment in which it opens a task, and nobody else is told of that. What a tenant has begun on a device stays there for ever when
+//! both the device and its cores are somebody else's. And what a tenant is said to have cost counts
 //! the time in which a device's worker only waited.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -13,13 +14,13 @@ use caldera_kernels::cpu::{CpuConfig, CpuDevice};
 use caldera_kernels::relay::{Member, Relay};
 use caldera_kernels::{Around, CurveId, Device, DeviceError};
 use caldera_node::arbiter_thread::{Ended, Inbox};
-use caldera_node::board::{Board, RunningJob};
+use caldera_node::board::{Board, RunningJob, Tally};
 use caldera_node::clock::{Clock, thread_time};
 use caldera_node::worker::Worker;
 use caldera_prover::format::{Wtns, Zkey};
 use caldera_prover::groth16::{Blinding, Job, ProvingKey, Synthetic, setup_synthetic};
 use caldera_scheduler::arbiter::Outcome;
-use caldera_scheduler::mailbox::{Ownership, mailbox};
+use caldera_scheduler::mailbox::{Found, Ownership, mailbox};
 use caldera_scheduler::{Epoch, Event, JobId, TenantId, UnitId};
 
 fn small_key(device: Arc<dyn Device>) -> (Arc<ProvingKey>, Wtns) {
@@ -189,6 +190,113 @@ fn a_task_that_a_core_opens_when_it_changes_hands_wakes_another_core() {
     thread.join().expect("the worker ended in order");
 }
 
+/// The device of a tenant that has begun a sum there goes to another one, and so does its core. The new owner has nothing to run, and
+/// waits for the old one's key to make room: so the device's worker ends what has begun. Without that nobody did, until its tenant
+/// had a core again that had nothing else to do.
+#[test]
+fn a_device_ends_what_was_begun_there_when_its_new_owner_has_nothing_to_run() {
+    const OUTSIDE: u32 = 0;
+    const INSIDE: u32 = 1;
+    const ON: u32 = 2;
+    let uncut = || {
+        CpuDevice::new(CpuConfig {
+            quantum: std::time::Duration::MAX,
+            lanes: 1,
+        })
+    };
+    // It stops in the first quantum of a sum, of which there are more stages then.
+    let gate = Arc::new(AtomicU32::new(OUTSIDE));
+    let own = Arc::clone(&gate);
+    let beside = Around::new(
+        uncut(),
+        Arc::new(move |kernel, quantum| {
+            if kernel.starts_with("msm.") && own.load(Ordering::Acquire) == OUTSIDE {
+                own.store(INSIDE, Ordering::Release);
+                while own.load(Ordering::Acquire) == INSIDE {
+                    std::thread::yield_now();
+                }
+            }
+            quantum()
+        }),
+    );
+    let member = |device: Arc<dyn Device>| Member { device, width: 1 };
+    let relay = Relay::new(vec![member(uncut()), member(beside)]);
+    relay.allow(0b10);
+    let (key, witness) = small_key(relay.clone());
+    let (before, after, clock) = (TenantId(0), TenantId(1), Clock::start());
+    let board = Arc::new(Board::new(1, 1, 2, 2));
+    let inbox = Arc::new(Inbox::new(2));
+    let mut arbiters = Vec::new();
+    let mut threads = Vec::new();
+    for number in 0..2u16 {
+        let (arbiter, side) = mailbox(UnitId(number), 4096);
+        arbiters.push(arbiter);
+        let (own, inbox) = (Arc::clone(&board), Arc::clone(&inbox));
+        let worker = Worker::new(UnitId(number), own, side, inbox, clock);
+        let worker = match number {
+            0 => worker,
+            _ => worker.of_device(relay.clone()),
+        };
+        threads.push(std::thread::spawn(move || worker.run()));
+    }
+    let mut own = |number: usize, epoch, owner| {
+        let owner = Some(owner);
+        let epoch = Epoch(epoch);
+        arbiters[number].publish(Ownership { epoch, owner });
+        board.reseat(number, owner);
+    };
+    let blinding = Blinding::random(key.curve()).expect("randomness");
+    let job = Job::new(&key, witness, blinding).expect("it is laid out");
+    let job = Arc::new(RunningJob::new(JobId(1), before, job, 2).expect("it starts"));
+    board.fill(0, Some(Arc::clone(&job)));
+    board.publish(before, 0..=0);
+    own(1, 1, before);
+    own(0, 1, before);
+    while gate.load(Ordering::Acquire) != INSIDE {
+        std::thread::yield_now();
+    }
+
+    own(0, 2, after);
+    while !board.is_resting(0) {
+        std::thread::yield_now();
+    }
+    own(1, 2, after);
+    gate.store(ON, Ordering::Release);
+    // It says that it found nothing of its owner's, which has a claim to be lent then, and rests when nothing is left.
+    let answer = loop {
+        match arbiters[1].poll(clock.now()) {
+            Some(Event::Entered { entry, .. }) if entry.epoch == Epoch(2) => break entry,
+            _ => std::thread::yield_now(),
+        }
+    };
+    assert_eq!(answer.found, Found::Nothing);
+    while !board.is_resting(1) {
+        std::thread::yield_now();
+    }
+    assert!(
+        !job.has_ready(1),
+        "what was begun there waits, and the device idles"
+    );
+    assert!(
+        job.has_ready(0) && inbox.take_ended().is_none(),
+        "the rest is for cores"
+    );
+    let on_device = |tally: &Tally| tally.kernels().map(|it| it.quanta).sum::<u64>();
+    assert!(on_device(&job.tallies()[1]) > 1);
+
+    let (epoch, owner) = (Epoch(3), Some(before));
+    arbiters[0].publish(Ownership { epoch, owner });
+    board.reseat(0, owner);
+    while inbox.take_ended().is_none() {
+        std::thread::yield_now();
+    }
+    assert!(job.job().proof().is_some());
+    board.stop();
+    for thread in threads {
+        thread.join().expect("the worker ended in order");
+    }
+}
+
 /// A device's worker waits for fences. That is the device's time and no core's: what is counted as a core's is no more
 /// than its thread has run.
 #[test]
@@ -354,7 +462,7 @@ fn what_a_lost_device_had_done_is_charged_to_nobody() {
         }
         assert_eq!(arbiter.lost(), 0);
         // A core may be the one that finds out, of what the device's worker has done.
-        let charged = job.tallies()[worker].charged().0;
+        let charged = Tally::charged(&job.tallies()[worker..=worker]).0;
         assert_eq!(charged, span.saturating_sub(void), "unit {worker}");
         all = [all[0] + span, all[1] + void];
     }

@@ -11,6 +11,10 @@
 //! quickest for its kind and size. What was asked for and is not there is an [`OpenError`] that says
 //! why; nothing takes its place in silence.
 
+#[cfg(test)]
+#[allow(dead_code)]
+#[path = "../build.rs"]
+mod build;
 mod measure;
 mod prices;
 

@@ -332,7 +332,11 @@ fn now() -> u64 {
 }
 
 const TITLE: &str = "what a device of caldera's costs, 1";
-const BUILD: &str = env!("CARGO_PKG_VERSION");
+const BUILD: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " ",
+    env!("CALDERA_KERNELS_BUILD")
+);
 const CURVES: [CurveId; 2] = [CurveId::Bn254, CurveId::Bls12_381];
 /// log2 of what a calibration measures: what a small proof has, and a size at which fixed costs count little.
 const SIZES: [u32; 2] = [10, 14];
@@ -343,6 +347,7 @@ pub const STEPS: usize = SIZES.len() * CURVES.len();
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::build::fingerprint;
     use caldera_kernels::cpu::{CpuConfig, CpuDevice};
     use caldera_kernels::relay::Member;
     use std::sync::Mutex;
@@ -421,6 +426,45 @@ mod tests {
         let real = [cpu(), cpu()].map(|device| Book::of(folder.path(), &*device));
         assert_eq!(real[0], real[1]);
         assert!(real[0].head.contains(BUILD), "{real:?}");
+    }
+
+    /// A version has many builds between two releases; each is told by what it was made of.
+    #[test]
+    fn two_builds_of_one_version_are_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let made_of = |name: &str, files: &[(&str, &str)]| {
+            let sources = folder.path().join(name);
+            for (file, text) in files {
+                let path = sources.join(file);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, text).unwrap();
+            }
+            vec![sources.join("src"), sources.join("lock")]
+        };
+        let of = |sources: &[PathBuf]| fingerprint(sources, "as ever").unwrap();
+        let files = [("src/msm/sort.rs", "a"), ("src/ntt.rs", "b"), ("lock", "c")];
+        let first = made_of("first", &files);
+        assert_eq!(of(&first), of(&made_of("elsewhere", &files)));
+        let mut seen = vec![of(&first), fingerprint(&first, "optimised").unwrap()];
+        for (at, other) in [
+            ("src/msm/sort.rs", "b"),
+            ("src/ntt.rs", "ba"),
+            ("src/ntt.rs.more", ""),
+            ("lock", "d"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let name = format!("other {at}");
+            made_of(&name, &files);
+            seen.push(of(&made_of(&name, &[other])));
+        }
+        let count = seen.len();
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen.len(), count, "{seen:?}");
+        assert!(fingerprint(&[folder.path().join("nothing")], "").is_err());
+        assert_ne!(BUILD, env!("CARGO_PKG_VERSION"));
     }
 
     #[test]

@@ -54,6 +54,12 @@ impl Share {
         self.member
     }
 
+    /// Whether it had points, and nothing of them is left to do: nobody reads its member's plan for it any more.
+    pub(super) fn has_ended(&self) -> bool {
+        // Pairs with the Release in `quantum`.
+        self.points.get().is_some() && self.ended.load(Ordering::Acquire)
+    }
+
     /// The lane's next quantum. `whole` is the sum that it is of.
     fn quantum(&self, whole: &RelayPlan, stage: usize) -> Result<Progress, DeviceError> {
         let Ok(mut guard) = self.run.try_lock() else {

@@ -3,8 +3,8 @@
 //! A copy beside the host's may be given up and brought again. Giving it up takes nothing away from
 //! work that has begun with it: each plan laid out on a member holds what it uses there, so the
 //! member frees a copy when the last of them is gone. Plans that are only ready are dropped at once, and the
-//! copy of their member's with them; the others are dropped when they have ended and somebody asks again. Until
-//! then the bytes are counted, for they are there.
+//! copy of their member's with them; the others are dropped when they, or their member's share of them, have ended and
+//! somebody asks again. Until then the bytes are counted, for they are there.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, Weak};
@@ -112,6 +112,14 @@ impl<I: std::marker::Copy> Copies<I> {
             Some(Place::Empty) | None => false,
         };
         usize::from(there) * self.bytes
+    }
+
+    /// Whether a plan holds a member's copy that was not given up.
+    pub(super) fn is_used(&self, member: usize) -> bool {
+        match lock(&self.on).get(member) {
+            Some(Place::Here(kept)) => Arc::strong_count(kept) > 1,
+            _ => false,
+        }
     }
 
     /// Notes a plan that may use copies.

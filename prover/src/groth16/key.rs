@@ -190,6 +190,12 @@ impl ProvingKey {
         }
     }
 
+    /// Whether jobs that were laid out, and are not dropped yet, use a member's copy of the key.
+    pub fn copy_is_used(&self, member: usize) -> bool {
+        self.originals()
+            .any(|of| self.device().copy_is_used(member, of))
+    }
+
     /// Brings what is missing of the key to a member, for jobs that are made from then on.
     ///
     /// # Errors

@@ -43,7 +43,7 @@ use super::circuits::job_error;
 use super::era::cause;
 use super::{Caller, Flow, Question, RETRY_MS, Service, Waiting, as_json, ms, value};
 use crate::arbiter_thread::Command;
-use crate::board::RunningJob;
+use crate::board::{RunningJob, Tally};
 use crate::clerk::{Recorded, Task};
 use crate::clock::unix_time;
 use crate::era::WorkEnd;
@@ -804,12 +804,8 @@ impl Service {
             return false;
         }
         tracing::warn!(job = %JobName(id.0), %error, "failed; tried again on the host alone");
-        let tallies = job.tallies().iter().enumerate();
-        let mut spent = [Nanos::ZERO; 2];
-        for (unit, tally) in tallies {
-            let of_kind = &mut spent[usize::from(unit >= cores)];
-            *of_kind = of_kind.plus(tally.charged());
-        }
+        let (of_cores, of_devices) = job.tallies().split_at(cores);
+        let spent = [of_cores, of_devices].map(Tally::charged);
         let why = error.to_string();
         entry.suspicion = Some(Suspicion { why, spent });
         entry.phase = Phase::Queued;
