@@ -319,6 +319,7 @@ impl Service {
                     release: None,
                     terms: Terms::of(&row),
                     member: Some(row),
+                    guest: false,
                 });
                 let join = Command::Join {
                     tenant,
