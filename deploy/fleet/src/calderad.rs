@@ -14,10 +14,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use caldera_rpc::auth::{Secret, sign};
+use caldera_rpc::auth::{FLEET, Secret, sign};
+use caldera_rpc::error::WireError;
 use caldera_rpc::methods::{
-    CheckLevel, CircuitInfo, CircuitState, Digest, IdempotencyKey, JobName, JobState, JobStatus,
-    RegisterCircuit, Submit,
+    CheckLevel, CircuitInfo, CircuitState, Digest, FleetDone, FleetHeld, FleetHeldQuery,
+    FleetResult, FleetReturn, FleetTake, FleetTaken, IdempotencyKey, JobName, JobQuery, JobResult,
+    JobState, JobStatus, JobWait, LentJob, ListCircuits, Method as RpcMethod, RegisterCircuit,
+    Submit, TAKE_MAX,
 };
 use caldera_scheduler::JobId;
 use futures_util::TryStreamExt;
@@ -27,8 +30,8 @@ use hyper::body::Frame;
 use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, RANGE};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use thiserror::Error;
 use tokio::io::AsyncReadExt;
@@ -37,6 +40,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 use crate::lender::Foreign;
+use crate::submitter::TRIES_MAX;
 use crate::{Answer, KeyHint};
 
 /// A job that the box has lent to the fleet.
@@ -223,42 +227,8 @@ pub struct Socket {
 struct Caller {
     name: String,
     secret: Secret,
-    /// The socket takes sixteen connections.
+    /// The socket takes sixty-four connections, of both callers.
     connections: Semaphore,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawTaken {
-    #[serde(default)]
-    jobs: Vec<RawLent>,
-    #[serde(default)]
-    withdrawn: Vec<RawName>,
-    cursor: u64,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawLent {
-    job: JobName,
-    fence: u64,
-    circuit: RawFile,
-    witness: RawFile,
-    work_ms: Option<f64>,
-    due_ms: Option<u64>,
-    price_max: u64,
-}
-
-#[derive(Deserialize)]
-struct RawFile {
-    digest: Digest,
-    bytes: u64,
-}
-
-#[derive(Deserialize)]
-struct RawName {
-    job: JobName,
-    fence: u64,
 }
 
 type Body = UnsyncBoxBody<Bytes, std::io::Error>;
@@ -299,6 +269,7 @@ impl Socket {
         what: &'static str,
         mut request: Request<Body>,
         bytes_max: usize,
+        within: Duration,
     ) -> Result<(StatusCode, Bytes), CalderadError> {
         let away = |what: String| CalderadError::Away {
             path: self.path.clone(),
@@ -334,9 +305,9 @@ impl Socket {
             driver.abort();
             Ok((status, body))
         };
-        let (status, body) = timeout(CALL_WITHIN, call)
+        let (status, body) = timeout(within, call)
             .await
-            .map_err(|_| away(format!("{what}: no answer within {CALL_WITHIN:?}")))??;
+            .map_err(|_| away(format!("{what}: no answer within {within:?}")))??;
         if status == StatusCode::UNAUTHORIZED {
             return Err(CalderadError::Unauthorized {
                 caller: caller.name.clone(),
@@ -348,9 +319,10 @@ impl Socket {
     async fn call<R: DeserializeOwned>(
         &self,
         caller: &Caller,
-        method: &'static str,
+        method: RpcMethod,
         params: &impl Serialize,
     ) -> Result<R, CalderadError> {
+        let method = method.name();
         let wrong = |expected, got: String| CalderadError::Answer {
             method,
             expected,
@@ -363,23 +335,16 @@ impl Socket {
             .header(CONTENT_TYPE, "application/json")
             .body(full(body.to_string().into()))
             .map_err(|error| wrong("a request", error.to_string()))?;
-        let (status, body) = self.request(caller, method, request, ANSWER_MAX).await?;
+        let (status, body) = self
+            .request(caller, method, request, ANSWER_MAX, CALL_WITHIN)
+            .await?;
         // Some refusals have another status, and a reason all the same.
+        if let Some(refused) = refusal(method, &body) {
+            return Err(refused);
+        }
         let mut body: Value =
             serde_json::from_slice(&body).map_err(|_| wrong("JSON", status.to_string()))?;
-        if let Some(error) = body.get("error") {
-            let text = |value: Option<&Value>| {
-                let text = value.and_then(Value::as_str);
-                text.unwrap_or_default().to_owned()
-            };
-            return Err(CalderadError::Refused {
-                method,
-                reason: text(error.pointer("/data/reason")),
-                message: text(error.get("message")),
-            });
-        }
-        let result = body["result"].take();
-        serde_json::from_value(result)
+        serde_json::from_value(body["result"].take())
             .map_err(|error| wrong("the result of this method", error.to_string()))
     }
 
@@ -418,42 +383,88 @@ impl Socket {
             .body(BodyExt::boxed_unsync(body))
             .map_err(|error| away(std::io::Error::other(error)))?;
         let tenant = self.tenant()?;
-        let (status, body) = self.request(tenant, WHAT, request, ANSWER_MAX).await?;
+        let within = CALL_WITHIN + Duration::from_secs(bytes / UPLOAD_BYTES_A_SECOND);
+        let (status, body) = self
+            .request(tenant, WHAT, request, ANSWER_MAX, within)
+            .await?;
         match status {
             StatusCode::OK | StatusCode::CREATED => Ok(()),
-            status => Err(CalderadError::Refused {
+            status => Err(refusal(WHAT, &body).unwrap_or(CalderadError::Answer {
                 method: WHAT,
-                reason: status.to_string(),
-                message: String::from_utf8_lossy(&body).chars().take(200).collect(),
-            }),
+                expected: "status 200 or 201, or a refusal",
+                got: status.to_string(),
+            })),
         }
     }
 
     async fn circuits(&self) -> Result<Vec<CircuitInfo>, CalderadError> {
         let tenant = self.tenant()?;
-        self.call(tenant, "prover_listCircuitsV1", &json!({})).await
+        self.call(tenant, RpcMethod::ListCircuits, &ListCircuits {})
+            .await
     }
 
     async fn submit(&self, submission: &Submit) -> Result<JobStatus, CalderadError> {
-        self.call(self.tenant()?, "prover_submitV1", submission)
+        self.call(self.tenant()?, RpcMethod::Submit, submission)
             .await
+    }
+
+    /// Has a job proved under one of its names, and says how that ended.
+    async fn ended(
+        &self,
+        of: Foreign,
+        submission: &Submit,
+        file: &Path,
+    ) -> Result<(JobName, JobState), CalderadError> {
+        let status = match self.submit(submission).await {
+            Err(error) if error.reason() == Some("blobUnknown") => {
+                self.upload(submission.witness.0, file).await?;
+                self.submit(submission).await?
+            }
+            answer => answer?,
+        };
+        let job = status.job;
+        self.begun().insert(of, job);
+        let mut state = status.state;
+        while !state.is_final() {
+            let query = JobWait {
+                job,
+                wait_ms: Some(WAIT_MS),
+            };
+            let status: JobStatus = self.call(self.tenant()?, RpcMethod::Status, &query).await?;
+            state = status.state;
+        }
+        self.begun().remove(&of);
+        Ok((job, state))
     }
 }
 
 impl Calderad for Socket {
     async fn held(&self) -> Result<Taken, CalderadError> {
-        let taken: RawTaken = self.call(&self.fleet, "fleet_heldV1", &json!({})).await?;
-        Ok(taken.into())
+        let FleetHeld { jobs, cursor } = self
+            .call(&self.fleet, RpcMethod::FleetHeld, &FleetHeldQuery {})
+            .await?;
+        Ok(Taken {
+            jobs: jobs.into_iter().map(Lent::from).collect(),
+            withdrawn: Vec::new(),
+            cursor,
+        })
     }
 
     async fn take(&self, max: u32, wait: Duration, cursor: u64) -> Result<Taken, CalderadError> {
-        let params = json!({
-            "max": max.min(TAKE_MAX),
-            "waitMs": u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
-            "cursor": cursor,
-        });
-        let taken: RawTaken = self.call(&self.fleet, "fleet_takeV1", &params).await?;
-        Ok(taken.into())
+        let params = FleetTake {
+            max: max.min(TAKE_MAX),
+            cursor,
+            wait_ms: Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+        };
+        let taken: FleetTaken = self
+            .call(&self.fleet, RpcMethod::FleetTake, &params)
+            .await?;
+        let withdrawn = taken.withdrawn.iter();
+        Ok(Taken {
+            jobs: taken.jobs.into_iter().map(Lent::from).collect(),
+            withdrawn: withdrawn.map(|it| (JobId(it.job.0), it.fence)).collect(),
+            cursor: taken.cursor,
+        })
     }
 
     async fn result(
@@ -465,9 +476,10 @@ impl Calderad for Socket {
         let Ok(proof) = serde_json::from_slice::<Value>(&proof) else {
             return Ok(Verdict::Wrong);
         };
-        let params = json!({"job": JobName(job.0), "fence": fence, "proof": proof});
+        let job = JobName(job.0);
+        let params = FleetResult { job, fence, proof };
         let answer = self
-            .call::<Value>(&self.fleet, "fleet_resultV1", &params)
+            .call::<FleetDone>(&self.fleet, RpcMethod::FleetResult, &params)
             .await;
         match answer {
             Ok(_) => Ok(Verdict::Committed),
@@ -480,9 +492,10 @@ impl Calderad for Socket {
     }
 
     async fn give_back(&self, job: JobId, fence: u64) -> Result<(), CalderadError> {
-        let params = json!({"job": JobName(job.0), "fence": fence});
+        let job = JobName(job.0);
+        let params = FleetReturn { job, fence };
         let answer = self
-            .call::<Value>(&self.fleet, "fleet_returnV1", &params)
+            .call::<FleetDone>(&self.fleet, RpcMethod::FleetReturn, &params)
             .await;
         match answer {
             Err(error) if !matches!(error.reason(), Some("jobNotLent" | "fenceStale")) => {
@@ -505,19 +518,23 @@ impl Calderad for Socket {
             got,
         };
         let request = request.map_err(|error| wrong("a request", error.to_string()))?;
-        let (status, body) = self.request(&self.fleet, WHAT, request, 2 * PIECE).await?;
+        let (status, body) = self
+            .request(&self.fleet, WHAT, request, 2 * PIECE, CALL_WITHIN)
+            .await?;
         match status {
             StatusCode::PARTIAL_CONTENT if !body.is_empty() => Ok(body),
-            status => Err(wrong("status 206 and bytes", status.to_string())),
+            status => Err(refusal(WHAT, &body)
+                .unwrap_or_else(|| wrong("status 206 and bytes", status.to_string()))),
         }
     }
 
     async fn keys(&self) -> Result<Vec<[u8; 32]>, CalderadError> {
         let circuits = self.circuits().await?;
-        let ready = circuits
+        // One that is being checked, or read again after a start, need not be sent once more.
+        let there = circuits
             .into_iter()
-            .filter(|it| it.state == CircuitState::Ready);
-        Ok(ready.map(|it| it.circuit.0).collect())
+            .filter(|it| it.state != CircuitState::Failed);
+        Ok(there.map(|it| it.circuit.0).collect())
     }
 
     async fn add_key(&self, key: [u8; 32], file: &Path) -> Result<(), CalderadError> {
@@ -530,14 +547,14 @@ impl Calderad for Socket {
             witness_program: None,
             r1cs: None,
         };
-        const METHOD: &str = "prover_registerCircuitV1";
+        const METHOD: RpcMethod = RpcMethod::RegisterCircuit;
         let mut info: CircuitInfo = self.call(self.tenant()?, METHOD, &registration).await?;
         loop {
             match info.state {
                 CircuitState::Ready => return Ok(()),
                 CircuitState::Failed => {
                     return Err(CalderadError::Answer {
-                        method: METHOD,
+                        method: METHOD.name(),
                         expected: "a key that passes its check",
                         got: hex::encode(key),
                     });
@@ -547,7 +564,7 @@ impl Calderad for Socket {
             let circuits = self.circuits().await?;
             let found = circuits.into_iter().find(|it| it.circuit.0 == key);
             info = found.ok_or(CalderadError::Answer {
-                method: "prover_listCircuitsV1",
+                method: RpcMethod::ListCircuits.name(),
                 expected: "the key that was registered",
                 got: "a list without it".to_owned(),
             })?;
@@ -561,38 +578,30 @@ impl Calderad for Socket {
         witness: [u8; 32],
         file: &Path,
     ) -> Result<Answer, CalderadError> {
-        let submission = Submit {
-            circuit: Digest(key),
-            witness: Digest(witness),
-            witness_data: None,
-            // Its deadline is its submitter's matter, and the same submission is the same each time.
-            deadline_ms: None,
-            idempotency_key: name_of(of),
-        };
-        let status = match self.submit(&submission).await {
-            Err(error) if error.reason() == Some("blobUnknown") => {
-                self.upload(witness, file).await?;
-                self.submit(&submission).await?
+        // One that was withdrawn was cancelled under its name, and may be placed here once more.
+        for nth in 0..NAMES_MAX {
+            let submission = Submit {
+                circuit: Digest(key),
+                witness: Digest(witness),
+                witness_data: None,
+                // Its deadline is its submitter's matter, and the same submission is the same each time.
+                deadline_ms: None,
+                idempotency_key: name_of(of, nth),
+            };
+            let (job, state) = self.ended(of, &submission, file).await?;
+            match state {
+                JobState::Proved => {
+                    let query = JobWait { job, wait_ms: None };
+                    let result: JobResult =
+                        self.call(self.tenant()?, RpcMethod::Result, &query).await?;
+                    let proof = result.proof.to_string();
+                    return Ok(Answer::Proof(proof.into_bytes().into()));
+                }
+                JobState::Cancelled => {}
+                _ => break,
             }
-            answer => answer?,
-        };
-        let job = status.job;
-        self.begun().insert(of, job);
-        let mut state = status.state;
-        while !state.is_final() {
-            let query = json!({"job": job, "waitMs": WAIT_MS});
-            let status: JobStatus = self.call(self.tenant()?, "prover_statusV1", &query).await?;
-            state = status.state;
         }
-        self.begun().remove(&of);
-        if state != JobState::Proved {
-            return Ok(Answer::Failed);
-        }
-        let query = json!({"job": job});
-        let result: Value = self.call(self.tenant()?, "prover_resultV1", &query).await?;
-        Ok(Answer::Proof(
-            result["proof"].to_string().into_bytes().into(),
-        ))
+        Ok(Answer::Failed)
     }
 
     async fn abort(&self, of: Foreign) {
@@ -600,8 +609,8 @@ impl Calderad for Socket {
         let (Some(job), Ok(tenant)) = (begun, self.tenant()) else {
             return;
         };
-        let query = json!({"job": job});
-        let cancelled: Result<Value, _> = self.call(tenant, "prover_cancelV1", &query).await;
+        let query = JobQuery { job };
+        let cancelled: Result<Value, _> = self.call(tenant, RpcMethod::Cancel, &query).await;
         if let Err(error) = cancelled {
             tracing::debug!(%error, "a job of another box goes on");
         }
@@ -618,9 +627,9 @@ impl Part {
     }
 }
 
-impl From<RawTaken> for Taken {
-    fn from(raw: RawTaken) -> Taken {
-        let lent = |it: RawLent| Lent {
+impl From<LentJob> for Lent {
+    fn from(it: LentJob) -> Lent {
+        Lent {
             job: JobId(it.job.0),
             fence: it.fence,
             key: it.circuit.digest.0,
@@ -632,20 +641,28 @@ impl From<RawTaken> for Taken {
                 .and_then(|ms| Duration::try_from_secs_f64(ms / 1_000.0).ok()),
             left: it.due_ms.map(Duration::from_millis),
             price_max: it.price_max,
-        };
-        let withdrawn = raw.withdrawn.iter();
-        Taken {
-            jobs: raw.jobs.into_iter().map(lent).collect(),
-            withdrawn: withdrawn.map(|it| (JobId(it.job.0), it.fence)).collect(),
-            cursor: raw.cursor,
         }
     }
 }
 
-fn name_of(of: Foreign) -> Option<IdempotencyKey> {
-    format!("{:032x}/{:016x}", of.submitter.0, of.job.0)
-        .parse()
-        .ok()
+/// What a box says in place of what was asked for.
+fn refusal(method: &'static str, body: &[u8]) -> Option<CalderadError> {
+    let mut body: Value = serde_json::from_slice(body).ok()?;
+    let error: WireError = serde_json::from_value(body.get_mut("error")?.take()).ok()?;
+    Some(CalderadError::Refused {
+        method,
+        reason: error.data.map_or_else(String::new, |data| data.reason),
+        message: error.message,
+    })
+}
+
+fn name_of(of: Foreign, nth: u32) -> Option<IdempotencyKey> {
+    let name = format!("{:032x}/{:016x}", of.submitter.0, of.job.0);
+    let name = match nth {
+        0 => name,
+        nth => format!("{name}/{nth}"),
+    };
+    name.parse().ok()
 }
 
 fn full(bytes: Bytes) -> Body {
@@ -654,12 +671,15 @@ fn full(bytes: Bytes) -> Body {
         .boxed_unsync()
 }
 
-const FLEET: &str = "fleet";
-const FLEET_CONNECTIONS: usize = 5;
-const TENANT_CONNECTIONS: usize = 10;
+const FLEET_CONNECTIONS: usize = 16;
+/// Each job of others that is proved here waits on one.
+const TENANT_CONNECTIONS: usize = 40;
 const CALL_WITHIN: Duration = Duration::from_secs(60);
+/// So fast a disk takes a file at least.
+const UPLOAD_BYTES_A_SECOND: u64 = 10_000_000;
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// As often as a submitter places a job before it takes it home, and once more.
+const NAMES_MAX: u32 = TRIES_MAX + 1;
 const ANSWER_MAX: usize = 4 * 1024 * 1024;
-const TAKE_MAX: u32 = 256;
 const PIECE: usize = 1024 * 1024;
 const WAIT_MS: u64 = 2_000;

@@ -48,6 +48,11 @@ fn a_box(folder: &Path) -> String {
 }
 
 fn ask(socket: &Path, request: &str, body: &str) -> (String, Value) {
+    let (status, body) = ask_text(socket, request, body);
+    (status, serde_json::from_str(&body).expect("JSON"))
+}
+
+fn ask_text(socket: &Path, request: &str, body: &str) -> (String, String) {
     let mut stream = UnixStream::connect(socket).expect("somebody listens");
     let length = body.len();
     write!(
@@ -59,7 +64,7 @@ fn ask(socket: &Path, request: &str, body: &str) -> (String, Value) {
     stream.read_to_string(&mut answer).expect("it answers");
     let (head, body) = answer.split_once("\r\n\r\n").expect("an answer");
     let status = head.lines().next().unwrap_or_default().to_owned();
-    (status, serde_json::from_str(body).expect("JSON"))
+    (status, body.to_owned())
 }
 
 #[test]
@@ -99,6 +104,26 @@ fn a_box_that_is_alone_tells_how_it_is_and_stops() {
     assert_eq!(is["broker"]["connected"], false);
     let (_, is) = ask(&socket, "POST /drain", r#"{"drain":true}"#);
     assert_eq!(is["draining"], true);
+    // Each figure once, with its kind.
+    let (status, text) = ask_text(&socket, "GET /metrics", "");
+    assert!(status.ends_with("200 OK"), "{status}");
+    for (name, value) in [
+        ("calderad_fleet_boot", 1),
+        ("calderad_fleet_draining", 1),
+        ("calderad_fleet_broker_connected", 0),
+        ("calderad_fleet_boxes", 0),
+        ("calderad_fleet_held", 0),
+        ("calderad_fleet_committed_total", 0),
+        ("calderad_fleet_forged_total", 0),
+    ] {
+        let kind = if name.ends_with("_total") {
+            "counter"
+        } else {
+            "gauge"
+        };
+        let sample = format!("# TYPE {name} {kind}\n{name} {value}\n");
+        assert_eq!(text.matches(&sample).count(), 1, "{sample} in\n{text}");
+    }
     let (_, is) = ask(&socket, "POST /drain", r#"{"drain":false}"#);
     assert_eq!(is["draining"], false);
     let (status, _) = ask(&socket, "POST /drain", "{}");

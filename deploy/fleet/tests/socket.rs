@@ -232,10 +232,15 @@ fn a_job_of_another_box_is_proved_once_under_its_name() {
         json!({"job": job, "circuit": "33".repeat(32), "state": state, "progress": 0.0,
             "submittedMs": 1, "attempts": 1})
     };
-    let submission = json!({"circuit": "33".repeat(32), "witness": "44".repeat(32),
-        "idempotencyKey": format!("{:032x}/{:016x}", 5, 6)});
+    let submission = |more: &str| {
+        json!({"circuit": "33".repeat(32), "witness": "44".repeat(32),
+            "idempotencyKey": format!("{:032x}/{:016x}{more}", 5, 6)})
+    };
     let wait = json!({"job": job, "waitMs": 2_000});
     let proof = json!({"pi_a": ["7"], "protocol": "groth16"});
+    let result = json!({"job": job, "proof": proof, "publicInputs": [], "calldata": "",
+        "timings": {"queuedMs": 1, "preparedMs": 1, "provedMs": 1, "stages": [], "cores": []},
+        "late": false});
     let script = vec![
         refused("guests", "prover_submitV1", 200, "blobUnknown"),
         Line {
@@ -245,15 +250,28 @@ fn a_job_of_another_box_is_proved_once_under_its_name() {
             status: 201,
             answer: vec![],
         },
-        call("guests", "prover_submitV1", submission, status("queued")),
-        call("guests", "prover_statusV1", wait.clone(), status("running")),
-        call("guests", "prover_statusV1", wait, status("proved")),
         call(
             "guests",
-            "prover_resultV1",
-            json!({"job": job}),
-            json!({"proof": proof}),
+            "prover_submitV1",
+            submission(""),
+            status("queued"),
         ),
+        call("guests", "prover_statusV1", wait.clone(), status("running")),
+        // It was withdrawn and placed here once more: what was cancelled is no answer to that.
+        call(
+            "guests",
+            "prover_statusV1",
+            wait.clone(),
+            status("cancelled"),
+        ),
+        call(
+            "guests",
+            "prover_submitV1",
+            submission("/1"),
+            status("queued"),
+        ),
+        call("guests", "prover_statusV1", wait, status("proved")),
+        call("guests", "prover_resultV1", json!({"job": job}), result),
     ];
     with(script, async |socket| {
         let folder = tempfile::tempdir().expect("a folder");

@@ -479,6 +479,8 @@ struct Tenant {
     terms: Terms,
     /// If it was added while a box ran: as it is written down.
     member: Option<TenantRow>,
+    /// Whether it proves for other boxes: it has come in at the fleet's socket.
+    guest: bool,
 }
 
 /// A request over HTTP whose answers are being collected.
@@ -574,6 +576,7 @@ impl Service {
                 release: None,
                 terms,
                 member,
+                guest: false,
             }
         };
         let configured = parts.config.tenants.iter();
@@ -656,6 +659,14 @@ impl Service {
                 tracing::debug!(%error, "token refused");
                 None
             }
+        }
+    }
+
+    /// Somebody has come in at the fleet's socket. A tenant proves for other boxes there, and what they have lent is lent to
+    /// nobody: two boxes that are full would send it to each other for ever.
+    pub fn meet_at_fleets(&mut self, caller: Caller) {
+        if let Caller::Tenant(tenant) = caller {
+            self.tenants[tenant.0 as usize].guest = true;
         }
     }
 

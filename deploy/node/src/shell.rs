@@ -804,6 +804,10 @@ impl Shell {
                 let text = "this socket is the operator's alone\n";
                 Err(Answer::text(403, text.into()))
             }
+            (caller, Door::Fleet) => {
+                self.service.meet_at_fleets(caller);
+                Ok(caller)
+            }
             (caller, _) => Ok(caller),
         }
     }

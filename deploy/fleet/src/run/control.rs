@@ -1,8 +1,10 @@
-//! What an operator sees and does: `GET /status` and `POST /drain`, HTTP/1.1 at a socket in the file system that its owner alone may open.
+//! What an operator sees and does: `GET /status`, `GET /metrics` and `POST /drain`, HTTP/1.1 at a socket in the file system that its owner alone
+//! may open. Metrics are the figures of the status as Prometheus reads them.
 //!
 //! Status is asked of both sides when somebody asks for it, and of a side that does not answer at once it is said that it does not.
 
 use std::convert::Infallible;
+use std::fmt::Write;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -94,6 +96,10 @@ async fn answer<C: Calderad>(
 ) -> Response<Full<Bytes>> {
     match (request.method(), request.uri().path()) {
         (&Method::GET, "/status") => {}
+        (&Method::GET, "/metrics") => {
+            let text = metrics(&status(control).await);
+            return typed(StatusCode::OK, "text/plain; version=0.0.4", text);
+        }
         (&Method::POST, "/drain") => {
             let body = Limited::new(request.into_body(), DRAIN_MAX).collect().await;
             let body = body
@@ -118,7 +124,7 @@ async fn answer<C: Calderad>(
             });
         }
         _ => {
-            let error = json!({"error": "expected GET /status or POST /drain"});
+            let error = json!({"error": "expected GET /status, GET /metrics or POST /drain"});
             return response(StatusCode::NOT_FOUND, &error);
         }
     }
@@ -126,11 +132,34 @@ async fn answer<C: Calderad>(
 }
 
 fn response(status: StatusCode, body: &Value) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
+    typed(status, "application/json", body.to_string())
+}
+
+fn typed(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
-    let json = hyper::header::HeaderValue::from_static("application/json");
-    response.headers_mut().insert(CONTENT_TYPE, json);
+    let kind = hyper::header::HeaderValue::from_static(kind);
+    response.headers_mut().insert(CONTENT_TYPE, kind);
     response
+}
+
+/// The figures of a status. Of a side that does not answer there are none.
+fn metrics(status: &Value) -> String {
+    let mut text = String::new();
+    for (name, kind, help, at) in METRICS {
+        let value = match status.pointer(at) {
+            Some(Value::Bool(is)) => u64::from(*is),
+            Some(Value::Array(list)) => list.len() as u64,
+            Some(Value::Number(number)) => number.as_u64().unwrap_or_default(),
+            _ => continue,
+        };
+        // Writing to a string does not fail.
+        let _ = writeln!(
+            text,
+            "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}"
+        );
+    }
+    text
 }
 
 async fn status<C: Calderad>(control: &Control<C>) -> Value {
@@ -177,3 +206,108 @@ async fn ask(side: &mpsc::Sender<Question>) -> Value {
 
 const WITHIN: Duration = Duration::from_secs(1);
 const DRAIN_MAX: usize = 1_024;
+/// Name, kind, what it is, and where it stands in a status.
+const METRICS: [(&str, &str, &str, &str); 17] = [
+    (
+        "calderad_fleet_boot",
+        "gauge",
+        "Which start of the process this is.",
+        "/boot",
+    ),
+    (
+        "calderad_fleet_draining",
+        "gauge",
+        "1 while nothing new is taken.",
+        "/draining",
+    ),
+    (
+        "calderad_fleet_calderad_connected",
+        "gauge",
+        "Whether the box answered when it was asked last.",
+        "/calderad/connected",
+    ),
+    (
+        "calderad_fleet_broker_connected",
+        "gauge",
+        "Whether there is a connection to servers that were found good.",
+        "/broker/connected",
+    ),
+    (
+        "calderad_fleet_boxes",
+        "gauge",
+        "Other boxes that were heard since the start.",
+        "/boxes",
+    ),
+    (
+        "calderad_fleet_waiting",
+        "gauge",
+        "Jobs of this box that no other has.",
+        "/submitter/waiting",
+    ),
+    (
+        "calderad_fleet_placed",
+        "gauge",
+        "Jobs of this box that another has.",
+        "/submitter/placed",
+    ),
+    (
+        "calderad_fleet_room",
+        "gauge",
+        "Jobs of others that are asked for.",
+        "/lender/room",
+    ),
+    (
+        "calderad_fleet_held",
+        "gauge",
+        "Jobs of others that are proved here.",
+        "/lender/held",
+    ),
+    (
+        "calderad_fleet_taken_total",
+        "counter",
+        "Jobs that the box handed out.",
+        "/totals/taken",
+    ),
+    (
+        "calderad_fleet_placed_total",
+        "counter",
+        "Placements that the broker has confirmed.",
+        "/totals/placed",
+    ),
+    (
+        "calderad_fleet_committed_total",
+        "counter",
+        "Jobs that ended with a proof from elsewhere.",
+        "/totals/committed",
+    ),
+    (
+        "calderad_fleet_returned_total",
+        "counter",
+        "Jobs that came home.",
+        "/totals/returned",
+    ),
+    (
+        "calderad_fleet_lent_total",
+        "counter",
+        "Jobs of others that were answered with a proof.",
+        "/totals/lent",
+    ),
+    (
+        "calderad_fleet_refused_total",
+        "counter",
+        "Jobs of others that were refused.",
+        "/totals/refused",
+    ),
+    (
+        "calderad_fleet_wrong_proofs_total",
+        "counter",
+        "What came as a proof and was none.",
+        "/totals/wrongProofs",
+    ),
+    (
+        "calderad_fleet_forged_total",
+        "counter",
+        "Answers of whom nobody had asked.",
+        "/totals/forged",
+    ),
+];

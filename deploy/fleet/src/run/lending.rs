@@ -336,8 +336,15 @@ impl<C: Calderad> Lending<C> {
                     }
                 }
             };
-            // After that its submitter has asked another, whether it can say so or not.
-            let answer = timeout(bound, proving).await.unwrap_or(Answer::Failed);
+            let answer = match timeout(bound, proving).await {
+                Ok(answer) => answer,
+                // Its submitter has asked another by now, whether it can say so or not.
+                Err(_) => {
+                    let shared = Arc::clone(&shared);
+                    tokio::spawn(async move { shared.calderad.abort(of).await });
+                    Answer::Failed
+                }
+            };
             forget(file).await;
             let _ = events.send(Event::Computed { of, answer });
         });
@@ -454,8 +461,8 @@ const PARTIAL: &str = "part";
 const JOBS_AHEAD: usize = 64;
 const SAY_WITHIN: Duration = Duration::from_secs(2);
 const PROVE_AGAIN: Duration = Duration::from_secs(1);
-/// Reasons of a box that is busy.
-const PASSING: [&str; 7] = [
+/// Reasons of a box that is busy. A blob that was there a moment ago was the witness of another job too, with which it went.
+const PASSING: [&str; 8] = [
     "tenantQueueFull",
     "boxQueueFull",
     "tenantCallsFull",
@@ -463,4 +470,5 @@ const PASSING: [&str; 7] = [
     "storageUnavailable",
     "stopping",
     "circuitNotReady",
+    "blobUnknown",
 ];

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc as blocking;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -15,7 +14,7 @@ use async_nats::jetstream::AckKind;
 use caldera_scheduler::{JobId, Nanos};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
 use super::control::Question;
@@ -41,6 +40,15 @@ struct Submitting<C> {
     deliveries: Deliveries,
     /// Outcomes of what was begun. Without a bound: each is of one command, or of one of the few tasks beside.
     events: mpsc::UnboundedSender<Event>,
+}
+
+/// What the box is to be asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Want {
+    /// So many of its answers were looked at.
+    looked_at: u64,
+    /// So many jobs more, after those.
+    more: u32,
 }
 
 /// What a box has told.
@@ -71,9 +79,10 @@ pub(super) async fn run<C: Calderad>(
     let broker = Broker::connect(&shared.config.nats, me).await?;
     let mut beats = broker.hear("caldera.beat.*".to_owned()).await?;
     let mut held = broker.hear(format!("caldera.held.*.{:032x}", me.0)).await?;
-    let (to, mut told) = mpsc::channel(TOLD_AHEAD);
-    let wants = Arc::new(AtomicU32::new(0));
-    tokio::spawn(ask(Arc::clone(&shared), Arc::clone(&wants), to));
+    // One at a time, and the next is asked for when it was looked at: what it brought counts in what is wanted.
+    let (to, mut told) = mpsc::channel(1);
+    let (want, wants) = watch::channel(Want::default());
+    tokio::spawn(ask(Arc::clone(&shared), wants, to));
     // Without its box there is nothing to place.
     let first = loop {
         tokio::select! {
@@ -124,6 +133,7 @@ pub(super) async fn run<C: Calderad>(
     let brought = this.broker.clone().bring(Kept::Answers, to);
     tokio::pin!(brought);
     this.handle(Event::Tick);
+    let mut looked_at = 1;
     loop {
         let now = this.shared.now();
         let room = this.machine.room(now);
@@ -133,7 +143,8 @@ pub(super) async fn run<C: Calderad>(
         } else {
             room.saturating_sub(waiting)
         };
-        wants.store(more, Ordering::Relaxed);
+        let wanted = Want { looked_at, more };
+        want.send_if_modified(|want| std::mem::replace(want, wanted) != wanted);
         let tick = duration(Nanos(this.machine.due(now).since(now).0)).max(TICK_MIN);
         tokio::select! {
             error = &mut refused => return Err(error.into()),
@@ -143,7 +154,10 @@ pub(super) async fn run<C: Calderad>(
             }
             Some(error) = unwritten.recv() => return Err(error.into()),
             Some(event) = outcomes.recv() => this.handle(event),
-            Some(told) = told.recv() => this.told(told),
+            Some(told) = told.recv() => {
+                this.told(told);
+                looked_at += 1;
+            }
             Some(delivered) = answers.recv() => this.delivered(delivered),
             Some(message) = beats.next() => this.heard(&message),
             Some(message) = held.next() => this.heard(&message),
@@ -156,19 +170,42 @@ pub(super) async fn run<C: Calderad>(
 }
 
 /// Asks the box for jobs, and for what it wants back. A call that was not answered may have handed jobs out: then all is asked for.
-async fn ask<C: Calderad>(shared: Arc<Shared<C>>, wants: Arc<AtomicU32>, to: mpsc::Sender<Told>) {
+async fn ask<C: Calderad>(
+    shared: Arc<Shared<C>>,
+    mut wants: watch::Receiver<Want>,
+    to: mpsc::Sender<Told>,
+) {
     let held = || async {
+        if shared.config.lend.is_some() {
+            // The box lends nothing of who has proved for others since it started, and it may have started anew.
+            let _ = shared.calderad.keys().await;
+        }
         let held = shared.calderad.held().await;
         shared.calderad_is(|is| *is = held.as_ref().err().map(ToString::to_string));
         held
     };
     let mut cursor = None;
+    let mut sent = 0;
     loop {
+        // What is wanted is what the answers before have left.
+        let more = wants.wait_for(|want| want.looked_at >= sent).await;
+        let Ok(more) = more.map(|want| want.more) else {
+            return;
+        };
         let told = match cursor {
             None => Told::All(until_answered("what is lent", held).await),
             Some(cursor) => {
-                let max = wants.load(Ordering::Relaxed);
-                match shared.calderad.take(max, TAKE_WAIT, cursor).await {
+                let take = shared.calderad.take(more, TAKE_WAIT, cursor);
+                // Nothing is handed out to who wants nothing, so that call may be broken off.
+                let wanted = async {
+                    let wanted = wants.wait_for(|want| more == 0 && want.more > 0).await;
+                    wanted.map(drop)
+                };
+                let taken = tokio::select! {
+                    taken = take => taken,
+                    Ok(()) = wanted => continue,
+                };
+                match taken {
                     Ok(taken) => Told::More(taken),
                     Err(error) => {
                         tracing::warn!(%error, "taking jobs");
@@ -180,6 +217,7 @@ async fn ask<C: Calderad>(shared: Arc<Shared<C>>, wants: Arc<AtomicU32>, to: mps
         };
         let (Told::All(taken) | Told::More(taken)) = &told;
         cursor = Some(taken.cursor);
+        sent += 1;
         if to.send(told).await.is_err() {
             return;
         }
@@ -535,7 +573,6 @@ fn work(lent: &Lent) -> Nanos {
     lent.work.map_or(guess, nanos)
 }
 
-const TOLD_AHEAD: usize = 4;
 const ANSWERS_AHEAD: usize = 64;
 /// A beat: so often the box hears that the fleet is there, and how much room there is.
 const TAKE_WAIT: Duration = Duration::from_secs(2);

@@ -322,6 +322,7 @@ impl Service {
                     release: None,
                     terms: Terms::of(&row),
                     member: Some(row),
+                    guest: false,
                 });
                 self.limit_storage(tenant);
                 let join = Command::Join {

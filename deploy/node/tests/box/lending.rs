@@ -281,6 +281,29 @@ fn what_a_lender_needs_is_read_in_pieces() {
     world.stop();
 }
 
+/// The danger: two boxes that are full and send each other's jobs to each other, for ever.
+#[test]
+fn what_is_proved_for_other_boxes_is_lent_to_nobody() {
+    let hold = Arc::new(AtomicBool::new(false));
+    let world = held_box(&hold, NARROW);
+    let narrow = world.client("narrow");
+    let letting_go = LetGo(&hold);
+    let scene = Scene::new(&narrow, &hold);
+    let fleet = Knocker::of(&world, "fleet");
+    let lent = fleet.take(1).remove(0);
+    // As who comes in at this socket the jobs of others are proved.
+    let guest = Knocker::of(&world, "narrow");
+    assert!(guest.call("prover_listCircuitsV1", json!({})).is_array());
+    let take = json!({ "max": 8, "cursor": fleet.held()["cursor"], "waitMs": 300 });
+    assert_eq!(fleet.call("fleet_takeV1", take)["jobs"], json!([]));
+    fleet.call("fleet_resultV1", fleet.result(&lent, &scene.proof));
+    drop(letting_go);
+    for job in &scene.jobs {
+        narrow.proved(job);
+    }
+    world.stop();
+}
+
 /// A call that waits for withdrawals hears of a cancellation, and what comes for the job afterwards has no effect.
 #[test]
 fn who_has_a_job_that_is_cancelled_is_told() {

@@ -7,8 +7,9 @@
 //!   └── taken back, once that is on the disk ──────────────────────────────┘
 //! ```
 //!
-//! **Which.** A job that waits and of which nothing is in memory, of a tenant whom the operator lists. Whether the box would reach it
-//! in time by itself the arbiter says (`Arbiter::lend`), which lets it go in the same moment, so it is never begun here and elsewhere. A presentation of a
+//! **Which.** A job that waits and of which nothing is in memory, of a tenant whom the operator lists and who does not prove for
+//! other boxes (`Service::meet_at_fleets`). Whether the box would reach it in time by itself the arbiter says
+//! (`Arbiter::lend`), which lets it go in the same moment, so it is never begun here and elsewhere. A presentation of a
 //! state unit never leaves, nor do inputs, whose program the other box has not. Those with deadlines are looked at first,
 //! in their order; of the others the last first, as a thief takes from the far end of a deque (Blumofe and Leiserson,
 //! 1999): it would wait longest here.
@@ -471,7 +472,7 @@ impl Service {
         let lendable: Vec<bool> = self
             .tenants
             .iter()
-            .map(|tenant| fleet.lend.includes(&tenant.name))
+            .map(|tenant| fleet.lend.includes(&tenant.name) && !tenant.guest)
             .collect();
         let fits = |(_, entry): &(&JobId, &Entry)| {
             lendable[entry.tenant.0 as usize] && self.may_lend(entry)
