@@ -139,7 +139,9 @@ impl World {
     fn submit(&mut self, tenant: TenantId, work: Work) -> JobId {
         self.jobs += 1;
         let job = JobId(self.jobs);
-        let fits = self.devices().all(|(_, memory)| work.device_memory <= memory);
+        let fits = self
+            .devices()
+            .all(|(_, memory)| work.device_memory <= memory);
         let devices = if fits { work.devices } else { 0 };
         self.works.insert(job, Work { devices, ..work });
         self.tell(Event::Submitted {
@@ -473,7 +475,11 @@ fn what_is_lent_for_a_slice_is_no_guarantee_lost() {
     world.submit(FINANCIAL, of(4 * GIB));
     world.starve(&devices);
     assert_eq!(world.owners(Kind::Device), [Some(SOCIAL); 2]);
-    assert_eq!(world.evicted, [], "two and a half lack, less than one and a half may go");
+    assert_eq!(
+        world.evicted,
+        [],
+        "two and a half lack, less than one and a half may go"
+    );
 }
 
 /// Beside a device of which nobody knows how much memory it has, that of another is divided as before.
@@ -546,7 +552,11 @@ fn a_silent_device_that_is_found_to_be_lost_has_no_memory() {
     world.submit(FINANCIAL, work(1, 1, 0));
     world.pass(ms(50));
     assert_eq!(world.overruns, [UnitId(4)]);
-    assert_eq!(world.view(FINANCIAL).device_memory, GIB, "it may answer yet");
+    assert_eq!(
+        world.view(FINANCIAL).device_memory,
+        GIB,
+        "it may answer yet"
+    );
     world.lose(UnitId(4));
     assert_eq!(world.view(FINANCIAL).device_memory, 0);
     assert_eq!(world.arbiter.counters().lost, 1);
