@@ -17,7 +17,7 @@
 #   make carried a folder of 50 MiB at most, with a script that tries and measures a box without
 #                compiler and without network: target/carried
 #   make test-fuzz   a minute of each fuzz target, with a nightly toolchain (part of test)
-#   make test-asan   the kernels' arithmetic under AddressSanitizer, with a nightly toolchain (part of soak)
+#   make test-asan   unsafe code under AddressSanitizer, with a nightly toolchain (part of soak)
 #   make soak    the checks that take long
 
 SHELL := /bin/bash
