@@ -177,7 +177,7 @@ test-threats:
 test-fuzz:
 	.ci/fuzz $(or $(FUZZ_SECONDS),60)
 
-# Minutes of building with another flag; the tests take several times as long as without it.
+# Minutes of building with another flag.
 test-asan:
 	.ci/asan
 
