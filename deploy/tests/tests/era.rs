@@ -851,7 +851,9 @@ fn storage_that_is_given_back_is_paid_for() {
             format!("[classes.{name}]\nvalue = 1\nguarantee_percent = 0\n{more}")
         };
         let mark = format!("[classes.social.give_back]\nquiet_ms = {quiet_ms}\n");
-        let text = class("financial", "") + &class("social", &mark);
+        // What has a price is a scenario of the box.
+        let others = ["financial", "supply_chain", "retail"].map(|name| class(name, ""));
+        let text = others.concat() + &class("social", &mark);
         std::fs::write(&marks, text).unwrap();
     };
     write(31_536_000_000);

@@ -9,7 +9,6 @@
 //! | `foreign` | other people's keys and proofs |
 //! | `registry` | presentations and reuse, and every threat to them |
 //! | `era` | claims |
-//! | `receipts` | gas that was spent is reimbursed by its receipt |
 //! | `threats` | each line that stops something is taken out in turn, and a test fails |
 //! | `gas` | what all of it costs, held against `gas.tsv` |
 
@@ -19,7 +18,6 @@ mod compile;
 mod era;
 mod foreign;
 mod gas;
-mod receipts;
 mod registry;
 mod statement;
 mod threats;
