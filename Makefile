@@ -169,6 +169,7 @@ test-fuzz:
 
 # Of the build that all tests had. Every body once; then 20,000 hand-overs, none of which may take longer than 100 ms.
 test-bench:
+	.ci/tools nats
 	cargo build --locked --workspace --all-targets
 	target/debug/caldera-bench once
 	target/debug/caldera-bench reallocate --flips 13500 --synthetic 1000 --no-record
@@ -176,7 +177,8 @@ test-bench:
 # Two builds: arkworks for many threads is other code, even on one thread. The second runs even if
 # the first says that a gate was missed.
 bench:
-	cargo build --release --locked -p caldera-node --bins
+	.ci/tools nats
+	cargo build --release --locked -p caldera-node -p caldera-fleet --bins
 	@one=0; many=0; cores=$$(nproc); \
 	all="all --max-log2 $(BENCH_MAX_LOG2) --flips $(BENCH_FLIPS) $(PEERS)"; \
 	$(BENCH) -- $$all --threads 1 || one=$$?; \
