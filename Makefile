@@ -183,6 +183,7 @@ test-asan:
 
 # Of the build that all tests had. Every body once; then 20,000 hand-overs, none of which may take longer than 100 ms.
 test-bench:
+	.ci/tools nats
 	cargo build --locked --workspace --all-targets
 	target/debug/caldera-bench once
 	target/debug/caldera-bench reallocate --flips 13500 --synthetic 1000 --no-record
@@ -191,7 +192,8 @@ test-bench:
 # the first says that a gate was missed. Utilisation is the simulator's, which asks no machine.
 SIM := cargo run --release --locked -p caldera-scheduler --bin sim
 bench:
-	cargo build --release --locked -p caldera-node --bins
+	.ci/tools nats
+	cargo build --release --locked -p caldera-node -p caldera-fleet --bins
 	@one=0; many=0; cores=$$(nproc); \
 	all="all --max-log2 $(BENCH_MAX_LOG2) --flips $(BENCH_FLIPS) $(PEERS)"; \
 	$(BENCH) -- $$all --threads 1 --states-svg target/states.svg || one=$$?; \

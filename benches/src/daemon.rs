@@ -184,7 +184,7 @@ pub(crate) fn program(name: &str) -> Result<PathBuf> {
     let path = beside(name)?;
     ensure!(
         path.is_file(),
-        "{} is missing: build it in the same profile (cargo build --locked -p caldera-node --bins)",
+        "{} is missing: build it in the same profile (cargo build --locked -p caldera-node -p caldera-fleet --bins)",
         path.display()
     );
     Ok(path)

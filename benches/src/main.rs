@@ -8,6 +8,7 @@
 //! | `decide`, `reallocate`, `peak`, `throughput`, `release`, `live` | what is measured of the scheduler, and the box to do it on |
 //! | `durable`, `ledger`, `upload` | what is measured of the store |
 //! | `rpc`, `crowd`, `cancel`, `soak`, `daemon`, `wire` | what is measured of the service, a `calderad` to do it on, and who calls it |
+//! | `fleet` | what is measured of two boxes |
 //! | `key` | keys to measure with |
 //! | `peer` | the others |
 //! | `duel`, `clock` | taking turns; medians, quartiles, ratios; two clocks |
@@ -29,6 +30,7 @@ mod drive;
 mod duel;
 mod durable;
 mod field;
+mod fleet;
 mod kernel;
 mod key;
 mod ledger;
@@ -305,6 +307,15 @@ enum Command {
         /// How often both go quiet.
         #[arg(long, default_value_t = RELEASES)]
         releases: u64,
+        #[command(flatten)]
+        run: Run,
+    },
+    /// Two boxes of a fleet, each on a processor of its own, against one, and a large witness from one to the other; exit
+    /// code 1 if the second adds less than 0.8 of a box, or the witness takes more than three times as long as over plain TCP with
+    /// SHA-256 and fsync.
+    Fleet {
+        #[command(flatten)]
+        plan: fleet::Plan,
         #[command(flatten)]
         run: Run,
     },
@@ -663,6 +674,12 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
             print(&bench, json, &[release::of_released(&released)])?;
             return Ok(ExitCode::from(u8::from(!released.holds())));
         }
+        Command::Fleet { plan, run } => {
+            let mut bench = run.bench()?;
+            let measured = fleet::fleet(&mut bench, plan)?;
+            print(&bench, json, &[fleet::of_fleet(&measured)])?;
+            return Ok(ExitCode::from(u8::from(!measured.holds())));
+        }
         Command::All {
             bounds,
             peers,
@@ -864,6 +881,10 @@ fn all(bench: &mut Bench, bounds: &Bounds, peers: &Peers) -> Result<All> {
     let released = release::release(bench, 16, RELEASES)?;
     holds &= released.holds();
     tables.push(release::of_released(&released));
+    step("fleet: two boxes against one");
+    let measured = fleet::fleet(bench, &fleet::Plan::usual())?;
+    holds &= measured.holds();
+    tables.push(fleet::of_fleet(&measured));
     let keys = keys(CurveName::Bn254, &[14, 16], 0.9);
     step("cores: a proof on many threads and on one");
     let mut gains = Vec::new();
@@ -939,6 +960,7 @@ fn once() -> Result<Bench> {
         },
     )?;
     cancel::cancel(&mut bench, 3, 10)?;
+    fleet::fleet(&mut bench, &fleet::Plan::short())?;
     let soaked = soak::soak(&bench, &soak::Plan::short())?;
     let wrong = soaked.wrong();
     anyhow::ensure!(wrong.is_empty(), "soak: {wrong:#?}");
@@ -1104,6 +1126,7 @@ mod tests {
             "rpc",
             "crowd",
             "cancel",
+            "fleet",
             "prove",
             "load",
             "cores",

@@ -100,7 +100,7 @@ pub(crate) fn of_uploaded(uploaded: &Uploaded) -> String {
 }
 
 /// Writes a file of bytes that no file system makes shorter.
-fn write(path: &Path, mib: u64) -> Result<()> {
+pub(crate) fn write(path: &Path, mib: u64) -> Result<()> {
     let mut file = File::create(path).context("a file")?;
     let mut word: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut piece = vec![0; 1 << 20];

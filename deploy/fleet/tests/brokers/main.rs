@@ -1,9 +1,10 @@
 //! Boxes over real NATS servers: jobs end once, whatever dies; what cannot be trusted has no effect; servers that forget are refused.
 //!
-//! Each box is the process that `calderad-fleet run` is, but for what stands in place of its `calderad` ([`r#box`]). Nothing here is
-//! timed: a test waits for as long as it takes, and what it takes is for the benches.
+//! Each box is the process that `calderad-fleet run` is, but for what stands in place of its `calderad` ([`r#box`]); in [`calderads`]
+//! nothing stands in anybody's place. Nothing here is timed: a test waits for as long as it takes, and what it takes is for the benches.
 
 mod r#box;
+mod calderads;
 mod servers;
 mod transfers;
 

@@ -1,7 +1,7 @@
 //! NATS servers on loopback, each test with an address of its own, and the folder of who belongs to their fleet.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -159,11 +159,16 @@ impl Servers {
         }
     }
 
-    /// The configuration of a box, admitted. It listens at a port of its own, above those of the servers.
+    /// Where one of forty boxes listens: above the servers.
+    pub(crate) fn address(&self, nth: u16) -> SocketAddr {
+        let port = self.servers[0].0 + 50 + nth;
+        format!("{}:{port}", self.host).parse().expect("an address")
+    }
+
+    /// The configuration of a box, admitted. It listens at a port of its own.
     pub(crate) fn admit(&self, who: BoxId, lend: u32) -> Config {
         let own = admission::admit(&self.fleet(), who).expect("it is admitted");
-        let port = self.servers[0].0 + 50 + (who.0 % 40) as u16;
-        let listen = format!("{}:{port}", self.host).parse().expect("an address");
+        let listen = self.address((who.0 % 40) as u16);
         let state = self.folder.path().join(format!("state-{:x}", who.0));
         std::fs::create_dir(&state).expect("a folder");
         Config {

@@ -1,0 +1,621 @@
+//! What a second box adds, and what it takes to bring a witness to it.
+//!
+//! Each box is a real `calderad`, all of it on one processor of its own, and a real `calderad-fleet` beside it; they meet at a real NATS
+//! server on loopback, which writes before it confirms. A rollup keeps the line of the first box full; as many proofs are waited for by it
+//! and, in turns, by a box of the same kind on the same processor that has nobody. Fleet processes and the NATS server run where there is
+//! room, so on two processors they take from what is measured. With one processor both boxes share it, and the figure says nothing.
+//!
+//! A witness goes the way that it goes between boxes: read in pieces from a real `calderad`, for a job that it has lent to this process, over
+//! TLS with both certificates into a file whose SHA-256 is right and which is on the disk. Beside it stands the same file over a bare TCP
+//! connection, hashed as it comes, and synced. The disk is that of the temporary folder: name it with TMPDIR.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use caldera_client::ask_local;
+use caldera_fleet::calderad::{Calderad, Lent, Part, Socket};
+use caldera_fleet::config::secret;
+use caldera_fleet::transfer::{Grants, Identity, Wanted, fetch, serve};
+use caldera_fleet::{BoxId, Token, admission};
+use caldera_rpc::auth::OPERATOR;
+use caldera_rpc::methods::Method;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::bench::{Bench, OURS};
+use crate::daemon::{Daemon, program};
+use crate::drive::Confined;
+use crate::duel::{Answer, Contender, Spread};
+use crate::live::{Client, small_key};
+use crate::record::{Case, Unit};
+use crate::table::table;
+use crate::upload;
+
+/// What is measured.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Plan {
+    /// log2 of the key's domain.
+    #[arg(long, default_value_t = LOG2)]
+    log2: u32,
+    /// Proofs of one round.
+    #[arg(long, default_value_t = PROOFS)]
+    proofs: u64,
+    /// MiB of the witness that is brought to another box.
+    #[arg(long, default_value_t = MIB)]
+    mib: u64,
+    /// The NATS server, 2.14 or newer; by default the one that `.ci/tools nats` brings.
+    #[arg(long, value_name = "PATH")]
+    nats: Option<PathBuf>,
+}
+
+/// What came out.
+pub(crate) struct Fleet {
+    /// Proofs a second of two boxes, over those of one.
+    gain: Spread,
+    /// The part of the proofs that the second box made.
+    elsewhere: f64,
+    mib: u64,
+    /// The time of a witness to another box, over plain TCP, SHA-256 and fsync.
+    brought: Spread,
+}
+
+impl Plan {
+    /// What is measured unless something else is asked for.
+    pub(crate) fn usual() -> Plan {
+        Plan {
+            log2: LOG2,
+            proofs: PROOFS,
+            mib: MIB,
+            nats: None,
+        }
+    }
+
+    /// It takes no time.
+    pub(crate) fn short() -> Plan {
+        Plan {
+            log2: 5,
+            proofs: 2,
+            mib: 3,
+            nats: None,
+        }
+    }
+
+    fn nats(&self) -> Result<PathBuf> {
+        let brought =
+            || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/bin/nats-server");
+        let path = self.nats.clone().unwrap_or_else(brought);
+        ensure!(
+            path.is_file(),
+            "{} is missing: `.ci/tools nats` brings a NATS server, --nats names another",
+            path.display()
+        );
+        Ok(path)
+    }
+}
+
+impl Fleet {
+    /// Whether both are as they should be.
+    pub(crate) fn holds(&self) -> bool {
+        self.gain.median >= GAIN_MIN && self.brought.median <= BROUGHT_MAX
+    }
+}
+
+/// Measures both.
+pub(crate) fn fleet(bench: &mut Bench, plan: &Plan) -> Result<Fleet> {
+    ensure!(plan.proofs > 0, "proofs: expected 1 or more, got 0");
+    ensure!(plan.mib > 0, "mib: expected 1 or more, got 0");
+    let nats = plan.nats()?;
+    let region = Region::new()?;
+    let processors = bench.origin.cores;
+    let mut first = Member::new(&region, 0, processors)?;
+    let mut second = Member::new(&region, 1, processors)?;
+    let alone = on_processor(0, start_box)?;
+    let _server = region.start(&nats)?;
+    first.join(&region)?;
+    second.join(&region)?;
+    first.await_room()?;
+    let key = small_key(plan.log2)?;
+    let (gain, elsewhere) = shared(bench, plan, &first, &alone, &key)?;
+    let brought = brought(bench, plan, &alone, [&first, &second], &key)?;
+    Ok(Fleet {
+        gain,
+        elsewhere,
+        mib: plan.mib,
+        brought,
+    })
+}
+
+/// The figures as a table.
+pub(crate) fn of_fleet(it: &Fleet) -> String {
+    let ratio = |r: Spread| format!("{:.2} ({:.2}..{:.2})", r.median, r.low, r.high);
+    let met = |met| if met { "met" } else { "not met" }.to_owned();
+    let rows = vec![
+        vec![
+            "proofs of two boxes, over those of one".to_owned(),
+            ratio(it.gain),
+            format!(">= {GAIN_MIN}"),
+            met(it.gain.median >= GAIN_MIN),
+        ],
+        vec![
+            format!("{} MiB to another box, over TCP, SHA-256 and fsync", it.mib),
+            ratio(it.brought),
+            format!("<= {BROUGHT_MAX}"),
+            met(it.brought.median <= BROUGHT_MAX),
+        ],
+    ];
+    format!(
+        "{:.0} % of the proofs of two boxes were made by the second\n{}",
+        100.0 * it.elsewhere,
+        table(&["a fleet", "ratio", "bar", ""], &rows)
+    )
+}
+
+/// Proofs by two boxes and by one.
+fn shared(
+    bench: &mut Bench,
+    plan: &Plan,
+    first: &Member,
+    alone: &Daemon,
+    key: &(Vec<u8>, Vec<u8>),
+) -> Result<(Spread, f64)> {
+    let case = Case {
+        bench: "fleet",
+        case: format!("{} proofs, boxes of one processor", plan.proofs),
+        size: 1 << plan.log2,
+        threads: 2,
+        unit: Unit::WallMilliseconds,
+        inside: Some(
+            "from submissions to proofs that the box which took them has verified, its line full",
+        ),
+    };
+    let proofs = plan.proofs;
+    let by = |name: &str, line: Line| {
+        Contender::ours(
+            name,
+            line,
+            move |line: &mut Line| line.prove(proofs),
+            |line| line.cancel().map(|()| Answer::Verified),
+        )
+    };
+    let contenders = vec![
+        by(OURS, Line::new(&first.daemon, key)?),
+        by("one box", Line::new(alone, key)?),
+    ];
+    let runs = bench.case(&case, contenders)?;
+    let operator = first.daemon.client(OPERATOR)?;
+    let elsewhere =
+        operator.metric("caldera_fleet_proved_total")? / operator.metric(PROVED)?.max(1.0);
+    Ok((runs[1].wall_ratio(&runs[0]), elsewhere))
+}
+
+/// A witness to another box, and over a bare connection.
+fn brought(
+    bench: &mut Bench,
+    plan: &Plan,
+    from: &Daemon,
+    members: [&Member; 2],
+    key: &(Vec<u8>, Vec<u8>),
+) -> Result<Spread> {
+    let folder = tempfile::tempdir().context("a folder")?;
+    let source = folder.path().join("source");
+    upload::write(&source, plan.mib)?;
+    let client = from.client(ROLLUP)?;
+    let name = client.digest_of(&source)?;
+    client.upload(&source, &name)?;
+    let digest = digest(&name)?;
+
+    let taker = Builder::new_current_thread().enable_all().build()?;
+    let giver = Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
+    let fleet = secret(&from.secret_file("fleet"))?;
+    let socket = Arc::new(Socket::new(&socket_of(from), fleet, None));
+    let mut line = Line::new(from, key)?;
+    let lent = lent(&taker, &socket, &mut line, &name, digest)?;
+    let [giving, taking] = members;
+    let grants = Grants::default();
+    grants.give(
+        lent.job,
+        TOKEN,
+        taking.who,
+        (lent.witness_bytes, lent.key_bytes),
+    );
+    let listener = giver.block_on(tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
+    let wanted = Wanted {
+        who: giving.who,
+        address: listener.local_addr()?,
+        job: lent.job,
+        token: TOKEN,
+        part: Part::Witness,
+        digest,
+        bytes: lent.witness_bytes,
+    };
+    giver.spawn(serve(listener, giving.identity()?, grants, socket));
+    let identity = taking.identity()?;
+
+    let case = Case {
+        bench: "fleet",
+        case: format!("a witness of {} MiB to another box", plan.mib),
+        size: plan.mib << 20,
+        threads: bench.origin.cores,
+        unit: Unit::WallMilliseconds,
+        inside: Some(
+            "from a calderad's blob to a synced file of another box's fleet process, TLS and SHA-256 included; not what that box's calderad does with it",
+        ),
+    };
+    let remove = |path: &PathBuf| {
+        std::fs::remove_file(path).context("removing a file")?;
+        Ok::<_, anyhow::Error>(Answer::Verified)
+    };
+    let contenders = vec![
+        Contender::ours(
+            OURS,
+            folder.path().join("brought.wtns"),
+            |path: &mut PathBuf| Ok(taker.block_on(fetch(&identity, &wanted, path))?),
+            remove,
+        ),
+        Contender::ours(
+            "TCP, SHA-256, fsync",
+            folder.path().join("plain"),
+            |path: &mut PathBuf| plain(&source, path, digest),
+            remove,
+        ),
+    ];
+    let runs = bench.case(&case, contenders)?;
+    line.cancel()?;
+    Ok(runs[0].wall_ratio(&runs[1]))
+}
+
+/// Has a box lend a job with this witness, which is none of its circuit: it is submitted behind others, so nobody looks at it.
+fn lent(
+    runtime: &Runtime,
+    socket: &Socket,
+    line: &mut Line,
+    witness: &str,
+    digest: [u8; 32],
+) -> Result<Lent> {
+    let began = Instant::now();
+    loop {
+        for _ in 0..DEEP {
+            line.submit()?;
+        }
+        let usual = line.submission.clone();
+        line.submission["witness"] = witness.into();
+        let submitted = line.submit();
+        line.submission = usual;
+        submitted?;
+        // If it came first in its line after all, it has failed.
+        let large = line.jobs.pop();
+        if let Some(lent) = runtime.block_on(taken(socket, digest))? {
+            // The others would be in the way.
+            line.cancel()?;
+            line.jobs = large.into_iter().collect();
+            return Ok(lent);
+        }
+        ensure!(began.elapsed() < PATIENCE, "a job was to be lent");
+    }
+}
+
+/// Takes jobs until there is the one with a witness, and gives the others back.
+async fn taken(socket: &Socket, digest: [u8; 32]) -> Result<Option<Lent>> {
+    let mut cursor = socket.held().await?.cursor;
+    loop {
+        let taken = socket.take(1, Duration::from_secs(1), cursor).await?;
+        cursor = taken.cursor;
+        let Some(lent) = taken.jobs.into_iter().next() else {
+            return Ok(None);
+        };
+        if lent.witness == digest {
+            return Ok(Some(lent));
+        }
+        socket.give_back(lent.job, lent.fence).await?;
+    }
+}
+
+/// The same file over a bare connection: what wire, digest and disk take at least.
+fn plain(source: &Path, to: &Path, expected: [u8; 32]) -> Result<()> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let address = listener.local_addr()?;
+    let digest = std::thread::scope(|scope| {
+        let giving = scope.spawn(move || {
+            let (mut stream, _) = listener.accept()?;
+            std::io::copy(&mut File::open(source)?, &mut stream)
+        });
+        let mut stream = TcpStream::connect(address)?;
+        let (mut file, mut digest) = (File::create(to)?, Sha256::new());
+        let mut piece = vec![0; 1 << 20];
+        loop {
+            let count = stream.read(&mut piece)?;
+            if count == 0 {
+                break;
+            }
+            digest.update(&piece[..count]);
+            file.write_all(&piece[..count])?;
+        }
+        file.sync_all()?;
+        match giving.join() {
+            Ok(given) => given?,
+            Err(_) => bail!("who sends panicked"),
+        };
+        Ok::<_, anyhow::Error>(<[u8; 32]>::from(digest.finalize()))
+    })?;
+    let folder = to.parent().context("a folder")?;
+    File::open(folder)?.sync_all()?;
+    ensure!(digest == expected, "another file has come");
+    Ok(())
+}
+
+/// A rollup that keeps the line of a box full.
+struct Line {
+    tenant: Client,
+    operator: Client,
+    submission: Value,
+    /// Those of this turn.
+    jobs: Vec<Value>,
+}
+
+impl Line {
+    fn new(daemon: &Daemon, (zkey, witness): &(Vec<u8>, Vec<u8>)) -> Result<Line> {
+        let tenant = daemon.client(ROLLUP)?;
+        let circuit = tenant.circuit(zkey)?;
+        let witness = tenant.store(witness)?;
+        Ok(Line {
+            tenant,
+            operator: daemon.client(OPERATOR)?,
+            submission: json!({ "circuit": circuit, "witness": witness }),
+            jobs: Vec::new(),
+        })
+    }
+
+    fn submit(&mut self) -> Result<()> {
+        let method = Method::Submit.name();
+        let mut status = self.tenant.call(method, self.submission.clone())?;
+        self.jobs.push(status["job"].take());
+        Ok(())
+    }
+
+    /// Until so many more are proved, whoever did it.
+    fn prove(&mut self, proofs: u64) -> Result<()> {
+        self.jobs.clear();
+        let before = self.operator.metric(PROVED)?;
+        loop {
+            let proved = (self.operator.metric(PROVED)? - before) as u64;
+            if proved >= proofs {
+                return Ok(());
+            }
+            while (self.jobs.len() as u64) < proved + DEEP {
+                self.submit()?;
+            }
+            std::thread::sleep(STEP);
+        }
+    }
+
+    /// Nothing of this turn goes on in the next.
+    fn cancel(&self) -> Result<()> {
+        for job in &self.jobs {
+            let status = self
+                .tenant
+                .call(Method::Cancel.name(), json!({ "job": job }))?;
+            let ended = ["proved", "cancelled"]
+                .iter()
+                .any(|it| status["state"] == *it);
+            ensure!(ended, "a job was to be proved or cancelled: {status}");
+        }
+        Ok(())
+    }
+}
+
+/// Who belongs to a fleet, and where it meets.
+struct Region {
+    folder: TempDir,
+    port: u16,
+}
+
+impl Region {
+    fn new() -> Result<Region> {
+        let folder = tempfile::tempdir().context("a folder")?;
+        admission::init(&folder.path().join("fleet"))?;
+        let port = free_port()?;
+        Ok(Region { folder, port })
+    }
+
+    fn authority(&self) -> PathBuf {
+        self.folder.path().join("fleet")
+    }
+
+    /// Starts the server, after all boxes are admitted.
+    fn start(&self, nats: &Path) -> Result<Process> {
+        let authority = self.authority();
+        let own = admission::admit_server(&authority, "only", &["127.0.0.1".to_owned()])?;
+        let text = format!(
+            "server_name: only\nlisten: \"127.0.0.1:{}\"\n\
+             jetstream {{ store_dir: {:?}, sync_interval: always }}\n\
+             tls {{ cert_file: {:?}, key_file: {:?}, ca_file: {:?}, verify: true }}\n\
+             include ./fleet/accounts.conf\n",
+            self.port,
+            self.folder.path().join("store"),
+            own.join("server.crt"),
+            own.join("server.key"),
+            authority.join("ca.crt"),
+        );
+        let path = self.folder.path().join("nats.conf");
+        std::fs::write(&path, text).context("the server's configuration")?;
+        Process::start(Command::new(nats).arg("-c").arg(path), &own.join("log"))
+    }
+}
+
+/// A box of a fleet.
+struct Member {
+    daemon: Daemon,
+    who: BoxId,
+    node_key: String,
+    /// The folder of its fleet process.
+    own: PathBuf,
+    process: Option<Process>,
+}
+
+impl Member {
+    /// Starts a box on a processor of its own, and admits it.
+    fn new(region: &Region, nth: usize, processors: usize) -> Result<Member> {
+        let daemon = on_processor(nth % processors, start_box)?;
+        let node_key = format!("{:064x}", nth + 1);
+        let who = BoxId::of_node_key(&node_key).context("a node key")?;
+        let own = admission::admit(&region.authority(), who)?;
+        Ok(Member {
+            daemon,
+            who,
+            node_key,
+            own,
+            process: None,
+        })
+    }
+
+    /// Starts its fleet process.
+    fn join(&mut self, region: &Region) -> Result<()> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+        let text = format!(
+            "node_key = '{}'\nstate = '.'\ncontrol_socket = 'control.sock'\n\
+             certificate = 'box.crt'\nkey = 'box.key'\nca = 'ca.crt'\n\
+             [nats]\nurls = ['tls://127.0.0.1:{}']\nnkey_seed_file = 'box.nk'\nreplicas = 1\n\
+             [transfer]\nlisten = '{address}'\nadvertise = '{address}'\n\
+             [calderad]\nsocket = {:?}\nsecret_file = {:?}\n\
+             [lend]\ntenant = '{GUESTS}'\nsecret_file = {:?}\njobs = {OFFERED}\ncores = 1\n",
+            self.node_key,
+            region.port,
+            socket_of(&self.daemon),
+            self.daemon.secret_file("fleet"),
+            self.daemon.secret_file(GUESTS),
+        );
+        let path = self.own.join("fleet.toml");
+        std::fs::write(&path, text).context("the configuration of a fleet process")?;
+        let mut command = Command::new(program("calderad-fleet")?);
+        command.args(["run", "--config"]).arg(path);
+        self.process = Some(Process::start(&mut command, &self.own.join("log"))?);
+        Ok(())
+    }
+
+    /// Waits until another box has said that it has room.
+    fn await_room(&self) -> Result<()> {
+        let socket = self.own.join("control.sock");
+        let began = Instant::now();
+        loop {
+            // It may not listen yet.
+            let status = ask_local(&socket, "/status", None).unwrap_or_default();
+            let boxes = status["boxes"].as_array().map_or(&[][..], Vec::as_slice);
+            if boxes.iter().any(|it| it["room"].as_u64() > Some(0)) {
+                return Ok(());
+            }
+            ensure!(
+                began.elapsed() < PATIENCE,
+                "another box was to be heard: {status}; what its fleet process says: {}",
+                std::fs::read_to_string(self.own.join("log")).unwrap_or_default()
+            );
+            std::thread::sleep(STEP);
+        }
+    }
+
+    fn identity(&self) -> Result<Identity> {
+        let path = |name: &str| self.own.join(name);
+        Ok(Identity::open(
+            &path("ca.crt"),
+            &path("box.crt"),
+            &path("box.key"),
+        )?)
+    }
+}
+
+/// A program that runs; killed when this is dropped.
+struct Process(Child);
+
+impl Process {
+    fn start(command: &mut Command, log: &Path) -> Result<Process> {
+        let log = File::create(log).context("a log")?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("starting {:?}", command.get_program()))?;
+        Ok(Process(child))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn start_box() -> Result<Daemon> {
+    Daemon::start(CONFIG, Some(POLICY), &[(ROLLUP, "only"), (GUESTS, "only")])
+}
+
+/// Starts something all of whose threads stay on one processor.
+fn on_processor<T>(place: usize, start: fn() -> Result<T>) -> Result<T> {
+    let _confined = Confined::to(place..place + 1)?;
+    start()
+}
+
+fn socket_of(daemon: &Daemon) -> PathBuf {
+    daemon.data().with_file_name("fleet.sock")
+}
+
+fn free_port() -> Result<u16> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("a free port")?;
+    Ok(listener.local_addr()?.port())
+}
+
+fn digest(name: &str) -> Result<[u8; 32]> {
+    let digest: caldera_rpc::methods::Digest = name.parse()?;
+    Ok(digest.0)
+}
+
+const ROLLUP: &str = "rollup";
+const GUESTS: &str = "guests";
+const TOKEN: Token = Token(1);
+const PROVED: &str = "caldera_jobs_ended_total{outcome=\"proved\"}";
+/// Half a minute of one processor.
+const PROOFS: u64 = 64;
+const LOG2: u32 = 16;
+const MIB: u64 = 200;
+/// What is asked for.
+const GAIN_MIN: f64 = 1.8;
+const BROUGHT_MAX: f64 = 3.0;
+/// So many jobs a box asks for at once: what it proves between two beats, twice over.
+const OFFERED: u32 = 16;
+/// Jobs that are not ended: what both boxes have begun, and more.
+const DEEP: u64 = 40;
+/// Between two looks at what has come out: a look costs the box a millisecond.
+const STEP: Duration = Duration::from_millis(100);
+const PATIENCE: Duration = Duration::from_secs(120);
+
+const POLICY: &str = "
+[classes.only]
+value = 1
+guarantee_percent = 0
+";
+
+/// Without tables of keys, which would make later proofs cheaper than earlier ones.
+const CONFIG: &str = "
+listen = '127.0.0.1:0'
+data = 'data'
+development = true
+keep_witnesses = true
+policy_file = 'policy.toml'
+[limits]
+table_bytes = 0
+[fleet]
+socket = 'fleet.sock'
+lend = ['rollup']
+after_ms = 0
+";
