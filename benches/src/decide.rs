@@ -201,7 +201,7 @@ impl World {
             world.handle(Event::TenantJoined { tenant, class });
             for device in 0..devices {
                 // One in eight of all keys is on each device: more than the guarantees of those whose keys they are.
-                if (tenant.0 + device) % 8 == 0 {
+                if (tenant.0 + device).is_multiple_of(8) {
                     world.handle(Event::Resident {
                         tenant,
                         unit: UnitId((units - devices + device) as u16),

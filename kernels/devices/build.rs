@@ -28,7 +28,7 @@ fn main() {
 
 /// Of files, those in folders with their names from there on, and of how they are compiled. It tells builds apart, and
 /// withstands nobody.
-pub fn fingerprint(sources: &[PathBuf], how: &str) -> io::Result<u64> {
+pub(crate) fn fingerprint(sources: &[PathBuf], how: &str) -> io::Result<u64> {
     let mut hasher = DefaultHasher::new();
     how.hash(&mut hasher);
     for source in sources {
