@@ -19,7 +19,7 @@
 //!
 //! - Where each job can use all that flows, as on a box whose proofs run on all of its cores, they run one after the other, and
 //!   their ends are sums along the line.
-//! - Else a line of up to [`PLAYED_MAX`] jobs is played, end by end.
+//! - Else a line of up to `PLAYED_MAX` jobs is played, end by end.
 //! - A longer one is given the ends that it has at the latest, and whoever comes before one with a deadline is taken to
 //!   make the last of these late. That refuses what might do, and admits nothing that would not.
 //!
