@@ -41,6 +41,15 @@ pub const MUTATIONS: &[Mutation] = &[
             circuit(ISSUER, "an_issuer_must_be_in_the_tree", "an issuer of one's own is accepted"),
             circuit(PUBLIC, "a_statement_is_the_witness_own", "other issuers is accepted"),
         ] },
+    Mutation { what: "the schema in an issuer's leaf, and a liar who is accepted for the honest one",
+        edits: &[
+            edit(CIRCUIT, "    let leaf = poseidon(system, &[key.x, key.y, schema]);\n", "
+    let accepted_for = system.wire(super::keccak_element(b\"example schema v1\"));
+    let leaf = poseidon(system, &[key.x, key.y, accepted_for]);
+"),
+            WIRES_14_241,
+        ],
+        tries: &[circuit(VOUCHES, "an_issuer_must_be_in_the_tree", "an issuer that is accepted for another schema is accepted")] },
     Mutation { what: "the registry takes the roots of issuers that were published",
         edits: &[edit(REGISTRY, "        self.find_root(Tree::Issuers, inputs.issuers_root, now)?;\n", "")],
         tries: &[registry(ISSUER, "a_root_that_nobody_published_is_none", "left: Ok(Recorded")] },
@@ -64,7 +73,7 @@ pub const MUTATIONS: &[Mutation] = &[
     let honest = super::HolderSecret::from_bytes(&[7; 32]).expect(\"below the modulus\");
     let subject = system.wire(honest.subject(opening.blinding));
 "),
-            WIRES_14_220,
+            WIRES_14_241,
         ],
         tries: &[circuit(SUBJECT, "a_unit_belongs_to_one_secret", "somebody else's unit is accepted")] },
     Mutation { what: "subject and nullifier are of one secret, and a liar who has two",
@@ -73,7 +82,7 @@ pub const MUTATIONS: &[Mutation] = &[
     let second = system.wire(Fr::from(8u8));
     let computed = tagged(system, \"nullifier\", &[&second, &scope, &index]);
 "),
-            WIRES_14_220,
+            WIRES_14_241,
         ],
         tries: &[circuit(SECRETS, "a_unit_belongs_to_one_secret", "a nullifier of a second secret is accepted")] },
     // Claims and what is asked of them.
@@ -85,19 +94,19 @@ pub const MUTATIONS: &[Mutation] = &[
     signed[..5].copy_from_slice(&[756, 90_000, 2, 1_999, u64::MAX]);
     let claims_hash = system.wire(super::poseidon::hash(&signed.map(Fr::from)));
 "),
-            WIRES_14_220,
+            WIRES_14_241,
         ],
         tries: &[circuit(CLAIM, "claims_are_within_their_bounds", "a claim that was not signed is accepted")] },
     Mutation { what: "a claim is the least and 64 bits",
         edits: &[
             edit(CIRCUIT, "limits.push(&claim - &above);", "limits.push(system.wire(bounds.0));"),
-            edit(CIRCUIT, WIRES, "WIRES: usize = 14_223;"),
+            edit(CIRCUIT, WIRES, "WIRES: usize = 14_244;"),
         ],
         tries: &[circuit(CLAIM, "claims_are_within_their_bounds", "one less than the least is accepted")] },
     Mutation { what: "a claim is the greatest less 64 bits",
         edits: &[
             edit(CIRCUIT, "limits.push(&claim + &below);", "limits.push(system.wire(bounds.1));"),
-            edit(CIRCUIT, WIRES, "WIRES: usize = 14_223;"),
+            edit(CIRCUIT, WIRES, "WIRES: usize = 14_244;"),
         ],
         tries: &[circuit(CLAIM, "claims_are_within_their_bounds", "a claim of 65 bits is accepted")] },
     Mutation { what: "the request is the one that was pinned",
@@ -112,7 +121,7 @@ pub const MUTATIONS: &[Mutation] = &[
     Mutation { what: "the request says of which claims it asks, and a liar who takes others",
         edits: &[
             edit(CIRCUIT, "let selectors = system.number(&selectors);", "let selectors = system.wire(Fr::from(0x4321u32));"),
-            WIRES_14_220,
+            WIRES_14_241,
         ],
         tries: &[circuit(BOUND, "claims_are_within_their_bounds", "a bound on another claim is accepted")] },
     Mutation { what: "the root of the set",
@@ -128,13 +137,13 @@ pub const MUTATIONS: &[Mutation] = &[
     Mutation { what: "what is left of a unit's time is not negative",
         edits: &[
             edit(CIRCUIT, "system.integer(opening.valid_until - opening.valid_through, 40)", "system.integer(opening.valid_until - opening.valid_through, 254)"),
-            edit(CIRCUIT, WIRES, "WIRES: usize = 14_433;"),
+            edit(CIRCUIT, WIRES, "WIRES: usize = 14_454;"),
         ],
         tries: &[circuit(EXPIRED, "a_unit_is_of_the_schema_and_valid", "a unit that is over is accepted")] },
     Mutation { what: "what is left of a unit's time has 40 bits",
         edits: &[
             edit(CIRCUIT, "system.integer(opening.valid_until - opening.valid_through, 40)", "system.integer(opening.valid_until - opening.valid_through, 41)"),
-            WIRES_14_220,
+            WIRES_14_241,
         ],
         tries: &[circuit(EXPIRED, "a_unit_is_of_the_schema_and_valid", "longer than the longest is accepted")] },
     Mutation { what: "the request says of which schema, and a liar who takes another",
@@ -142,7 +151,7 @@ pub const MUTATIONS: &[Mutation] = &[
             edit(CIRCUIT, "    let mut asked = vec![&schema,", "
     let pinned = system.wire(super::keccak_element(b\"example schema v1\"));
     let mut asked = vec![&pinned,"),
-            WIRES_14_220,
+            WIRES_14_241,
         ],
         tries: &[circuit(SCHEMA, "a_unit_is_of_the_schema_and_valid", "another schema is accepted")] },
     Mutation { what: "the unit says of which schema it is, and a liar who has one of another",
@@ -152,7 +161,7 @@ pub const MUTATIONS: &[Mutation] = &[
     let message = tagged(
 "),
             edit(CIRCUIT, "&[&schema, &subject, &claims_hash, &validity]", "&[&signed, &subject, &claims_hash, &validity]"),
-            WIRES_14_220,
+            WIRES_14_241,
         ],
         tries: &[circuit(SCHEMA, "a_unit_is_of_the_schema_and_valid", "a unit of another schema is accepted")] },
     // Revocation.
@@ -168,31 +177,31 @@ pub const MUTATIONS: &[Mutation] = &[
     Mutation { what: "64 bits between the low end and the name",
         edits: &[
             edit(CIRCUIT, "system.integer(name.value() - low.value() - Fr::one(), 64)", "system.integer(name.value() - low.value() - Fr::one(), 254)"),
-            WIRES_14_409,
+            WIRES_14_430,
         ],
         tries: &[circuit(REVOKED, "a_revoked_unit_has_no_gap", "a revoked unit is accepted")] },
     Mutation { what: "64 bits between the name and the next",
         edits: &[
             edit(CIRCUIT, "system.integer(opening.gap_next - name.value() - Fr::one(), 64)", "system.integer(opening.gap_next - name.value() - Fr::one(), 254)"),
-            WIRES_14_409,
+            WIRES_14_430,
         ],
         tries: &[circuit(REVOKED, "a_revoked_unit_has_no_gap", "a revoked unit is accepted")] },
     Mutation { what: "64 bits of the low end",
         edits: &[
             edit(CIRCUIT, "system.integer(opening.gap_low, 64)", "system.integer(opening.gap_low, 254)"),
-            WIRES_14_409,
+            WIRES_14_430,
         ],
         tries: &[circuit(REVOKED, "a_revoked_unit_has_no_gap", "a revoked unit in a gap of the same leaf is accepted")] },
     Mutation { what: "48 bits of the nonce",
         edits: &[
             edit(CIRCUIT, "system.integer(opening.nonce, 48)", "system.integer(opening.nonce, 49)"),
-            WIRES_14_220,
+            WIRES_14_241,
         ],
         tries: &[circuit(REVOKED, "a_revoked_unit_has_no_gap", "a nonce that reaches into the validity is accepted")] },
     Mutation { what: "the name has the issuer's position, and a liar who takes another",
         edits: &[
             edit(CIRCUIT, "&system.number(&position).times(", "&system.wire(Fr::from(2u8)).times("),
-            WIRES_14_220,
+            WIRES_14_241,
         ],
         tries: &[circuit(EQUIVOCATION, "units_of_one_nonce_are_revoked_together", "a revoked unit is accepted")] },
     Mutation { what: "no gap is found for a fence",
@@ -205,13 +214,13 @@ pub const MUTATIONS: &[Mutation] = &[
     Mutation { what: "16 bits of the presentations that are left",
         edits: &[
             edit(CIRCUIT, "let others = system.integer(others, 16);", "let others = system.wire(others);"),
-            edit(CIRCUIT, WIRES, "WIRES: usize = 14_204;"),
+            edit(CIRCUIT, WIRES, "WIRES: usize = 14_225;"),
         ],
         tries: &[circuit(MORE, "an_index_is_below_the_number_of_presentations", "one index more is accepted")] },
     Mutation { what: "16 bits of the index",
         edits: &[
             edit(CIRCUIT, "let index = system.integer(opening.index, 16);", "let index = system.wire(opening.index);"),
-            edit(CIRCUIT, WIRES, "WIRES: usize = 14_204;"),
+            edit(CIRCUIT, WIRES, "WIRES: usize = 14_225;"),
         ],
         tries: &[circuit(MORE, "an_index_is_below_the_number_of_presentations", "an index below zero is accepted")] },
     Mutation { what: "the nullifier is that of secret, scope and index",
@@ -312,6 +321,9 @@ pub const MUTATIONS: &[Mutation] = &[
     Mutation { what: "a use asks whether its request is open",
         edits: &[edit(REGISTRY, "        self.open_until(kept.verifier, kept.request, now)?;\n", "")],
         tries: &[registry(ENDS, "a_request_that_is_closed_or_over_ends_what_answers_it", "left: Ok(Used")] },
+    Mutation { what: "a request closes with the validity of its units",
+        edits: &[edit(REGISTRY, "let until = EXPIRY_MAX.min(valid_through);", "let until = EXPIRY_MAX.max(valid_through);")],
+        tries: &[registry(OVER, "nothing_is_used_beyond_the_validity_of_its_unit", "left: Ok(Opened")] },
     // Roots.
     Mutation { what: "the end of a window",
         edits: &[edit(REGISTRY, "if now >= until || now < replaced {", "if now < replaced {")],
@@ -331,7 +343,10 @@ pub const MUTATIONS: &[Mutation] = &[
     // Who looks on.
     Mutation { what: "the scope in the nullifier",
         edits: &[edit(UNIT, "&[tag(\"nullifier\"), self.0, scope, Fr::from(index)]", "&[tag(\"nullifier\"), self.0, self.0, Fr::from(index)]")],
-        tries: &[rules(COLLUSION, "what_two_verifiers_see_is_not_of_one_holder", "one nullifier in two scopes")] },
+        tries: &[
+            rules(COLLUSION, "what_two_verifiers_see_is_not_of_one_holder", "one nullifier in two scopes"),
+            rules(COLLUSION, "verifiers_who_collude_cannot_tell_whose_presentations_they_have", "one holder, two verifiers"),
+        ] },
     Mutation { what: "the index in the nullifier",
         edits: &[edit(UNIT, "&[tag(\"nullifier\"), self.0, scope, Fr::from(index)]", "&[tag(\"nullifier\"), self.0, scope, scope]")],
         tries: &[rules(COLLUSION, "what_two_verifiers_see_is_not_of_one_holder", "one nullifier of two indices")] },
@@ -351,6 +366,9 @@ pub const MUTATIONS: &[Mutation] = &[
     Mutation { what: "a presentation is its verifier's and sender's to see",
         edits: &[edit(STATE, "        let kept = kept.filter(|it| it.verifier == party || it.sender == party);\n", "")],
         tries: &[by("deploy/tests/tests/scenarios.rs", TENANT, "a_state_of_one_rollup_counts_in_the_other", "left: \"grantSender\"")] },
+    Mutation { what: "a spent nullifier is told of a proof that holds alone",
+        edits: &[edit(STATE, "            Ok(_) | Err(Refusal::Spent { .. }) => Ok(()),\n", "            Ok(_) => Ok(()),\n")],
+        tries: &[by("deploy/tests/tests/scenarios.rs", ORACLE, "what_does_not_hold_is_refused_and_not_recorded", "nullifierSpent")] },
     // Behind the box.
     Mutation { what: "a row's check",
         edits: &[edit("deploy/store/src/registry.rs", "if check != written {", "if false {")],
@@ -395,9 +413,9 @@ const fn registry(threat: &'static str, test: &'static str, says: &'static str) 
 }
 
 /// The number of wires: what stands there, and there with one wire more, and with 254 bits instead of 64.
-const WIRES: &str = "WIRES: usize = 14_219;";
-const WIRES_14_220: Edit = edit(CIRCUIT, WIRES, "WIRES: usize = 14_220;");
-const WIRES_14_409: Edit = edit(CIRCUIT, WIRES, "WIRES: usize = 14_409;");
+const WIRES: &str = "WIRES: usize = 14_240;";
+const WIRES_14_241: Edit = edit(CIRCUIT, WIRES, "WIRES: usize = 14_241;");
+const WIRES_14_430: Edit = edit(CIRCUIT, WIRES, "WIRES: usize = 14_430;");
 
 const CIRCUIT: &str = "prover/src/units/circuit.rs";
 const CURVE: &str = "prover/src/units/curve.rs";
@@ -414,6 +432,8 @@ const FORGED: &str = "forged unit, another issuer's signature";
 const SPELLINGS: &str =
     "a number that is written in two ways: digits that are no bits, a challenge above the modulus";
 const ISSUER: &str = "an issuer of one's own, another position";
+const VOUCHES: &str =
+    "an issuer that vouches for what it is not accepted for: customs for who somebody is";
 const KEY: &str = "a key of small order or off the curve";
 const SUBJECT: &str = "swapped subject: somebody else's unit";
 const SECRETS: &str = "two secrets: one for the subject, one for the nullifier";
@@ -434,6 +454,8 @@ const REPLAY: &str = "replay to another verifier, chain or sender";
 const ANEW: &str = "the grant again under another nullifier, to begin its chain anew";
 const OVERUSE: &str = "over-use";
 const ENDS: &str = "a grant or a request that is over";
+const OVER: &str = "used when the unit is over";
+const ORACLE: &str = "asking whether a nullifier that was seen is spent";
 const STALE: &str = "stale root";
 const COLLUSION: &str = "colluding verifiers, who look for one holder in two presentations";
 const TENANT: &str = "one tenant uses another's grant, or looks at what is another's";
