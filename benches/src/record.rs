@@ -328,24 +328,10 @@ fn slug(text: &str) -> String {
     words.join("-")
 }
 
-/// `cargo run` builds before it runs, so the tree as it is now is the tree that was built. Results
-/// are no source: lines that the run before has appended do not make the next one dirty.
+/// Of the sources that this program was built from, with `-dirty` if they were changed after it; `None` where they came
+/// without their history.
 fn commit() -> Option<String> {
-    let git = |arguments: &[&str]| {
-        let mut command = Command::new("git");
-        command.args(["-C", env!("CARGO_MANIFEST_DIR")]);
-        command.args(arguments).output().ok()
-    };
-    let head = git(&["rev-parse", "--short=12", "HEAD"])?;
-    let head = String::from_utf8(head.status.success().then_some(head.stdout)?).ok()?;
-    let source = [":/", ":(top,exclude)benches/results"];
-    let changes = git(&["diff", "--quiet", "HEAD", "--", source[0], source[1]])?;
-    let dirty = if changes.status.success() {
-        ""
-    } else {
-        "-dirty"
-    };
-    Some(format!("{}{dirty}", head.trim()))
+    option_env!("CALDERA_BENCH_COMMIT").map(str::to_owned)
 }
 
 fn command_line() -> String {

@@ -73,6 +73,10 @@ impl Plan for AroundPlan {
         (self.quantum)(kernel, &mut || self.inner.run(stage, lane))
     }
 
+    fn bytes(&self) -> usize {
+        self.inner.bytes()
+    }
+
     fn point(&self) -> Option<Vec<u8>> {
         self.inner.point()
     }

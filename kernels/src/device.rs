@@ -214,6 +214,12 @@ pub trait Plan: Send + Sync {
     /// top of this file. `None` before that and for all other work.
     fn point(&self) -> Option<Vec<u8>>;
 
+    /// Bytes of the host's memory that it has set aside to compute with, from when it was made until it is dropped,
+    /// for all its stages; vectors, bases and matrices are not in it.
+    fn bytes(&self) -> usize {
+        0
+    }
+
     /// How long its silicon has computed for it so far, by the silicon's own clock; `None` where there is none or nobody asked for
     /// it when the device was opened. What is still under way is not in it.
     fn device_time(&self) -> Option<Duration> {

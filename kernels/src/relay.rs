@@ -1367,6 +1367,11 @@ impl Plan for RelayPlan {
         }
     }
 
+    fn bytes(&self) -> usize {
+        let laid = (0..self.plans.len()).filter_map(|member| self.laid(member));
+        laid.map(|laid| laid.plan.bytes()).sum()
+    }
+
     fn open(&self, stage: usize) -> Result<usize, DeviceError> {
         let Ok(_opening) = self.opening.try_lock() else {
             return Err(refusal(stage, 0, "another thread is opening a stage"));

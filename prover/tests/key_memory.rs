@@ -5,6 +5,9 @@
 //! Danger: a reader that copies its sections, a device that decodes the points once more. A box
 //! with 30 GiB of keys would want 60. The allocator of this program counts the bytes that are live
 //! at once; the file itself is made before the counting begins.
+//!
+//! And a job that waits holds what it is charged for: less, and the arbiter gives out memory that is not there;
+//! much more, and it is not all it gives out.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
@@ -15,7 +18,7 @@ use bytes::Bytes;
 use caldera_kernels::CurveId;
 use caldera_kernels::cpu::{CpuConfig, CpuDevice};
 use caldera_prover::format::Zkey;
-use caldera_prover::groth16::{ProvingKey, Synthetic, setup_synthetic};
+use caldera_prover::groth16::{Blinding, Job, ProvingKey, Synthetic, setup_synthetic};
 
 struct Counting;
 
@@ -43,7 +46,7 @@ static ALLOCATOR: Counting = Counting;
 
 /// One test, so that no other allocates meanwhile.
 #[test]
-fn a_loaded_key_takes_no_memory_beside_its_file() {
+fn a_loaded_key_takes_its_file_and_a_job_what_it_is_charged_for() {
     for curve in [CurveId::Bn254, CurveId::Bls12_381] {
         let synthetic = Synthetic {
             curve,
@@ -52,7 +55,7 @@ fn a_loaded_key_takes_no_memory_beside_its_file() {
             seed: [1; 32],
         };
         let mut file = Vec::new();
-        setup_synthetic(&synthetic, 2, &mut file, &mut |_| ()).expect("a key");
+        let witness = setup_synthetic(&synthetic, 2, &mut file, &mut |_| ()).expect("a key");
         let file = Bytes::from(file);
         let device = CpuDevice::new(CpuConfig {
             quantum: Duration::from_millis(2),
@@ -70,6 +73,23 @@ fn a_loaded_key_takes_no_memory_beside_its_file() {
             "a key of {} bytes took {took} more to load",
             file.len()
         );
-        drop(key);
+
+        let lay_out = |witness| {
+            let blinding = Blinding::random(curve).expect("chance");
+            Job::new(&key, witness, blinding).expect("it is laid out")
+        };
+        // The first leaves what the device keeps for all: roots of unity.
+        drop(lay_out(witness.clone()));
+        let before = LIVE.load(Ordering::Relaxed);
+        let job = lay_out(witness.clone());
+        let held = LIVE.load(Ordering::Relaxed) - before;
+        let charged = job.bytes();
+        // Names of stages and countdowns are not in it.
+        let range = charged..charged + charged / 50;
+        assert!(
+            range.contains(&held),
+            "a job of {charged} bytes holds {held}"
+        );
+        drop((job, key));
     }
 }

@@ -146,6 +146,9 @@ pub struct Limits {
     pub database_bytes: u64,
     /// Circuits that one tenant may register.
     pub tenant_circuits: usize,
+    /// What witnesses and vectors of jobs under way may take, which tenants share; `None` for half of the memory
+    /// that the process may have.
+    pub job_bytes: Option<u64>,
     /// What the tables of all keys may take; 0 for none.
     pub table_bytes: u64,
     /// What the tables of one key may take, as a multiple of its file.
@@ -401,6 +404,7 @@ impl Default for Limits {
             wait_ms: 30_000,
             database_bytes: 16 << 30,
             tenant_circuits: 256,
+            job_bytes: None,
             table_bytes: 2 << 30,
             table_times: 4,
             profile_bytes: 16 << 20,

@@ -33,6 +33,7 @@ pub mod era;
 pub mod histograms;
 pub mod lending;
 pub mod local_socket;
+pub mod memory;
 pub mod node;
 pub mod notary;
 pub mod notify;

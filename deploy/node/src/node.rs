@@ -44,6 +44,7 @@ use crate::config::{Config, ConfigError, draw_secret, open_secret, read_policy, 
 use crate::era::{Era, OpenError};
 use crate::lending::{self, Lender};
 use crate::local_socket::{LocalSocket, LocalSocketError};
+use crate::memory;
 use crate::notary::{self, Notary};
 use crate::notify::Watchdog;
 use crate::numa::Nodes;
@@ -275,7 +276,9 @@ impl Node {
         let (sender, messages) = channel();
         let post = Post::new(sender, Arc::clone(&wake));
         let (measured, measurements) = rtrb::RingBuffer::new(MEASUREMENTS_MAX);
-        let pool = pool(&placement, &*device, &Nodes::here())?;
+        let job_bytes = config.limits.job_bytes.or_else(memory::for_jobs);
+        let job_bytes = job_bytes.unwrap_or(u64::MAX);
+        let pool = pool(&placement, &*device, &Nodes::here(), job_bytes)?;
         let residence = Arc::new(Residence::new(
             &pool,
             config.policy.limits().tenants_max as usize,
@@ -482,6 +485,7 @@ impl Node {
         let cores = cores.chain(hosts.into_iter().cycle());
         let units = cores.zip(stands).collect();
         let parts = Parts {
+            job_bytes,
             config: Arc::clone(&config),
             clock,
             keyring,
@@ -725,8 +729,13 @@ impl Drop for Vital {
     }
 }
 
-/// The workers' cores, and the devices beside the host.
-fn pool(placement: &Placement, device: &dyn Device, nodes: &Nodes) -> Result<Pool, PoolError> {
+/// The workers' cores, the devices beside the host, and the memory for jobs.
+fn pool(
+    placement: &Placement,
+    device: &dyn Device,
+    nodes: &Nodes,
+    job_bytes: u64,
+) -> Result<Pool, PoolError> {
     let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     let cores = placement.workers.iter().map(|core| Core {
         number: number(*core),
@@ -742,7 +751,7 @@ fn pool(placement: &Placement, device: &dyn Device, nodes: &Nodes) -> Result<Poo
         }
     });
     let (cores, devices): (Vec<_>, Vec<_>) = (cores.collect(), devices.collect());
-    Pool::of(&cores, &devices, u64::MAX)
+    Pool::of(&cores, &devices, job_bytes)
 }
 
 fn make_data_folder(config: &Config) -> Result<(), StartError> {

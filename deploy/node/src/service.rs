@@ -353,6 +353,8 @@ pub enum Caller {
 
 /// Everything that a service stands on.
 pub struct Parts {
+    /// Bytes of memory that jobs under way may hold.
+    pub job_bytes: u64,
     /// The configuration.
     pub config: Arc<Config>,
     /// The clock.

@@ -198,6 +198,8 @@ pub struct TenantGauges {
     pub device_time: Option<Nanos>,
     /// Bytes of its keys on devices.
     pub device_bytes: u64,
+    /// Bytes of memory that its jobs under way hold.
+    pub job_bytes: u64,
     /// Bytes that it holds: tables, keys, other blobs.
     pub storage: [u64; 3],
 }
@@ -222,6 +224,7 @@ impl Gauges {
             device_time: device_time
                 .fold(None, |sum, it| Some(sum.unwrap_or(Nanos::ZERO).plus(it))),
             device_bytes: sum(|it| it.device_bytes),
+            job_bytes: sum(|it| it.job_bytes),
             storage: [
                 sum(|it| it.storage[0]),
                 sum(|it| it.storage[1]),
@@ -496,6 +499,12 @@ impl Telemetry {
         for tenant in &now.tenants {
             let seconds = tenant.core_time.0 as f64 / 1e9;
             text.sample(name, &[("tenant", &tenant.name)], seconds);
+        }
+        let name = "caldera_tenant_job_bytes";
+        let help = "Bytes of memory that a tenant's jobs under way hold.";
+        text.family(name, "gauge", help);
+        for tenant in &now.tenants {
+            text.sample(name, &[("tenant", &tenant.name)], tenant.job_bytes as f64);
         }
         let times = now.tenants.iter();
         let times = times.filter_map(|it| Some((it.name.as_str(), it.device_time?)));
@@ -1006,6 +1015,7 @@ mod tests {
                 core_time: Nanos::from_millis(1_500),
                 device_time: Some(Nanos::from_millis(250)),
                 device_bytes: 77,
+                job_bytes: 78,
                 storage: [4096, 512, 7],
             }],
             units: vec![(0, 4, Some("a".into())), (1, 5, None)],
@@ -1035,6 +1045,7 @@ mod tests {
             "caldera_tenant_core_seconds_total{tenant=\"a\"} 1.5",
             "caldera_tenant_device_seconds_total{tenant=\"a\"} 0.25",
             "caldera_tenant_device_bytes{tenant=\"a\"} 77",
+            "caldera_tenant_job_bytes{tenant=\"a\"} 78",
             "caldera_device_evictions_total{outcome=\"ordered\"} 5",
             "caldera_device_evictions_total{outcome=\"unmade\"} 2",
             "caldera_reallocation_seconds_count{resource=\"device\",cause=\"demand\"} 1",

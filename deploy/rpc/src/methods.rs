@@ -1154,6 +1154,9 @@ pub struct TenantDetail {
     /// Bytes of its keys on devices.
     #[serde(default)]
     pub device_bytes: u64,
+    /// Bytes of memory that its jobs under way hold: witnesses and vectors.
+    #[serde(default)]
+    pub job_bytes: u64,
     /// Of its first job with a deadline: what is left until then, less the time that it still needs on
     /// all the cores that the tenant may have. Below zero it will be late.
     #[serde(default, skip_serializing_if = "Option::is_none")]

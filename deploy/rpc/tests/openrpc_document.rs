@@ -586,6 +586,7 @@ fn every_field_has_an_example() {
         guarantee_percent: 0.0,
         core_ms: 0.0,
         device_bytes: 0,
+        job_bytes: 0,
         slack_ms: Some(0.0),
     };
     let tenant = TenantStatus {

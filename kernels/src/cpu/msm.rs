@@ -51,7 +51,7 @@ use crate::lanes::Engine;
 
 use super::Staged;
 use super::calibration::{CurveRates, Prices, SPLIT_NS};
-use super::plan::{Kernel, share};
+use super::plan::{Kernel, room, share};
 use super::tables::{Bases, Groups, Levels, Tables};
 use super::vector::Vector;
 
@@ -811,6 +811,17 @@ impl<S: PrimeField<Words = [u64; 4]>, F: Coordinate> Msm<S, F> {
 impl<S: PrimeField<Words = [u64; 4]>, F: Coordinate> Kernel for Msm<S, F> {
     type Lane = Lane<F>;
 
+    fn bytes(&self) -> usize {
+        // Asked before any lane has begun.
+        let segments = self.segments.iter().flat_map(RwLock::try_read);
+        let segments: usize = segments.map(|it| it.bytes()).sum();
+        segments + size_of_val(&*self.segments) + size_of_val(&*self.sums)
+    }
+
+    fn lane_bytes(lane: &Lane<F>) -> usize {
+        lane.accumulator.bytes() + lane.adder.bytes() + lane.buckets.bytes()
+    }
+
     fn stages(&self) -> usize {
         3
     }
@@ -873,6 +884,12 @@ enum Scalars {
 }
 
 impl Segment {
+    /// Bytes of its memory.
+    fn bytes(&self) -> usize {
+        let sources = [&self.sources, &self.ones, &self.subsets];
+        room(&self.magnitudes) + sources.map(room).iter().sum::<usize>()
+    }
+
     /// A segment of so many scalars, of which in groups of so many bases, if there are any.
     fn new(len: usize, group: Option<usize>) -> Result<Self, DeviceError> {
         // Two groups may be shared with neighbours.

@@ -33,7 +33,7 @@ use crate::lanes::{Engine, Laned, Line};
 
 use super::Staged;
 use super::calibration::CurveRates;
-use super::plan::{Kernel, share};
+use super::plan::{Kernel, room, share};
 use super::vector::Vector;
 use levels::Tables;
 
@@ -424,6 +424,10 @@ pub(crate) struct Units<F: Zeroize> {
 
 impl<F: PrimeField<Words = [u64; 4]> + Laned> Kernel for Ntt<F> {
     type Lane = Units<F>;
+
+    fn lane_bytes(state: &Units<F>) -> usize {
+        room(&state.elements) + room(&state.lines)
+    }
 
     fn stages(&self) -> usize {
         self.passes.len()

@@ -24,6 +24,17 @@ pub(crate) trait Kernel: Send + Sync + 'static {
 
     fn name(&self, stage: usize) -> &'static str;
 
+    /// Bytes that it keeps for all stages, beside those of its lanes.
+    fn bytes(&self) -> usize {
+        0
+    }
+
+    /// Bytes that a lane's state keeps beside itself.
+    fn lane_bytes(state: &Self::Lane) -> usize {
+        let _ = state;
+        0
+    }
+
     /// Prepares a stage and says how many lanes it has, from one to as many as there are states.
     fn open(&self, stage: usize) -> usize;
 
@@ -66,6 +77,7 @@ pub(crate) struct Staged<K: Kernel> {
     left: AtomicUsize,
     opening: Mutex<()>,
     slots: Box<[Mutex<Slot<K::Lane>>]>,
+    bytes: usize,
 }
 
 struct Slot<L> {
@@ -78,9 +90,11 @@ struct Slot<L> {
 impl<K: Kernel> Staged<K> {
     /// A plan with a state for each of the most lanes that any stage has.
     pub(crate) fn new(kernel: K, states: impl IntoIterator<Item = K::Lane>) -> Arc<Self> {
+        let mut bytes = kernel.bytes();
         let slots = states
             .into_iter()
             .map(|state| {
+                bytes += size_of::<Mutex<Slot<K::Lane>>>() + K::lane_bytes(&state);
                 Mutex::new(Slot {
                     begun: 0,
                     ended: false,
@@ -95,8 +109,14 @@ impl<K: Kernel> Staged<K> {
             left: AtomicUsize::new(0),
             opening: Mutex::new(()),
             slots,
+            bytes,
         })
     }
+}
+
+/// Bytes of a vector's room.
+pub(crate) fn room<T>(of: &Vec<T>) -> usize {
+    of.capacity() * size_of::<T>()
 }
 
 impl<K: Kernel> Plan for Staged<K> {
@@ -106,6 +126,10 @@ impl<K: Kernel> Plan for Staged<K> {
 
     fn kernel(&self, stage: usize) -> &'static str {
         self.kernel.name(stage)
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes
     }
 
     fn open(&self, stage: usize) -> Result<usize, DeviceError> {

@@ -121,6 +121,11 @@ impl<F: Coordinate> Buckets<F> {
         }
     }
 
+    /// Bytes of its memory.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of_val(&*self.slots) + size_of_val(&*self.stamps)
+    }
+
     /// Empties the first `count` buckets.
     pub(crate) fn clear(&mut self, count: usize) {
         self.stamps[..count].fill(0);
@@ -208,6 +213,19 @@ impl<F: Coordinate> Adder<F> {
                 }
             },
         }
+    }
+
+    /// Bytes of its memory.
+    pub(crate) fn bytes(&self) -> usize {
+        let scratch = match &self.scratch {
+            Scratch::Scalar {
+                kinds,
+                denominators,
+                prefixes,
+            } => size_of_val(&**kinds) + size_of_val(&**denominators) + size_of_val(&**prefixes),
+            Scratch::Lanes(lines) => size_of_val(&**lines),
+        };
+        scratch + 2 * self.capacity * size_of::<Operation>()
     }
 
     #[inline(always)]
@@ -517,6 +535,12 @@ impl<F: Coordinate> Accumulator<F> {
             queue: Vec::with_capacity(capacity),
             spare: vec![Slot::INFINITY; capacity],
         }
+    }
+
+    /// Bytes of its memory.
+    pub(crate) fn bytes(&self) -> usize {
+        let queue = self.queue.capacity() * size_of::<(u32, u32)>();
+        self.adder.bytes() + queue + size_of_val(&*self.spare)
     }
 
     /// Makes batches smaller from now on, or as large as they were made for. Nothing may be

@@ -80,6 +80,7 @@ pub struct Job {
     stages: usize,
     stages_done: AtomicUsize,
     width: usize,
+    bytes: usize,
 }
 
 /// Who cuts up a piece of work: a device, or its host alone.
@@ -229,6 +230,21 @@ impl Job {
         Job::lay_out(key, witness, blinding, &plan)
     }
 
+    /// Bytes of the witness and of the three vectors over the domain, for a circuit of so many wires and a domain of so
+    /// many points.
+    pub const fn vector_bytes(wires: u64, domain: u64) -> u64 {
+        // A scalar of either curve has 32.
+        domain
+            .saturating_mul(3)
+            .saturating_add(wires)
+            .saturating_mul(32)
+    }
+
+    /// Bytes of the host's memory that it holds until it is dropped: its vectors, and what its plans have set aside.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     fn lay_out(
         key: &Arc<ProvingKey>,
         witness: Wtns,
@@ -307,6 +323,12 @@ impl Job {
             nodes.push(Node::new(node, body, extent));
         }
         nodes.extend(parts);
+        let vectors = Job::vector_bytes(key.wires() as u64, key.domain_size() as u64) as usize;
+        let plans = |node: &Node| match &node.body {
+            Body::Device(plan) => plan.bytes(),
+            Body::Host | Body::Nothing => 0,
+        };
+        let plans: usize = nodes.iter().map(plans).sum();
         for node in &nodes {
             let before = nodes.iter().filter(|before| node.waits_for(before));
             node.waits.store(before.count(), Ordering::Relaxed);
@@ -327,6 +349,7 @@ impl Job {
             started: AtomicBool::new(false),
             stages_done: AtomicUsize::new(0),
             width: device.info().lanes.max(1),
+            bytes: vectors + plans,
         }))
     }
 

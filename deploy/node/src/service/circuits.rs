@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use caldera_prover::groth16::ProvingKey;
+use caldera_prover::groth16::{Job, ProvingKey};
 use caldera_rpc::error::RpcError;
 use caldera_rpc::methods::{
     CircuitInfo, CircuitState, CurveName, Digest, Estimate, EstimateProof, JobError, ListCircuits,
@@ -39,6 +39,8 @@ pub(super) struct Circuit {
     core: Nanos,
     /// The same, and nothing that was guessed: by this a deadline is refused.
     measured: Option<Nanos>,
+    /// Bytes of memory that its newest job has held.
+    job_bytes: Option<u64>,
 }
 
 /// What has become of a key that is given back.
@@ -342,7 +344,27 @@ impl Service {
             // Its parts run beside each other, so it can use all that there are.
             devices: u32::try_from(members.count()).unwrap_or(u32::MAX),
             device_memory: circuit.copy_len(),
-            ..Work::default()
+            host_memory: self.job_bytes(circuit),
+        }
+    }
+
+    /// Bytes of memory that a job of a circuit holds. As long as no job of it has been prepared that is a guess, by which
+    /// nobody is refused: a job of which more is guessed than there is has to be alone.
+    fn job_bytes(&self, circuit: &Circuit) -> u64 {
+        circuit.job_bytes.unwrap_or_else(|| {
+            let row = &circuit.row;
+            let vectors = Job::vector_bytes(row.wires, row.domain_size);
+            let lanes = row.domain_size / POINTS_A_LANE;
+            let lanes = lanes.clamp(1, self.parts.device.info().lanes as u64);
+            let guess = vectors.saturating_mul(VECTORS) + lanes * BYTES_A_LANE;
+            guess.min(self.parts.job_bytes).max(vectors)
+        })
+    }
+
+    /// Learns what a job holds.
+    pub(super) fn learn_bytes(&mut self, tenant: TenantId, circuit: Digest, bytes: u64) {
+        if let Some(it) = self.circuits.get_mut(&(tenant, circuit)) {
+            it.job_bytes = Some(bytes);
         }
     }
 
@@ -401,6 +423,7 @@ impl Circuit {
             failure,
             restored: false,
             measured: None,
+            job_bytes: None,
         }
     }
 
@@ -521,3 +544,9 @@ pub(super) fn job_error(error: &RpcError) -> JobError {
 /// A first guess for one point of the domain: a proof of a circuit of 2^14 takes about 0.6 s of a
 /// core (measured on Zen 3).
 const NS_A_POINT: u64 = 36_000;
+
+/// What a job is guessed to hold: so many times its vectors, for what its sums sort out, and so much for each lane, of
+/// which a circuit has one for so many points (`prover/tests/key_memory.rs` holds what is learnt against the allocator).
+const VECTORS: u64 = 4;
+const BYTES_A_LANE: u64 = 4 << 20;
+const POINTS_A_LANE: u64 = 64;

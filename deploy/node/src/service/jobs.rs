@@ -184,6 +184,10 @@ impl Service {
         // As it is written down: the program itself comes back with the key.
         let has_program = circuit.has_program();
         let work = self.work(circuit.cost(request.deadline_ms.is_some()), circuit);
+        let (max, got) = (self.parts.job_bytes, work.host_memory);
+        if got > max {
+            return Err(too_large(max, got));
+        }
         let witness = match bytes {
             Some(bytes) => {
                 if witness::are_inputs(bytes.bytes()) && !has_program {
@@ -637,6 +641,10 @@ impl Service {
         {
             // It was accepted by an earlier process.
             if !entry.has_ended() {
+                if let Refusal::HostMemory { max, got } = reason {
+                    // Of one that gave more; it would be refused for ever.
+                    return self.fail(job, too_large(max, got));
+                }
                 if self.parked.is_empty() {
                     self.parked_until = self.parts.clock.now().plus(PARKED);
                 }
@@ -661,6 +669,7 @@ impl Service {
         let error = match reason {
             Refusal::TenantFull { .. } => full(Full::Tenant),
             Refusal::BoxFull { .. } => full(Full::Box),
+            Refusal::HostMemory { max, got } => too_large(max, got),
             Refusal::DeadlineUnmeetable { earliest } => {
                 let span = earliest.since(entry.received);
                 // Rounded up, for what is named must be enough.
@@ -707,12 +716,15 @@ impl Service {
                 self.bury(job);
                 return;
             }
+            let (tenant, circuit) = (entry.tenant, entry.request.circuit);
+            let bytes = job.job().bytes() as u64;
             entry.phase = Phase::Prepared;
             entry.prepared = Some(at);
             entry.prepared_span = span;
             entry.computed = computed;
             self.profiles.open(id, job.job().stages());
             entry.running = Some(job);
+            self.learn_bytes(tenant, circuit, bytes);
             return;
         }
         // It was cancelled while it was prepared, and the arbiter may have given it a slot since;
@@ -1419,3 +1431,12 @@ const WITNESS: &str = "witness";
 const STORAGE_RETRY_MS: u64 = 1_000;
 /// How often a job of before is offered again that had no place.
 const PARKED: Nanos = Nanos::from_millis(100);
+
+/// The refusal of a circuit whose jobs need more memory than the box gives to all.
+fn too_large(max: u64, got: u64) -> RpcError {
+    RpcError::QuotaExceeded {
+        detail: format!(
+            "memory for jobs: expected a circuit that needs at most {max} bytes of it, got one that needs {got}"
+        ),
+    }
+}

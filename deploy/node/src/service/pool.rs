@@ -253,6 +253,7 @@ impl Service {
             guarantee_percent: f64::from(it.guarantee.millionths()) / 1e4,
             core_ms: ms(self.telemetry.core_time(it.tenant)),
             device_bytes: it.device_memory,
+            job_bytes: it.host_memory,
             slack_ms: it.first.map(slack),
         }
     }
@@ -316,6 +317,7 @@ impl Service {
                     core_time: self.telemetry.core_time(it.tenant),
                     device_time: self.telemetry.device_time(it.tenant),
                     device_bytes: it.device_memory,
+                    job_bytes: it.host_memory,
                     storage: self.held(it.tenant),
                 })
                 .collect(),

@@ -11,6 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use caldera_kernels::Around;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::world::{Client, World, digest, larger, material, until};
 
@@ -266,6 +267,17 @@ fn a_box_that_cannot_write_says_so_keeps_what_it_has_and_recovers() {
 
 /// A box whose workers stop in the middle of a proof while they are told to.
 pub(crate) fn held_box(hold: &Arc<AtomicBool>, lines: &str) -> World {
+    let folder = tempfile::tempdir().expect("a folder");
+    held_box_with(hold, folder, "", lines)
+}
+
+/// The same in a folder that may have been used before, with more limits.
+pub(crate) fn held_box_with(
+    hold: &Arc<AtomicBool>,
+    folder: TempDir,
+    limits: &str,
+    lines: &str,
+) -> World {
     let of_device = Arc::clone(hold);
     let wait = move |_: &'static str, quantum: &mut dyn FnMut() -> _| {
         while of_device.load(SeqCst) {
@@ -274,8 +286,11 @@ pub(crate) fn held_box(hold: &Arc<AtomicBool>, lines: &str) -> World {
         quantum()
     };
     World::start_on(
-        tempfile::tempdir().expect("a folder"),
-        &format!("development = true\nlimits = {{ wait_ms = 3600000, body_gap_ms = 3600000, rate_grace_ms = 3600000 }}\n{lines}"),
+        folder,
+        &format!(
+            "development = true\n{lines}\n\
+             [limits]\nwait_ms = 3600000\nbody_gap_ms = 3600000\nrate_grace_ms = 3600000\n{limits}\n"
+        ),
         |inner| Around::new(inner, Arc::new(wait)),
     )
     .expect("the box starts")

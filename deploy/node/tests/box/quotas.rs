@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
-use crate::durable::{LetGo, connect, events, held_box};
-use crate::world::{Client, World, digest, material, until};
+use crate::durable::{LetGo, connect, events, held_box, held_box_with};
+use crate::world::{Client, World, digest, larger, material, until};
 
 /// How many jobs of a tenant wait in line, and how many are prepared or run.
 fn in_line_and_on(client: &Client, name: &str) -> (u64, u64) {
@@ -167,5 +168,74 @@ fn what_a_suspended_tenant_has_under_way_ends_with_an_error() {
     assert_eq!(guest.put(&digest(&[5; 1000]), &[5; 1000]), 201);
     drop(letting_go);
     guest.proved(&job);
+    world.stop();
+}
+
+/// Of one tenant: how many bytes its jobs under way hold.
+fn job_bytes(client: &Client, name: &str) -> u64 {
+    let pool = client.call("pool_statusV1", json!({}));
+    let tenants = pool["tenants"].as_array().expect("tenants");
+    let own = tenants.iter().find(|it| it["tenant"] == name);
+    let bytes = &own.expect("who asks is shown")["detail"]["jobBytes"];
+    bytes.as_u64().expect("a number")
+}
+
+/// The box of a folder again, with so many bytes for jobs under way.
+fn bounded(hold: &Arc<AtomicBool>, folder: TempDir, bytes: u64) -> World {
+    let limits = format!("job_bytes = {bytes}");
+    held_box_with(hold, folder, &limits, "")
+}
+
+/// The danger: whoever sends much fills the memory of the box with witnesses that wait for a core.
+#[test]
+fn jobs_under_way_hold_no_more_memory_than_there_is_for_them() {
+    let hold = Arc::new(AtomicBool::new(false));
+    let world = held_box(&hold, "");
+    let chat = world.client("chat");
+    let circuit = chat.register(&material().zkey);
+    let witness = chat.store(&material().witness);
+    chat.proved(&chat.submit(&circuit, &witness));
+    let letting_go = LetGo(&hold);
+    hold.store(true, SeqCst);
+    let job = chat.submit(&circuit, &witness);
+    let one = until(|| Some(job_bytes(&chat, "chat")).filter(|bytes| *bytes > 0));
+    drop(letting_go);
+    chat.proved(&job);
+    assert_eq!(job_bytes(&chat, "chat"), 0);
+    let folder = world.stop();
+
+    // Room for two and a half.
+    let world = bounded(&hold, folder, one * 5 / 2);
+    let (chat, bank) = (world.client("chat"), world.client("bank"));
+    let other = bank.register(&material().zkey);
+    bank.store(&material().witness);
+    // It learns again what they hold.
+    chat.proved(&chat.submit(&circuit, &witness));
+    bank.proved(&bank.submit(&other, &witness));
+    let letting_go = LetGo(&hold);
+    hold.store(true, SeqCst);
+    let jobs = [(); 4].map(|()| chat.submit(&circuit, &witness));
+    let others = [(); 2].map(|()| bank.submit(&other, &witness));
+    assert_eq!(in_line_and_on(&chat, "chat"), (2, 2));
+    assert_eq!(in_line_and_on(&bank, "bank"), (2, 0));
+    assert_eq!(job_bytes(&chat, "chat"), 2 * one);
+    drop(letting_go);
+    jobs.iter().for_each(|job| drop(chat.proved(job)));
+    others.iter().for_each(|job| drop(bank.proved(job)));
+
+    // Those that the box has accepted, and has no room for when it starts again.
+    let large = chat.register(&larger().zkey);
+    let of_large = chat.store(&larger().witness);
+    let jobs = [(); 6].map(|()| chat.submit(&large, &of_large));
+    let folder = world.stop();
+    let world = bounded(&hold, folder, 1000);
+    let chat = world.client("chat");
+    let ended = jobs.each_ref().map(|job| chat.ended(job));
+    let failed = ended.iter().filter(|job| job["state"] != "proved");
+    let reasons: Vec<_> = failed.map(|job| &job["error"]["data"]["reason"]).collect();
+    assert!(!reasons.is_empty(), "all were proved already");
+    assert!(reasons.iter().all(|it| *it == "quotaExceeded"), "{ended:?}");
+    let too_large = json!({ "circuit": circuit, "witness": witness });
+    assert_eq!(chat.refusal("prover_submitV1", too_large), "quotaExceeded");
     world.stop();
 }
