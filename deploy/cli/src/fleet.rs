@@ -52,7 +52,7 @@ struct SocketArguments {
     #[arg(
         long,
         value_name = "PATH",
-        default_value = "/run/caldera/fleet-control.sock"
+        default_value = "/run/caldera-fleet/control.sock"
     )]
     socket: PathBuf,
 }

@@ -3,7 +3,7 @@
 //! ```toml
 //! node_key = "<64 hexadecimal digits>"     # the public node key of this box, of which its name is made
 //! state = "/var/lib/caldera-fleet"         # journal, and what is fetched
-//! control_socket = "/run/caldera/fleet-control.sock"   # this if left out
+//! control_socket = "/run/caldera-fleet/control.sock"   # this if left out
 //! certificate = "box.crt"                  # all of these are made by `calderad-fleet admit`; paths begin at this file's folder
 //! key = "box.key"
 //! ca = "ca.crt"
@@ -297,7 +297,7 @@ pub fn secret(path: &Path) -> Result<Secret, ConfigError> {
 }
 
 fn control_socket() -> PathBuf {
-    "/run/caldera/fleet-control.sock".into()
+    "/run/caldera-fleet/control.sock".into()
 }
 
 fn speed() -> u32 {

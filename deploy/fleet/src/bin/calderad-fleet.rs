@@ -13,7 +13,7 @@ use caldera_fleet::calderad::Socket;
 use caldera_fleet::config::{Config, secret};
 use caldera_fleet::run::{Fleet, RunError};
 use caldera_fleet::{BoxId, admission};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use nix::sys::signal::{SigSet, Signal};
 use tracing_subscriber::EnvFilter;
 
@@ -35,6 +35,12 @@ enum Command {
         /// For how many seconds a stop waits for what is held for others
         #[arg(long, value_name = "SECONDS", default_value = "20")]
         patience: u64,
+    },
+    /// Write the manual pages, for installers
+    #[command(hide = true)]
+    Manual {
+        /// Folder that is there
+        folder: PathBuf,
     },
     /// Make the authority of a fleet, in a folder of a machine of its own
     Init {
@@ -72,6 +78,7 @@ fn main() -> ExitCode {
         .init();
     let done = match Options::parse().command {
         Command::Run { config, patience } => run(&config, Duration::from_secs(patience)),
+        Command::Manual { folder } => write_manual(&folder),
         Command::Init { folder } => admission::init(&folder).map_err(Into::into).map(|()| {
             println!("made in {0}: keep it off the boxes; admit them with calderad-fleet admit {0} --node-key KEY", folder.display());
         }),
@@ -92,6 +99,25 @@ fn main() -> ExitCode {
             ExitCode::from(code)
         }
     }
+}
+
+/// A page of the program and one of each of its commands, all in the section of what administrators run.
+fn write_manual(folder: &std::path::Path) -> anyhow::Result<()> {
+    let mut program = Options::command().disable_help_subcommand(true);
+    program.build();
+    let commands = program.get_subcommands().filter(|it| !it.is_hide_set());
+    for command in std::iter::once(&program).chain(commands) {
+        let name = command
+            .get_display_name()
+            .unwrap_or(command.get_name())
+            .to_owned();
+        let page = folder.join(format!("{name}.8"));
+        let mut text = Vec::new();
+        let man = clap_mangen::Man::new(command.clone());
+        man.section("8").render(&mut text)?;
+        std::fs::write(&page, text).with_context(|| format!("writing {}", page.display()))?;
+    }
+    Ok(())
 }
 
 fn run(path: &std::path::Path, patience: Duration) -> anyhow::Result<()> {
