@@ -454,6 +454,8 @@ export interface TenantDetail {
   coreMs: number;
   /** Bytes of its keys on devices. */
   deviceBytes: number;
+  /** Bytes of memory that its jobs under way hold: witnesses and vectors. */
+  jobBytes: number;
   /** Of its first job with a deadline: what is left until then, less the time that it still needs on all the cores that the tenant may have. Below zero it will be late. */
   slackMs?: number;
 }
