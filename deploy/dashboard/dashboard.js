@@ -414,18 +414,21 @@
   }
 
   function showBytes() {
+    const jobs = new Map(now.pool.tenants.map((it) => [it.tenant, it.detail?.jobBytes ?? 0]));
     const rows = now.storage.map((it) => ({
-      key: it.tenant,
+      key: `${it.tenant} ${it.quiet}`,
       cells: [
-        { head: true, node: () => make("span", {}, swatch(it.tenant), it.tenant) },
+        { head: true, node: () => make("span", {}, swatch(it.tenant), it.quiet ? `${it.tenant}, gives back` : it.tenant) },
+        { n: true, text: bytes(jobs.get(it.tenant) ?? 0) },
         { n: true, text: bytes(it.tablesBytes) },
         { n: true, text: bytes(it.keysBytes) },
         { n: true, text: bytes(it.blobsBytes) },
-        it.quiet ? "gives back" : "keeps",
       ],
     }));
     table(byId("byte-rows"), rows, "This box has no tenants.");
-    say(byId("bytes-now"), `Tables take ${bytes(now.tablesBytes)} of the ${bytes(now.tablesBytesMax)} of memory that they may have.`);
+    const bound = now.jobBytesMax === null ? "" : ` of ${bytes(now.jobBytesMax)}`;
+    const held = [...jobs.values()].reduce((total, it) => total + it, 0);
+    say(byId("bytes-now"), `Jobs under way hold ${bytes(held)}${bound} of memory. Tables take ${bytes(now.tablesBytes)} of the ${bytes(now.tablesBytesMax)} of memory that they may have.`);
   }
 
   function unitName(number) {

@@ -52,10 +52,13 @@ struct SocketArguments {
     #[arg(
         long,
         value_name = "PATH",
-        default_value = "/run/caldera-fleet/control.sock"
+        default_value = CONTROL_SOCKET
     )]
     socket: PathBuf,
 }
+
+/// Where calderad-fleet answers as the package sets it up.
+pub(crate) const CONTROL_SOCKET: &str = "/run/caldera-fleet/control.sock";
 
 #[derive(clap::Args)]
 struct BesideArguments {
@@ -86,14 +89,18 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Report> {
     Ok(Report::new(show(&status), status))
 }
 
-/// What a person wants to know of it. A newer process may say more, and an older less.
-fn show(status: &Value) -> String {
-    let text = |value: &Value| match value {
+/// A field as a person reads it.
+pub(crate) fn text(value: &Value) -> String {
+    match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.clone(),
         other => other.to_string(),
-    };
-    let link = |name: &str, it: &Value| match (it["connected"].as_bool(), &it["error"]) {
+    }
+}
+
+/// How it stands with what the process is connected to.
+pub(crate) fn link(name: &str, it: &Value) -> String {
+    match (it["connected"].as_bool(), &it["error"]) {
         (Some(true), _) => {
             let server = ["server", "version"].map(|field| text(&it[field]));
             let known = server.iter().any(|it| it != "-");
@@ -106,7 +113,11 @@ fn show(status: &Value) -> String {
         }
         (Some(false), error) => format!("{name}: not connected: {}\n", text(error)),
         (None, _) => format!("{name}: not known\n"),
-    };
+    }
+}
+
+/// What a person wants to know of it. A newer process may say more, and an older less.
+fn show(status: &Value) -> String {
     let mut out = format!(
         "box {}, boot {}{}\n",
         text(&status["box"]),

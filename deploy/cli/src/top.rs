@@ -9,11 +9,12 @@
 //! it was.
 
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use anyhow::Context;
-use caldera_client::{Client, ClientError};
+use caldera_client::{Client, ClientError, ask_local};
 use caldera_rpc::methods::{CauseSpans, Method, PoolQuery, PoolStatus, Reallocation, TenantStatus};
 use nix::sys::signal::{SigSet, Signal};
 use ratatui::buffer::Buffer;
@@ -25,6 +26,7 @@ use ratatui::widgets::{Cell, Row, Table, Widget};
 use serde_json::{Value, json};
 
 use crate::failure::Misconfigured;
+use crate::fleet::{CONTROL_SOCKET, link, text};
 use crate::service::Connection;
 use crate::{Report, table};
 
@@ -42,30 +44,45 @@ pub(crate) struct Arguments {
     /// Print one picture and end; also with --json, which prints its figures
     #[arg(long)]
     once: bool,
+    /// Show the fleet too: what this box has lent and borrowed, and the other boxes
+    #[arg(long, value_name = "SOCKET", num_args = 0..=1, require_equals = true, default_missing_value = CONTROL_SOCKET)]
+    fleet: Option<PathBuf>,
 }
+
+/// What `calderad-fleet` has said, or why it has not.
+type Fleet = Result<Value, String>;
 
 pub(crate) fn run(arguments: &Arguments, json: bool) -> anyhow::Result<Report> {
     let client = arguments.connection.client()?;
     // The first look is made before the screen is touched, so that what fails at once says so there.
     let pool = look(&client)?;
+    let mut screen = Screen {
+        pool,
+        before: None,
+        failure: None,
+        fleet: arguments.fleet.as_ref().map(look_at_fleet),
+    };
     if arguments.once || json {
-        let figures = json!({ "pool": &pool, "scenarios": figures(&pool) });
-        return Ok(Report::new(picture(&pool), figures));
+        let pool = &screen.pool;
+        let mut figures = json!({ "pool": pool, "scenarios": figures(pool) });
+        if let Some(fleet) = &screen.fleet {
+            figures["fleet"] = match fleet {
+                Ok(status) => status.clone(),
+                Err(error) => json!({ "error": error }),
+            };
+        }
+        return Ok(Report::new(picture(&screen), figures));
     }
     if !std::io::stdout().is_terminal() {
         let wrong = "top: expected a terminal, got a file or a pipe; --once prints one picture";
         return Err(Misconfigured(wrong.to_owned()).into());
     }
-    let news = watch(client, Duration::from_millis(arguments.interval))?;
+    let interval = Duration::from_millis(arguments.interval);
+    let news = watch(client, arguments.fleet.clone(), interval)?;
     // Restored by the guard, after a panic by the hook that `init` leaves.
     let mut terminal = ratatui::try_init().context("cannot use the terminal")?;
     let _restored = Restored;
     let mut view = View::default();
-    let mut screen = Screen {
-        pool,
-        before: None,
-        failure: None,
-    };
     let mut stale = true;
     'watching: loop {
         if std::mem::take(&mut stale) {
@@ -80,11 +97,12 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> anyhow::Result<Report> {
         }
         match news.recv_timeout(KEYS_EVERY) {
             Ok(News::Stop) | Err(RecvTimeoutError::Disconnected) => break,
-            Ok(News::Pool(answer)) if !view.paused => {
+            Ok(News::Looked(answer, fleet)) if !view.paused => {
                 screen.take(*answer);
+                screen.fleet = fleet;
                 stale = true;
             }
-            Ok(News::Pool(_)) | Err(RecvTimeoutError::Timeout) => {}
+            Ok(News::Looked(..)) | Err(RecvTimeoutError::Timeout) => {}
         }
         while event::poll(Duration::ZERO).context("cannot read from the terminal")? {
             // Another size wants another picture, and a key may.
@@ -110,12 +128,16 @@ impl Drop for Restored {
 
 /// What other threads tell the one that draws.
 enum News {
-    Pool(Box<Result<PoolStatus, ClientError>>),
+    Looked(Box<Result<PoolStatus, ClientError>>, Option<Fleet>),
     Stop,
 }
 
 /// Starts the two threads; they end with the process.
-fn watch(client: Client, interval: Duration) -> anyhow::Result<Receiver<News>> {
+fn watch(
+    client: Client,
+    fleet: Option<PathBuf>,
+    interval: Duration,
+) -> anyhow::Result<Receiver<News>> {
     let (sender, news) = channel();
     // Blocked here, and so in all threads that are made from here on, but for the one that waits.
     let mut signals = SigSet::empty();
@@ -133,7 +155,9 @@ fn watch(client: Client, interval: Duration) -> anyhow::Result<Receiver<News>> {
     std::thread::spawn(move || {
         loop {
             std::thread::sleep(interval);
-            if sender.send(News::Pool(Box::new(look(&client)))).is_err() {
+            let pool = Box::new(look(&client));
+            let fleet = fleet.as_ref().map(look_at_fleet);
+            if sender.send(News::Looked(pool, fleet)).is_err() {
                 break;
             }
         }
@@ -145,6 +169,10 @@ fn look(client: &Client) -> Result<PoolStatus, ClientError> {
     client.call(Method::Pool, &PoolQuery {})
 }
 
+fn look_at_fleet(socket: &PathBuf) -> Fleet {
+    ask_local(socket, "/status", None).map_err(|error| error.to_string())
+}
+
 /// What is to be drawn.
 struct Screen {
     pool: PoolStatus,
@@ -152,6 +180,8 @@ struct Screen {
     before: Option<PoolStatus>,
     /// Why there was no newer answer.
     failure: Option<String>,
+    /// If it was asked for.
+    fleet: Option<Fleet>,
 }
 
 impl Screen {
@@ -348,16 +378,11 @@ fn figures(pool: &PoolStatus) -> Vec<Value> {
 }
 
 /// The picture as text, as long as it needs to be.
-fn picture(pool: &PoolStatus) -> String {
-    let screen = Screen {
-        pool: pool.clone(),
-        before: None,
-        failure: None,
-    };
-    let rows = Rows::of(&screen, Sort::Scenario);
+fn picture(screen: &Screen) -> String {
+    let rows = Rows::of(screen, Sort::Scenario);
     let area = Rect::new(0, 0, PICTURE_WIDTH, rows.height());
     let mut buffer = Buffer::empty(area);
-    draw(&mut buffer, area, &screen, &mut View::default());
+    draw(&mut buffer, area, screen, &mut View::default());
     let mut text = String::new();
     for y in 0..area.height {
         let line: String = (0..area.width).map(|x| buffer[(x, y)].symbol()).collect();
@@ -375,6 +400,7 @@ struct Rows {
     tenants: u16,
     causes: u16,
     misses: u16,
+    fleet: u16,
 }
 
 impl Rows {
@@ -388,33 +414,45 @@ impl Rows {
             tenants: rows(tenants),
             causes: rows(pool.reallocations.causes.len().max(1)),
             misses: rows(pool.reallocations.misses.len().clamp(1, MISSES_SHOWN)),
+            fleet: screen
+                .fleet
+                .as_ref()
+                .map_or(0, |it| rows(boxes(it).len() + 1)),
         }
     }
 
     fn height(&self) -> u16 {
-        [self.units, self.tenants, self.causes, self.misses]
+        let Rows {
+            units,
+            tenants,
+            causes,
+            misses,
+            fleet,
+        } = *self;
+        [units, tenants, causes, misses, fleet]
             .iter()
             .fold(1, |sum: u16, rows| sum.saturating_add(*rows))
     }
 
-    /// Cuts the parts to a height: misses go first, then the causes, and units and tenants share
+    /// Cuts the parts to a height: misses go first, then the causes, then the fleet, and units and tenants share
     /// what is left.
     fn fit(mut self, height: u16) -> Rows {
         let left = height.saturating_sub(1);
         let over = |rows: &Rows| (rows.height() - 1).saturating_sub(left);
-        for (part, least) in [(3, 0), (2, 3), (2, 0)] {
+        for (part, least) in [(3, 0), (2, 3), (2, 0), (4, 0)] {
             let more = over(&self);
-            let rows = if part == 3 {
-                &mut self.misses
-            } else {
-                &mut self.causes
+            let rows = match part {
+                3 => &mut self.misses,
+                4 => &mut self.fleet,
+                _ => &mut self.causes,
             };
             let cut = rows.saturating_sub(more).max(least);
             // A heading without a row says nothing.
             *rows = if cut < 3 { 0 } else { cut.min(*rows) };
         }
         let more = over(&self);
-        let half = (left - self.causes.min(left) - self.misses.min(left)) / 2;
+        let others = self.causes.saturating_add(self.misses) + self.fleet;
+        let half = left.saturating_sub(others) / 2;
         if more > 0 {
             let (units, tenants) = (self.units, self.tenants);
             self.units = units.min(half.max(left.saturating_sub(tenants)));
@@ -431,12 +469,13 @@ fn draw(buffer: &mut Buffer, area: Rect, screen: &Screen, view: &mut View) {
         return;
     }
     let rows = Rows::of(screen, view.sort).fit(area.height);
-    let [head, units, tenants, causes, misses] = Layout::vertical([
+    let [head, units, tenants, causes, misses, fleet] = Layout::vertical([
         Constraint::Length(1),
         Constraint::Length(rows.units),
         Constraint::Length(rows.tenants),
         Constraint::Length(rows.causes),
         Constraint::Length(rows.misses),
+        Constraint::Length(rows.fleet),
     ])
     .areas(area);
     draw_head(buffer, head, screen, view);
@@ -444,6 +483,9 @@ fn draw(buffer: &mut Buffer, area: Rect, screen: &Screen, view: &mut View) {
     draw_tenants(buffer, tenants, screen, view);
     draw_causes(buffer, causes, &screen.pool);
     draw_misses(buffer, misses, &screen.pool);
+    if let Some(it) = &screen.fleet {
+        draw_fleet(buffer, fleet, it);
+    }
 }
 
 fn draw_head(buffer: &mut Buffer, area: Rect, screen: &Screen, view: &View) {
@@ -722,6 +764,81 @@ fn draw_misses(buffer: &mut Buffer, area: Rect, pool: &PoolStatus) {
     part(buffer, area, names, [4, 9, 24, 9, 9, 9, 9, 9], rows);
 }
 
+/// The other boxes of a fleet.
+fn boxes(fleet: &Fleet) -> &[Value] {
+    let list = fleet.as_ref().ok().and_then(|it| it["boxes"].as_array());
+    list.map_or(&[], Vec::as_slice)
+}
+
+/// This box first, with what goes out and comes in, then each that was heard.
+fn draw_fleet(buffer: &mut Buffer, area: Rect, fleet: &Fleet) {
+    let red = Style::new().fg(Color::Red);
+    let row = |name: String, boot: String, figures: [String; 5], remark: Cell<'static>| {
+        let [heard, room, cores, speed, price] = figures.map(|it| Cell::from(right(it, 6)));
+        let boot = Cell::from(right(boot, 5));
+        Row::new([
+            Cell::from(name),
+            boot,
+            heard,
+            room,
+            cores,
+            speed,
+            price,
+            remark,
+        ])
+    };
+    let nothing = || [(); 5].map(|()| "-".to_owned());
+    let own = match fleet {
+        Ok(it) => {
+            let (lent, held) = (&it["submitter"], &it["lender"]);
+            let draining = if it["draining"] == true {
+                ", draining"
+            } else {
+                ""
+            };
+            let remark = format!(
+                "lent {}, {} placed; holds {} of {}{draining}",
+                text(&lent["jobs"]),
+                text(&lent["placed"]),
+                text(&held["held"]),
+                text(&held["offered"]),
+            );
+            let away = ["calderad", "broker"].map(|name| (name, &it[name]));
+            let away = away.iter().find(|(_, it)| it["connected"] != true);
+            let remark = match away {
+                Some((name, it)) => styled(link(name, it).trim_end(), red),
+                None => Cell::from(remark),
+            };
+            row(text(&it["box"]), text(&it["boot"]), nothing(), remark)
+        }
+        Err(error) => row(
+            "-".to_owned(),
+            "-".to_owned(),
+            nothing(),
+            styled(error, red),
+        ),
+    };
+    let other = |it: &Value| {
+        let figures = ["heardMs", "room", "cores", "speed", "price"].map(|name| text(&it[name]));
+        let remark = match it["avoidedMs"].as_f64() {
+            Some(ms) if ms > 0.0 => styled(&format!("avoided for {}", span_of_time(ms)), red),
+            _ => Cell::from(""),
+        };
+        row(text(&it["box"]), text(&it["boot"]), figures, remark)
+    };
+    let rows = std::iter::once(own).chain(boxes(fleet).iter().map(other));
+    let names = [
+        "fleet", " boot", " heard", "  room", " cores", " speed", " price", "",
+    ];
+    part(
+        buffer,
+        area,
+        names,
+        [32, 5, 6, 6, 6, 6, 6, 36],
+        rows.collect(),
+    );
+}
+
 /// A part of the picture: its heading, its rows and a line of nothing.
 fn part<const N: usize>(
     buffer: &mut Buffer,
@@ -814,6 +931,7 @@ mod tests {
             pool,
             before: None,
             failure: None,
+            fleet: None,
         }
     }
 
@@ -849,15 +967,18 @@ mod tests {
     #[test]
     fn a_picture_shows_what_the_box_has_said() {
         let [mut operator, tenant] = answers();
-        assert_eq!(picture(&tenant), include_str!("top/tenant.txt"));
-        assert_eq!(picture(&operator), include_str!("top/operator.txt"));
+        assert_eq!(picture(&screen(tenant)), include_str!("top/tenant.txt"));
+        assert_eq!(
+            picture(&screen(operator.clone())),
+            include_str!("top/operator.txt")
+        );
 
         // The terminal shows the same cells.
         let height = Rows::of(&screen(operator.clone()), Sort::Scenario).height();
         let buffer = shown(&screen(operator.clone()), &mut View::default(), 118, height);
         assert_eq!(
             lines(&buffer).join("\n").trim_end(),
-            picture(&operator).trim_end()
+            picture(&screen(operator.clone())).trim_end()
         );
         // The line at 100 ms, once for each cause.
         assert_eq!(red(&buffer), "||||");
@@ -873,7 +994,7 @@ mod tests {
             .find(|it| it.cause == "turn");
         let turn = turn.expect("turns");
         (turn.missed, turn.max_us) = (1, 800_000.0);
-        let text = picture(&operator);
+        let text = picture(&screen(operator.clone()));
         let last = text.lines().nth_back(0).expect("a line");
         assert!(
             last.contains("150.0 ms") && last.contains("140.0 ms"),
@@ -957,6 +1078,59 @@ mod tests {
         assert!(!press(&mut view, KeyCode::Char('c')));
         assert!(view.press(KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL)));
         assert!(press(&mut view, KeyCode::Char('q')) && press(&mut view, KeyCode::Esc));
+    }
+
+    /// What `calderad-fleet` says at its socket, with a box that is avoided; and what is shown of one that is not there.
+    #[test]
+    fn a_fleet_is_shown_below_the_box_if_it_is_asked_for() {
+        let [operator, _] = answers();
+        let mut screen = screen(operator);
+        let alone = picture(&screen);
+        assert!(!alone.contains("fleet"), "{alone}");
+        screen.fleet = Some(Ok(json!({
+            "box": "0a", "boot": 7, "draining": false,
+            "calderad": { "connected": true },
+            "broker": { "connected": true, "server": "nats-1", "version": "2.14.0" },
+            "submitter": { "jobs": 3, "placed": 2, "waiting": 1 },
+            "lender": { "held": 1, "offered": 4, "room": 3 },
+            "boxes": [
+                { "box": "0b", "boot": 3, "heardMs": 900, "room": 4, "cores": 8, "speed": 1.5, "price": 2, "avoidedMs": null },
+                { "box": "0c", "boot": 1, "heardMs": 1200, "room": 0, "cores": 2, "speed": 1, "price": 1, "avoidedMs": 600_000 },
+            ],
+        })));
+        let text = picture(&screen);
+        let last: Vec<&str> = text.lines().rev().take(4).collect();
+        assert!(text.starts_with(alone.trim_end()), "{text}");
+        assert!(last[3].starts_with("fleet"), "{text}");
+        assert!(
+            last[2].ends_with("lent 3, 2 placed; holds 1 of 4"),
+            "{text}"
+        );
+        assert_eq!(
+            last[1].split_whitespace().collect::<Vec<_>>(),
+            ["0b", "3", "900", "4", "8", "1.5", "2"]
+        );
+        assert!(last[0].ends_with("avoided for 10 min"), "{text}");
+
+        // Whatever cannot be reached is said where its figures would be.
+        let reached = screen.fleet.as_mut().and_then(|it| it.as_mut().ok());
+        reached.expect("a status")["broker"] = json!({ "connected": false, "error": "no servers" });
+        assert!(picture(&screen).contains("broker: not connected: no servers"));
+        screen.fleet = Some(Err("cannot reach unix:/run/x".to_owned()));
+        let text = picture(&screen);
+        assert!(
+            text.trim_end().ends_with("cannot reach unix:/run/x"),
+            "{text}"
+        );
+        // A terminal of few rows goes without it, and keeps the cores.
+        for height in 1..30 {
+            shown(&screen, &mut View::default(), 118, height);
+        }
+        let small = lines(&shown(&screen, &mut View::default(), 118, 9));
+        assert!(
+            !small.iter().any(|it| it.starts_with("fleet")),
+            "{small:#?}"
+        );
     }
 
     /// The share of a tenant is what it has had between two answers; a box that has started anew in

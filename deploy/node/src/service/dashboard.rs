@@ -57,6 +57,8 @@ struct Snapshot {
     /// What tables take and may take.
     tables_bytes: u64,
     tables_bytes_max: u64,
+    /// What jobs under way may hold, if that is bounded.
+    job_bytes_max: Option<u64>,
     /// The newest first.
     jobs: Vec<Recent>,
     ended: Ended,
@@ -264,6 +266,7 @@ impl Service {
                 .collect(),
             tables_bytes: self.parts.tables_held.load(Ordering::Relaxed),
             tables_bytes_max: self.parts.config.limits.table_bytes,
+            job_bytes_max: Some(self.parts.job_bytes).filter(|bytes| *bytes < u64::MAX),
             jobs: self.newest_jobs(),
             ended: Ended {
                 proved,
