@@ -247,5 +247,7 @@ soak: interop
 	cargo run --release --locked -p caldera-scheduler --no-default-features --example ledger_year -- 50 8760
 	cargo run --release --locked -p caldera-scheduler --bin sim -- economy --epochs 8760
 	CALDERA_KILLS=1000 cargo test --locked -p caldera-tests --test era nothing_acknowledged -- --nocapture
+	CALDERA_FLEET_JOBS=2000 cargo test --locked -p caldera-fleet --test brokers few_are_proved -- --nocapture
+	cargo build --locked -p caldera-fleet --example power_cut && sudo target/debug/examples/power_cut
 	$(MAKE) --no-print-directory test-threats
 	$(MAKE) --no-print-directory test-vm

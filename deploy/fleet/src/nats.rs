@@ -220,6 +220,7 @@ impl Broker {
             .name(me.to_string())
             .custom_inbox_prefix(inbox(me))
             .connection_timeout(CONNECT_WITHIN)
+            .ping_interval(PING_EVERY)
             .request_timeout(Some(ANSWER_WITHIN))
             .retry_on_initial_connect()
             // What servers call themselves need not be in their certificates.
@@ -622,6 +623,8 @@ fn seed(path: &Path) -> Result<Zeroizing<String>, BrokerError> {
 }
 
 const VERSION_MIN: (u32, u32) = (2, 14);
+/// A server that hangs keeps its connections: three pings without an answer end one. A lease is longer.
+const PING_EVERY: Duration = Duration::from_secs(2);
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// As long as a publish waits before it is tried again.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);

@@ -70,9 +70,14 @@ impl TestBox {
 
     /// Takes jobs in, with a key of so many bytes.
     pub(crate) fn submit(&self, jobs: std::ops::Range<u64>, key: &Arc<Vec<u8>>) {
+        self.submit_small(jobs, key, 100_000);
+    }
+
+    /// The same, with witnesses of so many bytes.
+    pub(crate) fn submit_small(&self, jobs: std::ops::Range<u64>, key: &Arc<Vec<u8>>, bytes: u64) {
         let mut state = self.state();
         for job in jobs {
-            let witness: Vec<u8> = (0..100_000u64)
+            let witness: Vec<u8> = (0..bytes)
                 .map(|n| (((n + 1) * (job + 7)) >> 3) as u8)
                 .collect();
             let row = Row {

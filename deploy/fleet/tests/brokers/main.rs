@@ -5,6 +5,7 @@
 
 mod r#box;
 mod calderads;
+mod faults;
 mod servers;
 mod transfers;
 

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use caldera_fleet::config::{Config, Lend};
 use caldera_fleet::nats::Access;
 use caldera_fleet::{BoxId, admission};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 /// Long enough for any election on any machine; nothing is asserted of it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
@@ -138,6 +140,12 @@ impl Servers {
             server.kill().expect("it is killed");
             server.wait().expect("it ends");
         }
+    }
+
+    /// Stops a server where it is, or has it go on.
+    pub(crate) fn signal(&self, n: usize, signal: Signal) {
+        let server = self.servers[n].1.as_ref().expect("it runs");
+        kill(Pid::from_raw(server.id().cast_signed()), signal).expect("it is told");
     }
 
     pub(crate) fn urls(&self) -> Vec<String> {
