@@ -1,7 +1,8 @@
 //! The ledger of a real `calderad`: what proofs cost and earn, to the last unit, who may see what, and what is left of all of
 //! it after kills and damage.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
@@ -9,8 +10,9 @@ use std::sync::mpsc;
 use caldera_tests::era::{Box, FEE, deposit, id, policy, times, units};
 use caldera_tests::programs::run_caldera;
 use caldera_tests::service::Client;
-use rusqlite::Connection;
+use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 fn reason(answer: Result<Value, Value>) -> String {
     let error = answer.expect_err("a refusal");
@@ -292,71 +294,170 @@ fn a_payout_is_taken_back_with_its_event_and_reason() {
     run.expect_code(0);
 }
 
-/// Kills around deposits and jobs: what was acknowledged is there, once, and the journal executed again makes the state that
-/// the box had.
+/// Kills around all that moves money and around jobs: what was acknowledged is there, once and as it was told, and the journal executed
+/// again makes the state that the box had.
 #[test]
 fn nothing_acknowledged_is_lost_or_done_twice() {
-    let mut it = Box::start(1);
-    let payer = it.party("exchange", "user", 10, 1_000_000 * FEE);
+    let mut edits = times(1, 0).to_vec();
+    edits.push(("lock_s = 2592000", "lock_s = 0".to_owned()));
+    edits.push(("unbonding_s = 604800", "unbonding_s = 1".to_owned()));
+    let mut it = Box::start_by(&edits, "");
+    let payer = it.party("exchange", "user", 10, MUCH);
     let plaza = it.party("plaza", "user", 11, 0);
-    let submission = it.circuit(&it.service.client("exchange"));
+    let developer = it.party("exchange", "developer", 12, 0);
+    let much = MUCH.to_string();
+    for words in [
+        ["stakingPool", &much].as_slice(),
+        &["gasFloat", &much, "--gas"],
+    ] {
+        it.era_says("operator", &[&["transfer", "outside"], words].concat());
+    }
+    let exchange = it.service.client("exchange");
+    let submission = it.circuit(&exchange);
+    // So that there is something to claim, and to settle, from the first kill on.
+    assert_eq!(prove(&exchange, &submission), "proved");
+    it.operator
+        .wait("era_accountV1", json!({"party": payer}), |all| {
+            units(&all[0]["payable"]) > 0
+        });
     let numbers = AtomicU64::new(1);
-    let (sent, jobs) = (Mutex::new(BTreeSet::new()), Mutex::new(BTreeSet::new()));
-    let mut acknowledged = 0;
+    let jobs = Mutex::new(BTreeSet::new());
+    let mut journal = Journal::default();
+    let (mut acknowledged, mut unheard) = (BTreeMap::new(), 0);
+    let (mut deposits, mut submissions) = (0, 0);
+    // What was sent again after a kill and has been done then.
+    let mut again = Vec::new();
     let kills = std::env::var("CALDERA_KILLS")
         .map_or(KILLS, |number| number.parse().expect("a number of kills"));
     for kill in 0..kills {
         let alive = AtomicBool::new(true);
+        let (round, named) = (Mutex::new(Vec::<Sent>::new()), Mutex::new(Vec::new()));
         let (told, hears) = mpsc::channel();
         std::thread::scope(|scope| {
-            for thread in 0..4 {
-                let client = it.service.client(["operator", "exchange"][thread % 2]);
+            for (thread, who) in ["operator", "operator", "exchange", "exchange", "exchange"]
+                .into_iter()
+                .enumerate()
+            {
+                let client = it.service.client(who);
                 let (told, alive, numbers) = (told.clone(), &alive, &numbers);
-                let (sent, jobs, plaza, submission) = (&sent, &jobs, &plaza, &submission);
+                let (round, named, jobs) = (&round, &named, &jobs);
+                let (payer, developer, plaza) = (&payer, &developer, &plaza);
+                let submission = &submission;
                 scope.spawn(move || {
+                    // The exchange begins with a claim, and has some rounds for it: what is settled cannot be claimed any more.
+                    let mut turn = kill + if thread == 2 { 3 } else { 0 };
+                    let settles = kill >= KILLS / 3;
                     while alive.load(Ordering::Relaxed) {
                         let number = numbers.fetch_add(1, Ordering::Relaxed);
-                        let answer = if thread % 2 == 0 {
-                            sent.lock().unwrap().insert(number);
-                            client.attempt("era_transferV1", &deposit(number, plaza, 1))
-                        } else {
-                            jobs.lock().unwrap().insert(number);
-                            let mut submission = submission.clone();
-                            submission["idempotencyKey"] = json!(number.to_string());
-                            client.attempt("prover_submitV1", &submission)
+                        turn += 1;
+                        let next = match thread {
+                            0 => Some(("era_transferV1", deposit(number, plaza, 1))),
+                            1 => of_the_operator(&client, payer, number, turn, settles),
+                            2 => of_the_exchange(&client, [payer, developer], number, turn),
+                            _ => {
+                                jobs.lock().unwrap().insert(number);
+                                let mut submission = submission.clone();
+                                submission["idempotencyKey"] = json!(number.to_string());
+                                match client.attempt("prover_submitV1", &submission) {
+                                    Some(Ok(job)) => {
+                                        named.lock().unwrap().push(job["job"].clone());
+                                        let _ = told.send(());
+                                    }
+                                    // A full queue, or a circuit that is being loaded.
+                                    Some(Err(_)) => {}
+                                    None => return,
+                                }
+                                continue;
+                            }
                         };
-                        match answer {
-                            Some(Ok(_)) => drop(told.send(())),
-                            // A full queue, or a circuit that is being loaded.
-                            Some(Err(_)) => {}
-                            None => return,
+                        let Some((method, params)) = next else {
+                            return;
+                        };
+                        let mut sent = Sent {
+                            who,
+                            method,
+                            params,
+                            heard: Heard::Nothing,
+                        };
+                        match client.attempt(method, &sent.params) {
+                            Some(Ok(answer)) => {
+                                sent.heard = Heard::Done(answer);
+                                let _ = told.send(());
+                            }
+                            Some(Err(error)) => sent.heard = Heard::Refused(error),
+                            None => {}
+                        }
+                        let dead = matches!(sent.heard, Heard::Nothing);
+                        round.lock().unwrap().push(sent);
+                        if dead {
+                            return;
                         }
                     }
                 });
             }
             drop(told);
             for _ in 0..5 + kill * 7 % 40 {
-                acknowledged += usize::from(hears.recv().is_ok());
+                let _ = hears.recv();
             }
             it.service.kill();
             alive.store(false, Ordering::Relaxed);
         });
         let (run, _) = it.audit();
         run.expect_code(0);
+        journal.read(&it.data());
+        for (sent, answer) in again.drain(..) {
+            journal.holds(&sent, &answer);
+        }
+        for job in named.into_inner().unwrap() {
+            submissions += 1;
+            journal.has_aside(&job);
+        }
         it.service.start_again();
         it.operator = it.service.client("operator");
+        for sent in round.into_inner().unwrap() {
+            let there = journal.ids.get(&sent.id()).copied();
+            match &sent.heard {
+                Heard::Done(answer) => journal.holds(&sent, answer),
+                Heard::Nothing => unheard += usize::from(there.is_some()),
+                // A refused command leaves its id free. But the box closes epochs by itself, too.
+                Heard::Refused(error) => {
+                    assert!(there.is_none() || sent.tag() == CLOSE, "{sent:?}: {error}");
+                    assert_ne!(sent.tag(), TRANSFER, "{sent:?}: {error}");
+                    continue;
+                }
+            }
+            deposits += u128::from(sent.tag() == TRANSFER);
+            // The client sends what it had an answer to again, and what it had none to; the same is answered, or it is done now.
+            let client = it.service.client(sent.who);
+            match (
+                &sent.heard,
+                client.try_call(sent.method, sent.params.clone()),
+            ) {
+                (Heard::Done(answer), Ok(repeated)) => {
+                    assert_eq!(repeated["repeated"], true, "{sent:?}");
+                    assert_eq!(repeated["record"], answer["record"], "{sent:?}");
+                    *acknowledged.entry(sent.tag()).or_insert(0) += 1;
+                }
+                (_, Ok(done)) => {
+                    match there {
+                        Some(at) => assert_eq!(done["record"], at, "{sent:?}"),
+                        None if sent.tag() == CLOSE => {}
+                        None => assert_eq!(done["repeated"], false, "{sent:?}"),
+                    }
+                    again.push((sent, done));
+                }
+                // What there was to have is gone meanwhile, or is not due.
+                (Heard::Nothing, Err(error)) => {
+                    assert_eq!(there, None, "{sent:?}: {error}");
+                    assert_ne!(sent.tag(), TRANSFER, "{sent:?}: {error}");
+                }
+                (_, Err(error)) => panic!("{sent:?}: {error}"),
+            }
+        }
     }
-    // Everything is sent again, and what had been done is not done again.
+    // Every job is sent again, and what had been done is not done again.
     let exchange = it.service.client("exchange");
     while exchange.get("/readyz").status != 200 {}
-    let mut repeated = 0;
-    let sent = sent.into_inner().unwrap();
-    for &number in &sent {
-        let done = it
-            .operator
-            .call("era_transferV1", deposit(number, &plaza, 1));
-        repeated += usize::from(done["repeated"] == true);
-    }
     let jobs = jobs.into_inner().unwrap();
     for &number in &jobs {
         let mut submission = submission.clone();
@@ -364,19 +465,274 @@ fn nothing_acknowledged_is_lost_or_done_twice() {
         assert_eq!(prove(&exchange, &submission), "proved");
     }
     println!(
-        "{kills} kills: {acknowledged} acknowledged, {} deposits of which {repeated} had been done, {} jobs",
-        sent.len(),
+        "{kills} kills: acknowledged by tag {acknowledged:?}, {submissions} submissions; {unheard} done and not heard of; {} jobs",
         jobs.len()
     );
-    assert!(repeated > 0);
-    assert_eq!(units(&it.account(&plaza)["free"]), sent.len() as u128);
     let account = it.account(&payer);
-    assert_eq!(units(&account["held"]), 0, "{account}");
-    let spent = 1_000_000 * FEE - units(&account["free"]);
-    assert_eq!(spent, jobs.len() as u128 * FEE, "{account}");
     let (run, _) = it.audit();
     run.expect_code(0);
+    journal.read(&it.data());
+    for (sent, answer) in again {
+        journal.holds(&sent, &answer);
+    }
+    for tag in [TRANSFER, OFFSET, STAKE, UNSTAKE, CLAIM, CLOSE, SETTLE] {
+        let there = journal.records.iter().any(|it| it.tag == tag);
+        assert!(
+            kills < KILLS || there,
+            "nothing was shown of commands {tag}"
+        );
+    }
+    assert_eq!(units(&it.account(&plaza)["free"]), deposits);
+    // What the exchange has is what it began with, and what its records say: nothing else has moved, and each of them once.
+    assert_eq!(units(&account["held"]), 0, "{account}");
+    let purses = ["free", "staked", "unbonding"].map(|purse| units(&account[purse]));
+    let has = purses.iter().sum::<u128>() + units(&it.account(&developer)["free"]);
+    let earned = journal.sum(0, &[CLAIM, HARVEST, UNSTAKE]);
+    let spent = journal.sum(0, &[OFFSET]) + (jobs.len() as u128 + 1) * FEE;
+    assert_eq!(has, MUCH + earned - spent, "{account}");
+    let gas = journal.sum(1, &[OFFSET]);
+    assert_eq!(units(&account["gas"]), gas, "{account}");
 }
+
+/// What the operator asks for beside deposits: to reimburse gas, to settle, to close. Nothing if the box does not answer.
+fn of_the_operator(
+    client: &Client,
+    party: &Value,
+    number: u64,
+    turn: usize,
+    settles: bool,
+) -> Option<(&'static str, Value)> {
+    let epochs = client.attempt("era_epochV1", &json!({}))?.ok()?;
+    let closed = epochs["closed"].as_array().unwrap();
+    // Any of them that has paid somebody; some have been settled before.
+    let paid = closed.iter().filter(|it| settles && it["payouts"] != 0);
+    let paid: Vec<_> = paid.collect();
+    Some(match (turn % 3, paid.get(turn / 3 % paid.len().max(1))) {
+        (0, Some(epoch)) => {
+            let settle = json!({"id": id(number), "epoch": epoch["epoch"]});
+            ("era_settleV1", settle)
+        }
+        (1, _) => ("era_closeV1", json!({"epoch": epochs["open"]})),
+        _ => {
+            let offset = json!({
+                "id": id(number), "party": party, "eraMax": "1000000000",
+                "receipt": hex::encode(Sha256::digest(number.to_string())),
+                "gasUsed": 21_000 + number, "gasPrice": "3",
+            });
+            ("era_offsetV1", offset)
+        }
+    })
+}
+
+/// What a tenant asks for in turn: to stake, to end a stake or half of one, to take what is due. Nothing if the box does not answer.
+fn of_the_exchange(
+    client: &Client,
+    [party, developer]: [&Value; 2],
+    number: u64,
+    turn: usize,
+) -> Option<(&'static str, Value)> {
+    let query = json!({"party": party});
+    let account = client.attempt("era_accountV1", &query)?.ok()?[0].clone();
+    let mut own = json!({"id": id(number), "party": party});
+    let first = |list: &str| account[list].as_array()?.first().cloned();
+    Some(match (turn % 5, first("stakes"), first("unbondings")) {
+        (1, Some(stake), _) => {
+            let part = units(&stake["amount"]) / (1 + u128::from(number % 2));
+            own["stake"] = stake["id"].clone();
+            own["amount"] = json!(part.to_string());
+            ("era_unstakeV1", own)
+        }
+        (2, Some(stake), _) => {
+            own["stake"] = stake["id"].clone();
+            ("era_claimV1", own)
+        }
+        (3, _, Some(unbonding)) => {
+            own["unbonding"] = unbonding["id"].clone();
+            ("era_claimV1", own)
+        }
+        (4, ..) => {
+            if turn.is_multiple_of(2) {
+                own["party"] = developer.clone();
+            }
+            ("era_claimV1", own)
+        }
+        _ => {
+            own["amount"] = json!((MUCH / 1_000 + u128::from(number)).to_string());
+            ("era_stakeV1", own)
+        }
+    })
+}
+
+/// A command that was sent to a box which may have died meanwhile.
+#[derive(Debug)]
+struct Sent {
+    who: &'static str,
+    method: &'static str,
+    params: Value,
+    heard: Heard,
+}
+
+#[derive(Debug)]
+enum Heard {
+    Nothing,
+    Refused(Value),
+    Done(Value),
+}
+
+/// The journal as it lies on the disk, read by docs/ledger.md and by nothing of the box's.
+#[derive(Default)]
+struct Journal {
+    records: Vec<Entry>,
+    ids: HashMap<[u8; 16], usize>,
+}
+
+struct Entry {
+    tag: u8,
+    /// Its kind, and the first two amounts in it.
+    outcome: u8,
+    amounts: [u128; 2],
+}
+
+impl Sent {
+    /// The id of its record.
+    fn id(&self) -> [u8; 16] {
+        if self.tag() == CLOSE {
+            let epoch = self.params["epoch"].as_u64().unwrap() as u32;
+            return short(b"caldera close", &epoch.to_be_bytes());
+        }
+        let chosen = self.params["id"].as_str().unwrap();
+        let chosen = hex::decode(&chosen[2..]).unwrap();
+        let domain = match self.who {
+            "operator" => "caldera command by the operator".to_owned(),
+            tenant => format!("caldera command of {tenant}"),
+        };
+        let named = short(domain.as_bytes(), &chosen);
+        match self.tag() {
+            OFFSET => short(b"caldera offset", &named),
+            _ => named,
+        }
+    }
+
+    fn tag(&self) -> u8 {
+        match self.method {
+            "era_transferV1" => TRANSFER,
+            "era_offsetV1" => OFFSET,
+            "era_stakeV1" => STAKE,
+            "era_unstakeV1" => UNSTAKE,
+            "era_closeV1" => CLOSE,
+            "era_settleV1" => SETTLE,
+            _ if self.params["unbonding"].is_string() => WITHDRAW,
+            _ if self.params["stake"].is_string() => HARVEST,
+            _ => CLAIM,
+        }
+    }
+}
+
+impl Journal {
+    /// Reads what has come since the last time. No id is there twice.
+    fn read(&mut self, data: &Path) {
+        let file = data.join("caldera.sqlite");
+        let connection = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY);
+        let connection = connection.unwrap();
+        let query = "SELECT sequence, record FROM ledger WHERE sequence >= ?1 ORDER BY sequence";
+        let mut query = connection.prepare(query).unwrap();
+        let from = self.records.len() as i64;
+        let rows = query.query_map([from], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?))
+        });
+        for row in rows.unwrap() {
+            let (sequence, record) = row.unwrap();
+            let at = self.records.len();
+            assert_eq!(sequence, at as i64);
+            // After length, sequence, time and the digest before it come body and outcome, each after its length.
+            let (body, rest) = counted(&record[4 + 8 + 8 + 32..]);
+            let (outcome, _) = counted(rest);
+            let before = self.ids.insert(body[..16].try_into().unwrap(), at);
+            assert_eq!(before, None, "record {at} is done twice");
+            let kind = outcome[0];
+            // The sum of a settlement stands after a root and a number of leaves.
+            let skip = match kind {
+                SETTLED => 32 + 4,
+                _ => 0,
+            };
+            let amounts = match kind {
+                MOVED | OFFSET_BY | SETTLED => &outcome[1 + skip..],
+                _ => &[],
+            };
+            let mut amounts = amounts
+                .chunks_exact(16)
+                .map(|bytes| u128::from_be_bytes(bytes.try_into().unwrap()));
+            self.records.push(Entry {
+                tag: body[16],
+                outcome: kind,
+                amounts: [(); 2].map(|()| amounts.next().unwrap_or(0)),
+            });
+        }
+    }
+
+    /// What was acknowledged is there, as what it was, and has moved what was told.
+    fn holds(&self, sent: &Sent, answer: &Value) {
+        let at = answer["record"].as_u64().unwrap() as usize;
+        assert_eq!(self.ids.get(&sent.id()), Some(&at), "{sent:?}: {answer}");
+        let entry = &self.records[at];
+        assert_eq!(entry.tag, sent.tag(), "{sent:?}: {answer}");
+        if answer["repeated"] == true {
+            return;
+        }
+        let told = match entry.outcome {
+            MOVED => ["moved", "staked"],
+            OFFSET_BY => ["charged", "reimbursed"],
+            SETTLED => ["moved", ""],
+            _ => return,
+        };
+        let told = told.map(|key| answer.get(key).map_or(0, units));
+        assert_eq!(told, entry.amounts, "{sent:?}: {answer}");
+    }
+
+    /// What an acknowledged job costs was set aside.
+    fn has_aside(&self, job: &Value) {
+        let number = u64::from_str_radix(&job.as_str().unwrap()[2..], 16).unwrap();
+        let at = self.ids.get(&short(b"caldera job", &number.to_be_bytes()));
+        let at = *at.unwrap_or_else(|| panic!("nothing was set aside for job {job}"));
+        assert_eq!(self.records[at].tag, RESERVE, "job {job}");
+    }
+
+    /// The sum of the first or second amounts of all records with one of these tags.
+    fn sum(&self, which: usize, tags: &[u8]) -> u128 {
+        let of = self.records.iter().filter(|it| tags.contains(&it.tag));
+        of.map(|it| it.amounts[which]).sum()
+    }
+}
+
+/// The first 16 bytes of SHA-256 of both.
+fn short(domain: &[u8], bytes: &[u8]) -> [u8; 16] {
+    let hash = Sha256::new().chain_update(domain).chain_update(bytes);
+    *hash.finalize().first_chunk().unwrap()
+}
+
+/// What has its length in four bytes before it, and what comes after it.
+fn counted(bytes: &[u8]) -> (&[u8], &[u8]) {
+    let (length, rest) = bytes.split_first_chunk::<4>().unwrap();
+    rest.split_at(u32::from_be_bytes(*length) as usize)
+}
+
+/// Tags of commands,
+const TRANSFER: u8 = 4;
+const RESERVE: u8 = 5;
+const OFFSET: u8 = 9;
+const STAKE: u8 = 10;
+const UNSTAKE: u8 = 11;
+const WITHDRAW: u8 = 12;
+const HARVEST: u8 = 13;
+const CLOSE: u8 = 15;
+const CLAIM: u8 = 16;
+const SETTLE: u8 = 18;
+/// and of outcomes.
+const MOVED: u8 = 2;
+const OFFSET_BY: u8 = 3;
+const SETTLED: u8 = 4;
+/// A thousand ERA.
+const MUCH: u128 = 1_000_000_000_000_000_000_000;
 
 /// Somebody who opens the file without its triggers is found out, and the box proves on.
 #[test]

@@ -1,8 +1,9 @@
 //! A chain of one's own: an Ethereum virtual machine under the rules of Osaka, where gas costs
-//! nothing, time passes when it is told to, and each transaction is a block.
+//! nothing until somebody says what, time passes when it is told to, and each transaction is a block.
 
 use revm::context::TxEnv;
 use revm::context::result::{ExecutionResult, Output};
+use revm::context_interface::{ContextTr, Transaction};
 use revm::database::{CacheDB, EmptyDB};
 use revm::handler::{MainnetContext, MainnetEvm};
 use revm::primitives::hardfork::SpecId;
@@ -16,6 +17,20 @@ pub(crate) const CHAIN_ID: u64 = 1;
 pub(crate) struct Chain {
     evm: MainnetEvm<MainnetContext<CacheDB<EmptyDB>>>,
     now: u64,
+    fees: Option<Fees>,
+    /// How many transactions there were.
+    transactions: u64,
+}
+
+/// What a unit of gas costs by EIP-1559, in wei.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fees {
+    /// The block's price.
+    pub(crate) base: u64,
+    /// What senders give beside it,
+    pub(crate) tip: u128,
+    /// and the most that they pay in all.
+    pub(crate) most: u128,
 }
 
 /// What became of a transaction.
@@ -24,6 +39,14 @@ pub(crate) struct Outcome {
     pub(crate) end: End,
     pub(crate) gas: u64,
     pub(crate) logs: usize,
+    /// Names the transaction. A chain's names are hashes of what was signed, and here nobody signs anything: this is one of its
+    /// number, its sender and its data.
+    pub(crate) transaction: [u8; 32],
+    pub(crate) sender: Address,
+    /// What a unit of gas has cost, as the machine reckons it: the effective price of EIP-1559.
+    pub(crate) price: u128,
+    /// By how much its sender has less wei than before.
+    pub(crate) spent: U256,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -45,7 +68,31 @@ impl Chain {
             })
             .modify_block_chained(|block| block.timestamp = U256::from(now))
             .build_mainnet();
-        Chain { evm, now }
+        Chain {
+            evm,
+            now,
+            fees: None,
+            transactions: 0,
+        }
+    }
+
+    /// From now on gas costs so much, and who sends has to have it.
+    pub(crate) fn charge(&mut self, fees: Fees) {
+        self.fees = Some(fees);
+        self.evm.ctx.modify_block(|block| block.basefee = fees.base);
+    }
+
+    /// Gives an account wei.
+    pub(crate) fn fund(&mut self, account: Address, wei: U256) {
+        let database = self.evm.ctx.db_mut();
+        let mut info = database.load_account(account).expect("memory").info.clone();
+        info.balance += wei;
+        database.insert_account_info(account, info);
+    }
+
+    fn wei(&mut self, account: Address) -> U256 {
+        let account = self.evm.ctx.db_mut().load_account(account);
+        account.expect("memory").info.balance
     }
 
     pub(crate) fn now(&self) -> u64 {
@@ -68,13 +115,23 @@ impl Chain {
     }
 
     fn transact(&mut self, from: Address, kind: TxKind, data: Vec<u8>) -> Outcome {
-        let transaction = TxEnv::builder()
+        self.transactions += 1;
+        let number = self.transactions.to_be_bytes();
+        let name = keccak(&[number.as_slice(), from.as_slice(), &data].concat());
+        let mut transaction = TxEnv::builder()
             .caller(from)
             .kind(kind)
             .data(Bytes::from(data))
-            .gas_limit(GAS_LIMIT)
-            .build()
-            .expect("a well-formed transaction");
+            .gas_limit(GAS_LIMIT);
+        if let Some(fees) = self.fees {
+            transaction = transaction
+                .gas_price(fees.most)
+                .gas_priority_fee(Some(fees.tip));
+        }
+        let transaction = transaction.build().expect("a well-formed transaction");
+        let base = self.fees.map_or(0, |fees| fees.base);
+        let price = transaction.effective_gas_price(base.into());
+        let before = self.wei(from);
         let result = self
             .evm
             .transact_commit(transaction)
@@ -89,7 +146,15 @@ impl Chain {
             ExecutionResult::Revert { output, .. } => End::Reverted(output.to_vec()),
             ExecutionResult::Halt { .. } => End::Halted,
         };
-        Outcome { end, gas, logs }
+        Outcome {
+            end,
+            gas,
+            logs,
+            transaction: name,
+            sender: from,
+            price,
+            spent: before - self.wei(from),
+        }
     }
 }
 

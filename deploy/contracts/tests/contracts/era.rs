@@ -9,7 +9,7 @@ use crate::chain::{Chain, End, Outcome, account, address_word, call, keccak, wor
 use crate::compile::contract;
 
 pub(crate) const PUBLISHER: u8 = 40;
-const STRANGER: u8 = 66;
+pub(crate) const STRANGER: u8 = 66;
 
 pub(crate) struct Payments {
     pub(crate) chain: Chain,

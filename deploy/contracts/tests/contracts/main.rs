@@ -9,6 +9,7 @@
 //! | `foreign` | other people's keys and proofs |
 //! | `registry` | presentations and reuse, and every threat to them |
 //! | `era` | claims |
+//! | `receipts` | what the gas of these transactions has cost, reimbursed by a ledger |
 //! | `threats` | each line that stops something is taken out in turn, and a test fails |
 //! | `gas` | what all of it costs, held against `gas.tsv` |
 
@@ -18,6 +19,7 @@ mod compile;
 mod era;
 mod foreign;
 mod gas;
+mod receipts;
 mod registry;
 mod statement;
 mod threats;

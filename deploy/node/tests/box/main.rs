@@ -2,6 +2,7 @@
 
 mod devices;
 mod durable;
+mod era;
 mod lending;
 mod quotas;
 mod read_only;
