@@ -9,7 +9,7 @@
 //! it was.
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
@@ -60,7 +60,7 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> anyhow::Result<Report> {
         pool,
         before: None,
         failure: None,
-        fleet: arguments.fleet.as_ref().map(look_at_fleet),
+        fleet: arguments.fleet.as_deref().map(look_at_fleet),
     };
     if arguments.once || json {
         let pool = &screen.pool;
@@ -156,7 +156,7 @@ fn watch(
         loop {
             std::thread::sleep(interval);
             let pool = Box::new(look(&client));
-            let fleet = fleet.as_ref().map(look_at_fleet);
+            let fleet = fleet.as_deref().map(look_at_fleet);
             if sender.send(News::Looked(pool, fleet)).is_err() {
                 break;
             }
@@ -169,7 +169,7 @@ fn look(client: &Client) -> Result<PoolStatus, ClientError> {
     client.call(Method::Pool, &PoolQuery {})
 }
 
-fn look_at_fleet(socket: &PathBuf) -> Fleet {
+fn look_at_fleet(socket: &Path) -> Fleet {
     ask_local(socket, "/status", None).map_err(|error| error.to_string())
 }
 
