@@ -87,6 +87,8 @@ pub struct Telemetry {
     pub ended: [u64; 3],
     /// Proofs that came after their deadline.
     pub late: u64,
+    /// Jobs that failed their first try and were proved when they were tried again.
+    pub disagreed: u64,
     /// Requests and jobs, by how they ended.
     pub work: Work,
     /// Requests that were answered over HTTP, refusals included.
@@ -280,6 +282,7 @@ impl Telemetry {
             witnesses: Nanos::ZERO,
             ended: [0; 3],
             late: 0,
+            disagreed: 0,
             work: Work::default(),
             requests: 0,
             refused_tokens: 0,
@@ -461,6 +464,11 @@ impl Telemetry {
             "caldera_proofs_late_total",
             "Proofs after their deadline.",
             self.late,
+        );
+        text.counter(
+            "caldera_proofs_disagreed_total",
+            "Jobs whose first try failed and whose second, by the processor alone, gave a proof.",
+            self.disagreed,
         );
         text.family(
             "caldera_table_bytes",

@@ -192,7 +192,7 @@ pub enum ProveError {
 }
 
 impl ProveError {
-    /// Whether the fault may lie with silicon beside the host's, so that trying again on the host alone
+    /// Whether the fault may lie with silicon and not with the witness, so that trying again on the host alone
     /// can tell.
     pub fn may_be_silicon(&self) -> bool {
         matches!(

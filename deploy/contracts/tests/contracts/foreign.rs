@@ -115,18 +115,21 @@ fn semaphore_proofs_of_its_own_package() {
     }
 }
 
-/// Proofs of iden3's credentialAtomicQuery circuits with the keys of their ceremony, from the test data of its contracts. They are
-/// not ours to pass on: `CALDERA_IDEN3_VECTORS` names a folder with one of a key each (`sig`, `v3`), in which are `verification_key.json`,
-/// `NAME.proof.json` and `NAME.public.json` as snarkjs has them, and `expected.txt`: a line `NAME true` or `NAME false` for each.
-/// Without it nothing is tried here.
+/// Proofs that others have published and that are not ours to pass on, such as those of iden3's credentialAtomicQuery circuits in
+/// the test data of its contracts. `CALDERA_PUBLISHED_PROOFS` names a folder with a folder for each key, in which are
+/// `verification_key.json`, `NAME.proof.json` and `NAME.public.json` as snarkjs has them, and `expected.txt`: a line `NAME true` or
+/// `NAME false` for each.
+#[cfg(feature = "published")]
 #[test]
-fn iden3_proofs_as_they_were_published() {
-    let Some(folder) = std::env::var_os(IDEN3) else {
-        eprintln!("{IDEN3} names no folder: no proof of iden3's is tried");
-        return;
-    };
-    for name in ["sig", "v3"] {
-        let folder = Path::new(&folder).join(name);
+fn proofs_as_they_were_published() {
+    const FOLDER: &str = "CALDERA_PUBLISHED_PROOFS";
+    let folder = std::env::var_os(FOLDER).unwrap_or_else(|| panic!("{FOLDER} names no folder"));
+    let keys = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{FOLDER}: {error}"));
+    let keys: Vec<PathBuf> = keys.map(|it| it.expect("readable").path()).collect();
+    assert!(!keys.is_empty(), "{FOLDER} holds no folder of a key");
+    for folder in keys {
+        let name = folder.display().to_string();
+        eprintln!("{name}");
         let mut judges = Judges::new(&read(&folder.join("verification_key.json")));
         let expected = String::from_utf8(read(&folder.join("expected.txt"))).expect("text");
         let mut all = Vec::new();
@@ -142,7 +145,7 @@ fn iden3_proofs_as_they_were_published() {
         assert!(all.iter().any(|it| it.0), "{name}: no valid proof");
         assert!(!all.iter().all(|it| it.0), "{name}: no invalid proof");
         let (_, proof, inputs) = all.iter().find(valid).expect("looked for above");
-        judges.only_as_it_is(name, proof, inputs);
+        judges.only_as_it_is(&name, proof, inputs);
         // All of them at once: each its own verdict natively; on a chain the bad ones spoil the batch.
         let statements: Vec<_> = all
             .iter()
@@ -206,5 +209,3 @@ fn artifact(depth: u32) -> PathBuf {
 fn interop() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/interop")
 }
-
-const IDEN3: &str = "CALDERA_IDEN3_VECTORS";

@@ -109,11 +109,11 @@ impl Service {
 
 /// Whose fault it is that a job has no proof: what its owner has sent, or chosen not to leave there, or this box.
 ///
-/// A proof that fails its own check is the witness's fault or the silicon's. Of a witness that this box has held against the
-/// circuit's constraints it is known that they hold, so it is the silicon's; of another that is not known.
-pub(super) fn cause(error: &RpcError, satisfied: bool) -> Cause {
+/// A proof that fails its own check was made twice, the second time by the host alone, before its job fails: what fails both
+/// times is the witness. That the constraints which a tenant has registered hold says nothing against that, for nobody but
+/// the tenant knows whether they are those of the key.
+pub(super) fn cause(error: &RpcError) -> Cause {
     match error {
-        RpcError::SelfCheckFailed if satisfied => Cause::Node,
         RpcError::WitnessRefused { .. }
         | RpcError::InputsRefused { .. }
         | RpcError::ProgramRefused { .. }
@@ -135,12 +135,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bad_proof_of_a_good_witness_is_the_nodes() {
-        assert_eq!(cause(&RpcError::SelfCheckFailed, true), Cause::Node);
-        assert_eq!(cause(&RpcError::SelfCheckFailed, false), Cause::Input);
-        for satisfied in [true, false] {
-            assert_eq!(cause(&RpcError::DevelopmentKey, satisfied), Cause::Input);
-            assert_eq!(cause(&RpcError::Internal, satisfied), Cause::Node);
-        }
+    fn what_was_sent_is_the_inputs_fault_and_the_rest_the_nodes() {
+        assert_eq!(cause(&RpcError::SelfCheckFailed), Cause::Input);
+        assert_eq!(cause(&RpcError::DevelopmentKey), Cause::Input);
+        assert_eq!(cause(&RpcError::Internal), Cause::Node);
     }
 }

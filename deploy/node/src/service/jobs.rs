@@ -72,7 +72,7 @@ pub(super) struct Entry {
     stays: bool,
     /// Whether silicon beside the host's could work for it when it came.
     was_mixed: bool,
-    /// Why a first try failed for which silicon may be to blame; then it is proved on the host alone.
+    /// Why a first try failed for which silicon may be to blame; then it is proved once more, on the host alone.
     suspicion: Option<Suspicion>,
     phase: Phase,
     written: Written,
@@ -762,8 +762,16 @@ impl Service {
         }
         if let (Some(_), Some(it)) = (&proof, &self.jobs[&id].suspicion) {
             let (job, why) = (JobName(id.0), it.why.as_str());
-            tracing::error!(%job, why, "the host proves it: other silicon is given up");
-            self.parts.device.distrust(why);
+            match self.jobs[&id].was_mixed {
+                true => {
+                    tracing::error!(%job, why, "the host proves it: other silicon is given up");
+                    self.parts.device.distrust(why);
+                }
+                false => {
+                    tracing::error!(%job, why, "the same processor proves it: it or its memory is not to be relied on");
+                }
+            }
+            self.telemetry.disagreed += 1;
             // The run that went wrong was not its tenant's fault.
             self.telemetry.forgive(self.jobs[&id].tenant, it.spent);
         }
@@ -804,15 +812,15 @@ impl Service {
         }
     }
 
-    /// Whether a job that failed is to be tried on the host alone, for silicon beside it may be to
-    /// blame. If the host fails too the witness is, and the silicon stays.
+    /// Whether a job that failed is to be tried once more, on the host alone, for silicon may be to
+    /// blame: that beside the host, or a bit that fell over in it. If the host fails (again) the witness is, and the silicon stays.
     fn suspect(&mut self, id: JobId, job: &RunningJob) -> bool {
         let cores = self.cores();
         let error = job.job().error().filter(|error| error.may_be_silicon());
         let (Some(entry), Some(error)) = (self.jobs.get_mut(&id), error) else {
             return false;
         };
-        if entry.suspicion.is_some() || !entry.was_mixed {
+        if entry.suspicion.is_some() {
             return false;
         }
         tracing::warn!(job = %JobName(id.0), %error, "failed; tried again on the host alone");
@@ -1032,12 +1040,7 @@ impl Service {
             Phase::Proved(_) if fence.is_some() => WorkEnd::Elsewhere,
             // What a client has of a proof, in one text.
             Phase::Proved(done) => WorkEnd::Proved(Sha256::digest(&done.calldata).into()),
-            Phase::Failed(error) => {
-                // A witness that was computed here has been held against the constraints, where they are registered.
-                let circuit = self.circuits.get(&(entry.tenant, entry.request.circuit));
-                let checked = circuit.is_some_and(|it| it.row.r1cs.is_some());
-                WorkEnd::Failed(cause(error, checked && entry.computed.is_some()))
-            }
+            Phase::Failed(error) => WorkEnd::Failed(cause(error)),
             _ => WorkEnd::Cancelled,
         };
         let end = JobWrite::End {
