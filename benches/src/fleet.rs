@@ -1,4 +1,4 @@
-//! What a second box adds, and what it takes to bring a witness to it.
+//! What a second box adds, what it takes to bring a witness to it, and what the fleet has to do with cores that change hands: nothing.
 //!
 //! Each box is a real `calderad`, all of it on one processor of its own, and a real `calderad-fleet` beside it; they meet at a real NATS
 //! server on loopback, which writes before it confirms. A rollup keeps the line of the first box full; as many proofs are waited for by it
@@ -8,6 +8,12 @@
 //! A witness goes the way that it goes between boxes: read in pieces from a real `calderad`, for a job that it has lent to this process, over
 //! TLS with both certificates into a file whose SHA-256 is right and which is on the disk. Beside it stands the same file over a bare TCP
 //! connection, hashed as it comes, and synced. The disk is that of the temporary folder: name it with TMPDIR.
+//!
+//! Cores change hands on a third box, as `reallocate` has them do by demands that are declared, while a tenant of that box has small jobs that it
+//! lends: before it has a fleet process; while that process and the NATS server run, and another box proves what is lent; while the server is
+//! frozen; and after it was killed. The other box computes on the same processors, which is more than a fleet does to a box.
+//!
+//! Whatever is waited for is waited for so long at most, and then said by name.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -15,6 +21,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -25,18 +32,23 @@ use caldera_fleet::transfer::{Grants, Identity, Wanted, fetch, serve};
 use caldera_fleet::{BoxId, Token, admission};
 use caldera_rpc::auth::OPERATOR;
 use caldera_rpc::methods::Method;
+use hdrhistogram::Histogram;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
+use tokio::time::timeout;
 
 use crate::bench::{Bench, OURS};
 use crate::daemon::{Daemon, program};
 use crate::drive::Confined;
 use crate::duel::{Answer, Contender, Spread};
-use crate::live::{Client, small_key};
-use crate::record::{Case, Unit};
-use crate::table::table;
+use crate::live::{Client, Feed, small_key};
+use crate::reallocate::{self, Flipper, Moved, TENANTS, Trigger};
+use crate::record::{Case, Record, Unit};
+use crate::table::{figure, table};
 use crate::upload;
 
 /// What is measured.
@@ -51,6 +63,9 @@ pub(crate) struct Plan {
     /// MiB of the witness that is brought to another box.
     #[arg(long, default_value_t = MIB)]
     mib: u64,
+    /// How often demand flips on a box of the fleet, in each state of the NATS server.
+    #[arg(long, default_value_t = FLIPS)]
+    flips: u64,
     /// The NATS server, 2.14 or newer; by default the one that `.ci/tools nats` brings.
     #[arg(long, value_name = "PATH")]
     nats: Option<PathBuf>,
@@ -65,6 +80,8 @@ pub(crate) struct Fleet {
     mib: u64,
     /// The time of a witness to another box, over plain TCP, SHA-256 and fsync.
     brought: Spread,
+    /// Cores that changed hands, and the proofs that other boxes made meanwhile, in each of [`STATES`].
+    moved: Vec<(Moved, u64)>,
 }
 
 impl Plan {
@@ -74,6 +91,7 @@ impl Plan {
             log2: LOG2,
             proofs: PROOFS,
             mib: MIB,
+            flips: FLIPS,
             nats: None,
         }
     }
@@ -84,6 +102,7 @@ impl Plan {
             log2: 5,
             proofs: 2,
             mib: 3,
+            flips: 20,
             nats: None,
         }
     }
@@ -102,34 +121,44 @@ impl Plan {
 }
 
 impl Fleet {
-    /// Whether both are as they should be.
+    /// Whether all are as they should be.
     pub(crate) fn holds(&self) -> bool {
-        self.gain.median >= GAIN_MIN && self.brought.median <= BROUGHT_MAX
+        self.gain.median >= GAIN_MIN
+            && self.brought.median <= BROUGHT_MAX
+            && self.moved.iter().all(|(moved, _)| moved.is_in_time())
     }
 }
 
-/// Measures both.
+/// Measures all.
 pub(crate) fn fleet(bench: &mut Bench, plan: &Plan) -> Result<Fleet> {
     ensure!(plan.proofs > 0, "proofs: expected 1 or more, got 0");
     ensure!(plan.mib > 0, "mib: expected 1 or more, got 0");
+    ensure!(plan.flips > 0, "flips: expected 1 or more, got 0");
     let nats = plan.nats()?;
+    bench.say("fleet: boxes start");
     let region = Region::new()?;
     let processors = bench.origin.cores;
-    let mut first = Member::new(&region, 0, processors)?;
-    let mut second = Member::new(&region, 1, processors)?;
+    let mut first = Member::new(&region, 0, on_processor(0, start_box)?)?;
+    let mut second = Member::new(&region, 1, on_processor(1 % processors, start_box)?)?;
+    let mut third = Member::new(&region, 2, start_flipped()?)?;
     let alone = on_processor(0, start_box)?;
-    let _server = region.start(&nats)?;
+    let server = region.start(&nats)?;
     first.join(&region)?;
     second.join(&region)?;
     first.await_room()?;
+    bench.say("fleet: a key is made");
     let key = small_key(plan.log2)?;
     let (gain, elsewhere) = shared(bench, plan, &first, &alone, &key)?;
     let brought = brought(bench, plan, &alone, [&first, &second], &key)?;
+    // Only who proves for the third box goes on.
+    drop((first, alone));
+    let moved = moved(bench, plan, &region, &mut third, server)?;
     Ok(Fleet {
         gain,
         elsewhere,
         mib: plan.mib,
         brought,
+        moved,
     })
 }
 
@@ -151,10 +180,41 @@ pub(crate) fn of_fleet(it: &Fleet) -> String {
             met(it.brought.median <= BROUGHT_MAX),
         ],
     ];
+    let states = it
+        .moved
+        .iter()
+        .zip(STATES)
+        .map(|((moved, elsewhere), name)| {
+            let all = moved.all();
+            let ms = |quantile| figure(all.value_at_quantile(quantile) as f64 / 1e6);
+            vec![
+                name.to_owned(),
+                all.len().to_string(),
+                ms(0.5),
+                ms(0.99),
+                figure(all.max() as f64 / 1e6),
+                moved.missed.to_string(),
+                moved.exempt.to_string(),
+                elsewhere.to_string(),
+                met(moved.is_in_time()),
+            ]
+        });
+    let head = [
+        "cores that change hands",
+        "cores",
+        "p50 ms",
+        "p99 ms",
+        "longest ms",
+        "over 100 ms",
+        "exempt",
+        "proved elsewhere",
+        "",
+    ];
     format!(
-        "{:.0} % of the proofs of two boxes were made by the second\n{}",
+        "{:.0} % of the proofs of two boxes were made by the second\n{}\n{}",
         100.0 * it.elsewhere,
-        table(&["a fleet", "ratio", "bar", ""], &rows)
+        table(&["a fleet", "ratio", "bar", ""], &rows),
+        table(&head, &states.collect::<Vec<_>>())
     )
 }
 
@@ -177,7 +237,7 @@ fn shared(
         ),
     };
     let proofs = plan.proofs;
-    let by = |name: &str, line: Line| {
+    let by = |name: &'static str, line: Line| {
         Contender::ours(
             name,
             line,
@@ -186,13 +246,12 @@ fn shared(
         )
     };
     let contenders = vec![
-        by(OURS, Line::new(&first.daemon, key)?),
-        by("one box", Line::new(alone, key)?),
+        by(OURS, Line::new(bench, "two boxes", &first.daemon, key)?),
+        by("one box", Line::new(bench, "one box", alone, key)?),
     ];
     let runs = bench.case(&case, contenders)?;
     let operator = first.daemon.client(OPERATOR)?;
-    let elsewhere =
-        operator.metric("caldera_fleet_proved_total")? / operator.metric(PROVED)?.max(1.0);
+    let elsewhere = operator.metric(ELSEWHERE)? / operator.metric(PROVED)?.max(1.0);
     Ok((runs[1].wall_ratio(&runs[0]), elsewhere))
 }
 
@@ -204,6 +263,10 @@ fn brought(
     members: [&Member; 2],
     key: &(Vec<u8>, Vec<u8>),
 ) -> Result<Spread> {
+    bench.say(&format!(
+        "fleet: a witness of {} MiB is stored and lent",
+        plan.mib
+    ));
     let folder = tempfile::tempdir().context("a folder")?;
     let source = folder.path().join("source");
     upload::write(&source, plan.mib)?;
@@ -219,7 +282,7 @@ fn brought(
         .build()?;
     let fleet = secret(&from.secret_file("fleet"))?;
     let socket = Arc::new(Socket::new(&socket_of(from), fleet, None));
-    let mut line = Line::new(from, key)?;
+    let mut line = Line::new(bench, "who lends", from, key)?;
     let lent = lent(&taker, &socket, &mut line, &name, digest)?;
     let [giving, taking] = members;
     let grants = Grants::default();
@@ -260,7 +323,11 @@ fn brought(
         Contender::ours(
             OURS,
             folder.path().join("brought.wtns"),
-            |path: &mut PathBuf| Ok(taker.block_on(fetch(&identity, &wanted, path))?),
+            |path: &mut PathBuf| {
+                let fetched = taker
+                    .block_on(async { timeout(PATIENCE, fetch(&identity, &wanted, path)).await });
+                Ok(fetched.context(in_vain("a witness from another box"))??)
+            },
             remove,
         ),
         Contender::ours(
@@ -295,13 +362,17 @@ fn lent(
         submitted?;
         // If it came first in its line after all, it has failed.
         let large = line.jobs.pop();
-        if let Some(lent) = runtime.block_on(taken(socket, digest))? {
+        let taken = runtime.block_on(async { timeout(PATIENCE, taken(socket, digest)).await });
+        if let Some(lent) = taken.context(in_vain("jobs that a box lends"))?? {
             // The others would be in the way.
             line.cancel()?;
             line.jobs = large.into_iter().collect();
             return Ok(lent);
         }
-        ensure!(began.elapsed() < PATIENCE, "a job was to be lent");
+        ensure!(
+            began.elapsed() < PATIENCE,
+            in_vain("a job with a large witness that is lent")
+        );
     }
 }
 
@@ -354,8 +425,107 @@ fn plain(source: &Path, to: &Path, expected: [u8; 32]) -> Result<()> {
     Ok(())
 }
 
+/// Cores that change hands on a box, in each of [`STATES`].
+fn moved(
+    bench: &mut Bench,
+    plan: &Plan,
+    region: &Region,
+    member: &mut Member,
+    server: Process,
+) -> Result<Vec<(Moved, u64)>> {
+    let process = member.daemon.server()?.process().as_raw().cast_unsigned();
+    let flips = reallocate::Plan::usual(Trigger::Declared, plan.flips);
+    let [busy, other] = TENANTS.map(|name| member.daemon.client(name));
+    let (busy, other) = (busy?, other?);
+    let mut flipper = Flipper::new(flips, &busy, &other, process)?;
+    let rollup = member.daemon.client(ROLLUP)?;
+    let (zkey, witness) = small_key(SMALL)?;
+    let mut feed = Feed::new(&rollup, &zkey, &witness)?;
+    let operator = member.daemon.client(OPERATOR)?;
+    let elsewhere = || Ok::<_, anyhow::Error>(operator.metric(ELSEWHERE)? as u64);
+    let mut server = Some(server);
+    let mut all = Vec::new();
+    for (state, name) in STATES.into_iter().enumerate() {
+        bench.say(&format!("fleet: {} flips, {name}", plan.flips));
+        match (state, &server) {
+            (0, _) => {}
+            (1, _) => {
+                member.join(region)?;
+                member.await_room()?;
+            }
+            (2, Some(server)) => server.signal(Signal::SIGSTOP)?,
+            _ => server = None,
+        }
+        let begun = Instant::now();
+        let mut moved = Moved::new(flips);
+        let stop = AtomicBool::new(false);
+        let proved = std::thread::scope(|scope| {
+            let (feed, stop) = (&mut feed, &stop);
+            let fed = scope.spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    feed.fill(LENT)?;
+                    std::thread::sleep(LENT_EVERY);
+                }
+                Ok::<_, anyhow::Error>(())
+            });
+            let measured = (|| {
+                let before = elsewhere()?;
+                // Else it would be measured how nothing is lent.
+                while state == 1 && elsewhere()? == before {
+                    let waited = begun.elapsed();
+                    ensure!(waited < PATIENCE, in_vain("a proof of another box"));
+                    std::thread::sleep(STEP);
+                }
+                flipper.flip(bench, &mut moved)?;
+                Ok(elsewhere()? - before)
+            })();
+            stop.store(true, Ordering::Relaxed);
+            match fed.join() {
+                Ok(fed) => fed.and(measured),
+                Err(_) => bail!("who submits jobs panicked"),
+            }
+        })?;
+        let line = of_state(bench, &moved, name, flipper.units(), begun.elapsed());
+        bench.keep(line)?;
+        all.push((moved, proved));
+    }
+    Ok(all)
+}
+
+fn of_state(bench: &Bench, moved: &Moved, name: &str, units: u32, wall: Duration) -> Record {
+    let all: Histogram<u64> = moved.all();
+    let ms = |quantile| all.value_at_quantile(quantile) as f64 / 1e6;
+    Record {
+        bench: "fleet".to_owned(),
+        case: format!("cores that change hands, {name}"),
+        size: u64::from(units),
+        threads: units as usize,
+        who: OURS.to_owned(),
+        ours: true,
+        value: ms(0.5),
+        unit: "wall ms".to_owned(),
+        spread: [ms(0.25), ms(0.75)],
+        cpu_s: 0.0,
+        wall_s: wall.as_secs_f64(),
+        rounds: usize::try_from(all.len()).unwrap_or(usize::MAX),
+        ratio: None,
+        peer_build: None,
+        inside: Some(format!(
+            "from the receipt of the demand to the worker's first look; p99 {:.3} ms, longest {:.3} ms; {} over the limit, {} of them exempt",
+            ms(0.99),
+            all.max() as f64 / 1e6,
+            moved.missed,
+            moved.exempt,
+        )),
+        origin: bench.origin.clone(),
+    }
+}
+
 /// A rollup that keeps the line of a box full.
 struct Line {
+    /// Whose it is, for whoever waits.
+    name: &'static str,
+    tell: bool,
     tenant: Client,
     operator: Client,
     submission: Value,
@@ -364,11 +534,18 @@ struct Line {
 }
 
 impl Line {
-    fn new(daemon: &Daemon, (zkey, witness): &(Vec<u8>, Vec<u8>)) -> Result<Line> {
+    fn new(
+        bench: &Bench,
+        name: &'static str,
+        daemon: &Daemon,
+        (zkey, witness): &(Vec<u8>, Vec<u8>),
+    ) -> Result<Line> {
         let tenant = daemon.client(ROLLUP)?;
         let circuit = tenant.circuit(zkey)?;
         let witness = tenant.store(witness)?;
         Ok(Line {
+            name,
+            tell: bench.tell,
             tenant,
             operator: daemon.client(OPERATOR)?,
             submission: json!({ "circuit": circuit, "witness": witness }),
@@ -387,16 +564,44 @@ impl Line {
     fn prove(&mut self, proofs: u64) -> Result<()> {
         self.jobs.clear();
         let before = self.operator.metric(PROVED)?;
+        let began = Instant::now();
+        let (mut last, mut since) = (0, Instant::now());
         loop {
             let proved = (self.operator.metric(PROVED)? - before) as u64;
             if proved >= proofs {
+                if self.tell {
+                    let seconds = began.elapsed().as_secs_f64();
+                    eprintln!("fleet: {}: {proved} proofs in {seconds:.1} s", self.name);
+                }
                 return Ok(());
             }
+            if proved > last {
+                (last, since) = (proved, Instant::now());
+            }
+            ensure!(
+                since.elapsed() < PATIENCE,
+                "{}: {}, after {proved} of {proofs}; of the jobs in its line the first is {}",
+                self.name,
+                in_vain("another proof"),
+                self.first()?
+            );
             while (self.jobs.len() as u64) < proved + DEEP {
                 self.submit()?;
             }
             std::thread::sleep(STEP);
         }
+    }
+
+    /// How the first of its jobs is that has not ended.
+    fn first(&self) -> Result<Value> {
+        for job in &self.jobs {
+            let method = Method::Status.name();
+            let status = self.tenant.call(method, json!({ "job": job }))?;
+            if status["state"] != "proved" {
+                return Ok(status);
+            }
+        }
+        Ok(Value::Null)
     }
 
     /// Nothing of this turn goes on in the next.
@@ -464,9 +669,8 @@ struct Member {
 }
 
 impl Member {
-    /// Starts a box on a processor of its own, and admits it.
-    fn new(region: &Region, nth: usize, processors: usize) -> Result<Member> {
-        let daemon = on_processor(nth % processors, start_box)?;
+    /// Admits a box that runs.
+    fn new(region: &Region, nth: usize, daemon: Daemon) -> Result<Member> {
         let node_key = format!("{:064x}", nth + 1);
         let who = BoxId::of_node_key(&node_key).context("a node key")?;
         let own = admission::admit(&region.authority(), who)?;
@@ -516,7 +720,8 @@ impl Member {
             }
             ensure!(
                 began.elapsed() < PATIENCE,
-                "another box was to be heard: {status}; what its fleet process says: {}",
+                "{}: {status}; what its fleet process says: {}",
+                in_vain("another box that has room"),
                 std::fs::read_to_string(self.own.join("log")).unwrap_or_default()
             );
             std::thread::sleep(STEP);
@@ -547,6 +752,11 @@ impl Process {
             .with_context(|| format!("starting {:?}", command.get_program()))?;
         Ok(Process(child))
     }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let process = Pid::from_raw(self.0.id().cast_signed());
+        kill(process, signal).with_context(|| format!("sending {signal}"))
+    }
 }
 
 impl Drop for Process {
@@ -558,6 +768,13 @@ impl Drop for Process {
 
 fn start_box() -> Result<Daemon> {
     Daemon::start(CONFIG, Some(POLICY), &[(ROLLUP, "only"), (GUESTS, "only")])
+}
+
+/// A box with all processors, whose demand flips, and which lends other jobs.
+fn start_flipped() -> Result<Daemon> {
+    let [busy, other] = TENANTS;
+    let tenants = [(busy, busy), (other, other), (ROLLUP, busy), (GUESTS, busy)];
+    Daemon::start(CONFIG, Some(reallocate::DECLARED), &tenants)
 }
 
 /// Starts something all of whose threads stay on one processor.
@@ -575,6 +792,11 @@ fn free_port() -> Result<u16> {
     Ok(listener.local_addr()?.port())
 }
 
+/// What an error says of a wait that was too long.
+fn in_vain(what: &str) -> String {
+    format!("waited {} s in vain for {what}", PATIENCE.as_secs())
+}
+
 fn digest(name: &str) -> Result<[u8; 32]> {
     let digest: caldera_rpc::methods::Digest = name.parse()?;
     Ok(digest.0)
@@ -584,10 +806,24 @@ const ROLLUP: &str = "rollup";
 const GUESTS: &str = "guests";
 const TOKEN: Token = Token(1);
 const PROVED: &str = "caldera_jobs_ended_total{outcome=\"proved\"}";
-/// Half a minute of one processor.
-const PROOFS: u64 = 64;
+const ELSEWHERE: &str = "caldera_fleet_proved_total";
+/// A quarter of a minute of one processor; a round and a half of them for each that is counted.
+const PROOFS: u64 = 32;
 const LOG2: u32 = 16;
 const MIB: u64 = 200;
+/// Half a minute: longer than it takes to find that a server hangs.
+const FLIPS: u64 = 5_000;
+/// log2 of the domain of what is lent while demand flips; how many of it are submitted at once, which is more than a tenant may have prepared; and
+/// how often: it is to be lent, and not to keep the processors from the box that is measured.
+const SMALL: u32 = 4;
+const LENT: usize = 16;
+const LENT_EVERY: Duration = Duration::from_millis(300);
+const STATES: [&str; 4] = [
+    "without a fleet",
+    "in a fleet",
+    "its NATS server frozen",
+    "its NATS server killed",
+];
 /// What is asked for.
 const GAIN_MIN: f64 = 1.8;
 const BROUGHT_MAX: f64 = 3.0;

@@ -140,6 +140,8 @@ impl Client {
         Client {
             agent: ureq::Agent::config_builder()
                 .http_status_as_error(false)
+                .timeout_connect(Some(WITHIN))
+                .timeout_recv_response(Some(WITHIN))
                 .build()
                 .into(),
             url,
@@ -256,6 +258,7 @@ impl Client {
         let zkey = self.store(zkey)?;
         let params = json!({ "zkey": zkey, "check": "trusted" });
         self.call("prover_registerCircuitV1", params)?;
+        let began = Instant::now();
         loop {
             let list = self.call("prover_listCircuitsV1", json!({}))?;
             let list = list.as_array().context("a list of circuits")?;
@@ -263,7 +266,10 @@ impl Client {
             let circuit = found.context("the circuit that was registered")?;
             match circuit["state"].as_str() {
                 Some("ready") => return Ok(zkey),
-                Some("checking") => std::thread::sleep(Duration::from_millis(20)),
+                Some("checking") if began.elapsed() < WITHIN => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                Some("checking") => bail!("a key is not ready after {} s", WITHIN.as_secs()),
                 _ => bail!("the key was refused: {circuit}"),
             }
         }
@@ -302,8 +308,11 @@ impl<'a> Feed<'a> {
             match status["state"].as_str() {
                 Some("proved") => {
                     self.proved += 1;
-                    let at = |key: &str| status[key].as_f64().context("when it was worked on");
-                    self.spans.push(at("finishedMs")? - at("startedMs")?);
+                    let at = |key: &str| status[key].as_f64();
+                    let ended = at("finishedMs").context("when it was proved")?;
+                    // Of a proof that another box has made nobody tells when it was begun.
+                    self.spans
+                        .extend(at("startedMs").map(|began| ended - began));
                 }
                 Some("failed" | "cancelled") | None => bail!("a proof did not come out: {status}"),
                 Some(_) => break,
@@ -359,6 +368,9 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
         text
     })
 }
+
+/// A box that does not answer for so long will not.
+const WITHIN: Duration = Duration::from_secs(600);
 
 /// Without tables of keys, which would make later proofs cheaper than earlier ones.
 const CONFIG: &str = "

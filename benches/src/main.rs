@@ -8,7 +8,7 @@
 //! | `decide`, `reallocate`, `peak`, `throughput`, `release`, `live` | what is measured of the scheduler, and the box to do it on |
 //! | `durable`, `ledger`, `upload` | what is measured of the store |
 //! | `rpc`, `crowd`, `cancel`, `soak`, `daemon`, `wire` | what is measured of the service, a `calderad` to do it on, and who calls it |
-//! | `fleet` | what is measured of two boxes |
+//! | `fleet` | what is measured of boxes of a fleet |
 //! | `key` | keys to measure with |
 //! | `peer` | the others |
 //! | `duel`, `clock` | taking turns; medians, quartiles, ratios; two clocks |
@@ -310,9 +310,9 @@ enum Command {
         #[command(flatten)]
         run: Run,
     },
-    /// Two boxes of a fleet, each on a processor of its own, against one, and a large witness from one to the other; exit
-    /// code 1 if the second adds less than 0.8 of a box, or the witness takes more than three times as long as over plain TCP with
-    /// SHA-256 and fsync.
+    /// Two boxes of a fleet, each on a processor of its own, against one; a large witness from one to the other; and cores that change
+    /// hands on a box while its NATS server runs, is frozen and is killed. Exit code 1 if the second box adds less than 0.8 of one, if the
+    /// witness takes more than three times as long as over plain TCP with SHA-256 and fsync, or if a core takes longer than 100 ms.
     Fleet {
         #[command(flatten)]
         plan: fleet::Plan,
@@ -676,6 +676,8 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         }
         Command::Fleet { plan, run } => {
             let mut bench = run.bench()?;
+            // Minutes, of which a terminal is not the only one who wants to know how far they are.
+            bench.tell = true;
             let measured = fleet::fleet(&mut bench, plan)?;
             print(&bench, json, &[fleet::of_fleet(&measured)])?;
             return Ok(ExitCode::from(u8::from(!measured.holds())));

@@ -7,6 +7,9 @@
 
 // Only some of it is needed here.
 #[allow(dead_code)]
+#[path = "../tests/brokers/relay.rs"]
+mod relay;
+#[allow(dead_code)]
 #[path = "../tests/brokers/servers.rs"]
 mod servers;
 

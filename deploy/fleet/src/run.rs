@@ -77,6 +77,8 @@ pub struct Totals {
     pub taken: AtomicU64,
     /// Placements that were published.
     pub placed: AtomicU64,
+    /// Placements of jobs that were placed before: their lenders died, fell silent, refused or sent what is no proof.
+    pub replaced: AtomicU64,
     /// Jobs that ended with a proof from elsewhere.
     pub committed: AtomicU64,
     /// Jobs that came home.

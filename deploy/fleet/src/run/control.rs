@@ -181,6 +181,7 @@ async fn status<C: Calderad>(control: &Control<C>) -> Value {
         "totals": {
             "taken": total(&totals.taken),
             "placed": total(&totals.placed),
+            "replaced": total(&totals.replaced),
             "committed": total(&totals.committed),
             "returned": total(&totals.returned),
             "lent": total(&totals.lent),
@@ -207,7 +208,7 @@ async fn ask(side: &mpsc::Sender<Question>) -> Value {
 const WITHIN: Duration = Duration::from_secs(1);
 const DRAIN_MAX: usize = 1_024;
 /// Name, kind, what it is, and where it stands in a status.
-const METRICS: [(&str, &str, &str, &str); 17] = [
+const METRICS: [(&str, &str, &str, &str); 18] = [
     (
         "calderad_fleet_boot",
         "gauge",
@@ -273,6 +274,12 @@ const METRICS: [(&str, &str, &str, &str); 17] = [
         "counter",
         "Placements that the broker has confirmed.",
         "/totals/placed",
+    ),
+    (
+        "calderad_fleet_replaced_total",
+        "counter",
+        "Placements of jobs that were placed before.",
+        "/totals/replaced",
     ),
     (
         "calderad_fleet_committed_total",

@@ -4,7 +4,7 @@
 //! made again under the same fence; a proof that is brought is judged and committed by one call, so [`Command::Judge`] is that call, and
 //! [`Command::Commit`] has nothing left to do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc as blocking;
 use std::thread::JoinHandle;
@@ -35,6 +35,8 @@ struct Submitting<C> {
     journal: Writing,
     /// What the box has handed out, with when it is needed.
     lent: BTreeMap<JobId, (Lent, Option<Nanos>)>,
+    /// Those of them that were placed.
+    placed: BTreeSet<JobId>,
     /// The fences under which jobs were the fleet's last: what the box says of these is older than what it was told.
     over: BTreeMap<JobId, u64>,
     deliveries: Deliveries,
@@ -101,8 +103,10 @@ pub(super) async fn run<C: Calderad>(
     journal.keep(&names)?;
     let mut rows = Vec::new();
     let mut lent = BTreeMap::new();
+    let mut placed = BTreeSet::new();
     for it in first.jobs {
         let placement = journal.placement(it.job)?;
+        placed.extend(placement.map(|it| it.job));
         let (job, demand) = (it.job, demand(&it, now));
         rows.push(Journalled {
             job,
@@ -123,6 +127,7 @@ pub(super) async fn run<C: Calderad>(
         machine,
         journal,
         lent,
+        placed,
         over: BTreeMap::new(),
         deliveries: Deliveries::default(),
         events,
@@ -304,7 +309,12 @@ impl<C: Calderad> Submitting<C> {
 
     fn carry_out(&mut self, command: Command) {
         match command {
-            Command::Record(placement) => self.journal.write(Entry::Record(placement)),
+            Command::Record(placement) => {
+                if !self.placed.insert(placement.job) {
+                    Totals::count(&self.shared.totals.replaced);
+                }
+                self.journal.write(Entry::Record(placement));
+            }
             Command::Publish(placement) => self.publish(placement),
             Command::Withdraw(at) => {
                 self.shared.grants.end(at.job, at.token);
@@ -411,6 +421,7 @@ impl<C: Calderad> Submitting<C> {
     /// A job is not the fleet's any more. Says under which fence it was.
     fn settled(&mut self, job: JobId) -> Option<u64> {
         let (lent, _) = self.lent.remove(&job)?;
+        self.placed.remove(&job);
         self.shared.grants.end_all(job);
         self.journal.write(Entry::Forget(job));
         self.over.insert(job, lent.fence);

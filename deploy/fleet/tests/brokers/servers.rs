@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,8 @@ use caldera_fleet::nats::Access;
 use caldera_fleet::{BoxId, admission};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+
+use crate::relay::{Ends, Network};
 
 /// Long enough for any election on any machine; nothing is asserted of it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
@@ -22,6 +25,8 @@ pub(crate) struct Servers {
     servers: Vec<(u16, Option<Child>)>,
     jetstream: &'static str,
     with_accounts: bool,
+    /// The wires on which all that is said to a server goes, if they can be cut.
+    network: Option<Arc<Network>>,
 }
 
 impl Servers {
@@ -46,7 +51,35 @@ impl Servers {
             servers,
             jetstream,
             with_accounts,
+            network: None,
         }
+    }
+
+    /// The same, on wires that can be cut: one from each server to each other, and one to each from everybody else.
+    pub(crate) fn on_wires(count: usize, jetstream: &'static str) -> (Servers, Arc<Network>) {
+        let mut servers = Servers::new(count, jetstream, true);
+        let network = Network::new(count);
+        servers.network = Some(Arc::clone(&network));
+        for to in 0..count {
+            let port = servers.servers[to].0;
+            let others = (0..count).filter(|from| *from != to);
+            for from in std::iter::once(None).chain(others.map(Some)) {
+                let own = port + u16::from(from.is_some());
+                let at = servers.wire(from, to);
+                network.wire(Ends { from, to }, servers.at(at), servers.at(own));
+            }
+        }
+        (servers, network)
+    }
+
+    /// The port at which one server, or everybody else, reaches another server on a wire.
+    fn wire(&self, from: Option<usize>, to: usize) -> u16 {
+        self.servers[to].0 + 3 + from.map_or(0, |from| 1 + from as u16)
+    }
+
+    fn at(&self, port: u16) -> SocketAddr {
+        let host = &self.host;
+        format!("{host}:{port}").parse().expect("an address")
     }
 
     pub(crate) fn fleet(&self) -> PathBuf {
@@ -77,14 +110,20 @@ impl Servers {
         let host = &self.host;
         let port = self.servers[n].0;
         let own = self.fleet().join(format!("server-{n}"));
-        let routes: Vec<_> = self
-            .servers
-            .iter()
-            .map(|(port, _)| format!("nats://{host}:{}", port + 1))
-            .collect();
+        let all = 0..self.servers.len();
+        let routes = all.filter_map(|to| match &self.network {
+            Some(_) => (to != n).then(|| self.wire(Some(n), to)),
+            None => Some(self.servers[to].0 + 1),
+        });
+        let routes: Vec<_> = routes.map(|port| format!("nats://{host}:{port}")).collect();
+        // Servers tell each other of each other: on wires they say an address at which nobody listens.
+        let advertise = match &self.network {
+            Some(_) => format!("advertise: \"{host}:{}\", ", port + 9),
+            None => String::new(),
+        };
         let cluster = if self.servers.len() > 1 {
             format!(
-                "cluster {{ name: fleet, listen: \"{host}:{}\", routes: {routes:?} }}\n",
+                "cluster {{ name: fleet, listen: \"{host}:{}\", {advertise}routes: {routes:?} }}\n",
                 port + 1
             )
         } else {
@@ -149,9 +188,12 @@ impl Servers {
     }
 
     pub(crate) fn urls(&self) -> Vec<String> {
-        let ports = self.servers.iter();
+        let ports = (0..self.servers.len()).map(|n| match &self.network {
+            Some(_) => self.wire(None, n),
+            None => self.servers[n].0,
+        });
         ports
-            .map(|(port, _)| format!("tls://{}:{port}", self.host))
+            .map(|port| format!("tls://{}:{port}", self.host))
             .collect()
     }
 
@@ -169,8 +211,7 @@ impl Servers {
 
     /// Where one of forty boxes listens: above the servers.
     pub(crate) fn address(&self, nth: u16) -> SocketAddr {
-        let port = self.servers[0].0 + 50 + nth;
-        format!("{}:{port}", self.host).parse().expect("an address")
+        self.at(self.servers[0].0 + 50 + nth)
     }
 
     /// The configuration of a box, admitted. It listens at a port of its own.
@@ -206,6 +247,7 @@ impl Servers {
         let access = self.access(who);
         async_nats::ConnectOptions::with_user_and_password("operator".into(), "operator".into())
             .require_tls(true)
+            .ignore_discovered_servers()
             .add_root_certificates(access.ca)
             .add_client_certificate(access.certificate, access.key)
             .connect(access.urls)
@@ -217,6 +259,9 @@ impl Servers {
 impl Drop for Servers {
     fn drop(&mut self) {
         (0..self.servers.len()).for_each(|n| self.kill(n));
+        if let Some(network) = &self.network {
+            network.end();
+        }
     }
 }
 

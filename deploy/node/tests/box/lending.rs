@@ -371,7 +371,9 @@ fn what_is_lent_outlives_a_start_under_the_same_fence() {
     // Without a fleet there is nobody who could bring them.
     let without = "development = true\n[[tenant]]\nname = 'narrow'\nscenario = 'social'\n";
     let world = World::start(folder, without).expect("the box starts");
-    assert_eq!(world.client("narrow").proved(&scene.jobs[3]), result);
+    let narrow = world.client("narrow");
+    until(|| (narrow.get("/readyz").0 == 200).then_some(()));
+    assert_eq!(narrow.proved(&scene.jobs[3]), result);
     world.stop();
 }
 
