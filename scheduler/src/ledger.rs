@@ -49,7 +49,7 @@ mod wide;
 
 pub use command::{Account, Asset, Command, Event, Outcome};
 pub use encoding::Malformed;
-pub use epoch::{Portion, Stream};
+pub use epoch::{Counted, Portion, Stream};
 pub use error::Error;
 pub use journal::{Head, Record};
 pub use policy::Policy;

@@ -706,14 +706,23 @@ fn statement(arguments: &StatementArguments) -> anyhow::Result<Report> {
 
 fn explanation(why: &EraExplanation) -> String {
     let mut streams = Table::new(&[
-        "stream", ">budget", ">paid", ">weights", ">weight", ">amount",
+        "stream", ">budget", ">paid", ">weights", ">work", ">factor", "by", ">weight", ">amount",
     ]);
     for it in &why.streams {
+        let by = match (it.successes, it.failures, it.scenarios) {
+            (Some(good), Some(bad), _) => format!("{good} of {} jobs", good + bad),
+            (_, _, Some(scenarios)) => format!("{scenarios} scenarios"),
+            _ => "-".to_owned(),
+        };
         streams.row([
             it.stream.clone(),
             it.budget.to_string(),
             it.paid.to_string(),
             it.weights.to_string(),
+            it.work.to_string(),
+            it.factor
+                .map_or_else(|| "-".to_owned(), |it| it.to_string()),
+            by,
             it.weight.to_string(),
             it.amount.to_string(),
         ]);

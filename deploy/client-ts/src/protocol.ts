@@ -660,6 +660,15 @@ export interface EraStream {
   paid: Amount;
   weights: Amount;
   weight: Amount;
+  work: Amount;
+  /** Of nodes by their success, of developers by their tier, in basis points; of others 1. The weight is work times factor. */
+  factor?: number;
+  /** Proofs and reuses of the nodes of its owner, in the two windows that count. */
+  successes?: number;
+  /** Failures that were theirs, in the same. */
+  failures?: number;
+  /** Of a developer, the different scenarios of verified owners in the last month. */
+  scenarios?: number;
   amount: Amount;
 }
 

@@ -407,8 +407,22 @@ results! {
         paid: Amount,
         /// The sum of all weights.
         weights: Amount,
-        /// The party's weight.
+        /// The party's weight: `work * factor`.
         weight: Amount,
+        /// What it did in the epoch, times the coefficients of classes.
+        work: Amount,
+        /// Of nodes by their success, of developers by their tier, in basis points; of others 1.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        factor: Option<u32>,
+        /// Proofs and reuses of the nodes of its owner, in the two windows that count.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        successes: Option<u64>,
+        /// Failures that were theirs, in the same.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        failures: Option<u64>,
+        /// Of a developer, the different scenarios of verified owners in the last month.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        scenarios: Option<u32>,
         /// What the party got.
         amount: Amount,
     }

@@ -90,6 +90,12 @@ fn a_proof_is_paid_for_and_pays_to_the_last_unit() {
     let query = json!({"party": node, "epoch": paid["epoch"]});
     let why = it.operator.call("era_explainV1", query);
     assert_eq!(units(&why["amount"]), units(&paid["nodes"]), "{why}");
+    // With whatever its weight has besides.
+    let own = &why["streams"][0];
+    let factor = own["factor"].as_u64().unwrap();
+    let expected = units(&own["work"]) * u128::from(factor);
+    assert_eq!(units(&own["weight"]), expected, "{why}");
+    assert!(own["successes"].as_u64().unwrap() > 0, "{why}");
     let events = why["events"].as_array().unwrap();
     assert!(
         events

@@ -40,10 +40,32 @@ pub struct Portion {
     pub party: Party,
     /// Whose.
     pub owner: Owner,
-    /// What was done, times coefficients.
+    /// What was done in the epoch, times the coefficients of classes; of storage what it is worth.
+    pub work: u128,
+    /// Of nodes by their success and of developers by their tier, in basis points; of users and storage 1.
+    pub factor: u32,
+    /// What the factor comes from.
+    pub counted: Counted,
+    /// `work * factor`.
     pub weight: u128,
     /// Units.
     pub amount: u128,
+}
+
+/// What a party's factor comes from, which may be older than the epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counted {
+    /// Nothing.
+    Nothing,
+    /// What became of the jobs of the owner's nodes, in the two windows that count.
+    Jobs {
+        /// Paid for and verified.
+        successes: u64,
+        /// Without a proof, by the node's fault.
+        failures: u64,
+    },
+    /// The different scenarios of verified owners in which the developer had work in the last month.
+    Scenarios(u32),
 }
 
 /// What a close would do.
@@ -184,29 +206,45 @@ impl State {
             )
         };
         let rows: Vec<_> = self.active.keys().map(row).collect();
-        let weigh = |weight: &dyn Fn(Party, &PartyRow) -> u128| -> Vec<Portion> {
-            let portion = |&(party, row): &(Party, &PartyRow)| Portion {
-                party,
-                owner: row.owner,
-                weight: weight(party, row),
-                amount: 0,
+        // Its factor is looked up for those alone that have done something.
+        type Factor<'a> = &'a dyn Fn(Party, &PartyRow) -> (u32, Counted);
+        let plain = |_: Party, _: &PartyRow| (1, Counted::Nothing);
+        let weigh = |work: &dyn Fn(&PartyRow) -> u128, factor: Factor<'_>| -> Vec<Portion> {
+            let portion = |&(party, row): &(Party, &PartyRow)| {
+                let work = work(row);
+                let (factor, counted) = match work {
+                    0 => plain(party, row),
+                    _ => factor(party, row),
+                };
+                Portion {
+                    party,
+                    owner: row.owner,
+                    work,
+                    factor,
+                    counted,
+                    weight: work * u128::from(factor),
+                    amount: 0,
+                }
             };
             let portions = rows.iter().map(portion);
             portions.filter(|portion| portion.weight > 0).collect()
         };
-        let nodes = weigh(&|_, row| {
-            if row.work.proving == 0 {
-                return 0;
-            }
+        let success = |_: Party, row: &PartyRow| {
             let owner = self.owners.find(row.owner);
             let (successes, failures) = owner.map_or((0, 0), |owner| owner.tally.sums(window));
-            row.work.proving * u128::from(policy.success_factor(successes, failures))
-        });
-        let developers = weigh(&|party, row| match row.work.developing {
-            0 => 0,
-            fees => fees * u128::from(policy.tier(self.scenarios_of(party, now))),
-        });
-        let users = weigh(&|_, row| row.work.using);
+            let counted = Counted::Jobs {
+                successes,
+                failures,
+            };
+            (policy.success_factor(successes, failures), counted)
+        };
+        let tier = |party: Party, _: &PartyRow| {
+            let scenarios = self.scenarios_of(party, now);
+            (policy.tier(scenarios), Counted::Scenarios(scenarios))
+        };
+        let nodes = weigh(&|row| row.work.proving, &success);
+        let developers = weigh(&|row| row.work.developing, &tier);
+        let users = weigh(&|row| row.work.using, &plain);
         let ceilings = [
             policy.ceilings.nodes,
             policy.ceilings.developers,
@@ -222,11 +260,12 @@ impl State {
         };
 
         let fund = self.house.storage_fund + divided[2];
-        let dues = weigh(&|_, row| {
+        let due = |row: &PartyRow| {
             let due = policy.storage_price(row.work.byte_seconds);
             due.unwrap_or(u128::MAX)
                 .min(part(row.work.backing, policy.ceilings.storage))
-        });
+        };
+        let dues = weigh(&due, &plain);
         let due: u128 = dues.iter().map(|portion| portion.weight).sum();
         let storage = Stream::divided(fund, fund.min(due), dues);
         let streams = [
@@ -494,6 +533,9 @@ mod tests {
         Portion {
             party,
             owner,
+            work: weight,
+            factor: 1,
+            counted: Counted::Nothing,
             weight,
             amount: 0,
         }

@@ -4,7 +4,7 @@ use caldera_scheduler::ledger::journal::{Audit, Bad, Fault, audit, next, parts};
 use caldera_scheduler::ledger::merkle;
 use caldera_scheduler::ledger::statement::{Statement, explain};
 use caldera_scheduler::ledger::{
-    Answer, Command, Error, Head, Ledger, Outcome, Record, Signatures,
+    Answer, Command, Counted, Error, Head, Ledger, Outcome, Record, Signatures,
 };
 use sha2::{Digest, Sha256};
 
@@ -313,6 +313,27 @@ fn a_statement_adds_up_and_a_payout_is_explained() {
             assert!(merkle::verify(&leaf, &path, &why.root));
             let within = |(record, _): &(u64, _)| (close.first..close.last).contains(record);
             assert!(why.events.iter().all(within));
+            // What it is weighed with is what its policy makes of what is counted, and nothing else.
+            let mut before = Audit::new(Signatures::Checked);
+            for record in &records[..line.record as usize] {
+                before.take(&record.bytes).expect("a sound journal");
+            }
+            let policy = before.ledger().policy().expect("is open");
+            for (at, stream) in why.streams.iter().enumerate() {
+                for own in &stream.parties {
+                    let (of, factor) = match own.counted {
+                        Counted::Jobs {
+                            successes,
+                            failures,
+                        } => (0, policy.success_factor(successes, failures)),
+                        Counted::Scenarios(scenarios) => (1, policy.tier(scenarios)),
+                        Counted::Nothing => (at.max(2), 1),
+                    };
+                    assert_eq!((at, own.factor), (of, factor), "{own:?}");
+                    assert_eq!(own.weight, own.work * u128::from(factor));
+                    assert!(own.work > 0);
+                }
+            }
             explained += 1;
         }
     }

@@ -11,7 +11,7 @@ use caldera_rpc::methods::Digest;
 use caldera_scheduler::ledger::command::{Close, Deed, Party, Role};
 use caldera_scheduler::ledger::retention::Retention;
 use caldera_scheduler::ledger::statement::{Explanation, Statement};
-use caldera_scheduler::ledger::{ALL_STAKES, Account, Asset, Error, Event, Ledger};
+use caldera_scheduler::ledger::{ALL_STAKES, Account, Asset, Counted, Error, Event, Ledger};
 use caldera_store::TenantName;
 
 /// Why the ledger refuses something, as it is told.
@@ -235,12 +235,28 @@ pub fn explanation(party: Party, all: Explanation, class: impl Fn(u8) -> String)
     let names = ["nodes", "developers", "users", "storage"];
     let streams = names.into_iter().zip(all.streams).map(|(name, stream)| {
         let own = stream.parties.first();
+        let jobs = own.and_then(|own| match own.counted {
+            Counted::Jobs {
+                successes,
+                failures,
+            } => Some((successes, failures)),
+            _ => None,
+        });
+        let scenarios = own.and_then(|own| match own.counted {
+            Counted::Scenarios(scenarios) => Some(scenarios),
+            _ => None,
+        });
         EraStream {
             stream: name.to_owned(),
             budget: Amount(stream.budget),
             paid: Amount(stream.paid),
             weights: Amount(stream.weights),
             weight: Amount(own.map_or(0, |own| own.weight)),
+            work: Amount(own.map_or(0, |own| own.work)),
+            factor: own.map(|own| own.factor),
+            successes: jobs.map(|(successes, _)| successes),
+            failures: jobs.map(|(_, failures)| failures),
+            scenarios,
             amount: Amount(own.map_or(0, |own| own.amount)),
         }
     });
