@@ -1,4 +1,4 @@
-//! What a second box adds, what it takes to bring a witness to it, and what the fleet has to do with cores that change hands: nothing.
+//! What a second box adds, what it takes to bring a witness to it, and how long cores take to change hands on a box of a fleet, whose NATS server runs, is frozen or is killed.
 //!
 //! Each box is a real `calderad`, all of it on one processor of its own, and a real `calderad-fleet` beside it; they meet at a real NATS
 //! server on loopback, which writes before it confirms. A rollup keeps the line of the first box full; as many proofs are waited for by it
