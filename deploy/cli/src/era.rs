@@ -18,8 +18,8 @@ use caldera_rpc::auth::Secret;
 use caldera_rpc::era::{
     AccountQuery, Adopt, Amount, Claim, ClawBack, CloseEpoch, EpochQuery, EraAccount, EraAsset,
     EraEpochs, EraExplanation, EraId, EraLeg, EraPolicy, EraReceipt, EraRetention, EraRole,
-    EraStatement, ExplainQuery, Offset, PolicyQuery, RegisterParty, RetentionQuery, Settle, Stake,
-    StatementQuery, Transfer, Unstake, VerifyOwner,
+    EraStatement, ExplainQuery, Offset, PolicyQuery, PublicKey, RegisterParty, RetentionQuery,
+    Settle, Stake, StatementQuery, Transfer, Unstake, VerifyOwner,
 };
 use caldera_rpc::methods::{Address, Digest, Method};
 use caldera_rpc::node_key::{NodeKey, verify};
@@ -251,15 +251,18 @@ struct OffsetArguments {
     connection: Connection,
 }
 
-/// Make a tenant a party of the ledger; for the operator
+/// Make a tenant a party of the ledger, or a box that proves for this one; for the operator
 #[derive(clap::Args)]
 struct RegisterArguments {
     /// Name of the tenant
-    #[arg(value_name = "NAME")]
-    name: String,
+    #[arg(value_name = "NAME", required_unless_present = "node_key")]
+    name: Option<String>,
     /// The developer of what asks for the tenant's jobs, and not the one who pays for them
     #[arg(long)]
     developer: bool,
+    /// In place of a tenant: the public node key of a box of the fleet, which is paid for what it proves for this one
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["name", "developer"])]
+    node_key: Option<PublicKey>,
     /// Number of the owner
     #[arg(long, value_name = "OWNER")]
     owner: u32,
@@ -467,10 +470,12 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Report> {
             let request = RegisterParty {
                 id: it.id.draw()?,
                 tenant: it.name.clone(),
-                role: match it.developer {
-                    true => EraRole::Developer,
-                    false => EraRole::User,
+                role: match (it.developer, it.node_key) {
+                    (_, Some(_)) => EraRole::Node,
+                    (true, None) => EraRole::Developer,
+                    (false, None) => EraRole::User,
                 },
+                key: it.node_key,
                 owner: it.owner,
                 verified: it.verified.then_some(true),
                 address: it.address,

@@ -966,6 +966,48 @@ export interface LentName {
   fence: number;
 }
 
+/** A node's public key (Ed25519, RFC 8032). */
+export type PublicKey = string;
+
+/** Names a node, and its box in a fleet: the first 16 bytes of the SHA-256 of its public key. */
+export type NodeName = string;
+
+/** A signature by a node's key. */
+export type Signature = string;
+
+/** What a proof earns the node that makes it, in the ledger of the box whose job it is: with the digest of the proof and the time this is a metering event (ledger.md). */
+export interface Bill {
+  /** Which party the lender is there. */
+  node: number;
+  /** The number of the event: that of the record which set aside what is held for the job. */
+  sequence: number;
+  hold: EraId;
+  /** The class of its scenario. */
+  class: number;
+  /** The developer who earns by it. */
+  developer?: number | undefined;
+  fee: Amount;
+}
+
+/** What a metering event has beside a Bill and the digest of the proof. */
+export interface Metered {
+  /** Whose it is: its party in the ledger that pays. */
+  node: number;
+  /** When it was signed, in seconds of Unix time. */
+  observed: number;
+  signature: Signature;
+}
+
+/** What the lender is to sign; null if the job costs nothing, or the lender is no node of the ledger. */
+export interface FleetBill {
+  bill: Bill | null;
+}
+
+/** The event's signature; null if this box has no node key. */
+export interface FleetMetered {
+  metered: Metered | null;
+}
+
 /**
  * What can be called. Any method may also answer with a reason that has to do with no method of its
  * own: parse, invalidRequest, methodNotFound, invalidParams, internal, and those of a quota.
@@ -1219,15 +1261,17 @@ export interface Methods {
     result: EraPolicy;
     refusals: "eraOff" | "eraDamaged" | "storageUnavailable";
   };
-  /** Makes a tenant a party: one that pays for its jobs, or the developer of what asks for them. For the operator. */
+  /** Makes a tenant a party: one that pays for its jobs, or the developer of what asks for them; or a box that proves for tenants of this one. For the operator. */
   "era_registerV1": {
     params: {
       /** Names the command. */
       id: EraId;
-      /** The tenant that it is. */
-      tenant: string;
-      /** user: it pays for the tenant's jobs. developer: it has made the rollup that asks for them. */
+      /** The tenant that it is; of a node none. */
+      tenant?: string | undefined;
+      /** user: it pays for the tenant's jobs. developer: it has made the rollup that asks for them. node: a box that proves for tenants of this one. */
       role: EraRole;
+      /** The public key of a node; of nobody else. */
+      key?: PublicKey | undefined;
       /** Who is behind it. Owners have numbers that the operator gives. */
       owner: number;
       /** Whether it is known who the owner is; without it that stays as it is. */
@@ -1492,6 +1536,8 @@ export interface Methods {
       fence: number;
       /** The proof as snarkjs writes it. Its public inputs are those of the job's witness. */
       proof: Record<string, unknown>;
+      /** By what the ledger is to pay who has made it. */
+      metered?: Metered | undefined;
     };
     result: FleetDone;
     refusals: "jobNotLent" | "fenceStale" | "lentProofWrong" | "circuitNotReady" | "boxQueueFull" | "stopping";
@@ -1506,6 +1552,30 @@ export interface Methods {
     };
     result: FleetDone;
     refusals: "jobNotLent" | "fenceStale" | "stopping";
+  };
+  /** What a job that is lent earns the box that proves it. For the box's own fleet process. */
+  "fleet_billV1": {
+    params: {
+      /** Which job. */
+      job: JobName;
+      /** Under which fence. */
+      fence: number;
+      /** Who is to prove it. */
+      lender: NodeName;
+    };
+    result: FleetBill;
+    refusals: "jobNotLent" | "fenceStale" | "eraDamaged" | "storageUnavailable" | "stopping";
+  };
+  /** Signs that this box has proved a job of another, for the ledger of that one. For the box's own fleet process. */
+  "fleet_meterV1": {
+    params: {
+      /** A job that this box has proved for another. */
+      job: JobName;
+      /** What it earns there. */
+      bill: Bill;
+    };
+    result: FleetMetered;
+    refusals: "jobUnknown" | "jobNotFinished" | "eraDamaged" | "storageUnavailable" | "stopping";
   };
 }
 

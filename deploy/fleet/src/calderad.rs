@@ -6,6 +6,10 @@
 //!
 //! A job that is lent has a **fence**, which rises each time that it is lent or comes home. A call under another one changes nothing, so a call that was not answered is
 //! made again without thinking, and what the box says that it has lent ([`Calderad::held`]) is the truth.
+//!
+//! **Who is paid.** A job takes along what it earns its lender in the ledger of the box whose it is ([`Calderad::bill`]). The lender's box
+//! signs that with the digest of the proof, as it signs everything that it did, and the signature comes back with the proof; to all that is
+//! between the two boxes both are one piece of bytes.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -15,12 +19,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use caldera_rpc::auth::{FLEET, Secret, sign};
+use caldera_rpc::era::NodeName;
 use caldera_rpc::error::WireError;
 use caldera_rpc::methods::{
-    CheckLevel, CircuitInfo, CircuitState, Digest, FleetDone, FleetHeld, FleetHeldQuery,
-    FleetResult, FleetReturn, FleetTake, FleetTaken, IdempotencyKey, JobName, JobQuery, JobResult,
-    JobState, JobStatus, JobWait, LentJob, ListCircuits, Method as RpcMethod, RegisterCircuit,
-    Submit, TAKE_MAX,
+    Bill, CheckLevel, CircuitInfo, CircuitState, Digest, FleetBill, FleetBillQuery, FleetDone,
+    FleetHeld, FleetHeldQuery, FleetMeter, FleetMetered, FleetResult, FleetReturn, FleetTake,
+    FleetTaken, IdempotencyKey, JobName, JobQuery, JobResult, JobState, JobStatus, JobWait,
+    LentJob, ListCircuits, Metered, Method as RpcMethod, RegisterCircuit, Submit, TAKE_MAX,
 };
 use caldera_scheduler::JobId;
 use futures_util::TryStreamExt;
@@ -30,8 +35,8 @@ use hyper::body::Frame;
 use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, RANGE};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use thiserror::Error;
 use tokio::io::AsyncReadExt;
@@ -41,7 +46,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::lender::Foreign;
 use crate::submitter::TRIES_MAX;
-use crate::{Answer, KeyHint};
+use crate::{Answer, BoxId, KeyHint};
 
 /// A job that the box has lent to the fleet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,6 +91,17 @@ pub enum Verdict {
     Wrong,
     /// The job is not the fleet's any more.
     Gone,
+}
+
+/// What an answer has in it.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Made {
+    /// As snarkjs writes it.
+    proof: Value,
+    /// By what it is to be paid for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    metered: Option<Metered>,
 }
 
 /// A part of what belongs to a job.
@@ -167,6 +183,14 @@ pub trait Calderad: Send + Sync + 'static {
         fence: u64,
     ) -> impl Future<Output = Result<(), CalderadError>> + Send;
 
+    /// What a lent job earns the box that proves it; nothing where that is nothing.
+    fn bill(
+        &self,
+        job: JobId,
+        fence: u64,
+        lender: BoxId,
+    ) -> impl Future<Output = Result<Option<Bill>, CalderadError>> + Send;
+
     /// A piece of what belongs to a lent job, from a byte that is there.
     fn read(
         &self,
@@ -185,13 +209,14 @@ pub trait Calderad: Send + Sync + 'static {
         file: &Path,
     ) -> impl Future<Output = Result<(), CalderadError>> + Send;
 
-    /// Proves a job of another box, by a name that is the same each time.
+    /// Proves a job of another box, by a name that is the same each time, and signs what it earns.
     fn prove(
         &self,
         of: Foreign,
         key: [u8; 32],
         witness: [u8; 32],
         file: &Path,
+        bill: Option<Bill>,
     ) -> impl Future<Output = Result<Answer, CalderadError>> + Send;
 
     /// A job of another box need not be proved any more.
@@ -408,6 +433,22 @@ impl Socket {
             .await
     }
 
+    /// Signs what a job of another box earns here. A box that cannot has proved it all the same.
+    async fn metered(&self, job: JobName, bill: Bill) -> Result<Option<Metered>, CalderadError> {
+        let params = FleetMeter { job, bill };
+        let signed = self
+            .call::<FleetMetered>(&self.fleet, RpcMethod::FleetMeter, &params)
+            .await;
+        match signed {
+            Ok(signed) => Ok(signed.metered),
+            Err(error @ CalderadError::Refused { .. }) => {
+                tracing::warn!(%job, %error, "a proof for another box is not paid for");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Has a job proved under one of its names, and says how that ended.
     async fn ended(
         &self,
@@ -473,11 +514,15 @@ impl Calderad for Socket {
         fence: u64,
         proof: Arc<[u8]>,
     ) -> Result<Verdict, CalderadError> {
-        let Ok(proof) = serde_json::from_slice::<Value>(&proof) else {
+        let Ok(Made { proof, metered }) = serde_json::from_slice(&proof) else {
             return Ok(Verdict::Wrong);
         };
-        let job = JobName(job.0);
-        let params = FleetResult { job, fence, proof };
+        let params = FleetResult {
+            job: JobName(job.0),
+            fence,
+            proof,
+            metered,
+        };
         let answer = self
             .call::<FleetDone>(&self.fleet, RpcMethod::FleetResult, &params)
             .await;
@@ -503,6 +548,23 @@ impl Calderad for Socket {
             }
             _ => Ok(()),
         }
+    }
+
+    async fn bill(
+        &self,
+        job: JobId,
+        fence: u64,
+        lender: BoxId,
+    ) -> Result<Option<Bill>, CalderadError> {
+        let params = FleetBillQuery {
+            job: JobName(job.0),
+            fence,
+            lender: NodeName(lender.0),
+        };
+        let answer: FleetBill = self
+            .call(&self.fleet, RpcMethod::FleetBill, &params)
+            .await?;
+        Ok(answer.bill)
     }
 
     async fn read(&self, job: JobId, part: Part, from: u64) -> Result<Bytes, CalderadError> {
@@ -577,6 +639,7 @@ impl Calderad for Socket {
         key: [u8; 32],
         witness: [u8; 32],
         file: &Path,
+        bill: Option<Bill>,
     ) -> Result<Answer, CalderadError> {
         // One that was withdrawn was cancelled under its name, and may be placed here once more.
         for nth in 0..NAMES_MAX {
@@ -594,8 +657,13 @@ impl Calderad for Socket {
                     let query = JobWait { job, wait_ms: None };
                     let result: JobResult =
                         self.call(self.tenant()?, RpcMethod::Result, &query).await?;
-                    let proof = result.proof.to_string();
-                    return Ok(Answer::Proof(proof.into_bytes().into()));
+                    let proof = result.proof;
+                    let metered = match bill {
+                        Some(bill) => self.metered(job, bill).await?,
+                        None => None,
+                    };
+                    let made = json!(Made { proof, metered }).to_string();
+                    return Ok(Answer::Proof(made.into_bytes().into()));
                 }
                 JobState::Cancelled => {}
                 _ => break,

@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use caldera_rpc::methods::Bill;
 use caldera_scheduler::{JobId, Nanos};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -100,6 +101,8 @@ pub struct JobBody {
     pub left: Option<Nanos>,
     /// What may be paid for a second of a core.
     pub price_max: u64,
+    /// What it earns its lender in the submitter's ledger.
+    pub bill: Option<Bill>,
 }
 
 /// A message that is not one of the fleet's.
@@ -260,6 +263,7 @@ impl JobBody {
             work_us: self.work.as_micros(),
             left_us: self.left.map(Nanos::as_micros),
             price_max: self.price_max,
+            bill: self.bill,
         })
     }
 
@@ -276,6 +280,7 @@ impl JobBody {
             work: Nanos::from_micros(raw.work_us),
             left: raw.left_us.map(Nanos::from_micros),
             price_max: raw.price_max,
+            bill: raw.bill,
         })
     }
 
@@ -416,6 +421,8 @@ struct RawJob {
     work_us: u64,
     left_us: Option<u64>,
     price_max: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    bill: Option<Bill>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -595,6 +602,7 @@ mod tests {
             work: Nanos::from_millis(5),
             left: Some(Nanos::from_secs(1)),
             price_max: 3,
+            bill: None,
         };
         assert_eq!(JobBody::decode(&job.encode()).expect("a job"), job);
         let demand = job.demand(Nanos::from_secs(1));

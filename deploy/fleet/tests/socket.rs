@@ -12,6 +12,8 @@ use caldera_fleet::calderad::{Calderad, CalderadError, Lent, Part, Socket, Taken
 use caldera_fleet::lender::Foreign;
 use caldera_fleet::{Answer, BoxId};
 use caldera_rpc::auth::{Keyring, Secret};
+use caldera_rpc::era::{Amount, EraId, Signature};
+use caldera_rpc::methods::{Bill, Metered};
 use caldera_scheduler::JobId;
 use serde_json::{Value, json};
 
@@ -50,6 +52,25 @@ fn refused(caller: &'static str, method: &'static str, status: u16, reason: &str
         says: Value::Null,
         status,
         answer: answer.to_string().into_bytes(),
+    }
+}
+
+fn bill_of_job() -> Bill {
+    Bill {
+        node: 3,
+        sequence: 9,
+        hold: EraId(8),
+        class: 1,
+        developer: Some(2),
+        fee: Amount(1_000),
+    }
+}
+
+fn metered() -> Metered {
+    Metered {
+        node: 3,
+        observed: 1_795_737_600,
+        signature: Signature([7; 64]),
     }
 }
 
@@ -139,7 +160,8 @@ fn jobs_are_taken_and_brought_and_given_back() {
         "withdrawn": [{"job": "0x0000000000abcdee", "fence": 4}]});
     let params = json!({"max": 8, "waitMs": 10_000, "cursor": 5});
     let job = json!({"job": name, "fence": 2});
-    let brought = json!({"job": name, "fence": 2, "proof": {"pi_a": ["1"]}});
+    let brought = json!({"job": name, "fence": 2, "proof": {"pi_a": ["1"]}, "metered": metered()});
+    let bill = json!({"job": name, "fence": 2, "lender": format!("{:032x}", 0xa0)});
     let range = |from: u64| Value::from(format!("bytes={from}-"));
     let piece = |answer: &[u8], status| Line {
         caller: "fleet",
@@ -157,6 +179,13 @@ fn jobs_are_taken_and_brought_and_given_back() {
             json!({}),
             json!({"jobs": [], "cursor": 9}),
         ),
+        call(
+            "fleet",
+            "fleet_billV1",
+            bill.clone(),
+            json!({"bill": bill_of_job()}),
+        ),
+        call("fleet", "fleet_billV1", bill, json!({"bill": null})),
         call(
             "fleet",
             "fleet_resultV1",
@@ -200,14 +229,22 @@ fn jobs_are_taken_and_brought_and_given_back() {
             .expect_err("a cursor");
         assert_eq!(error.reason(), Some("fleetCursor"));
         assert_eq!(socket.held().await.expect("jobs").cursor, 9);
-        let proof = br#"{"pi_a":["1"]}"#;
+        let lender = BoxId(0xa0);
+        let bill = socket.bill(job, 2, lender).await;
+        assert_eq!(bill.expect("an answer"), Some(bill_of_job()));
+        let bill = socket.bill(job, 2, lender).await;
+        assert_eq!(bill.expect("an answer"), None);
+        let proof = json!({"proof": {"pi_a": ["1"]}, "metered": metered()}).to_string();
+        let proof = proof.as_bytes();
         for verdict in [Verdict::Committed, Verdict::Wrong, Verdict::Gone] {
             let given = socket.result(job, 2, proof[..].into()).await;
             assert_eq!(given.expect("a verdict"), verdict);
         }
-        // What is no JSON is not even brought.
-        let given = socket.result(job, 2, b"{"[..].into()).await;
-        assert_eq!(given.expect("a verdict"), Verdict::Wrong);
+        // What is no answer is not even brought.
+        for not in ["{", r#"{"pi_a":["1"]}"#] {
+            let given = socket.result(job, 2, not.as_bytes().into()).await;
+            assert_eq!(given.expect("a verdict"), Verdict::Wrong);
+        }
         let error = socket
             .result(job, 2, proof[..].into())
             .await
@@ -272,6 +309,12 @@ fn a_job_of_another_box_is_proved_once_under_its_name() {
         ),
         call("guests", "prover_statusV1", wait, status("proved")),
         call("guests", "prover_resultV1", json!({"job": job}), result),
+        call(
+            "fleet",
+            "fleet_meterV1",
+            json!({"job": job, "bill": bill_of_job()}),
+            json!({"metered": metered()}),
+        ),
     ];
     with(script, async |socket| {
         let folder = tempfile::tempdir().expect("a folder");
@@ -281,12 +324,14 @@ fn a_job_of_another_box_is_proved_once_under_its_name() {
             submitter: BoxId(5),
             job: JobId(6),
         };
-        let answer = socket.prove(of, [0x33; 32], [0x44; 32], &file).await;
+        let answer = socket
+            .prove(of, [0x33; 32], [0x44; 32], &file, Some(bill_of_job()))
+            .await;
         let Answer::Proof(given) = answer.expect("an answer") else {
             panic!("it is proved");
         };
         let given: Value = serde_json::from_slice(&given).expect("JSON");
-        assert_eq!(given, proof);
+        assert_eq!(given, json!({"proof": proof, "metered": metered()}));
     });
 }
 

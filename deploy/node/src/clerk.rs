@@ -959,8 +959,9 @@ mod tests {
             for (tenant, owner) in [("exchange", 10), ("poor", 11)] {
                 let register = RegisterParty {
                     id: EraId(owner),
-                    tenant: tenant.to_owned(),
+                    tenant: Some(tenant.to_owned()),
                     role: EraRole::User,
+                    key: None,
                     owner: owner as u32,
                     verified: Some(true),
                     address: Address([owner as u8; 20]),
@@ -1128,7 +1129,10 @@ mod tests {
             },
         };
         let elsewhere = work.clone().map(|work| Work {
-            end: Some(WorkEnd::Elsewhere),
+            end: Some(WorkEnd::Elsewhere {
+                proof: [3; 32],
+                metered: None,
+            }),
             ..work
         });
         let begun = Together {
@@ -1144,7 +1148,7 @@ mod tests {
         desk.write(&ended);
         assert_eq!(desk.purse(), [FUNDS - PROOF, 0]);
         let gauges = desk.era.gauges();
-        assert_eq!((gauges.events, gauges.refused), ([0; 4], [0; 3]));
+        assert_eq!((gauges.events, gauges.refused), ([0; 5], [0; 3]));
         assert!(gauges.house.contains(&("fees", PROOF)), "{gauges:?}");
     }
 
@@ -1175,7 +1179,7 @@ mod tests {
             for _ in 0..2 {
                 desk.write(&only((write.clone(), work.clone())));
                 assert_eq!(desk.purse(), [FUNDS, 0], "{how:?}");
-                assert_eq!(desk.era.gauges().events, [0, failures, 0, 0], "{how:?}");
+                assert_eq!(desk.era.gauges().events, [0, failures, 0, 0, 0], "{how:?}");
             }
         }
     }
@@ -1185,7 +1189,7 @@ mod tests {
         let mut desk = Desk::new();
         desk.write(&reuse(1, "exchange"));
         assert_eq!(desk.purse(), [FUNDS - REUSE, 0]);
-        assert_eq!(desk.era.gauges().events, [0, 0, 0, 1]);
+        assert_eq!(desk.era.gauges().events, [0, 0, 0, 1, 0]);
         // A commit that was said to have failed may have reached the disk: it is written again.
         desk.write(&reuse(1, "exchange"));
         assert_eq!(desk.purse(), [FUNDS - REUSE, 0]);
@@ -1195,7 +1199,10 @@ mod tests {
         desk.write(&reuse(3, "poor"));
         desk.write(&reuse(4, "nobody"));
         let gauges = desk.era.gauges();
-        assert_eq!((gauges.events, gauges.refused), ([0, 0, 0, 2], [0, 0, 1]));
+        assert_eq!(
+            (gauges.events, gauges.refused),
+            ([0, 0, 0, 2, 0], [0, 0, 1])
+        );
         assert_eq!(desk.database.registry().expect("sound").len(), 4);
     }
 
@@ -1215,8 +1222,9 @@ mod tests {
         }
         let register = RegisterParty {
             id: EraId(30),
-            tenant: "newcomer".to_owned(),
+            tenant: Some("newcomer".to_owned()),
             role: EraRole::User,
+            key: None,
             owner: 12,
             verified: Some(true),
             address: Address([12; 20]),
@@ -1253,7 +1261,7 @@ mod tests {
         let gauges = desk.era.gauges();
         assert_eq!(
             (gauges.events, gauges.parties),
-            ([1, 0, 0, 1], before.parties + 1)
+            ([1, 0, 0, 1, 0], before.parties + 1)
         );
         // Nothing of it is there twice, and who reads the journal finds the same.
         group.states.clear();

@@ -30,7 +30,9 @@ mod ask;
 use std::collections::HashMap;
 use std::time::Duration;
 
+use caldera_rpc::era::{Amount, EraId, NodeName, PublicKey, Signature};
 use caldera_rpc::error::{EraFault, RpcError};
+use caldera_rpc::methods::{Bill, JobName, Metered};
 use caldera_rpc::node_key::{NodeKey, verify};
 use caldera_scheduler::ledger::command::{
     Cause, ClassId, Close, Deed, EpochNumber, Event, Id, Party, Role,
@@ -95,7 +97,12 @@ pub enum WorkEnd {
     /// With a proof that has passed its self-check, of this digest.
     Proved([u8; 32]),
     /// With a proof that another box has made: it is charged, and is no work of this one.
-    Elsewhere,
+    Elsewhere {
+        /// Its digest.
+        proof: [u8; 32],
+        /// That box's signature, if it is to be paid here.
+        metered: Option<Metered>,
+    },
     /// Without one.
     Failed(Cause),
     /// Nobody wanted it any more.
@@ -142,8 +149,8 @@ pub struct EraGauges {
     pub epoch: u32,
     /// What house accounts hold, by their names on the wire.
     pub house: Vec<(&'static str, u128)>,
-    /// Proofs, failures, releases and reuses that became events since the start.
-    pub events: [u64; 4],
+    /// Proofs, failures, releases, reuses and proofs of other boxes that became events since the start.
+    pub events: [u64; 5],
     /// Submissions that were refused for want of funds, events that the ledger refused, and reuses that nobody paid
     /// for, since the start.
     pub refused: [u64; 3],
@@ -180,6 +187,8 @@ pub struct Keeper {
     tenants: HashMap<TenantName, [Option<Party>; 2]>,
     /// The tenant of each party.
     parties: HashMap<Party, TenantName>,
+    /// All nodes: this one, and boxes that prove for tenants of this one.
+    nodes: HashMap<NodeName, Party>,
     retention: Retention,
     /// All closes by their epoch, each with its time: a year of hours has 4 MB.
     closed: Vec<(u64, Close)>,
@@ -199,7 +208,7 @@ pub struct Keeper {
 struct Counts {
     /// The number of this node's next event.
     sequence: u64,
-    events: [u64; 4],
+    events: [u64; 5],
     refused: [u64; 3],
 }
 
@@ -331,7 +340,20 @@ impl Era {
                 (deed, 0)
             }
             (Some(WorkEnd::Failed(cause)), _) => (Deed::Failure { hold, cause }, 1),
-            (Some(WorkEnd::Elsewhere), Some(_)) => return keeper.charge(job, fee, now),
+            (Some(WorkEnd::Elsewhere { proof, metered }), Some(class)) => {
+                let deed = Deed::Proof {
+                    hold,
+                    class,
+                    developer,
+                    fee,
+                    proof,
+                };
+                let paid = metered.is_some_and(|it| keeper.meter_others(job, it, deed, now));
+                if !paid {
+                    keeper.charge(job, fee, now);
+                }
+                return;
+            }
             // Cancelled, or its scenario costs nothing any more.
             _ => return keeper.give_back(hold, refund_of(job), now),
         };
@@ -483,6 +505,7 @@ impl Keeper {
             node: 0,
             tenants: HashMap::new(),
             parties: HashMap::new(),
+            nodes: HashMap::new(),
             retention,
             before: (Counts::default(), closed.len()),
             closed,
@@ -499,11 +522,14 @@ impl Keeper {
             keeper.found(Command::Open { policy }, b"caldera open", 0, now)?;
         }
         let public = key.public();
-        let known = keeper.ledger.parties().find(|party| {
-            let view = keeper.ledger.party(*party);
-            view.is_ok_and(|view| view.role == Role::Node && view.key == public)
-        });
-        keeper.node = match known {
+        for party in keeper.ledger.parties() {
+            let view = keeper.ledger.party(party).map_err(OpenError::Refused)?;
+            if view.role == Role::Node {
+                keeper.nodes.insert(PublicKey(view.key).name(), party);
+            }
+        }
+        let known = keeper.nodes.get(&PublicKey(public).name());
+        keeper.node = match known.copied() {
             Some(party) => {
                 let view = keeper.ledger.party(party).map_err(OpenError::Refused)?;
                 let (owner, address) = (config.node_owner, config.node_address);
@@ -553,7 +579,13 @@ impl Keeper {
 
     fn forget(&mut self) {
         self.ledger.undo();
-        self.fresh.clear();
+        for (.., command) in self.fresh.drain(..) {
+            if let Some((name, party)) = node_of(&command)
+                && self.nodes.get(&name) == Some(&party)
+            {
+                self.nodes.remove(&name);
+            }
+        }
         for row in self.named.drain(..) {
             self.parties.remove(&row.party);
             if let Some(of) = self.tenants.get_mut(&row.tenant) {
@@ -587,6 +619,7 @@ impl Keeper {
             if let Some((hash, policy)) = policy_of(&command) {
                 self.policies.insert(hash, policy);
             }
+            self.nodes.extend(node_of(&command));
             self.fresh.push((record.clone(), id, command));
         }
         Ok(answer)
@@ -708,6 +741,54 @@ impl Keeper {
         }
     }
 
+    /// Takes what another node has signed that it did for a job of this box. Whether it was taken: it is if the node is one of this
+    /// ledger's, and has signed just this.
+    fn meter_others(&mut self, job: u64, metered: Metered, what: Deed, now: u64) -> bool {
+        let node = metered.node;
+        // What this node did it says itself.
+        let Some(sequence) = self
+            .ledger
+            .record_of(hold_of(job))
+            .filter(|_| node != self.node)
+        else {
+            return false;
+        };
+        let event = Event {
+            node,
+            sequence,
+            observed: metered.observed,
+            what,
+        };
+        let signature = metered.signature.0.to_vec();
+        match self.execute(0, Command::Meter { event, signature }, now) {
+            Ok(_) => {
+                self.counts.events[4] += 1;
+                true
+            }
+            Err(error) => {
+                tracing::error!(job, node, %error, "what another node says that it did is refused");
+                self.counts.refused[1] += 1;
+                false
+            }
+        }
+    }
+
+    /// What a job earns a node that is not this one.
+    fn bill(&self, job: JobName, work: &Work, lender: NodeName) -> Option<Bill> {
+        let hold = hold_of(job.0);
+        let (_, fee, _) = self.ledger.hold(hold)?;
+        let (_, class) = self.ledger.policy().ok()?.price(&work.scenario)?;
+        let node = *self.nodes.get(&lender)?;
+        (node != self.node).then_some(Bill {
+            node,
+            sequence: self.ledger.record_of(hold)?,
+            hold: EraId(hold),
+            class: class.id,
+            developer: self.developer(&work.tenant),
+            fee: Amount(fee),
+        })
+    }
+
     fn write(&mut self, group: &Group<'_>) -> Result<(), DatabaseError> {
         for row in &self.named {
             group.ledger_party(row)?;
@@ -819,6 +900,40 @@ fn policy_of(command: &Command) -> Option<([u8; 32], Policy)> {
             Some((policy.hash(), policy.clone()))
         }
         _ => None,
+    }
+}
+
+/// The node that a command brings, and which party that is.
+fn node_of(command: &Command) -> Option<(NodeName, Party)> {
+    match command {
+        &Command::Register {
+            party,
+            role: Role::Node,
+            key,
+            ..
+        } => Some((PublicKey(key).name(), party)),
+        _ => None,
+    }
+}
+
+/// Signs that a node did what a bill says, for the ledger that the bill is from.
+fn sign_for(key: &NodeKey, bill: &Bill, proof: [u8; 32], now: u64) -> Metered {
+    let event = Event {
+        node: bill.node,
+        sequence: bill.sequence,
+        observed: now,
+        what: Deed::Proof {
+            hold: bill.hold.0,
+            class: bill.class,
+            developer: bill.developer,
+            fee: bill.fee.0,
+            proof,
+        },
+    };
+    Metered {
+        node: bill.node,
+        observed: now,
+        signature: Signature(key.sign(&event.signed_bytes())),
     }
 }
 

@@ -823,11 +823,13 @@ impl Text {
             self.sample(name, &[("account", account)], *units as f64);
         }
         let name = "caldera_era_events_total";
-        self.family(name, "counter", "What this node did and was written down.");
-        for (what, count) in ["proof", "failure", "release", "reuse"]
-            .iter()
-            .zip(it.events)
-        {
+        self.family(
+            name,
+            "counter",
+            "What this node did and was written down, and proofs of other nodes.",
+        );
+        let kinds = ["proof", "failure", "release", "reuse", "others_proof"];
+        for (what, count) in kinds.iter().zip(it.events) {
             self.sample(name, &[("what", what)], count as f64);
         }
         let name = "caldera_era_refused_total";

@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use crate::methods::{Address, Digest};
@@ -27,6 +28,22 @@ pub struct Change(pub i128);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct EraId(pub u128);
+
+/// A node's public key (Ed25519, RFC 8032); 64 lower-case hexadecimal digits on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PublicKey(pub [u8; 32]);
+
+/// Names a node, and its box in a fleet: the first 16 bytes of the SHA-256 of its public key; 32 lower-case hexadecimal digits
+/// on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct NodeName(pub u128);
+
+/// A signature by a node's key; 128 lower-case hexadecimal digits on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Signature(pub [u8; 64]);
 
 /// A string that is not what its field holds.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -162,10 +179,15 @@ parameters! {
     RegisterParty {
         /// Names the command.
         id: EraId,
-        /// The tenant that it is.
-        tenant: String,
-        /// `user`: it pays for the tenant's jobs. `developer`: it has made the rollup that asks for them.
+        /// The tenant that it is; of a node none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tenant: Option<String>,
+        /// `user`: it pays for the tenant's jobs. `developer`: it has made the rollup that asks for them. `node`: a box that proves for
+        /// tenants of this one.
         role: EraRole,
+        /// The public key of a node; of nobody else.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key: Option<PublicKey>,
         /// Who is behind it. Owners have numbers that the operator gives.
         owner: u32,
         /// Whether it is known who the owner is; without it that stays as it is.
@@ -599,6 +621,30 @@ strings! {
     EraId "0x and 32 lower-case hexadecimal digits"
         |text| u128::from_str_radix(text.strip_prefix("0x")?, 16).ok().map(EraId),
         |value, out| write!(out, "{:#034x}", value.0);
+    PublicKey "64 lower-case hexadecimal digits"
+        |text| bytes(text).map(PublicKey),
+        |value, out| out.write_str(&hex::encode(value.0));
+    NodeName "32 lower-case hexadecimal digits"
+        |text| bytes(text).map(u128::from_be_bytes).map(NodeName),
+        |value, out| write!(out, "{:032x}", value.0);
+    Signature "128 lower-case hexadecimal digits"
+        |text| bytes(text).map(Signature),
+        |value, out| out.write_str(&hex::encode(value.0));
+}
+
+fn bytes<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    hex::decode_to_slice(text, &mut bytes).ok()?;
+    Some(bytes)
+}
+
+impl PublicKey {
+    /// How its node is named.
+    pub fn name(&self) -> NodeName {
+        let [hash @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _]: [u8; 32] =
+            Sha256::digest(self.0).into();
+        NodeName(u128::from_be_bytes(hash))
+    }
 }
 
 #[cfg(test)]
@@ -618,5 +664,17 @@ mod tests {
         for bad in ["0x1", &id[2..], &upper, &(id.clone() + "0")] {
             assert!(bad.parse::<EraId>().is_err(), "{bad:?}");
         }
+        let key = "0a".repeat(32);
+        assert_eq!(key.parse::<PublicKey>().unwrap().to_string(), key);
+        for bad in [&key[1..], &key[2..], &key.to_uppercase()] {
+            assert!(bad.parse::<PublicKey>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_node_is_named_by_the_first_half_of_a_hash() {
+        // NIST's example of SHA-256 of nothing is of no key; this one is coreutils' sha256sum of 32 zeros.
+        let name = PublicKey([0; 32]).name().to_string();
+        assert_eq!(name, "66687aadf862bd776c8fc18b8e9f8e20");
     }
 }

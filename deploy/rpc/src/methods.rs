@@ -124,11 +124,15 @@ pub enum Method {
     FleetResult,
     /// [`FleetReturn`] -> [`FleetDone`]. For the fleet.
     FleetReturn,
+    /// [`FleetBillQuery`] -> [`FleetBill`]. For the fleet.
+    FleetBill,
+    /// [`FleetMeter`] -> [`FleetMetered`]. For the fleet.
+    FleetMeter,
 }
 
 impl Method {
     /// Every method.
-    pub const ALL: [Method; 47] = [
+    pub const ALL: [Method; 49] = [
         Method::RegisterCircuit,
         Method::ListCircuits,
         Method::UnregisterCircuit,
@@ -176,6 +180,8 @@ impl Method {
         Method::FleetHeld,
         Method::FleetResult,
         Method::FleetReturn,
+        Method::FleetBill,
+        Method::FleetMeter,
     ];
 
     /// The name on the wire.
@@ -228,6 +234,8 @@ impl Method {
             Method::FleetHeld => "fleet_heldV1",
             Method::FleetResult => "fleet_resultV1",
             Method::FleetReturn => "fleet_returnV1",
+            Method::FleetBill => "fleet_billV1",
+            Method::FleetMeter => "fleet_meterV1",
         }
     }
 
@@ -289,7 +297,12 @@ impl Method {
     pub const fn is_fleets(self) -> bool {
         matches!(
             self,
-            Method::FleetTake | Method::FleetHeld | Method::FleetResult | Method::FleetReturn
+            Method::FleetTake
+                | Method::FleetHeld
+                | Method::FleetResult
+                | Method::FleetReturn
+                | Method::FleetBill
+                | Method::FleetMeter
         )
     }
 

@@ -8,19 +8,20 @@ use caldera_rpc::error::{
     EraFault, Full, InputsFault, KeyFault, RpcError, StateLack, StateRule, WitnessFault,
 };
 use caldera_rpc::methods::{
-    AddTenant, Address, BoundTerms, CauseSpans, CheckLevel, CircuitInfo, CircuitName, CircuitState,
-    CoreShare, CurveName, DeclareDemand, Demand, DeviceSoftware, DeviceStatus, Digest,
-    EmptyReallocations, Estimate, EstimateProof, FleetDone, FleetHeld, FleetHeldQuery, FleetResult,
-    FleetReturn, FleetTake, FleetTaken, GrantTerms, HistogramsQuery, IdempotencyKey, JobError,
-    JobName, JobProfile, JobQuery, JobResult, JobState, JobStatus, JobWait, LentCircuit, LentJob,
-    LentName, LentWitness, Link, ListCircuits, ListTenants, Method, OpenRequest, PoolQuery,
-    PoolStatus, Present, PresentationInfo, ProfileQuery, ProfiledQuantum, ProfiledReallocation,
-    ProfiledStage, ProfiledUnit, PublishIssuers, Quanta, Quotas, Reallocation, Reallocations,
-    RegisterCircuit, RequestInfo, RequestTerms, Reuse, Revoke, RotateTenant, Scope, ScopeTerms,
-    SetTerms, SpanHistogram, StageTiming, StateInfo, StateQuery, StorageQuery, StorageRelease,
-    StorageStatus, Submit, TenantDetail, TenantInfo, TenantQuery, TenantSecret, TenantState,
-    TenantStatus, TenantStorage, Timings, UnitStatus, UnregisterCircuit, Unregistered,
-    VerifyPresentation, WitnessData, Word,
+    AddTenant, Address, Bill, BoundTerms, CauseSpans, CheckLevel, CircuitInfo, CircuitName,
+    CircuitState, CoreShare, CurveName, DeclareDemand, Demand, DeviceSoftware, DeviceStatus,
+    Digest, EmptyReallocations, Estimate, EstimateProof, FleetBill, FleetBillQuery, FleetDone,
+    FleetHeld, FleetHeldQuery, FleetMeter, FleetMetered, FleetResult, FleetReturn, FleetTake,
+    FleetTaken, GrantTerms, HistogramsQuery, IdempotencyKey, JobError, JobName, JobProfile,
+    JobQuery, JobResult, JobState, JobStatus, JobWait, LentCircuit, LentJob, LentName, LentWitness,
+    Link, ListCircuits, ListTenants, Metered, Method, OpenRequest, PoolQuery, PoolStatus, Present,
+    PresentationInfo, ProfileQuery, ProfiledQuantum, ProfiledReallocation, ProfiledStage,
+    ProfiledUnit, PublishIssuers, Quanta, Quotas, Reallocation, Reallocations, RegisterCircuit,
+    RequestInfo, RequestTerms, Reuse, Revoke, RotateTenant, Scope, ScopeTerms, SetTerms,
+    SpanHistogram, StageTiming, StateInfo, StateQuery, StorageQuery, StorageRelease, StorageStatus,
+    Submit, TenantDetail, TenantInfo, TenantQuery, TenantSecret, TenantState, TenantStatus,
+    TenantStorage, Timings, UnitStatus, UnregisterCircuit, Unregistered, VerifyPresentation,
+    WitnessData, Word,
 };
 use caldera_rpc::openrpc::{DISCOVER, document};
 use serde::Serialize;
@@ -83,6 +84,8 @@ fn params_of(method: Method) -> Through {
         Method::FleetHeld => through::<FleetHeldQuery>,
         Method::FleetResult => through::<FleetResult>,
         Method::FleetReturn => through::<FleetReturn>,
+        Method::FleetBill => through::<FleetBillQuery>,
+        Method::FleetMeter => through::<FleetMeter>,
     }
 }
 
@@ -129,10 +132,12 @@ fn result_of(method: Method) -> Through {
         Method::FleetTake => through::<FleetTaken>,
         Method::FleetHeld => through::<FleetHeld>,
         Method::FleetResult | Method::FleetReturn => through::<FleetDone>,
+        Method::FleetBill => through::<FleetBill>,
+        Method::FleetMeter => through::<FleetMetered>,
     }
 }
 
-const SCHEMAS: [(&str, Through); 83] = [
+const SCHEMAS: [(&str, Through); 90] = [
     ("Digest", through::<Digest>),
     ("JobName", through::<JobName>),
     ("CircuitName", through::<CircuitName>),
@@ -212,6 +217,13 @@ const SCHEMAS: [(&str, Through); 83] = [
     ("FleetTaken", through::<FleetTaken>),
     ("FleetHeld", through::<FleetHeld>),
     ("FleetDone", through::<FleetDone>),
+    ("FleetBill", through::<FleetBill>),
+    ("FleetMetered", through::<FleetMetered>),
+    ("Bill", through::<Bill>),
+    ("Metered", through::<Metered>),
+    ("PublicKey", through::<era::PublicKey>),
+    ("NodeName", through::<era::NodeName>),
+    ("Signature", through::<era::Signature>),
     ("LentJob", through::<LentJob>),
     ("LentCircuit", through::<LentCircuit>),
     ("LentWitness", through::<LentWitness>),
@@ -255,7 +267,12 @@ fn every_method_and_its_parameters() {
     for (method, written) in Method::ALL.into_iter().zip(methods) {
         let name = method.name();
         let params = params_of(method);
-        // The example gives every parameter.
+        // The example gives every parameter but one that stands in the place of others; of that there may be another example.
+        let other = match method {
+            Method::Submit => Some("inputs"),
+            Method::EraRegister => Some("key"),
+            _ => None,
+        };
         let mut example = Map::new();
         for param in written["examples"][0]["params"].as_array().expect("a list") {
             let key = param["name"].as_str().expect("a name").to_owned();
@@ -268,7 +285,7 @@ fn every_method_and_its_parameters() {
             let key = param["name"].as_str().expect("a name");
             let mut less = example.clone();
             assert!(
-                less.remove(key).is_some() || key == "inputs",
+                less.remove(key).is_some() || Some(key) == other,
                 "{name}: {key} has no example"
             );
             if (name, key) == (Method::Submit.name(), "witness") {
@@ -281,10 +298,17 @@ fn every_method_and_its_parameters() {
         }
         assert_eq!(
             written["params"].as_array().map(Vec::len),
-            // Inputs stand in the place of two of the others.
-            Some(example.len() + usize::from(method == Method::Submit)),
+            Some(example.len() + usize::from(other.is_some())),
             "{name}"
         );
+        for more in &written["examples"].as_array().expect("a list")[1..] {
+            let given = more["params"].as_array().expect("a list").iter();
+            let given = given.map(|it| (it["name"].as_str().expect("a name"), &it["value"]));
+            let given: Value = given
+                .map(|(name, value)| (name.to_owned(), value.clone()))
+                .collect();
+            assert_eq!(params(given.clone()), Ok(given), "{name}");
+        }
         // There are no others that the code would take: it refuses what it does not know.
         example.insert("unknown".to_owned(), Value::Null);
         assert!(params(Value::Object(example)).is_err(), "{name}");
@@ -307,6 +331,11 @@ fn no_parameter_is_left_out() {
     let wait = JobWait {
         job: JobName(0),
         wait_ms: Some(1),
+    };
+    let metered = Metered {
+        node: 1,
+        observed: 1,
+        signature: era::Signature([0; 64]),
     };
     let full = [
         serde_json::to_value(RegisterCircuit {
@@ -378,8 +407,9 @@ fn no_parameter_is_left_out() {
         serde_json::to_value(era::PolicyQuery {}),
         serde_json::to_value(era::RegisterParty {
             id: era::EraId(1),
-            tenant: String::new(),
+            tenant: Some(String::new()),
             role: era::EraRole::User,
+            key: Some(era::PublicKey([0; 32])),
             owner: 1,
             verified: Some(true),
             address: Address([0; 20]),
@@ -474,10 +504,27 @@ fn no_parameter_is_left_out() {
             job: JobName(0),
             fence: 1,
             proof: Value::Null,
+            metered: Some(metered),
         }),
         serde_json::to_value(FleetReturn {
             job: JobName(0),
             fence: 1,
+        }),
+        serde_json::to_value(FleetBillQuery {
+            job: JobName(0),
+            fence: 1,
+            lender: era::NodeName(0),
+        }),
+        serde_json::to_value(FleetMeter {
+            job: JobName(0),
+            bill: Bill {
+                node: 1,
+                sequence: 1,
+                hold: era::EraId(1),
+                class: 1,
+                developer: Some(1),
+                fee: era::Amount(1),
+            },
         }),
     ];
     let document = document();

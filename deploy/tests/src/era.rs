@@ -16,6 +16,8 @@ pub const REUSE_FEE: u128 = 500_000_000_000;
 /// Two tenants, of which the first pays.
 pub const TENANTS: [(&str, &str); 2] = [("exchange", "financial"), ("plaza", "social")];
 
+const PUBLIC_KEY: &str = "node.pub";
+
 /// A box with a ledger.
 pub struct Box {
     /// It.
@@ -152,13 +154,20 @@ pub fn policy(edits: &[(&str, String)]) -> String {
 
 fn section_by(folder: &Path, edits: &[(&str, String)]) -> String {
     let key = folder.join("node.key");
-    run_caldera(["era".as_ref(), "keygen".as_ref(), key.as_os_str()]).expect_success();
+    let public = run_caldera(["era".as_ref(), "keygen".as_ref(), key.as_os_str()]);
+    std::fs::write(folder.join(PUBLIC_KEY), public.expect_success()).expect("written");
     let file = folder.join("era.toml");
     std::fs::write(&file, policy(edits)).expect("written");
     format!(
         "[era]\npolicy_file = {file:?}\nnode_key_file = {key:?}\nnode_owner = 1\nnode_address = \"0x{}\"\n",
         "01".repeat(20)
     )
+}
+
+/// The public key of the node whose section was made in this folder.
+pub fn node_key(folder: &Path) -> String {
+    let public = std::fs::read_to_string(folder.join(PUBLIC_KEY));
+    public.expect("a key").trim().to_owned()
 }
 
 /// A transfer from outside.

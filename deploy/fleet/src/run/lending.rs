@@ -386,7 +386,8 @@ async fn prove<C: Calderad>(
     }
     let wanted = wanted(Part::Witness, body.witness, body.witness_bytes);
     fetch(&shared.identity, &wanted, file).await?;
-    Ok(calderad.prove(of, body.key, body.witness, file).await?)
+    let proved = calderad.prove(of, body.key, body.witness, file, body.bill);
+    Ok(proved.await?)
 }
 
 impl Fetching {

@@ -399,7 +399,9 @@ impl<C: Calderad> Submitting<C> {
             work: work(lent),
             left: due.map(|due| due.since(now)),
             price_max: lent.price_max,
+            bill: None,
         };
+        let fence = lent.fence;
         let subject = Subject::Job {
             submitter: self.shared.config.me,
             lender,
@@ -410,6 +412,20 @@ impl<C: Calderad> Submitting<C> {
         let (broker, events) = (self.broker.clone(), self.events.clone());
         let shared = Arc::clone(&self.shared);
         tokio::spawn(async move {
+            let bill = timeout(BILL_WITHIN, shared.calderad.bill(job, fence, lender)).await;
+            // It is to be proved whoever pays for it.
+            let bill = match bill {
+                Ok(Ok(bill)) => bill,
+                Ok(Err(error)) => {
+                    tracing::warn!(%job, %error, "what a job earns is not known");
+                    None
+                }
+                Err(_) => {
+                    tracing::warn!(%job, "what a job earns was not said in time");
+                    None
+                }
+            };
+            let body = JobBody { bill, ..body };
             let stored = broker.publish_once(subject, body.encode()).await;
             if stored {
                 Totals::count(&shared.totals.placed);
@@ -589,6 +605,8 @@ const ANSWERS_AHEAD: usize = 64;
 const TAKE_WAIT: Duration = Duration::from_secs(2);
 const TICK_MIN: Duration = Duration::from_millis(1);
 const SAY_WITHIN: Duration = Duration::from_secs(2);
+/// Below the shortest lease.
+const BILL_WITHIN: Duration = Duration::from_secs(10);
 const OVER_MAX: usize = 65_536;
 const GUESS_MIN: Nanos = Nanos::from_secs(1);
 const GUESS_NANOS_PER_BYTE: u64 = 20;

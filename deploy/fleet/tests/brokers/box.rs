@@ -6,9 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
-use caldera_fleet::Answer;
 use caldera_fleet::calderad::{Calderad, CalderadError, Lent, Part, Taken, Verdict};
 use caldera_fleet::lender::Foreign;
+use caldera_fleet::{Answer, BoxId};
+use caldera_rpc::era::{Amount, EraId};
+use caldera_rpc::methods::Bill;
 use caldera_scheduler::JobId;
 use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
@@ -136,6 +138,18 @@ pub(crate) fn digest(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
 }
 
+/// What a job earns, which is another thing for each.
+fn bill_of(job: JobId) -> Bill {
+    Bill {
+        node: 5,
+        sequence: job.0,
+        hold: EraId(job.0.into()),
+        class: 2,
+        developer: None,
+        fee: Amount(1_000 + u128::from(job.0)),
+    }
+}
+
 fn away(what: &str) -> CalderadError {
     CalderadError::Away {
         path: "a test".into(),
@@ -242,6 +256,15 @@ impl Calderad for TestBox {
         Ok(())
     }
 
+    async fn bill(
+        &self,
+        job: JobId,
+        _fence: u64,
+        _lender: BoxId,
+    ) -> Result<Option<Bill>, CalderadError> {
+        Ok(Some(bill_of(job)))
+    }
+
     async fn read(&self, job: JobId, part: Part, from: u64) -> Result<Bytes, CalderadError> {
         let mut state = self.state();
         state.reads.push((part, from));
@@ -280,7 +303,9 @@ impl Calderad for TestBox {
         key: [u8; 32],
         witness: [u8; 32],
         file: &Path,
+        bill: Option<Bill>,
     ) -> Result<Answer, CalderadError> {
+        assert_eq!(bill, Some(bill_of(of.job)), "it takes along what it earns");
         *self.state().begun.entry(of).or_default() += 1;
         loop {
             let released = self.released.notified();

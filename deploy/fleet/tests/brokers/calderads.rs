@@ -3,6 +3,8 @@
 //! proof that snarkjs accepts.
 //!
 //! Before something dies in the middle the lender's `calderad` is stopped (SIGSTOP), so that what its fleet holds cannot end before.
+//! Both keep ledgers, and the box that lends jobs has the other as a node: who proved is who earns.
+//!
 //! Who proved a job its result says: of one that was proved elsewhere no core of this box is told.
 
 use std::ffi::OsString;
@@ -13,6 +15,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use caldera_fleet::BoxId;
 use caldera_fleet::nats::{ANSWERS, JOBS};
+use caldera_tests::era;
 use caldera_tests::interop::{
     json, semaphore_verification_key, semaphore_witnesses, semaphore_zkey, snarkjs_verdicts,
 };
@@ -22,6 +25,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use tempfile::TempDir;
 
 use crate::servers::{Servers, wait};
 use crate::{ALWAYS, runtime};
@@ -30,11 +34,18 @@ use crate::{ALWAYS, runtime};
 const DEPTHS: [u32; 2] = [1, 16];
 /// Beyond what a tenant may have prepared, so that some wait.
 const JOBS_A_ROUND: usize = 12;
+/// What a proof costs a social tenant by the policy that is shipped.
+const FEE: u128 = 250_000_000_000;
+const EPOCH_S: u32 = 2;
+const FUNDS: u128 = 1 << 60;
 
 /// A box: both of its processes, of which either may be dead.
 struct RealBox {
     who: BoxId,
     service: Service,
+    operator: Client,
+    /// The folder of its policy and its node's key.
+    ledger: TempDir,
     fleet: Option<Child>,
     /// The folder of its fleet process.
     own: PathBuf,
@@ -66,11 +77,23 @@ fn real_boxes_prove_each_others_jobs_and_each_ends_once_whatever_dies() {
     servers.start();
     a.begin();
     b.begin();
+    let [payer, node] = a.opens_accounts(&b);
     let mut rollup = Rollup::new(&a);
 
     // Nothing dies.
     wait("the other box", || a.hears(&b));
     rollup.until_proved_elsewhere();
+    // Each proof is an event of the box that has made it, and an epoch pays that box.
+    let elsewhere = rollup.results.iter().filter(|it| is_from_elsewhere(it));
+    let elsewhere = elsewhere.count();
+    let here = rollup.results.len() - elsewhere;
+    assert_eq!(
+        [a.events("proof"), a.events("others_proof")],
+        [here as u64, elsewhere as u64]
+    );
+    wait("what the other box has earned", || {
+        a.account(&node)["payable"] != "0"
+    });
     // Both lend, and what one of them has lent is lent to nobody.
     assert_eq!(b.status()["totals"]["taken"], 0);
 
@@ -126,12 +149,23 @@ fn real_boxes_prove_each_others_jobs_and_each_ends_once_whatever_dies() {
     a.start_again();
     rollup.client = rollup.client.moved(&a.service);
     rollup.judge();
+    // Whatever has died, each proof was charged once, and nothing is held for what has ended.
+    let account = a.account(&payer);
+    assert_eq!(account["held"], "0");
+    let free: u128 = account["free"]
+        .as_str()
+        .expect("units")
+        .parse()
+        .expect("digits");
+    assert_eq!(FUNDS - free, rollup.results.len() as u128 * FEE);
 }
 
 impl RealBox {
     /// A box whose `calderad` runs, and which is admitted. Its fleet process does not run yet.
     fn new(servers: &Servers, nth: u16) -> RealBox {
-        let node_key = format!("{:064x}", 0xca1d_e4a0 + u64::from(nth));
+        let ledger = tempfile::tempdir().expect("a folder");
+        let era = era::section(ledger.path(), EPOCH_S, 0);
+        let node_key = era::node_key(ledger.path());
         let who = BoxId::of_node_key(&node_key).expect("a key");
         let fleet = servers.fleet();
         let admit = ["fleet", "admit"].map(OsString::from);
@@ -142,10 +176,11 @@ impl RealBox {
         // Below 108 bytes, which is all that the path of a socket may have.
         let socket = own.join("box.sock");
         let config = format!(
-            "keep_witnesses = false\n[fleet]\nsocket = {socket:?}\nlend = ['*']\nafter_ms = 0\n"
+            "keep_witnesses = false\n[fleet]\nsocket = {socket:?}\nlend = ['*']\nafter_ms = 0\n{era}"
         );
         let tenants = [("plaza", "social"), ("guests", "social")];
         let service = Service::start(&tenants, &config);
+        let operator = service.client("operator");
         let address = servers.address(nth);
         let text = format!(
             "node_key = '{node_key}'\nstate = '.'\ncontrol_socket = 'control.sock'\n\
@@ -162,9 +197,42 @@ impl RealBox {
         RealBox {
             who,
             service,
+            operator,
+            ledger,
             fleet: None,
             own,
         }
+    }
+
+    /// In the ledger of this box: its tenant as one that pays, and another box as a node. The parties that they are.
+    fn opens_accounts(&self, other: &RealBox) -> [Value; 2] {
+        let register = |number: u64, who: Value| {
+            let mut register = json!({
+                "id": era::id(number), "owner": number, "address": format!("0x{number:040x}"),
+            });
+            let who = who.as_object().expect("members").clone();
+            register.as_object_mut().expect("members").extend(who);
+            self.operator.call("era_registerV1", register)["party"].clone()
+        };
+        let payer = register(10, json!({"role": "user", "tenant": "plaza"}));
+        let key = era::node_key(other.ledger.path());
+        let node = register(11, json!({"role": "node", "key": key}));
+        let funds = era::deposit(12, &payer, FUNDS);
+        self.operator.call("era_transferV1", funds);
+        [payer, node]
+    }
+
+    fn account(&self, party: &Value) -> Value {
+        let query = json!({ "party": party });
+        self.operator.call("era_accountV1", query)[0].clone()
+    }
+
+    /// How many events there were of a kind, since the box started.
+    fn events(&self, what: &str) -> u64 {
+        let metrics = self.operator.get("/metrics").body;
+        let name = format!("caldera_era_events_total{{what=\"{what}\"}} ");
+        let line = metrics.lines().find_map(|line| line.strip_prefix(&name));
+        line.expect("the metric").parse().expect("a number")
     }
 
     /// Starts the fleet process.
@@ -197,6 +265,7 @@ impl RealBox {
 
     fn start_again(&mut self) {
         self.service.start_again();
+        self.operator = self.operator.moved(&self.service);
         self.begin();
         let client = self.service.client("plaza");
         wait("a box that starts", || client.get("/readyz").status == 200);

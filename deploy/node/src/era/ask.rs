@@ -9,11 +9,11 @@
 
 use caldera_rpc::era::{
     AccountQuery, Adopt, Claim, ClawBack, CloseEpoch, EraAsset, EraLeg, EraReceipt, EraRole,
-    ExplainQuery, Offset, RegisterParty, Settle, Stake, StatementQuery, Transfer, Unstake,
-    VerifyOwner,
+    ExplainQuery, NodeName, Offset, RegisterParty, Settle, Stake, StatementQuery, Transfer,
+    Unstake, VerifyOwner,
 };
 use caldera_rpc::error::{EraFault, RpcError};
-use caldera_rpc::methods::Digest;
+use caldera_rpc::methods::{Bill, Digest, FleetBill, FleetMetered, JobName};
 use caldera_scheduler::ledger::command::{Id, Leg, Party, Role, event_id};
 use caldera_scheduler::ledger::journal::parts;
 use caldera_scheduler::ledger::{Account, Answer, Asset, Command, Error, Outcome, Policy, Record};
@@ -24,7 +24,7 @@ use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::{Era, Keeper, answer, id_of};
+use super::{Era, Keeper, Work, answer, id_of, sign_for};
 
 /// What is asked.
 #[derive(Debug, Clone)]
@@ -50,6 +50,17 @@ pub enum Ask {
     ClawBack(ClawBack),
     Close(CloseEpoch),
     Settle(Settle),
+    /// What a job of this box earns a box that proves it.
+    Bill {
+        job: JobName,
+        work: Work,
+        lender: NodeName,
+    },
+    /// That this box has made a proof of this digest, for the ledger of another.
+    Meter {
+        bill: Bill,
+        proof: [u8; 32],
+    },
 }
 
 /// What is to be read from the journal, by the thread that does nothing else.
@@ -117,6 +128,12 @@ impl Era {
                 let epoch = it.epoch;
                 done(keeper.given(None, it.id.0, Command::Settle { epoch }, now))
             }
+            Ask::Bill { job, work, lender } => json(&FleetBill {
+                bill: keeper.bill(*job, work, *lender),
+            }),
+            Ask::Meter { bill, proof } => json(&FleetMetered {
+                metered: Some(sign_for(key, bill, *proof, now)),
+            }),
         };
         answer.map(Asked::Answer)
     }
@@ -311,14 +328,22 @@ impl Keeper {
 
     fn register(&mut self, it: &RegisterParty, now: u64) -> Result<EraReceipt, RpcError> {
         let invalid = |detail: String| RpcError::InvalidParams { detail };
-        let tenant: TenantName = it
-            .tenant
-            .parse()
-            .map_err(|error| invalid(format!("tenant: {error}")))?;
-        let (role, developer) = match it.role {
-            EraRole::User => (Role::User, false),
-            EraRole::Developer => (Role::Developer, true),
-            EraRole::Node => return Err(invalid("role: expected user or developer".into())),
+        let role = match it.role {
+            EraRole::User => Role::User,
+            EraRole::Developer => Role::Developer,
+            EraRole::Node => Role::Node,
+        };
+        let developer = role == Role::Developer;
+        let who = match (role, &it.tenant, it.key) {
+            (Role::Node, None, Some(key)) => Err(key),
+            (Role::Node, ..) => {
+                return Err(invalid("of a node: expected key and no tenant".into()));
+            }
+            (_, Some(tenant), None) => {
+                let tenant = tenant.parse::<TenantName>();
+                Ok(tenant.map_err(|error| invalid(format!("tenant: {error}")))?)
+            }
+            _ => return Err(invalid("of a tenant: expected tenant and no key".into())),
         };
         // That an owner is known is not taken back by the way.
         let taken_back = it.verified == Some(false) && self.ledger.is_verified(it.owner);
@@ -331,20 +356,25 @@ impl Keeper {
                 ),
             });
         }
-        let before = self.tenants.get(&tenant);
-        let before = before.and_then(|of| of[usize::from(developer)]);
+        let before = match &who {
+            Ok(tenant) => {
+                let of = self.tenants.get(tenant);
+                of.and_then(|of| of[usize::from(developer)])
+            }
+            Err(key) => self.nodes.get(&key.name()).copied(),
+        };
         let party = before.unwrap_or_else(|| self.next_party());
         let register = Command::Register {
             party,
             role,
             owner: it.owner,
             address: it.address.0,
-            key: [0; 32],
+            key: who.as_ref().err().map_or([0; 32], |key| key.0),
         };
         // Who is somebody already is only told so again by the same command.
         let done = self.given(None, it.id.0, register, now)?;
         self.verify_with(it, &done, now)?;
-        if before.is_none() {
+        if let (None, Ok(tenant)) = (before, who) {
             let row = LedgerParty {
                 tenant,
                 developer,
@@ -659,8 +689,8 @@ mod tests {
     use std::path::PathBuf;
 
     use caldera_rpc::auth::Secret;
-    use caldera_rpc::era::{Amount, EraId};
-    use caldera_rpc::methods::Address;
+    use caldera_rpc::era::{Amount, EraId, PublicKey};
+    use caldera_rpc::methods::{Address, Metered};
     use caldera_rpc::node_key::NodeKey;
     use caldera_scheduler::scenario::file;
     use caldera_store::database::Database;
@@ -693,8 +723,9 @@ mod tests {
     fn user(tenant: &str, owner: u32) -> RegisterParty {
         RegisterParty {
             id: EraId(owner.into()),
-            tenant: tenant.to_owned(),
+            tenant: Some(tenant.to_owned()),
             role: EraRole::User,
+            key: None,
             owner,
             verified: None,
             address: Address([owner as u8; 20]),
@@ -703,10 +734,14 @@ mod tests {
 
     impl Desk {
         fn new() -> Desk {
+            Desk::of(key())
+        }
+
+        fn of(key: NodeKey) -> Desk {
             let folder = tempfile::tempdir().expect("a folder");
             let path = folder.path().join("caldera.sqlite");
             let mut database = Database::open(&path).expect("made");
-            let era = Era::open(config(), key(), &mut database, NOW).expect("a new journal");
+            let era = Era::open(config(), key, &mut database, NOW).expect("a new journal");
             Desk {
                 database,
                 era,
@@ -989,6 +1024,202 @@ mod tests {
         }
     }
 
+    /// Of the box that proves for this one.
+    fn lenders_secret() -> NodeKey {
+        NodeKey::new(&Secret::from_bytes([8; 32]))
+    }
+
+    fn lenders_key() -> PublicKey {
+        PublicKey(lenders_secret().public())
+    }
+
+    fn lender(id: u128) -> RegisterParty {
+        RegisterParty {
+            id: EraId(id),
+            tenant: None,
+            role: EraRole::Node,
+            key: Some(lenders_key()),
+            owner: 20,
+            verified: None,
+            address: Address([20; 20]),
+        }
+    }
+
+    #[test]
+    fn a_node_is_registered_by_its_key_and_a_tenant_by_its_name() {
+        let mut desk = Desk::new();
+        let done = desk.ask(Ask::Register(lender(1))).expect("is taken");
+        let again = desk.ask(Ask::Register(lender(1))).expect("is known");
+        assert_eq!(
+            (&again["party"], &again["repeated"]),
+            (&done["party"], &json!(true))
+        );
+        let second = desk.ask(Ask::Register(lender(2)));
+        assert_eq!(second.expect_err("it is one").reason(), "eraConflict");
+        // This box's own key is that of a party already.
+        let mine = RegisterParty {
+            key: Some(PublicKey(key().public())),
+            ..lender(3)
+        };
+        let mine = desk.ask(Ask::Register(mine));
+        assert_eq!(mine.expect_err("it is one").reason(), "eraConflict");
+        for wrong in [
+            RegisterParty {
+                key: None,
+                ..lender(4)
+            },
+            RegisterParty {
+                tenant: Some("exchange".to_owned()),
+                ..lender(4)
+            },
+            RegisterParty {
+                tenant: None,
+                ..user("exchange", 4)
+            },
+            RegisterParty {
+                key: Some(lenders_key()),
+                ..user("exchange", 4)
+            },
+        ] {
+            let refused = desk.ask(Ask::Register(wrong));
+            assert_eq!(refused.expect_err("a lack").reason(), "invalidParams");
+        }
+    }
+
+    /// The box that proves earns, and only by its own word for just this proof of just this job. Whatever it says or does not say,
+    /// who has asked for the proof pays for it once.
+    #[test]
+    fn a_box_that_proves_for_this_one_is_paid_here() {
+        let mut theirs = Desk::of(lenders_secret());
+        let mut desk = Desk::new();
+        let fee = config().policy.price("financial").expect("a price").0.proof;
+        let payer = desk.user("exchange", 10, 100 * fee);
+        let work = Work {
+            tenant: "exchange".parse().expect("a name"),
+            scenario: "financial".to_owned(),
+            end: None,
+        };
+        let ask = |job, lender| Ask::Bill {
+            job: JobName(job),
+            work: work.clone(),
+            lender,
+        };
+        let bill = |desk: &mut Desk, job, lender| -> Option<Bill> {
+            let said = desk.ask(ask(job, lender)).expect("an answer");
+            serde_json::from_value(said["bill"].clone()).expect("a bill, or none")
+        };
+        let submitted = |desk: &mut Desk, job| {
+            let work = work.clone();
+            desk.done(|era, _| era.submitted(job, &work, NOW))
+                .expect("is paid for");
+        };
+        submitted(&mut desk, 1);
+        let name = lenders_key().name();
+        assert_eq!(bill(&mut desk, 1, name), None, "it is nobody here");
+        // What could not be written down has not happened.
+        let group = desk.database.group().expect("begun");
+        desk.era.begin();
+        let asked = desk
+            .era
+            .ask(None, &Ask::Register(lender(1)), &group, NOW)
+            .map(drop);
+        asked.expect("is taken");
+        desk.era.forget();
+        drop(group);
+        let looked = desk.era.refresh(&mut desk.database, NOW);
+        looked.expect("the journal says so too");
+        assert_eq!(bill(&mut desk, 1, name), None, "it is nobody here");
+        let done = desk.ask(Ask::Register(lender(1))).expect("is taken");
+        let node = serde_json::from_value(done["party"].clone()).expect("a number");
+        assert_eq!(bill(&mut desk, 2, name), None, "nothing is held for it");
+        let own = PublicKey(key().public()).name();
+        assert_eq!(bill(&mut desk, 1, own), None, "it says so itself");
+        let due = bill(&mut desk, 1, name).expect("it earns something");
+        assert_eq!((due.node, due.fee), (node, Amount(fee)));
+
+        let first = due;
+        type Says = Box<dyn Fn(Bill) -> Option<(Bill, [u8; 32])>>;
+        let right = [5; 32];
+        let cases: [(&str, Says); 8] = [
+            ("right", Box::new(move |due| Some((due, right)))),
+            ("silence", Box::new(|_| None)),
+            ("another job", Box::new(move |_| Some((first, right)))),
+            ("another proof", Box::new(|due| Some((due, [6; 32])))),
+            (
+                "another fee",
+                Box::new(move |due| {
+                    let fee = Amount(due.fee.0 + 1);
+                    Some((Bill { fee, ..due }, right))
+                }),
+            ),
+            (
+                "another class",
+                Box::new(move |due| {
+                    let class = due.class + 1;
+                    Some((Bill { class, ..due }, right))
+                }),
+            ),
+            (
+                "another party",
+                Box::new(move |due| {
+                    let node = payer;
+                    Some((Bill { node, ..due }, right))
+                }),
+            ),
+            (
+                "this box",
+                Box::new(move |due| Some((Bill { node: 1, ..due }, right))),
+            ),
+        ];
+        let mut paid = 0;
+        for (job, (what, says)) in (1..).zip(cases) {
+            if job > 1 {
+                submitted(&mut desk, job);
+            }
+            let due = bill(&mut desk, job, name).expect("it earns something");
+            let metered: Option<Metered> = says(due).map(|(bill, proof)| {
+                let said = theirs.ask(Ask::Meter { bill, proof }).expect("it signs");
+                serde_json::from_value(said["metered"].clone()).expect("a signature")
+            });
+            let proof = right;
+            let end = Some(WorkEnd::Elsewhere { proof, metered });
+            let ended = Work {
+                end,
+                ..work.clone()
+            };
+            // Written once more, it is not charged once more.
+            for _ in 0..2 {
+                desk.done(|era, _| era.ended(job, &ended, NOW));
+            }
+            paid += u64::from(what == "right");
+            assert_eq!(desk.era.gauges().events, [0, 0, 0, 0, paid], "{what}");
+            let account = desk.account(payer);
+            let left = (100 - u128::from(job)) * fee;
+            assert_eq!(
+                (&account["free"], &account["held"]),
+                (&json!(left.to_string()), &json!("0")),
+                "{what}"
+            );
+        }
+        // The epoch pays it, and this box, which has proved nothing, not.
+        desk.now += config().policy.epoch.length_s;
+        let now = desk.now;
+        desk.done(|era, group| era.close_due(group, now))
+            .expect("is read");
+        let payouts = |desk: &mut Desk, party| {
+            let account = desk.account(party);
+            account["payouts"].as_array().expect("a list").len()
+        };
+        assert_eq!((payouts(&mut desk, node), payouts(&mut desk, 1)), (1, 0));
+        // Who reads the journal finds the same.
+        let again = Era::open(config(), key(), &mut desk.database, desk.now).expect("is read");
+        assert_eq!(again.gauges().damaged, None);
+        desk.era = again;
+        submitted(&mut desk, 9);
+        let due = bill(&mut desk, 9, name).expect("it is known");
+        assert_eq!(due.node, node);
+    }
+
     /// By the files that are shipped: a tenant of light interaction that has gone quiet is paid for what it gave back, in each epoch for
     /// its part of it, until it takes it again.
     #[test]
@@ -1067,7 +1298,7 @@ mod tests {
             });
             assert_eq!(close(&mut desk), Some(units(1_000)));
             assert_eq!(close(&mut desk), None);
-            assert_eq!(desk.era.gauges().events, [1, 0, 3, 0]);
+            assert_eq!(desk.era.gauges().events, [1, 0, 3, 0, 0]);
             // The operator's word for it closes as the clock does.
             desk.database.insert_release(&row).expect("room");
             desk.now += era.epoch.length_s;
@@ -1075,7 +1306,7 @@ mod tests {
             assert_eq!(early.expect_err("is not open").reason(), "eraEpochNotOver");
             desk.ask(Ask::Close(CloseEpoch { epoch: 5 }))
                 .expect("is over");
-            assert_eq!(desk.era.gauges().events, [1, 0, 4, 0]);
+            assert_eq!(desk.era.gauges().events, [1, 0, 4, 0, 0]);
             // What was written down comes to the same.
             let again = Era::open(config(), key(), &mut desk.database, desk.now);
             let (again, here) = (again.expect("is sound").gauges(), desk.era.gauges());

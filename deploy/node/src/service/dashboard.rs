@@ -303,7 +303,7 @@ impl Service {
 
 impl Era {
     fn of(it: &EraGauges) -> Era {
-        let [proofs, failures, releases, reuses] = it.events;
+        let [own, failures, releases, reuses, others] = it.events;
         Era {
             damaged: it.damaged.clone(),
             records: it.records,
@@ -317,7 +317,7 @@ impl Era {
                     units: units.to_string(),
                 })
                 .collect(),
-            proofs,
+            proofs: own + others,
             failures,
             releases,
             reuses,

@@ -7,6 +7,7 @@ use caldera_rpc::jsonrpc::{Json, Params};
 use caldera_rpc::methods::Method;
 use caldera_scheduler::TenantId;
 use caldera_scheduler::ledger::command::Cause;
+use caldera_store::TenantName;
 use caldera_store::jobs::JobWrite;
 use serde_json::Value;
 
@@ -73,13 +74,18 @@ impl Service {
         if self.stopping {
             return Err(RpcError::Stopping);
         }
+        Ok(self.ask_ledger(caller, ask))
+    }
+
+    /// Has the clerk answer what is asked of the ledger.
+    pub(super) fn ask_ledger(&mut self, caller: Option<TenantName>, ask: Ask) -> Flow {
         let ticket = self.ticket();
         self.tell_clerk(Task::Era {
             ticket,
             caller,
             ask: Box::new(ask),
         });
-        Ok(Flow::Wait(ticket, Question::Call))
+        Flow::Wait(ticket, Question::Call)
     }
 
     /// The clerk has an answer, and what it says is written down.
@@ -91,19 +97,21 @@ impl Service {
 
     /// A change to a job, with what it means to the ledger if there is one.
     pub(super) fn tell_of_job(&self, tenant: TenantId, write: JobWrite, end: Option<WorkEnd>) {
-        let tenant = self.tenant(tenant);
         let task = match self.parts.config.era {
             None => Task::Job(write),
-            Some(_) => Task::Work(
-                write,
-                Work {
-                    tenant: tenant.name.clone(),
-                    scenario: tenant.scenario.clone(),
-                    end,
-                },
-            ),
+            Some(_) => Task::Work(write, self.means(tenant, end)),
         };
         self.tell_clerk(task);
+    }
+
+    /// What a job of a tenant means to the ledger.
+    pub(super) fn means(&self, tenant: TenantId, end: Option<WorkEnd>) -> Work {
+        let tenant = self.tenant(tenant);
+        Work {
+            tenant: tenant.name.clone(),
+            scenario: tenant.scenario.clone(),
+            end,
+        }
     }
 }
 

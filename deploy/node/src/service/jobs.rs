@@ -29,7 +29,7 @@ use caldera_rpc::error::{Full, InputsFault, KeyFault, RpcError, WitnessFault};
 use caldera_rpc::jsonrpc::Json;
 use caldera_rpc::methods::{
     CoreShare, Digest, FleetDone, JobError, JobName, JobQuery, JobResult, JobState, JobStatus,
-    JobWait, StageTiming, Submit, Timings,
+    JobWait, Metered, StageTiming, Submit, Timings,
 };
 use caldera_scheduler::arbiter::Outcome;
 use caldera_scheduler::queue::{Refusal, Work};
@@ -88,6 +88,8 @@ pub(super) struct Entry {
     finished: Option<Nanos>,
     /// When it ended, in Unix time in milliseconds.
     ended_ms: u64,
+    /// By what the box is to be paid that has proved it, if it is another.
+    metered: Option<Metered>,
     /// Calls that wait until it is accepted.
     waiting: Vec<u64>,
     /// Calls that wait until it has ended.
@@ -240,6 +242,7 @@ impl Service {
             ended_ms: 0,
             waiting: vec![ticket],
             watching: Vec::new(),
+            metered: None,
         };
         self.parts.preparations.leave(
             job,
@@ -1009,6 +1012,7 @@ impl Service {
         };
         entry.ending = Some(entry.state());
         let fence = entry.fence();
+        let metered = entry.metered.take();
         entry.phase = phase;
         entry.finished = Some(at);
         entry.ended_ms = unix_ms();
@@ -1037,9 +1041,11 @@ impl Service {
             _ => "",
         };
         let work = match &entry.phase {
-            Phase::Proved(_) if fence.is_some() => WorkEnd::Elsewhere,
-            // What a client has of a proof, in one text.
-            Phase::Proved(done) => WorkEnd::Proved(Sha256::digest(&done.calldata).into()),
+            Phase::Proved(done) if fence.is_some() => WorkEnd::Elsewhere {
+                proof: done.digest(),
+                metered,
+            },
+            Phase::Proved(done) => WorkEnd::Proved(done.digest()),
             Phase::Failed(error) => WorkEnd::Failed(cause(error)),
             _ => WorkEnd::Cancelled,
         };
@@ -1094,6 +1100,13 @@ impl Service {
     }
 }
 
+impl Done {
+    /// Of what a client has of a proof, in one text.
+    fn digest(&self) -> [u8; 32] {
+        Sha256::digest(&self.calldata).into()
+    }
+}
+
 impl Entry {
     /// A job as the store has it. It was received so long before `now` as the clock of the day says.
     fn restored(tenant: TenantId, row: JobRow, now: Nanos, unix_ms: u64, was_mixed: bool) -> Entry {
@@ -1131,6 +1144,7 @@ impl Entry {
             ended_ms: 0,
             waiting: Vec::new(),
             watching: Vec::new(),
+            metered: None,
         };
         if let Some(end) = row.end {
             // Its times are counted from receipt, which is at zero then.

@@ -4,10 +4,11 @@
 use caldera_rpc::era;
 use caldera_rpc::jsonrpc::{self, Response};
 use caldera_rpc::methods::{
-    AddTenant, DeclareDemand, EstimateProof, FleetHeldQuery, FleetResult, FleetReturn, FleetTake,
-    HistogramsQuery, JobQuery, JobWait, ListCircuits, ListTenants, Method, OpenRequest, PoolQuery,
-    Present, ProfileQuery, PublishIssuers, RegisterCircuit, Reuse, Revoke, RotateTenant,
-    StateQuery, StorageQuery, Submit, TenantQuery, UnregisterCircuit, VerifyPresentation,
+    AddTenant, DeclareDemand, EstimateProof, FleetBillQuery, FleetHeldQuery, FleetMeter,
+    FleetResult, FleetReturn, FleetTake, HistogramsQuery, JobQuery, JobWait, ListCircuits,
+    ListTenants, Method, OpenRequest, PoolQuery, Present, ProfileQuery, PublishIssuers,
+    RegisterCircuit, Reuse, Revoke, RotateTenant, StateQuery, StorageQuery, Submit, TenantQuery,
+    UnregisterCircuit, VerifyPresentation,
 };
 
 pub(crate) fn run(data: &[u8]) {
@@ -86,6 +87,8 @@ pub(crate) fn run(data: &[u8]) {
             Method::FleetHeld => params.decode::<FleetHeldQuery>().map(drop),
             Method::FleetResult => params.decode::<FleetResult>().map(drop),
             Method::FleetReturn => params.decode::<FleetReturn>().map(drop),
+            Method::FleetBill => params.decode::<FleetBillQuery>().map(drop),
+            Method::FleetMeter => params.decode::<FleetMeter>().map(drop),
         };
     }
     let _ = jsonrpc::encode(message.batch, &responses);

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{CurveName, Digest, JobName};
+use crate::era::{Amount, EraId, NodeName, Signature};
 
 /// So many jobs are lent in one answer.
 pub const TAKE_MAX: u32 = 256;
@@ -125,6 +126,79 @@ pub struct FleetResult {
     pub fence: u64,
     /// The proof as snarkjs writes it. Its public inputs are those of the job's witness.
     pub proof: Value,
+    /// By what the ledger is to pay who has made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metered: Option<Metered>,
+}
+
+/// Parameters of `fleet_billV1`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FleetBillQuery {
+    /// Which job.
+    pub job: JobName,
+    /// Under which fence.
+    pub fence: u64,
+    /// Who is to prove it.
+    pub lender: NodeName,
+}
+
+/// Result of `fleet_billV1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FleetBill {
+    /// What the lender is to sign; nothing if the job costs nothing, or the lender is no node of the ledger.
+    pub bill: Option<Bill>,
+}
+
+/// What a proof earns the node that makes it, in the ledger of the box whose job it is: with the digest of the proof and the time this
+/// is a metering event (docs/ledger.md).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Bill {
+    /// Which party the lender is there.
+    pub node: u32,
+    /// The number of the event: that of the record which set aside what is held for the job.
+    pub sequence: u64,
+    /// What is held for the job.
+    pub hold: EraId,
+    /// The class of its scenario.
+    pub class: u8,
+    /// The developer who earns by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub developer: Option<u32>,
+    /// What it costs.
+    pub fee: Amount,
+}
+
+/// Parameters of `fleet_meterV1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FleetMeter {
+    /// A job that this box has proved for another.
+    pub job: JobName,
+    /// What it earns there.
+    pub bill: Bill,
+}
+
+/// Result of `fleet_meterV1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FleetMetered {
+    /// The event's signature; nothing if this box has no node key.
+    pub metered: Option<Metered>,
+}
+
+/// What a metering event has beside a [`Bill`] and the digest of the proof.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Metered {
+    /// Whose it is: its party in the ledger that pays.
+    pub node: u32,
+    /// When it was signed, in seconds of Unix time.
+    pub observed: u64,
+    /// The signature by that node's key.
+    pub signature: Signature,
 }
 
 /// Result of `fleet_resultV1` and `fleet_returnV1`: it is on the disk.

@@ -31,8 +31,9 @@ use caldera_prover::units::{PUBLIC, WIRES};
 use caldera_rpc::error::{Full, RpcError};
 use caldera_rpc::jsonrpc::{Json, Params};
 use caldera_rpc::methods::{
-    CircuitState, FleetDone, FleetHeld, FleetHeldQuery, FleetResult, FleetReturn, FleetTake,
-    FleetTaken, JobName, LentCircuit, LentJob, LentName, LentWitness, Method, TAKE_MAX, Timings,
+    CircuitState, FleetBill, FleetBillQuery, FleetDone, FleetHeld, FleetHeldQuery, FleetMeter,
+    FleetMetered, FleetResult, FleetReturn, FleetTake, FleetTaken, JobName, LentCircuit, LentJob,
+    LentName, LentWitness, Metered, Method, TAKE_MAX, Timings,
 };
 use caldera_scheduler::{JobId, Nanos};
 use caldera_store::blob::BlobError;
@@ -42,6 +43,7 @@ use serde_json::json;
 use super::{Done, Entry, Phase, RETRY_MS, STORAGE_RETRY_MS, Written, unix_ms};
 use crate::arbiter_thread::Command;
 use crate::config::FleetConfig;
+use crate::era::Ask;
 use crate::lending::{self, Judging, NoPiece, Piece, Reading};
 use crate::service::circuits::Circuit;
 use crate::service::{Answer, Caller, Flow, Question, Service, Waiting, as_json, value};
@@ -68,8 +70,8 @@ pub(in crate::service) struct Lent {
     take: Option<Take>,
     /// Calls that wait until a return is written down.
     returning: HashMap<JobId, Vec<u64>>,
-    /// Results that are being verified.
-    judging: HashMap<u64, LentName>,
+    /// Results that are being verified, with what their makers have signed.
+    judging: HashMap<u64, (LentName, Option<Metered>)>,
     /// When the fleet was heard last.
     heard: Nanos,
     /// When candidates are looked for next.
@@ -211,6 +213,8 @@ impl Service {
             }
             Method::FleetResult => self.lent_result(params.decode()?),
             Method::FleetReturn => self.lent_return(params.decode()?),
+            Method::FleetBill => self.lent_bill(params.decode()?),
+            Method::FleetMeter => self.meter_guests(params.decode()?),
             _ => Err(RpcError::MethodNotFound),
         };
         if let Err(error) = &done {
@@ -266,7 +270,12 @@ impl Service {
     }
 
     fn lent_result(&mut self, result: FleetResult) -> Result<Flow, RpcError> {
-        let FleetResult { job, fence, proof } = result;
+        let FleetResult {
+            job,
+            fence,
+            proof,
+            metered,
+        } = result;
         if let Some(flow) = self.over(job) {
             return Ok(flow);
         }
@@ -286,7 +295,7 @@ impl Service {
             witness_bytes,
             proof,
         })))?;
-        self.lent.judging.insert(ticket, name);
+        self.lent.judging.insert(ticket, (name, metered));
         Ok(Flow::Wait(ticket, Question::Call))
     }
 
@@ -296,7 +305,7 @@ impl Service {
         ticket: u64,
         verdict: Result<(Proof, PublicInputs), RpcError>,
     ) {
-        let Some(name) = self.lent.judging.remove(&ticket) else {
+        let Some((name, metered)) = self.lent.judging.remove(&ticket) else {
             return;
         };
         let job = JobId(name.job.0);
@@ -318,6 +327,9 @@ impl Service {
             Ok(done) => {
                 self.watch_end(ticket, job, true);
                 self.lent.counts.proved += 1;
+                if let Some(entry) = self.jobs.get_mut(&job) {
+                    entry.metered = metered;
+                }
                 let now = self.parts.clock.now();
                 self.finish(job, Phase::Proved(done), now);
             }
@@ -335,6 +347,36 @@ impl Service {
     fn answer_judged(&mut self, ticket: u64, outcome: Result<Json, RpcError>) {
         if let Some(waiting) = self.waiting.remove(&ticket) {
             self.settle(waiting, outcome);
+        }
+    }
+
+    /// What a job earns the box that is to prove it.
+    fn lent_bill(&mut self, query: FleetBillQuery) -> Result<Flow, RpcError> {
+        let FleetBillQuery { job, fence, lender } = query;
+        let entry = self.lent_entry(LentName { job, fence })?;
+        let work = self.means(entry.tenant, None);
+        match self.parts.config.era {
+            None => Ok(Flow::Done(as_json(&FleetBill { bill: None })?)),
+            Some(_) => Ok(self.ask_ledger(None, Ask::Bill { job, work, lender })),
+        }
+    }
+
+    /// Signs that this box has proved a job for another.
+    fn meter_guests(&mut self, it: FleetMeter) -> Result<Flow, RpcError> {
+        let FleetMeter { job, bill } = it;
+        let entry = self.jobs.get(&JobId(job.0));
+        let entry = entry.filter(|it| self.tenants[it.tenant.0 as usize].guest);
+        let entry = entry.ok_or(RpcError::JobUnknown { job })?;
+        let proof = match &entry.phase {
+            Phase::Proved(done) => done.digest(),
+            _ => {
+                let state = entry.state();
+                return Err(RpcError::JobNotFinished { job, state });
+            }
+        };
+        match self.parts.config.era {
+            None => Ok(Flow::Done(as_json(&FleetMetered { metered: None })?)),
+            Some(_) => Ok(self.ask_ledger(None, Ask::Meter { bill, proof })),
         }
     }
 
