@@ -12,17 +12,20 @@
 //! **What a server cannot be asked is not believed.** A stream is as durable as each server that keeps it, and a client is not told how that
 //! writes. So the account of the boxes imports the system account's ping, as [`SERVERS`]: each server of
 //! the cluster answers with its version and with `sync_always`. That import is part of what [`crate::admission`] writes for the servers. All are
-//! asked at each connection and once in a minute; one that is too old, or that confirms before it has written, ends the process.
+//! asked at each connection and every few seconds; one that is too old, or that confirms before it has written, ends the process.
 //!
 //! **Silence is normal.** While a stream has no leader publishes are not answered, fetches are empty, and async-nats says that
 //! a stream is not found; so all of that means only that it is tried again. A stream or a consumer that is gone is told by nobody either: after each
 //! empty fetch the consumer is looked for, and made anew with its stream if it is not there.
+//!
+//! **A server that is cut off from the others** keeps its clients, and answers all of their pings. So one is left for the next by which
+//! most of those that it counts do not answer, or that confirms no publish, or knows of no consumer, for longer than an election takes.
 
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::connection::State;
@@ -31,7 +34,7 @@ use async_nats::jetstream::context::{CreateStreamErrorKind, PublishErrorKind};
 use async_nats::jetstream::message::{Acker, PublishMessage};
 use async_nats::jetstream::stream::{Config as StreamConfig, RetentionPolicy, StorageType};
 use async_nats::jetstream::{AckKind, Context, ErrorCode};
-use async_nats::{Client, ConnectOptions, Event, StatusCode, Subscriber};
+use async_nats::{Client, ConnectOptions, Event, ReconnectToServer, StatusCode, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use serde::Deserialize;
@@ -195,6 +198,16 @@ pub struct Broker {
     connections: watch::Receiver<u64>,
     /// Whether the servers were found good. Nothing is said to a broker before that.
     good: Arc<AtomicBool>,
+    /// Since when publishes were not confirmed, consumers not found, and most servers silent.
+    silent: Arc<Mutex<[Option<Instant>; 3]>>,
+}
+
+/// What only a server knows that is connected to the others.
+#[derive(Clone, Copy)]
+enum Asked {
+    Publish,
+    Consumer,
+    Servers,
 }
 
 impl Broker {
@@ -216,6 +229,8 @@ impl Broker {
         }
         let (sender, connections) = watch::channel(0);
         let sender = Arc::new(sender);
+        // Boxes begin with different servers.
+        let next = Arc::new(AtomicUsize::new(me.0 as usize));
         let mut options = ConnectOptions::with_nkey(seed.to_string())
             .name(me.to_string())
             .custom_inbox_prefix(inbox(me))
@@ -225,6 +240,14 @@ impl Broker {
             .retry_on_initial_connect()
             // What servers call themselves need not be in their certificates.
             .ignore_discovered_servers()
+            .reconnect_to_server_callback(move |servers, _| {
+                // Each time another, for one that was left may well be there.
+                let nth = next.fetch_add(1, Ordering::Relaxed);
+                let server = servers.get(nth % servers.len().max(1));
+                let addr = server.map(|it| it.addr.clone());
+                let delay = None;
+                std::future::ready(addr.map(|addr| ReconnectToServer { addr, delay }))
+            })
             .reconnect_delay_callback(|attempts| {
                 RECONNECT_MIN
                     .saturating_mul(1 << attempts.min(6))
@@ -255,6 +278,7 @@ impl Broker {
             replicas: access.replicas,
             connections,
             good: Arc::new(AtomicBool::new(false)),
+            silent: Arc::default(),
         })
     }
 
@@ -271,6 +295,13 @@ impl Broker {
                         return error;
                     }
                     self.good.store(true, Ordering::Release);
+                    let all = servers.iter().map(|it| it.statsz.active_servers).max();
+                    let most = servers.len() * 2 > all.unwrap_or_default();
+                    self.heard(Asked::Servers, most).await;
+                    if !most {
+                        sleep(AGAIN).await;
+                        continue;
+                    }
                 }
                 Ok(None) => {
                     sleep(AGAIN).await;
@@ -349,7 +380,7 @@ impl Broker {
             let subject = subject.to_string();
             self.jetstream.send_publish(subject, message).await?.await
         };
-        match timeout(ANSWER_WITHIN, publish).await {
+        let stored = match timeout(ANSWER_WITHIN, publish).await {
             Ok(Ok(_)) => true,
             Ok(Err(error)) if error.kind() == PublishErrorKind::WrongLastSequence => true,
             Ok(Err(error)) => {
@@ -360,6 +391,38 @@ impl Broker {
                 tracing::debug!(%subject, "a publish was not answered");
                 false
             }
+        };
+        self.heard(Asked::Publish, stored).await;
+        stored
+    }
+
+    /// Leaves a server that has not answered for long.
+    async fn heard(&self, asked: Asked, answered: bool) {
+        let patience = match asked {
+            Asked::Publish | Asked::Consumer => SILENT_FOR,
+            // Who leads does not matter to them.
+            Asked::Servers => ANSWER_WITHIN,
+        };
+        let leave = {
+            // Nothing that holds it can panic half-way.
+            let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+            let since = &mut silent[asked as usize];
+            if answered {
+                *since = None;
+            }
+            let is_long = !answered
+                && since.get_or_insert_with(Instant::now).elapsed() > patience
+                && self.is_connected();
+            if is_long {
+                *silent = [None; 3];
+            }
+            is_long
+        };
+        if leave {
+            let server = self.client.server_info().server_name;
+            tracing::warn!(server, "NATS answers nothing; another server is asked");
+            // One that is closed for good is seen elsewhere.
+            let _ = self.client.force_reconnect().await;
         }
     }
 
@@ -386,10 +449,16 @@ impl Broker {
     pub async fn bring(self, kept: Kept, to: mpsc::Sender<Delivered>) -> Result<(), BrokerError> {
         while !to.is_closed() {
             if !self.is_connected() {
+                // Whoever is asked next has not been silent.
+                *self.silent.lock().unwrap_or_else(PoisonError::into_inner) = [None; 3];
                 sleep(AGAIN).await;
                 continue;
             }
-            match self.consumer(kept).await {
+            let consumer = self.consumer(kept).await;
+            if let Ok(found) = &consumer {
+                self.heard(Asked::Consumer, found.is_some()).await;
+            }
+            match consumer {
                 Ok(Some(consumer)) => {
                     if self.fetch(&consumer, &to).await.is_break() {
                         return Ok(());
@@ -631,7 +700,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 const RECONNECT_MIN: Duration = Duration::from_millis(50);
 const RECONNECT_MAX: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_millis(250);
-const CHECK_EVERY: Duration = Duration::from_secs(60);
+/// From the first question without an answer, which has waited itself; an election takes up to 8.2 s.
+const SILENT_FOR: Duration = Duration::from_secs(7);
+const CHECK_EVERY: Duration = Duration::from_secs(3);
 /// So long a fetch waits for messages.
 const FETCH: Duration = Duration::from_secs(3);
 const BATCH: usize = 64;

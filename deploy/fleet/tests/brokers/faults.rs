@@ -8,6 +8,7 @@
 //!
 //! How long it takes until a box that has died is given up is printed too.
 
+use std::ffi::OsString;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -15,10 +16,12 @@ use std::time::{Duration, Instant};
 use caldera_fleet::config::Config;
 use caldera_fleet::nats::JOBS;
 use caldera_fleet::run::Fleet;
+use caldera_tests::programs::run_caldera;
 use nix::sys::signal::Signal;
+use serde_json::Value;
 
 use crate::r#box::TestBox;
-use crate::relay::Network;
+use crate::relay::{Cut, Network};
 use crate::servers::{self, Servers, wait};
 use crate::{A, ALWAYS, B, C, a_key, nothing_twice, runtime};
 
@@ -105,6 +108,18 @@ impl Field {
             found.is_some()
         });
         found.expect("it was found")
+    }
+
+    /// The server that the submitter is connected to.
+    fn submitters(&self) -> usize {
+        let socket = &self.submitter.config.control_socket;
+        let status = ["fleet", "status", "--json", "--socket"].map(OsString::from);
+        let status = status.into_iter().chain([socket.into()]);
+        let said = run_caldera(status).expect_success();
+        let said: Value = serde_json::from_str(&said).expect("JSON");
+        let name = said["broker"]["server"].as_str().expect("a server");
+        let nth = name.strip_prefix('n').map(str::parse);
+        nth.expect("a name of ours").expect("a number")
     }
 
     fn submit(&mut self, count: u64) {
@@ -217,13 +232,24 @@ fn each_job_ends_once_and_few_are_proved_in_vain() {
     };
     let thaw = |field: &mut Field, which: usize| field.servers.signal(which, Signal::SIGCONT);
     field.try_out("leader frozen", count, MayEnd, leader_frozen, thaw);
-    let leader_cut_off = |field: &mut Field| {
+    let cut_leader = |field: &mut Field, wires| {
         let which = field.leader();
-        field.network.cut(which);
+        field.network.cut(which, wires);
+        Some(which)
+    };
+    let leader_cut_off = |field: &mut Field| cut_leader(field, Cut::All);
+    let leader_alone = |field: &mut Field| cut_leader(field, Cut::Servers);
+    let submitters_alone = |field: &mut Field| {
+        let which = field.submitters();
+        field.network.cut(which, Cut::Servers);
         Some(which)
     };
     let mend = |field: &mut Field, which: usize| field.network.mend(which);
     field.try_out("leader cut off", count, MayEnd, leader_cut_off, mend);
+    let name = "leader cut off from the other servers alone";
+    field.try_out(name, count, MayEnd, leader_alone, mend);
+    let name = "submitter's server cut off from the others alone";
+    field.try_out(name, count, MayEnd, submitters_alone, mend);
     let all_killed = |field: &mut Field| {
         (0..3).for_each(|n| field.servers.kill(n));
         (0..3).for_each(|n| field.servers.start_one(n));

@@ -16,10 +16,19 @@ pub(crate) struct Network {
 
 #[derive(Default)]
 struct State {
-    cut: Vec<bool>,
+    cut: Vec<Cut>,
     /// Nothing is carried any more.
     over: bool,
     listeners: Vec<SocketAddr>,
+}
+
+/// Which wires of a server carry nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cut {
+    None,
+    /// Those to the other servers.
+    Servers,
+    All,
 }
 
 /// Between which of the servers; none is everybody else.
@@ -33,7 +42,7 @@ impl Network {
     /// Of so many servers, without a wire.
     pub(crate) fn new(servers: usize) -> Arc<Network> {
         let network = Network::default();
-        network.state().cut = vec![false; servers];
+        network.state().cut = vec![Cut::None; servers];
         Arc::new(network)
     }
 
@@ -52,13 +61,13 @@ impl Network {
         });
     }
 
-    /// Cuts a server off from everybody.
-    pub(crate) fn cut(&self, server: usize) {
-        self.state().cut[server] = true;
+    /// Cuts a server off.
+    pub(crate) fn cut(&self, server: usize, wires: Cut) {
+        self.state().cut[server] = wires;
     }
 
     pub(crate) fn mend(&self, server: usize) {
-        self.state().cut[server] = false;
+        self.state().cut[server] = Cut::None;
         self.changed.notify_all();
     }
 
@@ -86,7 +95,10 @@ impl Network {
             if state.over {
                 return false;
             }
-            let is_cut = state.cut[ends.to] || ends.from.is_some_and(|from| state.cut[from]);
+            let is_cut = match ends.from {
+                None => state.cut[ends.to] == Cut::All,
+                Some(from) => [ends.to, from].iter().any(|it| state.cut[*it] != Cut::None),
+            };
             if !is_cut {
                 return true;
             }
