@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::jetstream::stream::Config as StreamConfig;
 use async_nats::{ConnectOptions, Event, HeaderMap};
@@ -115,7 +115,9 @@ async fn bucket(servers: &Servers, of: BoxId) -> (Broker, JoinHandle<BrokerError
 
 /// As soon as there is a broker.
 async fn keep(broker: &Broker, borrower: BoxId, loan: &Loan) {
-    while broker.keep_loan(borrower, loan).await.is_err() {
+    let began = Instant::now();
+    while let Err(error) = broker.keep_loan(borrower, loan).await {
+        assert!(began.elapsed() < PATIENCE, "{error}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -447,9 +449,12 @@ fn a_bucket_of_another_make_is_named() {
         };
         operator.create_stream(other).await.expect("it is made");
         let (broker, watched) = bucket(&servers, B).await;
+        let began = Instant::now();
         let error = loop {
             match broker.loans().await {
-                Err(KeepError::Silent) => tokio::time::sleep(Duration::from_millis(20)).await,
+                Err(KeepError::Silent) if began.elapsed() < PATIENCE => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
                 other => break other.expect_err("it is of another make"),
             }
         };
