@@ -667,6 +667,12 @@ mod tests {
         let tell = Command::Tell { borrower, loan };
         let advertise = Command::Advertise { room: 0 };
         assert!(handle(&mut lender, Event::Beat).ends_with(&[tell, advertise]));
+        // Who is emptied is not to be asked.
+        handle(&mut lender, Event::Drain(true));
+        let beat = handle(&mut lender, Event::Beat);
+        let is_told = beat.iter().any(|it| matches!(it, Command::Tell { .. }));
+        assert!(!is_told, "{beat:?}");
+        handle(&mut lender, Event::Drain(false));
         let of = |job| Foreign {
             submitter: borrower,
             job: JobId(job),

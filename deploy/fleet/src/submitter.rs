@@ -713,6 +713,7 @@ fn order(job: JobId, demand: &Demand) -> (Nanos, JobId) {
 mod tests {
     use super::*;
     use crate::KeyHint;
+    use crate::loan::LoanNumber;
 
     const ME: BoxId = BoxId(1);
     const NEAR: BoxId = BoxId(2);
@@ -1092,6 +1093,27 @@ mod tests {
         }
         let commands = scene.answer(9, at, Answer::Refused(Refusal::Draining));
         assert_eq!(commands[1..], [Command::Return(JOB)]);
+    }
+
+    #[test]
+    fn a_lender_that_says_that_its_loan_is_used_up_is_believed() {
+        let mut scene = Scene::new(&[]);
+        let number = LoanNumber {
+            boot: Boot(1),
+            nth: 1,
+        };
+        let loan = Loan {
+            number,
+            rate: 1_000,
+            left: Nanos::from_secs(600),
+        };
+        assert_eq!(scene.handle(Event::Lent { from: FAR, loan }), []);
+        let at = scene.place(JobId(1));
+        assert_eq!(at.lender, FAR);
+        let refused = scene.answer(1, at, Answer::Refused(Refusal::Loan));
+        assert_eq!(scene.publish(&refused).lender, NEAR);
+        // What it has believed would have been enough for many.
+        assert_eq!(scene.place(JobId(2)).lender, NEAR);
     }
 
     #[test]
