@@ -372,6 +372,10 @@ async fn read_and_write(
         else {
             return;
         };
+        if answer.is_none() && !broker.is_connected() {
+            // It is written again in a while; nobody's order is to stand in line behind what waits for a server.
+            continue;
+        }
         let done = match entry {
             Entry::Keep(loan) => {
                 let kept = timeout(WRITE_WITHIN, broker.keep_loan(borrower, &loan)).await;
