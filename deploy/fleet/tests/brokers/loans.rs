@@ -344,6 +344,42 @@ fn a_loan_is_taken_back_while_a_server_hangs() {
     fleet.kill();
 }
 
+/// Within a minute, for so often a lender writes what is left of its loans.
+#[test]
+fn a_bucket_that_is_lost_is_written_again() {
+    let mut servers = Servers::new(1, ALWAYS, true);
+    servers.admit(A, 0);
+    let config = servers.admit(B, 8);
+    servers.start();
+    let runtime = runtime();
+    let (broker, watched) = runtime.block_on(async {
+        let (broker, watched) = bucket(&servers, B).await;
+        keep(&broker, A, &a_loan(0, 1, 600)).await;
+        (broker, watched)
+    });
+    let fleet = Fleet::start(config.clone(), Arc::new(TestBox::default())).expect("it starts");
+    wait("a loan of before", || left(&config, A).is_some());
+    runtime.block_on(async {
+        let operator = async_nats::jetstream::new(servers.operator(A).await);
+        operator.delete_stream(LOANS).await.expect("it is deleted");
+        let kept = broker.loans().await.expect("it is made again");
+        assert_eq!(kept, []);
+    });
+    let mut kept = Vec::new();
+    wait("a loan that is written again", || {
+        kept = runtime.block_on(broker.loans()).unwrap_or_default();
+        !kept.is_empty()
+    });
+    let [(borrower, kept)] = kept[..] else {
+        panic!("{kept:?}");
+    };
+    assert_eq!((borrower, kept.number), (A, a_loan(0, 1, 0).number));
+    assert!(kept.left < Nanos::from_secs(600), "{kept:?}");
+    assert!(left(&config, A).is_some());
+    watched.abort();
+    fleet.kill();
+}
+
 /// Whatever is sent under another box's own credentials, by hand.
 #[test]
 fn nobody_writes_what_another_box_has_granted() {
