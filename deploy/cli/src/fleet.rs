@@ -1,4 +1,4 @@
-//! `caldera fleet`: how the process stands that has other boxes prove for this one, and emptying it.
+//! `caldera fleet`: how the process stands that has other boxes prove for this one, emptying it, and what of its time it grants to another.
 //!
 //! That process, `calderad-fleet`, answers at a socket of its own, which its owner alone may open. Who belongs to a fleet is decided by
 //! `calderad-fleet` itself, on the machine that holds the fleet's authority: this program becomes it for that.
@@ -13,7 +13,7 @@ use crate::Report;
 use crate::beside;
 use crate::table::Table;
 
-/// Look at and empty this box's part of a fleet, and admit boxes to one
+/// Look at, lend and empty this box's part of a fleet, and admit boxes to one
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -25,6 +25,9 @@ enum Command {
     /// Show what this box has lent and borrowed, and the other boxes
     Status(SocketArguments),
     Drain(DrainArguments),
+    /// Grant another box so much of this one's time, or take it back
+    #[command(subcommand)]
+    Loan(Loan),
     /// Make the authority of a fleet (see caldera fleet init --help)
     #[command(disable_help_flag = true)]
     Init(BesideArguments),
@@ -44,6 +47,32 @@ struct DrainArguments {
     off: bool,
     #[command(flatten)]
     socket: SocketArguments,
+}
+
+#[derive(clap::Subcommand)]
+enum Loan {
+    /// Grant a loan to a box, in place of one that it has
+    Grant {
+        /// The box, as its own `caldera fleet status` names it
+        #[arg(value_name = "BOX")]
+        borrower: String,
+        /// Core-milliseconds a second: 2000 are two cores of the speed 1000 all the time
+        #[arg(long, value_name = "RATE")]
+        rate: u32,
+        /// The term, in seconds
+        #[arg(long, value_name = "SECONDS")]
+        seconds: u64,
+        #[command(flatten)]
+        socket: SocketArguments,
+    },
+    /// Take a loan back, with what is under way for that box
+    Revoke {
+        /// The box
+        #[arg(value_name = "BOX")]
+        borrower: String,
+        #[command(flatten)]
+        socket: SocketArguments,
+    },
 }
 
 #[derive(clap::Args)]
@@ -81,6 +110,19 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Report> {
         Command::Drain(it) => {
             let body = json!({ "drain": !it.off });
             ask_local(&it.socket.socket, "/drain", Some(&body))?
+        }
+        Command::Loan(Loan::Grant {
+            borrower,
+            rate,
+            seconds,
+            socket,
+        }) => {
+            let grant = json!({ "box": borrower, "rate": rate, "seconds": seconds });
+            ask_local(&socket.socket, "/loans", Some(&json!({ "grant": grant })))?
+        }
+        Command::Loan(Loan::Revoke { borrower, socket }) => {
+            let revoke = json!({ "revoke": { "box": borrower } });
+            ask_local(&socket.socket, "/loans", Some(&revoke))?
         }
         Command::Init(it) => return beside("init", it),
         Command::Admit(it) => return beside("admit", it),
@@ -144,6 +186,21 @@ fn show(status: &Value) -> String {
         text(&lender["room"]),
         text(&lender["offered"]),
     );
+    for (of, word) in [("lender", "to"), ("submitter", "by")] {
+        let loans = status[of]["loans"]
+            .as_array()
+            .map_or(&[][..], Vec::as_slice);
+        for it in loans {
+            let is_used_up = it["hasCredit"] == false;
+            out += &format!(
+                "loan {word} {}: {} core-ms a second, {} ms left{}\n",
+                text(&it["box"]),
+                text(&it["rate"]),
+                text(&it["leftMs"]),
+                if is_used_up { ", used up for now" } else { "" },
+            );
+        }
+    }
     let totals = status["totals"].as_object().into_iter().flatten();
     let totals: Vec<String> = totals.map(|(name, it)| format!("{name} {it}")).collect();
     out += &format!("since the start: {}\n", totals.join(", "));

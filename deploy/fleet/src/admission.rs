@@ -4,7 +4,8 @@
 //! includes. It belongs on a machine of its own: whoever has `ca.key` can be any box.
 //!
 //! What a box may publish is what makes subjects true: everything under its own name, acknowledgements and fetches of its own consumers, and the
-//! making of the two streams, which all boxes make alike. It may delete nothing.
+//! making of the streams, which all boxes make alike. What it has granted to others it may read and write; whether anything is granted all
+//! may know. It may delete nothing.
 //!
 //! The boxes' account imports the ping of the servers' own account, by which each box learns how each server writes: see
 //! [`crate::nats`].
@@ -25,7 +26,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::BoxId;
-use crate::nats::{ANSWERS, JOBS, SERVERS, inbox};
+use crate::nats::{ANSWERS, JOBS, LOANS, SERVERS, inbox, loans_of};
 use crate::transfer::name_of;
 
 /// Why somebody was not admitted.
@@ -144,6 +145,13 @@ fn user(name: &str, nkey: &str) -> String {
         }
         publish.push(format!("$JS.ACK.{stream}.{name}.>"));
     }
+    let who = BoxId(u128::from_str_radix(name, 16).unwrap_or_default());
+    let loans = format!("{}.*", loans_of(who));
+    for api in ["STREAM.CREATE", "STREAM.INFO"] {
+        publish.push(format!("$JS.API.{api}.{LOANS}"));
+    }
+    publish.push(format!("$JS.API.DIRECT.GET.{LOANS}.{loans}"));
+    publish.push(loans);
     // The filter stands in the subject, so nobody makes himself a consumer of what is another's.
     let (job, answer) = (
         format!("caldera.job.*.{name}.>"),
@@ -151,12 +159,12 @@ fn user(name: &str, nkey: &str) -> String {
     );
     publish.push(format!("$JS.API.CONSUMER.CREATE.{JOBS}.{name}.{job}"));
     publish.push(format!("$JS.API.CONSUMER.CREATE.{ANSWERS}.{name}.{answer}"));
-    let who = BoxId(u128::from_str_radix(name, 16).unwrap_or_default());
     let subscribe = [
         format!("{}.>", inbox(who)),
         "caldera.beat.*".to_owned(),
         format!("caldera.held.*.{name}"),
         format!("caldera.withdrawn.*.{name}"),
+        format!("caldera.loan.*.{name}"),
     ];
     let list = |subjects: &[String]| {
         let quoted: Vec<_> = subjects.iter().map(|it| format!("{it:?}")).collect();

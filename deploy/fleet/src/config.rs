@@ -28,6 +28,7 @@
 //! cores = 8                                # what that tenant can have of this box
 //! speed = 1000                             # of a core, in thousandths of the one that work is measured in
 //! price = 0                                # for a second of such a core
+//! only_loans = false                       # true: for nobody but those to whom a loan was granted, and not beyond it
 //! ```
 
 use std::fs::File;
@@ -90,6 +91,9 @@ pub struct Lend {
     /// What is asked for a second of such a core.
     #[serde(default)]
     pub price: u64,
+    /// Whether nothing is proved but on loans.
+    #[serde(default)]
+    pub only_loans: bool,
 }
 
 /// A configuration that cannot be used.

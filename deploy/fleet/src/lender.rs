@@ -14,6 +14,9 @@
 //! What was placed with an earlier start of this box is not taken: whoever placed it has heard, or will, that this
 //! start has begun, and places it anew. A later placement of a job that is held takes over the work that is done for it.
 //!
+//! Where jobs are taken on loans alone, one that is beyond its submitter's is refused; and what is under way for a box whose loan is reclaimed is
+//! given up at once. Borrowers are told at each beat what they have.
+//!
 //! Everything that this side knows may be lost at any time. It owes its box nothing but what it says in public: how many jobs it would
 //! take, and which it holds.
 
@@ -21,6 +24,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use caldera_scheduler::{JobId, Nanos};
 
+use crate::loan::{Granted, Loan, LoanError, LoanNumber};
 use crate::{Answer, Boot, BoxId, Delivery, Demand, Refusal, Terms, Token};
 
 /// A job by who submitted it.
@@ -73,6 +77,13 @@ pub enum Event {
     },
     /// Nothing more is to be taken, or things are again.
     Drain(bool),
+    /// The broker keeps a loan, which is in force from now on.
+    Granted {
+        /// To whom.
+        borrower: BoxId,
+        /// What.
+        loan: Loan,
+    },
     /// Time has passed. Comes once in a beat.
     Beat,
 }
@@ -115,6 +126,13 @@ pub enum Command {
         /// Which, under which tokens.
         jobs: Vec<(JobId, Token)>,
     },
+    /// Tell a borrower what it has.
+    Tell {
+        /// Whom.
+        borrower: BoxId,
+        /// What.
+        loan: Loan,
+    },
 }
 
 /// See the top of this file.
@@ -125,6 +143,7 @@ pub struct Lender {
     /// How many jobs are asked for.
     offered: u32,
     draining: bool,
+    granted: Granted,
     held: BTreeMap<Foreign, Held>,
     /// The last placements that were answered, with a refusal or otherwise, or withdrawn.
     over: BTreeMap<Foreign, Token>,
@@ -150,12 +169,13 @@ enum Stage {
 impl Lender {
     /// Holds nothing. It asks for so many jobs at once, and takes twice as many, for several boxes may answer at once to what it
     /// offers.
-    pub fn new(boot: Boot, terms: Terms, offered: u32) -> Lender {
+    pub fn new(boot: Boot, terms: Terms, offered: u32, granted: Granted) -> Lender {
         Lender {
             boot,
             terms,
             offered,
             draining: false,
+            granted,
             held: BTreeMap::new(),
             over: BTreeMap::new(),
             over_order: VecDeque::new(),
@@ -197,6 +217,7 @@ impl Lender {
                 }
             }
             Event::Drain(draining) => self.draining = draining,
+            Event::Granted { borrower, loan } => self.granted.grant(borrower, loan, now),
             Event::Beat => self.beat(now),
         }
     }
@@ -204,6 +225,31 @@ impl Lender {
     /// What is to be done, in this order.
     pub fn commands(&mut self) -> impl Iterator<Item = Command> {
         self.out.drain(..)
+    }
+
+    /// Ends a loan, and what is under way for the box that has it. Says which it was.
+    pub fn reclaim(&mut self, borrower: BoxId) -> Result<LoanNumber, LoanError> {
+        let number = self.granted.revoke(borrower)?;
+        for (of, held) in &mut self.held {
+            if of.submitter == borrower
+                && let Stage::Working = held.stage
+            {
+                let answer = Answer::Refused(Refusal::Loan);
+                held.stage = Stage::Answering(answer.clone(), None);
+                let (of, token) = (*of, held.token);
+                self.out.push(Command::Abort { of });
+                self.out.push(Command::Publish { of, token, answer });
+            }
+        }
+        let (rate, left) = (0, Nanos::ZERO);
+        let loan = Loan { number, rate, left };
+        self.out.push(Command::Tell { borrower, loan });
+        Ok(number)
+    }
+
+    /// What is granted to whom.
+    pub fn granted(&self) -> &Granted {
+        &self.granted
     }
 
     /// How many jobs it has.
@@ -229,6 +275,10 @@ impl Lender {
         }
         let refusal = self.refusal(demand, now);
         let Some(held) = self.held.get_mut(&of) else {
+            let refusal = refusal.or_else(|| {
+                let admitted = self.granted.admit(of.submitter, demand.work, now);
+                (!admitted).then_some(Refusal::Loan)
+            });
             let stage = match refusal {
                 None => {
                     self.out.push(Command::Start { of });
@@ -340,8 +390,13 @@ impl Lender {
         let holds = by_submitter.into_iter();
         let holds = holds.map(|(submitter, jobs)| Command::Hold { submitter, jobs });
         self.out.extend(holds);
+        self.granted.expire(now);
+        // Who hears nothing of a loan for a while places nothing on it.
+        let loans = self.granted.loans(now).filter(|_| !self.draining);
+        let told = loans.map(|(borrower, loan)| Command::Tell { borrower, loan });
+        self.out.extend(told);
         let taken = u32::try_from(self.held.len()).unwrap_or(u32::MAX);
-        let room = if self.draining {
+        let room = if self.draining || self.granted.is_all() {
             0
         } else {
             self.offered.saturating_sub(taken)
@@ -373,7 +428,8 @@ mod tests {
     };
 
     fn a_lender() -> Lender {
-        Lender::new(Boot(3), Terms::standard(), 1)
+        let granted = Granted::new(BoxId(7), 1_000, false);
+        Lender::new(Boot(3), Terms::standard(), 1, granted)
     }
 
     fn handle(lender: &mut Lender, event: Event) -> Vec<Command> {
@@ -558,7 +614,8 @@ mod tests {
 
     #[test]
     fn what_is_held_is_told_to_whom_it_belongs() {
-        let mut lender = Lender::new(Boot(3), Terms::standard(), 4);
+        let granted = Granted::new(BoxId(7), 1_000, false);
+        let mut lender = Lender::new(Boot(3), Terms::standard(), 4, granted);
         let other = Foreign {
             submitter: BoxId(2),
             ..OF
@@ -579,5 +636,76 @@ mod tests {
             Command::Advertise { room: 2 },
         ];
         assert_eq!(handle(&mut lender, Event::Beat), expected);
+    }
+
+    #[test]
+    fn a_loan_is_counted_told_and_reclaimed_with_what_is_under_way() {
+        let mut lender = Lender::new(
+            Boot(3),
+            Terms::standard(),
+            4,
+            Granted::new(BoxId(7), 1_000, true),
+        );
+        let refused = |of, token| Command::Publish {
+            of,
+            token: Token(token),
+            answer: Answer::Refused(Refusal::Loan),
+        };
+        assert_eq!(deliver(&mut lender, 1, OF, 1), [refused(OF, 1)]);
+        let number = LoanNumber {
+            boot: Boot(3),
+            nth: 1,
+        };
+        // A job takes four seconds: two are within a window, the second on debt.
+        let loan = Loan {
+            number,
+            rate: 100,
+            left: Nanos::from_secs(60),
+        };
+        let borrower = BoxId(1);
+        handle(&mut lender, Event::Granted { borrower, loan });
+        let tell = Command::Tell { borrower, loan };
+        let advertise = Command::Advertise { room: 0 };
+        assert!(handle(&mut lender, Event::Beat).ends_with(&[tell, advertise]));
+        // Who is emptied is not to be asked.
+        handle(&mut lender, Event::Drain(true));
+        let beat = handle(&mut lender, Event::Beat);
+        let is_told = beat.iter().any(|it| matches!(it, Command::Tell { .. }));
+        assert!(!is_told, "{beat:?}");
+        handle(&mut lender, Event::Drain(false));
+        let of = |job| Foreign {
+            submitter: borrower,
+            job: JobId(job),
+        };
+        let start = |of| Command::Start { of };
+        assert_eq!(deliver(&mut lender, 2, of(20), 2), [start(of(20))]);
+        assert_eq!(deliver(&mut lender, 3, of(21), 3), [start(of(21))]);
+        assert_eq!(deliver(&mut lender, 4, of(22), 4), [refused(of(22), 4)]);
+        // What is held is not counted again.
+        assert_eq!(deliver(&mut lender, 5, of(20), 2), []);
+
+        assert_eq!(lender.reclaim(borrower), Ok(number));
+        let nothing = Loan {
+            number,
+            rate: 0,
+            left: Nanos::ZERO,
+        };
+        let told = Command::Tell {
+            borrower,
+            loan: nothing,
+        };
+        let abort = |of| Command::Abort { of };
+        let commands: Vec<_> = lender.commands().collect();
+        let expected = [
+            abort(of(20)),
+            refused(of(20), 2),
+            abort(of(21)),
+            refused(of(21), 3),
+            told,
+        ];
+        assert_eq!(commands, expected);
+        assert_eq!(deliver(&mut lender, 6, of(23), 5), [refused(of(23), 5)]);
+        let nobody = lender.reclaim(borrower);
+        assert_eq!(nobody, Err(LoanError::Nobody { borrower }));
     }
 }

@@ -14,6 +14,7 @@
 //! | `terms` | how long things may take |
 //! | `placement` | which box is to prove a job: a pure function of what boxes say of themselves |
 //! | `lease` | when a placement is given up, and when silence proves nothing |
+//! | `loan` | how much of a box's time another one was granted for a term |
 //! | `submitter` | the side of the box that has accepted jobs |
 //! | `lender` | the side of the box that proves them |
 //!
@@ -43,6 +44,7 @@ pub mod config;
 pub mod journal;
 pub mod lease;
 pub mod lender;
+pub mod loan;
 pub mod messages;
 pub mod nats;
 pub mod placement;
@@ -115,6 +117,8 @@ pub enum Refusal {
     Draining,
     /// It would be late.
     TooLate,
+    /// It is beyond what was lent to its submitter, or that was reclaimed.
+    Loan,
 }
 
 impl fmt::Display for BoxId {
@@ -141,6 +145,7 @@ impl fmt::Display for Refusal {
             Refusal::Full => "full",
             Refusal::Draining => "draining",
             Refusal::TooLate => "too late",
+            Refusal::Loan => "beyond its loan",
         })
     }
 }

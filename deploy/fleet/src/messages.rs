@@ -10,6 +10,7 @@
 //! caldera.beat.BOX                                what a box offers
 //! caldera.held.LENDER.SUBMITTER                   which of a box's jobs another holds
 //! caldera.withdrawn.SUBMITTER.LENDER              a placement that is of no use
+//! caldera.loan.LENDER.BORROWER                    what a box has granted to another
 //! ```
 //!
 //! Whoever sends stands first, so that one pattern is all that a box may publish: `caldera.*.BOX.>` and `caldera.beat.BOX`.
@@ -25,6 +26,7 @@ use caldera_scheduler::{JobId, Nanos};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::loan::{Loan, LoanNumber};
 use crate::{Advertisement, Answer, Boot, BoxId, Demand, KeyHint, Refusal, Token};
 
 /// A body that is longer is not read.
@@ -79,6 +81,13 @@ pub enum Subject {
         submitter: BoxId,
         /// With whom.
         lender: BoxId,
+    },
+    /// What a box has granted to another.
+    Loan {
+        /// Who.
+        lender: BoxId,
+        /// To whom.
+        borrower: BoxId,
     },
 }
 
@@ -202,7 +211,17 @@ impl Subject {
                     lender: a_box(next())?,
                 })
             })(),
-            _ => return Err(wrong("a job, an answer, a beat, what is held or withdrawn")),
+            "loan" => (|| {
+                Some(Subject::Loan {
+                    lender: a_box(next())?,
+                    borrower: a_box(next())?,
+                })
+            })(),
+            _ => {
+                return Err(wrong(
+                    "a job, an answer, a beat, what is held, withdrawn or lent",
+                ));
+            }
         };
         match (subject, parts.next()) {
             (Some(subject), None) => Ok(subject),
@@ -245,6 +264,9 @@ impl fmt::Display for Subject {
                     "{PREFIX}.withdrawn.{:032x}.{:032x}",
                     submitter.0, lender.0
                 )
+            }
+            Subject::Loan { lender, borrower } => {
+                write!(f, "{PREFIX}.loan.{:032x}.{:032x}", lender.0, borrower.0)
             }
         }
     }
@@ -306,6 +328,7 @@ pub fn encode_answer(boot: Boot, answer: &Answer) -> Vec<u8> {
         Answer::Refused(Refusal::Full) => RawOutcome::Full,
         Answer::Refused(Refusal::Draining) => RawOutcome::Draining,
         Answer::Refused(Refusal::TooLate) => RawOutcome::TooLate,
+        Answer::Refused(Refusal::Loan) => RawOutcome::Loan,
     };
     encode(&RawAnswer {
         v: VERSION,
@@ -329,6 +352,7 @@ pub fn decode_answer(body: &[u8]) -> Result<(Boot, Answer), MessageError> {
         RawOutcome::Full => Answer::Refused(Refusal::Full),
         RawOutcome::Draining => Answer::Refused(Refusal::Draining),
         RawOutcome::TooLate => Answer::Refused(Refusal::TooLate),
+        RawOutcome::Loan => Answer::Refused(Refusal::Loan),
     };
     Ok((Boot(raw.boot), answer))
 }
@@ -409,6 +433,29 @@ pub fn decode_withdrawn(body: &[u8]) -> Result<(JobId, Token), MessageError> {
     Ok((JobId(raw.job), Token(raw.token)))
 }
 
+/// What is granted, to be told and to be kept.
+pub fn encode_loan(loan: &Loan) -> Vec<u8> {
+    encode(&RawLoan {
+        v: VERSION,
+        boot: loan.number.boot.0,
+        nth: loan.number.nth,
+        rate: loan.rate,
+        left_us: loan.left.as_micros(),
+    })
+}
+
+/// As it is read.
+pub fn decode_loan(body: &[u8]) -> Result<Loan, MessageError> {
+    let raw: RawLoan = decode(LOAN, body)?;
+    version(LOAN, raw.v)?;
+    let (boot, nth) = (Boot(raw.boot), raw.nth);
+    Ok(Loan {
+        number: LoanNumber { boot, nth },
+        rate: raw.rate,
+        left: Nanos::from_micros(raw.left_us),
+    })
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct RawJob {
@@ -441,6 +488,7 @@ enum RawOutcome {
     Full,
     Draining,
     TooLate,
+    Loan,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -471,6 +519,16 @@ struct RawWithdrawn {
     v: u32,
     job: u64,
     token: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct RawLoan {
+    v: u32,
+    boot: u64,
+    nth: u32,
+    rate: u32,
+    left_us: u64,
 }
 
 /// Only the version, of whatever it is the version.
@@ -542,6 +600,7 @@ const ANSWER: &str = "answer";
 const BEAT: &str = "beat";
 const HELD: &str = "list of what is held";
 const WITHDRAWN: &str = "withdrawal";
+const LOAN: &str = "loan";
 const SUBJECT_SHOWN: usize = 200;
 
 #[cfg(test)]
@@ -573,6 +632,10 @@ mod tests {
             Subject::Beat { from: ONE },
             Subject::Held { lender, submitter },
             Subject::Withdrawn { submitter, lender },
+            Subject::Loan {
+                lender,
+                borrower: submitter,
+            },
         ];
         for subject in subjects {
             let text = subject.to_string();
@@ -615,6 +678,7 @@ mod tests {
             Answer::Refused(Refusal::Full),
             Answer::Refused(Refusal::Draining),
             Answer::Refused(Refusal::TooLate),
+            Answer::Refused(Refusal::Loan),
         ];
         for answer in answers {
             let read = decode_answer(&encode_answer(Boot(4), &answer));
@@ -661,6 +725,17 @@ mod tests {
 
         let withdrawn = decode_withdrawn(&encode_withdrawn(JobId(1), Token(2)));
         assert_eq!(withdrawn.expect("a withdrawal"), (JobId(1), Token(2)));
+
+        let number = LoanNumber {
+            boot: Boot(5),
+            nth: u32::MAX,
+        };
+        let loan = Loan {
+            number,
+            rate: 2_000,
+            left: Nanos::from_secs(1),
+        };
+        assert_eq!(decode_loan(&encode_loan(&loan)).expect("a loan"), loan);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! | jobs | stream `caldera-jobs`, a work queue | one durable consumer a box, for what is placed with it |
 //! | answers | stream `caldera-answers`, kept for a day | one durable consumer a box, for what is answered to it |
 //! | hints | no stream | plain messages |
+//! | loans | bucket `caldera-loans`, a stream that keeps the last of each subject | `nats/loans.rs` |
 //!
 //! **A subject holds one message**: each publish expects that its subject is empty, and a server that says it is not has the
 //! message already.
@@ -42,6 +43,10 @@ use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use zeroize::Zeroizing;
+
+mod loans;
+
+pub use loans::{KeepError, LOANS, loans_of};
 
 use crate::messages::{BODY_MAX, Subject};
 use crate::{BoxId, Delivery};

@@ -3,7 +3,7 @@
 //! What a box says is a hint. It is some seconds old, it may be wrong, and others read it too: so a box that is chosen may
 //! refuse, and choosing badly costs time and never a proof.
 //!
-//! Who can be in time comes before who cannot; then who is cheaper; then who is done first. Boxes that are equal in all of that
+//! Who can be in time comes before who cannot; then who has granted a loan that is not used up, whatever it asks of others; then who is cheaper; then who is done first. Boxes that are equal in all of that
 //! are put in an order that is another one for each job (rendezvous hashing, Thaler and Ravishankar, 1998), so that many boxes that choose
 //! at once do not all choose the same.
 
@@ -43,6 +43,8 @@ pub struct Candidate<'a> {
     pub given: u32,
     /// How much work that was, as in [`Demand::work`].
     pub given_work: Nanos,
+    /// Whether it has granted a loan of which something is left.
+    pub on_loan: bool,
 }
 
 /// The box that is to prove a job, if there is one that takes it.
@@ -53,15 +55,14 @@ pub fn choose<'a>(
     now: Nanos,
 ) -> Option<BoxId> {
     let able = candidates.filter(|it| {
-        it.given < it.says.room
-            && it.says.price <= demand.price_max
-            && it.says.cores > 0
-            && it.says.speed > 0
+        let is_open = it.given < it.says.room && it.says.price <= demand.price_max;
+        (it.on_loan || is_open) && it.says.cores > 0 && it.says.speed > 0
     });
     let best = able.min_by_key(|it| {
         let finish = now.plus(finish(demand, it));
         let late = demand.due.is_some_and(|due| finish > due);
-        (late, it.says.price, finish, scatter(job, it.lender))
+        let price = (!it.on_loan).then_some(it.says.price);
+        (late, price, finish, scatter(job, it.lender))
     })?;
     Some(best.lender)
 }
@@ -125,6 +126,7 @@ mod tests {
             says,
             given: 0,
             given_work: Nanos::ZERO,
+            on_loan: false,
         });
         // A job for which boxes that are equal would stand in the order of their numbers.
         let in_order = |job: &JobId| scatter(*job, BoxId(1)) < scatter(*job, BoxId(2));
@@ -186,6 +188,7 @@ mod tests {
                 says: &says,
                 given,
                 given_work: Nanos::from_secs(seconds),
+                on_loan: false,
             };
             let candidates = [candidate(1, given, seconds), candidate(2, 1, 2)];
             choose(JobId(1), &DEMAND, candidates.into_iter(), Nanos::ZERO)
@@ -193,6 +196,35 @@ mod tests {
         assert_eq!(with(1, 1), Some(BoxId(1)));
         assert_eq!(with(1, 3), Some(BoxId(2)));
         assert_eq!(with(2, 0), Some(BoxId(2)));
+    }
+
+    #[test]
+    fn a_box_that_has_granted_a_loan_comes_first_unless_it_is_late() {
+        let open = says(|_| {});
+        let lends = says(|it| {
+            it.room = 0;
+            it.price = 100;
+            it.cores = 1;
+        });
+        let with = |demand: &Demand, loan| {
+            let candidate = |lender, says, on_loan| Candidate {
+                lender: BoxId(lender),
+                says,
+                given: 0,
+                given_work: Nanos::ZERO,
+                on_loan,
+            };
+            let candidates = [candidate(1, &open, false), candidate(2, &lends, loan)];
+            choose(JobId(1), demand, candidates.into_iter(), Nanos::ZERO)
+        };
+        assert_eq!(with(&DEMAND, true), Some(BoxId(2)));
+        assert_eq!(with(&DEMAND, false), Some(BoxId(1)));
+        // A second for the key, and two on two cores or four on one.
+        let due = Demand {
+            due: Some(Nanos::from_secs(4)),
+            ..DEMAND
+        };
+        assert_eq!(with(&due, true), Some(BoxId(1)));
     }
 
     #[test]
@@ -205,6 +237,7 @@ mod tests {
                 says: &says,
                 given: 0,
                 given_work: Nanos::ZERO,
+                on_loan: false,
             });
             let chosen = choose(JobId(job), &DEMAND, candidates, Nanos::ZERO);
             given[chosen.map_or(0, |lender| lender.0 as usize)] += 1;

@@ -40,6 +40,7 @@ use crate::{Boot, Terms};
 
 mod control;
 mod lending;
+mod loans;
 mod submitting;
 
 /// Why the process ended.
@@ -181,9 +182,10 @@ impl Fleet {
             submitting::run(it, journal, asked).await
         })?;
         let (lender, asked) = mpsc::channel(1);
+        let (loans, orders) = mpsc::channel(1);
         let it = Arc::clone(&shared);
         fleet.thread("lender", &failures, &shared, async move {
-            lending::run(it, holds, asked).await
+            lending::run(it, holds, asked, orders).await
         })?;
         let it = Arc::clone(&shared);
         fleet.thread("transfer", &failures, &shared, async move {
@@ -204,6 +206,7 @@ impl Fleet {
             stage,
             submitter,
             lender,
+            loans,
         };
         fleet.thread("control", &failures, &shared, async move {
             let listener = tokio::net::UnixListener::from_std(control)
@@ -361,7 +364,7 @@ async fn until_answered<T, E: Display, F: Future<Output = Result<T, E>>>(
     }
 }
 
-fn duration(nanos: Nanos) -> Duration {
+pub(crate) fn duration(nanos: Nanos) -> Duration {
     Duration::from_nanos(nanos.0)
 }
 

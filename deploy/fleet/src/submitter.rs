@@ -27,8 +27,9 @@ use std::sync::Arc;
 use caldera_scheduler::{JobId, Nanos};
 
 use crate::lease::Leases;
+use crate::loan::{Borrowed, Loan};
 use crate::placement::{Advertisement, Candidate, choose};
-use crate::{Answer, Boot, BoxId, Delivery, Demand, Terms, Token};
+use crate::{Answer, Boot, BoxId, Delivery, Demand, Refusal, Terms, Token};
 
 /// After so many placements that led to nothing, the box that accepted a job proves it.
 pub const TRIES_MAX: u32 = 4;
@@ -79,6 +80,13 @@ pub enum Event {
         boot: Boot,
         /// Which, under which tokens.
         jobs: Vec<(JobId, Token)>,
+    },
+    /// A box has said what it has granted to this one.
+    Lent {
+        /// Who.
+        from: BoxId,
+        /// What.
+        loan: Loan,
     },
     /// An answer is delivered. Who sent it, and what for, stands in its subject, of which the broker lets each box write its own alone.
     Answered {
@@ -202,6 +210,7 @@ pub struct Submitter {
     /// When placements are published again of which the broker has not said that it has them.
     again: BTreeSet<(Nanos, JobId, Token)>,
     peers: BTreeMap<BoxId, Peer>,
+    borrowed: Borrowed,
     /// How often a box has sent what nobody sends in good faith, and until when it is given nothing.
     strikes: BTreeMap<BoxId, (u32, Nanos)>,
     out: Vec<Command>,
@@ -252,6 +261,7 @@ impl Submitter {
             leases: Leases::new(terms, now),
             again: BTreeSet::new(),
             peers: BTreeMap::new(),
+            borrowed: Borrowed::new(terms),
             strikes: BTreeMap::new(),
             out: Vec::new(),
         };
@@ -282,6 +292,7 @@ impl Submitter {
             Event::Published { job, token, stored } => self.published(job, token, stored, now),
             Event::Advertised { from, says } => self.advertised(from, says, now),
             Event::Held { from, boot, jobs } => self.held(from, boot, jobs, now),
+            Event::Lent { from, loan } => self.borrowed.heard(from, loan, now),
             Event::Answered {
                 delivery,
                 from,
@@ -328,15 +339,24 @@ impl Submitter {
         self.waiting.len()
     }
 
-    /// How many jobs more the other boxes say that they would take.
+    /// How many jobs more the other boxes say that they would take; on a loan of which something is left one at a time, for what it takes of it is
+    /// known when it is placed.
     pub fn room(&self, now: Nanos) -> u32 {
         if !self.leases.hears(now) {
             return 0;
         }
         let fresh = self.peers.iter().filter(|it| self.is_fresh(*it, now));
         fresh
-            .map(|(_, peer)| peer.says.room.saturating_sub(peer.given))
+            .map(|(lender, peer)| {
+                let on_loan = u32::from(self.borrowed.has_credit(*lender, now));
+                peer.says.room.saturating_sub(peer.given).max(on_loan)
+            })
             .fold(0, u32::saturating_add)
+    }
+
+    /// What was granted to this box, by whom, and whether something is left of it now.
+    pub fn loans(&self, now: Nanos) -> impl Iterator<Item = (BoxId, Loan, bool)> {
+        self.borrowed.loans(now)
     }
 
     /// The other boxes as they were heard last, with when that was and until when each is avoided.
@@ -515,7 +535,10 @@ impl Submitter {
                         self.out.push(Command::Acknowledge(delivery));
                         self.come_home(job);
                     }
-                    Answer::Refused(_) => {
+                    Answer::Refused(refusal) => {
+                        if refusal == Refusal::Loan {
+                            self.borrowed.refused(at.lender);
+                        }
                         self.out.push(Command::Acknowledge(delivery));
                         self.put_off(job, at.lender, now.plus(self.terms.again()));
                         self.wait(job, now);
@@ -637,6 +660,7 @@ impl Submitter {
             {
                 peer.given += 1;
                 peer.given_work = peer.given_work.plus(entry.demand.work);
+                self.borrowed.placed(lender, entry.demand.work, now);
                 entry.tries += 1;
                 let placement = Placement {
                     job,
@@ -670,6 +694,7 @@ impl Submitter {
             says: &peer.says,
             given: peer.given,
             given_work: peer.given_work,
+            on_loan: self.borrowed.has_credit(*lender, now),
         });
         choose(job, &entry.demand, candidates, now)
     }
@@ -687,7 +712,8 @@ fn order(job: JobId, demand: &Demand) -> (Nanos, JobId) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{KeyHint, Refusal};
+    use crate::KeyHint;
+    use crate::loan::LoanNumber;
 
     const ME: BoxId = BoxId(1);
     const NEAR: BoxId = BoxId(2);
@@ -1067,6 +1093,27 @@ mod tests {
         }
         let commands = scene.answer(9, at, Answer::Refused(Refusal::Draining));
         assert_eq!(commands[1..], [Command::Return(JOB)]);
+    }
+
+    #[test]
+    fn a_lender_that_says_that_its_loan_is_used_up_is_believed() {
+        let mut scene = Scene::new(&[]);
+        let number = LoanNumber {
+            boot: Boot(1),
+            nth: 1,
+        };
+        let loan = Loan {
+            number,
+            rate: 1_000,
+            left: Nanos::from_secs(600),
+        };
+        assert_eq!(scene.handle(Event::Lent { from: FAR, loan }), []);
+        let at = scene.place(JobId(1));
+        assert_eq!(at.lender, FAR);
+        let refused = scene.answer(1, at, Answer::Refused(Refusal::Loan));
+        assert_eq!(scene.publish(&refused).lender, NEAR);
+        // What it has believed would have been enough for many.
+        assert_eq!(scene.place(JobId(2)).lender, NEAR);
     }
 
     #[test]

@@ -96,10 +96,13 @@ fn a_box_that_is_alone_tells_how_it_is_and_stops() {
     let (status, is) = ask(&socket, "GET /status", "");
     assert!(status.ends_with("200 OK"), "{status}");
     assert_eq!((&is["boot"], &is["draining"]), (&json!(1), &json!(false)));
-    assert_eq!(is["lender"], json!({"offered": 0, "room": 0, "held": 0}));
+    assert_eq!(
+        is["lender"],
+        json!({"offered": 0, "room": 0, "held": 0, "loans": []})
+    );
     assert_eq!(
         is["submitter"],
-        json!({"jobs": 0, "waiting": 0, "placed": 0})
+        json!({"jobs": 0, "waiting": 0, "placed": 0, "loans": []})
     );
     assert_eq!(is["broker"]["connected"], false);
     let (_, is) = ask(&socket, "POST /drain", r#"{"drain":true}"#);

@@ -61,8 +61,9 @@ fn status() -> Value {
         "box": "0123456789abcdef0123456789abcdef", "boot": 3, "draining": true,
         "calderad": { "connected": true, "error": null },
         "broker": { "connected": false, "server": null, "version": null, "error": "it is too old" },
-        "submitter": { "jobs": 4, "waiting": 1, "placed": 3 },
-        "lender": { "offered": 8, "room": 6, "held": 2 },
+        "submitter": { "jobs": 4, "waiting": 1, "placed": 3,
+                       "loans": [{ "box": "ff", "rate": 2000, "leftMs": 9000, "hasCredit": false }] },
+        "lender": { "offered": 8, "room": 6, "held": 2, "loans": [{ "box": "fe", "rate": 50, "leftMs": 60000 }] },
         "boxes": [{ "box": "ff", "boot": 9, "heardMs": 840, "room": 4, "cores": 16,
                     "speed": 1000, "price": 0, "avoidedMs": null }],
         "totals": { "taken": 120, "committed": 110 },
@@ -80,6 +81,8 @@ fn how_a_fleet_stands_is_shown_and_it_is_emptied() {
         "broker: not connected: it is too old\n",
         "lent: 4 jobs, 3 placed, 1 wait\n",
         "for others: 2 held, room for 6 of 8\n",
+        "loan to fe: 50 core-ms a second, 60000 ms left\n",
+        "loan by ff: 2000 core-ms a second, 9000 ms left, used up for now\n",
         "committed 110",
         "840",
     ] {
@@ -97,6 +100,23 @@ fn how_a_fleet_stands_is_shown_and_it_is_emptied() {
         run.expect_success();
         assert!(asked.starts_with("POST /drain HTTP/1.1\r\n"), "{asked}");
         assert!(asked.ends_with(body), "{asked}");
+    }
+    let (grant, revoke) = (
+        ["loan", "grant", "ff", "--rate", "2000"],
+        ["loan", "revoke", "ff"],
+    );
+    for (arguments, body) in [
+        (
+            &[&grant[..], &["--seconds", "60"]].concat()[..],
+            json!({ "grant": { "box": "ff", "rate": 2000, "seconds": 60 } }),
+        ),
+        (&revoke, json!({ "revoke": { "box": "ff" } })),
+    ] {
+        let (run, asked) = ask(arguments, 200, &status());
+        assert!(run.expect_success().contains("loan by ff"), "{asked}");
+        assert!(asked.starts_with("POST /loans HTTP/1.1\r\n"), "{asked}");
+        let (_, asked) = asked.split_once("\r\n\r\n").expect("a body");
+        assert_eq!(serde_json::from_str::<Value>(asked).expect("JSON"), body);
     }
     // Of what is not known yet nothing is made up, and what is refused is told.
     let (shown, _) = ask(&["status"], 200, &json!({ "box": "1", "boot": 1 }));

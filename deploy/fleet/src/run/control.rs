@@ -1,4 +1,4 @@
-//! What an operator sees and does: `GET /status`, `GET /metrics` and `POST /drain`, HTTP/1.1 at a socket in the file system that its owner alone
+//! What an operator sees and does: `GET /status`, `GET /metrics`, `POST /drain` and `POST /loans`, HTTP/1.1 at a socket in the file system that its owner alone
 //! may open. Metrics are the figures of the status as Prometheus reads them.
 //!
 //! Status is asked of both sides when somebody asks for it, and of a side that does not answer at once it is said that it does not.
@@ -25,6 +25,7 @@ use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
+use super::loans::{Order, ordered};
 use super::{RunError, Shared, Stage};
 use crate::calderad::Calderad;
 
@@ -37,6 +38,7 @@ pub(super) struct Control<C> {
     pub(super) stage: Arc<watch::Sender<Stage>>,
     pub(super) submitter: mpsc::Sender<Question>,
     pub(super) lender: mpsc::Sender<Question>,
+    pub(super) loans: mpsc::Sender<Order>,
 }
 
 #[derive(Deserialize)]
@@ -100,12 +102,15 @@ async fn answer<C: Calderad>(
             let text = metrics(&status(control).await);
             return typed(StatusCode::OK, "text/plain; version=0.0.4", text);
         }
+        (&Method::POST, "/loans") => {
+            let heard = &ask(&control.submitter).await["boxes"];
+            let done = ordered(&control.loans, body(request).await, heard).await;
+            if let Err((status, error)) = done {
+                return response(status, &json!({ "error": error }));
+            }
+        }
         (&Method::POST, "/drain") => {
-            let body = Limited::new(request.into_body(), DRAIN_MAX).collect().await;
-            let body = body
-                .map(http_body_util::Collected::to_bytes)
-                .unwrap_or_default();
-            let Ok(Drain { drain }) = serde_json::from_slice(&body) else {
+            let Ok(Drain { drain }) = serde_json::from_slice(&body(request).await) else {
                 let error = json!({"error": "expected {\"drain\": true} or {\"drain\": false}"});
                 return response(StatusCode::BAD_REQUEST, &error);
             };
@@ -124,11 +129,18 @@ async fn answer<C: Calderad>(
             });
         }
         _ => {
-            let error = json!({"error": "expected GET /status, GET /metrics or POST /drain"});
+            let error =
+                json!({"error": "expected GET /status, GET /metrics, POST /drain or POST /loans"});
             return response(StatusCode::NOT_FOUND, &error);
         }
     }
     response(StatusCode::OK, &status(control).await)
+}
+
+async fn body(request: Request<Incoming>) -> Bytes {
+    let body = Limited::new(request.into_body(), BODY_MAX).collect().await;
+    body.map(http_body_util::Collected::to_bytes)
+        .unwrap_or_default()
 }
 
 fn response(status: StatusCode, body: &Value) -> Response<Full<Bytes>> {
@@ -206,9 +218,9 @@ async fn ask(side: &mpsc::Sender<Question>) -> Value {
 }
 
 const WITHIN: Duration = Duration::from_secs(1);
-const DRAIN_MAX: usize = 1_024;
+const BODY_MAX: usize = 1_024;
 /// Name, kind, what it is, and where it stands in a status.
-const METRICS: [(&str, &str, &str, &str); 18] = [
+const METRICS: [(&str, &str, &str, &str); 20] = [
     (
         "calderad_fleet_boot",
         "gauge",
@@ -262,6 +274,18 @@ const METRICS: [(&str, &str, &str, &str); 18] = [
         "gauge",
         "Jobs of others that are proved here.",
         "/lender/held",
+    ),
+    (
+        "calderad_fleet_loans_granted",
+        "gauge",
+        "Loans of this box that are in force.",
+        "/lender/loans",
+    ),
+    (
+        "calderad_fleet_loans_had",
+        "gauge",
+        "Loans that this box was told it has.",
+        "/submitter/loans",
     ),
     (
         "calderad_fleet_taken_total",

@@ -21,11 +21,13 @@ use tokio::task::AbortHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::control::Question;
+use super::loans::{Loans, Order};
 use super::{FETCHED, RunError, Shared, Totals, duration};
 use crate::calderad::{Calderad, CalderadError, Part, hint};
 use crate::lender::{Command, Event, Foreign};
+use crate::loan::Granted;
 use crate::messages::{
-    JobBody, Subject, decode_withdrawn, encode_answer, encode_beat, encode_held,
+    JobBody, Subject, decode_withdrawn, encode_answer, encode_beat, encode_held, encode_loan,
 };
 use crate::nats::{Broker, Delivered, Deliveries, Kept};
 use crate::transfer::{TransferError, Wanted, erase, fetch};
@@ -71,6 +73,7 @@ pub(super) async fn run<C: Calderad>(
     shared: Arc<Shared<C>>,
     holds: watch::Sender<usize>,
     mut asked: mpsc::Receiver<Question>,
+    mut orders: mpsc::Receiver<Order>,
 ) -> Result<(), RunError> {
     let me = shared.config.me;
     let broker = Broker::connect(&shared.config.nats, me).await?;
@@ -80,12 +83,18 @@ pub(super) async fn run<C: Calderad>(
     let offered = shared.config.lend.as_ref().map_or(0, |lend| lend.jobs);
     let (events, mut outcomes) = mpsc::unbounded_channel();
     let (know, keys) = watch::channel(None);
+    let lend = shared.config.lend.as_ref();
+    let (capacity, only_loans) = lend.map_or((0, false), |lend| {
+        (lend.cores.saturating_mul(lend.speed), lend.only_loans)
+    });
+    let granted = Granted::new(me, capacity, only_loans);
+    let mut loans = Loans::new(broker.clone(), shared.boot, offered > 0);
     if offered > 0 {
         tokio::spawn(ask_keys(Arc::clone(&shared), know));
     }
     let mut this = Lending {
         broker,
-        machine: Lender::new(shared.boot, shared.terms, offered),
+        machine: Lender::new(shared.boot, shared.terms, offered, granted),
         foreign: BTreeMap::new(),
         deliveries: Deliveries::default(),
         events,
@@ -111,7 +120,10 @@ pub(super) async fn run<C: Calderad>(
                 ended?;
                 return Err(RunError::Ended { thread: "lender" });
             }
-            _ = beat.tick() => this.handle(Event::Beat),
+            _ = beat.tick() => {
+                this.handle(Event::Beat);
+                loans.keep(this.machine.granted(), this.shared.now());
+            }
             Ok(()) = stage.changed() => {
                 let draining = this.shared.is_draining();
                 this.handle(Event::Drain(draining));
@@ -121,11 +133,22 @@ pub(super) async fn run<C: Calderad>(
             Some(event) = outcomes.recv() => this.handle(event),
             Some(delivered) = jobs.recv() => this.delivered(delivered),
             Some(message) = withdrawn.next() => this.heard(&message),
+            outcome = loans.outcome() => {
+                let now = this.shared.now();
+                loans.settle(outcome, &mut this.machine, now);
+                this.carry_out_all();
+            }
+            Some(order) = orders.recv(), if !loans.is_busy() => {
+                let now = this.shared.now();
+                loans.order(order, &mut this.machine, now);
+                this.carry_out_all();
+            }
             Some(question) = asked.recv() => {
                 let status = json!({
                     "offered": offered,
                     "room": this.room,
                     "held": this.machine.held(),
+                    "loans": Loans::told(this.machine.granted(), this.shared.now()),
                 });
                 let _ = question.send(status);
             }
@@ -154,6 +177,10 @@ async fn ask_keys<C: Calderad>(shared: Arc<Shared<C>>, know: watch::Sender<Optio
 impl<C: Calderad> Lending<C> {
     fn handle(&mut self, event: Event) {
         self.machine.handle(event, self.shared.now());
+        self.carry_out_all();
+    }
+
+    fn carry_out_all(&mut self) {
         let commands: Vec<Command> = self.machine.commands().collect();
         for command in commands {
             self.carry_out(command);
@@ -214,6 +241,14 @@ impl<C: Calderad> Lending<C> {
                 }
             }
             Command::Advertise { room } => self.advertise(room),
+            // Of a box that cannot prove nothing can be had; what is reclaimed is told all the same.
+            Command::Tell { loan, .. } if loan.rate > 0 && self.keys.borrow().is_none() => {}
+            Command::Tell { borrower, loan } => {
+                let lender = self.shared.config.me;
+                let subject = Subject::Loan { lender, borrower };
+                let broker = self.broker.clone();
+                tokio::spawn(async move { broker.hint(subject, encode_loan(&loan)).await });
+            }
             Command::Hold { submitter, jobs } => {
                 let lender = self.shared.config.me;
                 let subject = Subject::Held { lender, submitter };

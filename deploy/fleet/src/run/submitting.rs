@@ -22,7 +22,7 @@ use super::{RunError, Shared, Totals, duration, nanos, until_answered};
 use crate::calderad::{Calderad, Lent, Taken, Verdict, hint};
 use crate::journal::{Journal, JournalError};
 use crate::messages::{
-    JobBody, Subject, decode_answer, decode_beat, decode_held, encode_withdrawn,
+    JobBody, Subject, decode_answer, decode_beat, decode_held, decode_loan, encode_withdrawn,
 };
 use crate::nats::{Broker, Delivered, Deliveries, Kept};
 use crate::submitter::{Command, Event, Journalled, Placement, Report};
@@ -81,6 +81,7 @@ pub(super) async fn run<C: Calderad>(
     let broker = Broker::connect(&shared.config.nats, me).await?;
     let mut beats = broker.hear("caldera.beat.*".to_owned()).await?;
     let mut held = broker.hear(format!("caldera.held.*.{:032x}", me.0)).await?;
+    let mut loans = broker.hear(format!("caldera.loan.*.{:032x}", me.0)).await?;
     // One at a time, and the next is asked for when it was looked at: what it brought counts in what is wanted.
     let (to, mut told) = mpsc::channel(1);
     let (want, wants) = watch::channel(Want::default());
@@ -166,6 +167,7 @@ pub(super) async fn run<C: Calderad>(
             Some(delivered) = answers.recv() => this.delivered(delivered),
             Some(message) = beats.next() => this.heard(&message),
             Some(message) = held.next() => this.heard(&message),
+            Some(message) = loans.next() => this.heard(&message),
             Some(question) = asked.recv() => {
                 let _ = question.send(status(Some(&this.machine), &this.broker, now));
             }
@@ -504,6 +506,9 @@ impl<C: Calderad> Submitting<C> {
             Ok(Subject::Held { lender: from, .. }) => {
                 decode_held(&message.payload).map(|(boot, jobs)| Event::Held { from, boot, jobs })
             }
+            Ok(Subject::Loan { lender: from, .. }) => {
+                decode_loan(&message.payload).map(|loan| Event::Lent { from, loan })
+            }
             Ok(_) => return,
             Err(error) => Err(error),
         };
@@ -553,6 +558,15 @@ fn status(machine: Option<&Submitter>, broker: &Broker, now: Nanos) -> Value {
     let jobs = machine.map_or(0, Submitter::unsettled);
     let waiting = machine.map_or(0, Submitter::waiting);
     let peers = machine.into_iter().flat_map(Submitter::peers);
+    let loans = machine.into_iter().flat_map(|it| it.loans(now));
+    let loans = loans.map(|(lender, loan, has_credit)| {
+        json!({
+            "box": format!("{:032x}", lender.0),
+            "rate": loan.rate,
+            "leftMs": loan.left.as_millis(),
+            "hasCredit": has_credit,
+        })
+    });
     let boxes = peers.map(|(lender, says, heard, avoided)| {
         let avoided = avoided.filter(|until| *until > now);
         json!({
@@ -572,7 +586,7 @@ fn status(machine: Option<&Submitter>, broker: &Broker, now: Nanos) -> Value {
         .is_none()
         .then_some("no server was found good yet, or all are away");
     json!({
-        "submitter": {"jobs": jobs, "waiting": waiting, "placed": jobs - waiting},
+        "submitter": {"jobs": jobs, "waiting": waiting, "placed": jobs - waiting, "loans": loans.collect::<Vec<_>>()},
         "boxes": boxes.collect::<Vec<_>>(),
         "broker": {
             "connected": server.is_some(),

@@ -6,6 +6,7 @@
 mod r#box;
 mod calderads;
 mod faults;
+mod loans;
 mod relay;
 mod servers;
 mod transfers;

@@ -238,6 +238,7 @@ impl Servers {
                 cores: 1,
                 speed: 1_000,
                 price: 0,
+                only_loans: false,
             }),
         }
     }

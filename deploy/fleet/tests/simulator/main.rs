@@ -8,6 +8,8 @@
 //! - something is committed that is not in the fleet's hands, or is no proof;
 //! - an honest box is reported;
 //! - a proof is begun in vain though nobody was dead;
+//! - a box that takes jobs on loans alone begins one without, after its term, or beyond what it has granted;
+//! - a job is placed on a loan that is over;
 //!
 //! and in the end whether each job that was accepted is done, once, and nobody holds anything. A seed that fails is
 //! printed, and `CALDERA_FLEET_SEED=N` plays it alone and prints all that happens.
@@ -72,6 +74,15 @@ fn in_a_storm_no_job_is_lost_and_none_is_committed_twice() {
 }
 
 #[test]
+fn a_box_gives_no_more_than_it_has_lent_and_takes_it_back_at_once() {
+    let sum = play(Weather::Loans, 2_000);
+    assert!(sum.lent > sum.submitted / 16, "{sum:?}");
+    assert!(sum.on_loan > 1_000, "{sum:?}");
+    assert!(sum.reclaimed > 100, "{sum:?}");
+    assert!(sum.beyond > 100, "{sum:?}");
+}
+
+#[test]
 fn strangers_are_found_out_and_change_nothing() {
     let sum = play(Weather::Strangers, 2_000);
     assert!(sum.lent > sum.submitted / 8, "{sum:?}");
@@ -82,7 +93,9 @@ fn strangers_are_found_out_and_change_nothing() {
 #[test]
 fn a_seed_says_everything() {
     for seed in 0..20 {
-        let [one, two] = [(), ()].map(|()| World::new(Weather::Strangers, seed, false).run());
-        assert_eq!(one.expect("it holds"), two.expect("it holds"));
+        for weather in [Weather::Strangers, Weather::Loans] {
+            let [one, two] = [(), ()].map(|()| World::new(weather, seed, false).run());
+            assert_eq!(one.expect("it holds"), two.expect("it holds"));
+        }
     }
 }

@@ -14,6 +14,8 @@ pub(crate) enum Weather {
     Elections,
     /// Boxes die between any two commands, are frozen and cut off, hints are lost, streams are lost, old answers come again.
     Storm,
+    /// A storm in which half of the boxes take jobs on loans alone, which begin, end and are reclaimed at any time; and in which clocks stand still.
+    Loans,
     /// A storm, and boxes that send what is no proof, answers to what they were not asked, or nothing at all.
     Strangers,
 }
@@ -42,6 +44,8 @@ pub(crate) struct BoxScene {
     pub(crate) speed: u32,
     pub(crate) price: u64,
     pub(crate) keys: Vec<KeyHint>,
+    /// It takes jobs on loans alone.
+    pub(crate) only_loans: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -75,6 +79,17 @@ pub(crate) enum Fault {
     Replay { who: BoxId },
     /// A box is emptied for a while.
     Drain { who: BoxId, span: Nanos },
+    /// Nothing runs there for a while, and its clock stands still.
+    Stop { who: BoxId, span: Nanos },
+    /// A box grants another so many core-milliseconds a second.
+    Grant {
+        lender: BoxId,
+        borrower: BoxId,
+        rate: u32,
+        term: Nanos,
+    },
+    /// A box takes back what it has granted.
+    Reclaim { lender: BoxId, borrower: BoxId },
 }
 
 #[derive(Debug, Clone)]
@@ -105,12 +120,13 @@ impl Scene {
             Weather::Calm => 0,
             Weather::Elections => random.between(1, 4),
             Weather::Storm | Weather::Strangers => random.between(1, 12),
+            Weather::Loans => random.between(8, 32),
         };
         let mut faults: Vec<_> = (0..faults)
             .map(|n| fault(n, &boxes, weather, random))
             .collect();
         faults.sort_by_key(|(at, _)| *at);
-        let stormy = matches!(weather, Weather::Storm | Weather::Strangers);
+        let stormy = weather.is_stormy();
         Scene {
             weather,
             boxes,
@@ -123,6 +139,13 @@ impl Scene {
                 _ => random.fraction() * 0.2,
             },
         }
+    }
+}
+
+impl Weather {
+    /// Whether anything may die.
+    pub(crate) fn is_stormy(self) -> bool {
+        matches!(self, Weather::Storm | Weather::Loans | Weather::Strangers)
     }
 }
 
@@ -147,6 +170,7 @@ fn a_box(number: u64, weather: Weather, random: &mut Random) -> BoxScene {
         } else {
             vec![]
         },
+        only_loans: weather == Weather::Loans && random.chance(0.5),
     }
 }
 
@@ -157,7 +181,7 @@ fn submission(boxes: &[BoxScene], weather: Weather, random: &mut Random) -> Subm
         let slack = Nanos::from_millis(random.between(500, 60_000));
         at.plus(slack)
     });
-    let stormy = matches!(weather, Weather::Storm | Weather::Strangers);
+    let stormy = weather.is_stormy();
     let cancelled = (stormy && random.chance(0.1))
         .then(|| at.plus(Nanos::from_millis(random.between(0, 20_000))));
     Submission {
@@ -187,6 +211,24 @@ fn fault(number: u64, boxes: &[BoxScene], weather: Weather, random: &mut Random)
     let at = Nanos(random.between(0, FAULTS_END.0));
     let who = boxes[random.between(0, boxes.len() as u64) as usize].id;
     let span = Nanos::from_millis(random.between(0, 45_000));
+    if weather == Weather::Loans && random.chance(0.7) {
+        let lender = who;
+        let others: Vec<_> = boxes.iter().filter(|it| it.id != lender).collect();
+        let borrower = others[random.between(0, others.len() as u64) as usize].id;
+        let fault = match random.between(0, 10) {
+            0..=4 => Fault::Grant {
+                lender,
+                borrower,
+                rate: random.between(10, 4_000) as u32,
+                term: Nanos::from_millis(random.between(1_000, 60_000)),
+            },
+            5..=8 => Fault::Reclaim { lender, borrower },
+            _ => Fault::Stop { who, span },
+        };
+        // Some before any job.
+        let early = random.chance(0.3);
+        return (if early { Nanos(at.0 / 8) } else { at }, fault);
+    }
     let fault = match random.between(0, 10) {
         0..=3 => Fault::Kill {
             who,

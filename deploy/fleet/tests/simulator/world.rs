@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::fmt;
 
 use caldera_fleet::lender::{self, Foreign};
+use caldera_fleet::loan::{Granted, Loan, LoanNumber, WINDOW};
 use caldera_fleet::submitter::{self, Journalled, Placement, Report};
 use caldera_fleet::{
     Advertisement, Answer, Boot, BoxId, Demand, Lender, Refusal, Submitter, Terms, Token,
@@ -45,6 +46,12 @@ pub(crate) struct Outcome {
     pub(crate) wrong: u64,
     /// Answers of whom nobody had asked, found out.
     pub(crate) forged: u64,
+    /// Jobs that were taken on loans alone.
+    pub(crate) on_loan: u64,
+    /// Proofs that were broken off because their loan was reclaimed.
+    pub(crate) reclaimed: u64,
+    /// Jobs that were refused for want of a loan.
+    pub(crate) beyond: u64,
 }
 
 impl Outcome {
@@ -57,6 +64,9 @@ impl Outcome {
         self.buried += other.buried;
         self.wrong += other.wrong;
         self.forged += other.forged;
+        self.on_loan += other.on_loan;
+        self.reclaimed += other.reclaimed;
+        self.beyond += other.beyond;
     }
 }
 
@@ -71,8 +81,29 @@ struct Machine {
     runs: BTreeMap<Foreign, Nanos>,
     cut: Nanos,
     frozen: Nanos,
+    /// For how long it was frozen in all. What it hears then is as old when it hears it.
+    late: Nanos,
+    /// By how much its clock is behind that of the world.
+    behind: Nanos,
+    /// What it has granted, as a broker keeps it.
+    kept: BTreeMap<BoxId, Kept>,
+    /// Counts its grants.
+    grants: u32,
     /// It dies after so many commands, for so long, with its `calderad` or without.
     doomed: Option<(u64, Nanos, bool)>,
+}
+
+/// A loan, and what was taken on it.
+#[derive(Debug, Clone, Copy)]
+struct Kept {
+    number: LoanNumber,
+    rate: u32,
+    /// When it is over by the broker's clock, which is that of the world.
+    end: Nanos,
+    begun: Nanos,
+    /// Work, in core-nanoseconds, and how often the count of it began anew.
+    used: u64,
+    counts: u64,
 }
 
 struct Process {
@@ -111,6 +142,8 @@ struct Known {
 enum Happening {
     Fault(Fault),
     Start(BoxId),
+    /// A process hears what the broker keeps of its loans.
+    ReadLoans(BoxId, u64),
     Submit(usize),
     Cancel(BoxId, JobId),
     /// The own box has proved a job.
@@ -141,6 +174,7 @@ enum Hint {
     Advertised(BoxId, Advertisement),
     Held(BoxId, Boot, Vec<(JobId, Token)>),
     Withdrawn(Foreign, Token),
+    Lent(BoxId, Loan),
 }
 
 pub(crate) struct World {
@@ -176,6 +210,10 @@ impl World {
                 runs: BTreeMap::new(),
                 cut: Nanos::ZERO,
                 frozen: Nanos::ZERO,
+                late: Nanos::ZERO,
+                behind: Nanos::ZERO,
+                kept: BTreeMap::new(),
+                grants: 0,
                 doomed: None,
             };
             (scene.id, machine)
@@ -281,8 +319,9 @@ impl World {
 
     fn happen(&mut self, happening: Happening) -> Result<(), Violation> {
         match happening {
-            Happening::Fault(fault) => self.fault(fault),
+            Happening::Fault(fault) => return self.fault(fault),
             Happening::Start(id) => self.start(id),
+            Happening::ReadLoans(id, boot) => return self.read_loans(id, boot),
             Happening::Submit(n) => self.submit(n),
             Happening::Cancel(id, job) => self.cancel(id, job),
             Happening::Proved(id, job) => return self.proved_at_home(id, job),
@@ -296,7 +335,8 @@ impl World {
                     if let Some(process) = &self.machines[&id].process {
                         let due = process
                             .submitter
-                            .due(self.now)
+                            .due(self.clock(id))
+                            .plus(self.machines[&id].behind)
                             .max(self.now.plus(Nanos::from_micros(100)));
                         self.at(due, Happening::Tick(id, boot));
                     }
@@ -353,7 +393,7 @@ impl World {
 
     // What goes wrong.
 
-    fn fault(&mut self, fault: Fault) {
+    fn fault(&mut self, fault: Fault) -> Result<(), Violation> {
         self.faults_left -= 1;
         let now = self.now;
         match fault {
@@ -365,7 +405,9 @@ impl World {
             } => self.machine(who).doomed = Some((commands, down, both)),
             Fault::Freeze { who, span } => {
                 let machine = self.machine(who);
-                machine.frozen = machine.frozen.max(now.plus(span));
+                let before = machine.frozen.max(now);
+                machine.frozen = before.max(now.plus(span));
+                machine.late = machine.late.plus(machine.frozen.since(before));
             }
             Fault::Cut { who, span } => {
                 let machine = self.machine(who);
@@ -384,31 +426,153 @@ impl World {
                 self.at(now, drain(true));
                 self.at(now.plus(span), drain(false));
             }
+            Fault::Stop { who, span } => {
+                let machine = self.machine(who);
+                let from = machine.frozen.max(now);
+                machine.frozen = from.plus(span);
+                machine.behind = machine.behind.plus(span);
+            }
+            Fault::Grant {
+                lender,
+                borrower,
+                rate,
+                term,
+            } => self.grant(lender, borrower, rate, term),
+            Fault::Reclaim { lender, borrower } => return self.reclaim(lender, borrower),
+        }
+        Ok(())
+    }
+
+    /// What an operator orders, if the process is there to hear it.
+    fn grant(&mut self, lender: BoxId, borrower: BoxId, rate: u32, term: Nanos) {
+        let (now, clock) = (self.now, self.clock(lender));
+        let machine = self.machine(lender);
+        let boot = machine.boot;
+        let Some(process) = machine.process.as_ref().filter(|_| machine.frozen <= now) else {
+            return;
+        };
+        // Terms are shorter here than anywhere else.
+        let asked = term.max(WINDOW);
+        let granted = process.lender.granted();
+        if granted.check(borrower, rate, asked, clock).is_err() {
+            return;
+        }
+        machine.grants += 1;
+        let number = LoanNumber {
+            boot: Boot(boot),
+            nth: machine.grants,
+        };
+        let before = machine.kept.get(&borrower).copied();
+        let kept = Kept {
+            number,
+            rate: before.map_or(rate, |it| it.rate.max(rate)),
+            end: now.plus(term),
+            begun: before.map_or(now, |it| it.begun),
+            used: before.map_or(0, |it| it.used),
+            counts: before.map_or(1, |it| it.counts + 1),
+        };
+        machine.kept.insert(borrower, kept);
+        let left = term;
+        let loan = Loan { number, rate, left };
+        let event = lender::Event::Granted { borrower, loan };
+        self.at(now, Happening::Lender(lender, boot, event));
+    }
+
+    fn reclaim(&mut self, lender: BoxId, borrower: BoxId) -> Result<(), Violation> {
+        let now = self.now;
+        let machine = self.machine(lender);
+        let boot = machine.boot;
+        let Some(process) = machine.process.as_mut().filter(|_| machine.frozen <= now) else {
+            return Ok(());
+        };
+        // Rather what is being used.
+        let used = machine.runs.iter().find(|(_, end)| **end > now);
+        let borrower = used.map_or(borrower, |(of, _)| of.submitter);
+        if process.lender.reclaim(borrower).is_err() {
+            return Ok(());
+        }
+        if let Some(kept) = machine.kept.get_mut(&borrower) {
+            kept.end = now;
+        }
+        let commands: Vec<_> = process.lender.commands().collect();
+        for command in commands {
+            if let lender::Command::Abort { .. } = command {
+                self.outcome.reclaimed += 1;
+            }
+            if self.dies(lender) {
+                return Ok(());
+            }
+            self.carry_out_lenders(lender, boot, command)?;
+        }
+        let runs = &self.machines[&lender].runs;
+        let left = runs
+            .iter()
+            .any(|(of, end)| of.submitter == borrower && *end > now);
+        match left {
+            true => self.broken(format!(
+                "{lender} proves for {borrower}, whose loan is reclaimed"
+            )),
+            false => Ok(()),
         }
     }
 
+    fn read_loans(&mut self, id: BoxId, boot: u64) -> Result<(), Violation> {
+        let now = self.now;
+        if !self.is_running(id, boot) {
+            return Ok(());
+        }
+        let machine = self.machine(id);
+        if machine.frozen > now {
+            let then = machine.frozen;
+            self.at(then, Happening::ReadLoans(id, boot));
+            return Ok(());
+        }
+        let mut loans = Vec::new();
+        for (borrower, kept) in &mut machine.kept {
+            if now < kept.end {
+                kept.counts += 1;
+                let left = kept.end.since(now);
+                let (number, rate) = (kept.number, kept.rate);
+                loans.push((*borrower, Loan { number, rate, left }));
+            }
+        }
+        for (borrower, loan) in loans {
+            self.lender(id, boot, lender::Event::Granted { borrower, loan })?;
+        }
+        Ok(())
+    }
+
     fn start(&mut self, id: BoxId) {
-        let (terms, now) = (self.terms, self.now);
+        let (terms, now, clock) = (self.terms, self.now, self.clock(id));
         let machine = self.machine(id);
         machine.boot += 1;
+        let behind = machine.behind;
         let out = machine.journal.iter();
         let out = out.filter(|(_, row)| row.state == State::Out);
         let journal: Vec<_> = out
             .map(|(job, row)| Journalled {
                 job: *job,
-                demand: row.demand,
+                demand: by_clock(row.demand, behind),
                 placement: row.placement,
             })
             .collect();
         let next = Token(machine.next_token);
         let rows = journal.iter().copied();
         let process = Process {
-            submitter: Submitter::restore(id, terms, next, rows, now),
-            lender: Lender::new(Boot(machine.boot), terms, machine.scene.offered),
+            submitter: Submitter::restore(id, terms, next, rows, clock),
+            lender: Lender::new(
+                Boot(machine.boot),
+                terms,
+                machine.scene.offered,
+                Granted::new(id, 1_000 * machine.scene.cores, machine.scene.only_loans),
+            ),
             sequence: 0,
         };
         machine.process = Some(process);
         let boot = machine.boot;
+        if !machine.kept.is_empty() {
+            self.later(1, 3_000, Happening::ReadLoans(id, boot));
+        }
         for row in journal {
             if let Some(known) = self.known.get_mut(&(id, row.job)) {
                 // The process counts from now.
@@ -478,6 +642,7 @@ impl World {
             self.machines[&id].boot,
             self.machines[&id].journal[&job].demand,
         );
+        let demand = by_clock(demand, self.machines[&id].behind);
         let event = submitter::Event::Taken { job, demand };
         if self.machines[&id].process.is_some() {
             self.later(0, 5, Happening::Submitter(id, boot, event));
@@ -630,7 +795,7 @@ impl World {
             return Ok(());
         }
         self.note(id, &event);
-        let now = self.now;
+        let now = self.clock(id);
         let process = self.machine(id).process.as_mut().expect("it runs");
         process.submitter.handle(event, now);
         let commands: Vec<_> = process.submitter.commands().collect();
@@ -684,6 +849,7 @@ impl World {
         match command {
             submitter::Command::Record(placement) => {
                 self.given_up(id, placement.job)?;
+                self.placed_on_loan(id, placement.lender)?;
                 self.later(1, 20, Happening::Record(id, boot, placement));
             }
             submitter::Command::Publish(placement) => {
@@ -765,7 +931,16 @@ impl World {
             );
             return Ok(());
         }
-        let now = self.now;
+        // Nothing comes of a run that was broken off, though the same job was begun again.
+        if let lender::Event::Computed { of, .. } = &event
+            && self.machines[&id]
+                .runs
+                .get(of)
+                .is_none_or(|end| *end > self.now)
+        {
+            return Ok(());
+        }
+        let now = self.clock(id);
         let process = self.machine(id).process.as_mut().expect("it runs");
         process.lender.handle(event, now);
         let commands: Vec<_> = process.lender.commands().collect();
@@ -773,14 +948,22 @@ impl World {
             if self.dies(id) {
                 return Ok(());
             }
-            self.carry_out_lenders(id, boot, command);
+            self.carry_out_lenders(id, boot, command)?;
         }
         Ok(())
     }
 
-    fn carry_out_lenders(&mut self, id: BoxId, boot: u64, command: lender::Command) {
+    fn carry_out_lenders(
+        &mut self,
+        id: BoxId,
+        boot: u64,
+        command: lender::Command,
+    ) -> Result<(), Violation> {
         match command {
-            lender::Command::Start { of } => self.begin(id, boot, of),
+            lender::Command::Start { of } => {
+                self.taken_on_loan(id, of)?;
+                self.begin(id, boot, of);
+            }
             lender::Command::Abort { of } => {
                 let now = self.now;
                 self.machine(id)
@@ -788,6 +971,9 @@ impl World {
                     .retain(|run, end| *run != of || *end <= now);
             }
             lender::Command::Publish { of, token, answer } => {
+                if answer == Answer::Refused(Refusal::Loan) {
+                    self.outcome.beyond += 1;
+                }
                 let message = AnswerMessage {
                     submitter: of.submitter,
                     from: id,
@@ -808,6 +994,53 @@ impl World {
             lender::Command::Hold { submitter, jobs } => {
                 self.tell_box(id, submitter, Hint::Held(id, Boot(boot), jobs));
             }
+            lender::Command::Tell { borrower, loan } => {
+                self.tell_box(id, borrower, Hint::Lent(id, loan));
+            }
+        }
+        Ok(())
+    }
+
+    /// A box that takes jobs on loans alone begins one: within the term, and not beyond what was granted.
+    fn taken_on_loan(&mut self, id: BoxId, of: Foreign) -> Result<(), Violation> {
+        let work = self.machines[&of.submitter].journal[&of.job].demand.work;
+        let (now, largest) = (self.now, 10 * Nanos::from_secs(1).0);
+        let machine = self.machine(id);
+        if !machine.scene.only_loans {
+            return Ok(());
+        }
+        let behind = machine.behind;
+        let Some(kept) = machine.kept.get_mut(&of.submitter) else {
+            return self.broken(format!("{id} begins {of:?} without a loan"));
+        };
+        kept.used += work.0;
+        let windows = WINDOW.0 * kept.counts + now.since(kept.begun).0;
+        let brought = u128::from(windows) * u128::from(kept.rate) / 1_000;
+        let most = brought + u128::from(largest * kept.counts);
+        // By its own clock, which may have stood still.
+        let over = now >= kept.end.plus(behind);
+        let beyond = u128::from(kept.used) > most;
+        self.outcome.on_loan += 1;
+        match (over, beyond) {
+            (true, _) => self.broken(format!("{id} begins {of:?} after the term of its loan")),
+            (_, true) => self.broken(format!("{id} begins {of:?} beyond its loan")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Jobs are placed on a loan while it is in force, as far as clocks go.
+    fn placed_on_loan(&self, id: BoxId, lender: BoxId) -> Result<(), Violation> {
+        let machine = &self.machines[&lender];
+        if !machine.scene.only_loans {
+            return Ok(());
+        }
+        let borrower = &self.machines[&id];
+        let clocks = machine.behind.plus(borrower.behind).plus(borrower.late);
+        // What is reclaimed is heard of a while later.
+        let heard = self.terms.gap().plus(Nanos::from_secs(1));
+        match machine.kept.get(&id) {
+            Some(kept) if self.now < kept.end.plus(clocks).plus(heard) => Ok(()),
+            kept => self.broken(format!("{id} places a job with {lender} on {kept:?}")),
         }
     }
 
@@ -974,7 +1207,7 @@ impl World {
                     of,
                     token: it.placement.token,
                     boot: it.placement.boot,
-                    demand: it.demand,
+                    demand: by_clock(it.demand, self.machines[&to].behind),
                 };
                 Happening::Lender(to, boot, event)
             }
@@ -1021,6 +1254,9 @@ impl World {
             Hint::Withdrawn(of, token) => {
                 self.lender(to, boot, lender::Event::Withdrawn { of, token })
             }
+            Hint::Lent(from, loan) => {
+                self.submitter(to, boot, submitter::Event::Lent { from, loan })
+            }
         }
     }
 
@@ -1038,6 +1274,11 @@ impl World {
         self.at(self.now.plus(Nanos::from_micros(span)), what);
     }
 
+    /// What the clock of a box says.
+    fn clock(&self, id: BoxId) -> Nanos {
+        self.now.since(self.machines[&id].behind)
+    }
+
     fn machine(&mut self, id: BoxId) -> &mut Machine {
         self.machines.get_mut(&id).expect("the scene names it")
     }
@@ -1047,6 +1288,12 @@ impl World {
             eprintln!("{:>9} {happening:?}", self.now.as_millis());
         }
     }
+}
+
+/// What is known of a job, by a clock that is behind that of the world.
+fn by_clock(demand: Demand, behind: Nanos) -> Demand {
+    let due = demand.due.map(|due| due.since(behind));
+    Demand { due, ..demand }
 }
 
 /// What stands for the proof of a job.
