@@ -1,15 +1,18 @@
 //! Cores that change hands while strangers hold the port: what `reallocate` measures, of a real `calderad`, quiet
 //! and beside thousands of clients that send one byte a second and a flood of bad requests.
 //!
-//! Quiet and crowded take turns, on the same box with the same tenants. The slow clients come from many
+//! The crowd itself takes of the processors that the box has, where it is not beyond a network. So there is a third side:
+//! the same crowd at another box, which proves nothing, on the same machine. What is worse beside a crowd at the box than beside that one the box
+//! answers for.
+//!
+//! The three take turns, on the same box with the same tenants. The slow clients come from many
 //! addresses of 127.0.0.0/8, each with fewer connections than one may have, and begin a request that they never
 //! complete. The box keeps its own limits of time: it answers 408 and closes, and they come again at once. The
 //! flood comes from other addresses: so many connections a second, each with one request out of a list of those
 //! that must be refused. Tenants come from 127.0.0.1.
 //!
 //! The crowd is one thread that looks at each of its sockets when it is its turn and polls none. What it takes of
-//! a processor is shown, for it is taken from the box: on a small machine the crowd is beside the
-//! box, not beyond a network. A sample over the limit is exempt as in `reallocate`.
+//! a processor is shown. A sample over the limit is exempt as in `reallocate`.
 
 use std::io::{ErrorKind, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
@@ -38,9 +41,12 @@ pub(crate) struct Plan {
     /// Bad requests a second, each on a connection of its own.
     #[arg(long, default_value_t = FLOOD)]
     pub(crate) flood: usize,
-    /// How often demand flips, quiet and crowded, in each round.
+    /// How often demand flips, on each side, in each round.
     #[arg(long, default_value_t = FLIPS)]
     pub(crate) flips: u64,
+    /// Workers of the box, in place of its default.
+    #[arg(long)]
+    pub(crate) workers: Option<usize>,
 }
 
 impl Plan {
@@ -50,6 +56,7 @@ impl Plan {
             clients: CLIENTS,
             flood: FLOOD,
             flips: flips.min(FLIPS),
+            workers: None,
         }
     }
 }
@@ -57,10 +64,12 @@ impl Plan {
 /// What came out.
 pub(crate) struct Crowded {
     plan: Plan,
-    /// Quiet, and beside the crowd.
-    sides: [Moved; 2],
+    /// Quiet, beside the crowd at another box, and beside the crowd.
+    sides: [Moved; 3],
     /// The median and the 99th percentile beside the crowd over those without it, round by round.
     ratios: [Spread; 2],
+    /// The same over those beside the crowd at another box.
+    over_elsewhere: [Spread; 2],
     /// The same of one quiet round over the one before: noise.
     noise: [Spread; 2],
     /// Connections that the box held, at least and at the median of all looks.
@@ -86,21 +95,24 @@ pub(crate) fn crowd(bench: &mut Bench, plan: Plan) -> Result<Crowded> {
     let connections = plan.clients + plan.flood + ROOM;
     open_files(connections as u64 + 1024)?;
     let config = CONFIG.replace("{connections}", &connections.to_string());
+    let other_box = Daemon::start(&config, Some(DECLARED), &[(TENANTS[0], TENANTS[0])])?;
+    let config = match plan.workers {
+        Some(workers) => format!("workers = {workers}\n{config}"),
+        None => config,
+    };
     let daemon = Daemon::start(&config, Some(DECLARED), &TENANTS.map(|name| (name, name)))?;
     let (busy, other) = (daemon.client(TENANTS[0])?, daemon.client(TENANTS[1])?);
     let flips = reallocate::Plan::usual(Trigger::Declared, plan.flips);
     let process = daemon.server()?.process().as_raw().cast_unsigned();
     let mut flipper = Flipper::new(flips, &busy, &other, process)?;
-    let to: SocketAddr = daemon.server()?.address().parse()?;
-    let SocketAddr::V4(to) = to else {
-        anyhow::bail!("a box on {to}, which is no address of IPv4");
-    };
+    let elsewhere = Crowd::new(plan, address(&other_box)?);
+    let crowd = Crowd::new(plan, address(&daemon)?);
+    let watched = [other_box.client(TENANTS[0])?, daemon.client(TENANTS[0])?];
 
-    let mut sides = [Moved::new(flips), Moved::new(flips)];
+    let mut sides = [(); 3].map(|()| Moved::new(flips));
     let mut rounds = Vec::new();
     let mut shares = Vec::new();
     let mut held = Vec::new();
-    let crowd = Crowd::new(plan, to);
     let begun = Instant::now();
     for round in 0..bench.rounds.min {
         bench.say(&format!(
@@ -108,33 +120,37 @@ pub(crate) fn crowd(bench: &mut Bench, plan: Plan) -> Result<Crowded> {
             round + 1,
             bench.rounds.min
         ));
-        let quiet = one(bench, &mut flipper, &mut sides[0], flips)?;
-        bench.say("crowd: the crowd comes");
-        let stop = AtomicBool::new(false);
-        let crowded = std::thread::scope(|scope| {
-            let works = scope.spawn(|| crowd.run(&stop));
-            let measured = (|| {
-                let connections = || Ok::<_, anyhow::Error>(busy.metric(CONNECTIONS)? as u64);
-                crowd.await_clients(connections)?;
-                held.push(connections()?);
-                let measured = one(bench, &mut flipper, &mut sides[1], flips)?;
-                held.push(connections()?);
-                Ok::<_, anyhow::Error>(measured)
-            })();
-            stop.store(true, Ordering::Relaxed);
-            let worked = works.join();
-            let share = worked.unwrap_or_else(|_| anyhow::bail!("the crowd panicked"))?;
-            shares.push(share);
-            measured
-        })?;
-        rounds.push([quiet, crowded]);
-        // The next quiet round begins when the last of them has gone.
-        while busy.metric(CONNECTIONS)? as usize > ROOM {
-            std::thread::sleep(TICK);
+        let mut figures = [one(bench, &mut flipper, &mut sides[0], flips)?; 3];
+        for (at, (crowd, watched)) in [&elsewhere, &crowd].into_iter().zip(&watched).enumerate() {
+            bench.say(&format!("crowd: {}", SIDES[at + 1]));
+            let connections = || Ok::<_, anyhow::Error>(watched.metric(CONNECTIONS)? as u64);
+            let stop = AtomicBool::new(false);
+            figures[at + 1] = std::thread::scope(|scope| {
+                let works = scope.spawn(|| crowd.run(&stop));
+                let measured = (|| {
+                    crowd.await_clients(connections)?;
+                    held.push(connections()?);
+                    let measured = one(bench, &mut flipper, &mut sides[at + 1], flips)?;
+                    held.push(connections()?);
+                    Ok::<_, anyhow::Error>(measured)
+                })();
+                stop.store(true, Ordering::Relaxed);
+                let worked = works.join();
+                let share = worked.unwrap_or_else(|_| anyhow::bail!("the crowd panicked"))?;
+                shares.push(share);
+                measured
+            })?;
+            // What is measured next begins when the last of them has gone.
+            while connections()? as usize > ROOM {
+                std::thread::sleep(TICK);
+            }
         }
+        rounds.push(figures);
     }
     held.sort_unstable();
-    let ratio = |at: usize| Spread::of(rounds.iter().map(|[quiet, crowd]| crowd[at] / quiet[at]));
+    let ratio = |over: usize, at: usize| {
+        Spread::of(rounds.iter().map(|sides| sides[2][at] / sides[over][at]))
+    };
     let noise = |at: usize| {
         let pairs = rounds.windows(2);
         Spread::of(pairs.map(|pair| pair[1][0][at] / pair[0][0][at]))
@@ -142,19 +158,29 @@ pub(crate) fn crowd(bench: &mut Bench, plan: Plan) -> Result<Crowded> {
     let crowded = Crowded {
         plan,
         sides,
-        ratios: [ratio(0), ratio(1)],
+        ratios: [ratio(0, 0), ratio(0, 1)],
+        over_elsewhere: [ratio(1, 0), ratio(1, 1)],
         noise: [noise(0), noise(1)],
         held: [held[0], held[held.len() / 2]],
         refused: [&crowd.refused, &crowd.ignored].map(|it| it.load(Ordering::Relaxed)),
         returned: crowd.returned.load(Ordering::Relaxed),
         busy: Spread::of(shares),
     };
-    for at in [0, 1] {
+    for at in 0..SIDES.len() {
         let line = record(bench, &crowded, at, flipper.units(), begun.elapsed());
         bench.keep(line)?;
     }
     daemon.stop()?;
+    other_box.stop()?;
     Ok(crowded)
+}
+
+fn address(of: &Daemon) -> Result<SocketAddrV4> {
+    let at: SocketAddr = of.server()?.address().parse()?;
+    match at {
+        SocketAddr::V4(at) => Ok(at),
+        at => anyhow::bail!("a box on {at}, which is no address of IPv4"),
+    }
 }
 
 /// One round: the median and the 99th percentile, and all samples into `side`.
@@ -197,9 +223,9 @@ fn record(bench: &Bench, crowded: &Crowded, at: usize, units: u32, wall: Duratio
             all.max() as f64 / 1e6,
             side.missed,
             side.exempt,
-            crowded.plan.clients * at,
-            crowded.held[0] * at as u64,
-            crowded.plan.flood * at,
+            crowded.plan.clients * at.min(1),
+            crowded.held[0] * at.min(1) as u64,
+            crowded.plan.flood * at.min(1),
         )),
         origin: bench.origin.clone(),
     }
@@ -250,10 +276,11 @@ pub(crate) fn of_crowded(crowded: &Crowded) -> String {
         )
     };
     let [p50, p99] = crowded.ratios;
+    let [other50, other99] = crowded.over_elsewhere;
     let [noise50, noise99] = crowded.noise;
     format!(
         "{} slow clients ({} held at least, {} at the median; {} turned out and come again) and {} bad requests a second ({} refused, {} unanswered), by {:.0} % of a processor\n\
-         crowded over quiet: p50 {}, p99 {}; quiet over the quiet before: p50 {}, p99 {}\n{}",
+         crowded over quiet: p50 {}, p99 {}; over the crowd at another box: p50 {}, p99 {}; quiet over the quiet before: p50 {}, p99 {}\n{}",
         crowded.plan.clients,
         crowded.held[0],
         crowded.held[1],
@@ -264,6 +291,8 @@ pub(crate) fn of_crowded(crowded: &Crowded) -> String {
         crowded.busy.median * 100.0,
         of(p50),
         of(p99),
+        of(other50),
+        of(other99),
         of(noise50),
         of(noise99),
         table(&head, &rows)
@@ -464,7 +493,7 @@ const BAD: [&[u8]; 8] = [
     b"DELETE / HTTP/1.1\r\nHost: box\r\n : \r\n\r\n",
 ];
 
-const SIDES: [&str; 2] = ["quiet", "beside the crowd"];
+const SIDES: [&str; 3] = ["quiet", "beside a crowd at another box", "beside the crowd"];
 const CLIENTS: usize = 10_000;
 /// On two processors the crowd and the box share them: what more there is the machine measures, not the box.
 const FLOOD: usize = 500;

@@ -673,7 +673,7 @@ impl Member {
     fn new(region: &Region, nth: usize, daemon: Daemon) -> Result<Member> {
         let node_key = format!("{:064x}", nth + 1);
         let who = BoxId::of_node_key(&node_key).context("a node key")?;
-        let own = admission::admit(&region.authority(), who)?;
+        let own = admission::admit(&region.authority(), who, &node_key)?;
         Ok(Member {
             daemon,
             who,

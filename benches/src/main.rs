@@ -959,6 +959,7 @@ fn once() -> Result<Bench> {
             clients: 40,
             flood: 40,
             flips: 20,
+            workers: None,
         },
     )?;
     cancel::cancel(&mut bench, 3, 10)?;

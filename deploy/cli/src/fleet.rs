@@ -4,14 +4,16 @@
 //! `calderad-fleet` itself, on the machine that holds the fleet's authority: this program becomes it for that.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use anyhow::ensure;
 use caldera_client::ask_local;
 use serde_json::{Value, json};
 
-use crate::Report;
 use crate::beside;
 use crate::table::Table;
+use crate::{Report, progress};
 
 /// Look at, lend and empty this box's part of a fleet, and admit boxes to one
 #[derive(clap::Args)]
@@ -25,6 +27,7 @@ enum Command {
     /// Show what this box has lent and borrowed, and the other boxes
     Status(SocketArguments),
     Drain(DrainArguments),
+    Leave(LeaveArguments),
     /// Grant another box so much of this one's time, or take it back
     #[command(subcommand)]
     Loan(Loan),
@@ -34,6 +37,12 @@ enum Command {
     /// Admit a box to a fleet (see caldera fleet admit --help)
     #[command(disable_help_flag = true)]
     Admit(BesideArguments),
+    /// Take a box off a fleet (see caldera fleet dismiss --help)
+    #[command(disable_help_flag = true)]
+    Dismiss(BesideArguments),
+    /// Write the configuration of a box that was admitted (see caldera fleet join --help)
+    #[command(disable_help_flag = true)]
+    Join(BesideArguments),
     /// Give a NATS server of a fleet its certificate (see caldera fleet admit-server --help)
     #[command(disable_help_flag = true)]
     AdmitServer(BesideArguments),
@@ -45,6 +54,16 @@ struct DrainArguments {
     /// Take and lend again
     #[arg(long)]
     off: bool,
+    #[command(flatten)]
+    socket: SocketArguments,
+}
+
+/// Empty this box's part of a fleet and wait until nothing of it is elsewhere, nor of others here
+#[derive(clap::Args)]
+struct LeaveArguments {
+    /// For how long
+    #[arg(long, value_name = "SECONDS", default_value = "600")]
+    timeout: u64,
     #[command(flatten)]
     socket: SocketArguments,
 }
@@ -111,6 +130,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Report> {
             let body = json!({ "drain": !it.off });
             ask_local(&it.socket.socket, "/drain", Some(&body))?
         }
+        Command::Leave(it) => return leave(&it.socket.socket, Duration::from_secs(it.timeout)),
         Command::Loan(Loan::Grant {
             borrower,
             rate,
@@ -126,10 +146,43 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Report> {
         }
         Command::Init(it) => return beside("init", it),
         Command::Admit(it) => return beside("admit", it),
+        Command::Dismiss(it) => return beside("dismiss", it),
+        Command::Join(it) => return beside("join", it),
         Command::AdmitServer(it) => return beside("admit-server", it),
     };
     Ok(Report::new(show(&status), status))
 }
+
+/// Drains the process until it has nothing left, for so long.
+fn leave(socket: &Path, timeout: Duration) -> anyhow::Result<Report> {
+    let begun = Instant::now();
+    let mut status = ask_local(socket, "/drain", Some(&json!({ "drain": true })))?;
+    let left = |status: &Value| {
+        let counts = [&status["lender"]["held"], &status["submitter"]["jobs"]];
+        counts.map(|it| it.as_u64().unwrap_or_default())
+    };
+    let most = left(&status).iter().sum();
+    let bar = progress::bar("leaving", most);
+    loop {
+        let [held, lent] = left(&status);
+        bar.set_position(most.saturating_sub(held + lent));
+        if held + lent == 0 {
+            break;
+        }
+        ensure!(
+            begun.elapsed() < timeout,
+            "after {} s it holds {held} jobs of others, and {lent} of this box are lent; it takes no more, and caldera fleet leave waits on",
+            timeout.as_secs()
+        );
+        std::thread::sleep(LOOK_EVERY);
+        status = ask_local(socket, "/status", None)?;
+    }
+    bar.finish_and_clear();
+    let said = "nothing is left: stop it (systemctl disable --now calderad-fleet), and let the fleet's operator dismiss the box\n";
+    Ok(Report::new(said.to_owned(), status))
+}
+
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A field as a person reads it.
 pub(crate) fn text(value: &Value) -> String {

@@ -26,6 +26,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::BoxId;
+use crate::config::NODE_KEY;
 use crate::nats::{ANSWERS, JOBS, LOANS, SERVERS, inbox, loans_of};
 use crate::transfer::name_of;
 
@@ -53,6 +54,16 @@ pub enum AdmissionError {
         path: PathBuf,
         /// Why not.
         source: Box<toml::de::Error>,
+    },
+    /// A box is none of the fleet's.
+    #[error("{who}: expected one of the {count} boxes in {}, got another", path.display())]
+    Stranger {
+        /// Who.
+        who: BoxId,
+        /// How many there are.
+        count: usize,
+        /// The file.
+        path: PathBuf,
     },
 }
 
@@ -87,8 +98,8 @@ pub fn admit_server(
     Ok(own)
 }
 
-/// Gives a box a certificate and an nkey in a folder of its own, which goes to that box, and writes what it may do into `accounts.conf`.
-pub fn admit(folder: &Path, who: BoxId) -> Result<PathBuf, AdmissionError> {
+/// Gives the box with this public node key a certificate and an nkey in a folder of its own, which goes to that box, and writes what it may do into `accounts.conf`.
+pub fn admit(folder: &Path, who: BoxId, node_key: &str) -> Result<PathBuf, AdmissionError> {
     let mut members = members(folder)?;
     let name = format!("{:032x}", who.0);
     let own = folder.join(format!("box-{name}"));
@@ -97,6 +108,7 @@ pub fn admit(folder: &Path, who: BoxId) -> Result<PathBuf, AdmissionError> {
     let nkey = Nkey::new_user();
     let seed = Zeroizing::new(nkey.seed()?);
     write(&own.join("box.nk"), &seed, 0o600)?;
+    write(&own.join(NODE_KEY), node_key, 0o644)?;
     let ca = folder.join("ca.crt");
     let text =
         std::fs::read_to_string(&ca).map_err(|source| AdmissionError::File { path: ca, source })?;
@@ -104,6 +116,26 @@ pub fn admit(folder: &Path, who: BoxId) -> Result<PathBuf, AdmissionError> {
     members.boxes.insert(name, nkey.public_key());
     save(folder, &members)?;
     Ok(own)
+}
+
+/// Takes a box off `accounts.conf`, and away what was made for it and is still here. Its certificate opens nothing by itself: boxes give
+/// their bytes only to whom they have placed a job with.
+pub fn dismiss(folder: &Path, who: BoxId) -> Result<(), AdmissionError> {
+    let mut members = members(folder)?;
+    let name = format!("{:032x}", who.0);
+    let count = members.boxes.len();
+    if members.boxes.remove(&name).is_none() {
+        let path = folder.join("members.toml");
+        return Err(AdmissionError::Stranger { who, count, path });
+    }
+    save(folder, &members)?;
+    let own = folder.join(format!("box-{name}"));
+    match std::fs::remove_dir_all(&own) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(AdmissionError::File { path: own, source })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What each server includes.

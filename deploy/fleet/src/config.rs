@@ -32,13 +32,13 @@
 //! ```
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use caldera_rpc::auth::{Secret, SecretError};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -74,7 +74,7 @@ pub struct Config {
 }
 
 /// What is proved for others.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Lend {
     /// As which tenant of this box.
@@ -143,7 +143,7 @@ pub enum ConfigError {
     },
 }
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Raw {
     node_key: String,
@@ -159,7 +159,7 @@ struct Raw {
     lend: Option<Lend>,
 }
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawNats {
     urls: Vec<String>,
@@ -167,14 +167,14 @@ struct RawNats {
     replicas: usize,
 }
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawTransfer {
     listen: SocketAddr,
     advertise: SocketAddr,
 }
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawCalderad {
     socket: PathBuf,
@@ -277,6 +277,71 @@ impl Config {
     }
 }
 
+/// What a box that joins a fleet has to say of itself.
+#[derive(Debug, Clone)]
+pub struct Joining {
+    /// Servers.
+    pub urls: Vec<String>,
+    /// How many servers keep each message.
+    pub replicas: usize,
+    /// Where it gives out bytes.
+    pub listen: SocketAddr,
+    /// Where others reach that.
+    pub advertise: SocketAddr,
+    /// The socket of its `calderad`.
+    pub socket: PathBuf,
+    /// The secret by which it is the fleet there.
+    pub secret_file: PathBuf,
+    /// Journal, and what is fetched.
+    pub state: PathBuf,
+    /// Where an operator is answered.
+    pub control_socket: PathBuf,
+    /// What it does for others, if anything.
+    pub lend: Option<Lend>,
+}
+
+/// Writes the configuration of a box into the folder that `admit` has made for it. One that is there is left.
+pub fn join(folder: &Path, it: Joining) -> Result<PathBuf, ConfigError> {
+    let path = folder.join("fleet.toml");
+    let failed = |path: PathBuf, source| ConfigError::File { path, source };
+    let public = folder.join(NODE_KEY);
+    let node_key = std::fs::read_to_string(&public).map_err(|source| failed(public, source))?;
+    let raw = Raw {
+        node_key: node_key.trim().to_owned(),
+        state: it.state,
+        control_socket: it.control_socket,
+        ca: "ca.crt".into(),
+        certificate: "box.crt".into(),
+        key: "box.key".into(),
+        nats: RawNats {
+            urls: it.urls,
+            nkey_seed_file: "box.nk".into(),
+            replicas: it.replicas,
+        },
+        transfer: RawTransfer {
+            listen: it.listen,
+            advertise: it.advertise,
+        },
+        calderad: RawCalderad {
+            socket: it.socket,
+            secret_file: it.secret_file,
+        },
+        lend: it.lend,
+    };
+    let text = toml::to_string(&raw).map_err(|error| {
+        let source = io::Error::other(error);
+        failed(path.clone(), source)
+    })?;
+    Config::parse(&text, &path)?;
+    let file = File::options().write(true).create_new(true).open(&path);
+    let written = file.and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    });
+    written.map_err(|source| failed(path.clone(), source))?;
+    Ok(path)
+}
+
 /// Reads a secret that only its owner may read.
 pub fn secret(path: &Path) -> Result<Secret, ConfigError> {
     let failed = |source| ConfigError::File {
@@ -299,6 +364,9 @@ pub fn secret(path: &Path) -> Result<Secret, ConfigError> {
         source,
     })
 }
+
+/// The public node key of the box that a folder was made for.
+pub(crate) const NODE_KEY: &str = "node.pub";
 
 fn control_socket() -> PathBuf {
     "/run/caldera-fleet/control.sock".into()

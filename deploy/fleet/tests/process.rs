@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use caldera_fleet::config::Config;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -45,6 +46,86 @@ fn a_box(folder: &Path) -> String {
     let path = own.join("fleet.toml");
     std::fs::write(&path, text).expect("a configuration");
     path.to_str().expect("a path").to_owned()
+}
+
+/// A box is admitted, joins by what it is told, and is dismissed; what cannot be is named, and nothing is half done.
+#[test]
+fn a_box_joins_and_is_dismissed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let fleet = folder.path().join("fleet");
+    let fleet = fleet.to_str().expect("a path");
+    assert!(done(&["init", fleet]).status.success());
+    let node_key = "ab".repeat(32);
+    assert!(
+        done(&["admit", fleet, "--node-key", &node_key])
+            .status
+            .success()
+    );
+    let who = caldera_fleet::BoxId::of_node_key(&node_key).expect("a key");
+    let name = format!("{:032x}", who.0);
+    let own = format!("{fleet}/box-{name}");
+    let accounts = || std::fs::read_to_string(format!("{fleet}/accounts.conf")).expect("accounts");
+    assert!(accounts().contains(&name));
+
+    let urls = "tls://nats-1:4222,tls://nats-2:4222";
+    let join = ["join", &own, "--servers", urls];
+    let refused = |more: &[&str], says: &str| {
+        let refused = done(&[&join[..], more].concat());
+        assert_ne!(refused.status.code(), Some(0), "{refused:?}");
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(said.contains(says), "{said}");
+        assert!(!Path::new(&own).join("fleet.toml").exists(), "{says}");
+    };
+    refused(
+        &["--advertise", "0.0.0.0:7421"],
+        "transfer.advertise: expected",
+    );
+    let there = ["--advertise", "192.0.2.7:7421"];
+    refused(
+        &[&there[..], &["--replicas", "2"]].concat(),
+        "nats.replicas: expected 1, 3 or 5",
+    );
+    refused(&[&there[..], &["--lend", "guests"]].concat(), "--lend-jobs");
+    let lend = [
+        "--lend",
+        "guests",
+        "--lend-secret-file",
+        "g.hex",
+        "--lend-jobs",
+        "4",
+    ];
+    let none = [&there[..], &lend, &["--lend-cores", "0"]].concat();
+    refused(&none, "lend.cores: expected");
+
+    let all = [&join[..], &there, &lend, &["--lend-cores", "8"]].concat();
+    let joined = done(&all);
+    assert!(joined.status.success(), "{joined:?}");
+    let path = Path::new(&own).join("fleet.toml");
+    let config = Config::open(&path).expect("a configuration");
+    assert_eq!(config.me, who);
+    assert_eq!(config.nats.urls.join(","), urls);
+    assert_eq!(config.nats.nkey_seed_file, Path::new(&own).join("box.nk"));
+    let lends = config.lend.expect("it lends");
+    assert_eq!((lends.jobs, lends.cores), (4, 8));
+    // What is there is not written over.
+    let written = std::fs::read_to_string(&path).expect("it was written");
+    let again = done(&[&join[..], &there].concat());
+    assert_eq!(again.status.code(), Some(78), "{again:?}");
+    assert_eq!(
+        std::fs::read_to_string(&path).expect("it is there"),
+        written
+    );
+
+    let dismiss = |name: &str| done(&["dismiss", fleet, "--box", name]);
+    let wrong = dismiss("ab");
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("32 hexadecimal digits"));
+    assert!(dismiss(&name).status.success());
+    assert!(!accounts().contains(&name));
+    assert!(!Path::new(&own).exists());
+    let stranger = dismiss(&name);
+    assert_eq!(stranger.status.code(), Some(78));
+    let said = String::from_utf8_lossy(&stranger.stderr).into_owned();
+    assert!(said.contains("expected one of the 0 boxes"), "{said}");
 }
 
 fn ask(socket: &Path, request: &str, body: &str) -> (String, Value) {

@@ -101,6 +101,19 @@ fn how_a_fleet_stands_is_shown_and_it_is_emptied() {
         assert!(asked.starts_with("POST /drain HTTP/1.1\r\n"), "{asked}");
         assert!(asked.ends_with(body), "{asked}");
     }
+    // It is empty at once, or it is said what is left.
+    let empty =
+        json!({ "box": "1", "boot": 1, "lender": { "held": 0 }, "submitter": { "jobs": 0 } });
+    let (run, asked) = ask(&["leave"], 200, &empty);
+    assert!(run.expect_success().contains("nothing is left"), "{asked}");
+    assert!(asked.ends_with(r#"{"drain":true}"#), "{asked}");
+    let (late, _) = ask(&["leave", "--timeout", "0"], 200, &status());
+    assert!(
+        late.stderr
+            .contains("it holds 2 jobs of others, and 4 of this box"),
+        "{late}"
+    );
+    assert_ne!(late.code, Some(0));
     let (grant, revoke) = (
         ["loan", "grant", "ff", "--rate", "2000"],
         ["loan", "revoke", "ff"],

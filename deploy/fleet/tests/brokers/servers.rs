@@ -16,6 +16,8 @@ use nix::unistd::Pid;
 
 use crate::relay::{Ends, Network};
 
+/// Boxes of these names have no key that anybody asks for.
+pub(crate) const NO_KEY: &str = "";
 /// Long enough for any election on any machine; nothing is asserted of it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -216,7 +218,7 @@ impl Servers {
 
     /// The configuration of a box, admitted. It listens at a port of its own.
     pub(crate) fn admit(&self, who: BoxId, lend: u32) -> Config {
-        let own = admission::admit(&self.fleet(), who).expect("it is admitted");
+        let own = admission::admit(&self.fleet(), who, NO_KEY).expect("it is admitted");
         let listen = self.address((who.0 % 40) as u16);
         let state = self.folder.path().join(format!("state-{:x}", who.0));
         std::fs::create_dir(&state).expect("a folder");

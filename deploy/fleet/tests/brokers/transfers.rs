@@ -10,6 +10,7 @@ use caldera_fleet::{BoxId, Token, admission};
 use caldera_scheduler::JobId;
 
 use crate::r#box::{TestBox, digest};
+use crate::servers::NO_KEY;
 use crate::{A, B, C};
 
 const JOB: JobId = JobId(5);
@@ -22,7 +23,7 @@ fn a_long_key() -> Arc<Vec<u8>> {
 }
 
 fn identity(fleet: &Path, who: BoxId) -> Identity {
-    let own = admission::admit(fleet, who).expect("it is admitted");
+    let own = admission::admit(fleet, who, NO_KEY).expect("it is admitted");
     Identity::open(
         &own.join("ca.crt"),
         &own.join("box.crt"),
