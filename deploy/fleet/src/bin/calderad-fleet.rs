@@ -95,7 +95,7 @@ struct Join {
     /// Where other boxes reach that
     #[arg(long, value_name = "ADDRESS")]
     advertise: SocketAddr,
-    /// The socket of [fleet] in calderad's configuration
+    /// The socket that calderad's configuration names for its fleet
     #[arg(long, value_name = "PATH", default_value = "/run/caldera/fleet.sock")]
     socket: PathBuf,
     /// The secret that calderad has made for it
