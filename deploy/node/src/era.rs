@@ -328,26 +328,18 @@ impl Era {
         let priced = policy.ok().and_then(|policy| policy.price(&work.scenario));
         let class = priced.map(|(_, class)| class.id);
         let developer = keeper.developer(&work.tenant);
+        let proved = |class, proof| Deed::Proof {
+            hold,
+            class,
+            developer,
+            fee,
+            proof,
+        };
         let (deed, kind) = match (work.end, class) {
-            (Some(WorkEnd::Proved(proof)), Some(class)) => {
-                let deed = Deed::Proof {
-                    hold,
-                    class,
-                    developer,
-                    fee,
-                    proof,
-                };
-                (deed, 0)
-            }
+            (Some(WorkEnd::Proved(proof)), Some(class)) => (proved(class, proof), 0),
             (Some(WorkEnd::Failed(cause)), _) => (Deed::Failure { hold, cause }, 1),
             (Some(WorkEnd::Elsewhere { proof, metered }), Some(class)) => {
-                let deed = Deed::Proof {
-                    hold,
-                    class,
-                    developer,
-                    fee,
-                    proof,
-                };
+                let deed = proved(class, proof);
                 let paid = metered.is_some_and(|it| keeper.meter_others(job, it, deed, now));
                 if !paid {
                     keeper.charge(job, fee, now);
