@@ -16,7 +16,7 @@ use crate::driver::{Buffer, Driver, Kernel};
 use crate::elementwise::Elementwise;
 use crate::msm::{self, Bases, Msm};
 use crate::ntt::Domains;
-use crate::plan::{Rates, Staged};
+use crate::plan::{Pace, Staged};
 use crate::spmv::{Matrix, Product};
 use crate::tables::{self, Build, Wanted};
 use crate::vector::Vector;
@@ -25,7 +25,7 @@ use crate::vector::Vector;
 pub struct CudaDevice {
     info: DeviceInfo,
     driver: Arc<dyn Driver>,
-    rates: Arc<Rates>,
+    pace: Arc<Pace>,
     held: Holdings<Vector, Bases, Matrix>,
     bn254: OfCurve,
     bls12_381: OfCurve,
@@ -101,7 +101,7 @@ impl CudaDevice {
                 // A GPU's own threads share a stage out.
                 lanes: 1,
             },
-            rates: Arc::new(Rates::new(quantum)),
+            pace: Arc::new(Pace::new(quantum)),
             held: Holdings::default(),
             bn254: OfCurve::new::<Bn254>(&driver, "bn254")?,
             bls12_381: OfCurve::new::<Bls12_381>(&driver, "bls12_381")?,
@@ -127,7 +127,7 @@ impl CudaDevice {
             name,
             vectors,
         };
-        Staged::new(&self.driver, &self.rates, steps)
+        Staged::new(&self.driver, &self.pace, steps)
     }
 
     fn plan_product(
@@ -143,7 +143,7 @@ impl CudaDevice {
             witness,
             results,
         };
-        Ok(Staged::new(&self.driver, &self.rates, steps))
+        Ok(Staged::new(&self.driver, &self.pace, steps))
     }
 
     fn plan_ntt(
@@ -153,16 +153,16 @@ impl CudaDevice {
     ) -> Result<Arc<dyn Plan>, DeviceError> {
         let curve = vector.curve();
         let domains = &self.of(curve).domains;
-        let (driver, rates) = (&self.driver, &self.rates);
+        let (driver, pace) = (&self.driver, &self.pace);
         let steps = match curve {
             CurveId::Bn254 => {
-                domains.plan::<<Bn254 as Curve>::Fr>(driver, rates, vector, transform)?
+                domains.plan::<<Bn254 as Curve>::Fr>(driver, pace, vector, transform)?
             }
             CurveId::Bls12_381 => {
-                domains.plan::<<Bls12_381 as Curve>::Fr>(driver, rates, vector, transform)?
+                domains.plan::<<Bls12_381 as Curve>::Fr>(driver, pace, vector, transform)?
             }
         };
-        Ok(Staged::new(driver, rates, steps))
+        Ok(Staged::new(driver, pace, steps))
     }
 
     fn plan_msm(
@@ -199,7 +199,7 @@ impl CudaDevice {
         let kernels = of_curve.of_group(F::GROUP).0;
         let lattice = of_curve.lattice.clone();
         let steps = Msm::<F>::new(&self.driver, kernels, lattice, bases, scalars, offset, form)?;
-        Ok(Staged::new(&self.driver, &self.rates, steps))
+        Ok(Staged::new(&self.driver, &self.pace, steps))
     }
 
     fn plan_tables(
@@ -220,7 +220,7 @@ impl CudaDevice {
         });
         let wanted = wanted.collect();
         let steps = Build::new(&self.driver, wanted, bytes)?;
-        Ok(Staged::new(&self.driver, &self.rates, steps))
+        Ok(Staged::new(&self.driver, &self.pace, steps))
     }
 }
 

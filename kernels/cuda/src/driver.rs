@@ -49,7 +49,7 @@ pub trait Driver: Send + Sync {
 
     /// Waits until a launch has ended, and says how long it ran on the device. Called at most once
     /// for each launch.
-    fn wait(&self, fence: Fence) -> Result<Duration, DeviceError>;
+    fn wait(&self, fence: &Fence) -> Result<Duration, DeviceError>;
 }
 
 /// A kernel that a driver has found.

@@ -7,7 +7,7 @@ use caldera_kernels::field::PrimeField;
 use caldera_kernels::{DeviceError, Transform};
 
 use crate::driver::{Buffer, Driver, Kernel};
-use crate::plan::{Rates, Steps, Sweep, run_now};
+use crate::plan::{Pace, Steps, Sweep, run_now};
 use crate::vector::Vector;
 
 /// The factors for all transforms in one field. Those of a size are part of those of larger ones.
@@ -74,7 +74,7 @@ impl Domains {
     pub(crate) fn plan<F: PrimeField>(
         &self,
         driver: &Arc<dyn Driver>,
-        rates: &Rates,
+        pace: &Pace,
         vector: Arc<Vector>,
         transform: Transform,
     ) -> Result<Ntt, DeviceError> {
@@ -87,7 +87,7 @@ impl Domains {
         let log2 = len.ilog2();
         let size = self.size::<F>(driver, log2)?;
         let scales = match transform {
-            Transform::Shift => Some(self.scales(driver, rates, &size, log2)?),
+            Transform::Shift => Some(self.scales(driver, pace, &size, log2)?),
             _ => None,
         };
         let passes = passes(log2);
@@ -102,7 +102,7 @@ impl Domains {
             transform,
             log2,
             passes,
-            twiddles: self.twiddles(driver, rates, log2)?,
+            twiddles: self.twiddles(driver, pace, log2)?,
             size,
             scales,
             between,
@@ -115,7 +115,7 @@ impl Domains {
     fn twiddles(
         &self,
         driver: &Arc<dyn Driver>,
-        rates: &Rates,
+        pace: &Pace,
         log2: u32,
     ) -> Result<Arc<Twiddles>, DeviceError> {
         let mut twiddles = self.twiddles.lock().unwrap_or_else(PoisonError::into_inner);
@@ -125,7 +125,7 @@ impl Domains {
         let buffer = Buffer::uninitialised(driver, SCALAR << log2, "twiddle factors")?;
         let words = vec![self.roots.at(0), buffer.at(0), u64::from(log2), 0];
         let sweep = Sweep::threads(self.kernels.twiddles, 1 << log2, words);
-        run_now(&**driver, rates, vec![sweep])?;
+        run_now(&**driver, pace, vec![sweep])?;
         Ok(twiddles.insert(Arc::new(Twiddles { log2, buffer })).clone())
     }
 
@@ -154,7 +154,7 @@ impl Domains {
     fn scales(
         &self,
         driver: &Arc<dyn Driver>,
-        rates: &Rates,
+        pace: &Pace,
         size: &Size,
         log2: u32,
     ) -> Result<Arc<Buffer>, DeviceError> {
@@ -170,7 +170,7 @@ impl Domains {
             size.factor.at(0),
         ];
         let sweep = Sweep::threads(self.kernels.scales, 1 << log2, words);
-        run_now(&**driver, rates, vec![sweep])?;
+        run_now(&**driver, pace, vec![sweep])?;
         Ok(scales.insert(Arc::new(buffer)).clone())
     }
 }

@@ -1,21 +1,24 @@
 //! NVIDIA's driver as a [`Driver`]: libcuda, loaded when it is wanted.
 //!
-//! One context, the device's primary one; one stream for launches, and one for memory and copies, so
-//! that a witness goes up while another proof computes. Uploads go through two pieces of pinned
-//! memory in turn, the host filling one while the device reads the other. A launch stands between
-//! two events of the device's clock. Waiting asks, with short sleeps between, and gives a launch that
-//! has not ended in [`HANG`] up as lost: nothing here waits for a device without end.
+//! One context, the device's primary one; a stream for launches, and others for memory and copies,
+//! so that a witness goes up while another proof computes. Copies go through two pieces of pinned
+//! memory in turn, the host working on one while the device does on the other: a *ferry*, of which
+//! there is one each way and a third one for what is small, so that the few words which a quantum
+//! reads never wait for a key that goes up. A launch stands between two events of the device's clock.
+//! Waiting asks, with short sleeps between, and gives up as lost what has not ended within a
+//! patience: nothing here waits for a device without end.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::ffi::{CString, c_void};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use caldera_kernels::{DeviceError, Site, Software};
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
+use zeroize::Zeroize as _;
 
 use crate::bundle::{ARCHITECTURE_MIN, Bundle, BundleError, Shape};
 use crate::driver::{Driver, Fence, Kernel};
@@ -29,6 +32,8 @@ pub struct NvidiaConfig {
     pub ordinal: usize,
     /// Bytes of its memory that may be used at most.
     pub memory: usize,
+    /// After what time without an answer it is given up as lost.
+    pub patience: Duration,
 }
 
 /// Why a GPU cannot be used.
@@ -90,8 +95,10 @@ pub struct Nvidia {
     memory: usize,
     device: sys::CUdevice,
     context: sys::CUcontext,
+    patience: Duration,
+    /// Why it is lost, once it is: nothing is asked of it again, for each answer might take as long.
+    lost: OnceLock<String>,
     launches: sys::CUstream,
-    copies: sys::CUstream,
     code: Code,
     /// Bytes that are allocated.
     used: AtomicUsize,
@@ -101,7 +108,11 @@ pub struct Nvidia {
     /// Those that can be used again.
     events: Mutex<Vec<Events>>,
     functions: Mutex<Functions>,
-    staging: Mutex<Staging>,
+    /// Getting, clearing and giving back memory.
+    memory_calls: Mutex<Calls>,
+    up: Mutex<Ferry>,
+    down: Mutex<Ferry>,
+    small: Mutex<Ferry>,
 }
 
 // SAFETY: the handles are the driver's, which takes them on any thread whose current context is
@@ -130,15 +141,75 @@ struct Events {
     end: sys::CUevent,
 }
 
-/// Pinned memory that uploads go through.
-struct Staging {
+/// A stream of its own, and an event to wait for what was asked of it.
+struct Calls {
+    stream: sys::CUstream,
+    done: sys::CUevent,
+}
+
+/// What copies go through.
+struct Ferry {
+    stream: sys::CUstream,
+    /// Pinned memory, so many bytes each.
     pieces: [*mut u8; 2],
-    /// When the device has read what is in them.
-    read: [sys::CUevent; 2],
+    bytes: usize,
+    /// When the device has done with each.
+    done: [sys::CUevent; 2],
+}
+
+impl Calls {
+    const NONE: Self = Self {
+        stream: std::ptr::null_mut(),
+        done: std::ptr::null_mut(),
+    };
+
+    /// In place, so that `drop` finds what was made before a failure. The context is current.
+    fn open(&mut self) -> Result<(), DriverError> {
+        self.stream = stream()?;
+        self.done = event()?;
+        Ok(())
+    }
+}
+
+impl Ferry {
+    const fn none(bytes: usize) -> Self {
+        Self {
+            stream: std::ptr::null_mut(),
+            pieces: [std::ptr::null_mut(); 2],
+            bytes,
+            done: [std::ptr::null_mut(); 2],
+        }
+    }
+
+    /// As [`Calls::open`].
+    fn open(&mut self) -> Result<(), DriverError> {
+        self.stream = stream()?;
+        for (piece, done) in self.pieces.iter_mut().zip(&mut self.done) {
+            // SAFETY: the context is current; given back in `Nvidia::drop`.
+            *piece = unsafe { result::malloc_host(self.bytes, 0) }?.cast();
+            // SAFETY: so many bytes, which nobody else knows of.
+            unsafe { piece.write_bytes(0, self.bytes) };
+            *done = event()?;
+        }
+        Ok(())
+    }
+
+    /// The first bytes of a piece.
+    ///
+    /// # Safety
+    /// The device has done with the piece, and `len` is within it.
+    unsafe fn piece(&mut self, i: usize, len: usize) -> &mut [u8] {
+        // SAFETY: pinned memory of so many bytes that was cleared at first, and is this ferry's alone.
+        unsafe { std::slice::from_raw_parts_mut(self.pieces[i % 2], len) }
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn own<T>(mutex: &mut Mutex<T>) -> &mut T {
+    mutex.get_mut().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn refused(call: &'static str) -> impl Fn(DriverError) -> NvidiaError {
@@ -241,18 +312,19 @@ impl Nvidia {
             memory: config.memory,
             device,
             context,
+            patience: config.patience,
+            lost: OnceLock::new(),
             launches: std::ptr::null_mut(),
-            copies: std::ptr::null_mut(),
             code,
             used: AtomicUsize::new(0),
             next_fence: AtomicU64::new(0),
             flights: Mutex::default(),
             events: Mutex::default(),
             functions: Mutex::default(),
-            staging: Mutex::new(Staging {
-                pieces: [std::ptr::null_mut(); 2],
-                read: [std::ptr::null_mut(); 2],
-            }),
+            memory_calls: Mutex::new(Calls::NONE),
+            up: Mutex::new(Ferry::none(PIECE)),
+            down: Mutex::new(Ferry::none(PIECE)),
+            small: Mutex::new(Ferry::none(SMALL)),
         };
         this.prepare()
             .map_err(refused("streams and pinned memory"))?;
@@ -260,18 +332,11 @@ impl Nvidia {
     }
 
     fn prepare(&mut self) -> Result<(), DriverError> {
-        use result::stream::{StreamKind, create};
         self.make_current()?;
-        self.launches = create(StreamKind::NonBlocking)?;
-        self.copies = create(StreamKind::NonBlocking)?;
-        let staging = self
-            .staging
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner);
-        for (piece, read) in staging.pieces.iter_mut().zip(&mut staging.read) {
-            // SAFETY: the context is current; given back in `drop`.
-            *piece = unsafe { result::malloc_host(PIECE, 0) }?.cast();
-            *read = event()?;
+        self.launches = stream()?;
+        own(&mut self.memory_calls).open()?;
+        for ferry in [&mut self.up, &mut self.down, &mut self.small] {
+            own(ferry).open()?;
         }
         // Memory that is given back stays with this process's pool, so that getting some again
         // costs nothing.
@@ -305,7 +370,14 @@ impl Nvidia {
     fn lost(&self, why: impl std::fmt::Display) -> DeviceError {
         DeviceError::Lost {
             device: self.name.clone(),
-            why: why.to_string(),
+            why: self.lost.get_or_init(|| why.to_string()).clone(),
+        }
+    }
+
+    fn is_not_lost(&self) -> Result<(), DeviceError> {
+        match self.lost.get() {
+            Some(why) => Err(self.lost(why)),
+            None => Ok(()),
         }
     }
 
@@ -315,6 +387,7 @@ impl Nvidia {
         what: &str,
         call: impl FnOnce() -> Result<T, DriverError>,
     ) -> Result<T, DeviceError> {
+        self.is_not_lost()?;
         self.make_current()
             .and_then(|()| call())
             .map_err(|error| self.lost(format!("{what}: {error}")))
@@ -324,6 +397,7 @@ impl Nvidia {
     fn wait_for(&self, event: sys::CUevent) -> Result<(), DeviceError> {
         let start = Instant::now();
         loop {
+            self.is_not_lost()?;
             // SAFETY: an event of ours that has been recorded.
             let state = self
                 .make_current()
@@ -334,7 +408,7 @@ impl Nvidia {
                 Err(error) => return Err(self.lost(error)),
             }
             let waited = start.elapsed();
-            if waited > HANG {
+            if waited > self.patience {
                 return Err(self.lost(format!("no answer in {waited:?}")));
             }
             if waited > SPIN {
@@ -345,18 +419,29 @@ impl Nvidia {
         }
     }
 
-    /// Waits for what was asked of the stream of copies so far.
-    fn finish_copies(&self) -> Result<(), DeviceError> {
-        let staging = lock(&self.staging);
-        self.finish_copies_of(&staging)
+    /// Asks something of the stream for memory, and waits for it: others may use what it is about
+    /// once it is done.
+    fn memory_call<T>(
+        &self,
+        what: &str,
+        call: impl FnOnce(sys::CUstream) -> Result<T, DriverError>,
+    ) -> Result<Result<T, DriverError>, DeviceError> {
+        let calls = lock(&self.memory_calls);
+        self.call(what, || Ok(()))?;
+        let got = call(calls.stream);
+        if got.is_ok() {
+            // SAFETY: an event and a stream of ours.
+            self.call(what, || unsafe {
+                result::event::record(calls.done, calls.stream)
+            })?;
+            self.wait_for(calls.done)?;
+        }
+        Ok(got)
     }
 
-    fn finish_copies_of(&self, staging: &Staging) -> Result<(), DeviceError> {
-        // SAFETY: an event and a stream of ours.
-        self.call("copies", || unsafe {
-            result::event::record(staging.read[0], self.copies)
-        })?;
-        self.wait_for(staging.read[0])
+    /// The ferry for so many bytes.
+    fn ferry<'a>(&'a self, large: &'a Mutex<Ferry>, bytes: usize) -> MutexGuard<'a, Ferry> {
+        lock(if bytes <= SMALL { &self.small } else { large })
     }
 
     /// The module of a unit.
@@ -410,6 +495,10 @@ fn why_not(error: DriverError, wanted: usize) -> NvidiaError {
     }
 }
 
+fn stream() -> Result<sys::CUstream, DriverError> {
+    result::stream::create(result::stream::StreamKind::NonBlocking)
+}
+
 fn event() -> Result<sys::CUevent, DriverError> {
     result::event::create(sys::CUevent_flags::CU_EVENT_DEFAULT)
 }
@@ -455,34 +544,25 @@ impl Driver for Nvidia {
         if within.is_err() {
             return Err(full);
         }
-        let allocated = self.make_current().and_then(|()| {
+        let allocated = self.memory_call("memory", |stream| {
             // SAFETY: a stream of ours; what the memory holds is never read before it is written.
-            unsafe { result::malloc_async(self.copies, bytes) }
+            unsafe { result::malloc_async(stream, bytes) }
         });
-        let given_up = || self.used.fetch_sub(bytes, Ordering::Relaxed);
-        match allocated {
-            Ok(address) => {
-                // Other streams may use it once this one has it.
-                self.finish_copies().inspect_err(|_| {
-                    given_up();
-                })?;
-                Ok(address)
-            }
-            Err(DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => {
-                given_up();
-                Err(full)
-            }
-            Err(error) => {
-                given_up();
-                Err(self.lost(format!("memory: {error}")))
-            }
-        }
+        let error = match allocated {
+            Ok(Ok(address)) => return Ok(address),
+            Ok(Err(DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY))) => full,
+            Ok(Err(error)) => self.lost(format!("memory: {error}")),
+            Err(lost) => lost,
+        };
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+        Err(error)
     }
 
     fn free(&self, address: u64, bytes: usize) {
+        let calls = lock(&self.memory_calls);
         // SAFETY: allocated by the above, given back once; launches that use it have been waited for.
         let freed = self.call("memory", || unsafe {
-            result::free_async(address, self.copies)
+            result::free_async(address, calls.stream)
         });
         // A lost device's memory is gone with it.
         let _ = freed;
@@ -490,49 +570,69 @@ impl Driver for Nvidia {
     }
 
     fn clear(&self, address: u64, bytes: usize) -> Result<(), DeviceError> {
-        // SAFETY: memory of that many bytes.
-        self.call("clearing", || unsafe {
-            result::memset_d8_async(address, 0, bytes, self.copies)
-        })?;
-        self.finish_copies()
+        self.memory_call("clearing", |stream| {
+            // SAFETY: memory of that many bytes.
+            unsafe { result::memset_d8_async(address, 0, bytes, stream) }
+        })?
+        .map_err(|error| self.lost(format!("clearing: {error}")))
     }
 
     fn upload(&self, address: u64, bytes: &[u8]) -> Result<(), DeviceError> {
-        let staging = lock(&self.staging);
-        for (i, chunk) in bytes.chunks(PIECE).enumerate() {
-            let (piece, read) = (staging.pieces[i % 2], staging.read[i % 2]);
+        let mut ferry = self.ferry(&self.up, bytes.len());
+        let (stream, done) = (ferry.stream, ferry.done);
+        let size = ferry.bytes;
+        for (i, chunk) in bytes.chunks(size).enumerate() {
             if i >= 2 {
-                self.wait_for(read)?;
+                self.wait_for(done[i % 2])?;
             }
-            // SAFETY: pinned memory of PIECE bytes that the device has read or has not been told
-            // of, and that the lock makes ours.
-            let pinned = unsafe {
-                std::ptr::copy_nonoverlapping(chunk.as_ptr(), piece, chunk.len());
-                std::slice::from_raw_parts(piece, chunk.len())
-            };
-            let to = address + (i * PIECE) as u64;
-            // SAFETY: memory of that many bytes; the pinned piece stays as it is until the event.
+            // SAFETY: the device has done with the piece, or was not told of it yet.
+            let piece = unsafe { ferry.piece(i, chunk.len()) };
+            piece.copy_from_slice(chunk);
+            let to = address + (i * size) as u64;
+            // SAFETY: memory of that many bytes; the piece stays as it is until the event.
             self.call("upload", || unsafe {
-                result::memcpy_htod_async(to, pinned, self.copies)?;
-                result::event::record(read, self.copies)
+                result::memcpy_htod_async(to, piece, stream)?;
+                result::event::record(done[i % 2], stream)
             })?;
         }
-        self.finish_copies_of(&staging)?;
-        for piece in staging.pieces {
-            // SAFETY: as above. It may have been a witness.
-            let used = unsafe { std::slice::from_raw_parts_mut(piece, bytes.len().min(PIECE)) };
-            zeroize::Zeroize::zeroize(used);
+        for i in 0..bytes.len().div_ceil(size).min(2) {
+            self.wait_for(done[i])?;
+            // SAFETY: the device has done with it. It may have been a witness.
+            unsafe { ferry.piece(i, bytes.len().min(size)) }.zeroize();
         }
         Ok(())
     }
 
     fn download(&self, address: u64, bytes: &mut [u8]) -> Result<(), DeviceError> {
-        // SAFETY: memory of that many bytes. Of memory that is not pinned the driver makes a copy,
-        // and returns when the bytes are there.
-        self.call("download", || unsafe {
-            result::memcpy_dtoh_async(bytes, address, self.copies)
-        })?;
-        self.finish_copies()
+        let mut ferry = self.ferry(&self.down, bytes.len());
+        let (stream, done) = (ferry.stream, ferry.done);
+        let size = ferry.bytes;
+        let all = bytes.len();
+        let mut chunks: Vec<&mut [u8]> = bytes.chunks_mut(size).collect();
+        // One piece comes down while the one before is taken out.
+        for i in 0..chunks.len() + 1 {
+            if i < chunks.len() {
+                // SAFETY: the piece before last was taken out below.
+                let piece = unsafe { ferry.piece(i, chunks[i].len()) };
+                let from = address + (i * size) as u64;
+                // SAFETY: memory of that many bytes; nobody touches the piece until the event.
+                self.call("download", || unsafe {
+                    result::memcpy_dtoh_async(piece, from, stream)?;
+                    result::event::record(done[i % 2], stream)
+                })?;
+            }
+            if let Some(before) = i.checked_sub(1) {
+                self.wait_for(done[before % 2])?;
+                let chunk = &mut *chunks[before];
+                // SAFETY: the device has done with it.
+                chunk.copy_from_slice(unsafe { ferry.piece(before, chunk.len()) });
+            }
+        }
+        for i in 0..all.div_ceil(size).min(2) {
+            // SAFETY: as above. It may have been of a witness.
+            unsafe { ferry.piece(i, all.min(size)) }.zeroize();
+        }
+        Ok(())
     }
 
     fn kernel(&self, unit: &str, name: &str) -> Result<Kernel, DeviceError> {
@@ -605,7 +705,7 @@ impl Driver for Nvidia {
         Ok(Fence(fence))
     }
 
-    fn wait(&self, fence: Fence) -> Result<Duration, DeviceError> {
+    fn wait(&self, fence: &Fence) -> Result<Duration, DeviceError> {
         let events = lock(&self.flights)
             .remove(&fence.0)
             .expect("each launch is waited for once");
@@ -623,12 +723,24 @@ impl Driver for Nvidia {
 
 impl Drop for Nvidia {
     fn drop(&mut self) {
-        // What a lost device does not take back is gone with it, so no failure matters here.
+        // Giving back waits for the device, which a lost one may never answer.
+        if self.lost.get().is_some() {
+            return;
+        }
+        // It is not lost, so no failure matters here.
         let _ = self.make_current();
         let free = std::mem::take(&mut *lock(&self.events));
         let flights = std::mem::take(&mut *lock(&self.flights));
-        let staging = lock(&self.staging);
-        let mut events: VecDeque<sys::CUevent> = staging.read.into();
+        let calls = own(&mut self.memory_calls);
+        let mut events = vec![calls.done];
+        let mut streams = vec![self.launches, calls.stream];
+        let mut pieces = Vec::new();
+        for ferry in [&mut self.up, &mut self.down, &mut self.small] {
+            let ferry = own(ferry);
+            events.extend(ferry.done);
+            streams.push(ferry.stream);
+            pieces.extend(ferry.pieces);
+        }
         for pair in free.into_iter().chain(flights.into_values()) {
             events.extend([pair.start, pair.end]);
         }
@@ -637,16 +749,14 @@ impl Drop for Nvidia {
             for event in events.into_iter().filter(|event| !event.is_null()) {
                 let _ = result::event::destroy(event);
             }
-            for piece in staging.pieces.into_iter().filter(|piece| !piece.is_null()) {
+            for piece in pieces.into_iter().filter(|piece| !piece.is_null()) {
                 let _ = result::free_host(piece.cast());
             }
             for (module, _) in lock(&self.functions).modules.values() {
                 let _ = result::module::unload(*module);
             }
-            for stream in [self.launches, self.copies] {
-                if !stream.is_null() {
-                    let _ = result::stream::destroy(stream);
-                }
+            for stream in streams.into_iter().filter(|stream| !stream.is_null()) {
+                let _ = result::stream::destroy(stream);
             }
             let _ = result::primary_ctx::release(self.device);
         }
@@ -662,8 +772,8 @@ const VERSION_MIN: i32 = 13_000;
 /// Pinned memory: large enough that a copy is bound by the bus, small enough to fill in a blink.
 const PIECE: usize = 4 << 20;
 
-/// A thousand times what a launch is meant to take, and more.
-const HANG: Duration = Duration::from_secs(5);
+/// What is copied by itself in a quantum is smaller: lengths, and sums of sets.
+const SMALL: usize = 64 << 10;
 
 /// Asking again at once, before sleeping between.
 const SPIN: Duration = Duration::from_micros(20);
@@ -680,6 +790,7 @@ mod tests {
         let config = NvidiaConfig {
             ordinal: usize::MAX,
             memory: 1 << 30,
+            patience: Duration::from_secs(1),
         };
         let error = Nvidia::open(config)
             .map(|_| ())

@@ -2,14 +2,14 @@
 //!
 //! A stage is a list of *sweeps*, and a sweep is one kernel over a range of units, threads or
 //! blocks, that may be launched in slices of any size. A quantum launches the next slice, and waits
-//! for the launch before last if there are three in flight, so that the device is never idle while
-//! the host looks round, and what a take-over has to wait for is three slices at most. All state
-//! between them is on the device. How large a slice is follows from what launches of its kernel
-//! have taken so far, by the device's own clock ([`Rates`]).
+//! for the oldest launch if the device has three to do, so that it is never idle while the host looks
+//! round, and what a take-over has to wait for is three slices at most, of however many plans
+//! ([`Pace`]). All state between them is on the device. How large a slice is follows from what
+//! launches of its kernel have taken so far, by the device's own clock.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::time::Duration;
 
 use caldera_kernels::{DeviceError, Plan, Progress};
@@ -97,22 +97,25 @@ impl Sweep {
     }
 }
 
-/// What a slice of each kernel may cost.
+/// What a slice of each kernel may cost, and what the device has to do.
 ///
 /// A slice that took longer or less than it should makes the next ones smaller or larger, at most
 /// four times: small launches leave most of a GPU idle, so what one of them took says little of
 /// what a large one will.
-pub(crate) struct Rates {
+pub(crate) struct Pace {
     slice: Duration,
     costs: Mutex<HashMap<Kernel, u64>>,
+    /// The newest launches of all plans, oldest first: a few, of which some may have ended.
+    flights: Mutex<VecDeque<Arc<Flight>>>,
 }
 
-impl Rates {
+impl Pace {
     pub(crate) fn new(quantum: Duration) -> Self {
         Self {
             // A quarter is left for what cannot be foreseen.
             slice: quantum * 3 / 4,
             costs: Mutex::default(),
+            flights: Mutex::default(),
         }
     }
 
@@ -138,6 +141,45 @@ impl Rates {
         if fitting > *budget || took > self.slice || cost >= *budget {
             *budget = fitting;
         }
+    }
+
+    /// Takes a launch in and waits for the oldest ones until the device has few enough to do.
+    fn follow(&self, driver: &dyn Driver, flight: &Arc<Flight>) -> Result<(), DeviceError> {
+        let mut newest = Some(flight.clone());
+        loop {
+            let oldest = {
+                let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+                flights.extend(newest.take());
+                while flights.pop_front_if(|flight| flight.has_ended()).is_some() {}
+                if flights.len() < FLIGHTS_MAX {
+                    return Ok(());
+                }
+                flights.pop_front()
+            };
+            let Some(oldest) = oldest else { return Ok(()) };
+            // Whosever it is: a device whose launch does not end is lost.
+            oldest.wait(driver)?;
+        }
+    }
+}
+
+/// A launch. Whoever has to wait for it first does so, for all.
+struct Flight {
+    fence: Fence,
+    /// How long it ran, once somebody has waited for it; a second one who comes has to wait as long.
+    took: OnceLock<Result<Duration, DeviceError>>,
+    kernel: Kernel,
+    cost: u64,
+}
+
+impl Flight {
+    fn has_ended(&self) -> bool {
+        self.took.get().is_some()
+    }
+
+    fn wait(&self, driver: &dyn Driver) -> Result<Duration, DeviceError> {
+        let wait = || driver.wait(&self.fence);
+        self.took.get_or_init(wait).clone()
     }
 }
 
@@ -173,7 +215,7 @@ pub(crate) trait Steps: Send + Sync + 'static {
 /// Steps as a plan.
 pub(crate) struct Staged<S> {
     driver: Arc<dyn Driver>,
-    rates: Arc<Rates>,
+    pace: Arc<Pace>,
     /// Dropped after `state`'s launches have ended: see `Drop`.
     steps: S,
     state: Mutex<State>,
@@ -187,24 +229,18 @@ struct State {
     sweeps: VecDeque<Sweep>,
     /// Units of the first sweep that have been launched.
     done: u64,
-    flights: VecDeque<Flight>,
+    flights: VecDeque<Arc<Flight>>,
     /// What launches that have been waited for took.
     computed: Duration,
     /// The open stage, as profilers are told.
     stage: nvtx::Started,
 }
 
-struct Flight {
-    fence: Fence,
-    kernel: Kernel,
-    cost: u64,
-}
-
 impl<S: Steps> Staged<S> {
-    pub(crate) fn new(driver: &Arc<dyn Driver>, rates: &Arc<Rates>, steps: S) -> Arc<Self> {
+    pub(crate) fn new(driver: &Arc<dyn Driver>, pace: &Arc<Pace>, steps: S) -> Arc<Self> {
         Arc::new(Self {
             driver: driver.clone(),
-            rates: rates.clone(),
+            pace: pace.clone(),
             steps,
             state: Mutex::default(),
         })
@@ -216,11 +252,11 @@ impl State {
     fn advance(
         &mut self,
         driver: &dyn Driver,
-        rates: &Rates,
+        pace: &Pace,
         name: &'static str,
     ) -> Result<bool, DeviceError> {
         while let Some(sweep) = self.sweeps.front() {
-            let (units, cost) = sweep.slice(self.done, rates.budget(sweep));
+            let (units, cost) = sweep.slice(self.done, pace.budget(sweep));
             if units == 0 {
                 self.sweeps.pop_front();
                 self.done = 0;
@@ -232,31 +268,34 @@ impl State {
             let fence = sweep.launch(driver, self.done, units)?;
             drop(range);
             self.done += units;
-            self.flights.push_back(Flight {
+            let flight = Arc::new(Flight {
                 fence,
+                took: OnceLock::new(),
                 kernel: sweep.kernel,
                 cost,
             });
+            self.flights.push_back(flight.clone());
             if self.done == sweep.units() {
                 self.sweeps.pop_front();
                 self.done = 0;
             }
-            if self.flights.len() == FLIGHTS_MAX {
-                self.wait(driver, rates)?;
+            pace.follow(driver, &flight)?;
+            while self.flights.front().is_some_and(|it| it.has_ended()) {
+                self.wait(driver, pace)?;
             }
             return Ok(true);
         }
-        self.wait(driver, rates)
+        self.wait(driver, pace)
     }
 
     /// Waits for the oldest launch, if there is one.
-    fn wait(&mut self, driver: &dyn Driver, rates: &Rates) -> Result<bool, DeviceError> {
+    fn wait(&mut self, driver: &dyn Driver, pace: &Pace) -> Result<bool, DeviceError> {
         let Some(flight) = self.flights.pop_front() else {
             return Ok(false);
         };
-        let took = driver.wait(flight.fence)?;
+        let took = flight.wait(driver)?;
         self.computed += took;
-        rates.measured(flight.kernel, flight.cost, took);
+        pace.measured(flight.kernel, flight.cost, took);
         Ok(true)
     }
 }
@@ -264,14 +303,14 @@ impl State {
 /// Runs sweeps to their end, for what is made once and kept.
 pub(crate) fn run_now(
     driver: &dyn Driver,
-    rates: &Rates,
+    pace: &Pace,
     sweeps: Vec<Sweep>,
 ) -> Result<(), DeviceError> {
     let mut state = State {
         sweeps: sweeps.into(),
         ..State::default()
     };
-    while state.advance(driver, rates, "kept")? {}
+    while state.advance(driver, pace, "kept")? {}
     Ok(())
 }
 
@@ -337,7 +376,7 @@ impl<S: Steps> Plan for Staged<S> {
             return Err(refuse("the lane has ended"));
         }
         let name = self.steps.name(stage);
-        if state.advance(&*self.driver, &self.rates, name)? {
+        if state.advance(&*self.driver, &self.pace, name)? {
             return Ok(Progress::More);
         }
         self.steps.close(stage)?;
@@ -382,12 +421,13 @@ impl<S> Drop for Staged<S> {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         for flight in state.flights.drain(..) {
             // A device that does not answer is lost, and its memory with it.
-            let _ = self.driver.wait(flight.fence);
+            let _ = flight.wait(&*self.driver);
         }
     }
 }
 
-/// One runs, one follows it, and one is being made: enough that the device never waits.
+/// One runs, one follows it, and one is being made: enough that the device never waits. Of all plans
+/// together, so that whoever comes next does not wait for more.
 const FLIGHTS_MAX: usize = 3;
 
 /// Units of one launch: blocks are counted in 31 bits.

@@ -330,6 +330,7 @@ fn cuda(wanted: &Wanted, index: u32, options: &Options) -> Result<Arc<dyn Device
     let config = NvidiaConfig {
         ordinal: index as usize,
         memory: options.device_bytes,
+        patience: options.patience,
     };
     let driver = Nvidia::open(config).map_err(|source| OpenError::Nvidia {
         device: wanted.clone(),

@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use caldera_cuda::bundle::{Compiled, Shape};
 use caldera_cuda::{Driver, Fence, Kernel};
 use caldera_kernels::DeviceError;
 
@@ -51,6 +52,27 @@ impl Emulation {
             memory: Mutex::default(),
             queue: Mutex::default(),
         })
+    }
+
+    /// The kernels of all units, as a bundle lists them, without code.
+    pub fn units() -> Vec<Compiled> {
+        let mut units: Vec<Compiled> = Vec::new();
+        for (unit, name, threads, words) in table::all() {
+            let kernel = Shape {
+                name: name.to_owned(),
+                threads,
+                words,
+            };
+            match units.iter_mut().find(|known| known.unit == unit) {
+                Some(known) => known.kernels.push(kernel),
+                None => units.push(Compiled {
+                    unit: unit.to_owned(),
+                    kernels: vec![kernel],
+                    images: Vec::new(),
+                }),
+            }
+        }
+        units
     }
 
     /// Bytes that are allocated now.
@@ -116,7 +138,7 @@ impl Driver for Emulation {
         Ok(Fence(fence))
     }
 
-    fn wait(&self, fence: Fence) -> Result<Duration, DeviceError> {
+    fn wait(&self, fence: &Fence) -> Result<Duration, DeviceError> {
         // Held while they run: a device runs one launch after the other.
         let mut queue = lock(&self.queue);
         while let Some(launch) = queue.waiting.pop_front_if(|launch| launch.fence <= fence.0) {

@@ -13,6 +13,13 @@ pub(crate) fn find(unit: &str, name: &str) -> Option<(usize, u32)> {
     Some((id, TABLE[id].3[0]))
 }
 
+/// All kernels: unit, name, threads of a block and words of its argument.
+pub(crate) fn all() -> impl Iterator<Item = (&'static str, &'static str, u32, u32)> {
+    TABLE
+        .iter()
+        .map(|entry| (entry.0, entry.1, entry.3[0], entry.3[1]))
+}
+
 /// Words of a kernel's argument.
 pub(crate) fn words(id: usize) -> usize {
     TABLE[id].3[1] as usize

@@ -87,7 +87,7 @@ where
             .collect::<Vec<u64>>();
         let blocks = x.len().div_ceil(kernel.threads as usize) as u32;
         let fence = emulation.launch(kernel, blocks, &words).expect("a launch");
-        emulation.wait(fence).expect("its end");
+        emulation.wait(&fence).expect("its end");
         let mut bytes = vec![0; expected.len()];
         emulation
             .download(addresses[2], &mut bytes)

@@ -1,0 +1,838 @@
+//! A `libcuda.so.1` of our own: the part of CUDA's driver API that `caldera_cuda` calls, on the
+//! emulation of a GPU. For tests of what talks to NVIDIA's driver, on machines that have none.
+//!
+//! It does everything as late as the API allows. What is asked of a stream runs when an event of
+//! that stream is queried, one operation a query, so pinned memory is read and written long after the
+//! call that named it, and a stream that nobody asks about stands still. And it is strict: a thread
+//! without a context, a handle that is none, memory that is not pinned, an event that was not recorded,
+//! something left over at the end ends the process with a sentence. Semantics are those of the
+//! [CUDA driver API](https://docs.nvidia.com/cuda/cuda-driver-api/), stream by stream; errors of the
+//! device are sticky, as there.
+//!
+//! [`VARIABLE`] makes it fail: see [`Fault`].
+
+// A C ABI is made of unsafe functions; the SAFETY lines say what this one relies on.
+#![allow(unsafe_code)]
+// Each function is what NVIDIA documents under its name.
+#![allow(missing_docs, non_snake_case)]
+#![allow(clippy::missing_safety_doc, clippy::too_many_arguments)]
+
+use std::cell::Cell;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use caldera_cuda::bundle::{self, Compiled, PTX};
+use caldera_cuda::{Driver, Kernel, sources};
+use caldera_cuda_emulation::Emulation;
+use cudarc::driver::sys::{
+    CUcontext, CUdevice, CUdevice_attribute, CUdeviceptr, CUevent, CUfunction, CUmemPool_attribute,
+    CUmemoryPool, CUmodule, CUresult, CUstream, CUuuid,
+};
+
+/// Names what goes wrong: `fault` or `fault:number`, several with commas between.
+pub const VARIABLE: &str = "CALDERA_CUDA_DOUBLE";
+
+/// What can be made to go wrong.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Fault {
+    /// `absent`: the driver finds no device.
+    Absent,
+    /// `version:N`: it says that it is this old.
+    Version(u64),
+    /// `memory:BYTES`: more than that is refused.
+    Memory(u64),
+    /// `fail:N`: launch N ends with an error, and the device with it.
+    Fail(u64),
+    /// `hang:N`: launch N never ends, and nothing else that the device has to do.
+    Hang(u64),
+    /// `skip:NAME`: launches of the kernel NAME do nothing, and say that all is well.
+    Skip(String),
+    /// `stall:N`: the first large copy to the device stands still until N more launches have run.
+    Stall(u64),
+    /// `flights:N`: more launches that have not been waited for are a misuse.
+    Flights(u64),
+    /// `devices:N`: so many of them, in place of one.
+    Devices(u64),
+}
+
+fn faults() -> Vec<Fault> {
+    let text = std::env::var(VARIABLE).unwrap_or_default();
+    let parse = |word: &str| {
+        let (name, number) = word.split_once(':').unwrap_or((word, "0"));
+        if name == "skip" {
+            return Fault::Skip(number.to_owned());
+        }
+        let Ok(number) = number.parse() else {
+            misuse(&format!("{VARIABLE}: expected a number, got {number:?}"));
+        };
+        match name {
+            "absent" => Fault::Absent,
+            "version" => Fault::Version(number),
+            "memory" => Fault::Memory(number),
+            "fail" => Fault::Fail(number),
+            "hang" => Fault::Hang(number),
+            "stall" => Fault::Stall(number),
+            "flights" => Fault::Flights(number),
+            "devices" => Fault::Devices(number),
+            _ => misuse(&format!("{VARIABLE}: there is no fault {name:?}")),
+        }
+    };
+    text.split(',')
+        .filter(|it| !it.is_empty())
+        .map(parse)
+        .collect()
+}
+
+/// The bytes of a bundle whose code this library takes: the names of units.
+pub fn bundle() -> Vec<u8> {
+    let images = |mut unit: Compiled| {
+        let text = format!("{CODE}{}\0", unit.unit);
+        unit.images = vec![(ARCHITECTURE, text.clone().into()), (PTX, text.into())];
+        unit
+    };
+    let units: Vec<Compiled> = Emulation::units().into_iter().map(images).collect();
+    bundle::write(&sources::digest(), &units)
+}
+
+/// A program that uses the API wrongly is not to go on.
+fn misuse(what: &str) -> ! {
+    eprintln!("caldera-cuda-double: {what}");
+    std::process::abort()
+}
+
+/// What a stream has to do.
+enum Operation {
+    Up {
+        to: u64,
+        from: usize,
+        bytes: usize,
+    },
+    Down {
+        to: usize,
+        from: u64,
+        bytes: usize,
+    },
+    Clear {
+        at: u64,
+        bytes: usize,
+    },
+    Free {
+        at: u64,
+    },
+    Launch {
+        skipped: bool,
+        kernel: Kernel,
+        blocks: u32,
+        words: Vec<u64>,
+    },
+    Record {
+        event: u64,
+    },
+}
+
+#[derive(Default, Clone, Copy)]
+struct Event {
+    /// The stream that it was last recorded on, if ever.
+    stream: Option<u64>,
+    /// When that was reached, by the device's clock.
+    reached: Option<Duration>,
+    /// Whether somebody was told that it is not ready yet.
+    asked: bool,
+}
+
+#[derive(Clone)]
+struct Function {
+    module: u64,
+    name: String,
+    kernel: Kernel,
+    words: usize,
+}
+
+struct World {
+    emulation: Arc<Emulation>,
+    faults: Vec<Fault>,
+    next: u64,
+    retained: u32,
+    streams: HashMap<u64, VecDeque<Operation>>,
+    events: HashMap<u64, Event>,
+    /// Pinned memory by address.
+    pinned: HashMap<usize, Box<[u8]>>,
+    /// The device's memory by address.
+    memory: HashMap<u64, usize>,
+    modules: HashMap<u64, String>,
+    functions: HashMap<u64, Function>,
+    launches: u64,
+    /// How many launches have to have run before large copies go on.
+    stalled: Option<u64>,
+    clock: Duration,
+    /// The events that were asked for since it hangs.
+    hangs: Option<HashSet<u64>>,
+    /// What every call says once the device has failed.
+    failed: Option<CUresult>,
+}
+
+thread_local! {
+    static HAS_CONTEXT: Cell<bool> = const { Cell::new(false) };
+}
+
+fn world() -> MutexGuard<'static, World> {
+    static WORLD: OnceLock<Mutex<World>> = OnceLock::new();
+    let make = || {
+        Mutex::new(World {
+            emulation: Emulation::new(),
+            faults: faults(),
+            next: 1,
+            retained: 0,
+            streams: HashMap::new(),
+            events: HashMap::new(),
+            pinned: HashMap::new(),
+            memory: HashMap::new(),
+            modules: HashMap::new(),
+            functions: HashMap::new(),
+            launches: 0,
+            stalled: None,
+            clock: Duration::ZERO,
+            hangs: None,
+            failed: None,
+        })
+    };
+    WORLD
+        .get_or_init(make)
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+}
+
+/// For calls that need a context.
+fn within() -> MutexGuard<'static, World> {
+    if !HAS_CONTEXT.get() {
+        misuse("a call on a thread that has no context");
+    }
+    world()
+}
+
+impl World {
+    fn handle<T>(&mut self) -> (u64, *mut T) {
+        let id = self.next;
+        self.next += 1;
+        (id, id as usize as *mut T)
+    }
+
+    fn fault<T>(&self, pick: impl Fn(&Fault) -> Option<T>) -> Option<T> {
+        self.faults.iter().find_map(pick)
+    }
+
+    fn state(&self) -> CUresult {
+        self.failed.unwrap_or(CUresult::CUDA_SUCCESS)
+    }
+
+    /// Asks something of a stream.
+    fn queue(&mut self, stream: CUstream, operation: Operation) -> CUresult {
+        let id = stream.addr() as u64;
+        let Some(waiting) = self.streams.get_mut(&id) else {
+            misuse("there is no such stream");
+        };
+        if self.failed.is_none() {
+            waiting.push_back(operation);
+        }
+        self.state()
+    }
+
+    fn pinned(&self, at: usize, bytes: usize) {
+        let within = |(start, piece): (&usize, &Box<[u8]>)| {
+            *start <= at && at + bytes <= *start + piece.len()
+        };
+        if !self.pinned.iter().any(within) {
+            misuse("a copy from or to memory that is not pinned");
+        }
+    }
+
+    fn stalls(&mut self, bytes: usize) -> bool {
+        let stall = self.fault(|it| match it {
+            Fault::Stall(launches) if bytes > 1 << 20 => Some(*launches),
+            _ => None,
+        });
+        let Some(more) = stall else { return false };
+        let until = *self.stalled.get_or_insert(self.launches + more);
+        self.launches < until
+    }
+
+    /// Launches that nobody has seen the end of.
+    fn flights(&self) -> usize {
+        let waiting = self.streams.values().flatten();
+        let is_launch = |it: &&Operation| matches!(it, Operation::Launch { .. });
+        waiting.filter(is_launch).count()
+    }
+
+    /// Runs the next operation of a stream; whether there was one that could.
+    fn advance(&mut self, stream: u64) -> bool {
+        if self.hangs.is_some() {
+            return false;
+        }
+        let Some(waiting) = self.streams.get_mut(&stream) else {
+            return false;
+        };
+        let Some(operation) = waiting.pop_front() else {
+            return false;
+        };
+        self.clock += TICK;
+        match operation {
+            Operation::Up { to, from, bytes } if self.stalls(bytes) => {
+                let again = Operation::Up { to, from, bytes };
+                self.streams.entry(stream).or_default().push_front(again);
+                return false;
+            }
+            Operation::Up { to, from, bytes } => {
+                self.pinned(from, bytes);
+                // SAFETY: pinned, as was just seen, and the caller must leave it alone until an event says otherwise.
+                let bytes = unsafe { std::slice::from_raw_parts(from as *const u8, bytes) };
+                let _ = self.emulation.upload(to, bytes);
+            }
+            Operation::Down { to, from, bytes } => {
+                self.pinned(to, bytes);
+                // SAFETY: as above.
+                let bytes = unsafe { std::slice::from_raw_parts_mut(to as *mut u8, bytes) };
+                let _ = self.emulation.download(from, bytes);
+            }
+            Operation::Clear { at, bytes } => {
+                let _ = self.emulation.clear(at, bytes);
+            }
+            Operation::Free { at } => {
+                let Some(bytes) = self.memory.remove(&at) else {
+                    misuse("memory is given back that is not there");
+                };
+                self.emulation.free(at, bytes);
+            }
+            Operation::Launch {
+                skipped,
+                kernel,
+                blocks,
+                words,
+            } => {
+                self.launches += 1;
+                if self.faults.contains(&Fault::Hang(self.launches)) {
+                    self.hangs = Some(HashSet::new());
+                    return false;
+                }
+                if self.faults.contains(&Fault::Fail(self.launches)) {
+                    self.failed = Some(CUresult::CUDA_ERROR_LAUNCH_FAILED);
+                    return false;
+                }
+                if !skipped {
+                    let fence = self.emulation.launch(kernel, blocks, &words);
+                    let took = fence.and_then(|fence| self.emulation.wait(&fence));
+                    self.clock += took.unwrap_or_default();
+                }
+            }
+            Operation::Record { event } => {
+                let now = self.clock;
+                if let Some(event) = self.events.get_mut(&event) {
+                    event.reached = Some(now);
+                }
+            }
+        }
+        true
+    }
+}
+
+/// # Safety
+/// `at` is the caller's place for a T.
+unsafe fn give<T>(at: *mut T, value: T) -> CUresult {
+    if at.is_null() {
+        misuse("a result has no place");
+    }
+    // SAFETY: as above.
+    unsafe { at.write(value) };
+    CUresult::CUDA_SUCCESS
+}
+
+/// A text for each error that is made here.
+unsafe fn told(error: CUresult, at: *mut *const c_char) -> CUresult {
+    let text: &CStr = match error {
+        CUresult::CUDA_ERROR_LAUNCH_FAILED => c"CUDA_ERROR_LAUNCH_FAILED",
+        CUresult::CUDA_ERROR_NO_DEVICE => c"CUDA_ERROR_NO_DEVICE",
+        CUresult::CUDA_ERROR_OUT_OF_MEMORY => c"CUDA_ERROR_OUT_OF_MEMORY",
+        _ => c"an error of the double's",
+    };
+    // SAFETY: the caller's place.
+    unsafe { give(at, text.as_ptr()) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGetErrorName(error: CUresult, text: *mut *const c_char) -> CUresult {
+    // SAFETY: handed through.
+    unsafe { told(error, text) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuGetErrorString(error: CUresult, text: *mut *const c_char) -> CUresult {
+    // SAFETY: handed through.
+    unsafe { told(error, text) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDriverGetVersion(version: *mut c_int) -> CUresult {
+    let told = world().fault(|it| match it {
+        Fault::Version(version) => Some(*version as c_int),
+        _ => None,
+    });
+    // SAFETY: the caller's place.
+    unsafe { give(version, told.unwrap_or(13_000)) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuInit(flags: c_uint) -> CUresult {
+    if flags != 0 {
+        misuse("flags of the driver's start");
+    }
+    if world().faults.contains(&Fault::Absent) {
+        return CUresult::CUDA_ERROR_NO_DEVICE;
+    }
+    CUresult::CUDA_SUCCESS
+}
+
+fn devices() -> c_int {
+    let many = world().fault(|it| match it {
+        Fault::Devices(many) => Some(*many as c_int),
+        _ => None,
+    });
+    many.unwrap_or(1)
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetCount(count: *mut c_int) -> CUresult {
+    // SAFETY: the caller's place.
+    unsafe { give(count, devices()) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGet(device: *mut CUdevice, ordinal: c_int) -> CUresult {
+    if !(0..devices()).contains(&ordinal) {
+        return CUresult::CUDA_ERROR_INVALID_DEVICE;
+    }
+    // SAFETY: the caller's place.
+    unsafe { give(device, ordinal) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetName(
+    name: *mut c_char,
+    len: c_int,
+    _device: CUdevice,
+) -> CUresult {
+    let bytes = NAME.to_bytes_with_nul();
+    assert!(bytes.len() <= len as usize);
+    // SAFETY: the caller has room for `len` bytes.
+    unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr().cast(), name, bytes.len()) };
+    CUresult::CUDA_SUCCESS
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetUuid_v2(uuid: *mut CUuuid, device: CUdevice) -> CUresult {
+    let mut bytes = [0xca; 16];
+    bytes[15] = device as u8;
+    let bytes = bytes.map(|byte: u8| byte as c_char);
+    // SAFETY: the caller's place.
+    unsafe { give(uuid, CUuuid { bytes }) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetAttribute(
+    value: *mut c_int,
+    attribute: CUdevice_attribute,
+    device: CUdevice,
+) -> CUresult {
+    use CUdevice_attribute as A;
+    let told = match attribute {
+        A::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR => ARCHITECTURE as c_int / 10,
+        A::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR => ARCHITECTURE as c_int % 10,
+        A::CU_DEVICE_ATTRIBUTE_PCI_DOMAIN_ID => 0xffff,
+        A::CU_DEVICE_ATTRIBUTE_PCI_BUS_ID => 0xca,
+        A::CU_DEVICE_ATTRIBUTE_PCI_DEVICE_ID => device,
+        _ => return CUresult::CUDA_ERROR_INVALID_VALUE,
+    };
+    // SAFETY: the caller's place.
+    unsafe { give(value, told) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceTotalMem_v2(bytes: *mut usize, _device: CUdevice) -> CUresult {
+    // SAFETY: the caller's place.
+    unsafe { give(bytes, MEMORY) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDevicePrimaryCtxRetain(
+    context: *mut CUcontext,
+    _device: CUdevice,
+) -> CUresult {
+    world().retained += 1;
+    // SAFETY: the caller's place.
+    unsafe { give(context, CONTEXT as *mut _) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDevicePrimaryCtxRelease_v2(_device: CUdevice) -> CUresult {
+    let mut world = world();
+    world.retained = match world.retained.checked_sub(1) {
+        Some(left) => left,
+        None => misuse("a context is given back that nobody has"),
+    };
+    if world.retained > 0 || world.failed.is_some() {
+        return CUresult::CUDA_SUCCESS;
+    }
+    for (what, left) in [
+        ("streams", world.streams.len()),
+        ("events", world.events.len()),
+        ("pieces of pinned memory", world.pinned.len()),
+        ("pieces of the device's memory", world.memory.len()),
+        ("modules", world.modules.len()),
+    ] {
+        if left != 0 {
+            misuse(&format!("{left} {what} are left over"));
+        }
+    }
+    CUresult::CUDA_SUCCESS
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuCtxSetCurrent(context: CUcontext) -> CUresult {
+    if context.addr() != CONTEXT {
+        misuse("there is no such context");
+    }
+    HAS_CONTEXT.set(true);
+    world().state()
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamCreate(stream: *mut CUstream, _flags: c_uint) -> CUresult {
+    let mut world = within();
+    let (id, handle) = world.handle();
+    world.streams.insert(id, VecDeque::new());
+    // SAFETY: the caller's place.
+    unsafe { give(stream, handle) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamDestroy_v2(stream: CUstream) -> CUresult {
+    let mut world = within();
+    let id = stream.addr() as u64;
+    // What was asked is done all the same.
+    while world.advance(id) {}
+    if world.streams.remove(&id).is_none() {
+        misuse("there is no such stream");
+    }
+    world.state()
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuEventCreate(event: *mut CUevent, _flags: c_uint) -> CUresult {
+    let mut world = within();
+    let (id, handle) = world.handle();
+    world.events.insert(id, Event::default());
+    // SAFETY: the caller's place.
+    unsafe { give(event, handle) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuEventDestroy_v2(event: CUevent) -> CUresult {
+    let mut world = within();
+    if world.events.remove(&(event.addr() as u64)).is_none() {
+        misuse("there is no such event");
+    }
+    world.state()
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuEventRecord(event: CUevent, stream: CUstream) -> CUresult {
+    let mut world = within();
+    let id = event.addr() as u64;
+    match world.events.get_mut(&id) {
+        Some(event) if event.stream.is_some() && event.reached.is_none() => {
+            misuse("an event is recorded again before it was reached");
+        }
+        Some(event) => {
+            *event = Event {
+                stream: Some(stream.addr() as u64),
+                ..Event::default()
+            };
+        }
+        None => misuse("there is no such event"),
+    }
+    world.queue(stream, Operation::Record { event: id })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuEventQuery(event: CUevent) -> CUresult {
+    let mut world = within();
+    let id = event.addr() as u64;
+    let Some(state) = world.events.get_mut(&id) else {
+        misuse("there is no such event");
+    };
+    let Some(stream) = state.stream else {
+        misuse("an event is asked for that was never recorded");
+    };
+    let reached = state.reached.is_some();
+    let asked = std::mem::replace(&mut state.asked, true);
+    if asked && !reached {
+        world.advance(stream);
+    }
+    if let Some(patient) = world.hangs.as_mut().filter(|_| !reached) {
+        patient.insert(id);
+        if patient.len() > PATIENT_MAX {
+            misuse("a device that does not answer is asked for one thing after the other");
+        }
+    }
+    match (world.failed, world.events[&id].reached) {
+        (Some(error), _) => error,
+        (None, Some(_)) => CUresult::CUDA_SUCCESS,
+        (None, None) => CUresult::CUDA_ERROR_NOT_READY,
+    }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuEventElapsedTime_v2(
+    milliseconds: *mut f32,
+    start: CUevent,
+    end: CUevent,
+) -> CUresult {
+    let world = within();
+    let reached = |event: CUevent| match world.events.get(&(event.addr() as u64)) {
+        Some(Event {
+            reached: Some(at), ..
+        }) => *at,
+        _ => misuse("the time of an event that was not reached"),
+    };
+    let elapsed = reached(end).saturating_sub(reached(start));
+    // SAFETY: the caller's place.
+    unsafe { give(milliseconds, elapsed.as_secs_f32() * 1e3) };
+    world.state()
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemHostAlloc(
+    at: *mut *mut c_void,
+    bytes: usize,
+    _flags: c_uint,
+) -> CUresult {
+    let mut world = within();
+    let mut piece = vec![0xa5; bytes].into_boxed_slice();
+    let address = piece.as_mut_ptr();
+    world.pinned.insert(address.addr(), piece);
+    // SAFETY: the caller's place.
+    unsafe { give(at, address.cast()) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemFreeHost(at: *mut c_void) -> CUresult {
+    let mut world = within();
+    let Some(piece) = world.pinned.remove(&at.addr()) else {
+        misuse("pinned memory is given back that is not there");
+    };
+    if world.failed.is_none() && piece.iter().any(|&byte| byte != 0) {
+        misuse("pinned memory is given back with what was in it");
+    }
+    world.state()
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuDeviceGetDefaultMemPool(
+    pool: *mut CUmemoryPool,
+    _device: CUdevice,
+) -> CUresult {
+    // SAFETY: the caller's place.
+    unsafe { give(pool, CONTEXT as *mut _) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemPoolSetAttribute(
+    _pool: CUmemoryPool,
+    _attribute: CUmemPool_attribute,
+    _value: *mut c_void,
+) -> CUresult {
+    within().state()
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemAllocAsync(
+    at: *mut CUdeviceptr,
+    bytes: usize,
+    _stream: CUstream,
+) -> CUresult {
+    let mut world = within();
+    if let Some(error) = world.failed {
+        return error;
+    }
+    let most = world.fault(|it| match it {
+        Fault::Memory(bytes) => Some(*bytes as usize),
+        _ => None,
+    });
+    let used: usize = world.memory.values().sum();
+    if used + bytes > most.unwrap_or(MEMORY) {
+        return CUresult::CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    let Ok(address) = world.emulation.allocate(bytes, "memory") else {
+        return CUresult::CUDA_ERROR_OUT_OF_MEMORY;
+    };
+    world.memory.insert(address, bytes);
+    // SAFETY: the caller's place.
+    unsafe { give(at, address) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemFreeAsync(at: CUdeviceptr, stream: CUstream) -> CUresult {
+    within().queue(stream, Operation::Free { at })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemsetD8Async(
+    at: CUdeviceptr,
+    byte: u8,
+    bytes: usize,
+    stream: CUstream,
+) -> CUresult {
+    if byte != 0 {
+        misuse("memory is set to what is not zero");
+    }
+    within().queue(stream, Operation::Clear { at, bytes })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyHtoDAsync_v2(
+    to: CUdeviceptr,
+    from: *const c_void,
+    bytes: usize,
+    stream: CUstream,
+) -> CUresult {
+    let from = from.addr();
+    within().queue(stream, Operation::Up { to, from, bytes })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemcpyDtoHAsync_v2(
+    to: *mut c_void,
+    from: CUdeviceptr,
+    bytes: usize,
+    stream: CUstream,
+) -> CUresult {
+    let to = to.addr();
+    within().queue(stream, Operation::Down { to, from, bytes })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuModuleLoadData(module: *mut CUmodule, image: *const c_void) -> CUresult {
+    let mut world = within();
+    // SAFETY: the images of `bundle` end with a zero, and callers add one to what they compile.
+    let image = unsafe { CStr::from_ptr(image.cast()) };
+    let Some(unit) = image.to_str().ok().and_then(|text| text.strip_prefix(CODE)) else {
+        return CUresult::CUDA_ERROR_INVALID_IMAGE;
+    };
+    let (id, handle) = world.handle();
+    world.modules.insert(id, unit.to_owned());
+    // SAFETY: the caller's place.
+    unsafe { give(module, handle) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuModuleUnload(module: CUmodule) -> CUresult {
+    let mut world = within();
+    if world.modules.remove(&(module.addr() as u64)).is_none() {
+        misuse("there is no such module");
+    }
+    world.state()
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuModuleGetFunction(
+    function: *mut CUfunction,
+    module: CUmodule,
+    name: *const c_char,
+) -> CUresult {
+    let mut world = within();
+    let module = module.addr() as u64;
+    // SAFETY: a C string, as the API has it.
+    let name = unsafe { CStr::from_ptr(name) }.to_string_lossy();
+    let Some(unit) = world.modules.get(&module) else {
+        misuse("there is no such module");
+    };
+    let units = Emulation::units();
+    let shape = units
+        .iter()
+        .filter(|known| known.unit == *unit)
+        .flat_map(|known| &known.kernels)
+        .find(|kernel| kernel.name == name);
+    let (Some(shape), Ok(kernel)) = (shape, world.emulation.kernel(unit, &name)) else {
+        return CUresult::CUDA_ERROR_NOT_FOUND;
+    };
+    let words = shape.words as usize;
+    let (id, handle) = world.handle();
+    let function_of_it = Function {
+        module,
+        name: name.into_owned(),
+        kernel,
+        words,
+    };
+    world.functions.insert(id, function_of_it);
+    // SAFETY: the caller's place.
+    unsafe { give(function, handle) }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuLaunchKernel(
+    function: CUfunction,
+    blocks: c_uint,
+    blocks_y: c_uint,
+    blocks_z: c_uint,
+    threads: c_uint,
+    threads_y: c_uint,
+    threads_z: c_uint,
+    shared: c_uint,
+    stream: CUstream,
+    arguments: *mut *mut c_void,
+    extra: *mut *mut c_void,
+) -> CUresult {
+    let mut world = within();
+    let Some(known) = world.functions.get(&(function.addr() as u64)).cloned() else {
+        misuse("there is no such function");
+    };
+    let kernel = known.kernel;
+    if !world.modules.contains_key(&known.module) {
+        misuse("a function whose module was unloaded");
+    }
+    let rest = [blocks_y, blocks_z, threads_y, threads_z];
+    if rest != [1; 4] || shared != 0 || !extra.is_null() || threads != kernel.threads {
+        misuse("a launch of another shape than the kernel's");
+    }
+    if blocks == 0 || blocks > i32::MAX as u32 {
+        return CUresult::CUDA_ERROR_INVALID_VALUE;
+    }
+    // SAFETY: one argument, a structure of so many words; copied before the call returns.
+    let words = unsafe { std::slice::from_raw_parts((*arguments).cast::<u64>(), known.words) };
+    let most = world.fault(|it| match it {
+        Fault::Flights(most) => Some(*most as usize),
+        _ => None,
+    });
+    if most.is_some_and(|most| world.flights() >= most) {
+        misuse("too many launches at once");
+    }
+    let launch = Operation::Launch {
+        skipped: world.faults.contains(&Fault::Skip(known.name)),
+        kernel,
+        blocks,
+        words: words.to_vec(),
+    };
+    world.queue(stream, launch)
+}
+
+const NAME: &CStr = c"double of a GPU";
+const ARCHITECTURE: u32 = 90;
+const MEMORY: usize = 8 << 30;
+/// What its code begins with.
+const CODE: &str = "caldera-cuda-double ";
+/// The one context.
+const CONTEXT: usize = 0xca1d;
+/// One a thread may be waiting, and one more by turns of luck.
+const PATIENT_MAX: usize = 3;
+/// What an operation takes at least.
+const TICK: Duration = Duration::from_micros(1);

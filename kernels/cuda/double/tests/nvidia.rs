@@ -1,0 +1,331 @@
+//! What talks to NVIDIA's driver, on the double of the driver. A library is found when a process
+//! starts, so each test starts this program again for itself alone, with the double where the
+//! system looks for libraries.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use caldera_cuda::{CudaDevice, Nvidia, NvidiaConfig, NvidiaError, bundle};
+use caldera_cuda_double::VARIABLE;
+use caldera_kernels::conformance::{Effort, run};
+use caldera_kernels::cpu::{CpuConfig, CpuDevice};
+use caldera_kernels::curve::Coordinate as _;
+use caldera_kernels::field::FqBn254;
+use caldera_kernels::relay::{Member, Relay};
+use caldera_kernels::{CurveId, Device, DeviceError, Form, Group, Plan, Progress, Work};
+use caldera_prover::format::Zkey;
+use caldera_prover::groth16::{ProvingKey, Synthetic, prove, setup_synthetic, verify};
+
+/// Cargo puts the double beside this test.
+fn double() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let library = test.with_file_name("libcaldera_cuda_double.so");
+    assert!(library.is_file(), "no {}", library.display());
+    library
+}
+
+/// Runs a test of this file again for each case, which is faults and a text, in a process of its own
+/// that has the double and is given the text: there, `body`.
+fn with_double(test: &str, cases: &[(&str, &str)], body: impl Fn(&str)) {
+    if let Ok(case) = std::env::var(CHILD) {
+        return body(&case);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["libcuda.so", "libcuda.so.1"] {
+        std::os::unix::fs::symlink(double(), folder.path().join(name)).unwrap();
+    }
+    let kernels = folder.path().join(bundle::NAME);
+    std::fs::write(&kernels, caldera_cuda_double::bundle()).unwrap();
+    for (faults, case) in cases {
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", test, "--nocapture"])
+            .env("LD_LIBRARY_PATH", folder.path())
+            .env(bundle::VARIABLE, &kernels)
+            .env(VARIABLE, faults)
+            .env(CHILD, case)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{faults}: {text}\n{errors}");
+        // A name that is not that of a test runs none.
+        assert!(text.contains("1 passed"), "{faults}: {text}");
+    }
+}
+
+fn open(ordinal: usize, memory: usize) -> Result<Arc<Nvidia>, NvidiaError> {
+    Nvidia::open(NvidiaConfig {
+        ordinal,
+        memory,
+        patience: PATIENCE,
+    })
+}
+
+fn device() -> Arc<CudaDevice> {
+    let driver = open(0, usize::MAX).unwrap();
+    CudaDevice::new(driver, QUANTUM).unwrap()
+}
+
+#[test]
+fn it_computes_what_arkworks_does() {
+    with_double("it_computes_what_arkworks_does", &[("", "")], |_| {
+        let device = device();
+        if let Err(failure) = run(&*device, CurveId::Bn254, Effort::Quick, 31) {
+            panic!("{failure}");
+        }
+        assert_eq!(device.info().kind, "cuda");
+        assert_eq!(device.info().name, "double of a GPU");
+        let site = device.site(0);
+        assert_eq!(site.memory, Some(8 << 30));
+        assert_eq!(site.pci.as_deref(), Some("ffff:ca:00.0"));
+        assert_eq!(device.health().software[0].version, "13.0");
+        // The double looks for what is left over.
+    });
+}
+
+/// Lengths around the pieces that copies go in, the small ones and the large ones.
+#[test]
+fn copies_arrive_whole_in_pieces_of_any_length() {
+    let test = "copies_arrive_whole_in_pieces_of_any_length";
+    with_double(test, &[("", "")], |_| {
+        let device = device();
+        let of = |len: usize| -> Vec<u8> {
+            let scalar = |i: usize| {
+                let mut bytes = [0; 32];
+                bytes[..8].copy_from_slice(&(i as u64 * 0x9e37_79b9).to_le_bytes());
+                bytes
+            };
+            (0..len).flat_map(scalar).collect()
+        };
+        let (small, large) = ((64 << 10) / 32, (4 << 20) / 32);
+        for len in [
+            1,
+            small - 1,
+            small,
+            small + 1,
+            large,
+            large + 1,
+            2 * large,
+            3 * large - 1,
+            5 * large + 7,
+        ] {
+            let id = device.vector(CurveId::Bn254, len).unwrap();
+            let scalars = of(len);
+            device.vector_write(id, 0, &scalars).unwrap();
+            let mut back = vec![0; scalars.len()];
+            device.vector_read(id, 0, &mut back).unwrap();
+            assert!(back == scalars, "{len}");
+            device.vector_free(id);
+        }
+    });
+}
+
+/// Large copies to the device stand still until a number of launches have run, and these belong to
+/// sums that read what they need in between.
+#[test]
+fn a_quantum_waits_for_no_upload() {
+    let test = "a_quantum_waits_for_no_upload";
+    with_double(test, &[("stall:40", "")], |_| {
+        let device = device();
+        let bytes = vec![0; 16 << 20];
+        let vector = device.vector(CurveId::Bn254, bytes.len() / 32).unwrap();
+        std::thread::scope(|scope| {
+            let upload = scope.spawn(|| device.vector_write(vector, 0, &bytes));
+            while !upload.is_finished() {
+                sum(&*device).unwrap();
+            }
+            upload.join().unwrap().unwrap();
+        });
+    });
+}
+
+/// However many plans take turns: whoever takes the device over waits for few launches.
+#[test]
+fn few_launches_are_in_flight_at_once() {
+    let test = "few_launches_are_in_flight_at_once";
+    // More than three that were not waited for end the process.
+    with_double(test, &[("flights:3", "")], |_| {
+        let device = device();
+        let plans: Vec<_> = (0..5).map(|_| plan(&*device)).collect();
+        let mut left: Vec<_> = plans.iter().map(|plan| (plan, 0, false)).collect();
+        while !left.is_empty() {
+            left.retain_mut(|(plan, stage, is_open)| {
+                if !std::mem::replace(is_open, true) {
+                    plan.open(*stage).unwrap();
+                }
+                if plan.run(*stage, 0).unwrap() == Progress::Done {
+                    (*stage, *is_open) = (*stage + 1, false);
+                }
+                *stage < plan.stages()
+            });
+        }
+        let sums: Vec<_> = plans.iter().map(|plan| plan.point().unwrap()).collect();
+        assert!(sums.iter().all(|sum| *sum == sums[0]));
+        assert_eq!(sums[0], sum(&*device).unwrap());
+    });
+}
+
+#[test]
+fn what_is_not_there_is_named() {
+    let cases = [
+        ("absent", "0|no NVIDIA device 0: the driver sees 0"),
+        ("", "1|no NVIDIA device 1: the driver sees 1"),
+        ("devices:3", "3|no NVIDIA device 3: the driver sees 3"),
+        (
+            "version:12090",
+            "0|the NVIDIA driver is too old: it runs CUDA 12.9, and 13.0 is needed (driver 580 or later)",
+        ),
+    ];
+    with_double("what_is_not_there_is_named", &cases, |case| {
+        let (ordinal, expected) = case.split_once('|').unwrap();
+        let opened = open(ordinal.parse().unwrap(), usize::MAX);
+        assert_eq!(opened.map(|_| ()).unwrap_err().to_string(), expected);
+    });
+}
+
+#[test]
+fn the_third_of_four_is_opened() {
+    with_double("the_third_of_four_is_opened", &[("devices:4", "")], |_| {
+        let driver = open(2, usize::MAX).unwrap();
+        assert_eq!(driver.uuid(), "GPU-cacacaca-caca-caca-caca-cacacacaca02");
+        assert_eq!(driver.architecture(), 90);
+    });
+}
+
+/// Memory that the driver does not have, or that was not allowed, is refused, and all else goes on.
+#[test]
+fn a_device_without_room_says_so_and_stays() {
+    const BYTES: usize = 48 << 20;
+    let test = "a_device_without_room_says_so_and_stays";
+    let cases = [
+        ("memory:50331648", "18446744073709551615"),
+        ("", "50331648"),
+    ];
+    with_double(test, &cases, |allowed| {
+        let driver = open(0, allowed.parse().unwrap()).unwrap();
+        let device = CudaDevice::new(driver, QUANTUM).unwrap();
+        let refused = device.vector(CurveId::Bn254, BYTES / 32).unwrap_err();
+        assert!(
+            matches!(refused, DeviceError::Memory { bytes: BYTES, .. }),
+            "{refused:?}"
+        );
+        sum(&*device).unwrap();
+    });
+}
+
+/// A device that fails in the midst of work is lost and says why; the work ends right elsewhere.
+#[test]
+fn what_a_lost_device_had_begun_ends_right() {
+    let cases = [
+        ("fail:30", "CUDA_ERROR_LAUNCH_FAILED"),
+        ("fail:200", "CUDA_ERROR_LAUNCH_FAILED"),
+        ("fail:700", "CUDA_ERROR_LAUNCH_FAILED"),
+        ("hang:100", "no answer in"),
+        ("hang:333", "no answer in"),
+    ];
+    with_double("what_a_lost_device_had_begun_ends_right", &cases, |why| {
+        let (relay, proofs) = proofs_on_two(20);
+        let failed = proofs.iter().filter(|it| **it == Proved::Failed).count();
+        // A transform works in place: its proof fails with the device, once.
+        assert!(failed <= 1, "{proofs:?}");
+        assert!(!proofs.contains(&Proved::Wrong), "{proofs:?}");
+        let lost = relay.health().lost.unwrap_or_default();
+        assert!(lost.contains(why), "{lost:?}");
+    });
+}
+
+/// Work that was not done, and is said to be: the proofs are right all the same, and the device is
+/// given up.
+#[test]
+fn a_kernel_that_does_nothing_is_found() {
+    let cases = ["skip:msm_accumulate", "skip:ntt_shift", "skip:product_rows"];
+    let test = "a_kernel_that_does_nothing_is_found";
+    with_double(test, &cases.map(|faults| (faults, "")), |_| {
+        let (relay, proofs) = proofs_on_two(3);
+        assert_eq!(proofs, [Proved::Right; 3]);
+        let lost = relay.health().lost;
+        assert!(lost.is_some_and(|why| why.contains("self-check")));
+    });
+}
+
+/// A sum of one point many times.
+fn plan(device: &dyn Device) -> Arc<dyn Plan> {
+    let curve = CurveId::Bn254;
+    let mut point = [0; 64];
+    FqBn254::GENERATOR.to_bytes(&mut point);
+    let bases = device
+        .bases(curve, Group::G1, point.repeat(300).into())
+        .unwrap();
+    let scalars = device.vector(curve, 300).unwrap();
+    let mut bytes = vec![7; 300 * 32];
+    bytes
+        .iter_mut()
+        .skip(31)
+        .step_by(32)
+        .for_each(|top| *top = 0);
+    device.vector_write(scalars, 0, &bytes).unwrap();
+    let work = Work::Msm {
+        bases,
+        scalars,
+        offset: 0,
+        form: Form::Canonical,
+    };
+    let plan = device.plan(&work).unwrap();
+    // The plan keeps what it needs.
+    device.bases_free(bases);
+    device.vector_free(scalars);
+    plan
+}
+
+fn sum(device: &dyn Device) -> Result<Vec<u8>, DeviceError> {
+    let plan = plan(device);
+    for stage in 0..plan.stages() {
+        plan.open(stage)?;
+        while plan.run(stage, 0)? == Progress::More {}
+    }
+    Ok(plan.point().unwrap())
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Proved {
+    Right,
+    Wrong,
+    Failed,
+}
+
+/// Proofs, one after the other, on the host and the double, all that can be on the double.
+fn proofs_on_two(count: usize) -> (Arc<Relay>, Vec<Proved>) {
+    let host = CpuDevice::new(CpuConfig {
+        quantum: QUANTUM,
+        lanes: 2,
+    });
+    let member = |device| Member { device, width: 1 };
+    let relay = Relay::new(vec![member(host), member(device())]);
+    let circuit = Synthetic {
+        curve: CurveId::Bn254,
+        domain_log2: 8,
+        dense: 0.4,
+        seed: [0x33; 32],
+    };
+    let mut file = Vec::new();
+    let witness = setup_synthetic(&circuit, 2, &mut file, &mut |_| ()).unwrap();
+    let zkey = Zkey::parse(Bytes::from(file)).unwrap();
+    let key = ProvingKey::load(&zkey, relay.clone()).unwrap();
+    relay.allow(0b10);
+    let one = |_| match prove(&key, witness.clone(), 1, &mut |_, _| ()) {
+        Ok((proof, public)) if verify(key.verification_key(), &proof, &public).is_ok() => {
+            Proved::Right
+        }
+        Ok(_) => Proved::Wrong,
+        Err(_) => Proved::Failed,
+    };
+    let proofs = (0..count).map(one).collect();
+    (relay, proofs)
+}
+
+const CHILD: &str = "CALDERA_CUDA_DOUBLE_CHILD";
+const QUANTUM: Duration = Duration::from_millis(2);
+const PATIENCE: Duration = Duration::from_secs(1);
