@@ -8,8 +8,7 @@
 #                BENCH_MAX_LOG2=12 BENCH_FLIPS=200 keeps it to small sizes and minutes
 #   make cuda    compiles the CUDA kernels for all GPUs, with no GPU, into the bundle that lies
 #                beside the binary (part of test)
-#   make deb     a package for Debian 12, in target/package; with the CUDA kernels if `make cuda`
-#                has made them
+#   make deb     a package for Debian 12, in target/package; NO_CUDA=1 makes it without CUDA kernels
 #   make tarball the same for any x86-64 Linux with glibc 2.36 or newer
 #   make test-package   both, built twice, installed, upgraded and purged, of the debug build
 #   make test-vm   boots a machine in QEMU and tries the package of a release build on it, without KVM and without
@@ -97,10 +96,9 @@ cuda:
 	    [ ! -d target/$$profile ] || cp $(CUDA_BUNDLE) target/$$profile/; \
 	done
 
-# The kernels lie beside the binaries since `make cuda`, if these were there by then.
-deb tarball: build
-	@[ ! -e $(CUDA_BUNDLE) ] || cp $(CUDA_BUNDLE) target/release/
-	deploy/debian/build $@ target/release target/package
+# Those kernels that these binaries were built with the sources of.
+deb tarball: build $(if $(NO_CUDA),,cuda)
+	NO_CUDA=$(NO_CUDA) deploy/debian/build $@ target/release target/package
 
 # Of the build that all tests had.
 test-package:

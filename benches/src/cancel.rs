@@ -191,6 +191,7 @@ fn record(bench: &Bench, it: &Cancelled, log2: u32, units: usize, wall: Duration
             ms(&it.answered, 0.5),
             ms(&it.answered, 0.99),
         )),
+        silicon: None,
         origin: bench.origin.clone(),
     }
 }

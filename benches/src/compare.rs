@@ -204,6 +204,7 @@ pub(crate) mod tests {
             ratio: None,
             peer_build: None,
             inside: None,
+            silicon: None,
             origin: origin(),
         }
     }

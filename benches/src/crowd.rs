@@ -227,6 +227,7 @@ fn record(bench: &Bench, crowded: &Crowded, at: usize, units: u32, wall: Duratio
             crowded.held[0] * at.min(1) as u64,
             crowded.plan.flood * at.min(1),
         )),
+        silicon: None,
         origin: bench.origin.clone(),
     }
 }

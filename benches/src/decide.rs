@@ -90,6 +90,7 @@ fn one(bench: &mut Bench, units: u32, devices: u32, tenants: u32, events: u64) -
                 us(0.999),
                 ns.max() as f64 / 1e3,
             )),
+            silicon: None,
             origin: bench.origin.clone(),
         })?;
     }

@@ -517,6 +517,7 @@ fn of_state(bench: &Bench, moved: &Moved, name: &str, units: u32, wall: Duration
             moved.missed,
             moved.exempt,
         )),
+        silicon: None,
         origin: bench.origin.clone(),
     }
 }

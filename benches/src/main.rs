@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `field`, `msm`, `ntt`, `prove`, `verify`, `states`, `present`, `process`, `load`, `cores`, `quanta`, `tables`, `memory` | what is measured of kernels and prover |
 //! | `kernel` | one kind of work on one device, against what the device could do at best |
+//! | `gpu` | a GPU, figure by figure, beside other devices |
 //! | `decide`, `reallocate`, `peak`, `throughput`, `release`, `live` | what is measured of the scheduler, and the box to do it on |
 //! | `durable`, `ledger`, `upload` | what is measured of the store |
 //! | `rpc`, `crowd`, `cancel`, `soak`, `daemon`, `wire` | what is measured of the service, a `calderad` to do it on, and who calls it |
@@ -31,6 +32,7 @@ mod duel;
 mod durable;
 mod field;
 mod fleet;
+mod gpu;
 mod kernel;
 mod key;
 mod ledger;
@@ -95,6 +97,13 @@ enum Command {
     Field(Run),
     /// One kind of work on one device: how close it is to the device's bounds, and each quantum.
     Kernel(kernel::Plan),
+    /// A GPU, figure by figure: products, sums, transforms, proofs, and how fast it changes hands.
+    Gpu {
+        #[command(flatten)]
+        plan: gpu::Plan,
+        #[command(flatten)]
+        run: Run,
+    },
     /// Sums of multiples of points.
     Msm {
         #[command(flatten)]
@@ -510,6 +519,11 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
             } else {
                 print!("{}", kernel::of_roofline(&roofline));
             }
+        }
+        Command::Gpu { plan, run } => {
+            let mut bench = run.bench()?;
+            let rows = gpu::gpu(&mut bench, plan)?;
+            print(&bench, json, &[rows])?;
         }
         Command::Msm { sizes, which, run } => {
             let mut bench = run.bench()?;
@@ -933,6 +947,7 @@ fn once() -> Result<Bench> {
     msm::msm(&mut bench, &[0, 5], &msm::Which::all())?;
     ntt::ntt(&mut bench, &[1, 5], &CurveName::ALL)?;
     verify::verify(&mut bench, &[1, 3], 2)?;
+    gpu::gpu(&mut bench, &gpu::Plan::trial())?;
     let costs = states::costs(&mut bench, &[1, 2], &[2])?;
     states::draw(&costs, &bench.origin)?;
     states::of_costs(&costs);

@@ -237,6 +237,7 @@ fn record(
         ratio: None,
         peer_build: None,
         inside: Some(inside),
+        silicon: None,
         origin: bench.origin.clone(),
     }
 }

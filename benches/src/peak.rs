@@ -95,6 +95,7 @@ pub(crate) fn peak(bench: &mut Bench, peaks: usize) -> Result<Risen> {
                 "the second from 100 ms after the peak over the second before it, of a tenant that held half"
                     .to_owned(),
             ),
+            silicon: None,
             origin: bench.origin.clone(),
         })?;
     }

@@ -349,6 +349,7 @@ fn record(
             moved.missed,
             moved.exempt,
         )),
+        silicon: None,
         origin: bench.origin.clone(),
     }
 }

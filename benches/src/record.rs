@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::duel::Runs;
@@ -50,9 +50,34 @@ pub(crate) struct Record {
     /// What is inside the time, where the bench's name does not say it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) inside: Option<String>,
+    /// Which device it was measured on, where that is not the processor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) silicon: Option<Silicon>,
     /// Where and how.
     #[serde(flatten)]
     pub(crate) origin: Origin,
+}
+
+/// A device beside the processor, and each run on it: whoever doubts a median can look.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Silicon {
+    /// Its name in a configuration: "cuda:0".
+    pub(crate) device: String,
+    /// Its own name.
+    pub(crate) name: String,
+    /// What its maker's tools call this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) uuid: Option<String>,
+    /// Its address on the PCI bus.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) pci: Option<String>,
+    /// Its driver, and what else is below it, with versions.
+    pub(crate) software: Vec<String>,
+    /// Each run, in the record's unit, on the wall clock.
+    pub(crate) samples: Vec<f64>,
+    /// The same by the device's own clock, in milliseconds, where it has one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) device_ms: Vec<f64>,
 }
 
 /// Ours over a peer.
@@ -73,6 +98,29 @@ impl Record {
     /// Whether `value` is of the wall clock and not of CPU time.
     pub(crate) fn is_of_wall(&self) -> bool {
         self.unit == WALL
+    }
+
+    /// Whether a figure of a device can be traced to one device, one build and its runs. Of what is
+    /// stored, every line must be so.
+    pub(crate) fn is_traceable(&self) -> Result<()> {
+        let Some(silicon) = &self.silicon else {
+            ensure!(self.bench != GPU, "{}: no device is named", self.case);
+            return Ok(());
+        };
+        let commit = &self.origin.commit;
+        let is_clean = commit.len() >= 7 && commit.bytes().all(|it| it.is_ascii_hexdigit());
+        for (is_there, what) in [
+            (silicon.uuid.is_some(), "UUID"),
+            (!silicon.software.is_empty(), "driver"),
+            (is_clean, "commit without changes"),
+            (
+                silicon.samples.len() == self.rounds,
+                "sample for each round",
+            ),
+        ] {
+            ensure!(is_there, "{} on {}: no {what}", self.case, silicon.device);
+        }
+        Ok(())
     }
 
     /// Ours over this one and its quartiles, on the clock that `value` is of.
@@ -199,6 +247,7 @@ pub(crate) fn records(case: &Case, runs: &[Runs], origin: &Origin) -> Vec<Record
                 ratio,
                 peer_build: contender.build.clone(),
                 inside: case.inside.map(str::to_owned),
+                silicon: None,
                 origin: origin.clone(),
             }
         })
@@ -372,8 +421,11 @@ fn utc(seconds: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
+/// The bench of devices beside the processor.
+pub(crate) const GPU: &str = "gpu";
+
 /// The unit of milliseconds on the wall clock.
-const WALL: &str = "ms wall";
+pub(crate) const WALL: &str = "ms wall";
 
 #[cfg(test)]
 pub(crate) mod tests {
@@ -492,6 +544,71 @@ pub(crate) mod tests {
         std::fs::write(&path, "{\"bench\": 5}\n").expect("our file");
         let error = Results::read(&path).expect_err("not a record");
         assert!(error.to_string().contains("line 1"), "{error}");
+    }
+
+    /// Of this project's own results.
+    #[test]
+    fn every_stored_line_can_be_read_and_traced() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("results");
+        let mut lines = 0;
+        for file in std::fs::read_dir(folder).expect("the results") {
+            let path = file.expect("a file").path();
+            if path.extension().is_none_or(|it| it != "jsonl") {
+                continue;
+            }
+            for record in Results::read(&path).expect("records") {
+                let traced = record.is_traceable();
+                assert!(traced.is_ok(), "{}: {traced:?}", path.display());
+                lines += 1;
+            }
+        }
+        assert!(lines > 500, "{lines}");
+    }
+
+    #[test]
+    fn a_device_s_figure_without_its_origin_is_none() {
+        let case = Case {
+            bench: GPU,
+            case: "G1 MSM".to_owned(),
+            size: 4,
+            threads: 1,
+            unit: Unit::WallMilliseconds,
+            inside: None,
+        };
+        let mut record = records(&case, &[runs("caldera", true, [1, 2, 3])], &origin()).remove(0);
+        let refused = |record: &Record, what: &str| {
+            let error = record.is_traceable().expect_err(what).to_string();
+            assert!(error.contains(what), "{error}");
+        };
+        refused(&record, "no device is named");
+        let whole = Silicon {
+            device: "cuda:0".to_owned(),
+            name: "H100".to_owned(),
+            uuid: Some("GPU-1".to_owned()),
+            software: vec!["CUDA 13.0".to_owned()],
+            samples: vec![2.0, 4.0, 6.0],
+            ..Silicon::default()
+        };
+        record.silicon = Some(whole.clone());
+        record.is_traceable().expect("all of it is there");
+        record.silicon = Some(Silicon {
+            uuid: None,
+            ..whole.clone()
+        });
+        refused(&record, "no UUID");
+        record.silicon = Some(Silicon {
+            software: Vec::new(),
+            ..whole.clone()
+        });
+        refused(&record, "no driver");
+        record.silicon = Some(Silicon {
+            samples: vec![2.0],
+            ..whole.clone()
+        });
+        refused(&record, "no sample for each round");
+        record.silicon = Some(whole);
+        record.origin.commit = "0123456789ab-dirty".to_owned();
+        refused(&record, "no commit without changes");
     }
 
     #[test]

@@ -203,6 +203,7 @@ fn record(bench: &Bench, released: &Released, at: usize) -> Record {
             fell(&|it| it.before.rss as f64 - it.after.rss as f64),
             fell(&|it| it.before.files as f64 - it.after.files as f64),
         )),
+        silicon: None,
         origin: bench.origin.clone(),
     }
 }

@@ -295,6 +295,9 @@ pub struct Site {
     pub memory: Option<u64>,
     /// Its address on the PCI bus as Linux writes it: `0000:3b:00.0`.
     pub pci: Option<String>,
+    /// What its driver and its maker's tools call this one, wherever it is plugged in:
+    /// `GPU-8a2c...`.
+    pub uuid: Option<String>,
 }
 
 /// Something of which each member of a device may have a copy.
@@ -389,6 +392,17 @@ pub trait Device: Send + Sync {
     fn site(&self, member: usize) -> Site {
         let _ = member;
         Site::default()
+    }
+
+    /// Multiplications a second in the curve's scalar field, of elements that stay in registers, with all
+    /// of the device at work: what a kernel's rate is held against. Measured now, which takes some
+    /// milliseconds of the device's time; `None` where it has no such loop.
+    ///
+    /// # Errors
+    /// Those of the device.
+    fn peak(&self, curve: CurveId) -> Result<Option<f64>, DeviceError> {
+        let _ = curve;
+        Ok(None)
     }
 
     /// Bytes of the copy that a member beside the host has, as they were given; none if it has no copy. One that

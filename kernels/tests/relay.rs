@@ -537,6 +537,7 @@ fn a_member_says_where_it_lies() {
     let site = Site {
         memory: Some(1 << 30),
         pci: Some("0000:3b:00.0".into()),
+        uuid: None,
     };
     let plain = |_: &'static str, quantum: &mut dyn FnMut() -> _| quantum();
     let second = Around::at(site.clone(), cpu(1), Arc::new(plain));

@@ -43,7 +43,9 @@ pub use check::{CheckError, Checks, check};
 pub use job::{Job, JobError, ProveError, Stage, Step, Task};
 pub use key::{KeyError, ProvingKey, verification_key};
 pub use prove::prove;
-pub use setup::{DEVELOPMENT_MARK, SetupError, Synthetic, setup_r1cs, setup_synthetic};
+pub use setup::{
+    DEVELOPMENT_MARK, SetupError, Synthetic, setup_r1cs, setup_synthetic, setup_synthetic_part,
+};
 pub use verify::{PointFault, VerifyError, verify};
 
 /// How far a pass over a key's parts has come.

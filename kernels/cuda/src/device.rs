@@ -13,7 +13,7 @@ use caldera_kernels::{
 };
 
 use crate::driver::{Buffer, Driver, Kernel};
-use crate::elementwise::Elementwise;
+use crate::elementwise::{self, Elementwise};
 use crate::msm::{self, Bases, Msm};
 use crate::ntt::Domains;
 use crate::plan::{Pace, Staged};
@@ -35,6 +35,7 @@ pub struct CudaDevice {
 struct OfCurve {
     multiply: Kernel,
     multiply_subtract: Kernel,
+    chain: Kernel,
     product: [Kernel; 2],
     domains: Domains,
     lattice: Arc<Buffer>,
@@ -67,6 +68,7 @@ impl OfCurve {
         Ok(Self {
             multiply: kernel("elementwise", "multiply")?,
             multiply_subtract: kernel("elementwise", "multiply_subtract")?,
+            chain: kernel("elementwise", "chain")?,
             product: [
                 kernel("spmv", "product_tasks")?,
                 kernel("spmv", "product_rows")?,
@@ -231,6 +233,10 @@ impl Device for CudaDevice {
 
     fn site(&self, _: usize) -> Site {
         self.driver.site()
+    }
+
+    fn peak(&self, curve: CurveId) -> Result<Option<f64>, DeviceError> {
+        elementwise::peak(&self.driver, &self.pace, self.of(curve).chain).map(Some)
     }
 
     fn health(&self) -> Health {

@@ -1,11 +1,12 @@
-//! Products of vectors, element by element.
+//! Products of vectors, element by element, and how fast products could be at best.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use caldera_kernels::DeviceError;
 
-use crate::driver::Kernel;
-use crate::plan::{Steps, Sweep};
+use crate::driver::{Buffer, Driver, Kernel};
+use crate::plan::{Pace, Steps, Sweep, run_now};
 use crate::vector::Vector;
 
 pub(crate) struct Elementwise {
@@ -30,3 +31,36 @@ impl Steps for Elementwise {
         Ok(vec![Sweep::threads(self.kernel, len, words)])
     }
 }
+
+/// Products a second, of elements in registers: of as many threads as keep the device busy for long enough
+/// to be measured by its own clock, the best of some times.
+pub(crate) fn peak(
+    driver: &Arc<dyn Driver>,
+    pace: &Pace,
+    chain: Kernel,
+) -> Result<f64, DeviceError> {
+    let out = Buffer::uninitialised(driver, SCALAR, "a chain's end")?;
+    let run = |threads: usize| {
+        let words = vec![CHAIN as u64, out.at(0)];
+        run_now(&**driver, pace, vec![Sweep::threads(chain, threads, words)])
+    };
+    let mut threads = THREADS_MIN;
+    while run(threads)? < BUSY && threads < THREADS_MAX {
+        threads *= 2;
+    }
+    let mut best = Duration::MAX;
+    for _ in 0..ROUNDS {
+        best = best.min(run(threads)?);
+    }
+    Ok((threads * CHAIN) as f64 / best.as_secs_f64().max(1e-9))
+}
+
+const SCALAR: usize = 32;
+
+/// Products of a thread.
+const CHAIN: usize = 64;
+const THREADS_MIN: usize = 1 << 12;
+const THREADS_MAX: usize = 1 << 24;
+const ROUNDS: usize = 5;
+/// So long that neither the first nor the last threads of a launch matter.
+const BUSY: Duration = Duration::from_millis(10);

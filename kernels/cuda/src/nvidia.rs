@@ -269,7 +269,9 @@ impl Nvidia {
         // SAFETY: the device was found above.
         let total = unsafe { result::device::total_mem(device) }
             .map_err(refused("how much memory a device has"))?;
+        let uuid = uuid_text(&uuid);
         let site = Site {
+            uuid: Some(uuid.clone()),
             memory: u64::try_from(total.min(config.memory)).ok(),
             // A GPU is function 0 of its slot.
             pci: Some(format!(
@@ -307,7 +309,7 @@ impl Nvidia {
             name,
             site,
             software,
-            uuid: uuid_text(&uuid),
+            uuid,
             architecture,
             memory: config.memory,
             device,

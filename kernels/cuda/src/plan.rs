@@ -300,18 +300,18 @@ impl State {
     }
 }
 
-/// Runs sweeps to their end, for what is made once and kept.
+/// Runs sweeps to their end, for what is made once and kept; how long they ran on the device.
 pub(crate) fn run_now(
     driver: &dyn Driver,
     pace: &Pace,
     sweeps: Vec<Sweep>,
-) -> Result<(), DeviceError> {
+) -> Result<Duration, DeviceError> {
     let mut state = State {
         sweeps: sweeps.into(),
         ..State::default()
     };
     while state.advance(driver, pace, "kept")? {}
-    Ok(())
+    Ok(state.computed)
 }
 
 impl<S: Steps> Plan for Staged<S> {

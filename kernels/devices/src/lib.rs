@@ -35,7 +35,7 @@ use caldera_kernels::{Device, DeviceError};
 #[cfg(feature = "wgpu")]
 use caldera_wgpu::{Choice, WgpuConfig, WgpuDevice};
 
-pub use measure::{KINDS, Measured, Quantum, measure, quanta};
+pub use measure::{Bench, FORWARD, KINDS, Measured, Quantum, measure, quanta, run};
 pub use prices::{Book, Figures, RecalibrationError, STEPS, Source, Unusable, recalibrate};
 
 /// A device by its name.

@@ -1,12 +1,13 @@
 //! What a device takes for each kind of work: for people who choose one, and who tune one.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use caldera_kernels::curve::{Affine, Bls12_381, Bn254, Coordinate, Curve, Projective};
 use caldera_kernels::field::PrimeField;
 use caldera_kernels::{
-    CurveId, Device, DeviceError, Form, Group, Held, Progress, Transform, VectorId, Work,
+    CurveId, Device, DeviceError, Form, Group, Held, Plan, Progress, Transform, VectorId, Work,
 };
 
 /// What one kind of work of one size took.
@@ -59,6 +60,125 @@ pub struct Quantum {
     pub device: Option<Duration>,
 }
 
+/// One kind of work on a device, with all that it needs there, to be done again and again.
+pub struct Bench<'a> {
+    device: &'a dyn Device,
+    _held: Held<&'a dyn Device>,
+    work: Work,
+    /// Of a vector of its size.
+    bytes: usize,
+}
+
+impl<'a> Bench<'a> {
+    /// Over 2^log2 elements. Of more than 2^distinct points of a sum, those that follow are the first ones again,
+    /// which takes less time to make and the same to sum.
+    ///
+    /// # Errors
+    /// Those of the device.
+    ///
+    /// # Panics
+    /// For a kind that is not of [`KINDS`] and not [`FORWARD`].
+    pub fn new(
+        device: &'a dyn Device,
+        curve: CurveId,
+        kind: &str,
+        log2: u32,
+        distinct: u32,
+    ) -> Result<Self, DeviceError> {
+        assert!(
+            KINDS.contains(&kind) || kind == FORWARD,
+            "a kind of work, not {kind:?}"
+        );
+        let mut held = Held::new(device);
+        let size = Size {
+            log2,
+            distinct: distinct.min(log2),
+        };
+        let work = match curve {
+            CurveId::Bn254 => work::<Bn254>(device, &mut held, kind, size)?,
+            CurveId::Bls12_381 => work::<Bls12_381>(device, &mut held, kind, size)?,
+        };
+        Ok(Self {
+            device,
+            _held: held,
+            work,
+            bytes: curve.scalar_bytes() << log2,
+        })
+    }
+
+    /// Makes tables for its sum, with so many bytes; how many they take. Nothing where it is no sum.
+    ///
+    /// # Errors
+    /// Those of the device.
+    pub fn tables(&mut self, bytes: usize) -> Result<usize, DeviceError> {
+        let Work::Msm { bases, .. } = self.work else {
+            return Ok(0);
+        };
+        let work = Work::Tables {
+            bases: vec![bases],
+            bytes,
+        };
+        let plan = self.device.plan(&work)?;
+        run(&*plan, &mut |_| ())?;
+        self.device.tables_bytes(bases)
+    }
+
+    /// The next time that it is done: nothing of it has begun.
+    ///
+    /// # Errors
+    /// Those of the device.
+    pub fn plan(&self) -> Result<Arc<dyn Plan>, DeviceError> {
+        self.device.plan(&self.work)
+    }
+
+    /// What a transform has left, or the factors that a product left; nothing of other work.
+    ///
+    /// # Errors
+    /// Those of the device.
+    pub fn vector(&self) -> Result<Vec<u8>, DeviceError> {
+        let (Work::Ntt { vector, .. } | Work::Multiply { out: vector, .. }) = self.work else {
+            return Ok(Vec::new());
+        };
+        let mut bytes = vec![0; self.bytes];
+        self.device.vector_read(vector, 0, &mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+/// Runs a plan to its end on the calling thread. `each` is told of each quantum, of no round.
+///
+/// # Errors
+/// Those of the device.
+pub fn run(plan: &dyn Plan, each: &mut dyn FnMut(Quantum)) -> Result<(), DeviceError> {
+    let mut computed = Duration::ZERO;
+    let start = Instant::now();
+    for stage in 0..plan.stages() {
+        for lane in 0..plan.open(stage)? {
+            loop {
+                let begin = start.elapsed();
+                let progress = plan.run(stage, lane)?;
+                let span = start.elapsed() - begin;
+                let device = plan.device_time().map(|all| {
+                    let before = std::mem::replace(&mut computed, all);
+                    all.saturating_sub(before)
+                });
+                each(Quantum {
+                    round: 0,
+                    stage,
+                    lane: lane as u32,
+                    begin,
+                    span,
+                    device,
+                });
+                if progress == Progress::Done {
+                    break;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Runs one kind of work over 2^log2 elements, `rounds` times after one that is not counted, on the calling
 /// thread. `each` is told of each quantum and costs no time that is in them.
 ///
@@ -75,43 +195,14 @@ pub fn quanta(
     rounds: usize,
     each: &mut dyn FnMut(Quantum),
 ) -> Result<(), DeviceError> {
-    assert!(KINDS.contains(&kind), "a kind of work, not {kind:?}");
-    let mut held = Held::new(device);
-    let work = match curve {
-        CurveId::Bn254 => work::<Bn254>(device, &mut held, kind, log2)?,
-        CurveId::Bls12_381 => work::<Bls12_381>(device, &mut held, kind, log2)?,
-    };
+    let bench = Bench::new(device, curve, kind, log2, log2)?;
     for round in 0..=rounds {
-        let plan = device.plan(&work)?;
-        let mut computed = Duration::ZERO;
-        let start = Instant::now();
-        for stage in 0..plan.stages() {
-            for lane in 0..plan.open(stage)? {
-                loop {
-                    let begin = start.elapsed();
-                    let progress = plan.run(stage, lane)?;
-                    let span = start.elapsed() - begin;
-                    let device = plan.device_time().map(|all| {
-                        let before = std::mem::replace(&mut computed, all);
-                        all.saturating_sub(before)
-                    });
-                    // The first round may compile shaders and fill caches.
-                    if round > 0 {
-                        each(Quantum {
-                            round,
-                            stage,
-                            lane: lane as u32,
-                            begin,
-                            span,
-                            device,
-                        });
-                    }
-                    if progress == Progress::Done {
-                        break;
-                    }
-                }
+        run(&*bench.plan()?, &mut |quantum| {
+            // The first round may compile shaders and fill caches.
+            if round > 0 {
+                each(Quantum { round, ..quantum });
             }
-        }
+        })?;
     }
     Ok(())
 }
@@ -176,9 +267,9 @@ fn work<C: Curve>(
     device: &dyn Device,
     held: &mut Held<&dyn Device>,
     kind: &str,
-    log2: u32,
+    size: Size,
 ) -> Result<Work, DeviceError> {
-    let n = 1usize << log2;
+    let n = 1usize << size.log2;
     let scalars = scalars::<C::Fr>(n);
     let mut vector = || -> Result<VectorId, DeviceError> {
         let vector = held.vector(C::ID, n)?;
@@ -211,12 +302,16 @@ fn work<C: Curve>(
             vector: vector()?,
             transform: Transform::Shift,
         },
+        FORWARD => Work::Ntt {
+            vector: vector()?,
+            transform: Transform::Forward,
+        },
         "msm-g1" | "msm-g2" => {
             let witness = vector()?;
             let (group, points) = if kind == "msm-g1" {
-                (Group::G1, points::<C::Fq>(n))
+                (Group::G1, points::<C::Fq>(size))
             } else {
-                (Group::G2, points::<C::Fq2>(n))
+                (Group::G2, points::<C::Fq2>(size))
             };
             Work::Msm {
                 bases: held.bases(C::ID, group, points)?,
@@ -233,6 +328,16 @@ fn work<C: Curve>(
 /// of two vectors; a transform with its shift; sums in either group.
 pub const KINDS: [&str; 5] = ["product", "multiply", "ntt", "msm-g1", "msm-g2"];
 
+/// A transform one way; the one of [`KINDS`] goes there and back.
+pub const FORWARD: &str = "ntt-forward";
+
+/// 2^log2 elements, of which 2^distinct points are each another one.
+#[derive(Clone, Copy)]
+struct Size {
+    log2: u32,
+    distinct: u32,
+}
+
 /// Powers of an element, ever higher: as dense as scalars can be, and the same each time.
 fn scalars<F: PrimeField>(count: usize) -> Vec<u8> {
     let generator = F::from(0x9e37_79b9_7f4a_7c15) * F::from(0xbf58_476d_1ce4_e5b9);
@@ -246,7 +351,8 @@ fn scalars<F: PrimeField>(count: usize) -> Vec<u8> {
 }
 
 /// Points in no order that the sums' buckets would feel: sums of multiples that double.
-fn points<F: Coordinate>(count: usize) -> Bytes {
+fn points<F: Coordinate>(size: Size) -> Bytes {
+    let count = 1 << size.distinct;
     let mut step = F::GENERATOR.mul_canonical(&[0x9e37_79b9]).to_affine();
     let mut sum = Projective::<F>::INFINITY;
     let mut sums = Vec::with_capacity(count);
@@ -262,7 +368,7 @@ fn points<F: Coordinate>(count: usize) -> Bytes {
     for (point, bytes) in affine.iter().zip(bytes.chunks_mut(Affine::<F>::BYTES)) {
         point.to_bytes(bytes);
     }
-    bytes.into()
+    bytes.repeat(1 << (size.log2 - size.distinct)).into()
 }
 
 #[cfg(test)]

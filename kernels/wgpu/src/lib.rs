@@ -205,6 +205,7 @@ impl Device for WgpuDevice {
         Site {
             memory: None,
             pci: self.gpu.pci.clone(),
+            uuid: None,
         }
     }
 

@@ -41,6 +41,7 @@ use super::PartProgress;
 use super::blinding::draw_scalar;
 use crate::format::{Part, R1cs, Wtns, ZkeyHeader, ZkeyWriteError, ZkeyWriter};
 
+use synthetic::Sized;
 pub use synthetic::Synthetic;
 
 /// What a development key says of itself in its own section.
@@ -90,6 +91,18 @@ pub enum SetupError {
         /// log2 of the domain asked for.
         got: u32,
     },
+    /// A synthetic circuit of another domain than it was said to have.
+    #[error(
+        "synthetic circuit of {got} constraints: expected {expected_min} to {expected_max} in its domain"
+    )]
+    Constraints {
+        /// The fewest that need the domain.
+        expected_min: u32,
+        /// The most that it has room for.
+        expected_max: u32,
+        /// What was asked for.
+        got: u32,
+    },
     /// A share of full-size witness elements that is no share.
     #[error("dense share: expected 0 to 1, got {got}")]
     Dense {
@@ -126,15 +139,41 @@ pub fn setup_synthetic(
     progress: &mut dyn FnMut(PartProgress),
 ) -> Result<Wtns, SetupError> {
     synthetic.check()?;
+    setup_sized(synthetic, &synthetic.whole(), threads, out, progress)
+}
+
+/// The same of a circuit that has fewer constraints than its domain has room for.
+///
+/// # Errors
+/// As there, and if another domain would be the smallest that has room for so many.
+pub fn setup_synthetic_part(
+    synthetic: &Synthetic,
+    constraints: u32,
+    threads: usize,
+    out: &mut dyn Write,
+    progress: &mut dyn FnMut(PartProgress),
+) -> Result<Wtns, SetupError> {
+    synthetic.check()?;
+    let part = synthetic.part(constraints)?;
+    setup_sized(synthetic, &part, threads, out, progress)
+}
+
+fn setup_sized(
+    synthetic: &Synthetic,
+    sized: &Sized<'_>,
+    threads: usize,
+    out: &mut dyn Write,
+    progress: &mut dyn FnMut(PartProgress),
+) -> Result<Wtns, SetupError> {
     let seed = &synthetic.seed;
     match synthetic.curve {
         CurveId::Bn254 => {
-            write_key::<Bn254>(synthetic, seed, threads, out, progress)?;
-            Ok(synthetic.witness::<<Bn254 as Curve>::Fr>())
+            write_key::<Bn254>(sized, seed, threads, out, progress)?;
+            Ok(sized.witness::<<Bn254 as Curve>::Fr>())
         }
         CurveId::Bls12_381 => {
-            write_key::<Bls12_381>(synthetic, seed, threads, out, progress)?;
-            Ok(synthetic.witness::<<Bls12_381 as Curve>::Fr>())
+            write_key::<Bls12_381>(sized, seed, threads, out, progress)?;
+            Ok(sized.witness::<<Bls12_381 as Curve>::Fr>())
         }
     }
 }

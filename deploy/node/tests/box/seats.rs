@@ -86,6 +86,7 @@ fn an_owner_of_a_device_gets_room_for_its_key_from_others() {
             memory: Some(memory),
             // Of a bus that no machine has.
             pci: Some("ffff:ff:1f.7".into()),
+            uuid: None,
         };
         let quantum = |_: &'static str, quantum: &mut dyn FnMut() -> _| quantum();
         let beside = Around::at(site, device, Arc::new(quantum));

@@ -39,7 +39,34 @@ pub struct Synthetic {
     pub seed: [u8; 32],
 }
 
+/// A synthetic circuit of so many wires: as many as its domain has room for, or fewer.
+pub(super) struct Sized<'a> {
+    of: &'a Synthetic,
+    wires: u32,
+}
+
 impl Synthetic {
+    /// All of it.
+    pub(super) fn whole(&self) -> Sized<'_> {
+        let wires = 1 << self.domain_log2;
+        Sized { of: self, wires }
+    }
+
+    /// Of it so much as makes so many constraints, if its domain is the smallest that has room for them.
+    pub(super) fn part(&self, constraints: u32) -> Result<Sized<'_>, SetupError> {
+        let outside = FIRST_GATE_WIRE - OUTPUTS.len() as u32;
+        let wires = constraints.saturating_add(outside);
+        let most = 1 << self.domain_log2;
+        if wires > most || wires <= most / 2 {
+            return Err(SetupError::Constraints {
+                expected_min: (most / 2 + 1).saturating_sub(outside),
+                expected_max: most - outside,
+                got: constraints,
+            });
+        }
+        Ok(Sized { of: self, wires })
+    }
+
     /// Refuses what cannot be built.
     pub(super) fn check(&self) -> Result<(), SetupError> {
         if !(0.0..=1.0).contains(&self.dense) {
@@ -61,10 +88,12 @@ impl Synthetic {
         }
         Ok(())
     }
+}
 
+impl Sized<'_> {
     /// A witness that satisfies the circuit.
     pub(super) fn witness<F: PrimeField>(&self) -> Wtns {
-        let mut values = vec![F::ZERO; self.size() as usize];
+        let mut values = vec![F::ZERO; self.wires as usize];
         values[ONE as usize] = F::ONE;
         self.walk(&mut |step: Step<F>| match step {
             Step::Input(wire, value) => values[wire as usize] = value,
@@ -83,27 +112,22 @@ impl Synthetic {
         for (value, bytes) in values.iter().zip(elements.chunks_exact_mut(32)) {
             value.to_canonical_le(bytes);
         }
-        Wtns::from_elements(self.curve, Bytes::from(elements))
+        Wtns::from_elements(self.of.curve, Bytes::from(elements))
             .expect("whole elements with the constant 1 first")
-    }
-
-    /// How many wires there are: the size of the domain.
-    fn size(&self) -> u32 {
-        1 << self.domain_log2
     }
 
     /// How many rows make a private wire.
     fn gates(&self) -> u32 {
-        self.size() - FIRST_GATE_WIRE
+        self.wires - FIRST_GATE_WIRE
     }
 
     /// Goes through the circuit from inputs to outputs.
     fn walk<F: PrimeField>(&self, visit: &mut dyn FnMut(Step<F>)) {
-        let mut stream = ChaCha20Rng::from_seed(self.seed);
+        let mut stream = ChaCha20Rng::from_seed(self.of.seed);
         // The secrets of the key are drawn from stream 0.
         stream.set_stream(1);
         let gates = u64::from(self.gates());
-        let full_size = (self.dense * f64::from(self.size())).round() as u64;
+        let full_size = (self.of.dense * f64::from(self.wires)).round() as u64;
         let chain = full_size.saturating_sub(4).min(gates);
 
         // The chain's last wires, and the last two free bits; the constant until there are any.
@@ -112,15 +136,15 @@ impl Synthetic {
         let mut free = true;
         let mut placed = 0;
         for wire in [FIRST_INPUT, FIRST_INPUT + 1] {
-            visit(Step::Input(wire, random(self.curve, &mut stream)));
+            visit(Step::Input(wire, random(self.of.curve, &mut stream)));
         }
         for i in 0..gates {
             let row = i as u32;
             let output = FIRST_GATE_WIRE + row;
             let in_chain = (i + 1) * chain / gates > i * chain / gates;
             if in_chain {
-                let k = random(self.curve, &mut stream);
-                let k_b = random(self.curve, &mut stream);
+                let k = random(self.of.curve, &mut stream);
+                let k_b = random(self.of.curve, &mut stream);
                 visit(Step::Gate(
                     row,
                     Gate {
@@ -165,7 +189,7 @@ impl Synthetic {
             }
         }
         for output in OUTPUTS {
-            let k = random(self.curve, &mut stream);
+            let k = random(self.of.curve, &mut stream);
             visit(Step::Gate(
                 self.gates() + output - 1,
                 Gate {
@@ -180,9 +204,9 @@ impl Synthetic {
     }
 }
 
-impl<F: PrimeField> Circuit<F> for Synthetic {
+impl<F: PrimeField> Circuit<F> for Sized<'_> {
     fn wires(&self) -> u32 {
-        self.size()
+        self.wires
     }
 
     fn public(&self) -> u32 {
@@ -283,6 +307,7 @@ mod tests {
     fn the_witness_satisfies_every_row() {
         for dense in [0.0, 0.4, 1.0] {
             let circuit = synthetic(dense);
+            let circuit = circuit.whole();
             let witness = circuit.witness::<FrBn254>();
             let values: Vec<FrBn254> = witness
                 .elements()
@@ -304,7 +329,7 @@ mod tests {
     #[test]
     fn the_share_of_full_size_elements_is_the_one_asked_for() {
         for dense in [0.0, 0.25, 0.9, 1.0] {
-            let witness = synthetic(dense).witness::<FrBn254>();
+            let witness = synthetic(dense).whole().witness::<FrBn254>();
             let full = witness
                 .elements()
                 .chunks_exact(32)

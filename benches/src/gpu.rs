@@ -1,0 +1,679 @@
+//! A GPU, figure by figure: what the box is bought for, on each device that is named, in turns.
+//!
+//! | row | what is timed |
+//! |---|---|
+//! | `multiplications` | products in the scalar field, of elements in registers, by the device's own clock |
+//! | `g1 msm`, `g2 msm` | a sum of full-size scalars: points and scalars on the device, no tables, its plan laid out; until the sum is with the host |
+//! | `g1 msm, tables` | the same with tables of multiples, made before |
+//! | `ntt` | a transform one way, in place, natural order to natural order |
+//! | `proof` | a whole proof: the key on the device; the witness goes up, is checked, and the proof checks itself |
+//! | `take-over` | from the moment that another tenant wants the device, which sums, until its first piece of work has been done there |
+//!
+//! The first device that is named is ours; the others, which may be the same card by another way (`wgpu`,
+//! `icicle:CUDA:0`), are held against it in the same rounds, and must come to the same results.
+//!
+//! **Take-over.** One thread has the device, as a worker of a box has: it looks at one word between two quanta.
+//! A tenant sums all the time; another one asks at moments that have nothing to do with quanta, has one small
+//! transform done, and leaves. The sums are those that they would have been, and none begins again.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use ark_std::rand::Rng as _;
+use bytes::Bytes;
+use caldera_devices::{FORWARD, ICICLE_FOLDER, KINDS, Options, Wanted, alone};
+use caldera_kernels::{CurveId, Device, Plan as Planned, Progress};
+use caldera_prover::format::{Wtns, Zkey};
+use caldera_prover::groth16::{ProvingKey, Synthetic, prove, setup_synthetic_part, verify};
+
+use crate::bench::{Bench, CurveName};
+use crate::drive;
+use crate::duel::{Answer, Contender, Runs, Spread, duel};
+use crate::key;
+use crate::peer::ark::seeded;
+use crate::record::{Case, GPU, Record, Silicon, Unit, WALL, records};
+use crate::table::{figure, table};
+
+/// What to measure.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Plan {
+    /// Which devices, the first one being ours: cuda:N, wgpu, wgpu:NAME, icicle:KIND:N or cpu.
+    #[arg(long = "device", value_delimiter = ',', default_value = "cuda:0")]
+    devices: Vec<String>,
+    /// Which rows; all, if none is named.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Row>,
+    /// The curve.
+    #[arg(long, value_enum, default_value = "bn254")]
+    curve: CurveName,
+    /// All sizes smaller by so many powers of two: a trial, whose figures are of nothing.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=14))]
+    smaller: u32,
+    /// Constraints of the proof's circuit.
+    #[arg(long, default_value_t = 3_200_000, value_parser = clap::value_parser!(u32).range(1 << 17..1 << 26))]
+    constraints: u32,
+    /// What tables may take, in bytes, at the full size.
+    #[arg(long, default_value_t = 16 << 30)]
+    tables: usize,
+    /// How often the device is taken over.
+    #[arg(long, default_value_t = 1000)]
+    take_overs: u32,
+    /// Where ICICLE is installed.
+    #[arg(long, value_name = "DIR", default_value = ICICLE_FOLDER)]
+    icicle: PathBuf,
+    /// Where what is measured of devices is kept.
+    #[arg(long, value_name = "DIR")]
+    calibration: Option<PathBuf>,
+}
+
+/// A row of the table, or a few that belong together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Row {
+    Multiplications,
+    Msm,
+    MsmTables,
+    MsmG2,
+    Ntt,
+    Proof,
+    TakeOver,
+}
+
+impl Plan {
+    /// Everything, on the processor, with sizes that say nothing.
+    pub(crate) fn trial() -> Plan {
+        Plan {
+            devices: vec!["cpu".to_owned()],
+            only: Vec::new(),
+            curve: CurveName::Bn254,
+            smaller: 14,
+            constraints: 3_200_000,
+            tables: 16 << 30,
+            take_overs: 20,
+            icicle: ICICLE_FOLDER.into(),
+            calibration: None,
+        }
+    }
+
+    fn has(&self, row: Row) -> bool {
+        self.only.is_empty() || self.only.contains(&row)
+    }
+}
+
+/// A device that was opened.
+struct Opened {
+    wanted: Wanted,
+    device: Arc<dyn Device>,
+    silicon: Silicon,
+    /// Threads that run its lanes: all for the processor.
+    threads: usize,
+}
+
+/// Measures all rows; for people, a table of them.
+pub(crate) fn gpu(bench: &mut Bench, plan: &Plan) -> Result<String> {
+    let devices = open(plan)?;
+    let first = bench.records.len();
+    let curve: CurveId = plan.curve.into();
+    if plan.has(Row::Multiplications) {
+        for device in &devices {
+            multiplications(bench, device, curve)?;
+        }
+    }
+    let sums = [
+        (Row::Msm, "g1 msm", KINDS[3], 22, 0),
+        (Row::Msm, "g1 msm", KINDS[3], 20, 0),
+        (Row::MsmTables, "g1 msm, tables", KINDS[3], 22, plan.tables),
+        (Row::MsmTables, "g1 msm, tables", KINDS[3], 20, plan.tables),
+        (Row::MsmG2, "g2 msm", KINDS[4], 20, 0),
+        (Row::Ntt, "ntt", FORWARD, 22, 0),
+    ];
+    for (row, name, kind, log2, tables) in sums {
+        if plan.has(row) {
+            let work = (kind, log2 - plan.smaller, tables >> plan.smaller);
+            of_work(bench, &devices, plan, name, work)?;
+        }
+    }
+    if plan.has(Row::Proof) {
+        proofs(bench, &devices, plan)?;
+    }
+    if plan.has(Row::TakeOver) {
+        for device in &devices {
+            take_overs(bench, device, plan)?;
+        }
+    }
+    for opened in &devices {
+        if let Some(why) = opened.device.health().lost {
+            return Err(anyhow!("{} was lost: {why}", opened.wanted));
+        }
+    }
+    Ok(of_rows(&bench.records[first..], plan.smaller == 0))
+}
+
+fn open(plan: &Plan) -> Result<Vec<Opened>> {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let mut devices = Vec::new();
+    for name in &plan.devices {
+        let wanted: Wanted = name.parse()?;
+        let threads = if wanted == Wanted::Cpu { cores } else { 1 };
+        let options = Options {
+            icicle_folder: plan.icicle.clone(),
+            calibration: plan.calibration.clone(),
+            ..Options::new(QUANTUM, threads)
+        };
+        let device = alone(&wanted, &options)?;
+        let site = device.site(0);
+        let software = device.health().software.into_iter();
+        let silicon = Silicon {
+            device: wanted.to_string(),
+            name: device.info().name.clone(),
+            uuid: site.uuid,
+            pci: site.pci,
+            software: software
+                .map(|it| format!("{} {}", it.name, it.version))
+                .collect(),
+            ..Silicon::default()
+        };
+        devices.push(Opened {
+            wanted,
+            device,
+            silicon,
+            threads,
+        });
+    }
+    // Vulkan has no word for a card's UUID; where it lies says which one it is.
+    let known: Vec<(Option<String>, Option<String>)> = devices
+        .iter()
+        .map(|it| (it.silicon.pci.clone(), it.silicon.uuid.clone()))
+        .collect();
+    for opened in &mut devices {
+        let silicon = &mut opened.silicon;
+        if silicon.uuid.is_none() && silicon.pci.is_some() {
+            let same = known
+                .iter()
+                .find(|it| it.0 == silicon.pci && it.1.is_some());
+            silicon.uuid = same.and_then(|it| it.1.clone());
+        }
+    }
+    Ok(devices)
+}
+
+/// A line of one series of figures.
+fn line(
+    bench: &Bench,
+    opened: &Opened,
+    (case, size): (&str, u64),
+    (samples, unit): (Vec<f64>, &str),
+    inside: &str,
+) -> Record {
+    let spread = Spread::of(samples.iter().copied());
+    Record {
+        bench: GPU.to_owned(),
+        case: case.to_owned(),
+        size,
+        threads: opened.threads,
+        who: opened.silicon.device.clone(),
+        ours: true,
+        value: spread.median,
+        unit: unit.to_owned(),
+        spread: [spread.low, spread.high],
+        cpu_s: 0.0,
+        wall_s: 0.0,
+        rounds: samples.len(),
+        ratio: None,
+        peer_build: None,
+        inside: Some(inside.to_owned()),
+        silicon: Some(Silicon {
+            samples,
+            ..opened.silicon.clone()
+        }),
+        origin: bench.origin.clone(),
+    }
+}
+
+fn multiplications(bench: &mut Bench, opened: &Opened, curve: CurveId) -> Result<()> {
+    bench.say(&format!("multiplications on {}", opened.wanted));
+    let mut samples = Vec::new();
+    for _ in 0..bench.rounds.min {
+        let peak = opened.device.peak(curve);
+        match peak.with_context(|| format!("multiplications on {}", opened.wanted))? {
+            Some(rate) => samples.push(1e9 / rate),
+            // The processor's is another bench's, and ICICLE has no such call.
+            None => return Ok(()),
+        }
+    }
+    let case = format!("{} multiplications", key::name(curve));
+    let inside = "products in registers, all of the device, by its own clock";
+    let record = line(bench, opened, (&case, 1), (samples, "ns/op"), inside);
+    bench.keep(record)
+}
+
+/// Work on a device, laid out for the next round.
+struct Laid<'a> {
+    bench: caldera_devices::Bench<'a>,
+    plan: RefCell<Arc<dyn Planned>>,
+    threads: usize,
+    /// By the device's own clock, of all rounds.
+    computed: &'a RefCell<Vec<f64>>,
+}
+
+impl Laid<'_> {
+    fn run(&self) -> Result<()> {
+        drive::plan(&**self.plan.borrow(), self.threads).context("running")
+    }
+
+    /// What came out; and lays the next round out, outside of its time.
+    fn answer(&self) -> Result<Answer> {
+        let done = self.plan.replace(self.bench.plan()?);
+        let clock = done.device_time().map(|it| it.as_secs_f64() * 1e3);
+        self.computed.borrow_mut().extend(clock);
+        let bytes = match done.point() {
+            Some(point) => point,
+            None => self.bench.vector()?,
+        };
+        Ok(Answer::Bytes(bytes))
+    }
+}
+
+fn of_work(
+    bench: &mut Bench,
+    devices: &[Opened],
+    plan: &Plan,
+    name: &str,
+    (kind, log2, tables): (&str, u32, usize),
+) -> Result<()> {
+    let curve: CurveId = plan.curve.into();
+    let case = Case {
+        bench: GPU,
+        case: format!("{} {name}", key::name(curve)),
+        size: 1 << log2,
+        threads: 1,
+        unit: Unit::WallMilliseconds,
+        inside: Some("all on the device and laid out; until the result is there"),
+    };
+    bench.say(&format!("{} of 2^{log2}", case.case));
+    let clocks: Vec<RefCell<Vec<f64>>> = devices.iter().map(|_| RefCell::default()).collect();
+    let mut contenders = Vec::new();
+    let mut taking_part = Vec::new();
+    for (opened, computed) in devices.iter().zip(&clocks) {
+        let device = &*opened.device;
+        let mut work = caldera_devices::Bench::new(device, curve, kind, log2, log2)
+            .with_context(|| format!("{} on {}", case.case, opened.wanted))?;
+        if tables > 0 {
+            // They are made for what sums so far have been like.
+            caldera_devices::run(&*work.plan()?, &mut |_| ())?;
+            if work.tables(tables)? == 0 {
+                bench.say(&format!("{} makes none", opened.wanted));
+                continue;
+            }
+        }
+        let laid = Laid {
+            plan: RefCell::new(work.plan()?),
+            bench: work,
+            threads: opened.threads,
+            computed,
+        };
+        let name = opened.silicon.device.clone();
+        let contender = Contender::ours(name, laid, |laid| laid.run(), |laid| laid.answer());
+        contenders.push(contender);
+        taking_part.push((opened, computed));
+    }
+    if contenders.is_empty() {
+        return Ok(());
+    }
+    let runs = duel(contenders, bench.rounds)?;
+    for (mut record, (opened, computed)) in records(&case, &runs, &bench.origin)
+        .into_iter()
+        .zip(taking_part)
+    {
+        let mut device_ms = computed.borrow().clone();
+        // The first round of a duel is not counted.
+        device_ms.drain(..device_ms.len().saturating_sub(record.rounds));
+        record.silicon = Some(Silicon {
+            samples: samples(&runs, &opened.silicon.device),
+            device_ms,
+            ..opened.silicon.clone()
+        });
+        bench.keep(record)?;
+    }
+    Ok(())
+}
+
+/// Of one contender, in milliseconds.
+fn samples(runs: &[Runs], name: &str) -> Vec<f64> {
+    let of = runs.iter().find(|it| it.name == name);
+    of.map(|it| &it.times[..])
+        .unwrap_or_default()
+        .iter()
+        .map(|it| it.wall.as_secs_f64() * 1e3)
+        .collect()
+}
+
+fn proofs(bench: &mut Bench, devices: &[Opened], plan: &Plan) -> Result<()> {
+    let curve: CurveId = plan.curve.into();
+    let constraints = plan.constraints >> plan.smaller;
+    bench.say(&format!("a key of {constraints} constraints"));
+    let circuit = Synthetic {
+        curve,
+        // Three wires have no constraint of their own.
+        domain_log2: (constraints + 3).next_power_of_two().ilog2(),
+        dense: 0.3,
+        seed: [0x67; 32],
+    };
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let mut file = Vec::new();
+    let witness = setup_synthetic_part(&circuit, constraints, threads, &mut file, &mut |_| ())?;
+    let zkey = Zkey::parse(Bytes::from(file)).context("a key of our own")?;
+    let case = Case {
+        bench: GPU,
+        case: format!("{} proof", key::name(curve)),
+        size: constraints.into(),
+        threads: 1,
+        unit: Unit::WallMilliseconds,
+        inside: Some("key on the device; from the witness on the host to the checked proof"),
+    };
+    bench.say(&format!("{} of {constraints} constraints", case.case));
+    let mut contenders = Vec::new();
+    for opened in devices {
+        let key = ProvingKey::load(&zkey, Arc::clone(&opened.device))
+            .with_context(|| format!("a key on {}", opened.wanted))?;
+        let state = Proving {
+            key,
+            witness: witness.clone(),
+            threads: opened.threads,
+            verified: false,
+        };
+        let name = opened.silicon.device.clone();
+        let answer = |state: &Proving| {
+            ensure!(state.verified, "a proof that does not verify");
+            Ok(Answer::Verified)
+        };
+        contenders.push(Contender::ours(name, state, Proving::run, answer));
+    }
+    let runs = duel(contenders, bench.rounds)?;
+    for (mut record, opened) in records(&case, &runs, &bench.origin)
+        .into_iter()
+        .zip(devices)
+    {
+        record.silicon = Some(Silicon {
+            samples: samples(&runs, &opened.silicon.device),
+            ..opened.silicon.clone()
+        });
+        bench.keep(record)?;
+    }
+    Ok(())
+}
+
+struct Proving {
+    key: Arc<ProvingKey>,
+    witness: Wtns,
+    threads: usize,
+    verified: bool,
+}
+
+impl Proving {
+    fn run(&mut self) -> Result<()> {
+        let (proof, public) = prove(
+            &self.key,
+            self.witness.clone(),
+            self.threads,
+            &mut |_, _| (),
+        )?;
+        self.verified = verify(self.key.verification_key(), &proof, &public).is_ok();
+        Ok(())
+    }
+}
+
+/// What the word between the two threads says.
+const SUMS: u8 = 0;
+const WANTED: u8 = 1;
+/// The next sum is laid out: a box does that elsewhere, so nobody asks meanwhile.
+const LAYS_OUT: u8 = 2;
+const ENDED: u8 = 3;
+
+fn take_overs(bench: &mut Bench, opened: &Opened, plan: &Plan) -> Result<()> {
+    let curve: CurveId = plan.curve.into();
+    let log2 = 24 - plan.smaller;
+    bench.say(&format!(
+        "{} take-overs of {} while it sums 2^{log2}",
+        plan.take_overs, opened.wanted
+    ));
+    let device = &*opened.device;
+    let sums = caldera_devices::Bench::new(device, curve, KINDS[3], log2, DISTINCT_LOG2)?;
+    let transform = caldera_devices::Bench::new(device, curve, FORWARD, TENANT_LOG2, 0)?;
+    let undisturbed = sums.plan()?;
+    caldera_devices::run(&*undisturbed, &mut |_| ())?;
+    let word = AtomicU8::new(LAYS_OUT);
+    let asked = Mutex::new(Instant::now());
+    let mut lender = Lender {
+        next: transform.plan()?,
+        transform,
+        asked: &asked,
+        taken: Vec::new(),
+        inside: BTreeSet::new(),
+    };
+    let ran = thread::scope(|scope| {
+        scope.spawn(|| ask(&word, &asked));
+        let mut summing = || -> Result<()> {
+            while lender.taken.len() < plan.take_overs as usize {
+                let sum = sums.plan()?;
+                word.store(SUMS, Ordering::Release);
+                for stage in 0..sum.stages() {
+                    for lane in 0..sum.open(stage)? {
+                        while sum.run(stage, lane)? == Progress::More {
+                            if word.load(Ordering::Acquire) == WANTED {
+                                lender.lend(sum.kernel(stage))?;
+                                word.store(SUMS, Ordering::Release);
+                            }
+                        }
+                    }
+                }
+                let (is, to) = (Ordering::AcqRel, Ordering::Acquire);
+                if word.compare_exchange(SUMS, LAYS_OUT, is, to).is_err() {
+                    lender.lend("its end")?;
+                    word.store(LAYS_OUT, Ordering::Release);
+                }
+                ensure!(
+                    sum.point() == undisturbed.point(),
+                    "a sum that was interrupted came out wrong"
+                );
+            }
+            Ok(())
+        };
+        let ran = summing();
+        word.store(ENDED, Ordering::Release);
+        ran
+    });
+    ran.with_context(|| format!("take-overs of {}", opened.wanted))?;
+    let Lender {
+        mut taken, inside, ..
+    } = lender;
+    taken.truncate(plan.take_overs as usize);
+    let samples: Vec<f64> = taken.iter().map(|it| it.as_secs_f64() * 1e3).collect();
+    let case = format!("{} take-over of a g1 msm", key::name(curve));
+    let stages: Vec<&str> = inside.into_iter().collect();
+    let inside = format!(
+        "from asking until a transform of 2^{TENANT_LOG2} is done; within {}",
+        stages.join(", ")
+    );
+    let record = line(bench, opened, (&case, 1 << log2), (samples, WALL), &inside);
+    bench.keep(record)
+}
+
+/// What the thread that has the device does for who asks.
+struct Lender<'a> {
+    transform: caldera_devices::Bench<'a>,
+    /// Laid out before it is asked for, as a box does.
+    next: Arc<dyn Planned>,
+    asked: &'a Mutex<Instant>,
+    taken: Vec<Duration>,
+    /// What was interrupted.
+    inside: BTreeSet<&'static str>,
+}
+
+impl Lender<'_> {
+    fn lend(&mut self, interrupted: &'static str) -> Result<()> {
+        caldera_devices::run(&*self.next, &mut |_| ())?;
+        let since = *self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        self.taken.push(since.elapsed());
+        self.inside.insert(interrupted);
+        self.next = self.transform.plan()?;
+        Ok(())
+    }
+}
+
+/// Asks for the device again and again, at moments that have nothing to do with what it does.
+fn ask(word: &AtomicU8, asked: &Mutex<Instant>) {
+    let mut random = seeded();
+    loop {
+        thread::sleep(Duration::from_micros(random.gen_range(100..BETWEEN_US)));
+        loop {
+            let mut since = asked.lock().unwrap_or_else(PoisonError::into_inner);
+            *since = Instant::now();
+            let asking = word.compare_exchange(SUMS, WANTED, Ordering::AcqRel, Ordering::Acquire);
+            drop(since);
+            match asking {
+                Ok(_) => break,
+                Err(ENDED) => return,
+                Err(_) => thread::yield_now(),
+            }
+        }
+    }
+}
+
+/// For people: every row, beside what an H100 is meant to come to.
+fn of_rows(all: &[Record], full_size: bool) -> String {
+    let rows: Vec<Vec<String>> = all
+        .iter()
+        .map(|it| {
+            let silicon = it.silicon.as_ref();
+            let sorted = {
+                let mut samples = silicon.map(|it| it.samples.clone()).unwrap_or_default();
+                samples.sort_by(f64::total_cmp);
+                samples
+            };
+            let longest = sorted.last().copied().unwrap_or_default();
+            let clock = silicon.map(|it| Spread::of(it.device_ms.iter().copied()).median);
+            let (value, unit) = if it.unit == "ns/op" {
+                (format!("{:.2e}", 1e9 / it.value), "a second")
+            } else {
+                (figure(it.value), "ms")
+            };
+            vec![
+                it.case.clone(),
+                it.size.to_string(),
+                it.who.clone(),
+                value,
+                unit.to_owned(),
+                figure(longest),
+                clock
+                    .filter(|&it| it > 0.0)
+                    .map_or_else(|| "-".to_owned(), figure),
+                it.ratio
+                    .map_or_else(|| "-".to_owned(), |ratio| format!("{:.3}", ratio.wall)),
+                aim(it).filter(|_| full_size).unwrap_or("-").to_owned(),
+            ]
+        })
+        .collect();
+    let names: BTreeSet<String> = all
+        .iter()
+        .filter_map(|it| it.silicon.as_ref())
+        .map(|it| {
+            let uuid = it.uuid.as_deref().unwrap_or("no UUID");
+            format!(
+                "{}: {} ({uuid}), {}",
+                it.device,
+                it.name,
+                it.software.join(", ")
+            )
+        })
+        .collect();
+    let head = [
+        "what",
+        "size",
+        "device",
+        "median",
+        "unit",
+        "longest",
+        "by its clock",
+        "first over it",
+        "aim (H100)",
+    ];
+    let mut text = table(&head, &rows);
+    for name in names {
+        text.push_str(&name);
+        text.push('\n');
+    }
+    text
+}
+
+/// What is meant to be reached on an H100; see docs/kernels.md for the bounds that these stand on.
+fn aim(record: &Record) -> Option<&'static str> {
+    let case = record.case.strip_prefix("bn254 ")?;
+    Some(match (case, record.size) {
+        ("multiplications", _) => ">= 5e10",
+        ("g1 msm", size) if size == 1 << 22 => "<= 18",
+        ("g1 msm", _) => "<= 5",
+        ("g1 msm, tables", size) if size == 1 << 22 => "<= 13",
+        ("g1 msm, tables", _) => "<= 4",
+        ("g2 msm", _) => "<= 16",
+        ("ntt", _) => "<= 1.2",
+        ("proof", 3_200_000) => "<= 150",
+        ("take-over of a g1 msm", _) => "<= 5, longest <= 20",
+        _ => return None,
+    })
+}
+
+/// As calderad has it where no policy says otherwise.
+const QUANTUM: Duration = Duration::from_millis(2);
+
+/// The points of 2^24 are these, sixteen times.
+const DISTINCT_LOG2: u32 = 20;
+
+/// What the tenant has done that takes the device over.
+const TENANT_LOG2: u32 = 8;
+
+/// Microseconds from one take-over to the next at most.
+const BETWEEN_US: u64 = 20_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_is_measured_and_stands_in_the_table() {
+        let mut bench = crate::trial();
+        let plan = Plan {
+            devices: vec!["cpu".to_owned(), "cpu".to_owned()],
+            ..Plan::trial()
+        };
+        let text = gpu(&mut bench, &plan).expect("the processor");
+        let rows: Vec<(&str, u64, usize)> = bench
+            .records
+            .iter()
+            .map(|it| (&it.case[..], it.size, it.rounds))
+            .collect();
+        for (case, size) in [
+            ("bn254 g1 msm", 1 << 8),
+            ("bn254 g1 msm", 1 << 6),
+            ("bn254 g1 msm, tables", 1 << 8),
+            ("bn254 g2 msm", 1 << 6),
+            ("bn254 ntt", 1 << 8),
+            ("bn254 proof", 3_200_000 >> 14),
+        ] {
+            let found = rows.iter().filter(|it| (it.0, it.1) == (case, size));
+            assert_eq!(found.count(), 2, "{case} {size}: {rows:?}");
+            assert!(text.contains(case), "{text}");
+        }
+        let taken = rows.iter().find(|it| it.0.contains("take-over"));
+        assert_eq!(taken.expect("{rows:?}").2, 20);
+        for record in &bench.records {
+            let silicon = record.silicon.as_ref().expect("every row has it");
+            assert_eq!(silicon.samples.len(), record.rounds, "{}", record.case);
+        }
+    }
+}
