@@ -10,10 +10,22 @@
 // moves even down by two words to be its odd one, which costs nothing where a row is added to it
 // anyway; the one word that is left over, even[1], goes into the new even one. That the chains over
 // odd have no carry out of them follows from the whole: with T < 2 m before a row and 2 m < 2^(32 N),
-// T + a b_i + m q_i < 2 m 2^32 < 2^(32 (N + 1)).
+// T + a b_i + m q_i < 2 m 2^32 < 2^(32 (N + 1)). What is left at the end is (a b + q m) / R < 2 m,
+// since q < R.
+//
+// In the fields of coordinates there is room for more (`ROOM`). A square's rows, doubled, two rows at
+// once, and a factor a < 2 m add less than 2 m b_i + m q_i, so T stays below 3 m, and that is below
+// 2^(32 N); what they sum up to is below 2 m^2 < m R, so that at the end there is less than 2 m again.
 #pragma once
 
 #include "machine.cuh"
+
+// Where there are too many products in one kernel, they are calls: see `sources.rs`.
+#ifdef OUTLINED
+#define CALL(name) called_##name
+#else
+#define CALL(name) name
+#endif
 
 // Functions that the compiler evaluates.
 #define CONSTANT static DEVICE constexpr
@@ -112,6 +124,8 @@ struct Constants {
 template <class M>
 struct alignas(16) Field {
     static constexpr int N = M::N;
+    // Whether 3 m < 2^(32 N): in BLS12-381's scalar field it is not.
+    static constexpr bool ROOM = M::word(N - 1) < 0x55555555;
     u32 word[N];
 
     static DEVICE Field zero() {
@@ -144,14 +158,7 @@ struct alignas(16) Field {
         return y;
     }
 
-    friend DEVICE Field operator+(const Field &x, const Field &y) {
-        Carry c;
-        Field z;
-        z.word[0] = add_cc(c, x.word[0], y.word[0]);
-        UNROLL for (int i = 1; i < N - 1; i++) z.word[i] = addc_cc(c, x.word[i], y.word[i]);
-        z.word[N - 1] = addc(c, x.word[N - 1], y.word[N - 1]);
-        return reduced(z);
-    }
+    friend DEVICE Field operator+(const Field &x, const Field &y) { return reduced(sum(x, y)); }
 
     friend DEVICE Field operator-(const Field &x, const Field &y) {
         Carry c;
@@ -173,18 +180,19 @@ struct alignas(16) Field {
     }
 
     DEVICE Field doubled() const { return *this + *this; }
-    DEVICE Field squared() const { return *this * *this; }
-
-    // Where there are too many products in one kernel, they are calls: see OUTLINED in `curve.cuh`.
-    friend DEVICE Field operator*(const Field &x, const Field &y) {
-#ifdef OUTLINED
-        return called_product(x, y);
-#else
-        return product(x, y);
-#endif
+    DEVICE Field squared() const { return CALL(square)(*this); }
+    friend DEVICE Field operator*(const Field &x, const Field &y) { return CALL(product)(x, y); }
+    // a b - c d, with one reduction.
+    friend DEVICE Field difference_of_products(const Field &a, const Field &b, const Field &c,
+                                               const Field &d) {
+        return CALL(difference)(a, b, c, d);
     }
 
+    static OUTLINE Field called_square(Field x) { return square(x); }
     static OUTLINE Field called_product(Field x, Field y) { return product(x, y); }
+    static OUTLINE Field called_difference(Field a, Field b, Field c, Field d) {
+        return difference(a, b, c, d);
+    }
 
     static DEVICE Field product(const Field &left, const Field &right) {
         u32 x[N], y[N], even[N], odd[N];
@@ -196,18 +204,136 @@ struct alignas(16) Field {
         row(even, x, y[0]);
         reduce(even, odd);
         UNROLL for (int i = 1; i < N; i++) {
-            if (i % 2 == 1)
-                step(odd, even, x, y[i]);
-            else
-                step(even, odd, x, y[i]);
+            u32 *lower = i % 2 == 0 ? even : odd, *upper = i % 2 == 0 ? odd : even;
+            step(lower, upper, x, y[i]);
+            reduce(lower, upper);
         }
-        // N is even: what was odd is even now, and its lowest word is zero.
+        return reduced(last(odd, even));
+    }
+
+    // Products of two different words once, with one of them doubled: row i has the square of word i
+    // and its products with the words above. So it begins at word 2 i, which is word i after i
+    // divisions by 2^32, and the multiple of m that comes next does not depend on it.
+    static DEVICE Field square(const Field &of) {
+        if constexpr (!ROOM) return product(of, of);
+        u32 x[N], even[N], odd[N];
+        UNROLL for (int i = 0; i < N; i++) x[i] = held(of.word[i]);
+        UNROLL for (int i = 0; i < N; i++) {
+            u32 *lower = i % 2 == 0 ? even : odd, *upper = i % 2 == 0 ? odd : even;
+            u32 factors[N];
+            factors[i] = x[i];
+            UNROLL for (int j = i + 1; j < N; j++)
+                factors[j] = x[j] << 1 | (j == i + 1 ? 0 : x[j - 1] >> 31);
+            if (i == 0) {
+                row(upper, factors + 1, x[0]);
+                row(lower, factors, x[0]);
+                reduce(lower, upper);
+                continue;
+            }
+            step_reduce(lower, upper);
+            int first = i + i % 2, second = i | 1;
+            Carry c;
+            if (first < N) {
+                row_add(c, lower + first, factors + first, x[i], N - first);
+                upper[N - 1] = addc(c, upper[N - 1], 0);
+            }
+            row_add(c, upper + second - 1, factors + second, x[i], N + 1 - second);
+        }
+        return reduced(last(odd, even));
+    }
+
+    static DEVICE Field difference(const Field &a, const Field &b, const Field &c, const Field &d) {
+        static_assert(ROOM, "two rows at once");
+        u32 x[N], y[N], v[N], w[N], even[N], odd[N];
+        // m - c, which is m where c is zero.
+        Carry borrow;
+        v[0] = sub_cc(borrow, M::word(0), c.word[0]);
+        UNROLL for (int i = 1; i < N; i++) v[i] = subc_cc(borrow, M::word(i), c.word[i]);
+        UNROLL for (int i = 0; i < N; i++) {
+            x[i] = held(a.word[i]);
+            y[i] = held(b.word[i]);
+            w[i] = held(d.word[i]);
+        }
+        row(odd, x + 1, y[0]);
+        row(even, x, y[0]);
+        add(even, odd, v, w[0]);
+        reduce(even, odd);
+        UNROLL for (int i = 1; i < N; i++) {
+            u32 *lower = i % 2 == 0 ? even : odd, *upper = i % 2 == 0 ? odd : even;
+            step(lower, upper, x, y[i]);
+            add(lower, upper, v, w[i]);
+            reduce(lower, upper);
+        }
+        return reduced(last(odd, even));
+    }
+
+    // A sum of products that is not divided by R yet.
+    struct Wide {
+        u32 word[2 * N];
+
+        // Ones if that is below zero: then 2^(64 N) too much is left.
+        DEVICE u32 subtract(const Wide &y) {
+            Carry c;
+            word[0] = sub_cc(c, word[0], y.word[0]);
+            UNROLL for (int i = 1; i < 2 * N; i++) word[i] = subc_cc(c, word[i], y.word[i]);
+            return subc(c, 0, 0);
+        }
+
+        // Adds m R if `below` is ones.
+        DEVICE void raise(u32 below) {
+            Carry c;
+            word[N] = add_cc(c, word[N], M::word(0) & below);
+            UNROLL for (int i = 1; i < N - 1; i++)
+                word[N + i] = addc_cc(c, word[N + i], M::word(i) & below);
+            word[2 * N - 1] = addc(c, word[2 * N - 1], M::word(N - 1) & below);
+        }
+
+        // Divides by R what is below m R.
+        DEVICE Field reduced() const {
+            u32 even[N], odd[N];
+            UNROLL for (int i = 0; i < N; i++) even[i] = word[i];
+            UNROLL for (int i = 0; i < N; i++) odd[i] = 0;
+            reduce(even, odd);
+            UNROLL for (int i = 1; i < N; i++)
+                step_reduce(i % 2 == 0 ? even : odd, i % 2 == 0 ? odd : even);
+            Field z = last(odd, even);
+            Carry c;
+            z.word[0] = add_cc(c, z.word[0], word[N]);
+            UNROLL for (int i = 1; i < N - 1; i++) z.word[i] = addc_cc(c, z.word[i], word[N + i]);
+            z.word[N - 1] = addc(c, z.word[N - 1], word[2 * N - 1]);
+            return Field::reduced(z);
+        }
+    };
+
+    // Of any two integers of N words.
+    static DEVICE Wide wide(const Field &left, const Field &right) {
+        u32 x[N], y[N], even[N], odd[N];
+        UNROLL for (int i = 0; i < N; i++) {
+            x[i] = held(left.word[i]);
+            y[i] = held(right.word[i]);
+        }
+        Wide z;
+        row(odd, x + 1, y[0]);
+        row(even, x, y[0]);
+        z.word[0] = even[0];
+        UNROLL for (int i = 1; i < N; i++) {
+            u32 *lower = i % 2 == 0 ? even : odd, *upper = i % 2 == 0 ? odd : even;
+            step(lower, upper, x, y[i]);
+            z.word[i] = lower[0];
+        }
+        Field upper = last(odd, even);
+        UNROLL for (int i = 0; i < N; i++) z.word[N + i] = upper.word[i];
+        return z;
+    }
+
+    // Not reduced.
+    static DEVICE Field sum(const Field &x, const Field &y) {
         Carry c;
         Field z;
-        z.word[0] = add_cc(c, even[0], odd[1]);
-        UNROLL for (int i = 1; i < N - 1; i++) z.word[i] = addc_cc(c, even[i], odd[i + 1]);
-        z.word[N - 1] = addc(c, even[N - 1], 0);
-        return reduced(z);
+        z.word[0] = add_cc(c, x.word[0], y.word[0]);
+        UNROLL for (int i = 1; i < N - 1; i++) z.word[i] = addc_cc(c, x.word[i], y.word[i]);
+        z.word[N - 1] = addc(c, x.word[N - 1], y.word[N - 1]);
+        return z;
     }
 
     // 1 / x by Fermat's little theorem; zero for zero.
@@ -240,11 +366,16 @@ struct alignas(16) Field {
         }
     }
 
-    // The same added to it; a carry out of it is left behind.
-    static DEVICE void row_add(Carry &c, u32 *sum, const u32 *x, u32 y) {
+    // The same added to it, or to the lowest words of it; a carry out of it is left behind.
+    static DEVICE void row_add(Carry &c, u32 *sum, const u32 *x, u32 y, int length = N) {
         sum[0] = mad_lo_cc(c, x[0], y, sum[0]);
         sum[1] = madc_hi_cc(c, x[0], y, sum[1]);
-        UNROLL for (int j = 2; j < N; j += 2) {
+        row_add_on(c, sum + 2, x + 2, y, length - 2);
+    }
+
+    // The same, and a carry as well.
+    static DEVICE void row_add_on(Carry &c, u32 *sum, const u32 *x, u32 y, int length) {
+        UNROLL for (int j = 0; j < length; j += 2) {
             sum[j] = madc_lo_cc(c, x[j], y, sum[j]);
             sum[j + 1] = madc_hi_cc(c, x[j], y, sum[j + 1]);
         }
@@ -267,7 +398,38 @@ struct alignas(16) Field {
         row_shift(c, odd, x + 1, y);
         row_add(c, even, x, y);
         odd[N - 1] = addc(c, odd[N - 1], 0);
-        reduce(even, odd);
+    }
+
+    // Adds x y.
+    static DEVICE void add(u32 *even, u32 *odd, const u32 *x, u32 y) {
+        Carry c;
+        row_add(c, odd, x + 1, y);
+        row_add(c, even, x, y);
+        odd[N - 1] = addc(c, odd[N - 1], 0);
+    }
+
+    // Divides by 2^32 for the last time: its lowest word is zero.
+    static DEVICE Field last(const u32 *even, const u32 *odd) {
+        Carry c;
+        Field z;
+        z.word[0] = add_cc(c, odd[0], even[1]);
+        UNROLL for (int i = 1; i < N - 1; i++) z.word[i] = addc_cc(c, odd[i], even[i + 1]);
+        z.word[N - 1] = addc(c, odd[N - 1], 0);
+        return z;
+    }
+
+    // Divides by 2^32, whence the names change places, and adds the multiple of m that makes the
+    // lowest word zero.
+    static DEVICE void step_reduce(u32 *even, u32 *odd) {
+        constexpr u32 inverse = Constants<M>::inverse();
+        u32 m[N];
+        UNROLL for (int i = 0; i < N; i++) m[i] = M::word(i);
+        Carry c;
+        even[0] = add_cc(c, even[0], odd[1]);
+        u32 q = even[0] * inverse;
+        row_shift(c, odd, m + 1, q);
+        row_add(c, even, m, q);
+        odd[N - 1] = addc(c, odd[N - 1], 0);
     }
 
     // Adds the multiple of m that makes the lowest word zero.
@@ -275,10 +437,25 @@ struct alignas(16) Field {
         constexpr u32 inverse = Constants<M>::inverse();
         u32 m[N];
         UNROLL for (int i = 0; i < N; i++) m[i] = M::word(i);
-        u32 q = even[0] * inverse;
         Carry c;
-        row_add(c, odd, m + 1, q);
-        row_add(c, even, m, q);
+        if constexpr (M::word(0) == 1 && M::word(1) == 0xffffffff) {
+            // BLS12-381's r. q is minus the lowest word, and q (2^32 - 1) has that word itself below
+            // and q - 1 above, or both zero. ptxas would multiply by these two constants in ways of
+            // its own, and make no pairs of what follows them in the chains.
+            u32 lowest = even[0];
+            u32 q = sub_cc(c, 0, lowest);
+            u32 above = subc(c, q, 0);
+            odd[0] = add_cc(c, odd[0], lowest);
+            odd[1] = addc_cc(c, odd[1], above);
+            row_add_on(c, odd + 2, m + 3, q, N - 2);
+            even[0] = add_cc(c, lowest, q);
+            even[1] = addc_cc(c, even[1], 0);
+            row_add_on(c, even + 2, m + 2, q, N - 2);
+        } else {
+            u32 q = even[0] * inverse;
+            row_add(c, odd, m + 1, q);
+            row_add(c, even, m, q);
+        }
         odd[N - 1] = addc(c, odd[N - 1], 0);
     }
 };
@@ -286,6 +463,7 @@ struct alignas(16) Field {
 // c0 + c1 u with u^2 = -1: the coordinates of G2 on both curves.
 template <class F>
 struct Quadratic {
+    static_assert(F::ROOM, "for what is not reduced");
     F c0, c1;
 
     static DEVICE Quadratic zero() { return {F::zero(), F::zero()}; }
@@ -299,34 +477,56 @@ struct Quadratic {
         return {x.c0 - y.c0, x.c1 - y.c1};
     }
     friend DEVICE Quadratic operator*(const Quadratic &x, const Quadratic &y) {
-#ifdef OUTLINED
-        return called_product(x, y);
-#else
-        return product(x, y);
-#endif
+        return CALL(product)(x, y);
+    }
+    // a b - c d, with two reductions.
+    friend DEVICE Quadratic difference_of_products(const Quadratic &a, const Quadratic &b,
+                                                   const Quadratic &c, const Quadratic &d) {
+        return CALL(difference)(a, b, c, d);
     }
     static OUTLINE Quadratic called_product(Quadratic x, Quadratic y) { return product(x, y); }
-    // Karatsuba's three products.
-    static DEVICE Quadratic product(const Quadratic &x, const Quadratic &y) {
-        F low = F::product(x.c0, y.c0);
-        F high = F::product(x.c1, y.c1);
-        F cross = F::product(x.c0 + x.c1, y.c0 + y.c1);
-        return {low - high, cross - low - high};
+    static OUTLINE Quadratic called_difference(Quadratic a, Quadratic b, Quadratic c, Quadratic d) {
+        return difference(a, b, c, d);
     }
+
+    static DEVICE Quadratic product(const Quadratic &x, const Quadratic &y) {
+        return Wide(x, y).reduced();
+    }
+    static DEVICE Quadratic difference(const Quadratic &a, const Quadratic &b, const Quadratic &c,
+                                       const Quadratic &d) {
+        Wide z(a, b), less(c, d);
+        z.c0.raise(z.c0.subtract(less.c0));
+        z.c1.raise(z.c1.subtract(less.c1));
+        return z.reduced();
+    }
+
+    // A product by Karatsuba's three, its parts reduced when all is summed up. Those of coordinates
+    // are below m^2, that of the sums below 4 m^2 < 2^(64 N), for m has two bits to spare. So c1 is
+    // x0 y1 + x1 y0 < 2 m^2 < m R, and c0 is above -m^2, which m R makes positive, and below m R then;
+    // and so is the difference of two parts, which are between 0 and m R.
+    struct Wide {
+        typename F::Wide c0, c1;
+
+        DEVICE Wide(const Quadratic &x, const Quadratic &y) {
+            F left = F::sum(x.c0, x.c1), right = F::sum(y.c0, y.c1);
+            c0 = F::wide(x.c0, y.c0);
+            c1 = F::wide(left, right);
+            typename F::Wide high = F::wide(x.c1, y.c1);
+            c1.subtract(c0);
+            c1.subtract(high);
+            c0.raise(c0.subtract(high));
+        }
+        DEVICE Quadratic reduced() const { return {c0.reduced(), c1.reduced()}; }
+    };
+
     friend DEVICE Quadratic operator*(const Quadratic &x, const F &y) {
         return {x.c0 * y, x.c1 * y};
     }
     DEVICE Quadratic doubled() const { return {c0.doubled(), c1.doubled()}; }
-    DEVICE Quadratic squared() const {
-#ifdef OUTLINED
-        return called_square(*this);
-#else
-        return square(*this);
-#endif
-    }
+    DEVICE Quadratic squared() const { return CALL(square)(*this); }
     static OUTLINE Quadratic called_square(Quadratic x) { return square(x); }
     static DEVICE Quadratic square(const Quadratic &x) {
-        return {F::product(x.c0 + x.c1, x.c0 - x.c1), F::product(x.c0, x.c1).doubled()};
+        return {F::product(F::sum(x.c0, x.c1), x.c0 - x.c1), F::product(F::sum(x.c0, x.c0), x.c1)};
     }
     DEVICE Quadratic negated_if(bool negate) const {
         return {c0.negated_if(negate), c1.negated_if(negate)};

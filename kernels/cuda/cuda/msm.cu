@@ -35,9 +35,9 @@ KERNEL(msm_accumulate, Accumulate, THREADS, 1) {
     ROLLED for (u32 i = start; i < end; i++) {
         u32 entry = a.entries[i];
         u32 index = entry & 0x7fffffff;
-        Affine point = index < a.count_bases ? a.bases[index] : a.tables[index - a.count_bases];
-        point.y = point.y.negated_if(entry >> 31);
-        sum.add(point);
+        const Affine &point =
+            index < a.count_bases ? a.bases[index] : a.tables[index - a.count_bases];
+        sum.add(point, entry >> 31);
     }
     a.sums[part] = sum;
 }

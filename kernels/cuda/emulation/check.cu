@@ -26,6 +26,10 @@ KERNEL(check_field, Operands, 256, 1) {
     case 3: z = x.inverted(); break;
     case 4: z = x.from_montgomery(); break;
     case 5: z = x.negated_if(true); break;
+    case 6: z = x.squared(); break;
+#ifdef BASE
+    case 7: z = difference_of_products(x, y, x + y, x - y); break;
+#endif
     }
     a.z[i] = z;
 }
@@ -50,6 +54,7 @@ KERNEL(check_quadratic, QuadraticOperands, 256, 1) {
     case 3: z = x.inverted(); break;
     case 4: z = x.squared(); break;
     case 5: z = x.negated_if(true); break;
+    case 7: z = difference_of_products(x, y, x + y, x - y); break;
     }
     a.z[i] = z;
 }

@@ -73,6 +73,21 @@ pub fn units() -> Vec<Unit> {
     units
 }
 
+/// What is compiled only to count its instructions, and is not in the bundle.
+pub fn counted() -> Vec<Unit> {
+    [
+        ("counted_bn254", "BN254"),
+        ("counted_bls12_381", "BLS12_381"),
+    ]
+    .map(|(name, curve)| Unit {
+        name: name.to_owned(),
+        text: include_str!("../cuda/counted.cu"),
+        defines: vec![curve],
+        spills_forbidden: false,
+    })
+    .into()
+}
+
 /// What tells kernels of these sources from others.
 pub fn digest() -> [u8; 32] {
     let mut hash = Sha256::new();

@@ -1,8 +1,8 @@
 //! The arithmetic of the kernels, line of PTX by line, against arkworks.
 //!
-//! Both fields of both curves and the quadratic extensions: products, sums, differences, inverses,
-//! negatives and the way out of Montgomery form, of random values and of those at the edges, each
-//! with each.
+//! Both fields of both curves and the quadratic extensions: products, squares, sums, differences,
+//! inverses, negatives and the way out of Montgomery form, in the fields of coordinates differences of
+//! products too, of random values and of those at the edges, each with each.
 
 use ark_ff::{BigInteger, Field, PrimeField};
 use caldera_cuda::Driver;
@@ -155,7 +155,24 @@ fn prime<F: PrimeField>(unit: &str) {
                 }),
             ),
             (5, "negative", Of::One(|x| -x)),
+            (6, "square", Of::One(|x| x.square())),
         ],
+    );
+}
+
+/// What there is of coordinates only.
+fn coordinate<F: Field>(unit: &str, kernel: &str)
+where
+    F::BasePrimeField: PrimeField,
+{
+    check::<F>(
+        unit,
+        kernel,
+        &[(
+            7,
+            "difference of products",
+            Of::Two(|x, y| x * y - (x + y) * (x - y)),
+        )],
     );
 }
 
@@ -182,6 +199,8 @@ fn bn254() {
     prime::<ark_bn254::Fr>("check_bn254");
     prime::<ark_bn254::Fq>("check_bn254_base");
     quadratic::<ark_bn254::Fq2>("check_bn254_base");
+    coordinate::<ark_bn254::Fq>("check_bn254_base", "check_field");
+    coordinate::<ark_bn254::Fq2>("check_bn254_base", "check_quadratic");
 }
 
 #[test]
@@ -189,4 +208,6 @@ fn bls12_381() {
     prime::<ark_bls12_381::Fr>("check_bls12_381");
     prime::<ark_bls12_381::Fq>("check_bls12_381_base");
     quadratic::<ark_bls12_381::Fq2>("check_bls12_381_base");
+    coordinate::<ark_bls12_381::Fq>("check_bls12_381_base", "check_field");
+    coordinate::<ark_bls12_381::Fq2>("check_bls12_381_base", "check_quadratic");
 }

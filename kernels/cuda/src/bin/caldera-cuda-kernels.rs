@@ -3,9 +3,10 @@
 //!
 //! TOOLS is the folder with NVIDIA's NVRTC, ptxas and nvdisasm, which `.ci/tools cuda` brings;
 //! none of them needs a GPU. The record is a file that is committed, with the bytes that each kernel
-//! spills on each architecture and the instructions IMAD of one multiplication. Neither may rise. Where
-//! one has fallen, or a kernel is new and spills nothing, the file is written anew, to be committed.
-//! In the field, NTT and G1 kernels of BN254 nothing may be spilt, whatever the record says.
+//! spills on each architecture and the instructions IMAD of one multiplication, by number and by the
+//! slots that they take. None may rise. Where one has fallen, or a kernel is new and spills nothing, the
+//! file is written anew, to be committed. In the field, NTT and G1 kernels of BN254 nothing may be spilt,
+//! whatever the record says. Registers are recorded for one architecture, and may rise.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -38,7 +39,9 @@ type Figures = BTreeMap<[String; 4], u64>;
 fn run(tools: &Path, output: &Path, record: &Path) -> Result<(), String> {
     let nvrtc =
         Nvrtc::load(&tools.join("lib/libnvrtc.so.13")).map_err(|error| error.to_string())?;
-    let units = sources::units();
+    let mut units = sources::units();
+    let shipped = units.len();
+    units.extend(sources::counted());
     // Those that take longest first.
     let mut order: Vec<usize> = (0..units.len()).collect();
     order.sort_by_key(|&i| !units[i].name.starts_with("msm"));
@@ -65,9 +68,11 @@ fn run(tools: &Path, output: &Path, record: &Path) -> Result<(), String> {
     done.sort_by_key(|one| one.0);
     let mut figures = Figures::new();
     let mut compiled = Vec::new();
-    for (_, result) in done {
+    for (i, result) in done {
         let (unit, of_unit) = result?;
-        compiled.push(unit);
+        if i < shipped {
+            compiled.push(unit);
+        }
         figures.extend(of_unit);
     }
     judge(&units, &figures, record)?;
@@ -97,7 +102,20 @@ fn compile(
     fs::write(&file, &ptx).map_err(|error| format!("{}: {error}", file.display()))?;
     let mut images = Vec::new();
     let mut figures = Figures::new();
+    let kernels = shapes(&text);
+    // Of a unit that is shipped, one kernel that is a multiplication and little else.
+    let shipped = !unit.name.starts_with("counted");
+    let counted: Vec<&str> = match shipped {
+        false => kernels.iter().map(|kernel| &kernel.name[..]).collect(),
+        true if unit.name.starts_with("elementwise") => vec!["multiply"],
+        true => Vec::new(),
+    };
     for architecture in ARCHITECTURES {
+        let mut figure = |kernel: &str, what: &str, number| {
+            let architecture = format!("sm_{architecture}");
+            let key = [&unit.name, kernel, &architecture, what].map(ToOwned::to_owned);
+            figures.insert(key, number);
+        };
         let code = file.with_extension(format!("sm_{architecture}.cubin"));
         let said = command(
             Command::new(tools.join("bin/ptxas"))
@@ -107,25 +125,24 @@ fn compile(
                 .arg(&code)
                 .arg(&file),
         )?;
-        for (kernel, bytes) in spills(&said) {
-            let key = [&unit.name, &kernel, &format!("sm_{architecture}"), "spills"]
-                .map(ToString::to_string);
-            figures.insert(key, bytes);
+        for (kernel, [spills, registers]) in usage(&said) {
+            figure(&kernel, SPILLS, spills);
+            if shipped && architecture == REGISTERS_OF {
+                figure(&kernel, "registers", registers);
+            }
         }
-        if unit.name.starts_with("elementwise") {
+        if !counted.is_empty() {
             let listing = command(
                 Command::new(tools.join("bin/nvdisasm"))
                     .arg("-c")
                     .arg(&code),
             )?;
-            for (what, count) in multiplications(&listing, "multiply") {
-                let key = [
-                    unit.name.clone(),
-                    "multiply".to_owned(),
-                    format!("sm_{architecture}"),
-                    what,
-                ];
-                figures.insert(key, count);
+            for kernel in &counted {
+                for (what, count) in multiplications(&listing, kernel) {
+                    if shipped || JUDGED.contains(&&what[..]) {
+                        figure(kernel, &what, count);
+                    }
+                }
             }
         }
         images.push((
@@ -141,7 +158,7 @@ fn compile(
     images.push((PTX, string));
     let compiled = Compiled {
         unit: unit.name.clone(),
-        kernels: shapes(&text),
+        kernels,
         images,
     };
     Ok((compiled, figures))
@@ -162,26 +179,31 @@ fn command(command: &mut Command) -> Result<String, String> {
     }
 }
 
-/// Bytes that each kernel spills, with the functions that it calls: they are listed behind it.
-fn spills(said: &str) -> BTreeMap<String, u64> {
-    let mut spills = BTreeMap::new();
+/// Bytes that each kernel spills, with the functions that it calls: they are listed behind it. And
+/// the registers of a thread.
+fn usage(said: &str) -> BTreeMap<String, [u64; 2]> {
+    let mut usage = BTreeMap::new();
     let mut kernel = String::new();
     for line in said.lines() {
         if let Some((_, rest)) = line.split_once("Compiling entry function '") {
             kernel = rest.split('\'').next().unwrap_or("").to_owned();
-            spills.entry(kernel.clone()).or_insert(0);
         }
+        let [spills, registers] = usage.entry(kernel.clone()).or_insert([0; 2]);
         if line.contains("bytes spill stores") {
             // "N bytes stack frame, N bytes spill stores, N bytes spill loads"
-            let bytes: u64 = line
+            *spills += line
                 .split(',')
                 .skip(1)
                 .filter_map(|part| part.trim().split(' ').next()?.parse::<u64>().ok())
-                .sum();
-            *spills.entry(kernel.clone()).or_insert(0) += bytes;
+                .sum::<u64>();
+        }
+        if let Some((_, rest)) = line.split_once(": Used ") {
+            *registers = rest.split(' ').next().unwrap_or("").parse().unwrap_or(0);
         }
     }
-    spills
+    // What is said before the first one.
+    usage.remove("");
+    usage
 }
 
 /// Instructions IMAD of a kernel in a listing, by their kind and all together.
@@ -199,12 +221,15 @@ fn multiplications(listing: &str, kernel: &str) -> BTreeMap<String, u64> {
             .split_whitespace()
             .find(|word| word.starts_with("IMAD"))
         {
-            let kind = ["IMAD.WIDE", "IMAD.HI", "IMAD.MOV", "IMAD.SHL", "IMAD.IADD"]
+            let kind = WIDE
                 .into_iter()
+                .chain(["IMAD.MOV", "IMAD.SHL", "IMAD.IADD"])
                 .find(|kind| word.starts_with(kind))
                 .unwrap_or("IMAD");
-            *counts.entry(kind.to_owned()).or_insert(0) += 1;
-            *counts.entry(ALL_IMAD.to_owned()).or_insert(0) += 1;
+            let slots = if WIDE.contains(&kind) { 2 } else { 1 };
+            for (what, number) in [(kind, 1), (ALL_IMAD, 1), (SLOTS, slots)] {
+                *counts.entry(what.to_owned()).or_insert(0) += number;
+            }
         }
     }
     counts
@@ -232,17 +257,17 @@ fn judge(units: &[Unit], figures: &Figures, record: &Path) -> Result<(), String>
     // Of which kind the instructions are may change if there are not more of them.
     let judged = figures
         .iter()
-        .filter(|(key, _)| ["spills", ALL_IMAD].contains(&&key[3][..]));
+        .filter(|(key, _)| JUDGED.contains(&&key[3][..]));
     for (key, &number) in judged {
         let [unit, kernel, architecture, what] = key;
         let forbidden = units
             .iter()
             .any(|known| known.spills_forbidden && known.name == *unit);
-        let most = if what == "spills" && forbidden {
+        let most = if what == SPILLS && forbidden {
             0
         } else {
             // A kernel that is not in the record may spill nothing; how it multiplies is recorded.
-            let new = if what == "spills" { 0 } else { u64::MAX };
+            let new = if what == SPILLS { 0 } else { u64::MAX };
             before.get(key).copied().unwrap_or(new)
         };
         if number > most {
@@ -279,7 +304,20 @@ fn judge(units: &[Unit], figures: &Figures, record: &Path) -> Result<(), String>
     Ok(())
 }
 
+const SPILLS: &str = "spills";
+
 /// The figure of all instructions IMAD, whatever their kind.
 const ALL_IMAD: &str = "all IMAD";
+
+/// What they take of the multipliers' time: those that make 64 bits, or the upper 32 of them, twice as
+/// much as others.
+const SLOTS: &str = "IMAD slots";
+const WIDE: [&str; 2] = ["IMAD.WIDE", "IMAD.HI"];
+
+/// What may not rise.
+const JUDGED: [&str; 3] = [SPILLS, ALL_IMAD, SLOTS];
+
+/// The architecture whose registers are recorded: H100's.
+const REGISTERS_OF: u32 = 90;
 
 const ARCHITECTURES: [u32; 5] = [80, 86, 89, 90, 120];
