@@ -409,6 +409,7 @@ mod tests {
         static GPU: OnceLock<std::sync::Arc<Gpu>> = OnceLock::new();
         GPU.get_or_init(|| {
             let config = WgpuConfig {
+                adapter: Some("llvmpipe".to_owned()),
                 checked: true,
                 choice: Choice::Fixed(Variant::Portable),
                 ..WgpuConfig::default()

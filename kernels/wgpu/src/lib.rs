@@ -48,13 +48,13 @@ use vector::Vector;
 /// Which adapter, and how it is used.
 #[derive(Debug, Clone)]
 pub struct WgpuConfig {
-    /// A part of the adapter's name; without one, a card before what is built in before an
-    /// emulation.
+    /// A part of the adapter's name, or its address on the PCI bus ("0000:3b:00.0"); without one, a
+    /// card before what is built in, and never an emulation.
     pub adapter: Option<String>,
     /// The longest that one quantum should hold the device.
     pub quantum: Duration,
-    /// How long a fence is waited for before the device counts as lost. Some drivers compile
-    /// shaders when they first run, which takes seconds.
+    /// How long a fence is waited for before the device counts as lost; where a kernel runs for the
+    /// first time, a minute at least, for some drivers compile it then.
     pub patience: Duration,
     /// Whether shaders check their indices and bound their loops, as those of a web page must.
     pub checked: bool,
@@ -84,11 +84,28 @@ impl Default for WgpuConfig {
 /// Why there is no device.
 #[derive(Debug, thiserror::Error)]
 pub enum Open {
+    /// No loader, without which no driver is found.
+    #[error("Vulkan's loader, libvulkan.so.1, is not installed or does not start")]
+    NoLibrary,
     /// No adapter at all.
-    #[error("no Vulkan driver finds a device: is one installed, and may this user open /dev/dri?")]
+    #[error("no Vulkan driver finds a device: is one installed for this GPU?")]
     NoDriver,
+    /// What there is may not be used.
+    #[error("no Vulkan driver finds a GPU, and this user may not open {}", node.display())]
+    NotAllowed {
+        /// The device's file.
+        node: std::path::PathBuf,
+    },
+    /// Only what emulates a GPU, which is not taken for one.
+    #[error(
+        "no GPU has a Vulkan driver; there are emulations, used where one is named (wgpu:NAME): {found}"
+    )]
+    Emulated {
+        /// What is there.
+        found: String,
+    },
     /// None of that name.
-    #[error("no Vulkan device is called {name:?}; there are: {found}")]
+    #[error("no Vulkan device is called {name:?} or lies there on the PCI bus; there are: {found}")]
     NotThere {
         /// What was asked for.
         name: String,
@@ -303,5 +320,91 @@ impl Shaped for Matrix {
             len: self.rows,
             columns: self.columns,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use caldera_kernels::cpu::{CpuConfig, CpuDevice};
+    use caldera_kernels::relay::{Member, Relay};
+    use caldera_kernels::{Around, Progress};
+    use caldera_prover::format::Zkey;
+    use caldera_prover::groth16::{
+        Blinding, Job, ProvingKey, Step, Synthetic, setup_synthetic, verify,
+    };
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+    /// In the middle of a sum the driver says that the device is lost, at which wgpu panics. That is
+    /// a loss like any other: the relay has the sum done by the processor, and the proof is right.
+    #[test]
+    fn a_device_that_is_lost_within_a_sum_costs_no_proof() {
+        let mut gpu = WgpuDevice::open(WgpuConfig {
+            adapter: Some("llvmpipe".to_owned()),
+            choice: Choice::Fixed(Variant::Int64),
+            checked: true,
+            ..WgpuConfig::default()
+        })
+        .expect("a Vulkan driver, as `.ci/tools vulkan` brings it");
+        let is_broken: Arc<AtomicBool> = Arc::default();
+        let broken = Arc::clone(&is_broken);
+        let device = Arc::get_mut(&mut gpu).expect("nobody else has it");
+        Arc::get_mut(&mut device.gpu).expect("nor this").poll = Box::new(move |device, what| {
+            if broken.load(Ordering::Relaxed) {
+                panic!("Error in Device::poll: Parent device is lost");
+            }
+            device.poll(what)
+        });
+        let sums = AtomicU64::new(0);
+        let mark = Arc::clone(&is_broken);
+        let beside = Around::new(
+            gpu,
+            Arc::new(
+                move |kernel: &'static str, quantum: &mut dyn FnMut() -> _| {
+                    if kernel == "msm.accumulate" && sums.fetch_add(1, Ordering::Relaxed) == 1 {
+                        mark.store(true, Ordering::Relaxed);
+                    }
+                    let progress: Result<Progress, DeviceError> = quantum();
+                    progress
+                },
+            ),
+        );
+        let host = CpuDevice::new(CpuConfig {
+            quantum: Duration::from_millis(2),
+            lanes: 2,
+        });
+        let member = |device, width| Member { device, width };
+        let relay = Relay::new(vec![member(host, 2), member(beside, 1)]);
+        let synthetic = Synthetic {
+            curve: CurveId::Bn254,
+            domain_log2: 9,
+            dense: 0.5,
+            seed: [3; 32],
+        };
+        let mut file = Vec::new();
+        let witness = setup_synthetic(&synthetic, 2, &mut file, &mut |_| {}).expect("a circuit");
+        let zkey = Zkey::parse(file.into()).expect("a good key");
+        let key = ProvingKey::load(&zkey, relay.clone()).expect("a key that fits both");
+        let blinding = Blinding::random(key.curve()).expect("randomness");
+        let job = Job::new(&key, witness, blinding).expect("a witness that fits");
+        let mut tasks = Vec::new();
+        job.start(&mut |task| tasks.push(task)).expect("it starts");
+        while let Some(task) = tasks.pop() {
+            // The GPU alone may begin with anything, as long as it is there.
+            relay.allow(if is_broken.load(Ordering::Relaxed) {
+                1
+            } else {
+                2
+            });
+            match job.run(task, &mut |task| tasks.push(task)) {
+                Ok(Step::Again) => tasks.push(task),
+                Ok(_) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+        let lost = relay.health().lost.expect("it was given up");
+        assert!(lost.contains("Parent device is lost"), "{lost}");
+        let (proof, inputs) = job.proof().expect("it has finished");
+        verify(key.verification_key(), &proof, &inputs).expect("a proof that verifies");
     }
 }

@@ -226,7 +226,6 @@ impl Staged {
                     break;
                 }
                 cold = true;
-                pipeline.set_warm();
                 count = COLD;
             }
             if count == 0 {

@@ -1,6 +1,6 @@
-//! The WebGPU device against arkworks, on whatever Vulkan driver there is; in continuous
-//! integration that is lavapipe, an emulation. What the suite tries is in the kernels' own
-//! `src/conformance.rs`. A driver that is missing fails here.
+//! The WebGPU device against arkworks, on lavapipe, an emulation; `caldera hwtest` does the same on
+//! a real GPU. What the suite tries is in the kernels' own `src/conformance.rs`. A driver that is
+//! missing fails here.
 //!
 //! Shaders run with all checks in BN254 and without in BLS12-381.
 
@@ -17,6 +17,8 @@ use caldera_wgpu::{Choice, Open, Variant, WgpuConfig, WgpuDevice};
 
 /// `make soak` sets this: everything the suite has, with and without the shaders' checks.
 const SOAK: &str = "CALDERA_WGPU_SOAK";
+/// A part of the name that lavapipe gives its device.
+const EMULATION: &str = "llvmpipe";
 
 fn conforms(config: WgpuConfig, curve: CurveId, effort: Effort, seed: u64) {
     let (modes, effort) = if std::env::var_os(SOAK).is_some() {
@@ -42,6 +44,7 @@ fn conforms(config: WgpuConfig, curve: CurveId, effort: Effort, seed: u64) {
 
 fn checked(variant: Variant) -> WgpuConfig {
     WgpuConfig {
+        adapter: Some(EMULATION.to_owned()),
         checked: true,
         choice: Choice::Fixed(variant),
         ..WgpuConfig::default()
@@ -275,6 +278,11 @@ fn what_is_not_there_is_an_error() {
         }
         other => panic!("expected an adapter that is not there, got {other:?}"),
     }
+    // `make test-wgpu` shows no driver but the emulation's.
+    match WgpuDevice::open(WgpuConfig::default()).map(|_| ()) {
+        Err(Open::Emulated { found }) => assert!(found.contains(EMULATION), "{found}"),
+        other => panic!("expected no GPU, got {other:?}"),
+    }
     let device = WgpuDevice::open(checked(Variant::Portable)).expect("a Vulkan driver");
     for len in [1 << 40, usize::MAX] {
         match device.vector(CurveId::Bn254, len) {
@@ -290,6 +298,7 @@ fn the_choice_of_a_variant_is_kept() {
     let folder = tempfile::tempdir().expect("a folder");
     let open = || {
         let device = WgpuDevice::open(WgpuConfig {
+            adapter: Some(EMULATION.to_owned()),
             choice: Choice::Measured {
                 folder: Some(folder.path().to_owned()),
             },
