@@ -16,7 +16,7 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
@@ -25,6 +25,7 @@ use caldera_kernels::{DeviceError, Group, Software};
 
 use crate::formulas;
 use crate::generate::Variant;
+use crate::pace::Pace;
 use crate::shaders::{Kernel, Over};
 use crate::{Open, WgpuConfig};
 
@@ -70,19 +71,26 @@ pub(crate) type Poll = Box<
 pub(crate) struct Pipeline {
     pipeline: wgpu::ComputePipeline,
     layout: wgpu::BindGroupLayout,
-    /// Nanoseconds for a unit of its work, as the bits of an f64.
-    rate_ns: AtomicU64,
+    pace: Mutex<Pace>,
     /// Whether it has run: some drivers compile when it first does.
     warm: AtomicBool,
+    /// Workgroups that have run.
+    #[cfg(test)]
+    ran: std::sync::atomic::AtomicU64,
 }
 
 impl Pipeline {
-    pub(crate) fn rate_ns(&self) -> f64 {
-        f64::from_bits(self.rate_ns.load(Ordering::Relaxed))
+    pub(crate) fn pace(&self) -> Pace {
+        *lock(&self.pace)
     }
 
-    pub(crate) fn set_rate_ns(&self, rate: f64) {
-        self.rate_ns.store(rate.to_bits(), Ordering::Relaxed);
+    pub(crate) fn set_pace(&self, pace: Pace) {
+        *lock(&self.pace) = pace;
+    }
+
+    #[cfg(test)]
+    pub(crate) fn ran(&self) -> u64 {
+        self.ran.load(Ordering::Relaxed)
     }
 
     /// Whether it has run.
@@ -541,8 +549,10 @@ impl Gpu {
         let pipeline = Arc::new(Pipeline {
             pipeline,
             layout,
-            rate_ns: AtomicU64::new(FIRST_RATE_NS.to_bits()),
+            pace: Mutex::new(Pace::NEW),
             warm: AtomicBool::new(false),
+            #[cfg(test)]
+            ran: Default::default(),
         });
         Ok(lock(&self.pipelines).entry(key).or_insert(pipeline).clone())
     }
@@ -653,6 +663,11 @@ impl Gpu {
                     pass.set_pipeline(&dispatch.pipeline.pipeline);
                     pass.set_bind_group(0, dispatch.bind, &[dispatch.job * JOB_STRIDE as u32]);
                     pass.dispatch_workgroups(dispatch.groups, 1, 1);
+                    #[cfg(test)]
+                    {
+                        let groups = u64::from(dispatch.groups);
+                        dispatch.pipeline.ran.fetch_add(groups, Ordering::Relaxed);
+                    }
                 }
                 Command::Clear(buffer, range) => {
                     let bytes = range.end - range.start;
@@ -830,10 +845,6 @@ impl Gpu {
         Ok(())
     }
 }
-
-/// What a unit of work is taken to cost before anybody knows: so much that the first slice is
-/// small on any device.
-const FIRST_RATE_NS: f64 = 250_000.0;
 
 /// How long a fence is waited for behind which a kernel runs for the first time, at least: some
 /// drivers compile shaders then, which takes seconds.

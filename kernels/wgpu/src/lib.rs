@@ -20,6 +20,7 @@ mod generate;
 mod gpu;
 mod msm;
 mod ntt;
+mod pace;
 mod plan;
 mod shaders;
 mod spmv;

@@ -21,6 +21,7 @@ use caldera_kernels::{CurveId, DeviceError, Plan, Progress, Transform};
 
 use crate::generate::Variant;
 use crate::gpu::{Gpu, Part};
+use crate::pace::Load;
 use crate::plan::{Stage, Staged, Step, Steps};
 use crate::shaders::{Kernel, Over};
 use crate::vector::{SCALAR, Vector, fitting};
@@ -267,7 +268,7 @@ impl Transformer<'_, '_> {
                     log2,
                 ],
                 size >> (layers + columns),
-                f64::from(layers << (layers + columns)) / 1024.0,
+                Load::even(f64::from(layers << (layers + columns)) / 1024.0),
             )?);
         }
         Ok(())
@@ -347,11 +348,16 @@ impl Transformer<'_, '_> {
                         self.whole.log2 + 1,
                     ],
                     size,
-                    1.0,
+                    self.share(),
                 )?);
             }
         }
         Ok(steps)
+    }
+
+    /// Of a piece's elements those whose places with their bits reversed are in a given piece.
+    fn share(&self) -> f64 {
+        1.0 / f64::from(1 << (self.whole.log2 - self.piece.log2))
     }
 
     fn reverse(&self) -> Result<Vec<Step>, DeviceError> {
@@ -365,7 +371,7 @@ impl Transformer<'_, '_> {
                     &[self.vector.part(x, size), self.vector.part(y, size)],
                     &[size as u32, self.whole.log2, x as u32, y as u32],
                     size,
-                    1.0,
+                    self.share(),
                 )?);
             }
         }
