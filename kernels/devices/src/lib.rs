@@ -402,22 +402,27 @@ fn wgpu(
     name: Option<String>,
     options: &Options,
 ) -> Result<Arc<dyn Device>, OpenError> {
-    let config = WgpuConfig {
-        adapter: name,
-        quantum: options.cpu.quantum,
-        choice: Choice::Measured {
-            folder: options.calibration.clone(),
-        },
-        timestamps: options.timestamps,
-        patience: options.patience,
-        ..WgpuConfig::default()
-    };
-    match WgpuDevice::open(config) {
+    match WgpuDevice::open(wgpu_config(name, options)) {
         Ok(device) => Ok(device),
         Err(source) => Err(OpenError::Wgpu {
             device: wanted.clone(),
             source,
         }),
+    }
+}
+
+#[cfg(feature = "wgpu")]
+fn wgpu_config(name: Option<String>, options: &Options) -> WgpuConfig {
+    WgpuConfig {
+        adapter: name,
+        quantum: options.cpu.quantum,
+        patience: options.patience,
+        memory: (options.device_bytes != usize::MAX).then_some(options.device_bytes as u64),
+        choice: Choice::Measured {
+            folder: options.calibration.clone(),
+        },
+        timestamps: options.timestamps,
+        ..WgpuConfig::default()
     }
 }
 
@@ -557,6 +562,22 @@ mod tests {
         for names in [&[][..], &[Wanted::Cpu]] {
             assert_eq!(open(names, &options).unwrap().info().kind, "cpu");
         }
+    }
+
+    #[cfg(feature = "wgpu")]
+    #[test]
+    fn what_devices_may_take_holds_for_wgpu() {
+        let options = Options::new(Duration::from_millis(2), 1);
+        let config = wgpu_config(None, &options);
+        assert_eq!((config.patience, config.memory), (PATIENCE, None));
+        let options = Options {
+            patience: Duration::from_millis(250),
+            device_bytes: 1 << 30,
+            ..options
+        };
+        let config = wgpu_config(None, &options);
+        assert_eq!(config.patience, options.patience);
+        assert_eq!(config.memory, Some(1 << 30));
     }
 
     #[test]

@@ -469,12 +469,12 @@ mod tests {
                     buffer
                 };
                 let buffers = [upload(&x), upload(&y), upload(&z)];
-                let steps = Steps::new(gpu, variant);
+                let steps = Steps::new(gpu, variant).expect("room");
                 let step = steps
                     .threads(
                         Kernel::Multiply,
                         over,
-                        &buffers.each_ref().map(Part::all),
+                        &buffers.each_ref().map(|buffer| Part::all(buffer)),
                         &[pairs.len() as u32, subtract],
                         pairs.len(),
                         1.0,

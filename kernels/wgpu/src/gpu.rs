@@ -9,14 +9,17 @@
 //! Vectors hold secrets, and so does what is computed from them: buffers of the kind [`Secret`]
 //! are overwritten with zeros when they are dropped, and so are the two buffers through which data
 //! comes and goes, each time.
+//!
+//! What all buffers take is counted, and refused beyond a limit: a driver that runs out of memory
+//! where it is used, not where it is asked for, takes the device with it.
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
@@ -34,6 +37,9 @@ pub(crate) struct Gpu {
     pub(crate) name: String,
     /// Its address on the PCI bus, if the driver tells it.
     pub(crate) pci: Option<String>,
+    /// What may be used of memory, if anybody says.
+    pub(crate) memory: Option<u64>,
+    used: Arc<AtomicU64>,
     /// Adapter and driver, for what is kept on disk.
     pub(crate) identity: String,
     pub(crate) driver: Software,
@@ -57,7 +63,7 @@ pub(crate) struct Gpu {
     turn: Mutex<()>,
     transfers: Mutex<Transfers>,
     pipelines: Mutex<HashMap<(Kernel, Over, Variant), Arc<Pipeline>>>,
-    programs: Mutex<HashMap<Group, Arc<wgpu::Buffer>>>,
+    programs: Mutex<HashMap<Group, Arc<Memory>>>,
 }
 
 /// How it is waited for what is on the queue.
@@ -186,6 +192,48 @@ pub(crate) enum Command<'a> {
     Clear(&'a wgpu::Buffer, Range<u64>),
 }
 
+/// A buffer, which counts as long as it is there.
+pub(crate) struct Memory {
+    buffer: wgpu::Buffer,
+    bytes: u64,
+    used: Arc<AtomicU64>,
+}
+
+impl Deref for Memory {
+    type Target = wgpu::Buffer;
+
+    fn deref(&self) -> &wgpu::Buffer {
+        &self.buffer
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        self.used.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Bytes of a card's own memory, its largest heap, as Vulkan tells and wgpu does not.
+fn own_memory(adapter: &wgpu::Adapter) -> Option<u64> {
+    use wgpu::DeviceType::{DiscreteGpu, VirtualGpu};
+    if !matches!(adapter.get_info().device_type, DiscreteGpu | VirtualGpu) {
+        return None;
+    }
+    // SAFETY: it is asked what it has, while it is there.
+    #[allow(unsafe_code)]
+    let properties = unsafe {
+        let adapter = adapter.as_hal::<wgpu::hal::api::Vulkan>()?;
+        let instance = adapter.shared_instance().raw_instance();
+        instance.get_physical_device_memory_properties(adapter.raw_physical_device())
+    };
+    let heaps = properties.memory_heaps_as_slice().iter();
+    let own = heaps.filter(|heap| heap.flags.as_raw() & DEVICE_LOCAL != 0);
+    own.map(|heap| heap.size).max()
+}
+
+/// VK_MEMORY_HEAP_DEVICE_LOCAL_BIT.
+const DEVICE_LOCAL: u32 = 1;
+
 /// What an adapter is chosen by.
 #[derive(Debug, Clone)]
 struct There {
@@ -308,6 +356,8 @@ impl Gpu {
         let place =
             choose(&there, config.adapter.as_deref()).map_err(|error| why(error, &instance))?;
         let adapter = adapters.swap_remove(place);
+        let limits = [own_memory(&adapter), config.memory];
+        let memory = limits.into_iter().flatten().min();
         let info = adapter.get_info();
         let limits = adapter.limits();
         let has_int64 = adapter.features().contains(wgpu::Features::SHADER_INT64);
@@ -366,6 +416,8 @@ impl Gpu {
             clock: has_clock.then(|| Timestamps::new(&device, &queue)),
             name: info.name.clone(),
             pci: There::of(&info).pci,
+            memory,
+            used: Arc::new(AtomicU64::new(2 * TRANSFER as u64)),
             identity: format!(
                 "{} {:04x}:{:04x} {} {}",
                 info.name, info.vendor, info.device, info.driver, info.driver_info
@@ -416,11 +468,19 @@ impl Gpu {
     }
 
     /// A buffer of zeros for kernels to use.
-    pub(crate) fn buffer(
+    pub(crate) fn buffer(&self, what: &'static str, bytes: u64) -> Result<Memory, DeviceError> {
+        let usage = wgpu::BufferUsages::STORAGE
+            | wgpu::BufferUsages::COPY_SRC
+            | wgpu::BufferUsages::COPY_DST;
+        self.allocate(what, bytes, usage)
+    }
+
+    fn allocate(
         &self,
         what: &'static str,
         bytes: u64,
-    ) -> Result<wgpu::Buffer, DeviceError> {
+        usage: wgpu::BufferUsages,
+    ) -> Result<Memory, DeviceError> {
         self.check()?;
         let bytes = bytes.max(1).next_multiple_of(ALIGNMENT);
         let no_memory = DeviceError::Memory {
@@ -430,17 +490,29 @@ impl Gpu {
         if bytes > self.largest {
             return Err(no_memory);
         }
+        // Only the sum matters.
+        let reserved = self
+            .used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                let used = used.checked_add(bytes)?;
+                (used <= self.memory.unwrap_or(u64::MAX)).then_some(used)
+            });
+        if reserved.is_err() {
+            return Err(no_memory);
+        }
         let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-        let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some(what),
-            size: bytes,
-            usage: wgpu::BufferUsages::STORAGE
-                | wgpu::BufferUsages::COPY_SRC
-                | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
+        let memory = Memory {
+            buffer: self.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some(what),
+                size: bytes,
+                usage,
+                mapped_at_creation: false,
+            }),
+            bytes,
+            used: self.used.clone(),
+        };
         match ready(scope.pop()) {
-            None => Ok(buffer),
+            None => Ok(memory),
             Some(_) => Err(no_memory),
         }
     }
@@ -458,13 +530,9 @@ impl Gpu {
     }
 
     /// Where the parameters of a plan's jobs go.
-    pub(crate) fn jobs(&self, count: usize) -> wgpu::Buffer {
-        self.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("jobs"),
-            size: count as u64 * JOB_STRIDE,
-            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        })
+    pub(crate) fn jobs(&self, count: usize) -> Result<Memory, DeviceError> {
+        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+        self.allocate("jobs", count as u64 * JOB_STRIDE, usage)
     }
 
     pub(crate) fn pipeline(
@@ -558,7 +626,7 @@ impl Gpu {
     }
 
     /// The formulas' instructions for the points of a group, which are the same on all curves.
-    pub(crate) fn program(&self, group: Group) -> Result<Arc<wgpu::Buffer>, DeviceError> {
+    pub(crate) fn program(&self, group: Group) -> Result<Arc<Memory>, DeviceError> {
         if let Some(program) = lock(&self.programs).get(&group) {
             return Ok(program.clone());
         }
@@ -627,8 +695,7 @@ impl Gpu {
         commands: &[Command<'_>],
         jobs: Option<(&wgpu::Buffer, &[[u32; JOB_WORDS]])>,
     ) -> Result<(Duration, Option<Duration>), DeviceError> {
-        self.check()?;
-        let _turn = lock(&self.turn);
+        let _turn = self.turn()?;
         let start = Instant::now();
         if let Some((buffer, jobs)) = jobs {
             let mut bytes = vec![0; jobs.len() * JOB_STRIDE as usize];
@@ -713,6 +780,13 @@ impl Gpu {
         Ok(Duration::from_nanos(ns as u64))
     }
 
+    /// The queue for oneself. Whoever waited for it behind what did not end need not wait again.
+    fn turn(&self) -> Result<MutexGuard<'_, ()>, DeviceError> {
+        let turn = lock(&self.turn);
+        self.check()?;
+        Ok(turn)
+    }
+
     /// Submits and waits.
     fn fence(&self, encoder: wgpu::CommandEncoder, patience: Duration) -> Result<(), DeviceError> {
         let index = self.queue.submit([encoder.finish()]);
@@ -764,10 +838,9 @@ impl Gpu {
         at: u64,
         bytes: &[u8],
     ) -> Result<(), DeviceError> {
-        self.check()?;
         let transfers = lock(&self.transfers);
         for (i, chunk) in bytes.chunks(TRANSFER).enumerate() {
-            let _turn = lock(&self.turn);
+            let _turn = self.turn()?;
             self.fill(&transfers.up, chunk)?;
             transfers.up.unmap();
             let mut encoder = self.device.create_command_encoder(&Default::default());
@@ -823,10 +896,9 @@ impl Gpu {
         at: u64,
         bytes: &mut [u8],
     ) -> Result<(), DeviceError> {
-        self.check()?;
         let transfers = lock(&self.transfers);
         for (i, chunk) in bytes.chunks_mut(TRANSFER).enumerate() {
-            let _turn = lock(&self.turn);
+            let _turn = self.turn()?;
             let mut encoder = self.device.create_command_encoder(&Default::default());
             let from = at + (i * TRANSFER) as u64;
             encoder.copy_buffer_to_buffer(buffer, from, &transfers.down, 0, chunk.len() as u64);
@@ -865,7 +937,7 @@ impl Drop for Gpu {
 
 /// A buffer that is overwritten with zeros when it is dropped.
 pub(crate) struct Secret {
-    pub(crate) buffer: wgpu::Buffer,
+    pub(crate) buffer: Memory,
     gpu: Arc<Gpu>,
 }
 
@@ -1011,7 +1083,10 @@ mod tests {
             buffer: &buffer,
             range: 256..1024,
         };
-        is_lost(gpu.bind(&pipeline, &gpu.jobs(1), &[part]), "");
+        is_lost(
+            gpu.bind(&pipeline, &gpu.jobs(1).expect("room"), &[part]),
+            "",
+        );
         is_lost(gpu.buffer("test", 512), "");
         is_lost(gpu.write(&buffer, 0, &[0; 8]), "");
         is_lost(gpu.read(&buffer, 0, &mut [0; 8]), "");
@@ -1024,7 +1099,10 @@ mod tests {
         let pipeline = gpu
             .pipeline(Kernel::Chain, over, Variant::Portable)
             .expect("a good shader");
-        let (jobs, buffer) = (gpu.jobs(1), gpu.buffer("test", 32 << 16).expect("room"));
+        let (jobs, buffer) = (
+            gpu.jobs(1).expect("room"),
+            gpu.buffer("test", 32 << 16).expect("room"),
+        );
         let bind = gpu
             .bind(&pipeline, &jobs, &[Part::all(&buffer), Part::all(&buffer)])
             .expect("buffers that fit");
@@ -1051,6 +1129,15 @@ mod tests {
         let lost = gpu.lost.clone();
         drop(gpu);
         assert!(Arc::strong_count(&lost) > 1, "wgpu's device was dropped");
+    }
+
+    #[test]
+    fn a_transfer_that_is_not_where_it_should_be_loses_the_device() {
+        let gpu = gpu();
+        let buffer = gpu.buffer("test", 512).expect("room");
+        lock(&gpu.transfers).up.unmap();
+        is_lost(gpu.write(&buffer, 0, &[0; 8]), "not mapped");
+        is_lost(gpu.read(&buffer, 0, &mut [0; 8]), "not mapped");
     }
 
     #[test]

@@ -62,6 +62,8 @@ pub struct WgpuConfig {
     /// Parts of buffers larger than this are not bound, even where the device could; at least
     /// 64 KiB.
     pub binding_max: u64,
+    /// Bytes of memory that may be used, of what there is.
+    pub memory: Option<u64>,
     /// How to multiply.
     pub choice: Choice,
     /// Whether the device's own clock is read where it has one, which costs a little of each quantum.
@@ -76,6 +78,7 @@ impl Default for WgpuConfig {
             patience: Duration::from_secs(60),
             checked: false,
             binding_max: u64::MAX,
+            memory: None,
             choice: Choice::Measured { folder: None },
             timestamps: false,
         }
@@ -205,7 +208,7 @@ impl WgpuDevice {
             steps: Vec::new(),
         }];
         Ok(Staged::plan(
-            Steps::new(&self.gpu, self.variant),
+            Steps::new(&self.gpu, self.variant)?,
             stages,
             (),
             None,
@@ -218,10 +221,10 @@ impl Device for WgpuDevice {
         &self.info
     }
 
-    /// How much memory there is Vulkan tells, and wgpu does not pass on.
+    /// Memory that a GPU shares with the host is known if it was limited.
     fn site(&self, _: usize) -> Site {
         Site {
-            memory: None,
+            memory: self.gpu.memory,
             pci: self.gpu.pci.clone(),
         }
     }
@@ -234,7 +237,7 @@ impl Device for WgpuDevice {
     }
 
     fn vector(&self, curve: CurveId, len: usize) -> Result<VectorId, DeviceError> {
-        let vector = Vector::new(&self.gpu, curve, len)?;
+        let vector = self.with_room(|| Vector::new(&self.gpu, curve, len))?;
         Ok(self.held.add_vector(vector))
     }
 
@@ -251,7 +254,7 @@ impl Device for WgpuDevice {
     }
 
     fn bases(&self, curve: CurveId, group: Group, points: Bytes) -> Result<BasesId, DeviceError> {
-        let bases = Bases::new(&self.gpu, curve, group, &points)?;
+        let bases = self.with_room(|| Bases::new(&self.gpu, curve, group, &points))?;
         Ok(self.held.add_bases(bases))
     }
 
@@ -272,7 +275,7 @@ impl Device for WgpuDevice {
         columns: usize,
         entries: Bytes,
     ) -> Result<MatrixId, DeviceError> {
-        let matrix = Matrix::new(&self.gpu, curve, rows, columns, &entries)?;
+        let matrix = self.with_room(|| Matrix::new(&self.gpu, curve, rows, columns, &entries))?;
         Ok(self.held.add_matrix(matrix))
     }
 
@@ -281,6 +284,27 @@ impl Device for WgpuDevice {
     }
 
     fn plan(&self, work: &Work) -> Result<Arc<dyn Plan>, DeviceError> {
+        self.with_room(|| self.plan_of(work))
+    }
+}
+
+impl WgpuDevice {
+    /// Where there is no room, tries again without the tables of roots that no plan uses.
+    fn with_room<T>(&self, make: impl Fn() -> Result<T, DeviceError>) -> Result<T, DeviceError> {
+        let made = make();
+        if !matches!(made, Err(DeviceError::Memory { .. })) {
+            return made;
+        }
+        let unused = {
+            let mut domains = lock(&self.domains);
+            let all = domains.len();
+            domains.retain(|_, domain| Arc::strong_count(domain) > 1);
+            all - domains.len()
+        };
+        if unused == 0 { made } else { make() }
+    }
+
+    fn plan_of(&self, work: &Work) -> Result<Arc<dyn Plan>, DeviceError> {
         let (gpu, variant) = (&self.gpu, self.variant);
         match self.held.fit(work)? {
             Fitted::Product {

@@ -28,7 +28,7 @@ use caldera_kernels::field::{PrimeField, batch_inverse};
 use caldera_kernels::{CurveId, DeviceError, Form, Group, Plan};
 
 use crate::generate::Variant;
-use crate::gpu::{Gpu, Part, Secret};
+use crate::gpu::{Gpu, Memory, Part, Secret};
 use crate::pace::Load;
 use crate::plan::{Stage, Staged, Step, Steps, THREADS};
 use crate::shaders::{Kernel, Over};
@@ -39,7 +39,7 @@ pub(crate) struct Bases {
     pub(crate) curve: CurveId,
     pub(crate) group: Group,
     pub(crate) count: usize,
-    buffer: wgpu::Buffer,
+    buffer: Memory,
 }
 
 impl Bases {
@@ -198,7 +198,7 @@ pub(crate) fn plan(
         let infinity = vec![0; curve.point_bytes(group)];
         let finish = Box::new(move |_: &Gpu| Ok(infinity.clone()));
         return Ok(Staged::plan(
-            Steps::new(gpu, variant),
+            Steps::new(gpu, variant)?,
             stages,
             (),
             Some(finish),
@@ -221,7 +221,7 @@ pub(crate) fn plan(
         levels: gpu.secret("reduced buckets", level_points as u64 * 2 * point)?,
     };
     let maker = Maker {
-        steps: Steps::new(gpu, variant),
+        steps: Steps::new(gpu, variant)?,
         program: gpu.program(group)?,
         cut,
         bases: &bases,
@@ -373,7 +373,7 @@ fn levels(cut: &Cut) -> (Vec<Level>, usize) {
 
 struct Maker<'a, 'g> {
     steps: Steps<'g>,
-    program: Arc<wgpu::Buffer>,
+    program: Arc<Memory>,
     cut: Cut,
     bases: &'a Bases,
     scalars: &'a Vector,
@@ -516,7 +516,7 @@ impl Maker<'_, '_> {
             segments,
             cut.segment as f64,
         )?;
-        let mut steps = vec![accumulate.as_seen(Arc::clone(&seen[0]))];
+        let mut steps = vec![accumulate.counted_by(Arc::clone(&seen[0]))];
         let mut stride = 1;
         for seen in &seen[1..] {
             let combine = self.steps.threads(
@@ -527,7 +527,7 @@ impl Maker<'_, '_> {
                 segments,
                 (ROUND - 1) as f64,
             )?;
-            steps.push(combine.as_seen(Arc::clone(seen)));
+            steps.push(combine.counted_by(Arc::clone(seen)));
             stride *= ROUND as u32;
         }
         steps.push(self.steps.threads(

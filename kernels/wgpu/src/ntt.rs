@@ -20,7 +20,7 @@ use caldera_kernels::field::PrimeField;
 use caldera_kernels::{CurveId, DeviceError, Plan, Progress, Transform};
 
 use crate::generate::Variant;
-use crate::gpu::{Gpu, Part};
+use crate::gpu::{Gpu, Memory, Part};
 use crate::pace::Load;
 use crate::plan::{Stage, Staged, Step, Steps};
 use crate::shaders::{Kernel, Over};
@@ -29,9 +29,9 @@ use crate::vector::{SCALAR, Vector, fitting};
 /// Powers of v for one size.
 pub(crate) struct Domain {
     log2: u32,
-    table: wgpu::Buffer,
+    table: Memory,
     /// v^(2^i) for i up to log2, then 1/n.
-    constants: wgpu::Buffer,
+    constants: Memory,
 }
 
 /// log2 of a length, if it can be transformed.
@@ -71,7 +71,7 @@ impl Domain {
 
         // Doubled in one binding as long as it fits, and then in pieces, each from one that is
         // there already.
-        let maker = Steps::new(gpu, variant);
+        let maker = Steps::new(gpu, variant)?;
         let mut steps = Vec::new();
         let fits = 1usize << fitting(gpu).ilog2();
         for i in 0..log2 {
@@ -162,7 +162,7 @@ pub(crate) fn plan(
     let piece_log2 = log2.min(fitting(gpu).ilog2());
     let piece = domain(piece_log2)?;
     let maker = Transformer {
-        steps: Steps::new(gpu, variant),
+        steps: Steps::new(gpu, variant)?,
         vector: &vector,
         whole: &whole,
         piece: &piece,

@@ -19,7 +19,7 @@ use std::time::Duration;
 use caldera_kernels::{DeviceError, Plan, Progress};
 
 use crate::generate::Variant;
-use crate::gpu::{Command, Dispatch, Gpu, JOB_WORDS, Part, Pipeline};
+use crate::gpu::{Command, Dispatch, Gpu, JOB_WORDS, Memory, Part, Pipeline};
 use crate::pace::{self, Load};
 use crate::shaders::{Kernel, Over};
 
@@ -69,7 +69,7 @@ impl Step {
     }
 
     /// The same, of which a look finds how much there is to do.
-    pub(crate) fn as_seen(mut self, seen: Arc<OnceLock<(u32, Load)>>) -> Self {
+    pub(crate) fn counted_by(mut self, seen: Arc<OnceLock<(u32, Load)>>) -> Self {
         if let Step::Dispatch { work, .. } = &mut self {
             *work = Amount::Seen(seen);
         }
@@ -104,16 +104,16 @@ impl Step {
 pub(crate) struct Steps<'a> {
     pub(crate) gpu: &'a Arc<Gpu>,
     pub(crate) variant: Variant,
-    pub(crate) jobs: wgpu::Buffer,
+    pub(crate) jobs: Memory,
 }
 
 impl<'a> Steps<'a> {
-    pub(crate) fn new(gpu: &'a Arc<Gpu>, variant: Variant) -> Self {
-        Self {
+    pub(crate) fn new(gpu: &'a Arc<Gpu>, variant: Variant) -> Result<Self, DeviceError> {
+        Ok(Self {
             gpu,
             variant,
-            jobs: gpu.jobs(SUBMISSION),
-        }
+            jobs: gpu.jobs(SUBMISSION)?,
+        })
     }
 
     /// A kernel over so many threads; `job` is what follows the first parameter.
@@ -174,7 +174,7 @@ type Finish = Box<dyn Fn(&Gpu) -> Result<Vec<u8>, DeviceError> + Send + Sync>;
 pub(crate) struct Staged {
     gpu: Arc<Gpu>,
     stages: Vec<Stage>,
-    jobs: wgpu::Buffer,
+    jobs: Memory,
     /// What the steps use and what is dropped with the plan.
     _held: Box<dyn Send + Sync>,
     finish: Option<Finish>,
@@ -417,6 +417,23 @@ impl Plan for Staged {
     }
 
     fn narrow(&self, points: Range<usize>) -> Result<(), DeviceError> {
+        let steps = self.stages.iter().flat_map(|stage| &stage.steps);
+        let ends = steps.filter_map(|step| match step {
+            Step::Dispatch { points, .. } => points.as_ref().map(|points| points.end),
+            Step::Clear { .. } | Step::Look(_) => None,
+        });
+        let all = ends.max().unwrap_or(0);
+        // Anything else would be a sum of other points, and nobody would see it.
+        for bound in [points.start, points.end.max(points.start)] {
+            let expected = (bound / THREADS * THREADS).min(all);
+            if bound != expected && bound != all {
+                return Err(DeviceError::Length {
+                    what: "points before a bound of a sum's, in whole workgroups or all",
+                    expected,
+                    got: bound,
+                });
+            }
+        }
         let is_new = self.opened.load(Ordering::Acquire) == 0 && self.grain().is_some();
         if is_new && self.points.set(points).is_ok() {
             return Ok(());

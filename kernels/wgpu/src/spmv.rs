@@ -14,7 +14,7 @@ use std::sync::Arc;
 use caldera_kernels::{CurveId, DeviceError, Plan};
 
 use crate::generate::Variant;
-use crate::gpu::{Gpu, Part, Secret};
+use crate::gpu::{Gpu, Memory, Part, Secret};
 use crate::pace::Load;
 use crate::plan::{Stage, Staged, Step, Steps, THREADS};
 use crate::shaders::{Kernel, Over};
@@ -35,13 +35,13 @@ struct Piece {
     matrix: usize,
     row_from: usize,
     column_from: usize,
-    runs: wgpu::Buffer,
+    runs: Memory,
     run_count: usize,
     /// The longest run of each workgroup.
     load: Load,
-    columns: wgpu::Buffer,
-    values: wgpu::Buffer,
-    sums: wgpu::Buffer,
+    columns: Memory,
+    values: Memory,
+    sums: Memory,
     sum_count: usize,
 }
 
@@ -173,7 +173,7 @@ impl Matrix {
                     .copied()
                     .collect::<Vec<u8>>();
                 parts = parts.max(partial as usize);
-                let words = |what, words: &[u32]| -> Result<wgpu::Buffer, DeviceError> {
+                let words = |what, words: &[u32]| -> Result<Memory, DeviceError> {
                     let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
                     let buffer = gpu.buffer(what, bytes.len() as u64)?;
                     gpu.write(&buffer, 0, &bytes)?;
@@ -218,7 +218,7 @@ pub(crate) fn plan(
     let fitting = fitting(gpu);
     let over = Over::Scalars(matrix.curve);
     let parts = gpu.secret("partial sums of rows", matrix.parts as u64 * SCALAR)?;
-    let maker = Steps::new(gpu, variant);
+    let maker = Steps::new(gpu, variant)?;
     let mut steps: Vec<Step> = results
         .iter()
         .map(|result| Step::Clear {
