@@ -236,20 +236,7 @@ impl Transformer<'_, '_> {
         steps: &mut Vec<Step>,
     ) -> Result<(), DeviceError> {
         let log2 = self.piece.log2;
-        let mut passes = Vec::new();
-        // From the layer of neighbours up.
-        let mut low = 0;
-        while low < log2 {
-            let most = if low == 0 {
-                TILE_LOG2
-            } else {
-                TILE_LOG2 - SIDE_LOG2
-            };
-            let layers = most.min(log2 - low);
-            let columns = (TILE_LOG2 - layers).min(low);
-            passes.push((low, layers, columns));
-            low += layers;
-        }
+        let mut passes = passes(log2);
         if frequency {
             passes.reverse();
         }
@@ -379,9 +366,51 @@ impl Transformer<'_, '_> {
     }
 }
 
+/// What passes all layers of a transform take, from that of neighbours up: the first layer, how many,
+/// and log2 of the elements side by side. All but the first share what is left.
+fn passes(log2: u32) -> Vec<(u32, u32, u32)> {
+    let mut passes = Vec::new();
+    let mut low = 0;
+    while low < log2 {
+        let layers = match low {
+            0 => TILE_LOG2.min(log2),
+            _ => {
+                let left = log2 - low;
+                left.div_ceil(left.div_ceil(TILE_LOG2 - SIDE_LOG2))
+            }
+        };
+        passes.push((low, layers, (TILE_LOG2 - layers).min(low)));
+        low += layers;
+    }
+    passes
+}
+
 /// log2 of the elements of a tile: 8 KiB of a workgroup's own memory.
 const TILE_LOG2: u32 = 8;
 /// log2 of the elements side by side, where a pass is not over neighbours.
 const SIDE_LOG2: u32 = 2;
 /// Elements that bindings begin at multiples of.
 const MULTIPLE: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passes_take_all_layers_and_share_them() {
+        let layers = |log2| passes(log2).iter().map(|pass| pass.1).collect::<Vec<_>>();
+        assert_eq!(layers(22), [8, 5, 5, 4]);
+        assert_eq!(layers(20), [8, 6, 6]);
+        assert_eq!(layers(9), [8, 1]);
+        for log2 in 1..=28 {
+            let mut next = 0;
+            for (low, layers, columns) in passes(log2) {
+                assert_eq!(low, next);
+                assert!((1..=TILE_LOG2).contains(&layers) && layers + columns <= TILE_LOG2);
+                assert!(low == 0 || columns >= SIDE_LOG2, "{low} {layers} of {log2}");
+                next += layers;
+            }
+            assert_eq!(next, log2);
+        }
+    }
+}
