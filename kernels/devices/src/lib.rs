@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `cpu` | the processor, on the caller's threads; always there |
 //! | `cuda:N` | NVIDIA's GPU number N, by our own kernels |
-//! | `wgpu`, `wgpu:NAME` | a GPU with a Vulkan driver: the best one, or the one whose name has NAME in it |
+//! | `wgpu`, `wgpu:NAME` | a GPU with a Vulkan driver: the best one, or the one whose name has NAME in it or that lies at NAME on the PCI bus (`wgpu:0000:3b:00.0`); an emulation only by its name (`wgpu:llvmpipe`) |
 //! | `icicle:KIND:N` | ICICLE's device N of a kind, such as `icicle:CUDA:0`: sums and transforms |
 //!
 //! Several devices are one to the caller (`caldera_kernels::relay`): work goes to the one that has been
@@ -18,6 +18,7 @@ mod build;
 mod measure;
 mod prices;
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fmt;
 use std::path::PathBuf;
@@ -50,7 +51,7 @@ pub enum Wanted {
     },
     /// A GPU with a Vulkan driver.
     Wgpu {
-        /// A part of its name; without one, the best there is.
+        /// A part of its name, or its address on the PCI bus; without one, the best there is.
         name: Option<String>,
     },
     /// A device of an ICICLE installation.
@@ -137,6 +138,18 @@ pub enum OpenError {
         /// What it said.
         source: DeviceError,
     },
+    /// Two names for one GPU, which would be two units that compute on the same silicon.
+    #[error(
+        "device {device}: it lies at {pci} on the PCI bus, as {other} does, which was asked for too"
+    )]
+    Twice {
+        /// Which one.
+        device: Wanted,
+        /// What came before it.
+        other: Wanted,
+        /// Where both are.
+        pci: String,
+    },
     /// GPUs by Vulkan.
     #[cfg(feature = "wgpu")]
     #[error("device {device}: {source}")]
@@ -210,7 +223,7 @@ pub fn choose(names: &[String]) -> Result<Vec<Wanted>, NameError> {
 /// long as the device.
 ///
 /// # Errors
-/// If one is not there or fails its self-test.
+/// If one is not there or fails its self-test, or if two are the same silicon.
 pub fn open(wanted: &[Wanted], options: &Options) -> Result<Arc<dyn Device>, OpenError> {
     let host: Arc<dyn Device> = CpuDevice::new(options.cpu);
     let mut others = Vec::new();
@@ -219,9 +232,35 @@ pub fn open(wanted: &[Wanted], options: &Options) -> Result<Arc<dyn Device>, Ope
             Wanted::Cpu => {}
             Wanted::Icicle { .. } => {
                 let start = IcicleDevice::unit;
-                others.push(icicle(Arc::clone(&host), device, options, start)?);
+                let opened = icicle(Arc::clone(&host), device, options, start)?;
+                others.push((device.clone(), opened));
             }
-            Wanted::Cuda { .. } | Wanted::Wgpu { .. } => others.push(alone(device, options)?),
+            Wanted::Cuda { .. } | Wanted::Wgpu { .. } => {
+                others.push((device.clone(), alone(device, options)?));
+            }
+        }
+    }
+    join(host, others, options)
+}
+
+/// The processor and others as one device, if no two of these are the same silicon as far as their
+/// drivers say.
+fn join(
+    host: Arc<dyn Device>,
+    others: Vec<(Wanted, Arc<dyn Device>)>,
+    options: &Options,
+) -> Result<Arc<dyn Device>, OpenError> {
+    let mut places: HashMap<String, &Wanted> = HashMap::new();
+    for (device, opened) in &others {
+        let Some(pci) = opened.site(0).pci else {
+            continue;
+        };
+        if let Some(other) = places.insert(pci.to_ascii_lowercase(), device) {
+            return Err(OpenError::Twice {
+                device: device.clone(),
+                other: other.clone(),
+                pci,
+            });
         }
     }
     if others.is_empty() {
@@ -231,7 +270,8 @@ pub fn open(wanted: &[Wanted], options: &Options) -> Result<Arc<dyn Device>, Ope
         device: host,
         width: options.workers,
     }];
-    members.extend(others.into_iter().map(|device| Member { device, width: 1 }));
+    let others = others.into_iter();
+    members.extend(others.map(|(_, device)| Member { device, width: 1 }));
     let attended = options.calibration.as_ref().map(|folder| {
         let of = |it: &Member| prices::Attended::of(folder, &*it.device, it.width);
         members.iter().map(of).collect()
@@ -363,22 +403,27 @@ fn wgpu(
     name: Option<String>,
     options: &Options,
 ) -> Result<Arc<dyn Device>, OpenError> {
-    let config = WgpuConfig {
-        adapter: name,
-        quantum: options.cpu.quantum,
-        choice: Choice::Measured {
-            folder: options.calibration.clone(),
-        },
-        timestamps: options.timestamps,
-        // Not `options.patience`: some drivers compile a shader when it first runs.
-        ..WgpuConfig::default()
-    };
-    match WgpuDevice::open(config) {
+    match WgpuDevice::open(wgpu_config(name, options)) {
         Ok(device) => Ok(device),
         Err(source) => Err(OpenError::Wgpu {
             device: wanted.clone(),
             source,
         }),
+    }
+}
+
+#[cfg(feature = "wgpu")]
+fn wgpu_config(name: Option<String>, options: &Options) -> WgpuConfig {
+    WgpuConfig {
+        adapter: name,
+        quantum: options.cpu.quantum,
+        patience: options.patience,
+        memory: (options.device_bytes != usize::MAX).then_some(options.device_bytes as u64),
+        choice: Choice::Measured {
+            folder: options.calibration.clone(),
+        },
+        timestamps: options.timestamps,
+        ..WgpuConfig::default()
     }
 }
 
@@ -452,6 +497,7 @@ const INDEX_MAX: u32 = 256;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use caldera_kernels::{Around, Site};
 
     #[test]
     fn names_are_read_as_they_are_written() {
@@ -460,6 +506,7 @@ mod tests {
             "cuda:1",
             "wgpu",
             "wgpu:RTX 4090",
+            "wgpu:0000:3b:00.0",
             "icicle:CUDA:0",
             "icicle:CUDA-PQC:12",
         ] {
@@ -516,5 +563,49 @@ mod tests {
         for names in [&[][..], &[Wanted::Cpu]] {
             assert_eq!(open(names, &options).unwrap().info().kind, "cpu");
         }
+    }
+
+    #[cfg(feature = "wgpu")]
+    #[test]
+    fn what_devices_may_take_holds_for_wgpu() {
+        let options = Options::new(Duration::from_millis(2), 1);
+        let config = wgpu_config(None, &options);
+        assert_eq!((config.patience, config.memory), (PATIENCE, None));
+        let options = Options {
+            patience: Duration::from_millis(250),
+            device_bytes: 1 << 30,
+            ..options
+        };
+        let config = wgpu_config(None, &options);
+        assert_eq!(config.patience, options.patience);
+        assert_eq!(config.memory, Some(1 << 30));
+    }
+
+    #[test]
+    fn one_gpu_by_two_names_is_refused() {
+        let options = Options::new(Duration::from_millis(2), 1);
+        let at = |name: &str, pci: Option<&str>| {
+            let site = Site {
+                memory: None,
+                pci: pci.map(str::to_owned),
+            };
+            let quantum = |_: &'static str, quantum: &mut dyn FnMut() -> _| quantum();
+            let inner = CpuDevice::new(options.cpu);
+            let device: Arc<dyn Device> = Around::at(site, inner, Arc::new(quantum));
+            (name.parse().unwrap(), device)
+        };
+        let joined = |others| join(CpuDevice::new(options.cpu), others, &options).map(|_| ());
+        let (here, there) = (Some("0000:3b:00.0"), Some("0000:af:00.0"));
+        joined(vec![at("cuda:0", here), at("wgpu:A Card", there)]).unwrap();
+        // Emulations lie nowhere.
+        joined(vec![at("wgpu:llvmpipe", None), at("wgpu:lavapipe", None)]).unwrap();
+        let twice = vec![
+            at("cuda:0", here),
+            at("cuda:1", there),
+            at("wgpu", Some("0000:3B:00.0")),
+        ];
+        let error = joined(twice).unwrap_err().to_string();
+        let expected = "device wgpu: it lies at 0000:3B:00.0 on the PCI bus, as cuda:0 does";
+        assert!(error.starts_with(expected), "{error}");
     }
 }

@@ -154,7 +154,7 @@ fn measure(gpu: &Arc<Gpu>) -> Result<Times, DeviceError> {
 
 fn multiplication_ps(gpu: &Arc<Gpu>, variant: Variant) -> Result<u64, DeviceError> {
     let pipeline = gpu.pipeline(CHAIN, OVER, variant)?;
-    let jobs = gpu.jobs(1);
+    let jobs = gpu.jobs(1)?;
     let elements = u64::from(*GROUPS.end()) * 64 * 32;
     let (from, to) = (
         gpu.buffer("calibration", elements)?,

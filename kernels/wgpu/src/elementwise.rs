@@ -17,7 +17,7 @@ pub(crate) fn plan(
     [x, y, third]: [Arc<Vector>; 3],
     subtract: bool,
 ) -> Result<Arc<dyn Plan>, DeviceError> {
-    let maker = Steps::new(gpu, variant);
+    let maker = Steps::new(gpu, variant)?;
     let mut steps = Vec::new();
     let fitting = fitting(gpu);
     for from in (0..x.len).step_by(fitting) {

@@ -409,6 +409,7 @@ mod tests {
         static GPU: OnceLock<std::sync::Arc<Gpu>> = OnceLock::new();
         GPU.get_or_init(|| {
             let config = WgpuConfig {
+                adapter: Some("llvmpipe".to_owned()),
                 checked: true,
                 choice: Choice::Fixed(Variant::Portable),
                 ..WgpuConfig::default()
@@ -468,12 +469,12 @@ mod tests {
                     buffer
                 };
                 let buffers = [upload(&x), upload(&y), upload(&z)];
-                let steps = Steps::new(gpu, variant);
+                let steps = Steps::new(gpu, variant).expect("room");
                 let step = steps
                     .threads(
                         Kernel::Multiply,
                         over,
-                        &buffers.each_ref().map(Part::all),
+                        &buffers.each_ref().map(|buffer| Part::all(buffer)),
                         &[pairs.len() as u32, subtract],
                         pairs.len(),
                         1.0,

@@ -2,26 +2,33 @@
 //! of running a slice of work to its fence.
 //!
 //! Whatever goes wrong in the driver comes back later and elsewhere: wgpu reports validation
-//! errors and lost devices to callbacks. They are kept in one place, which is looked at after each
-//! fence; from then on everything is refused with [`DeviceError::Lost`].
+//! errors and lost devices to callbacks, and panics when it waits for a device that is lost. All of
+//! that is kept in one place, which is looked at after each fence; from then on everything is
+//! refused with [`DeviceError::Lost`], and wgpu is asked for nothing more.
 //!
 //! Vectors hold secrets, and so does what is computed from them: buffers of the kind [`Secret`]
 //! are overwritten with zeros when they are dropped, and so are the two buffers through which data
 //! comes and goes, each time.
+//!
+//! What all buffers take is counted, and refused beyond a limit: a driver that runs out of memory
+//! where it is used, not where it is asked for, takes the device with it.
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::ops::Range;
+use std::ops::{Deref, Range};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use caldera_kernels::{DeviceError, Group, Software};
 
 use crate::formulas;
 use crate::generate::Variant;
+use crate::pace::Pace;
 use crate::shaders::{Kernel, Over};
 use crate::{Open, WgpuConfig};
 
@@ -30,6 +37,9 @@ pub(crate) struct Gpu {
     pub(crate) name: String,
     /// Its address on the PCI bus, if the driver tells it.
     pub(crate) pci: Option<String>,
+    /// What may be used of memory, if anybody says.
+    pub(crate) memory: Option<u64>,
+    used: Arc<AtomicU64>,
     /// Adapter and driver, for what is kept on disk.
     pub(crate) identity: String,
     pub(crate) driver: Software,
@@ -45,31 +55,48 @@ pub(crate) struct Gpu {
     clock: Option<Timestamps>,
     device: wgpu::Device,
     queue: wgpu::Queue,
+    /// [`wgpu::Device::poll`], but for tests.
+    pub(crate) poll: Poll,
     lost: Arc<Mutex<Option<String>>>,
-    /// Held while something is on the queue, so that what is timed is that and nothing else.
+    /// Held while something is on the queue, so that what is timed is that and nothing else, and
+    /// that nobody's patience is spent on what others have there.
     turn: Mutex<()>,
     transfers: Mutex<Transfers>,
     pipelines: Mutex<HashMap<(Kernel, Over, Variant), Arc<Pipeline>>>,
-    programs: Mutex<HashMap<Group, Arc<wgpu::Buffer>>>,
+    programs: Mutex<HashMap<Group, Arc<Memory>>>,
 }
+
+/// How it is waited for what is on the queue.
+pub(crate) type Poll = Box<
+    dyn Fn(&wgpu::Device, wgpu::PollType) -> Result<wgpu::PollStatus, wgpu::PollError>
+        + Send
+        + Sync,
+>;
 
 /// A kernel as the driver has it, and what it has been seen to cost.
 pub(crate) struct Pipeline {
     pipeline: wgpu::ComputePipeline,
     layout: wgpu::BindGroupLayout,
-    /// Nanoseconds for a unit of its work, as the bits of an f64.
-    rate_ns: AtomicU64,
+    pace: Mutex<Pace>,
     /// Whether it has run: some drivers compile when it first does.
     warm: AtomicBool,
+    /// Workgroups that have run.
+    #[cfg(test)]
+    ran: std::sync::atomic::AtomicU64,
 }
 
 impl Pipeline {
-    pub(crate) fn rate_ns(&self) -> f64 {
-        f64::from_bits(self.rate_ns.load(Ordering::Relaxed))
+    pub(crate) fn pace(&self) -> Pace {
+        *lock(&self.pace)
     }
 
-    pub(crate) fn set_rate_ns(&self, rate: f64) {
-        self.rate_ns.store(rate.to_bits(), Ordering::Relaxed);
+    pub(crate) fn set_pace(&self, pace: Pace) {
+        *lock(&self.pace) = pace;
+    }
+
+    #[cfg(test)]
+    pub(crate) fn ran(&self) -> u64 {
+        self.ran.load(Ordering::Relaxed)
     }
 
     /// Whether it has run.
@@ -165,38 +192,172 @@ pub(crate) enum Command<'a> {
     Clear(&'a wgpu::Buffer, Range<u64>),
 }
 
-impl Gpu {
-    pub(crate) fn open(config: &WgpuConfig) -> Result<Arc<Self>, Open> {
-        let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
-        descriptor.backends = wgpu::Backends::VULKAN;
-        let instance = wgpu::Instance::new(descriptor);
-        let adapters = ready(instance.enumerate_adapters(wgpu::Backends::VULKAN));
-        let found: Vec<String> = adapters
-            .iter()
-            .map(|adapter| adapter.get_info().name)
-            .collect();
-        // What a person would choose: a card before what is built in, that before an emulation.
-        let rank = |adapter: &wgpu::Adapter| match adapter.get_info().device_type {
+/// A buffer, which counts as long as it is there.
+pub(crate) struct Memory {
+    buffer: wgpu::Buffer,
+    bytes: u64,
+    used: Arc<AtomicU64>,
+}
+
+impl Deref for Memory {
+    type Target = wgpu::Buffer;
+
+    fn deref(&self) -> &wgpu::Buffer {
+        &self.buffer
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        self.used.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Bytes of a card's own memory, its largest heap, as Vulkan tells and wgpu does not.
+fn own_memory(adapter: &wgpu::Adapter) -> Option<u64> {
+    use wgpu::DeviceType::{DiscreteGpu, VirtualGpu};
+    if !matches!(adapter.get_info().device_type, DiscreteGpu | VirtualGpu) {
+        return None;
+    }
+    // SAFETY: it is asked what it has, while it is there.
+    #[allow(unsafe_code)]
+    let properties = unsafe {
+        let adapter = adapter.as_hal::<wgpu::hal::api::Vulkan>()?;
+        let instance = adapter.shared_instance().raw_instance();
+        instance.get_physical_device_memory_properties(adapter.raw_physical_device())
+    };
+    let heaps = properties.memory_heaps_as_slice().iter();
+    let own = heaps.filter(|heap| heap.flags.as_raw() & DEVICE_LOCAL != 0);
+    own.map(|heap| heap.size).max()
+}
+
+/// VK_MEMORY_HEAP_DEVICE_LOCAL_BIT.
+const DEVICE_LOCAL: u32 = 1;
+
+/// What an adapter is chosen by.
+#[derive(Debug, Clone)]
+struct There {
+    name: String,
+    pci: Option<String>,
+    kind: wgpu::DeviceType,
+}
+
+impl There {
+    fn of(info: &wgpu::AdapterInfo) -> Self {
+        Self {
+            name: info.name.clone(),
+            pci: Some(info.device_pci_bus_id.clone()).filter(|address| !address.is_empty()),
+            kind: info.device_type,
+        }
+    }
+
+    /// What a person would choose: a card before what is built in, that before an emulation.
+    fn rank(&self) -> u32 {
+        match self.kind {
             wgpu::DeviceType::DiscreteGpu => 0,
             wgpu::DeviceType::IntegratedGpu => 1,
             wgpu::DeviceType::VirtualGpu => 2,
             wgpu::DeviceType::Other => 3,
             wgpu::DeviceType::Cpu => 4,
-        };
-        let adapter = adapters
-            .into_iter()
-            .filter(|adapter| match &config.adapter {
-                Some(name) => adapter.get_info().name.contains(name.as_str()),
-                None => true,
+        }
+    }
+
+    /// Cards of one kind are told apart by where they lie.
+    fn is_called(&self, name: &str) -> bool {
+        let lies_there = |pci: &String| pci.eq_ignore_ascii_case(name);
+        self.name.contains(name) || self.pci.as_ref().is_some_and(lies_there)
+    }
+}
+
+/// The best adapter, or the best of that name. What emulates a GPU takes the place of one only
+/// where it is named.
+fn choose(there: &[There], wanted: Option<&str>) -> Result<usize, Open> {
+    let is_wanted = |it: &There| match wanted {
+        Some(name) => it.is_called(name),
+        None => it.kind != wgpu::DeviceType::Cpu,
+    };
+    let fitting = there.iter().enumerate().filter(|(_, it)| is_wanted(it));
+    let best = fitting.min_by_key(|(_, it)| it.rank());
+    best.map(|(place, _)| place).ok_or_else(|| {
+        let found: Vec<String> = there
+            .iter()
+            .map(|it| match &it.pci {
+                Some(pci) => format!("{} at {pci}", it.name),
+                None => it.name.clone(),
             })
-            .min_by_key(rank)
-            .ok_or_else(|| match &config.adapter {
-                Some(name) if !found.is_empty() => Open::NotThere {
-                    name: name.clone(),
-                    found: found.join(", "),
-                },
-                _ => Open::NoDriver,
-            })?;
+            .collect();
+        let found = found.join(", ");
+        match wanted {
+            _ if there.is_empty() => Open::NoDriver,
+            Some(name) => Open::NotThere {
+                name: name.to_owned(),
+                found,
+            },
+            None => Open::Emulated { found },
+        }
+    })
+}
+
+/// What else may be to blame where no GPU is found.
+fn why(error: Open, instance: &wgpu::Instance) -> Open {
+    // SAFETY: nothing is done with it.
+    #[allow(unsafe_code)]
+    let has_loader = unsafe { instance.as_hal::<wgpu::hal::api::Vulkan>() }.is_some();
+    let nodes = ["/dev", "/dev/dri"]
+        .map(std::fs::read_dir)
+        .into_iter()
+        .flatten();
+    let nodes = nodes.flatten().flatten().map(|entry| entry.path());
+    blame(error, has_loader, nodes, |node| {
+        let node = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(node);
+        node.map(|_| ())
+    })
+}
+
+/// Without Vulkan's loader nothing is found, and what may not be opened is not found either.
+fn blame(
+    error: Open,
+    has_loader: bool,
+    nodes: impl Iterator<Item = PathBuf>,
+    open: impl Fn(&Path) -> std::io::Result<()>,
+) -> Open {
+    if !has_loader {
+        return Open::NoLibrary;
+    }
+    let is_gpu = |node: &PathBuf| {
+        let name = node.file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| {
+            name.starts_with("renderD") || name == "nvidiactl" || name == "nvidia0"
+        })
+    };
+    let refused = |node: PathBuf| match open(&node) {
+        Err(source) if source.kind() == std::io::ErrorKind::PermissionDenied => Some(node),
+        _ => None,
+    };
+    match nodes.filter(is_gpu).find_map(refused) {
+        Some(node) => Open::NotAllowed { node },
+        None => error,
+    }
+}
+
+impl Gpu {
+    pub(crate) fn open(config: &WgpuConfig) -> Result<Arc<Self>, Open> {
+        let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+        descriptor.backends = wgpu::Backends::VULKAN;
+        let instance = wgpu::Instance::new(descriptor);
+        let mut adapters = ready(instance.enumerate_adapters(wgpu::Backends::VULKAN));
+        let there: Vec<There> = adapters
+            .iter()
+            .map(|it| There::of(&it.get_info()))
+            .collect();
+        let place =
+            choose(&there, config.adapter.as_deref()).map_err(|error| why(error, &instance))?;
+        let adapter = adapters.swap_remove(place);
+        let limits = [own_memory(&adapter), config.memory];
+        let memory = limits.into_iter().flatten().min();
         let info = adapter.get_info();
         let limits = adapter.limits();
         let has_int64 = adapter.features().contains(wgpu::Features::SHADER_INT64);
@@ -254,7 +415,9 @@ impl Gpu {
         let mut gpu = Self {
             clock: has_clock.then(|| Timestamps::new(&device, &queue)),
             name: info.name.clone(),
-            pci: Some(info.device_pci_bus_id).filter(|address| !address.is_empty()),
+            pci: There::of(&info).pci,
+            memory,
+            used: Arc::new(AtomicU64::new(2 * TRANSFER as u64)),
             identity: format!(
                 "{} {:04x}:{:04x} {} {}",
                 info.name, info.vendor, info.device, info.driver, info.driver_info
@@ -274,6 +437,7 @@ impl Gpu {
             overhead: Duration::ZERO,
             device,
             queue,
+            poll: Box::new(|device, what| device.poll(what)),
             lost,
             turn: Mutex::default(),
             transfers: Mutex::new(transfers),
@@ -304,11 +468,19 @@ impl Gpu {
     }
 
     /// A buffer of zeros for kernels to use.
-    pub(crate) fn buffer(
+    pub(crate) fn buffer(&self, what: &'static str, bytes: u64) -> Result<Memory, DeviceError> {
+        let usage = wgpu::BufferUsages::STORAGE
+            | wgpu::BufferUsages::COPY_SRC
+            | wgpu::BufferUsages::COPY_DST;
+        self.allocate(what, bytes, usage)
+    }
+
+    fn allocate(
         &self,
         what: &'static str,
         bytes: u64,
-    ) -> Result<wgpu::Buffer, DeviceError> {
+        usage: wgpu::BufferUsages,
+    ) -> Result<Memory, DeviceError> {
         self.check()?;
         let bytes = bytes.max(1).next_multiple_of(ALIGNMENT);
         let no_memory = DeviceError::Memory {
@@ -318,17 +490,29 @@ impl Gpu {
         if bytes > self.largest {
             return Err(no_memory);
         }
+        // Only the sum matters.
+        let reserved = self
+            .used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                let used = used.checked_add(bytes)?;
+                (used <= self.memory.unwrap_or(u64::MAX)).then_some(used)
+            });
+        if reserved.is_err() {
+            return Err(no_memory);
+        }
         let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-        let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some(what),
-            size: bytes,
-            usage: wgpu::BufferUsages::STORAGE
-                | wgpu::BufferUsages::COPY_SRC
-                | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
+        let memory = Memory {
+            buffer: self.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some(what),
+                size: bytes,
+                usage,
+                mapped_at_creation: false,
+            }),
+            bytes,
+            used: self.used.clone(),
+        };
         match ready(scope.pop()) {
-            None => Ok(buffer),
+            None => Ok(memory),
             Some(_) => Err(no_memory),
         }
     }
@@ -346,13 +530,9 @@ impl Gpu {
     }
 
     /// Where the parameters of a plan's jobs go.
-    pub(crate) fn jobs(&self, count: usize) -> wgpu::Buffer {
-        self.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("jobs"),
-            size: count as u64 * JOB_STRIDE,
-            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        })
+    pub(crate) fn jobs(&self, count: usize) -> Result<Memory, DeviceError> {
+        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+        self.allocate("jobs", count as u64 * JOB_STRIDE, usage)
     }
 
     pub(crate) fn pipeline(
@@ -437,14 +617,16 @@ impl Gpu {
         let pipeline = Arc::new(Pipeline {
             pipeline,
             layout,
-            rate_ns: AtomicU64::new(FIRST_RATE_NS.to_bits()),
+            pace: Mutex::new(Pace::NEW),
             warm: AtomicBool::new(false),
+            #[cfg(test)]
+            ran: Default::default(),
         });
         Ok(lock(&self.pipelines).entry(key).or_insert(pipeline).clone())
     }
 
     /// The formulas' instructions for the points of a group, which are the same on all curves.
-    pub(crate) fn program(&self, group: Group) -> Result<Arc<wgpu::Buffer>, DeviceError> {
+    pub(crate) fn program(&self, group: Group) -> Result<Arc<Memory>, DeviceError> {
         if let Some(program) = lock(&self.programs).get(&group) {
             return Ok(program.clone());
         }
@@ -513,8 +695,7 @@ impl Gpu {
         commands: &[Command<'_>],
         jobs: Option<(&wgpu::Buffer, &[[u32; JOB_WORDS]])>,
     ) -> Result<(Duration, Option<Duration>), DeviceError> {
-        self.check()?;
-        let _turn = lock(&self.turn);
+        let _turn = self.turn()?;
         let start = Instant::now();
         if let Some((buffer, jobs)) = jobs {
             let mut bytes = vec![0; jobs.len() * JOB_STRIDE as usize];
@@ -549,6 +730,11 @@ impl Gpu {
                     pass.set_pipeline(&dispatch.pipeline.pipeline);
                     pass.set_bind_group(0, dispatch.bind, &[dispatch.job * JOB_STRIDE as u32]);
                     pass.dispatch_workgroups(dispatch.groups, 1, 1);
+                    #[cfg(test)]
+                    {
+                        let groups = u64::from(dispatch.groups);
+                        dispatch.pipeline.ran.fetch_add(groups, Ordering::Relaxed);
+                    }
                 }
                 Command::Clear(buffer, range) => {
                     let bytes = range.end - range.start;
@@ -560,7 +746,19 @@ impl Gpu {
             encoder.resolve_query_set(&clock.queries, 0..2, &clock.resolved, 0);
             encoder.copy_buffer_to_buffer(&clock.resolved, 0, &clock.read, 0, TIMESTAMPS);
         }
-        self.fence(encoder)?;
+        // Each kernel that has never run may be compiled now.
+        let pipelines = || {
+            commands.iter().filter_map(|command| match command {
+                Command::Dispatch(dispatch) => Some(dispatch.pipeline),
+                Command::Clear(..) => None,
+            })
+        };
+        let patience = match pipelines().all(Pipeline::is_warm) {
+            true => self.patience,
+            false => self.patience.max(COLD_PATIENCE),
+        };
+        self.fence(encoder, patience)?;
+        pipelines().for_each(Pipeline::set_warm);
         let took = start.elapsed().saturating_sub(self.overhead);
         let computed = clock.map(|clock| self.ticks(clock)).transpose()?;
         Ok((took, computed))
@@ -582,17 +780,55 @@ impl Gpu {
         Ok(Duration::from_nanos(ns as u64))
     }
 
+    /// The queue for oneself. Whoever waited for it behind what did not end need not wait again.
+    fn turn(&self) -> Result<MutexGuard<'_, ()>, DeviceError> {
+        let turn = lock(&self.turn);
+        self.check()?;
+        Ok(turn)
+    }
+
     /// Submits and waits.
-    fn fence(&self, encoder: wgpu::CommandEncoder) -> Result<(), DeviceError> {
+    fn fence(&self, encoder: wgpu::CommandEncoder, patience: Duration) -> Result<(), DeviceError> {
         let index = self.queue.submit([encoder.finish()]);
-        let waited = self.device.poll(wgpu::PollType::Wait {
-            submission_index: Some(index),
-            timeout: Some(self.patience),
-        });
-        if let Err(error) = waited {
-            lock(&self.lost).get_or_insert(format!("waiting for a fence: {error}"));
+        self.wait("a fence", Some(index), patience)
+    }
+
+    /// Waits for a submission, or for all that there is. Of a device that is lost wgpu says so by a
+    /// panic.
+    fn wait(
+        &self,
+        what: &str,
+        submission_index: Option<wgpu::SubmissionIndex>,
+        patience: Duration,
+    ) -> Result<(), DeviceError> {
+        let poll = || {
+            (self.poll)(
+                &self.device,
+                wgpu::PollType::Wait {
+                    submission_index,
+                    timeout: Some(patience),
+                },
+            )
+        };
+        // What a panic leaves half done within wgpu is met by nobody: nothing more is asked of it.
+        let why = match catch_unwind(AssertUnwindSafe(poll)) {
+            Ok(Ok(_)) => return self.check(),
+            Ok(Err(error)) => error.to_string(),
+            Err(panic) => match (panic.downcast_ref::<String>(), panic.downcast_ref::<&str>()) {
+                (Some(text), _) => text.trim().to_owned(),
+                (_, Some(text)) => (*text).to_owned(),
+                _ => "wgpu panicked and did not say why".to_owned(),
+            },
+        };
+        Err(self.lose(format!("waiting for {what}: {why}")))
+    }
+
+    /// From now on the device is lost, if it was not before; says why.
+    fn lose(&self, why: String) -> DeviceError {
+        DeviceError::Lost {
+            device: self.name.clone(),
+            why: lock(&self.lost).get_or_insert(why).clone(),
         }
-        self.check()
     }
 
     /// Copies bytes into a buffer; whole words at whole words.
@@ -602,15 +838,15 @@ impl Gpu {
         at: u64,
         bytes: &[u8],
     ) -> Result<(), DeviceError> {
-        self.check()?;
         let transfers = lock(&self.transfers);
         for (i, chunk) in bytes.chunks(TRANSFER).enumerate() {
+            let _turn = self.turn()?;
             self.fill(&transfers.up, chunk)?;
             transfers.up.unmap();
             let mut encoder = self.device.create_command_encoder(&Default::default());
             let to = at + (i * TRANSFER) as u64;
             encoder.copy_buffer_to_buffer(&transfers.up, 0, buffer, to, chunk.len() as u64);
-            self.fence(encoder)?;
+            self.fence(encoder, self.patience)?;
             self.map(&transfers.up, wgpu::MapMode::Write)?;
             self.wipe(&transfers.up, chunk.len())?;
         }
@@ -640,10 +876,7 @@ impl Gpu {
     }
 
     fn unmapped(&self, error: &dyn std::fmt::Display) -> DeviceError {
-        DeviceError::Lost {
-            device: self.name.clone(),
-            why: format!("a transfer's buffer is not mapped: {error}"),
-        }
+        self.lose(format!("a transfer's buffer is not mapped: {error}"))
     }
 
     fn map(&self, buffer: &wgpu::Buffer, mode: wgpu::MapMode) -> Result<(), DeviceError> {
@@ -653,14 +886,7 @@ impl Gpu {
                 lock(&lost).get_or_insert(format!("mapping a transfer's buffer: {error}"));
             }
         });
-        let waited = self.device.poll(wgpu::PollType::Wait {
-            submission_index: None,
-            timeout: Some(self.patience),
-        });
-        if let Err(error) = waited {
-            lock(&self.lost).get_or_insert(format!("waiting for a mapping: {error}"));
-        }
-        self.check()
+        self.wait("a mapping", None, self.patience)
     }
 
     /// Copies bytes out of a buffer; whole words from whole words.
@@ -670,13 +896,13 @@ impl Gpu {
         at: u64,
         bytes: &mut [u8],
     ) -> Result<(), DeviceError> {
-        self.check()?;
         let transfers = lock(&self.transfers);
         for (i, chunk) in bytes.chunks_mut(TRANSFER).enumerate() {
+            let _turn = self.turn()?;
             let mut encoder = self.device.create_command_encoder(&Default::default());
             let from = at + (i * TRANSFER) as u64;
             encoder.copy_buffer_to_buffer(buffer, from, &transfers.down, 0, chunk.len() as u64);
-            self.fence(encoder)?;
+            self.fence(encoder, self.patience)?;
             self.map(&transfers.down, wgpu::MapMode::Read)?;
             let range = 0..chunk.len().next_multiple_of(8) as u64;
             match transfers.down.get_mapped_range(range) {
@@ -686,24 +912,41 @@ impl Gpu {
             transfers.down.unmap();
             let mut encoder = self.device.create_command_encoder(&Default::default());
             encoder.clear_buffer(&transfers.down, 0, None);
-            self.fence(encoder)?;
+            self.fence(encoder, self.patience)?;
         }
         Ok(())
     }
 }
 
-/// What a unit of work is taken to cost before anybody knows: so much that the first slice is
-/// small on any device.
-const FIRST_RATE_NS: f64 = 250_000.0;
+/// How long a fence is waited for behind which a kernel runs for the first time, at least: some
+/// drivers compile shaders then, which takes seconds.
+const COLD_PATIENCE: Duration = Duration::from_secs(60);
+
+impl Drop for Gpu {
+    /// wgpu waits without bound for a queue that is dropped, and panics if that ends otherwise than
+    /// well. One that does not come to its end is left as it is, once for each device that is lost.
+    fn drop(&mut self) {
+        let settled = self
+            .check()
+            .and_then(|()| self.wait("the end", None, self.patience));
+        if settled.is_err() {
+            std::mem::forget((self.device.clone(), self.queue.clone()));
+        }
+    }
+}
 
 /// A buffer that is overwritten with zeros when it is dropped.
 pub(crate) struct Secret {
-    pub(crate) buffer: wgpu::Buffer,
+    pub(crate) buffer: Memory,
     gpu: Arc<Gpu>,
 }
 
 impl Drop for Secret {
     fn drop(&mut self) {
+        // What a lost device holds is out of reach.
+        if self.gpu.check().is_err() {
+            return;
+        }
         let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
         encoder.clear_buffer(&self.buffer, 0, None);
         // The queue keeps the buffer until it has done so.
@@ -720,7 +963,7 @@ pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 fn ready<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     loop {
-        if let Poll::Ready(output) = future
+        if let std::task::Poll::Ready(output) = future
             .as_mut()
             .poll(&mut Context::from_waker(Waker::noop()))
         {
@@ -737,6 +980,7 @@ mod tests {
 
     fn gpu() -> Arc<Gpu> {
         let config = WgpuConfig {
+            adapter: Some("llvmpipe".to_owned()),
             checked: true,
             choice: Choice::Fixed(Variant::Portable),
             ..WgpuConfig::default()
@@ -749,6 +993,61 @@ mod tests {
             Err(DeviceError::Lost { why, .. }) if why.contains(expected) => {}
             Err(other) => panic!("expected a loss with {expected:?}, got {other}"),
             Ok(_) => panic!("expected a loss with {expected:?}, got a result"),
+        }
+    }
+
+    #[test]
+    fn an_emulation_is_used_only_where_it_is_named() {
+        let card = |name: &str, pci: &str, kind| There {
+            name: name.to_owned(),
+            pci: Some(pci.to_owned()).filter(|pci| !pci.is_empty()),
+            kind,
+        };
+        let emulation = card(
+            "llvmpipe (LLVM 15.0.6, 256 bits)",
+            "",
+            wgpu::DeviceType::Cpu,
+        );
+        let built_in = card("A Chip", "0000:00:02.0", wgpu::DeviceType::IntegratedGpu);
+        let [first, second] = ["0000:3b:00.0", "0000:af:00.0"]
+            .map(|pci| card("A Card", pci, wgpu::DeviceType::DiscreteGpu));
+        let all = [emulation, built_in, first, second];
+        let chosen = |there: &[There], name| choose(there, name).map_err(|error| error.to_string());
+        assert_eq!(chosen(&all, None), Ok(2));
+        assert_eq!(chosen(&all[..2], None), Ok(1));
+        assert_eq!(chosen(&all, Some("llvmpipe")), Ok(0));
+        assert_eq!(chosen(&all, Some("Card")), Ok(2));
+        assert_eq!(chosen(&all, Some("0000:AF:00.0")), Ok(3));
+        let error = chosen(&all[..1], None).expect_err("there is no GPU");
+        assert!(
+            error.contains("no GPU") && error.contains("llvmpipe (LLVM"),
+            "{error}"
+        );
+        let error = chosen(&all, Some("0000:af:00.1")).expect_err("nothing lies there");
+        assert!(error.contains("A Card at 0000:af:00.0"), "{error}");
+        assert!(matches!(choose(&[], Some("llvmpipe")), Err(Open::NoDriver)));
+    }
+
+    #[test]
+    fn who_finds_no_gpu_hears_whether_library_driver_or_permission_is_to_blame() {
+        let nodes = || {
+            ["/dev/null", "/dev/dri/card0", "/dev/dri/renderD128"]
+                .map(PathBuf::from)
+                .into_iter()
+        };
+        let denied = |_: &Path| Err(std::io::ErrorKind::PermissionDenied.into());
+        let opened = |_: &Path| Ok(());
+        assert!(matches!(
+            blame(Open::NoDriver, false, nodes(), denied),
+            Open::NoLibrary
+        ));
+        assert!(matches!(
+            blame(Open::NoDriver, true, nodes(), opened),
+            Open::NoDriver
+        ));
+        match blame(Open::NoDriver, true, nodes(), denied) {
+            Open::NotAllowed { node } => assert_eq!(node, Path::new("/dev/dri/renderD128")),
+            other => panic!("expected a node that may not be opened, got {other}"),
         }
     }
 
@@ -784,34 +1083,87 @@ mod tests {
             buffer: &buffer,
             range: 256..1024,
         };
-        is_lost(gpu.bind(&pipeline, &gpu.jobs(1), &[part]), "");
+        is_lost(
+            gpu.bind(&pipeline, &gpu.jobs(1).expect("room"), &[part]),
+            "",
+        );
         is_lost(gpu.buffer("test", 512), "");
         is_lost(gpu.write(&buffer, 0, &[0; 8]), "");
         is_lost(gpu.read(&buffer, 0, &mut [0; 8]), "");
         is_lost(gpu.submit(&[], None), "");
     }
 
-    #[test]
-    fn a_fence_that_does_not_come_loses_the_device() {
-        let mut gpu = gpu();
+    /// A chain of multiplications in so many workgroups.
+    fn chain(gpu: &Gpu, groups: u32) -> Result<Duration, DeviceError> {
         let over = Over::Base(caldera_kernels::CurveId::Bn254);
         let pipeline = gpu
             .pipeline(Kernel::Chain, over, Variant::Portable)
             .expect("a good shader");
-        let (jobs, buffer) = (gpu.jobs(1), gpu.buffer("test", 32 << 16).expect("room"));
+        let (jobs, buffer) = (
+            gpu.jobs(1).expect("room"),
+            gpu.buffer("test", 32 << 16).expect("room"),
+        );
         let bind = gpu
             .bind(&pipeline, &jobs, &[Part::all(&buffer), Part::all(&buffer)])
             .expect("buffers that fit");
-        Arc::get_mut(&mut gpu).expect("nobody else has it").patience = Duration::ZERO;
         let mut job = [0; JOB_WORDS];
         job[1..3].copy_from_slice(&[1 << 16, 1 << 10]);
         let command = Command::Dispatch(Dispatch {
             pipeline: &pipeline,
             bind: &bind,
             job: 0,
-            groups: 1 << 10,
+            groups,
         });
-        is_lost(gpu.submit(&[command], Some((&jobs, &[job]))), "fence");
+        gpu.submit(&[command], Some((&jobs, &[job])))
+    }
+
+    /// Only a kernel that has never run is waited for longer: the driver may compile it.
+    #[test]
+    fn a_fence_that_does_not_come_loses_the_device() {
+        let mut gpu = gpu();
+        Arc::get_mut(&mut gpu).expect("nobody else has it").patience = Duration::ZERO;
+        chain(&gpu, 1).expect("a kernel that has never run is waited for");
+        is_lost(chain(&gpu, 1 << 10), "fence");
         is_lost(gpu.check(), "fence");
+        // Nobody waits for its end, which the test would have to be long to see.
+        let lost = gpu.lost.clone();
+        drop(gpu);
+        assert!(Arc::strong_count(&lost) > 1, "wgpu's device was dropped");
+    }
+
+    #[test]
+    fn a_transfer_that_is_not_where_it_should_be_loses_the_device() {
+        let gpu = gpu();
+        let buffer = gpu.buffer("test", 512).expect("room");
+        lock(&gpu.transfers).up.unmap();
+        is_lost(gpu.write(&buffer, 0, &[0; 8]), "not mapped");
+        is_lost(gpu.read(&buffer, 0, &mut [0; 8]), "not mapped");
+    }
+
+    #[test]
+    fn a_device_that_stands_is_let_go() {
+        let gpu = gpu();
+        drop(gpu.secret("test", 1000).expect("room"));
+        let lost = gpu.lost.clone();
+        drop(gpu);
+        assert_eq!(Arc::strong_count(&lost), 1);
+    }
+
+    /// So wgpu says that the driver has lost a device: to whoever waits, by a panic.
+    #[test]
+    fn a_panic_of_wgpus_is_a_loss() {
+        let mut gpu = gpu();
+        let (buffer, secret) = (gpu.buffer("test", 512), gpu.secret("test", 512));
+        drop(secret.expect("room"));
+        Arc::get_mut(&mut gpu).expect("nobody else has it").poll =
+            Box::new(|_, _| panic!("Error in Device::poll: Parent device is lost"));
+        let secret = gpu.secret("test", 512);
+        let why = "Parent device is lost";
+        is_lost(gpu.write(&buffer.expect("room"), 0, &[0; 8]), why);
+        is_lost(gpu.submit(&[], None), why);
+        is_lost(gpu.buffer("test", 512), why);
+        let lost = gpu.lost.clone();
+        drop((secret, gpu));
+        assert!(Arc::strong_count(&lost) > 1, "wgpu's device was dropped");
     }
 }

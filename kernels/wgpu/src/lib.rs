@@ -20,6 +20,7 @@ mod generate;
 mod gpu;
 mod msm;
 mod ntt;
+mod pace;
 mod plan;
 mod shaders;
 mod spmv;
@@ -48,19 +49,21 @@ use vector::Vector;
 /// Which adapter, and how it is used.
 #[derive(Debug, Clone)]
 pub struct WgpuConfig {
-    /// A part of the adapter's name; without one, a card before what is built in before an
-    /// emulation.
+    /// A part of the adapter's name, or its address on the PCI bus ("0000:3b:00.0"); without one, a
+    /// card before what is built in, and never an emulation.
     pub adapter: Option<String>,
     /// The longest that one quantum should hold the device.
     pub quantum: Duration,
-    /// How long a fence is waited for before the device counts as lost. Some drivers compile
-    /// shaders when they first run, which takes seconds.
+    /// How long a fence is waited for before the device counts as lost; where a kernel runs for the
+    /// first time, a minute at least, for some drivers compile it then.
     pub patience: Duration,
     /// Whether shaders check their indices and bound their loops, as those of a web page must.
     pub checked: bool,
     /// Parts of buffers larger than this are not bound, even where the device could; at least
     /// 64 KiB.
     pub binding_max: u64,
+    /// Bytes of memory that may be used, of what there is.
+    pub memory: Option<u64>,
     /// How to multiply.
     pub choice: Choice,
     /// Whether the device's own clock is read where it has one, which costs a little of each quantum.
@@ -75,6 +78,7 @@ impl Default for WgpuConfig {
             patience: Duration::from_secs(60),
             checked: false,
             binding_max: u64::MAX,
+            memory: None,
             choice: Choice::Measured { folder: None },
             timestamps: false,
         }
@@ -84,11 +88,28 @@ impl Default for WgpuConfig {
 /// Why there is no device.
 #[derive(Debug, thiserror::Error)]
 pub enum Open {
+    /// No loader, without which no driver is found.
+    #[error("Vulkan's loader, libvulkan.so.1, is not installed or does not start")]
+    NoLibrary,
     /// No adapter at all.
-    #[error("no Vulkan driver finds a device: is one installed, and may this user open /dev/dri?")]
+    #[error("no Vulkan driver finds a device: is one installed for this GPU?")]
     NoDriver,
+    /// What there is may not be used.
+    #[error("no Vulkan driver finds a GPU, and this user may not open {}", node.display())]
+    NotAllowed {
+        /// The device's file.
+        node: std::path::PathBuf,
+    },
+    /// Only what emulates a GPU, which is not taken for one.
+    #[error(
+        "no GPU has a Vulkan driver; there are emulations, used where one is named (wgpu:NAME): {found}"
+    )]
+    Emulated {
+        /// What is there.
+        found: String,
+    },
     /// None of that name.
-    #[error("no Vulkan device is called {name:?}; there are: {found}")]
+    #[error("no Vulkan device is called {name:?} or lies there on the PCI bus; there are: {found}")]
     NotThere {
         /// What was asked for.
         name: String,
@@ -187,7 +208,7 @@ impl WgpuDevice {
             steps: Vec::new(),
         }];
         Ok(Staged::plan(
-            Steps::new(&self.gpu, self.variant),
+            Steps::new(&self.gpu, self.variant)?,
             stages,
             (),
             None,
@@ -200,10 +221,10 @@ impl Device for WgpuDevice {
         &self.info
     }
 
-    /// How much memory there is Vulkan tells, and wgpu does not pass on.
+    /// Memory that a GPU shares with the host is known if it was limited.
     fn site(&self, _: usize) -> Site {
         Site {
-            memory: None,
+            memory: self.gpu.memory,
             pci: self.gpu.pci.clone(),
             uuid: None,
         }
@@ -217,7 +238,7 @@ impl Device for WgpuDevice {
     }
 
     fn vector(&self, curve: CurveId, len: usize) -> Result<VectorId, DeviceError> {
-        let vector = Vector::new(&self.gpu, curve, len)?;
+        let vector = self.with_room(|| Vector::new(&self.gpu, curve, len))?;
         Ok(self.held.add_vector(vector))
     }
 
@@ -234,7 +255,7 @@ impl Device for WgpuDevice {
     }
 
     fn bases(&self, curve: CurveId, group: Group, points: Bytes) -> Result<BasesId, DeviceError> {
-        let bases = Bases::new(&self.gpu, curve, group, &points)?;
+        let bases = self.with_room(|| Bases::new(&self.gpu, curve, group, &points))?;
         Ok(self.held.add_bases(bases))
     }
 
@@ -255,7 +276,7 @@ impl Device for WgpuDevice {
         columns: usize,
         entries: Bytes,
     ) -> Result<MatrixId, DeviceError> {
-        let matrix = Matrix::new(&self.gpu, curve, rows, columns, &entries)?;
+        let matrix = self.with_room(|| Matrix::new(&self.gpu, curve, rows, columns, &entries))?;
         Ok(self.held.add_matrix(matrix))
     }
 
@@ -264,6 +285,27 @@ impl Device for WgpuDevice {
     }
 
     fn plan(&self, work: &Work) -> Result<Arc<dyn Plan>, DeviceError> {
+        self.with_room(|| self.plan_of(work))
+    }
+}
+
+impl WgpuDevice {
+    /// Where there is no room, tries again without the tables of roots that no plan uses.
+    fn with_room<T>(&self, make: impl Fn() -> Result<T, DeviceError>) -> Result<T, DeviceError> {
+        let made = make();
+        if !matches!(made, Err(DeviceError::Memory { .. })) {
+            return made;
+        }
+        let unused = {
+            let mut domains = lock(&self.domains);
+            let all = domains.len();
+            domains.retain(|_, domain| Arc::strong_count(domain) > 1);
+            all - domains.len()
+        };
+        if unused == 0 { made } else { make() }
+    }
+
+    fn plan_of(&self, work: &Work) -> Result<Arc<dyn Plan>, DeviceError> {
         let (gpu, variant) = (&self.gpu, self.variant);
         match self.held.fit(work)? {
             Fitted::Product {
@@ -304,5 +346,91 @@ impl Shaped for Matrix {
             len: self.rows,
             columns: self.columns,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use caldera_kernels::cpu::{CpuConfig, CpuDevice};
+    use caldera_kernels::relay::{Member, Relay};
+    use caldera_kernels::{Around, Progress};
+    use caldera_prover::format::Zkey;
+    use caldera_prover::groth16::{
+        Blinding, Job, ProvingKey, Step, Synthetic, setup_synthetic, verify,
+    };
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+    /// In the middle of a sum the driver says that the device is lost, at which wgpu panics. That is
+    /// a loss like any other: the relay has the sum done by the processor, and the proof is right.
+    #[test]
+    fn a_device_that_is_lost_within_a_sum_costs_no_proof() {
+        let mut gpu = WgpuDevice::open(WgpuConfig {
+            adapter: Some("llvmpipe".to_owned()),
+            choice: Choice::Fixed(Variant::Int64),
+            checked: true,
+            ..WgpuConfig::default()
+        })
+        .expect("a Vulkan driver, as `.ci/tools vulkan` brings it");
+        let is_broken: Arc<AtomicBool> = Arc::default();
+        let broken = Arc::clone(&is_broken);
+        let device = Arc::get_mut(&mut gpu).expect("nobody else has it");
+        Arc::get_mut(&mut device.gpu).expect("nor this").poll = Box::new(move |device, what| {
+            if broken.load(Ordering::Relaxed) {
+                panic!("Error in Device::poll: Parent device is lost");
+            }
+            device.poll(what)
+        });
+        let sums = AtomicU64::new(0);
+        let mark = Arc::clone(&is_broken);
+        let beside = Around::new(
+            gpu,
+            Arc::new(
+                move |kernel: &'static str, quantum: &mut dyn FnMut() -> _| {
+                    if kernel == "msm.accumulate" && sums.fetch_add(1, Ordering::Relaxed) == 1 {
+                        mark.store(true, Ordering::Relaxed);
+                    }
+                    let progress: Result<Progress, DeviceError> = quantum();
+                    progress
+                },
+            ),
+        );
+        let host = CpuDevice::new(CpuConfig {
+            quantum: Duration::from_millis(2),
+            lanes: 2,
+        });
+        let member = |device, width| Member { device, width };
+        let relay = Relay::new(vec![member(host, 2), member(beside, 1)]);
+        let synthetic = Synthetic {
+            curve: CurveId::Bn254,
+            domain_log2: 9,
+            dense: 0.5,
+            seed: [3; 32],
+        };
+        let mut file = Vec::new();
+        let witness = setup_synthetic(&synthetic, 2, &mut file, &mut |_| {}).expect("a circuit");
+        let zkey = Zkey::parse(file.into()).expect("a good key");
+        let key = ProvingKey::load(&zkey, relay.clone()).expect("a key that fits both");
+        let blinding = Blinding::random(key.curve()).expect("randomness");
+        let job = Job::new(&key, witness, blinding).expect("a witness that fits");
+        let mut tasks = Vec::new();
+        job.start(&mut |task| tasks.push(task)).expect("it starts");
+        while let Some(task) = tasks.pop() {
+            // The GPU alone may begin with anything, as long as it is there.
+            relay.allow(if is_broken.load(Ordering::Relaxed) {
+                1
+            } else {
+                2
+            });
+            match job.run(task, &mut |task| tasks.push(task)) {
+                Ok(Step::Again) => tasks.push(task),
+                Ok(_) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+        let lost = relay.health().lost.expect("it was given up");
+        assert!(lost.contains("Parent device is lost"), "{lost}");
+        let (proof, inputs) = job.proof().expect("it has finished");
+        verify(key.verification_key(), &proof, &inputs).expect("a proof that verifies");
     }
 }

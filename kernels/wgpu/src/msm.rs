@@ -16,18 +16,21 @@
 //! 7. `reduce`: each window's weighted sum of buckets, 2^[`CHUNK_LOG2`] to one in a level;
 //! 8. on the host: c doublings and an addition for each window.
 //!
-//! No step depends on what the scalars are, only on how many there are: kernels whose threads
-//! have nothing to do end at once.
+//! Between 3 and 4 the host looks how many segments there are and how many points the largest bucket
+//! of each 1,024 has: what 4 and 5 have to do is as many workgroups as that, and each takes as long as
+//! its longest thread (see `Found`). All other steps depend on how many scalars there are, not on
+//! what they are.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use caldera_kernels::curve::{Affine, Bls12_381, Bn254, Coordinate, Curve, Projective};
 use caldera_kernels::field::{PrimeField, batch_inverse};
 use caldera_kernels::{CurveId, DeviceError, Form, Group, Plan};
 
 use crate::generate::Variant;
-use crate::gpu::{Gpu, Part, Secret};
-use crate::plan::{Stage, Staged, Step, Steps};
+use crate::gpu::{Gpu, Memory, Part, Secret};
+use crate::pace::Load;
+use crate::plan::{Stage, Staged, Step, Steps, THREADS};
 use crate::shaders::{Kernel, Over};
 use crate::vector::{SCALAR, Vector};
 
@@ -36,7 +39,7 @@ pub(crate) struct Bases {
     pub(crate) curve: CurveId,
     pub(crate) group: Group,
     pub(crate) count: usize,
-    buffer: wgpu::Buffer,
+    buffer: Memory,
 }
 
 impl Bases {
@@ -195,7 +198,7 @@ pub(crate) fn plan(
         let infinity = vec![0; curve.point_bytes(group)];
         let finish = Box::new(move |_: &Gpu| Ok(infinity.clone()));
         return Ok(Staged::plan(
-            Steps::new(gpu, variant),
+            Steps::new(gpu, variant)?,
             stages,
             (),
             Some(finish),
@@ -210,7 +213,7 @@ pub(crate) fn plan(
     let scratch = Scratch {
         digits: gpu.secret("digits", entries)?,
         counts: gpu.secret("buckets' sizes", 4 * all as u64)?,
-        blocks: gpu.secret("buckets' sizes", 8 * all.div_ceil(SCAN) as u64 + 8)?,
+        blocks: gpu.secret("buckets' sizes", Found::bytes(blocks(all)) as u64)?,
         places: gpu.secret("buckets' places", 8 * (all as u64 + 1))?,
         sorted: gpu.secret("points by bucket", entries)?,
         parts: gpu.secret("sums of segments", cut.segments as u64 * 2 * point)?,
@@ -218,7 +221,7 @@ pub(crate) fn plan(
         levels: gpu.secret("reduced buckets", level_points as u64 * 2 * point)?,
     };
     let maker = Maker {
-        steps: Steps::new(gpu, variant),
+        steps: Steps::new(gpu, variant)?,
         program: gpu.program(group)?,
         cut,
         bases: &bases,
@@ -232,13 +235,16 @@ pub(crate) fn plan(
     for from in (0..bases.count).step_by(cut.piece) {
         let count = cut.piece.min(bases.count - from);
         sort.extend(maker.sort(from, count)?);
+        let rounds = rounds(count, cut.segment);
+        let seen: Seen = (0..=rounds).map(|_| Arc::default()).collect();
+        sort.push(maker.look(seen.clone()));
         stages.push(Stage {
             name: "msm.sort",
             steps: std::mem::take(&mut sort),
         });
         stages.push(Stage {
             name: "msm.accumulate",
-            steps: maker.accumulate(from, count)?,
+            steps: maker.accumulate(from, count, &seen)?,
         });
     }
     stages.push(Stage {
@@ -266,6 +272,68 @@ pub(crate) fn plan(
         Some(finish),
     ))
 }
+
+/// Blocks of buckets that are scanned, and of one more than there are, for the end of the last.
+fn blocks(buckets: usize) -> usize {
+    (buckets + 1).div_ceil(SCAN)
+}
+
+/// Rounds of `combine`: a bucket has at most one point of each scalar.
+fn rounds(count: usize, segment: usize) -> u32 {
+    let mut rounds = 0;
+    while ROUND.pow(rounds) < count.div_ceil(segment) {
+        rounds += 1;
+    }
+    rounds
+}
+
+/// How many workgroups of `accumulate` and of each round there are, and what they have.
+type Seen = Vec<Arc<OnceLock<(u32, Load)>>>;
+
+/// What the scan has found: of each block where its points and segments begin, where the last ones
+/// end, and of each block how many points its largest bucket has.
+struct Found<'a>(&'a [[u32; 2]]);
+
+impl Found<'_> {
+    /// Bytes of it, for so many blocks.
+    fn bytes(blocks: usize) -> usize {
+        8 * (2 * blocks + 1)
+    }
+
+    /// What the workgroups have whose threads have a segment each, by the longest thread of a block;
+    /// without those at the end that have nothing.
+    fn load(&self, of_largest: impl Fn(u32) -> f64) -> (u32, Load) {
+        let blocks = self.0.len() / 2;
+        let segments = self.0[blocks][1];
+        let mut units = vec![IDLE; (segments as usize).div_ceil(THREADS)];
+        for block in 0..blocks {
+            let [from, end] = [block, block + 1].map(|at| self.0[at][1] as usize);
+            let groups = from / THREADS..end.div_ceil(THREADS);
+            let own = of_largest(self.0[blocks + 1 + block][0]);
+            for most in units.get_mut(groups).into_iter().flatten() {
+                *most = most.max(own);
+            }
+        }
+        let used = units.iter().rposition(|&units| units > IDLE);
+        units.truncate(used.map_or(0, |last| last + 1));
+        (units.len() as u32, Load::new((0..).zip(units)))
+    }
+
+    fn accumulate(&self, segment: usize) -> (u32, Load) {
+        self.load(|points| points.min(segment as u32).into())
+    }
+
+    /// A round over segments that are so far apart.
+    fn combine(&self, segment: usize, stride: u32) -> (u32, Load) {
+        self.load(|points| {
+            let others = points.div_ceil(segment as u32).saturating_sub(1);
+            f64::from((others / stride).min(ROUND as u32 - 1)).max(IDLE)
+        })
+    }
+}
+
+/// What a thread takes that finds nothing to do, against an addition.
+const IDLE: f64 = 1.0 / 16.0;
 
 /// One level of the reduction.
 struct Level {
@@ -305,7 +373,7 @@ fn levels(cut: &Cut) -> (Vec<Level>, usize) {
 
 struct Maker<'a, 'g> {
     steps: Steps<'g>,
-    program: Arc<wgpu::Buffer>,
+    program: Arc<Memory>,
     cut: Cut,
     bases: &'a Bases,
     scalars: &'a Vector,
@@ -319,14 +387,13 @@ impl Maker<'_, '_> {
         let (cut, scratch) = (&self.cut, self.scratch);
         let all = |secret: &'_ Secret| secret.buffer.clone();
         let (digits, counts) = (all(&scratch.digits), all(&scratch.counts));
-        let (blocks, places, sorted) = (
+        let (sums, places, sorted) = (
             all(&scratch.blocks),
             all(&scratch.places),
             all(&scratch.sorted),
         );
         let buckets = cut.all_buckets();
-        // One more than there are buckets, for the end of the last.
-        let block_count = (buckets + 1).div_ceil(SCAN);
+        let block_count = blocks(buckets);
         let first = self.offset + from;
         let bound = first / 8 * 8;
         let scan = [buckets as u32, cut.segment as u32, block_count as u32];
@@ -355,26 +422,26 @@ impl Maker<'_, '_> {
             self.steps.groups(
                 Kernel::MsmScanBlocks,
                 Over::Words,
-                &[Part::all(&counts), Part::all(&blocks)],
+                &[Part::all(&counts), Part::all(&sums)],
                 &scan,
                 block_count,
-                1.0,
+                Load::even(1.0),
             )?,
             self.steps.groups(
                 Kernel::MsmScanStarts,
                 Over::Words,
-                &[Part::all(&blocks)],
+                &[Part::all(&sums)],
                 &scan,
                 1,
-                block_count as f64,
+                Load::even(block_count as f64),
             )?,
             self.steps.groups(
                 Kernel::MsmScanPlaces,
                 Over::Words,
-                &[Part::all(&counts), Part::all(&blocks), Part::all(&places)],
+                &[Part::all(&counts), Part::all(&sums), Part::all(&places)],
                 &scan,
                 block_count,
-                1.0,
+                Load::even(1.0),
             )?,
             self.steps
                 .threads(
@@ -394,11 +461,37 @@ impl Maker<'_, '_> {
         ])
     }
 
+    /// What `accumulate` and `combine` have to do, once the points are sorted.
+    fn look(&self, seen: Seen) -> Step {
+        let buffer = self.scratch.blocks.buffer.clone();
+        let (blocks, segment) = (blocks(self.cut.all_buckets()), self.cut.segment);
+        Step::Look(Box::new(move |gpu| {
+            // How scalars fall into buckets is as secret as they are.
+            let mut bytes = zeroize::Zeroizing::new(vec![0; Found::bytes(blocks)]);
+            gpu.read(&buffer, 0, &mut bytes)?;
+            let word = |at: &[u8]| u32::from_le_bytes([at[0], at[1], at[2], at[3]]);
+            let pairs = bytes.chunks_exact(8);
+            let pairs: Vec<[u32; 2]> = pairs.map(|at| [word(at), word(&at[4..])]).collect();
+            let pairs = zeroize::Zeroizing::new(pairs);
+            let found = Found(&pairs);
+            let mut stride = 1;
+            for (number, seen) in seen.iter().enumerate() {
+                if number == 0 {
+                    seen.get_or_init(|| found.accumulate(segment));
+                } else {
+                    seen.get_or_init(|| found.combine(segment, stride));
+                    stride *= ROUND as u32;
+                }
+            }
+            Ok(())
+        }))
+    }
+
     fn over(&self) -> Over {
         Over::Points(self.bases.curve, self.bases.group)
     }
 
-    fn accumulate(&self, from: usize, count: usize) -> Result<Vec<Step>, DeviceError> {
+    fn accumulate(&self, from: usize, count: usize, seen: &Seen) -> Result<Vec<Step>, DeviceError> {
         let (cut, scratch) = (&self.cut, self.scratch);
         let buckets = cut.all_buckets();
         let point = self.bases.curve.point_bytes(self.bases.group) as u64;
@@ -406,7 +499,7 @@ impl Maker<'_, '_> {
         let program = Part::all(&self.program);
         let places = || Part::all(&scratch.places.buffer);
         let parts = || Part::all(&scratch.parts.buffer);
-        let mut steps = vec![self.steps.threads(
+        let accumulate = self.steps.threads(
             Kernel::MsmAccumulate,
             self.over(),
             &[
@@ -422,19 +515,20 @@ impl Maker<'_, '_> {
             &[buckets as u32, cut.segment as u32],
             segments,
             cut.segment as f64,
-        )?];
+        )?;
+        let mut steps = vec![accumulate.counted_by(Arc::clone(&seen[0]))];
         let mut stride = 1;
-        // A bucket has at most one point of each scalar.
-        while stride < count.div_ceil(cut.segment) {
-            steps.push(self.steps.threads(
+        for seen in &seen[1..] {
+            let combine = self.steps.threads(
                 Kernel::MsmCombine,
                 self.over(),
                 &[Part::all(&self.program), places(), parts()],
-                &[buckets as u32, stride as u32],
+                &[buckets as u32, stride],
                 segments,
-                1.0,
-            )?);
-            stride *= ROUND;
+                (ROUND - 1) as f64,
+            )?;
+            steps.push(combine.counted_by(Arc::clone(seen)));
+            stride *= ROUND as u32;
         }
         steps.push(self.steps.threads(
             Kernel::MsmCollect,
@@ -521,6 +615,7 @@ mod tests {
     use super::*;
     use crate::formulas::{Program, turns};
     use crate::generate::limbs;
+    use caldera_kernels::Progress;
 
     /// Sums in G2 of BLS12-381 with 13-bit limbs came out wrong from 3,500 points on, where threads
     /// had 52 steps of a reduction to take: lavapipe had ended their loops.
@@ -546,5 +641,93 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Of three blocks, two with nothing but pairs and between them one with a bucket of all.
+    #[test]
+    fn what_there_is_to_do_is_seen_from_the_sort() {
+        let found = [
+            [0, 0],
+            [2_000, 1_000],
+            [2_000 + 9_600, 1_300],
+            [2_000 + 9_600 + 40, 1_320],
+            [2, 0],
+            [9_600, 0],
+            [2, 0],
+        ];
+        let found = Found(&found);
+        // 1,000 segments of two points, 300 of 32, 20 of two: workgroups 15 and 20 have some of both.
+        let (groups, load) = found.accumulate(32);
+        assert_eq!(groups, 21);
+        assert_eq!(load.of(0..15), 15.0 * 2.0);
+        assert_eq!(load.of(0..21), 15.0 * 2.0 + 6.0 * 32.0);
+        let (groups, load) = found.combine(32, 1);
+        assert_eq!(groups, 21);
+        assert_eq!(load.of(0..21), 15.0 * IDLE + 6.0 * 7.0);
+        assert_eq!(found.combine(32, 64).1.of(15..21), 6.0 * 4.0);
+        assert_eq!(found.combine(32, 512).0, 0);
+        let nothing = [[0, 0], [0, 0], [0, 0]];
+        assert_eq!(Found(&nothing).accumulate(32).0, 0);
+        assert_eq!(rounds(9_600, 32), 3);
+        assert_eq!(rounds(32, 32), 0);
+    }
+
+    /// Workgroups that have nothing to do are not there, so that nobody thinks the others were quick.
+    #[test]
+    fn as_many_workgroups_run_as_have_something_to_do() {
+        let config = crate::WgpuConfig {
+            adapter: Some("llvmpipe".to_owned()),
+            checked: true,
+            choice: crate::Choice::Fixed(Variant::Int64),
+            ..crate::WgpuConfig::default()
+        };
+        let gpu = Gpu::open(&config).expect("a Vulkan driver, as `.ci/tools vulkan` brings it");
+        let (curve, n) = (CurveId::Bn254, 1 << 10);
+        let mut generator = vec![0; 64];
+        Bn254::g1().to_bytes(&mut generator);
+        let bases = Bases::new(&gpu, curve, Group::G1, &generator.repeat(n)).expect("whole points");
+        let bases = Arc::new(bases);
+        let over = Over::Points(curve, Group::G1);
+        let kernel = |kernel| {
+            gpu.pipeline(kernel, over, Variant::Int64)
+                .expect("a shader")
+        };
+        let run = |scalars: &[u8]| {
+            let vector = Vector::new(&gpu, curve, n).expect("room");
+            vector.write(&gpu, 0, scalars).expect("it fits");
+            let form = Form::Canonical;
+            let plan = plan(
+                &gpu,
+                Variant::Int64,
+                bases.clone(),
+                Arc::new(vector),
+                0,
+                form,
+            );
+            let plan = plan.expect("work that fits");
+            for stage in 0..plan.stages() {
+                plan.open(stage).expect("the next stage");
+                while plan.run(stage, 0).expect("an open lane") == Progress::More {}
+            }
+            plan.point().expect("it has ended")
+        };
+        let word = |i: usize| (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes();
+        let mut all: Vec<u8> = (0..4 * n).flat_map(word).collect();
+        all.chunks_exact_mut(32)
+            .for_each(|scalar| scalar[31] &= 0x0f);
+        let kernels = [Kernel::MsmAccumulate, Kernel::MsmCombine].map(kernel);
+        let ran = |scalars: &[u8]| {
+            let before = kernels.each_ref().map(|kernel| kernel.ran());
+            let sum = run(scalars);
+            let after = kernels.each_ref().map(|kernel| kernel.ran());
+            (sum, [after[0] - before[0], after[1] - before[1]])
+        };
+        let (_, of_all) = ran(&all);
+        assert!(of_all[0] > 30, "{of_all:?}");
+        assert_eq!(ran(&vec![0; 32 * n]), (vec![0; 64], [0, 0]));
+        // One bucket with all points in segments of 16 or 32, which two rounds add up.
+        let ones: Vec<u8> = (0..32 * n).map(|i| u8::from(i % 32 == 0)).collect();
+        assert_eq!(ran(&ones).1, [1, 2]);
+        assert_eq!(ran(&all).1, of_all);
     }
 }

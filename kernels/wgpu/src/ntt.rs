@@ -20,7 +20,8 @@ use caldera_kernels::field::PrimeField;
 use caldera_kernels::{CurveId, DeviceError, Plan, Progress, Transform};
 
 use crate::generate::Variant;
-use crate::gpu::{Gpu, Part};
+use crate::gpu::{Gpu, Memory, Part};
+use crate::pace::Load;
 use crate::plan::{Stage, Staged, Step, Steps};
 use crate::shaders::{Kernel, Over};
 use crate::vector::{SCALAR, Vector, fitting};
@@ -28,9 +29,9 @@ use crate::vector::{SCALAR, Vector, fitting};
 /// Powers of v for one size.
 pub(crate) struct Domain {
     log2: u32,
-    table: wgpu::Buffer,
+    table: Memory,
     /// v^(2^i) for i up to log2, then 1/n.
-    constants: wgpu::Buffer,
+    constants: Memory,
 }
 
 /// log2 of a length, if it can be transformed.
@@ -70,7 +71,7 @@ impl Domain {
 
         // Doubled in one binding as long as it fits, and then in pieces, each from one that is
         // there already.
-        let maker = Steps::new(gpu, variant);
+        let maker = Steps::new(gpu, variant)?;
         let mut steps = Vec::new();
         let fits = 1usize << fitting(gpu).ilog2();
         for i in 0..log2 {
@@ -161,7 +162,7 @@ pub(crate) fn plan(
     let piece_log2 = log2.min(fitting(gpu).ilog2());
     let piece = domain(piece_log2)?;
     let maker = Transformer {
-        steps: Steps::new(gpu, variant),
+        steps: Steps::new(gpu, variant)?,
         vector: &vector,
         whole: &whole,
         piece: &piece,
@@ -235,20 +236,7 @@ impl Transformer<'_, '_> {
         steps: &mut Vec<Step>,
     ) -> Result<(), DeviceError> {
         let log2 = self.piece.log2;
-        let mut passes = Vec::new();
-        // From the layer of neighbours up.
-        let mut low = 0;
-        while low < log2 {
-            let most = if low == 0 {
-                TILE_LOG2
-            } else {
-                TILE_LOG2 - SIDE_LOG2
-            };
-            let layers = most.min(log2 - low);
-            let columns = (TILE_LOG2 - layers).min(low);
-            passes.push((low, layers, columns));
-            low += layers;
-        }
+        let mut passes = passes(log2);
         if frequency {
             passes.reverse();
         }
@@ -267,7 +255,7 @@ impl Transformer<'_, '_> {
                     log2,
                 ],
                 size >> (layers + columns),
-                f64::from(layers << (layers + columns)) / 1024.0,
+                Load::even(f64::from(layers << (layers + columns)) / 1024.0),
             )?);
         }
         Ok(())
@@ -347,11 +335,16 @@ impl Transformer<'_, '_> {
                         self.whole.log2 + 1,
                     ],
                     size,
-                    1.0,
+                    self.share(),
                 )?);
             }
         }
         Ok(steps)
+    }
+
+    /// Of a piece's elements those whose places with their bits reversed are in a given piece.
+    fn share(&self) -> f64 {
+        1.0 / f64::from(1 << (self.whole.log2 - self.piece.log2))
     }
 
     fn reverse(&self) -> Result<Vec<Step>, DeviceError> {
@@ -365,12 +358,31 @@ impl Transformer<'_, '_> {
                     &[self.vector.part(x, size), self.vector.part(y, size)],
                     &[size as u32, self.whole.log2, x as u32, y as u32],
                     size,
-                    1.0,
+                    self.share(),
                 )?);
             }
         }
         Ok(steps)
     }
+}
+
+/// What passes all layers of a transform take, from that of neighbours up: the first layer, how many,
+/// and log2 of the elements side by side. All but the first share what is left.
+fn passes(log2: u32) -> Vec<(u32, u32, u32)> {
+    let mut passes = Vec::new();
+    let mut low = 0;
+    while low < log2 {
+        let layers = match low {
+            0 => TILE_LOG2.min(log2),
+            _ => {
+                let left = log2 - low;
+                left.div_ceil(left.div_ceil(TILE_LOG2 - SIDE_LOG2))
+            }
+        };
+        passes.push((low, layers, (TILE_LOG2 - layers).min(low)));
+        low += layers;
+    }
+    passes
 }
 
 /// log2 of the elements of a tile: 8 KiB of a workgroup's own memory.
@@ -379,3 +391,26 @@ const TILE_LOG2: u32 = 8;
 const SIDE_LOG2: u32 = 2;
 /// Elements that bindings begin at multiples of.
 const MULTIPLE: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passes_take_all_layers_and_share_them() {
+        let layers = |log2| passes(log2).iter().map(|pass| pass.1).collect::<Vec<_>>();
+        assert_eq!(layers(22), [8, 5, 5, 4]);
+        assert_eq!(layers(20), [8, 6, 6]);
+        assert_eq!(layers(9), [8, 1]);
+        for log2 in 1..=28 {
+            let mut next = 0;
+            for (low, layers, columns) in passes(log2) {
+                assert_eq!(low, next);
+                assert!((1..=TILE_LOG2).contains(&layers) && layers + columns <= TILE_LOG2);
+                assert!(low == 0 || columns >= SIDE_LOG2, "{low} {layers} of {log2}");
+                next += layers;
+            }
+            assert_eq!(next, log2);
+        }
+    }
+}

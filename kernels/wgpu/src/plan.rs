@@ -1,16 +1,15 @@
 //! Plans: stages of one lane, a lane being a list of steps that the device takes slice by slice.
 //!
-//! A step is a kernel over a number of workgroups, all of about the same cost, which may be run
-//! in any number of slices: a slice says at which workgroup it begins. A quantum is one
-//! submission of as many workgroups, of one step or of several, as fit its time by what they have
-//! been seen to cost, and the wait for its fence. So everything between two quanta is on the
-//! device; what is here is the number of a step and of a workgroup.
+//! A step is a kernel over a number of workgroups, which may be run in any number of slices: a
+//! slice says at which workgroup it begins. A quantum is one submission of as many workgroups, of
+//! one step or of several, as fit its time by what they have been seen to cost, and the wait for
+//! its fence. So everything between two quanta is on the device; what is here is the number of a
+//! step and of a workgroup, and of a sum how many workgroups have anything to do ([`Step::Look`]).
 //!
-//! What a kernel costs is learnt from every quantum: if it took longer than thought, that is
-//! believed at once, if it took less, half of it. The first slice of a kernel that has never run
-//! is small and teaches nothing, for the driver may compile it then. The least that a slice can be
-//! is one workgroup of 64 threads, none of which has more than some hundred multiplications
-//! of points to do.
+//! What a kernel costs is learnt from every quantum (`pace.rs`), so workgroups should cost what is
+//! said of them. The first slice of a kernel that has never run is small and teaches nothing, for
+//! the driver may compile it then. The least that a slice can be is one workgroup of 64 threads,
+//! none of which has more than some hundred multiplications of points to do.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -20,7 +19,8 @@ use std::time::Duration;
 use caldera_kernels::{DeviceError, Plan, Progress};
 
 use crate::generate::Variant;
-use crate::gpu::{Command, Dispatch, Gpu, JOB_WORDS, Part, Pipeline};
+use crate::gpu::{Command, Dispatch, Gpu, JOB_WORDS, Memory, Part, Pipeline};
+use crate::pace::{self, Load};
 use crate::shaders::{Kernel, Over};
 
 /// A list of steps under one name.
@@ -36,8 +36,7 @@ pub(crate) enum Step {
         /// Parameters; the first is where a slice begins and is filled in.
         job: [u32; JOB_WORDS],
         groups: u32,
-        /// What one workgroup costs, in units of the kernel's own.
-        units: f64,
+        work: Amount,
         /// Of a sum: the points of which its threads have one each, where they do.
         points: Option<Range<usize>>,
     },
@@ -45,6 +44,19 @@ pub(crate) enum Step {
         buffer: wgpu::Buffer,
         bytes: u64,
     },
+    /// A look at what was computed, from which it is known how much other steps have to do.
+    Look(Look),
+}
+
+/// Reads from the device, and remembers how much there is to do.
+type Look = Box<dyn Fn(&Gpu) -> Result<(), DeviceError> + Send + Sync>;
+
+/// What a step's workgroups have to do.
+pub(crate) enum Amount {
+    /// This, and all of them have.
+    Known(Load),
+    /// What a look finds: how many workgroups at most, and what they have.
+    Seen(Arc<OnceLock<(u32, Load)>>),
 }
 
 impl Step {
@@ -56,11 +68,28 @@ impl Step {
         self
     }
 
+    /// The same, of which a look finds how much there is to do.
+    pub(crate) fn counted_by(mut self, seen: Arc<OnceLock<(u32, Load)>>) -> Self {
+        if let Step::Dispatch { work, .. } = &mut self {
+            *work = Amount::Seen(seen);
+        }
+        self
+    }
+
     /// The workgroups to run where a sum is over `wanted`, if not over all.
     fn workgroups(&self, wanted: Option<&Range<usize>>) -> Range<u32> {
-        let Step::Dispatch { groups, points, .. } = self else {
+        let Step::Dispatch {
+            groups,
+            points,
+            work,
+            ..
+        } = self
+        else {
             return 0..0;
         };
+        if let Amount::Seen(seen) = work {
+            return 0..seen.get().map_or(*groups, |(some, _)| *groups.min(some));
+        }
         let (Some(wanted), Some(own)) = (wanted, points) else {
             return 0..*groups;
         };
@@ -75,16 +104,16 @@ impl Step {
 pub(crate) struct Steps<'a> {
     pub(crate) gpu: &'a Arc<Gpu>,
     pub(crate) variant: Variant,
-    pub(crate) jobs: wgpu::Buffer,
+    pub(crate) jobs: Memory,
 }
 
 impl<'a> Steps<'a> {
-    pub(crate) fn new(gpu: &'a Arc<Gpu>, variant: Variant) -> Self {
-        Self {
+    pub(crate) fn new(gpu: &'a Arc<Gpu>, variant: Variant) -> Result<Self, DeviceError> {
+        Ok(Self {
             gpu,
             variant,
-            jobs: gpu.jobs(SUBMISSION),
-        }
+            jobs: gpu.jobs(SUBMISSION)?,
+        })
     }
 
     /// A kernel over so many threads; `job` is what follows the first parameter.
@@ -97,7 +126,8 @@ impl<'a> Steps<'a> {
         threads: usize,
         units: f64,
     ) -> Result<Step, DeviceError> {
-        self.groups(kernel, over, parts, job, threads.div_ceil(THREADS), units)
+        let groups = threads.div_ceil(THREADS);
+        self.groups(kernel, over, parts, job, groups, Load::even(units))
     }
 
     /// The same over so many workgroups.
@@ -108,7 +138,7 @@ impl<'a> Steps<'a> {
         parts: &[Part<'_>],
         job: &[u32],
         groups: usize,
-        units: f64,
+        load: Load,
     ) -> Result<Step, DeviceError> {
         let pipeline = self.gpu.pipeline(kernel, over, self.variant)?;
         let bind = self.gpu.bind(&pipeline, &self.jobs, parts)?;
@@ -123,20 +153,21 @@ impl<'a> Steps<'a> {
                 expected: u32::MAX as usize,
                 got: groups,
             })?,
-            units,
+            work: Amount::Known(load),
             points: None,
         })
     }
 }
 
 /// Threads of a workgroup.
-const THREADS: usize = 64;
+pub(crate) const THREADS: usize = 64;
 /// Kernels in one submission, at most.
 const SUBMISSION: usize = 64;
-/// Workgroups in one dispatch, at most: the least that any adapter takes.
-const DISPATCH: u32 = 65_535;
 /// Workgroups in the first dispatch of a kernel.
 const COLD: u32 = 4;
+/// Bytes that are cleared in one quantum, of one buffer: half a millisecond on a card that writes
+/// 128 GB a second.
+const CLEAR: u64 = 64 << 20;
 /// How much of a quantum is planned for: what a kernel costs is not the same each time.
 const MARGIN: f64 = 0.75;
 
@@ -146,7 +177,7 @@ type Finish = Box<dyn Fn(&Gpu) -> Result<Vec<u8>, DeviceError> + Send + Sync>;
 pub(crate) struct Staged {
     gpu: Arc<Gpu>,
     stages: Vec<Stage>,
-    jobs: wgpu::Buffer,
+    jobs: Memory,
     /// What the steps use and what is dropped with the plan.
     _held: Box<dyn Send + Sync>,
     finish: Option<Finish>,
@@ -165,6 +196,7 @@ struct Lane {
     opened: usize,
     ended: bool,
     step: usize,
+    /// The next workgroup, or piece of what is cleared.
     group: u32,
 }
 
@@ -191,43 +223,68 @@ impl Staged {
 
     /// One submission. Says whether that was the last of the stage.
     fn quantum(&self, steps: &[Step], lane: &mut Lane) -> Result<bool, DeviceError> {
-        let mut left = self.gpu.quantum.as_nanos() as f64 * MARGIN;
+        let whole = self.gpu.quantum.as_nanos() as f64 * MARGIN;
+        let mut left = whole;
         let mut commands = Vec::new();
         let mut jobs = Vec::new();
-        // What each kernel is thought to take.
-        let mut thought: Vec<(&Pipeline, f64)> = Vec::new();
+        // What each kernel has to do here, and in how many dispatches.
+        let mut used: Vec<(&Pipeline, f64, u32)> = Vec::new();
         let mut cold = false;
         let (mut step, mut group) = (lane.step, lane.group);
         while step < steps.len() && jobs.len() < SUBMISSION && !cold {
-            let groups = steps[step].workgroups(self.points.get());
-            let (pipeline, bind, job, units) = match &steps[step] {
+            let (pipeline, bind, job, work) = match &steps[step] {
                 Step::Clear { buffer, bytes } => {
-                    commands.push(Command::Clear(buffer, 0..*bytes));
-                    step += 1;
+                    let from = u64::from(group) * CLEAR;
+                    let end = (from + CLEAR).min(*bytes);
+                    commands.push(Command::Clear(buffer, from..end));
+                    if end < *bytes {
+                        group += 1;
+                        break;
+                    }
+                    (step, group) = (step + 1, 0);
                     continue;
+                }
+                Step::Look(look) => {
+                    if commands.is_empty() {
+                        look(&self.gpu)?;
+                        step += 1;
+                    }
+                    break;
                 }
                 Step::Dispatch {
                     pipeline,
                     bind,
                     job,
-                    units,
+                    work,
                     ..
-                } => (pipeline, bind, job, *units),
+                } => (pipeline, bind, job, work),
             };
+            let groups = steps[step].workgroups(self.points.get());
             group = group.max(groups.start);
             if group >= groups.end {
                 (step, group) = (step + 1, 0);
                 continue;
             }
-            let each_ns = pipeline.rate_ns() * units;
-            let mut count = (left / each_ns) as u32;
+            let load = match work {
+                Amount::Known(load) => Some(load),
+                Amount::Seen(seen) => seen.get().map(|(_, load)| load),
+            };
+            let Some(load) = load else {
+                // Each look stands before what it is for.
+                return Err(DeviceError::Lane {
+                    stage: lane.opened - 1,
+                    lane: 0,
+                    why: "nobody has looked how much there is to do",
+                });
+            };
+            let pace = pipeline.pace();
+            let mut count = pace.fitting(left, load, group..groups.end);
             if !pipeline.is_warm() {
                 if !jobs.is_empty() {
                     break;
                 }
                 cold = true;
-                pipeline.set_warm();
-                count = COLD;
+                count = COLD.min(groups.end - group);
             }
             if count == 0 {
                 if !jobs.is_empty() {
@@ -235,7 +292,6 @@ impl Staged {
                 }
                 count = 1;
             }
-            let count = count.min(groups.end - group).min(DISPATCH);
             let mut words = *job;
             words[0] = group;
             commands.push(Command::Dispatch(Dispatch {
@@ -245,8 +301,18 @@ impl Staged {
                 groups: count,
             }));
             jobs.push(words);
-            thought.push((pipeline, each_ns * f64::from(count)));
-            left -= each_ns * f64::from(count);
+            let units = load.of(group..group + count);
+            // A kernel that is there several times learns once.
+            let same =
+                |used: &&mut (&Pipeline, f64, u32)| std::ptr::eq(used.0, &raw const **pipeline);
+            match used.iter_mut().find(same) {
+                Some((_, all, times)) => {
+                    *all += units;
+                    *times += 1;
+                }
+                None => used.push((pipeline, units, 1)),
+            }
+            left -= pace.expects(units);
             group += count;
             if group < groups.end {
                 break;
@@ -254,23 +320,18 @@ impl Staged {
             step += 1;
             group = 0;
         }
-        let (took, computed) = self.gpu.time(&commands, Some((&self.jobs, &jobs)))?;
-        let computed_ns = computed.unwrap_or_default().as_nanos() as u64;
-        self.computed_ns.fetch_add(computed_ns, Ordering::Relaxed);
-        let sum: f64 = thought.iter().map(|(_, ns)| ns).sum();
-        if !cold && sum > 0.0 {
-            let ratio = (took.as_nanos() as f64 / sum).clamp(0.125, 8.0);
-            let believed = if ratio < 1.0 {
-                (1.0 + ratio) / 2.0
-            } else {
-                ratio
-            };
-            // A kernel that is there several times learns once.
-            let place = |(pipeline, _): &(&Pipeline, f64)| std::ptr::from_ref(*pipeline);
-            thought.sort_by_key(place);
-            thought.dedup_by_key(|thought| place(thought));
-            for (pipeline, _) in thought {
-                pipeline.set_rate_ns((pipeline.rate_ns() * believed).max(1.0));
+        if !commands.is_empty() {
+            let (took, computed) = self.gpu.time(&commands, Some((&self.jobs, &jobs)))?;
+            let computed_ns = computed.unwrap_or_default().as_nanos() as u64;
+            self.computed_ns.fetch_add(computed_ns, Ordering::Relaxed);
+            if !cold {
+                let pace =
+                    |&(pipeline, units, times): &(&Pipeline, _, _)| (pipeline.pace(), units, times);
+                let mut paces: Vec<_> = used.iter().map(pace).collect();
+                pace::learn(&mut paces, took.as_nanos() as f64, whole);
+                for ((pipeline, ..), (pace, ..)) in used.iter().zip(paces) {
+                    pipeline.set_pace(pace);
+                }
             }
         }
         (lane.step, lane.group) = (step, group);
@@ -358,7 +419,7 @@ impl Plan for Staged {
         let steps = self.stages.iter().flat_map(|stage| &stage.steps);
         let starts = steps.filter_map(|step| match step {
             Step::Dispatch { points, .. } => points.as_ref().map(|points| points.start),
-            Step::Clear { .. } => None,
+            Step::Clear { .. } | Step::Look(_) => None,
         });
         let mut starts = starts.peekable();
         starts.peek()?;
@@ -366,6 +427,23 @@ impl Plan for Staged {
     }
 
     fn narrow(&self, points: Range<usize>) -> Result<(), DeviceError> {
+        let steps = self.stages.iter().flat_map(|stage| &stage.steps);
+        let ends = steps.filter_map(|step| match step {
+            Step::Dispatch { points, .. } => points.as_ref().map(|points| points.end),
+            Step::Clear { .. } | Step::Look(_) => None,
+        });
+        let all = ends.max().unwrap_or(0);
+        // Anything else would be a sum of other points, and nobody would see it.
+        for bound in [points.start, points.end.max(points.start)] {
+            let expected = (bound / THREADS * THREADS).min(all);
+            if bound != expected && bound != all {
+                return Err(DeviceError::Length {
+                    what: "points before a bound of a sum's, in whole workgroups or all",
+                    expected,
+                    got: bound,
+                });
+            }
+        }
         let is_new = self.opened.load(Ordering::Acquire) == 0 && self.grain().is_some();
         if is_new && self.points.set(points).is_ok() {
             return Ok(());
@@ -376,5 +454,47 @@ impl Plan for Staged {
             lane: 0,
             why,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Choice, WgpuConfig};
+
+    #[test]
+    fn large_buffers_are_cleared_in_several_quanta() {
+        let config = WgpuConfig {
+            adapter: Some("llvmpipe".to_owned()),
+            choice: Choice::Fixed(Variant::Portable),
+            ..WgpuConfig::default()
+        };
+        let gpu = Gpu::open(&config).expect("a Vulkan driver, as `.ci/tools vulkan` brings it");
+        let bytes = 2 * CLEAR + 4096;
+        let buffer = gpu.buffer("test", bytes).expect("room");
+        let marks = [0, CLEAR - 8, CLEAR, 2 * CLEAR - 8, 2 * CLEAR, bytes - 8];
+        for at in marks {
+            gpu.write(&buffer, at, &[0xa5; 8]).expect("it fits");
+        }
+        let stages = vec![Stage {
+            name: "test",
+            steps: vec![Step::Clear {
+                buffer: (*buffer).clone(),
+                bytes,
+            }],
+        }];
+        let steps = Steps::new(&gpu, Variant::Portable).expect("room");
+        let plan = Staged::plan(steps, stages, (), None);
+        plan.open(0).expect("the first stage");
+        let mut quanta = 1;
+        while plan.run(0, 0).expect("an open lane") == Progress::More {
+            quanta += 1;
+        }
+        assert_eq!(quanta, 3);
+        for at in marks {
+            let mut read = [1; 8];
+            gpu.read(&buffer, at, &mut read).expect("it fits");
+            assert_eq!(read, [0; 8], "at {at}");
+        }
     }
 }

@@ -2,18 +2,21 @@
 //!
 //! On upload the entries of each matrix are sorted by row (a counting sort) and their rows cut
 //! into runs of at most 256 entries, so that no thread works for long; a run of a row that has
-//! several leaves its sum among partial sums, which a second kernel adds up. What does not fit a
+//! several leaves its sum among partial sums, which a second kernel adds up. Runs are taken by length,
+//! so that those of one workgroup take about as long. What does not fit a
 //! binding is cut further: rows into ranges of the result, columns into ranges of the witness,
 //! entries into pieces. As a row may then be met several times, sums are added to the result, which
 //! is cleared first.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use caldera_kernels::{CurveId, DeviceError, Plan};
 
 use crate::generate::Variant;
-use crate::gpu::{Gpu, Part, Secret};
-use crate::plan::{Stage, Staged, Step, Steps};
+use crate::gpu::{Gpu, Memory, Part, Secret};
+use crate::pace::Load;
+use crate::plan::{Stage, Staged, Step, Steps, THREADS};
 use crate::shaders::{Kernel, Over};
 use crate::vector::{SCALAR, Vector, fitting};
 
@@ -32,11 +35,13 @@ struct Piece {
     matrix: usize,
     row_from: usize,
     column_from: usize,
-    runs: wgpu::Buffer,
+    runs: Memory,
     run_count: usize,
-    columns: wgpu::Buffer,
-    values: wgpu::Buffer,
-    sums: wgpu::Buffer,
+    /// The longest run of each workgroup.
+    load: Load,
+    columns: Memory,
+    values: Memory,
+    sums: Memory,
     sum_count: usize,
 }
 
@@ -133,7 +138,7 @@ impl Matrix {
             for indices in indices.chunks(fitting) {
                 let row_from = block / column_blocks % row_blocks * fitting;
                 let column_from = block % column_blocks * fitting;
-                let mut runs: Vec<u32> = Vec::new();
+                let mut runs: Vec<[u32; 3]> = Vec::new();
                 let mut sums: Vec<u32> = Vec::new();
                 let mut at = 0;
                 let mut partial = 0;
@@ -147,13 +152,17 @@ impl Matrix {
                         } else {
                             number
                         };
-                        runs.extend([at, at + run.len() as u32, target]);
+                        runs.push([at, at + run.len() as u32, target]);
                         at += run.len() as u32;
                     }
                     if partial > first {
                         sums.extend([first, partial, number]);
                     }
                 }
+                let length = |run: &[u32; 3]| run[1] - run[0];
+                runs.sort_by_key(|run| Reverse(length(run)));
+                let longest = runs.iter().step_by(THREADS).map(|run| length(run).into());
+                let load = Load::new((0..).zip(longest));
                 let columns: Vec<u32> = indices
                     .iter()
                     .map(|&index| entry(index).column - column_from as u32)
@@ -164,7 +173,7 @@ impl Matrix {
                     .copied()
                     .collect::<Vec<u8>>();
                 parts = parts.max(partial as usize);
-                let words = |what, words: &[u32]| -> Result<wgpu::Buffer, DeviceError> {
+                let words = |what, words: &[u32]| -> Result<Memory, DeviceError> {
                     let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
                     let buffer = gpu.buffer(what, bytes.len() as u64)?;
                     gpu.write(&buffer, 0, &bytes)?;
@@ -176,8 +185,9 @@ impl Matrix {
                     matrix: block / column_blocks / row_blocks,
                     row_from,
                     column_from,
-                    runs: words("matrix rows", &runs)?,
-                    run_count: runs.len() / 3,
+                    runs: words("matrix rows", runs.as_flattened())?,
+                    run_count: runs.len(),
+                    load,
                     columns: words("matrix columns", &columns)?,
                     values: value_buffer,
                     sums: words("matrix rows", &sums)?,
@@ -208,7 +218,7 @@ pub(crate) fn plan(
     let fitting = fitting(gpu);
     let over = Over::Scalars(matrix.curve);
     let parts = gpu.secret("partial sums of rows", matrix.parts as u64 * SCALAR)?;
-    let maker = Steps::new(gpu, variant);
+    let maker = Steps::new(gpu, variant)?;
     let mut steps: Vec<Step> = results
         .iter()
         .map(|result| Step::Clear {
@@ -220,7 +230,7 @@ pub(crate) fn plan(
         let result = &results[piece.matrix];
         let rows = || result.part(piece.row_from, fitting.min(result.len - piece.row_from));
         let column_count = fitting.min(witness.len - piece.column_from);
-        steps.push(maker.threads(
+        steps.push(maker.groups(
             Kernel::SpmvProduct,
             over,
             &[
@@ -232,8 +242,8 @@ pub(crate) fn plan(
                 Part::all(&parts.buffer),
             ],
             &[piece.run_count as u32],
-            piece.run_count,
-            1.0,
+            piece.run_count.div_ceil(THREADS),
+            piece.load.clone(),
         )?);
         if piece.sum_count > 0 {
             steps.push(maker.threads(

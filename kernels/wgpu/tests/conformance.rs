@@ -1,6 +1,6 @@
-//! The WebGPU device against arkworks, on whatever Vulkan driver there is; in continuous
-//! integration that is lavapipe, an emulation. What the suite tries is in the kernels' own
-//! `src/conformance.rs`. A driver that is missing fails here.
+//! The WebGPU device against arkworks, on lavapipe, an emulation; `caldera hwtest` does the same on
+//! a real GPU. What the suite tries is in the kernels' own `src/conformance.rs`. A driver that is
+//! missing fails here.
 //!
 //! Shaders run with all checks in BN254 and without in BLS12-381.
 
@@ -17,6 +17,8 @@ use caldera_wgpu::{Choice, Open, Variant, WgpuConfig, WgpuDevice};
 
 /// `make soak` sets this: everything the suite has, with and without the shaders' checks.
 const SOAK: &str = "CALDERA_WGPU_SOAK";
+/// A part of the name that lavapipe gives its device.
+const EMULATION: &str = "llvmpipe";
 
 fn conforms(config: WgpuConfig, curve: CurveId, effort: Effort, seed: u64) {
     let (modes, effort) = if std::env::var_os(SOAK).is_some() {
@@ -42,6 +44,7 @@ fn conforms(config: WgpuConfig, curve: CurveId, effort: Effort, seed: u64) {
 
 fn checked(variant: Variant) -> WgpuConfig {
     WgpuConfig {
+        adapter: Some(EMULATION.to_owned()),
         checked: true,
         choice: Choice::Fixed(variant),
         ..WgpuConfig::default()
@@ -275,6 +278,11 @@ fn what_is_not_there_is_an_error() {
         }
         other => panic!("expected an adapter that is not there, got {other:?}"),
     }
+    // `make test-wgpu` shows no driver but the emulation's.
+    match WgpuDevice::open(WgpuConfig::default()).map(|_| ()) {
+        Err(Open::Emulated { found }) => assert!(found.contains(EMULATION), "{found}"),
+        other => panic!("expected no GPU, got {other:?}"),
+    }
     let device = WgpuDevice::open(checked(Variant::Portable)).expect("a Vulkan driver");
     for len in [1 << 40, usize::MAX] {
         match device.vector(CurveId::Bn254, len) {
@@ -284,12 +292,85 @@ fn what_is_not_there_is_an_error() {
     }
 }
 
+/// What is allowed is counted in buffers; beyond it nothing is made, and the device stands. What it
+/// keeps for later makes room.
+#[test]
+fn memory_beyond_what_is_allowed_is_refused() {
+    let allowed = 64 << 20;
+    let device = WgpuDevice::open(WgpuConfig {
+        memory: Some(allowed),
+        ..checked(Variant::Int64)
+    })
+    .expect("a Vulkan driver");
+    assert_eq!(device.site(0).memory, Some(allowed));
+    let scalars = |bytes: u64| device.vector(CurveId::Bn254, (bytes / 32) as usize);
+    let refused = |result: Result<VectorId, DeviceError>| match result {
+        Err(DeviceError::Memory { bytes, .. }) => bytes as u64,
+        other => panic!("expected no room, got {other:?}"),
+    };
+    assert_eq!(refused(scalars(allowed)), allowed);
+    let large = scalars(8 << 20).expect("room");
+    let transform = Transform::Shift;
+    let planned = |vector| device.plan(&Work::Ntt { vector, transform }).map(|_| ());
+    // It keeps a table as large as the vector.
+    planned(large).expect("room for a table");
+    let mut small = Vec::new();
+    while let Ok(vector) = scalars(1 << 20) {
+        small.push(vector);
+        assert!(small.len() < 64, "{} MiB in 64", small.len());
+    }
+    // The table had to go for them, and none of the larger vector's fits now.
+    assert!(small.len() > 40, "{} MiB", small.len());
+    assert!(matches!(planned(large), Err(DeviceError::Memory { .. })));
+    for vector in small.drain(..2) {
+        device.vector_free(vector);
+    }
+    planned(small[0]).expect("room for a small table");
+    let values = bytes(1 << 20, 8);
+    same_as_cpu(&*device, "a transform in what is left", |on| {
+        let vector = vector(on, &values[..32 << 10]);
+        finish(on, &Work::Ntt { vector, transform });
+        let result = contents(on, vector, 1 << 10);
+        on.vector_free(vector);
+        result
+    });
+}
+
+/// A range that does not begin and end where workgroups do would be a sum of other points.
+#[test]
+fn sums_are_narrowed_to_whole_workgroups() {
+    let device = WgpuDevice::open(checked(Variant::Int64)).expect("a Vulkan driver");
+    let count = 200;
+    let bases = device.bases(CurveId::Bn254, Group::G1, multiples(Group::G1, count));
+    let work = Work::Msm {
+        bases: bases.expect("whole points"),
+        scalars: vector(&*device, &bytes(32 * count, 9)),
+        offset: 0,
+        form: Form::Canonical,
+    };
+    let plan = device.plan(&work).expect("work that fits");
+    assert_eq!(plan.grain(), Some(64));
+    for (points, expected, got) in [(10..64, 0, 10), (64..130, 128, 130), (64..256, 200, 256)] {
+        match plan.narrow(points) {
+            Err(DeviceError::Length {
+                expected: should,
+                got: is,
+                ..
+            }) => assert_eq!((should, is), (expected, got)),
+            other => panic!("expected a bound that is none, got {other:?}"),
+        }
+    }
+    plan.narrow(64..count)
+        .expect("whole workgroups and the end");
+}
+
 /// What was measured is kept, and kept files that are damaged are measured again.
 #[test]
 fn the_choice_of_a_variant_is_kept() {
     let folder = tempfile::tempdir().expect("a folder");
     let open = || {
         let device = WgpuDevice::open(WgpuConfig {
+            adapter: Some(EMULATION.to_owned()),
             choice: Choice::Measured {
                 folder: Some(folder.path().to_owned()),
             },

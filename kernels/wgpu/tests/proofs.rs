@@ -19,6 +19,7 @@ use caldera_wgpu::{Choice, Variant, WgpuConfig, WgpuDevice};
 /// it compiled has little to do.
 fn device(curve: CurveId, variant: Variant) -> Arc<WgpuDevice> {
     WgpuDevice::open(WgpuConfig {
+        adapter: Some("llvmpipe".to_owned()),
         checked: curve == CurveId::Bn254,
         choice: Choice::Fixed(variant),
         ..WgpuConfig::default()

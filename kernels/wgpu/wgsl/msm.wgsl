@@ -55,19 +55,30 @@ fn own(at: u32) -> vec2<u32> {
 }
 
 // # scan_blocks
+// Sums of blocks, and for the host, behind all of them, the points of each block's largest bucket.
+var<workgroup> most_of_threads: array<u32, 64>;
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  sums_of_threads[local] = own(thread(group.x, local) * EACH);
+  let at = thread(group.x, local) * EACH;
+  sums_of_threads[local] = own(at);
+  var most = 0u;
+  for (var k = 0u; k < EACH; k = k + 1u) { most = max(most, sizes(at + k).x); }
+  most_of_threads[local] = most;
   workgroupBarrier();
   if (local == 0u) {
     var sum: vec2<u32>;
-    for (var k = 0u; k < GROUP; k = k + 1u) { sum = sum + sums_of_threads[k]; }
-    blocks[job.first + group.x] = sum;
+    for (var k = 0u; k < GROUP; k = k + 1u) {
+      sum = sum + sums_of_threads[k];
+      most = max(most, most_of_threads[k]);
+    }
+    let block = job.first + group.x;
+    blocks[block] = sum;
+    blocks[job.blocks + 1u + block] = vec2<u32>(most, 0u);
   }
 }
 
 // # scan_starts
-// Sums of blocks become where blocks start.
+// Sums of blocks become where blocks start, and after the last of them where it ends.
 struct Job { first: u32, count: u32, length: u32, blocks: u32 }
 @compute @workgroup_size(64)
 fn main(@builtin(local_invocation_index) local: u32) {
@@ -78,6 +89,7 @@ fn main(@builtin(local_invocation_index) local: u32) {
     blocks[k] = sum;
     sum = sum + block;
   }
+  blocks[job.blocks] = sum;
 }
 
 // # scan_places

@@ -27,12 +27,30 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 
 // # pass
 // Several layers of butterflies in one go. A workgroup takes a tile of 2^layers elements that are
-// 2^low apart, and 2^columns such side by side, into its own memory.
+// 2^low apart, and 2^columns such side by side, into its own memory. There they lie word by word: elements in
+// one piece would have all threads meet in few of the memory's banks.
 struct Job {
   first: u32, layers: u32, low: u32, columns: u32,
   frequency: u32, inverse: u32, table_log2: u32,
 }
-var<workgroup> tile: array<F, 256>;
+const TILE = 256u;
+var<workgroup> tile: array<u32, 8u * TILE>;
+fn tile_at(e: u32) -> F {
+  return F(
+    tile[e], tile[e + TILE], tile[e + 2u * TILE], tile[e + 3u * TILE],
+    tile[e + 4u * TILE], tile[e + 5u * TILE], tile[e + 6u * TILE], tile[e + 7u * TILE],
+  );
+}
+fn keep(e: u32, a: F) {
+  tile[e] = a[0];
+  tile[e + TILE] = a[1];
+  tile[e + 2u * TILE] = a[2];
+  tile[e + 3u * TILE] = a[3];
+  tile[e + 4u * TILE] = a[4];
+  tile[e + 5u * TILE] = a[5];
+  tile[e + 6u * TILE] = a[6];
+  tile[e + 7u * TILE] = a[7];
+}
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let wide = job.low - job.columns;
@@ -42,7 +60,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let columns = (1u << job.columns) - 1u;
   let size = 1u << (job.layers + job.columns);
   for (var e = local; e < size; e = e + GROUP) {
-    tile[e] = load_x(base | ((e >> job.columns) << job.low) | (e & columns));
+    keep(e, load_x(base | ((e >> job.columns) << job.low) | (e & columns)));
   }
   for (var k = 0u; k < job.layers; k = k + 1u) {
     workgroupBarrier();
@@ -57,10 +75,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       let power = j << (job.table_log2 - layer - job.low);
       let negative = job.inverse != 0u && power != 0u;
       let w = load_table(select(power, (1u << job.table_log2) - power, negative));
-      let x = tile[at];
-      let y = tile[other];
+      let x = tile_at(at);
+      let y = tile_at(other);
       if (job.frequency != 0u) {
-        tile[at] = add(x, y);
+        keep(at, add(x, y));
       }
       var factor = y;
       if (job.frequency != 0u) {
@@ -71,16 +89,16 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       }
       let product = mul(factor, w);
       if (job.frequency != 0u) {
-        tile[other] = product;
+        keep(other, product);
       } else {
-        tile[at] = add(x, product);
-        tile[other] = sub(x, product);
+        keep(at, add(x, product));
+        keep(other, sub(x, product));
       }
     }
   }
   workgroupBarrier();
   for (var e = local; e < size; e = e + GROUP) {
-    store_x(base | ((e >> job.columns) << job.low) | (e & columns), tile[e]);
+    store_x(base | ((e >> job.columns) << job.low) | (e & columns), tile_at(e));
   }
 }
 
