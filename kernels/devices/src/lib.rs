@@ -28,6 +28,7 @@ use std::time::Duration;
 
 #[cfg(feature = "cuda")]
 use caldera_cuda::{CudaDevice, Nvidia, NvidiaConfig};
+pub use caldera_icicle::PATIENCE;
 use caldera_icicle::{IcicleDevice, Setup};
 use caldera_kernels::cpu::{CpuConfig, CpuDevice};
 use caldera_kernels::relay::{Member, Relay};
@@ -158,8 +159,6 @@ pub struct Candidate {
 
 /// Where ICICLE's own documentation has it installed.
 pub const ICICLE_FOLDER: &str = "/opt/icicle";
-/// Work is cut to take milliseconds, but for transforms and what they need at first.
-pub const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Options {
     /// For so many workers, with all else as it is where nobody says otherwise.
@@ -302,11 +301,9 @@ fn icicle(
     let mut command = Command::new(program);
     command.arg(CHILD);
     let setup = Setup {
-        command,
-        folder: options.icicle_folder.clone(),
-        kind: kind.clone(),
         index: *index,
         patience: options.patience,
+        ..Setup::new(command, options.icicle_folder.clone(), kind)
     };
     match start(host, setup) {
         Ok(device) => Ok(device),

@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, send};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, getsockopt, recvmsg, send, sockopt};
+use nix::unistd::getppid;
 
 use crate::library::{Bases, IcicleError, Library};
 use crate::memory::Memory;
@@ -27,12 +28,25 @@ pub fn serve() -> ExitCode {
 }
 
 fn answer_all() -> io::Result<()> {
-    // Whoever asks may be killed while a driver hangs here; and what is here are witnesses, which
-    // have no business in a core dump.
-    prctl::set_pdeathsig(Signal::SIGKILL)?;
+    // What is here are witnesses, which have no business in a core dump, nor within reach of other
+    // processes of the same user. The parent's own setting has ended with the start of this program;
+    // and a limit of nothing does not hold a program back to which the kernel pipes dumps.
+    prctl::set_dumpable(false)?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    // Whoever asks may be killed while a driver hangs here.
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
     let socket = io::stdin();
     let socket = socket.as_fd();
+    // Or has been before that: then the signal never comes.
+    let (expected, got) = (
+        getsockopt(&socket, sockopt::PeerCredentials)?.pid(),
+        getppid().as_raw(),
+    );
+    if expected != got {
+        return Err(io::Error::other(format!(
+            "the parent: expected process {expected}, which has made the socket, got {got}"
+        )));
+    }
     let mut child = Child::default();
     let mut message = vec![0; MESSAGE_BYTES_MAX];
     loop {

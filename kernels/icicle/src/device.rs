@@ -3,7 +3,7 @@
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{self, Command, ExitStatus};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroize;
 
 use crate::library::{CURVES, IcicleError, find};
-use crate::link::{Link, PATIENCE_SHORT, Trouble};
+use crate::link::{Link, PATIENCE_SHORT, Process, Trouble};
 use crate::total::{self, Total};
 use crate::wire::Request;
 
@@ -38,7 +38,27 @@ pub struct Setup {
     /// After what time without an answer a child is given up. Sums are cut to take no longer than
     /// a quantum of the host's device; transforms and what they have to prepare are not cut.
     pub patience: Duration,
+    /// How the end of a killed child is waited for, in a thread of its own: by
+    /// [`process::Child::wait`], but in tests of a child that does not end.
+    pub reap: fn(&mut process::Child) -> io::Result<ExitStatus>,
 }
+
+impl Setup {
+    /// For the first device of a kind, with all else as it is where nobody says otherwise.
+    pub fn new(command: Command, folder: PathBuf, kind: &str) -> Setup {
+        Setup {
+            command,
+            folder,
+            kind: kind.to_owned(),
+            index: 0,
+            patience: PATIENCE,
+            reap: process::Child::wait,
+        }
+    }
+}
+
+/// Work is cut to take milliseconds, but for transforms and what they need at first.
+pub const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A device was asked for and cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -112,7 +132,7 @@ impl IcicleDevice {
     ) -> Result<Arc<IcicleDevice>, StartError> {
         let device = format!("{}:{}", setup.kind, setup.index);
         let libraries = libraries(&setup.folder)?;
-        let mut link = Link::start(setup.command)?;
+        let mut link = Link::start(setup.command, setup.reap)?;
         let load = Request::Load {
             folder: setup.folder,
             kind: setup.kind,
@@ -146,6 +166,7 @@ impl IcicleDevice {
             child: Arc::new(Child {
                 is_unit,
                 device,
+                process: Arc::clone(link.process()),
                 link: Mutex::new(Some(link)),
                 // The first use of a GPU loads its kernels.
                 patience: OnceLock::new(),
@@ -165,6 +186,11 @@ impl IcicleDevice {
         // Set only once, here: it was not set before.
         let _ = icicle.child.patience.set(setup.patience);
         Ok(icicle)
+    }
+
+    /// The number of the child's process, which may have ended.
+    pub fn process(&self) -> u32 {
+        self.child.process.id()
     }
 
     /// What it has done.
@@ -431,7 +457,9 @@ impl Device for IcicleDevice {
     }
 
     fn distrust(&self, why: &str) {
-        self.child.give_up(&mut self.child.lock(), why.to_owned());
+        // Whoever is in the midst of an exchange is woken by this, and takes the link away.
+        let _ = self.child.lost.set(why.to_owned());
+        self.child.process.kill();
     }
 
     fn health(&self) -> Health {
@@ -448,6 +476,7 @@ struct Child {
     /// Whether others do what it does not.
     is_unit: bool,
     device: String,
+    process: Arc<Process>,
     link: Mutex<Option<Link>>,
     patience: OnceLock<Duration>,
     lost: OnceLock<String>,
@@ -509,10 +538,11 @@ impl Child {
         exchange: impl FnOnce(&mut Link) -> Result<T, Trouble>,
     ) -> Result<T, Trouble> {
         let mut link = self.lock();
-        let Some(open) = link.as_mut() else {
-            let why = self.lost.get().cloned().unwrap_or_default();
-            return Err(Trouble::Lost(why));
-        };
+        if let Some(why) = self.lost.get() {
+            *link = None;
+            return Err(Trouble::Lost(why.clone()));
+        }
+        let open = link.as_mut().expect("it goes with the device");
         let result = exchange(open);
         if let Err(Trouble::Lost(why)) = &result {
             self.give_up(&mut link, why.clone());

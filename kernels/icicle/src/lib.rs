@@ -32,4 +32,4 @@ mod total;
 mod wire;
 
 pub use child::serve;
-pub use device::{Counts, IcicleDevice, Setup, StartError};
+pub use device::{Counts, IcicleDevice, PATIENCE, Setup, StartError};

@@ -1,6 +1,10 @@
 //! The ICICLE device on the double: it computes what arkworks does, refuses to start where it
 //! should, and survives all that such a library can do.
 
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -58,11 +62,8 @@ fn setup(folder: &Path, kind: &str, fault: &str) -> Setup {
         .env("CALDERA_DOUBLE_FAULT", fault)
         .env_remove("ICICLE_BACKEND_INSTALL_DIR");
     Setup {
-        command,
-        folder: folder.to_owned(),
-        kind: kind.to_owned(),
-        index: 0,
         patience: PATIENCE,
+        ..Setup::new(command, folder.to_owned(), kind)
     }
 }
 
@@ -184,13 +185,7 @@ fn what_is_asked_for_and_not_there_is_an_error_that_says_why() {
     assert!(error.contains("libicicle_curve_bn254.so"), "{error}");
 
     let command = Command::new("/nonexistent/calderad");
-    let setup = Setup {
-        command,
-        folder: whole.path().to_owned(),
-        kind: "CPU".to_owned(),
-        index: 0,
-        patience: PATIENCE,
-    };
+    let setup = Setup::new(command, whole.path().to_owned(), "CPU");
     let started = IcicleDevice::start(host(), setup).map(|_| ());
     assert!(matches!(started, Err(StartError::Child(_))), "{started:?}");
 }
@@ -315,4 +310,88 @@ fn a_unit_that_is_lost_leaves_its_work_to_others() {
         assert!(health.fallen_back > 0, "{fault}");
         assert_eq!(unit.health().fallen_back, 0, "{fault}");
     }
+}
+
+/// A child in the hands of a driver cannot be killed. Nobody waits for that.
+#[test]
+fn a_child_that_does_not_end_holds_nobody_up() {
+    for (fault, why) in [
+        ("abort-msm:20", "does not end"),
+        ("hang-msm:21", "no answer within"),
+    ] {
+        let folder = installation(&FILES);
+        let mut setup = setup(folder.path(), "CPU", fault);
+        setup.reap = |_| {
+            loop {
+                std::thread::park();
+            }
+        };
+        let unit = IcicleDevice::unit(host(), setup).unwrap();
+        let member = |device| Member { device, width: 1 };
+        let relay = Relay::new(vec![member(host()), member(unit.clone())]);
+        relay.allow(0b10);
+        if let Err(failure) = run(&*relay, CurveId::Bn254, Effort::Quick, 9) {
+            panic!("{fault}: {failure}");
+        }
+        let lost = unit.health().lost.unwrap_or_default();
+        assert!(lost.contains(why), "{fault}: {lost:?}");
+        unit.distrust("nor can it be believed");
+    }
+}
+
+/// Whoever says that a device is not to be trusted does not wait for an exchange that hangs, and
+/// ends it.
+#[test]
+fn distrust_ends_an_exchange_that_hangs() {
+    let folder = installation(&FILES);
+    let tell = folder.path().join("tell");
+    let told = UnixListener::bind(&tell).unwrap();
+    let mut setup = setup(folder.path(), "CPU", "hang-msm:8");
+    setup.command.env("CALDERA_DOUBLE_TELL", tell);
+    let device = IcicleDevice::start(host(), setup).unwrap();
+    std::thread::scope(|scope| {
+        let sums = scope.spawn(|| run(&*device, CurveId::Bn254, Effort::Quick, 10));
+        told.accept().unwrap();
+        device.distrust("a proof did not verify");
+        sums.join().unwrap().unwrap();
+    });
+    let lost = device.health().lost;
+    assert_eq!(lost.as_deref(), Some("a proof did not verify"));
+}
+
+/// The child holds witnesses: the kernel gives what shows them to root, as it does for no process
+/// that may be dumped.
+#[test]
+fn the_childs_memory_is_out_of_reach_for_its_own_user() {
+    let folder = installation(&FILES);
+    let mut setup = setup(folder.path(), "CPU", "");
+    if std::fs::metadata("/proc/self").unwrap().uid() == 0 {
+        // Root's own processes show nothing of that: the child is somebody else's, who must reach it.
+        let child = folder.path().join("child");
+        std::fs::copy(setup.command.get_program(), &child).unwrap();
+        let all = Permissions::from_mode(0o755);
+        std::fs::set_permissions(folder.path(), all).unwrap();
+        let mut command = Command::new(child);
+        command.uid(65534).gid(65534);
+        setup.command = command;
+    }
+    let device = IcicleDevice::start(host(), setup).unwrap();
+    let memory = format!("/proc/{}/mem", device.process());
+    let owner = std::fs::metadata(memory).unwrap().uid();
+    assert_eq!(owner, 0);
+}
+
+/// What starts the child must be there as long as it is: here a shell comes between the two, and goes.
+#[test]
+fn a_child_whose_parent_is_gone_does_not_serve() {
+    let folder = installation(&FILES);
+    let mut setup = setup(folder.path(), "CPU", "");
+    let child = setup.command.get_program().to_owned();
+    let mut command = Command::new("sh");
+    // Descriptor 3 keeps the socket: a shell's background has none for its input.
+    let script = "exec 3<&0; \"$1\" <&3 &";
+    command.args(["-c", script, "sh"]).arg(child);
+    setup.command = command;
+    let refused = IcicleDevice::start(host(), setup).err();
+    assert!(matches!(refused, Some(StartError::Child(_))), "{refused:?}");
 }
