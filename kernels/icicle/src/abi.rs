@@ -115,14 +115,43 @@ pub const FORWARD: c_int = 0;
 /// See [`FORWARD`].
 pub const INVERSE: c_int = 1;
 
+// As a C++ program prints them that was compiled against the headers. What follows must be so in each
+// build; the double of the tests reads the same offsets without these types.
 const _: () = {
+    use std::mem::offset_of;
+
     assert!(size_of::<Device>() == 68);
+    assert!(offset_of!(Device, kind) == 0);
+    assert!(offset_of!(Device, index) == 64);
+
     assert!(size_of::<MsmConfig>() == 40);
-    assert!(std::mem::offset_of!(MsmConfig, are_points_shared_in_batch) == 24);
-    assert!(std::mem::offset_of!(MsmConfig, ext) == 32);
+    assert!(offset_of!(MsmConfig, stream) == 0);
+    assert!(offset_of!(MsmConfig, precompute_factor) == 8);
+    assert!(offset_of!(MsmConfig, c) == 12);
+    assert!(offset_of!(MsmConfig, bitsize) == 16);
+    assert!(offset_of!(MsmConfig, batch_size) == 20);
+    assert!(offset_of!(MsmConfig, are_points_shared_in_batch) == 24);
+    assert!(offset_of!(MsmConfig, are_scalars_on_device) == 25);
+    assert!(offset_of!(MsmConfig, are_scalars_montgomery_form) == 26);
+    assert!(offset_of!(MsmConfig, are_points_on_device) == 27);
+    assert!(offset_of!(MsmConfig, are_points_montgomery_form) == 28);
+    assert!(offset_of!(MsmConfig, are_results_on_device) == 29);
+    assert!(offset_of!(MsmConfig, is_async) == 30);
+    assert!(offset_of!(MsmConfig, ext) == 32);
+
     assert!(size_of::<NttConfig>() == 64);
-    assert!(std::mem::offset_of!(NttConfig, batch_size) == 40);
-    assert!(std::mem::offset_of!(NttConfig, ordering) == 48);
-    assert!(std::mem::offset_of!(NttConfig, ext) == 56);
+    assert!(offset_of!(NttConfig, stream) == 0);
+    assert!(offset_of!(NttConfig, coset_gen) == 8);
+    assert!(offset_of!(NttConfig, batch_size) == 40);
+    assert!(offset_of!(NttConfig, columns_batch) == 44);
+    assert!(offset_of!(NttConfig, ordering) == 48);
+    assert!(offset_of!(NttConfig, are_inputs_on_device) == 52);
+    assert!(offset_of!(NttConfig, are_outputs_on_device) == 53);
+    assert!(offset_of!(NttConfig, is_async) == 54);
+    assert!(offset_of!(NttConfig, ext) == 56);
+
     assert!(size_of::<NttInitDomainConfig>() == 24);
+    assert!(offset_of!(NttInitDomainConfig, stream) == 0);
+    assert!(offset_of!(NttInitDomainConfig, is_async) == 8);
+    assert!(offset_of!(NttInitDomainConfig, ext) == 16);
 };
