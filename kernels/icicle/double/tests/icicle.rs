@@ -348,6 +348,7 @@ fn distrust_ends_an_exchange_that_hangs() {
     let told = UnixListener::bind(&tell).unwrap();
     let mut setup = setup(folder.path(), "CPU", "hang-msm:8");
     setup.command.env("CALDERA_DOUBLE_TELL", tell);
+    setup.patience = Duration::from_secs(3600);
     let device = IcicleDevice::start(host(), setup).unwrap();
     std::thread::scope(|scope| {
         let sums = scope.spawn(|| run(&*device, CurveId::Bn254, Effort::Quick, 10));
