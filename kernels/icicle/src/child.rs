@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, getsockopt, recvmsg, send, sockopt};
 use nix::unistd::getppid;
 
-use crate::library::{Bases, IcicleError, Library};
+use crate::library::{Bases, IcicleError, Library, Scalars};
 use crate::memory::Memory;
 use crate::wire::{Answer, MESSAGE_BYTES_MAX, Request};
 
@@ -79,6 +79,7 @@ struct Child {
     library: Option<Library>,
     memory: Option<Memory>,
     bases: HashMap<u64, Bases>,
+    vectors: HashMap<u64, Scalars>,
     next: u64,
 }
 
@@ -141,6 +142,11 @@ impl Child {
                 .get(bases)
                 .ok_or_else(|| nonsense(&format!("no bases {bases}")))
         };
+        let find_vector = |vector: &u64| {
+            self.vectors
+                .get(vector)
+                .ok_or_else(|| nonsense(&format!("no vector {vector}")))
+        };
         match request {
             Request::Load { .. } | Request::Memory { .. } => unreachable!("returned above"),
             Request::Bases {
@@ -175,14 +181,36 @@ impl Child {
                 let bases = find(&bases)?;
                 library.sum(bases, at, part(count, bases.scalar_bytes())?, form)
             }
-            Request::Transform {
-                curve,
-                log2,
-                transform,
-            } => {
-                let count = 1u64.checked_shl(log2 as u32).unwrap_or(u64::MAX);
-                let scalars = part(count, curve.scalar_bytes())?;
-                library.transform(curve, transform, scalars)?;
+            Request::Domain { curve, log2 } => {
+                library.domain(curve, log2)?;
+                Ok(Vec::new())
+            }
+            Request::Vector { curve, log2 } => {
+                let vector = library.vector(curve, log2)?;
+                self.next += 1;
+                self.vectors.insert(self.next, vector);
+                Ok(self.next.to_le_bytes().to_vec())
+            }
+            Request::Put { vector, at, count } => {
+                let vector = find_vector(&vector)?;
+                library.put(vector, at, part(count, vector.scalar_bytes())?)?;
+                Ok(Vec::new())
+            }
+            Request::Get { vector, at, count } => {
+                let vector = find_vector(&vector)?;
+                library.get(vector, at, part(count, vector.scalar_bytes())?)?;
+                Ok(Vec::new())
+            }
+            Request::Transform { vector, step } => {
+                library.transform(find_vector(&vector)?, step)?;
+                Ok(Vec::new())
+            }
+            Request::Release { vector } => {
+                let vector = self
+                    .vectors
+                    .remove(&vector)
+                    .ok_or_else(|| nonsense(&format!("no vector {vector}")))?;
+                library.release(vector)?;
                 Ok(Vec::new())
             }
         }

@@ -4,8 +4,8 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, ExitStatus};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -21,7 +21,7 @@ use zeroize::Zeroize;
 use crate::library::{CURVES, IcicleError, find};
 use crate::link::{Link, PATIENCE_SHORT, Process, Trouble};
 use crate::total::{self, Total};
-use crate::wire::Request;
+use crate::wire::{Request, Step};
 
 /// How to start a child and what it is to load.
 #[derive(Debug)]
@@ -35,9 +35,12 @@ pub struct Setup {
     pub kind: String,
     /// Which device of that kind.
     pub index: u32,
-    /// After what time without an answer a child is given up. Sums are cut to take no longer than
-    /// a quantum of the host's device; transforms and what they have to prepare are not cut.
+    /// After what time without an answer a child is given up. Sums and copies are cut to take no longer
+    /// than a quantum of the host's device; a transform of what is on the device is not cut.
     pub patience: Duration,
+    /// The same for loading libraries, for the first use of a device, which may compile its kernels, and
+    /// for what transforms of a size need at first.
+    pub loading: Duration,
     /// How the end of a killed child is waited for, in a thread of its own: by
     /// [`process::Child::wait`], but in tests of a child that does not end.
     pub reap: fn(&mut process::Child) -> io::Result<ExitStatus>,
@@ -52,12 +55,13 @@ impl Setup {
             kind: kind.to_owned(),
             index: 0,
             patience: PATIENCE,
+            loading: PATIENCE_LOADING,
             reap: process::Child::wait,
         }
     }
 }
 
-/// Work is cut to take milliseconds, but for transforms and what they need at first.
+/// Work is cut to take milliseconds, but for transforms.
 pub const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A device was asked for and cannot be had.
@@ -139,7 +143,7 @@ impl IcicleDevice {
             index: setup.index.into(),
         };
         let names = link
-            .ask(&load, PATIENCE_LOADING)
+            .ask(&load, setup.loading)
             .map_err(|trouble| match trouble {
                 Trouble::NoRoom(why) | Trouble::Lost(why) => StartError::Refused {
                     device: device.clone(),
@@ -170,8 +174,11 @@ impl IcicleDevice {
                 link: Mutex::new(Some(link)),
                 // The first use of a GPU loads its kernels.
                 patience: OnceLock::new(),
+                loading: setup.loading,
                 lost: OnceLock::new(),
                 quantum: host_info.quantum,
+                domains: Default::default(),
+                dropped: Mutex::default(),
                 slices: Default::default(),
                 done_slices: AtomicU64::new(0),
                 done_transforms: AtomicU64::new(0),
@@ -276,7 +283,12 @@ impl IcicleDevice {
     }
 
     fn solo(&self, work: &Work, kernel: &'static str, task: Task) -> Arc<dyn Plan> {
+        let bytes = match &task {
+            Task::Transform(moving) => moving.result.bytes.len(),
+            _ => 0,
+        };
         Arc::new(Solo {
+            bytes,
             kernel,
             host: Arc::clone(&self.host),
             child: Arc::clone(&self.child),
@@ -432,16 +444,16 @@ impl Device for IcicleDevice {
                     self.child.note_fall();
                     return self.host.plan(work);
                 }
-                let max_log2 = match vector.curve {
-                    CurveId::Bn254 => <Bn254 as Curve>::Fr::TWO_ADICITY,
-                    CurveId::Bls12_381 => <Bls12_381 as Curve>::Fr::TWO_ADICITY,
-                } - 1;
                 let len = vector.len;
-                if len < 2 || !len.is_power_of_two() || len.ilog2() > max_log2 {
+                if len < 2 || !len.is_power_of_two() || len.ilog2() > max_log2(vector.curve) {
                     // It knows best how to refuse, or can after all.
                     return self.host.plan(work);
                 }
-                Ok(self.solo(work, "icicle.ntt", Task::Transform(vector, transform)))
+                Ok(self.solo(
+                    work,
+                    "icicle.ntt",
+                    Task::Transform(Moving::new(vector, transform)),
+                ))
             }
             _ if self.child.is_unit => Err(self.child.refuse("products, nor tables")),
             _ => self.host.plan(work),
@@ -479,11 +491,17 @@ struct Child {
     process: Arc<Process>,
     link: Mutex<Option<Link>>,
     patience: OnceLock<Duration>,
+    loading: Duration,
     lost: OnceLock<String>,
     /// The longest that one slice of a sum should take.
     quantum: Duration,
     /// Points in a slice, by curve and group; 0: none was tried yet.
     slices: [[AtomicUsize; 2]; 2],
+    /// log2 of the largest transform that is prepared, by curve; 0: none.
+    domains: [AtomicU32; 2],
+    /// Vectors of the device's that nobody uses any more, to be released in the next exchange: whoever
+    /// drops a plan has no time for one.
+    dropped: Mutex<Vec<u64>>,
     done_slices: AtomicU64,
     done_transforms: AtomicU64,
     fallen_back: AtomicU64,
@@ -551,7 +569,7 @@ impl Child {
     }
 
     fn patience(&self) -> Duration {
-        self.patience.get().copied().unwrap_or(PATIENCE_LOADING)
+        self.patience.get().copied().unwrap_or(self.loading)
     }
 
     /// Copies points to the device: their number there, or nothing if it has no room or is lost.
@@ -566,6 +584,7 @@ impl Child {
             group,
             count,
         };
+        self.sweep().ok()?;
         let answer = self.with(|link| link.ask(&request, self.patience())).ok()?;
         let bases = u64::from_le_bytes(answer.try_into().ok()?);
         let piece = UPLOAD_BYTES / size;
@@ -584,7 +603,42 @@ impl Child {
                 return None;
             }
         }
+        // A proof with this key will want transforms of about this size, and has no time to prepare
+        // them. If there is no room for that now, it is tried again with the first of them.
+        let log2 = count.next_power_of_two().ilog2();
+        if group == Group::G1 && (1..=max_log2(curve)).contains(&log2) {
+            let _ = self.prepare(curve, log2);
+        }
         Some(bases)
+    }
+
+    /// Makes sure of what transforms of up to 2^log2 need.
+    fn prepare(&self, curve: CurveId, log2: u32) -> Result<(), Trouble> {
+        let prepared = &self.domains[place(curve)];
+        if prepared.load(Ordering::Acquire) >= log2 {
+            return Ok(());
+        }
+        let request = Request::Domain {
+            curve,
+            log2: log2.into(),
+        };
+        let made = self.with(|link| link.ask(&request, self.loading));
+        match made {
+            Ok(_) => prepared.fetch_max(log2, Ordering::AcqRel),
+            // The one before has made way for it.
+            Err(_) => prepared.swap(0, Ordering::AcqRel),
+        };
+        made.map(|_| ())
+    }
+
+    /// Releases what was dropped since the last time.
+    fn sweep(&self) -> Result<(), Trouble> {
+        let dropped = self.dropped.lock();
+        let dropped = std::mem::take(&mut *dropped.unwrap_or_else(PoisonError::into_inner));
+        for vector in dropped {
+            self.with(|link| link.ask(&Request::Release { vector }, self.patience()))?;
+        }
+        Ok(())
     }
 
     fn forget(&self, bases: u64) {
@@ -593,10 +647,23 @@ impl Child {
     }
 
     fn slice(&self, bases: &Bases) -> &AtomicUsize {
-        let curve = usize::from(bases.curve == CurveId::Bls12_381);
         let group = usize::from(bases.group == Group::G2);
-        &self.slices[curve][group]
+        &self.slices[place(bases.curve)][group]
     }
+}
+
+/// Where a curve is among those that something is counted of.
+fn place(curve: CurveId) -> usize {
+    usize::from(curve == CurveId::Bls12_381)
+}
+
+/// log2 of the largest transform: a shift needs a root of twice the order.
+fn max_log2(curve: CurveId) -> u32 {
+    let two_adicity = match curve {
+        CurveId::Bn254 => <Bn254 as Curve>::Fr::TWO_ADICITY,
+        CurveId::Bls12_381 => <Bls12_381 as Curve>::Fr::TWO_ADICITY,
+    };
+    two_adicity - 1
 }
 
 /// A vector of the host's, freed when neither its id nor a plan is left.
@@ -643,6 +710,7 @@ struct Solo {
     host: Arc<dyn Device>,
     child: Arc<Child>,
     work: Work,
+    bytes: usize,
     /// Those that are summed, if not all.
     points: OnceLock<Range<usize>>,
     opened: AtomicBool,
@@ -651,7 +719,7 @@ struct Solo {
 
 enum Task {
     Sum(Sum),
-    Transform(Arc<Vector>, Transform),
+    Transform(Moving),
     /// The host does it after all. What the work needs is kept alive.
     Host(HostRun, #[expect(dead_code)] Kept),
     Ended(Option<Vec<u8>>),
@@ -669,6 +737,94 @@ struct Sum {
     /// How long that took.
     spent: Duration,
     total: Box<dyn Total>,
+}
+
+/// A transform: over to the device by pieces, there in whole steps, and back by pieces.
+///
+/// What comes back is collected here first. The host's vector is written only when all of it is here:
+/// until then it is what it was, and the transform can begin again elsewhere.
+struct Moving {
+    vector: Arc<Vector>,
+    /// Those that are still to be done.
+    steps: &'static [Step],
+    phase: Phase,
+    /// Scalars that the phase has moved.
+    done: usize,
+    /// How long all that took.
+    spent: Duration,
+    theirs: Option<Theirs>,
+    result: Collected,
+}
+
+enum Phase {
+    /// Memory on the device, and what a transform of this size needs.
+    Begin,
+    Over,
+    Steps,
+    Collect,
+    Back,
+}
+
+impl Moving {
+    fn new(vector: Arc<Vector>, transform: Transform) -> Moving {
+        let bytes = vector.len * vector.curve.scalar_bytes();
+        Moving {
+            vector,
+            steps: match transform {
+                Transform::Forward => &[Step::Forward],
+                Transform::Inverse => &[Step::Inverse],
+                Transform::Shift => &[Step::Inverse, Step::Onto],
+            },
+            phase: Phase::Begin,
+            done: 0,
+            spent: Duration::ZERO,
+            theirs: None,
+            result: Collected {
+                bytes: vec![0; bytes],
+                secret: 0..0,
+            },
+        }
+    }
+
+    /// The next piece: where it begins and how many scalars it has.
+    fn piece(&self) -> Range<usize> {
+        self.done..self.vector.len.min(self.done + PIECE)
+    }
+
+    /// Takes note of a piece; after the last one another phase follows.
+    fn moved(&mut self, piece: Range<usize>, next: Phase) {
+        self.done = piece.end;
+        if self.done == self.vector.len {
+            self.done = 0;
+            self.phase = next;
+        }
+    }
+}
+
+/// Memory that is overwritten where it held anything.
+struct Collected {
+    bytes: Vec<u8>,
+    secret: Range<usize>,
+}
+
+impl Drop for Collected {
+    fn drop(&mut self) {
+        self.bytes[self.secret.clone()].zeroize();
+    }
+}
+
+/// A vector on the device.
+struct Theirs {
+    child: Arc<Child>,
+    id: u64,
+}
+
+impl Drop for Theirs {
+    fn drop(&mut self) {
+        let dropped = self.child.dropped.lock();
+        let mut dropped = dropped.unwrap_or_else(PoisonError::into_inner);
+        dropped.push(self.id);
+    }
 }
 
 enum Kept {
@@ -753,30 +909,97 @@ impl Solo {
         })
     }
 
-    fn transform(&self, vector: &Vector, transform: Transform) -> Result<(), Trouble> {
-        let request = Request::Transform {
-            curve: vector.curve,
-            log2: vector.len.ilog2().into(),
-            transform,
-        };
-        let bytes = vector.len * 32;
-        self.child.with(|link| {
-            let patience = self.child.patience();
-            let lost = |error: DeviceError| Trouble::Lost(error.to_string());
-            let memory = link.memory(bytes)?;
-            self.host.vector_read(vector.id, 0, memory).map_err(lost)?;
-            let answer = link.ask(&request, patience);
-            let memory = link.memory(bytes)?;
-            // Only a whole result is written back: until then the host can still begin.
-            let written = match answer {
-                Ok(_) => self.host.vector_write(vector.id, 0, memory).map_err(lost),
-                Err(trouble) => Err(trouble),
-            };
-            memory.zeroize();
-            written
-        })?;
-        self.child.done_transforms.fetch_add(1, Ordering::Relaxed);
-        Ok(())
+    /// The next quantum of a transform. A small one is done in two: the first of its size may take its
+    /// time to prepare it.
+    fn transform(&self, moving: &mut Moving) -> Result<Progress, Trouble> {
+        loop {
+            let is_begun = !matches!(moving.phase, Phase::Begin);
+            let progress = self.transform_phase(moving)?;
+            if progress == Progress::Done || !is_begun || moving.vector.len > SMALL {
+                return Ok(progress);
+            }
+        }
+    }
+
+    fn transform_phase(&self, moving: &mut Moving) -> Result<Progress, Trouble> {
+        let child = &self.child;
+        let lost = |error: DeviceError| Trouble::Lost(error.to_string());
+        let Vector { id, curve, len, .. } = *moving.vector;
+        let size = curve.scalar_bytes();
+        let theirs = moving.theirs.as_ref().map_or(0, |theirs| theirs.id);
+        let piece = moving.piece();
+        let (at, count) = (piece.start as u64, piece.len() as u64);
+        let bytes = piece.start * size..piece.end * size;
+        let ask = |request| child.with(|link| link.ask(&request, child.patience()));
+        match moving.phase {
+            Phase::Begin => {
+                child.sweep()?;
+                let log2 = len.ilog2();
+                child.prepare(curve, log2)?;
+                let log2 = log2.into();
+                let answer = ask(Request::Vector { curve, log2 })?;
+                let number = answer.try_into().map(u64::from_le_bytes);
+                let id = number.map_err(|_| Trouble::Lost("a vector has no number".into()))?;
+                let child = Arc::clone(child);
+                moving.theirs = Some(Theirs { child, id });
+                moving.phase = Phase::Over;
+            }
+            Phase::Over => {
+                let vector = theirs;
+                let request = Request::Put { vector, at, count };
+                child.with(|link| {
+                    let memory = link.memory(bytes.len())?;
+                    self.host
+                        .vector_read(id, piece.start, memory)
+                        .map_err(lost)?;
+                    let answer = link.ask(&request, child.patience());
+                    link.memory(bytes.len())?.zeroize();
+                    answer
+                })?;
+                moving.moved(piece, Phase::Steps);
+            }
+            Phase::Steps => {
+                let (&step, rest) = moving.steps.split_first().expect("one is left");
+                let vector = theirs;
+                ask(Request::Transform { vector, step })?;
+                moving.steps = rest;
+                if rest.is_empty() {
+                    moving.phase = Phase::Collect;
+                }
+            }
+            Phase::Collect => {
+                let vector = theirs;
+                let request = Request::Get { vector, at, count };
+                let result = &mut moving.result;
+                child.with(|link| {
+                    link.ask(&request, child.patience())?;
+                    let memory = link.memory(bytes.len())?;
+                    result.secret.end = bytes.end;
+                    result.bytes[bytes].copy_from_slice(memory);
+                    memory.zeroize();
+                    Ok(())
+                })?;
+                moving.moved(piece, Phase::Back);
+                if matches!(moving.phase, Phase::Back) {
+                    moving.theirs = None;
+                    child.sweep()?;
+                }
+            }
+            Phase::Back => {
+                let result = &mut moving.result;
+                let scalars = &mut result.bytes[bytes.clone()];
+                let written = self.host.vector_write(id, piece.start, scalars);
+                scalars.zeroize();
+                result.secret.start = bytes.end;
+                written.map_err(lost)?;
+                moving.moved(piece, Phase::Begin);
+                if moving.done == 0 {
+                    child.done_transforms.fetch_add(1, Ordering::Relaxed);
+                    return Ok(Progress::Done);
+                }
+            }
+        }
+        Ok(Progress::More)
     }
 
     /// The same work from its start on the host; a unit that is lost leaves it to others.
@@ -850,12 +1073,16 @@ impl Plan for Solo {
                     (self.fall_back(kept)?, Progress::More)
                 }
             },
-            Task::Transform(vector, transform) => match self.transform(vector, *transform) {
-                Ok(()) => (Task::Ended(None), Progress::Done),
+            Task::Transform(moving) => match self.transform(moving) {
+                Ok(Progress::More) => {
+                    moving.spent += begin.elapsed();
+                    return Ok(Progress::More);
+                }
+                Ok(Progress::Done) => (Task::Ended(None), Progress::Done),
                 Err(_) => {
-                    forfeit(begin.elapsed());
+                    forfeit(moving.spent + begin.elapsed());
                     let kept = Kept::Transform {
-                        _vector: Arc::clone(vector),
+                        _vector: Arc::clone(&moving.vector),
                     };
                     (self.fall_back(kept)?, Progress::More)
                 }
@@ -868,6 +1095,11 @@ impl Plan for Solo {
         };
         *task = next;
         Ok(progress)
+    }
+
+    /// What a transform comes back to.
+    fn bytes(&self) -> usize {
+        self.bytes
     }
 
     fn grain(&self) -> Option<usize> {
@@ -949,7 +1181,7 @@ fn libraries(folder: &Path) -> Result<Vec<Software>, StartError> {
     Ok(libraries)
 }
 
-/// For loading libraries and for the first use of a device, which may compile its kernels.
+/// [`Setup::loading`] where nobody says otherwise.
 const PATIENCE_LOADING: Duration = Duration::from_secs(60);
 
 /// Points go to the device in pieces of this size.
@@ -960,6 +1192,12 @@ const SLICE_MIN: usize = 1 << 10;
 
 /// The most: 128 MiB of scalars.
 const SLICE_MAX: usize = 1 << 22;
+
+/// Scalars that are copied in one quantum: 2 MiB.
+const PIECE: usize = 1 << 16;
+
+/// Transforms of so many scalars or fewer are not cut.
+const SMALL: usize = 1 << 12;
 
 /// log2 of the size of what is tried at the start.
 const TRIAL_LOG2: u32 = 6;

@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 
 use caldera_kernels::curve::{Bls12_381, Bn254, Curve as Field};
 use caldera_kernels::field::PrimeField;
-use caldera_kernels::{CurveId, Form, Group, Transform};
+use caldera_kernels::{CurveId, Form, Group};
 use libloading::os::unix::{Library as Opened, RTLD_GLOBAL, RTLD_NOW};
 
 use crate::abi::{self, Device, MsmConfig, NttConfig, NttInitDomainConfig, Status};
+use crate::wire::Step;
 
 /// Why ICICLE could not be loaded, or did not do as it was told.
 #[derive(Debug, thiserror::Error)]
@@ -70,10 +71,19 @@ pub(crate) struct Bases {
     at: *mut c_void,
 }
 
+/// Scalars that lie on the device.
+pub(crate) struct Scalars {
+    curve: CurveId,
+    count: u64,
+    at: *mut c_void,
+}
+
 struct Runtime {
     malloc: unsafe extern "C" fn(*mut *mut c_void, usize) -> Status,
     free: unsafe extern "C" fn(*mut c_void) -> Status,
     copy_to_device: unsafe extern "C" fn(*mut c_void, *const c_void, usize) -> Status,
+    copy_to_host: unsafe extern "C" fn(*mut c_void, *const c_void, usize) -> Status,
+    memset: unsafe extern "C" fn(*mut c_void, c_int, usize) -> Status,
 }
 
 type Msm = unsafe extern "C" fn(
@@ -159,6 +169,8 @@ impl Library {
                 malloc: symbol(&opened, &file, "icicle_malloc")?,
                 free: symbol(&opened, &file, "icicle_free")?,
                 copy_to_device: symbol(&opened, &file, "icicle_copy_to_device")?,
+                copy_to_host: symbol(&opened, &file, "icicle_copy_to_host")?,
+                memset: symbol(&opened, &file, "icicle_memset")?,
             }
         };
         // Never closed: its threads and its static objects live as long as the process.
@@ -196,11 +208,7 @@ impl Library {
                 expected: 1,
                 got: count,
             })?;
-        let mut at = std::ptr::null_mut();
-        // SAFETY: `at` is live, and receives the address of that many bytes on the device.
-        check("icicle_malloc", unsafe {
-            (self.runtime.malloc)(&mut at, bytes)
-        })?;
+        let at = self.malloc(bytes)?;
         Ok(Bases {
             curve,
             group,
@@ -277,38 +285,80 @@ impl Library {
         Ok(affine.0[..bases.point_bytes()].to_vec())
     }
 
-    /// Transforms scalars in Montgomery form in place. What is linear does not mind the form.
-    pub(crate) fn transform(
-        &mut self,
-        curve: CurveId,
-        transform: Transform,
-        scalars: &mut [u8],
-    ) -> Result<(), IcicleError> {
-        let count = scalars.len() / curve.scalar_bytes();
-        let log2 = count.ilog2();
-        let (root, shift) = match curve {
-            CurveId::Bn254 => roots::<<Bn254 as Field>::Fr>(log2),
-            CurveId::Bls12_381 => roots::<<Bls12_381 as Field>::Fr>(log2),
-        }
-        .ok_or(IcicleError::Range {
-            what: "log2 of a transform",
-            expected: 27,
-            got: log2.into(),
-        })?;
+    /// Makes sure of what transforms of 2^log2 scalars and fewer need.
+    pub(crate) fn domain(&mut self, curve: CurveId, log2: u64) -> Result<(), IcicleError> {
+        let (root, _) = of_domain(curve, log2)?;
         let curve = self
             .curves
             .iter_mut()
             .find(|known| known.id == curve)
             .ok_or(IcicleError::Curve(curve))?;
-        curve.domain(log2, &root)?;
-        match transform {
-            Transform::Forward => curve.ntt(scalars, abi::FORWARD, ONE),
-            Transform::Inverse => curve.ntt(scalars, abi::INVERSE, ONE),
-            Transform::Shift => {
-                curve.ntt(scalars, abi::INVERSE, ONE)?;
-                curve.ntt(scalars, abi::FORWARD, shift)
-            }
+        curve.domain(log2 as u32, &root)
+    }
+
+    /// Sets memory aside for 2^log2 scalars.
+    pub(crate) fn vector(&self, curve: CurveId, log2: u64) -> Result<Scalars, IcicleError> {
+        of_domain(curve, log2)?;
+        let count = 1 << log2;
+        let at = self.malloc(count as usize * curve.scalar_bytes())?;
+        Ok(Scalars { curve, count, at })
+    }
+
+    /// Copies scalars to the device.
+    pub(crate) fn put(&self, to: &Scalars, at: u64, scalars: &[u8]) -> Result<(), IcicleError> {
+        let place = to.place(at, scalars)?;
+        // SAFETY: `place` held the range against what was set aside.
+        check("icicle_copy_to_device", unsafe {
+            (self.runtime.copy_to_device)(place, scalars.as_ptr().cast(), scalars.len())
+        })
+    }
+
+    /// Copies scalars from the device.
+    pub(crate) fn get(
+        &self,
+        from: &Scalars,
+        at: u64,
+        scalars: &mut [u8],
+    ) -> Result<(), IcicleError> {
+        let place = from.place(at, scalars)?;
+        // SAFETY: as above.
+        check("icicle_copy_to_host", unsafe {
+            (self.runtime.copy_to_host)(scalars.as_mut_ptr().cast(), place, scalars.len())
+        })
+    }
+
+    /// Transforms scalars in Montgomery form where they lie. What is linear does not mind the form.
+    pub(crate) fn transform(&mut self, scalars: &Scalars, step: Step) -> Result<(), IcicleError> {
+        let log2 = scalars.count.ilog2().into();
+        // It is there, but if a larger one found no room.
+        self.domain(scalars.curve, log2)?;
+        let (_, shift) = of_domain(scalars.curve, log2)?;
+        let curve = self.curve(scalars.curve)?;
+        match step {
+            Step::Forward => curve.ntt(scalars, abi::FORWARD, ONE),
+            Step::Inverse => curve.ntt(scalars, abi::INVERSE, ONE),
+            Step::Onto => curve.ntt(scalars, abi::FORWARD, shift),
         }
+    }
+
+    /// Overwrites scalars and frees their memory.
+    pub(crate) fn release(&self, scalars: Scalars) -> Result<(), IcicleError> {
+        let bytes = scalars.count as usize * scalars.scalar_bytes();
+        // SAFETY: that many bytes came from `icicle_malloc`.
+        check("icicle_memset", unsafe {
+            (self.runtime.memset)(scalars.at, 0, bytes)
+        })?;
+        // SAFETY: as above, and `scalars` is used up here.
+        check("icicle_free", unsafe { (self.runtime.free)(scalars.at) })
+    }
+
+    fn malloc(&self, bytes: usize) -> Result<*mut c_void, IcicleError> {
+        let mut at = std::ptr::null_mut();
+        // SAFETY: `at` is live, and receives the address of that many bytes on the device.
+        check("icicle_malloc", unsafe {
+            (self.runtime.malloc)(&mut at, bytes)
+        })?;
+        Ok(at)
     }
 
     fn curve(&self, id: CurveId) -> Result<&Curve, IcicleError> {
@@ -332,17 +382,34 @@ impl Bases {
 
     /// The address of a range of points, if they were all set aside.
     fn place(&self, at: u64, count: u64) -> Result<*mut c_void, IcicleError> {
-        let end = at.checked_add(count).filter(|&end| end <= self.count);
-        if end.is_none() {
-            return Err(IcicleError::Range {
-                what: "end of a range of points",
-                expected: self.count,
-                got: at.saturating_add(count),
-            });
-        }
+        within("end of a range of points", at, count, self.count)?;
         let offset = at as usize * self.point_bytes();
         Ok(self.at.wrapping_byte_add(offset))
     }
+}
+
+impl Scalars {
+    /// Bytes of one of them.
+    pub(crate) fn scalar_bytes(&self) -> usize {
+        self.curve.scalar_bytes()
+    }
+
+    /// The address from which so many scalars lie, if they were all set aside.
+    fn place(&self, at: u64, scalars: &[u8]) -> Result<*mut c_void, IcicleError> {
+        let size = self.scalar_bytes();
+        let count = (scalars.len() / size) as u64;
+        within("end of a range of scalars", at, count, self.count)?;
+        Ok(self.at.wrapping_byte_add(at as usize * size))
+    }
+}
+
+fn within(what: &'static str, at: u64, count: u64, expected: u64) -> Result<(), IcicleError> {
+    let end = at.checked_add(count).filter(|&end| end <= expected);
+    end.map(|_| ()).ok_or(IcicleError::Range {
+        what,
+        expected,
+        got: at.saturating_add(count),
+    })
 }
 
 impl Curve {
@@ -403,31 +470,30 @@ impl Curve {
 
     fn ntt(
         &self,
-        scalars: &mut [u8],
+        scalars: &Scalars,
         direction: c_int,
         coset_gen: [u32; 8],
     ) -> Result<(), IcicleError> {
-        let count = scalars.len() / self.id.scalar_bytes();
         let config = NttConfig {
             stream: std::ptr::null_mut(),
             coset_gen,
             batch_size: 1,
             columns_batch: false,
             ordering: 0,
-            are_inputs_on_device: false,
-            are_outputs_on_device: false,
+            are_inputs_on_device: true,
+            are_outputs_on_device: true,
             is_async: false,
             ext: std::ptr::null_mut(),
         };
-        // SAFETY: input and output are the same `count` scalars, live and writable; ICICLE allows
-        // a transform in place.
+        // SAFETY: input and output are the same `count` scalars on the device, live and writable;
+        // ICICLE allows a transform in place.
         check("ntt", unsafe {
             (self.ntt)(
-                scalars.as_ptr().cast(),
-                count as c_int,
+                scalars.at,
+                scalars.count as c_int,
                 direction,
                 &config,
-                scalars.as_mut_ptr().cast(),
+                scalars.at,
             )
         })
     }
@@ -438,6 +504,24 @@ impl Curve {
 struct Aligned([u8; 32]);
 
 const ONE: [u32; 8] = [1, 0, 0, 0, 0, 0, 0, 0];
+
+/// See [`roots`]; refuses what is too large for a shift.
+fn of_domain(curve: CurveId, log2: u64) -> Result<([u8; 32], [u32; 8]), IcicleError> {
+    let expected = match curve {
+        CurveId::Bn254 => <Bn254 as Field>::Fr::TWO_ADICITY,
+        CurveId::Bls12_381 => <Bls12_381 as Field>::Fr::TWO_ADICITY,
+    } - 1;
+    let found = match u32::try_from(log2).ok().filter(|&log2| log2 <= expected) {
+        Some(log2) if curve == CurveId::Bn254 => roots::<<Bn254 as Field>::Fr>(log2),
+        Some(log2) => roots::<<Bls12_381 as Field>::Fr>(log2),
+        None => None,
+    };
+    found.ok_or(IcicleError::Range {
+        what: "log2 of a transform",
+        expected: expected.into(),
+        got: log2,
+    })
+}
 
 /// The root of order 2^log2, and that of twice the order, as plain integers.
 fn roots<F: PrimeField>(log2: u32) -> Option<([u8; 32], [u32; 8])> {

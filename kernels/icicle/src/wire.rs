@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
-use caldera_kernels::{CurveId, Form, Group, Transform};
+use caldera_kernels::{CurveId, Form, Group};
 
 /// The longest message.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 8192;
@@ -41,12 +41,29 @@ pub(crate) enum Request {
         count: u64,
         form: Form,
     },
-    /// Transform the memory's first 2^log2 scalars.
-    Transform {
-        curve: CurveId,
-        log2: u64,
-        transform: Transform,
-    },
+    /// Make what transforms of 2^log2 scalars and fewer need, if it is not there.
+    Domain { curve: CurveId, log2: u64 },
+    /// Set memory aside on the device for 2^log2 scalars. Answered with a number for them.
+    Vector { curve: CurveId, log2: u64 },
+    /// Copy scalars from the memory to the device.
+    Put { vector: u64, at: u64, count: u64 },
+    /// Copy scalars from the device to the memory.
+    Get { vector: u64, at: u64, count: u64 },
+    /// Transform scalars where they lie on the device.
+    Transform { vector: u64, step: Step },
+    /// Overwrite scalars and free their memory.
+    Release { vector: u64 },
+}
+
+/// One of the transforms that ICICLE does in one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Coefficients to evaluations.
+    Forward,
+    /// Evaluations to coefficients.
+    Inverse,
+    /// Coefficients to evaluations on the coset between the others.
+    Onto,
 }
 
 /// What comes back.
@@ -86,18 +103,19 @@ impl Request {
                 count,
                 form,
             } => vec![5, *bases, *at, *count, u64::from(*form == Form::Montgomery)],
-            Request::Transform {
-                curve,
-                log2,
-                transform,
-            } => {
-                let transform = match transform {
-                    Transform::Forward => 0,
-                    Transform::Inverse => 1,
-                    Transform::Shift => 2,
+            Request::Domain { curve, log2 } => vec![6, curve_number(*curve), *log2],
+            Request::Vector { curve, log2 } => vec![7, curve_number(*curve), *log2],
+            Request::Put { vector, at, count } => vec![8, *vector, *at, *count],
+            Request::Get { vector, at, count } => vec![9, *vector, *at, *count],
+            Request::Transform { vector, step } => {
+                let step = match step {
+                    Step::Forward => 0,
+                    Step::Inverse => 1,
+                    Step::Onto => 2,
                 };
-                vec![6, curve_number(*curve), *log2, transform]
+                vec![10, *vector, step]
             }
+            Request::Release { vector } => vec![11, *vector],
         };
         let mut bytes: Vec<u8> = numbers.iter().flat_map(|n| n.to_le_bytes()).collect();
         bytes.extend(text);
@@ -147,16 +165,34 @@ impl Request {
                     _ => return None,
                 },
             },
-            6 => Request::Transform {
+            6 => Request::Domain {
                 curve: curve(next()?)?,
                 log2: next()?,
-                transform: match next()? {
-                    0 => Transform::Forward,
-                    1 => Transform::Inverse,
-                    2 => Transform::Shift,
+            },
+            7 => Request::Vector {
+                curve: curve(next()?)?,
+                log2: next()?,
+            },
+            8 => Request::Put {
+                vector: next()?,
+                at: next()?,
+                count: next()?,
+            },
+            9 => Request::Get {
+                vector: next()?,
+                at: next()?,
+                count: next()?,
+            },
+            10 => Request::Transform {
+                vector: next()?,
+                step: match next()? {
+                    0 => Step::Forward,
+                    1 => Step::Inverse,
+                    2 => Step::Onto,
                     _ => return None,
                 },
             },
+            11 => Request::Release { vector: next()? },
             _ => return None,
         };
         bytes.is_empty().then_some(request)
@@ -242,11 +278,29 @@ mod tests {
                 count: 6,
                 form: Form::Montgomery,
             },
-            Request::Transform {
+            Request::Domain {
                 curve: CurveId::Bn254,
                 log2: 20,
-                transform: Transform::Shift,
             },
+            Request::Vector {
+                curve: CurveId::Bls12_381,
+                log2: 21,
+            },
+            Request::Put {
+                vector: 4,
+                at: 5,
+                count: 6,
+            },
+            Request::Get {
+                vector: 6,
+                at: 5,
+                count: 4,
+            },
+            Request::Transform {
+                vector: 8,
+                step: Step::Onto,
+            },
+            Request::Release { vector: 8 },
         ];
         for request in requests {
             let bytes = request.encode();
@@ -259,7 +313,7 @@ mod tests {
                 assert_eq!(Request::decode(&[&bytes[..], &[0]].concat()), None);
             }
         }
-        assert_eq!(Request::decode(&7u64.to_le_bytes()), None);
+        assert_eq!(Request::decode(&99u64.to_le_bytes()), None);
     }
 
     #[test]

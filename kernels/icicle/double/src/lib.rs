@@ -10,7 +10,7 @@
 //!
 //! | value | what happens |
 //! |---|---|
-//! | `abort-msm:N`, `abort-ntt:N` | the process is aborted, as by a C++ exception that nobody catches |
+//! | `abort-msm:N`, `abort-ntt:N`, `abort-domain:N`, and so below | the process is aborted, as by a C++ exception that nobody catches |
 //! | `hang-msm:N`, `hang-ntt:N` | the call never comes back |
 //! | `fail-msm:N`, `fail-ntt:N` | the call answers "unknown error" |
 //! | `wrong-msm:N`, `wrong-ntt:N` | a point of the curve, or scalars, but the wrong ones |
@@ -285,6 +285,30 @@ pub unsafe extern "C" fn icicle_copy_to_device(
     unsafe { copy((to, true), (from, false), bytes) }
 }
 
+/// # Safety
+/// As in ICICLE's `runtime.h`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn icicle_copy_to_host(
+    to: *mut c_void,
+    from: *const c_void,
+    bytes: usize,
+) -> Status {
+    // SAFETY: the caller's word.
+    unsafe { copy((to, false), (from, true), bytes) }
+}
+
+/// # Safety
+/// As in ICICLE's `runtime.h`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn icicle_memset(at: *mut c_void, value: c_int, bytes: usize) -> Status {
+    let Some(at) = place(at, bytes, true) else {
+        return INVALID_POINTER;
+    };
+    // SAFETY: the device's memory is held.
+    unsafe { std::ptr::write_bytes(at, value as u8, bytes) };
+    SUCCESS
+}
+
 fn device() -> &'static Arc<CpuDevice> {
     static DEVICE: OnceLock<Arc<CpuDevice>> = OnceLock::new();
     DEVICE.get_or_init(|| {
@@ -454,6 +478,10 @@ fn domain<C: Curve>() -> &'static AtomicU32 {
 /// # Safety
 /// `root` must be a scalar, `config` a configuration, of 24 bytes.
 unsafe fn init_domain<C: Curve>(root: *const c_void, config: *const c_void) -> Status {
+    static CALLS: AtomicU64 = AtomicU64::new(0);
+    if let Some(status) = fail_early("domain", CALLS.fetch_add(1, Ordering::Relaxed)) {
+        return status;
+    }
     // SAFETY: by this function's own condition.
     let [stream, ext] = [0, 16].map(|at| unsafe { field::<usize>(config, at) });
     // SAFETY: as above.

@@ -15,7 +15,9 @@ use caldera_icicle::{IcicleDevice, Setup, StartError};
 use caldera_kernels::conformance::{Effort, run};
 use caldera_kernels::cpu::{CpuConfig, CpuDevice};
 use caldera_kernels::relay::{Member, Relay};
-use caldera_kernels::{CurveId, Device, DeviceError, Group, Work};
+use caldera_kernels::{
+    CurveId, Device, DeviceError, Group, Plan, Progress, Transform, VectorId, Work,
+};
 use tempfile::TempDir;
 
 const FILES: [&str; 5] = [
@@ -123,15 +125,99 @@ fn a_child_that_fails_is_replaced_by_the_host() {
 }
 
 #[test]
-fn points_that_have_no_room_on_the_device_are_summed_by_the_host() {
-    // The self-test takes four, two of each curve.
-    let device = start("full:4").unwrap();
+fn what_has_no_room_on_the_device_is_done_by_the_host() {
+    // The self-test takes ten pieces of memory, of each curve two for points and three for scalars.
+    let device = start("full:10").unwrap();
+    let before = device.counts();
     conforms(&device, 3);
     let health = device.health();
     assert_eq!(health.lost, None);
-    assert!(health.fallen_back > 100, "{health:?}");
-    let counts = device.counts();
-    assert!(counts.transforms > 60, "{counts:?}");
+    assert!(health.fallen_back > 160, "{health:?}");
+    assert_eq!(device.counts(), before);
+}
+
+/// Sets up a shift of so many scalars on a unit, each its own number: the vector and what is in it.
+fn numbers(unit: &IcicleDevice, log2: u32) -> (VectorId, Vec<u8>) {
+    let vector = unit.vector(CurveId::Bn254, 1 << log2).unwrap();
+    let mut scalars = vec![0; 32 << log2];
+    for (number, scalar) in (0u64..).zip(scalars.chunks_mut(32)) {
+        scalar[..8].copy_from_slice(&number.to_le_bytes());
+    }
+    unit.vector_write(vector, 0, &scalars).unwrap();
+    (vector, scalars)
+}
+
+fn shift(unit: &IcicleDevice, vector: VectorId) -> Arc<dyn Plan> {
+    let transform = Transform::Shift;
+    let plan = unit.plan(&Work::Ntt { vector, transform }).unwrap();
+    assert_eq!(plan.open(0).unwrap(), 1);
+    plan
+}
+
+/// A large transform gives way between its copies and its steps: one call for what it needs, two
+/// pieces over, an inverse and a forward one, two pieces back, and two that the host takes over.
+#[test]
+fn a_large_transform_is_cut() {
+    let unit = unit("");
+    let (vector, _) = numbers(&unit, 17);
+    let plan = shift(&unit, vector);
+    assert_eq!(plan.bytes(), 32 << 17);
+    let mut quanta = 1;
+    while plan.run(0, 0).unwrap() == Progress::More {
+        quanta += 1;
+    }
+    assert_eq!(quanta, 1 + 2 + 2 + 2 + 2);
+    // Small ones are not worth it.
+    let (vector, _) = numbers(&unit, 4);
+    let plan = shift(&unit, vector);
+    assert_eq!(plan.run(0, 0), Ok(Progress::More));
+    assert_eq!(plan.run(0, 0), Ok(Progress::Done));
+}
+
+/// Whenever it is lost, what a transform was to replace is still there, for another try elsewhere; and
+/// once all of the result is here, the loss comes too late.
+#[test]
+fn a_transform_that_is_lost_leaves_its_scalars_alone() {
+    let whole = 1 + 2 + 2 + 2 + 2;
+    for before in 0..whole {
+        let unit = unit("");
+        let (vector, scalars) = numbers(&unit, 17);
+        let plan = shift(&unit, vector);
+        for _ in 0..before {
+            assert_eq!(plan.run(0, 0), Ok(Progress::More));
+        }
+        unit.distrust("for a test");
+        if before < whole - 2 {
+            let lost = plan.run(0, 0);
+            assert!(
+                matches!(lost, Err(DeviceError::Lost { .. })),
+                "{before}: {lost:?}"
+            );
+            let mut left = vec![0; scalars.len()];
+            unit.vector_read(vector, 0, &mut left).unwrap();
+            assert!(left == scalars, "{before}");
+        } else {
+            while plan.run(0, 0).unwrap() == Progress::More {}
+        }
+    }
+}
+
+/// What a transform needs at first is made when its key comes: no proof waits for that, and it cannot be
+/// taken for a hang.
+#[test]
+fn transforms_of_a_keys_size_are_prepared_with_the_key() {
+    // The self-test prepares its own size, and the key is the second.
+    let unit = unit("abort-domain:2");
+    let points = Bytes::from(vec![0; 64 * ((1 << 10) - 1)]);
+    unit.bases(CurveId::Bn254, Group::G1, points).unwrap();
+    let (vector, _) = numbers(&unit, 10);
+    let plan = shift(&unit, vector);
+    while plan.run(0, 0).unwrap() == Progress::More {}
+    assert_eq!(unit.health().lost, None);
+    // It is the size that counts.
+    let (vector, _) = numbers(&unit, 11);
+    let lost = shift(&unit, vector).run(0, 0);
+    assert!(matches!(lost, Err(DeviceError::Lost { .. })), "{lost:?}");
 }
 
 #[test]
@@ -395,4 +481,18 @@ fn a_child_whose_parent_is_gone_does_not_serve() {
     setup.command = command;
     let refused = IcicleDevice::start(host(), setup).err();
     assert!(matches!(refused, Some(StartError::Child(_))), "{refused:?}");
+}
+
+/// It may take its time, but not for ever.
+#[test]
+fn preparing_transforms_has_a_patience_of_its_own() {
+    let folder = installation(&FILES);
+    let mut setup = setup(folder.path(), "CPU", "hang-domain:1");
+    setup.loading = PATIENCE;
+    setup.patience = Duration::from_secs(3600);
+    let unit = IcicleDevice::unit(host(), setup).unwrap();
+    let points = Bytes::from(vec![0; 64 << 7]);
+    let _ = unit.bases(CurveId::Bn254, Group::G1, points);
+    let lost = unit.health().lost.unwrap_or_default();
+    assert!(lost.contains("no answer within 5s"), "{lost:?}");
 }
