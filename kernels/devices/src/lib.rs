@@ -303,6 +303,7 @@ fn icicle(
     let setup = Setup {
         index: *index,
         patience: options.patience,
+        memory: options.device_bytes as u64,
         ..Setup::new(command, options.icicle_folder.clone(), kind)
     };
     match start(host, setup) {

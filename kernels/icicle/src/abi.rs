@@ -16,6 +16,18 @@ pub struct Device {
     pub index: c_int,
 }
 
+/// `icicle::DeviceProperties`.
+#[repr(C)]
+#[derive(Default)]
+pub struct DeviceProperties {
+    /// Whether the device has no memory of its own.
+    pub using_host_memory: bool,
+    /// How many kinds of memory it has.
+    pub num_memory_regions: c_int,
+    /// Whether pages of the host's can be pinned for it.
+    pub supports_pinned_memory: bool,
+}
+
 /// `icicle::MSMConfig`.
 #[repr(C)]
 pub struct MsmConfig {
@@ -123,6 +135,11 @@ const _: () = {
     assert!(size_of::<Device>() == 68);
     assert!(offset_of!(Device, kind) == 0);
     assert!(offset_of!(Device, index) == 64);
+
+    assert!(size_of::<DeviceProperties>() == 12);
+    assert!(offset_of!(DeviceProperties, using_host_memory) == 0);
+    assert!(offset_of!(DeviceProperties, num_memory_regions) == 4);
+    assert!(offset_of!(DeviceProperties, supports_pinned_memory) == 8);
 
     assert!(size_of::<MsmConfig>() == 40);
     assert!(offset_of!(MsmConfig, stream) == 0);

@@ -100,6 +100,7 @@ impl Child {
                 index,
             } => {
                 let library = Library::open(&folder, &kind, index)?;
+                let memory = library.memory().unwrap_or(u64::MAX);
                 let mut names = String::new();
                 for (curve, name) in crate::library::CURVES {
                     if library.curves().any(|known| known == curve) {
@@ -108,7 +109,7 @@ impl Child {
                     }
                 }
                 self.library = Some(library);
-                return Ok(names.into_bytes());
+                return Ok([&memory.to_le_bytes(), names.as_bytes()].concat());
             }
             Request::Memory { bytes } => {
                 let file = file.ok_or_else(|| nonsense("memory without a file"))?;

@@ -13,7 +13,7 @@ use caldera_kernels::curve::{Affine, Bls12_381, Bn254, Coordinate, Curve, Projec
 use caldera_kernels::field::PrimeField;
 use caldera_kernels::{
     BasesId, CurveId, Device, DeviceError, DeviceInfo, Form, Group, Health, Held, MatrixId, Plan,
-    Progress, Registry, Shape, Software, Transform, VectorId, Work, forfeit, scalars_fit,
+    Progress, Registry, Shape, Site, Software, Transform, VectorId, Work, forfeit, scalars_fit,
 };
 use sha2::{Digest, Sha256};
 use zeroize::Zeroize;
@@ -41,6 +41,8 @@ pub struct Setup {
     /// The same for loading libraries, for the first use of a device, which may compile its kernels, and
     /// for what transforms of a size need at first.
     pub loading: Duration,
+    /// What may be used at most of the device's own memory.
+    pub memory: u64,
     /// How the end of a killed child is waited for, in a thread of its own: by
     /// [`process::Child::wait`], but in tests of a child that does not end.
     pub reap: fn(&mut process::Child) -> io::Result<ExitStatus>,
@@ -56,6 +58,7 @@ impl Setup {
             index: 0,
             patience: PATIENCE,
             loading: PATIENCE_LOADING,
+            memory: u64::MAX,
             reap: process::Child::wait,
         }
     }
@@ -142,7 +145,7 @@ impl IcicleDevice {
             kind: setup.kind,
             index: setup.index.into(),
         };
-        let names = link
+        let answer = link
             .ask(&load, setup.loading)
             .map_err(|trouble| match trouble {
                 Trouble::NoRoom(why) | Trouble::Lost(why) => StartError::Refused {
@@ -150,7 +153,9 @@ impl IcicleDevice {
                     why,
                 },
             })?;
-        let names = String::from_utf8_lossy(&names).into_owned();
+        let (memory, names) = answer.split_first_chunk().unwrap_or((&[0; 8], &[]));
+        let memory = for_points(u64::from_le_bytes(*memory)).min(setup.memory);
+        let names = String::from_utf8_lossy(names).into_owned();
         let curves: Vec<CurveId> = CURVES
             .into_iter()
             .filter(|(_, name)| names.split(' ').any(|known| known == *name))
@@ -177,6 +182,8 @@ impl IcicleDevice {
                 loading: setup.loading,
                 lost: OnceLock::new(),
                 quantum: host_info.quantum,
+                memory,
+                used: AtomicU64::new(0),
                 domains: Default::default(),
                 dropped: Mutex::default(),
                 slices: Default::default(),
@@ -474,6 +481,15 @@ impl Device for IcicleDevice {
         self.child.process.kill();
     }
 
+    fn site(&self, _: usize) -> Site {
+        let memory = self.child.memory;
+        Site {
+            memory: (memory < u64::MAX).then_some(memory),
+            // ICICLE does not say where its devices are.
+            pci: None,
+        }
+    }
+
     fn health(&self) -> Health {
         Health {
             lost: self.child.lost.get().cloned(),
@@ -497,6 +513,10 @@ struct Child {
     quantum: Duration,
     /// Points in a slice, by curve and group; 0: none was tried yet.
     slices: [[AtomicUsize; 2]; 2],
+    /// Bytes of its own memory that points may take; the highest number if that is not known.
+    memory: u64,
+    /// Those that they take.
+    used: AtomicU64,
     /// log2 of the largest transform that is prepared, by curve; 0: none.
     domains: [AtomicU32; 2],
     /// Vectors of the device's that nobody uses any more, to be released in the next exchange: whoever
@@ -574,6 +594,18 @@ impl Child {
 
     /// Copies points to the device: their number there, or nothing if it has no room or is lost.
     fn upload(&self, curve: CurveId, group: Group, points: &[u8]) -> Option<u64> {
+        let bytes = points.len() as u64;
+        let with = |used: u64| used.checked_add(bytes).filter(|&used| used <= self.memory);
+        let order = Ordering::Relaxed;
+        self.used.fetch_update(order, order, with).ok()?;
+        let theirs = self.upload_all(curve, group, points);
+        if theirs.is_none() {
+            self.used.fetch_sub(bytes, order);
+        }
+        theirs
+    }
+
+    fn upload_all(&self, curve: CurveId, group: Group, points: &[u8]) -> Option<u64> {
         let size = curve.point_bytes(group);
         let count = (points.len() / size) as u64;
         if count == 0 {
@@ -700,6 +732,8 @@ impl Drop for Bases {
             && !self.child.is_lost()
         {
             self.child.forget(bases);
+            let bytes = self.count * self.curve.point_bytes(self.group);
+            self.child.used.fetch_sub(bytes as u64, Ordering::Relaxed);
         }
     }
 }
@@ -1142,6 +1176,15 @@ fn multiples<F: Coordinate>(count: usize) -> Vec<u8> {
         sum = sum.add_affine(&F::GENERATOR);
     }
     bytes
+}
+
+/// What of a device's memory is for points: an eighth is left for what ICICLE takes by itself to sum and
+/// transform, which it does not tell beforehand.
+fn for_points(free: u64) -> u64 {
+    match free {
+        u64::MAX => u64::MAX,
+        free => free - free / 8,
+    }
 }
 
 /// Runs a plan to its end on this thread.

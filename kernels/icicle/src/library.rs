@@ -12,7 +12,9 @@ use caldera_kernels::field::PrimeField;
 use caldera_kernels::{CurveId, Form, Group};
 use libloading::os::unix::{Library as Opened, RTLD_GLOBAL, RTLD_NOW};
 
-use crate::abi::{self, Device, MsmConfig, NttConfig, NttInitDomainConfig, Status};
+use crate::abi::{
+    self, Device, DeviceProperties, MsmConfig, NttConfig, NttInitDomainConfig, Status,
+};
 use crate::wire::Step;
 
 /// Why ICICLE could not be loaded, or did not do as it was told.
@@ -84,6 +86,8 @@ struct Runtime {
     copy_to_device: unsafe extern "C" fn(*mut c_void, *const c_void, usize) -> Status,
     copy_to_host: unsafe extern "C" fn(*mut c_void, *const c_void, usize) -> Status,
     memset: unsafe extern "C" fn(*mut c_void, c_int, usize) -> Status,
+    properties: unsafe extern "C" fn(*mut DeviceProperties) -> Status,
+    available_memory: unsafe extern "C" fn(*mut usize, *mut usize) -> Status,
 }
 
 type Msm = unsafe extern "C" fn(
@@ -171,6 +175,8 @@ impl Library {
                 copy_to_device: symbol(&opened, &file, "icicle_copy_to_device")?,
                 copy_to_host: symbol(&opened, &file, "icicle_copy_to_host")?,
                 memset: symbol(&opened, &file, "icicle_memset")?,
+                properties: symbol(&opened, &file, "icicle_get_device_properties")?,
+                available_memory: symbol(&opened, &file, "icicle_get_available_memory")?,
             }
         };
         // Never closed: its threads and its static objects live as long as the process.
@@ -190,6 +196,19 @@ impl Library {
     /// Those curves for which there are libraries.
     pub(crate) fn curves(&self) -> impl Iterator<Item = CurveId> {
         self.curves.iter().map(|curve| curve.id)
+    }
+
+    /// How many bytes of its own memory the device has left: none if it has no memory of its own, or
+    /// does not say.
+    pub(crate) fn memory(&self) -> Option<u64> {
+        let mut properties = DeviceProperties::default();
+        let (mut total, mut free) = (0, 0);
+        // SAFETY: what each writes is live, and of the size that ICICLE's headers give it.
+        let told = unsafe {
+            (self.runtime.properties)(&mut properties) == 0
+                && (self.runtime.available_memory)(&mut total, &mut free) == 0
+        };
+        (told && !properties.using_host_memory).then_some(free as u64)
     }
 
     /// Sets memory aside for points.

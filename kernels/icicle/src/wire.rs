@@ -15,7 +15,8 @@ pub(crate) const MESSAGE_BYTES_MAX: usize = 8192;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Request {
-    /// Load the libraries in a folder and choose a device. Answered with the names of the curves.
+    /// Load the libraries in a folder and choose a device. Answered with how many bytes of
+    /// memory the device has left, the highest number if that is not known, and the names of the curves.
     Load {
         folder: PathBuf,
         kind: String,

@@ -17,7 +17,8 @@
 //! | `astray-msm:N` | a point that is not on the curve |
 //! | `full:N` | no memory |
 //!
-//! A call that hangs connects to the socket at `CALDERA_DOUBLE_TELL` first, if there is one.
+//! `CALDERA_DOUBLE_MEMORY` gives the device so many bytes of memory of its own; without, its memory is the
+//! host's. A call that hangs connects to the socket at `CALDERA_DOUBLE_TELL` first, if there is one.
 //!
 //! As in ICICLE, choosing a device that is not there and a transform without a domain abort.
 
@@ -175,6 +176,9 @@ pub unsafe extern "C" fn icicle_malloc(out: *mut *mut c_void, bytes: usize) -> S
     let Some(layout) = layout(bytes).filter(|_| bytes > 0) else {
         return INVALID_ARGUMENT;
     };
+    if bytes > free() {
+        return OUT_OF_MEMORY;
+    }
     // SAFETY: the layout is not empty; `out` is the caller's word.
     unsafe {
         let start = std::alloc::alloc(layout);
@@ -198,6 +202,44 @@ pub unsafe extern "C" fn icicle_free(at: *mut c_void) -> Status {
     };
     // SAFETY: it came from `icicle_malloc`, with that length.
     unsafe { std::alloc::dealloc(start, layout) };
+    SUCCESS
+}
+
+/// What the device's memory is, if that is not the host's.
+fn memory() -> Option<usize> {
+    std::env::var("CALDERA_DOUBLE_MEMORY").ok()?.parse().ok()
+}
+
+fn free() -> usize {
+    let used = held(|held| held.values().sum());
+    memory().unwrap_or(usize::MAX).saturating_sub(used)
+}
+
+/// # Safety
+/// As in ICICLE's `runtime.h`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn icicle_get_device_properties(out: *mut c_void) -> Status {
+    // SAFETY: the caller has 12 bytes there.
+    unsafe {
+        out.cast::<bool>().write(memory().is_none());
+        out.byte_add(4).cast::<i32>().write(1);
+        out.byte_add(8).cast::<bool>().write(false);
+    }
+    SUCCESS
+}
+
+/// # Safety
+/// As in ICICLE's `runtime.h`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn icicle_get_available_memory(
+    total: *mut usize,
+    left: *mut usize,
+) -> Status {
+    // SAFETY: both are the caller's.
+    unsafe {
+        total.write(memory().unwrap_or(usize::MAX));
+        left.write(free());
+    }
     SUCCESS
 }
 

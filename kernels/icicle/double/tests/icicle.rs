@@ -206,18 +206,22 @@ fn a_transform_that_is_lost_leaves_its_scalars_alone() {
 /// taken for a hang.
 #[test]
 fn transforms_of_a_keys_size_are_prepared_with_the_key() {
-    // The self-test prepares its own size, and the key is the second.
+    let key = |unit: &IcicleDevice| {
+        let points = Bytes::from(vec![0; 64 * ((1 << 10) - 1)]);
+        let _ = unit.bases(CurveId::Bn254, Group::G1, points);
+    };
+    // The self-test has prepared its own size, and the key is the second.
+    let lost = unit("abort-domain:1");
+    key(&lost);
+    let why = lost.health().lost.unwrap_or_default();
+    assert!(why.contains("signal 6"), "{why:?}");
+    // No transform of that size is a third.
     let unit = unit("abort-domain:2");
-    let points = Bytes::from(vec![0; 64 * ((1 << 10) - 1)]);
-    unit.bases(CurveId::Bn254, Group::G1, points).unwrap();
+    key(&unit);
     let (vector, _) = numbers(&unit, 10);
     let plan = shift(&unit, vector);
     while plan.run(0, 0).unwrap() == Progress::More {}
     assert_eq!(unit.health().lost, None);
-    // It is the size that counts.
-    let (vector, _) = numbers(&unit, 11);
-    let lost = shift(&unit, vector).run(0, 0);
-    assert!(matches!(lost, Err(DeviceError::Lost { .. })), "{lost:?}");
 }
 
 #[test]
@@ -495,4 +499,41 @@ fn preparing_transforms_has_a_patience_of_its_own() {
     let _ = unit.bases(CurveId::Bn254, Group::G1, points);
     let lost = unit.health().lost.unwrap_or_default();
     assert!(lost.contains("no answer within 5s"), "{lost:?}");
+}
+
+/// The keys of two tenants, of which the device holds one: the second one is refused by what the device
+/// said it has, and by what it may use of that, and has room when the first has gone.
+#[test]
+fn keys_take_no_more_than_the_devices_memory() {
+    let key = |unit: &IcicleDevice, points: usize| {
+        let points = Bytes::from(vec![0; 64 * points]);
+        unit.bases(CurveId::Bn254, Group::G1, points)
+    };
+    let unlimited = u64::MAX;
+    for (of_its_own, option, memory) in [
+        ("1048576", unlimited, (7 << 20) / 8),
+        ("1048576", 500_000, 500_000),
+        ("", 500_000, 500_000),
+    ] {
+        let folder = installation(&FILES);
+        let mut setup = setup(folder.path(), "CPU", "");
+        setup.command.env("CALDERA_DOUBLE_MEMORY", of_its_own);
+        setup.memory = option;
+        let unit = IcicleDevice::unit(host(), setup).unwrap();
+        assert_eq!(unit.site(0).memory, Some(memory));
+        let points = memory as usize / 64;
+        let first = key(&unit, points - 10).unwrap();
+        let refused = key(&unit, 11).unwrap_err();
+        let expected = DeviceError::Memory {
+            what: "points on ICICLE's device",
+            bytes: 11 * 64,
+        };
+        assert_eq!(refused, expected);
+        key(&unit, 10).unwrap();
+        unit.bases_free(first);
+        key(&unit, points - 10).unwrap();
+        assert_eq!(unit.health().lost, None);
+    }
+    // Memory that is the host's is not the device's.
+    assert_eq!(unit("").site(0).memory, None);
 }
