@@ -160,6 +160,19 @@ pub struct Candidate {
 /// Where ICICLE's own documentation has it installed.
 pub const ICICLE_FOLDER: &str = "/opt/icicle";
 
+/// Where ICICLE is where nobody says so: around the backends that ICICLE's own variable names, if it is
+/// there, else where its documentation has it installed.
+pub fn icicle_folder() -> PathBuf {
+    let around = icicle_backends().and_then(|backends| caldera_icicle::folder_around(&backends));
+    around.unwrap_or_else(|| ICICLE_FOLDER.into())
+}
+
+/// ICICLE's own variable for where its backends are installed.
+fn icicle_backends() -> Option<PathBuf> {
+    let named = std::env::var_os("ICICLE_BACKEND_INSTALL_DIR");
+    named.filter(|name| !name.is_empty()).map(PathBuf::from)
+}
+
 impl Options {
     /// For so many workers, with all else as it is where nobody says otherwise.
     pub fn new(quantum: Duration, workers: usize) -> Options {
@@ -170,7 +183,7 @@ impl Options {
                 lanes: 2 * workers,
             },
             workers,
-            icicle_folder: ICICLE_FOLDER.into(),
+            icicle_folder: icicle_folder(),
             patience: PATIENCE,
             device_bytes: usize::MAX,
             calibration: None,
@@ -304,6 +317,7 @@ fn icicle(
         index: *index,
         patience: options.patience,
         memory: options.device_bytes as u64,
+        backends: icicle_backends(),
         ..Setup::new(command, options.icicle_folder.clone(), kind)
     };
     match start(host, setup) {

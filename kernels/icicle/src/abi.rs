@@ -109,7 +109,7 @@ pub fn meaning(status: Status) -> &'static str {
         7 => "synchronisation failed",
         8 => "creating a stream failed",
         9 => "destroying a stream failed",
-        10 => "not implemented by this backend",
+        NOT_IMPLEMENTED => "not implemented by this backend",
         11 => "invalid argument",
         12 => "loading the backend failed",
         13 => "the licence was refused",
@@ -121,6 +121,9 @@ pub fn meaning(status: Status) -> &'static str {
 pub const OUT_OF_MEMORY: Status = 2;
 /// It gave none.
 pub const ALLOCATION_FAILED: Status = 4;
+
+/// There is no backend for it, or that has none.
+pub const NOT_IMPLEMENTED: Status = 10;
 
 /// Forward and inverse, as `ntt` takes them.
 pub const FORWARD: c_int = 0;

@@ -88,7 +88,10 @@ impl Child {
         match self.follow(request, file) {
             Ok(body) => Answer::Done(body),
             Err(error) if error.is_no_room() => Answer::NoRoom(error.to_string()),
-            Err(error) => Answer::Failed(error.to_string()),
+            Err(error) => {
+                let more = self.library.as_ref().map(|library| library.explain(&error));
+                Answer::Failed(format!("{error}{}", more.unwrap_or_default()))
+            }
         }
     }
 
@@ -96,10 +99,11 @@ impl Child {
         match request {
             Request::Load {
                 folder,
+                backends,
                 kind,
                 index,
             } => {
-                let library = Library::open(&folder, &kind, index)?;
+                let library = Library::open(&folder, backends.as_deref(), &kind, index)?;
                 let memory = library.memory().unwrap_or(u64::MAX);
                 let mut names = String::new();
                 for (curve, name) in crate::library::CURVES {

@@ -1,6 +1,7 @@
 //! The host's device, with sums and transforms done by ICICLE while it can be believed.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, ExitStatus};
@@ -18,7 +19,8 @@ use caldera_kernels::{
 use sha2::{Digest, Sha256};
 use zeroize::Zeroize;
 
-use crate::library::{CURVES, IcicleError, find};
+use crate::installation::{RUNTIME, backend_files, backends, find};
+use crate::library::{CURVES, IcicleError};
 use crate::link::{Link, PATIENCE_SHORT, Process, Trouble};
 use crate::total::{self, Total};
 use crate::wire::{Request, Step};
@@ -31,6 +33,8 @@ pub struct Setup {
     pub command: Command,
     /// Where ICICLE is installed: its libraries lie there or in `lib` below.
     pub folder: PathBuf,
+    /// Where its backends are installed, if not in `lib/backend` or `backend` of that folder.
+    pub backends: Option<PathBuf>,
     /// "CUDA", or what else the installed backends offer.
     pub kind: String,
     /// Which device of that kind.
@@ -54,6 +58,7 @@ impl Setup {
         Setup {
             command,
             folder,
+            backends: None,
             kind: kind.to_owned(),
             index: 0,
             patience: PATIENCE,
@@ -138,10 +143,12 @@ impl IcicleDevice {
         is_unit: bool,
     ) -> Result<Arc<IcicleDevice>, StartError> {
         let device = format!("{}:{}", setup.kind, setup.index);
-        let libraries = libraries(&setup.folder)?;
+        let backends = setup.backends.or_else(|| backends(&setup.folder));
+        let libraries = libraries(&setup.folder, backends.as_deref())?;
         let mut link = Link::start(setup.command, setup.reap)?;
         let load = Request::Load {
             folder: setup.folder,
+            backends,
             kind: setup.kind,
             index: setup.index.into(),
         };
@@ -1197,31 +1204,47 @@ fn finish(plan: &dyn Plan) -> Result<Option<Vec<u8>>, DeviceError> {
     Ok(plan.point())
 }
 
-/// The libraries of an installation, with their digests.
-fn libraries(folder: &Path) -> Result<Vec<Software>, StartError> {
-    let mut names = vec!["libicicle_device.so".to_owned()];
+/// The libraries of an installation and the backends that may compute, with their digests.
+fn libraries(folder: &Path, backends: Option<&Path>) -> Result<Vec<Software>, StartError> {
+    let refused = |error: IcicleError| StartError::Installation(error.to_string());
+    let mut files = vec![find(folder, RUNTIME).map_err(refused)?];
     for (_, curve) in CURVES {
-        names.push(format!("libicicle_field_{curve}.so"));
-        names.push(format!("libicicle_curve_{curve}.so"));
-    }
-    let mut libraries = Vec::new();
-    for (i, name) in names.iter().enumerate() {
-        match find(folder, name) {
-            Ok(path) => {
-                let bytes = std::fs::read(&path).map_err(|error| {
-                    StartError::Installation(format!("reading {}: {error}", path.display()))
-                })?;
-                libraries.push(Software {
-                    name: path.display().to_string(),
-                    version: hex::encode(Sha256::digest(&bytes)),
-                });
+        for part in ["field", "curve"] {
+            match find(folder, &format!("libicicle_{part}_{curve}.so")) {
+                Ok(file) => files.push(file),
+                // A curve can be done without.
+                Err(IcicleError::Missing { .. }) => {}
+                Err(error) => return Err(refused(error)),
             }
-            // All but the runtime belong to curves, which can be done without.
-            Err(IcicleError::Missing { .. }) if i > 0 => {}
-            Err(error) => return Err(StartError::Installation(error.to_string())),
         }
     }
-    Ok(libraries)
+    if let Some(backends) = backends {
+        files.extend(backend_files(backends).map_err(refused)?);
+    }
+    files.into_iter().map(digested).collect()
+}
+
+fn digested(path: PathBuf) -> Result<Software, StartError> {
+    let digest = digest(&path).map_err(|error| {
+        StartError::Installation(format!("reading {}: {error}", path.display()))
+    })?;
+    Ok(Software {
+        name: path.display().to_string(),
+        version: digest,
+    })
+}
+
+/// Backends are hundreds of megabytes: by pieces.
+fn digest(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut digest = Sha256::new();
+    let mut piece = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut piece)? {
+            0 => return Ok(hex::encode(digest.finalize())),
+            length => digest.update(&piece[..length]),
+        }
+    }
 }
 
 /// [`Setup::loading`] where nobody says otherwise.

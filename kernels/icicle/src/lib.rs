@@ -21,6 +21,7 @@
 pub mod abi;
 mod child;
 mod device;
+mod installation;
 // The only place where ICICLE's functions are called.
 #[allow(unsafe_code)]
 mod library;
@@ -33,3 +34,4 @@ mod wire;
 
 pub use child::serve;
 pub use device::{Counts, IcicleDevice, PATIENCE, Setup, StartError};
+pub use installation::folder_around;

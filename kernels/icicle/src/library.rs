@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 use caldera_kernels::curve::{Bls12_381, Bn254, Curve as Field};
 use caldera_kernels::field::PrimeField;
 use caldera_kernels::{CurveId, Form, Group};
-use libloading::os::unix::{Library as Opened, RTLD_GLOBAL, RTLD_NOW};
+use libloading::os::unix::{Library as Opened, RTLD_GLOBAL, RTLD_LOCAL, RTLD_NOW};
 
 use crate::abi::{
     self, Device, DeviceProperties, MsmConfig, NttConfig, NttInitDomainConfig, Status,
 };
+use crate::installation::{RUNTIME, backend_files, find, name};
 use crate::wire::Step;
 
 /// Why ICICLE could not be loaded, or did not do as it was told.
@@ -22,17 +23,25 @@ use crate::wire::Step;
 pub(crate) enum IcicleError {
     #[error("no {file} in {folder} or its lib")]
     Missing { file: String, folder: PathBuf },
+    #[error("{file}: {why}", file = file.display())]
+    Unreadable { file: PathBuf, why: String },
+    #[error(
+        "no curve has its libraries in {folder} or its lib: expected libicicle_field_C.so and \
+         libicicle_curve_C.so, where C is bn254 or bls12_381", folder = folder.display()
+    )]
+    NoCurve { folder: PathBuf },
     #[error("loading {file}: {why}", file = file.display())]
     Open { file: PathBuf, why: String },
     #[error("{file} has no symbol {symbol}", file = file.display())]
     Symbol { file: PathBuf, symbol: String },
     #[error("{call} answered {status}: {}", abi::meaning(*status))]
     Call { call: String, status: Status },
-    #[error("no device {kind}:{index}; this ICICLE knows: {known}")]
+    #[error("no device {kind}:{index}; this ICICLE knows: {known}; {backends}")]
     NoDevice {
         kind: String,
         index: u64,
         known: String,
+        backends: String,
     },
     #[error("{what}: expected {expected}, got {got}")]
     Range {
@@ -63,6 +72,7 @@ impl IcicleError {
 pub(crate) struct Library {
     runtime: Runtime,
     curves: Vec<Curve>,
+    backends: Option<PathBuf>,
 }
 
 /// Points that lie on the device.
@@ -121,18 +131,33 @@ pub(crate) const CURVES: [(CurveId, &str); 2] =
 struct Point([u8; 320]);
 
 impl Library {
-    /// Opens what is in `folder`, loads the backends that are installed there, or where
-    /// `ICICLE_BACKEND_INSTALL_DIR` says, and makes a device this thread's.
-    pub(crate) fn open(folder: &Path, kind: &str, index: u64) -> Result<Library, IcicleError> {
-        let file = find(folder, "libicicle_device.so")?;
+    /// Opens what is in `folder`, loads the backends in `backends`, and makes a device this thread's.
+    pub(crate) fn open(
+        folder: &Path,
+        backends: Option<&Path>,
+        kind: &str,
+        index: u64,
+    ) -> Result<Library, IcicleError> {
+        let file = find(folder, RUNTIME)?;
         let opened = open(&file)?;
+        // Before the backends, which use what these have.
+        let mut curves = Vec::new();
+        for (id, name) in CURVES {
+            match Curve::open(folder, id, name) {
+                Ok(curve) => curves.push(curve),
+                Err(IcicleError::Missing { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if curves.is_empty() {
+            let folder = folder.to_owned();
+            return Err(IcicleError::NoCurve { folder });
+        }
         let wanted = device(kind, index);
         // SAFETY: each symbol is read with the type that ICICLE's `runtime.h` gives it, and each is
         // called with live pointers of the sizes it expects; the registered names are cut at the
         // length that is passed.
         let runtime = unsafe {
-            let load_default: unsafe extern "C" fn() -> Status =
-                symbol(&opened, &file, "icicle_load_backend_from_env_or_default")?;
             let load: unsafe extern "C" fn(*const c_char, bool) -> Status =
                 symbol(&opened, &file, "icicle_load_backend")?;
             let available: unsafe extern "C" fn(*const Device) -> Status =
@@ -142,14 +167,9 @@ impl Library {
             let choose: unsafe extern "C" fn(*const Device) -> Status =
                 symbol(&opened, &file, "icicle_set_device")?;
 
-            let beside = [folder.join("lib/backend"), folder.join("backend")]
-                .into_iter()
-                .find(|folder| folder.is_dir());
-            if std::env::var_os("ICICLE_BACKEND_INSTALL_DIR").is_some() {
-                check("icicle_load_backend_from_env_or_default", load_default())?;
-            } else if let Some(beside) = beside {
-                let path = CString::new(beside.into_os_string().into_encoded_bytes())
-                    .expect("a path that a folder was found at has no zero byte");
+            if let Some(backends) = backends {
+                let path = CString::new(backends.as_os_str().as_encoded_bytes())
+                    .expect("a path that files were found in has no zero byte");
                 check("icicle_load_backend", load(path.as_ptr(), true))?;
             }
             // Asked first: choosing a device that is not there throws.
@@ -166,6 +186,7 @@ impl Library {
                     kind: kind.to_owned(),
                     index,
                     known,
+                    backends: state(backends),
                 });
             }
             check("icicle_set_device", choose(&wanted))?;
@@ -181,16 +202,22 @@ impl Library {
         };
         // Never closed: its threads and its static objects live as long as the process.
         std::mem::forget(opened);
+        Ok(Library {
+            runtime,
+            curves,
+            backends: backends.map(Path::to_owned),
+        })
+    }
 
-        let mut curves = Vec::new();
-        for (id, name) in CURVES {
-            match Curve::open(folder, id, name) {
-                Ok(curve) => curves.push(curve),
-                Err(IcicleError::Missing { .. }) => {}
-                Err(error) => return Err(error),
-            }
+    /// What to add to an error: for what a backend should do and does not, how the backends are.
+    pub(crate) fn explain(&self, error: &IcicleError) -> String {
+        match error {
+            IcicleError::Call {
+                status: abi::NOT_IMPLEMENTED,
+                ..
+            } => format!("; {}", state(self.backends.as_deref())),
+            _ => String::new(),
         }
-        Ok(Library { runtime, curves })
     }
 
     /// Those curves for which there are libraries.
@@ -567,15 +594,44 @@ fn device(kind: &str, index: u64) -> Device {
     }
 }
 
-/// Where in an installation a library lies.
-pub(crate) fn find(folder: &Path, file: &str) -> Result<PathBuf, IcicleError> {
-    [folder.join("lib").join(file), folder.join(file)]
-        .into_iter()
-        .find(|path| path.is_file())
-        .ok_or_else(|| IcicleError::Missing {
-            file: file.to_owned(),
-            folder: folder.to_owned(),
+/// What can be said of backends of which something is missing. ICICLE passes over those that cannot be
+/// loaded without a word: they are opened once more, the way it does that, for the reason.
+fn state(folder: Option<&Path>) -> String {
+    let Some(folder) = folder else {
+        return "no folder of backends".to_owned();
+    };
+    let files = match backend_files(folder) {
+        Ok(files) if files.is_empty() => {
+            return format!("no backend of a device or a curve in {}", folder.display());
+        }
+        Ok(files) => files,
+        Err(error) => return error.to_string(),
+    };
+    let refused: Vec<String> = files
+        .iter()
+        .filter_map(|file| {
+            let scope = match name(file).contains("device") {
+                true => RTLD_GLOBAL,
+                false => RTLD_LOCAL,
+            };
+            // SAFETY: as in `open`.
+            match unsafe { Opened::open(Some(file), RTLD_NOW | scope) } {
+                Ok(opened) => {
+                    std::mem::forget(opened);
+                    None
+                }
+                Err(error) => Some(format!("{}: {}", file.display(), reason(&error))),
+            }
         })
+        .collect();
+    match refused.is_empty() {
+        true => format!(
+            "all {} backends in {} can be loaded: is there such a device, with its driver and a licence?",
+            files.len(),
+            folder.display()
+        ),
+        false => format!("backends that cannot be loaded: {}", refused.join("; ")),
+    }
 }
 
 fn open(file: &Path) -> Result<Opened, IcicleError> {
@@ -583,8 +639,14 @@ fn open(file: &Path) -> Result<Opened, IcicleError> {
     // exists so that nobody else has to trust them.
     unsafe { Opened::open(Some(file), RTLD_NOW | RTLD_GLOBAL) }.map_err(|error| IcicleError::Open {
         file: file.to_owned(),
-        why: error.to_string(),
+        why: reason(&error),
     })
+}
+
+/// What the loader said. An error of it says by itself only that it has failed.
+fn reason(error: &libloading::Error) -> String {
+    let said = std::error::Error::source(error).map(ToString::to_string);
+    said.unwrap_or_else(|| error.to_string())
 }
 
 /// # Safety

@@ -1,8 +1,8 @@
 //! What is said over the socket between this process and the child that holds ICICLE.
 //!
 //! One message, one request; one message, one answer; never two requests at once. A message is a
-//! number that says what it is, its numbers in eight bytes each, little-endian, and at most one
-//! text. Scalars and points go through the shared memory, from its start.
+//! number that says what it is, its numbers in eight bytes each, little-endian, and at most one run of
+//! texts. Scalars and points go through the shared memory, from its start.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -19,6 +19,7 @@ pub(crate) enum Request {
     /// memory the device has left, the highest number if that is not known, and the names of the curves.
     Load {
         folder: PathBuf,
+        backends: Option<PathBuf>,
         kind: String,
         index: u64,
     },
@@ -83,12 +84,16 @@ impl Request {
         let numbers: Vec<u64> = match self {
             Request::Load {
                 folder,
+                backends,
                 kind,
                 index,
             } => {
+                let folder = folder.as_os_str().as_bytes();
+                let backends = backends.as_ref().map(|path| path.as_os_str().as_bytes());
                 text.extend_from_slice(kind.as_bytes());
-                text.extend_from_slice(folder.as_os_str().as_bytes());
-                vec![0, *index, kind.len() as u64]
+                text.extend_from_slice(folder);
+                text.extend_from_slice(backends.unwrap_or_default());
+                vec![0, *index, kind.len() as u64, folder.len() as u64]
             }
             Request::Memory { bytes } => vec![1, *bytes],
             Request::Bases {
@@ -135,9 +140,13 @@ impl Request {
             0 => {
                 let index = next()?;
                 let length = usize::try_from(next()?).ok()?;
-                let (kind, folder) = bytes.split_at_checked(length)?;
+                let folder_length = usize::try_from(next()?).ok()?;
+                let (kind, paths) = bytes.split_at_checked(length)?;
+                let (folder, backends) = paths.split_at_checked(folder_length)?;
+                let path = |bytes: &[u8]| PathBuf::from(OsString::from_vec(bytes.to_vec()));
                 let request = Request::Load {
-                    folder: PathBuf::from(OsString::from_vec(folder.to_vec())),
+                    folder: path(folder),
+                    backends: (!backends.is_empty()).then(|| path(backends)),
                     kind: String::from_utf8(kind.to_vec()).ok()?,
                     index,
                 };
@@ -258,8 +267,15 @@ mod tests {
         let requests = [
             Request::Load {
                 folder: "/opt/icicle".into(),
+                backends: Some("/opt/backend".into()),
                 kind: "CUDA".into(),
                 index: 3,
+            },
+            Request::Load {
+                folder: "/opt/icicle".into(),
+                backends: None,
+                kind: "CPU".into(),
+                index: 0,
             },
             Request::Memory { bytes: 1 << 40 },
             Request::Bases {
@@ -307,7 +323,7 @@ mod tests {
             let bytes = request.encode();
             assert_eq!(Request::decode(&bytes).as_ref(), Some(&request));
             let named = matches!(request, Request::Load { .. });
-            for end in 0..if named { 24 } else { bytes.len() } {
+            for end in 0..if named { 32 } else { bytes.len() } {
                 assert_eq!(Request::decode(&bytes[..end]), None, "{request:?} to {end}");
             }
             if !named {

@@ -13,9 +13,14 @@
 //! | `abort-msm:N`, `abort-ntt:N`, `abort-domain:N`, and so below | the process is aborted, as by a C++ exception that nobody catches |
 //! | `hang-msm:N`, `hang-ntt:N` | the call never comes back |
 //! | `fail-msm:N`, `fail-ntt:N` | the call answers "unknown error" |
+//! | `none-msm:N`, `none-ntt:N` | the call answers "not implemented" |
 //! | `wrong-msm:N`, `wrong-ntt:N` | a point of the curve, or scalars, but the wrong ones |
 //! | `astray-msm:N` | a point that is not on the curve |
 //! | `full:N` | no memory |
+//!
+//! It has a second device, "CUDA", if the folder of backends has a library with `icicle_backend_cuda_device` in its
+//! name that can be loaded, and, as a backend of a curve needs, that of BN254 was there before. What cannot be
+//! loaded it passes over in silence, as ICICLE does.
 //!
 //! `CALDERA_DOUBLE_MEMORY` gives the device so many bytes of memory of its own; without, its memory is the
 //! host's. A call that hangs connects to the socket at `CALDERA_DOUBLE_TELL` first, if there is one.
@@ -26,8 +31,10 @@
 #![allow(unsafe_code)]
 
 use std::collections::BTreeMap;
-use std::ffi::{CStr, c_char, c_int, c_void};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_void};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -44,6 +51,7 @@ const SUCCESS: Status = 0;
 const INVALID_DEVICE: Status = 1;
 const OUT_OF_MEMORY: Status = 2;
 const INVALID_POINTER: Status = 3;
+const NOT_IMPLEMENTED: Status = 10;
 const INVALID_ARGUMENT: Status = 11;
 const UNKNOWN: Status = 14;
 const INVERSE: c_int = 1;
@@ -69,6 +77,9 @@ fn fail_early(kind: &str, call: u64) -> Option<Status> {
         loop {
             std::thread::park();
         }
+    }
+    if faulty(&format!("none-{kind}"), call) {
+        return Some(NOT_IMPLEMENTED);
     }
     faulty(&format!("fail-{kind}"), call).then_some(UNKNOWN)
 }
@@ -100,22 +111,39 @@ unsafe fn flag(at: *const c_void, offset: usize) -> Option<bool> {
 unsafe fn is_here(device: *const c_void) -> bool {
     // SAFETY: by this function's own condition.
     let (kind, index) = unsafe { (CStr::from_ptr(device.cast()), field::<i32>(device, 64)) };
-    kind == c"CPU" && index == 0
+    let known = kind == c"CPU" || kind == c"CUDA" && CUDA.load(Ordering::Relaxed);
+    known && index == 0
 }
+
+/// Whether a backend for a second device was loaded.
+static CUDA: AtomicBool = AtomicBool::new(false);
 
 /// # Safety
 /// As in ICICLE's `runtime.h`.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn icicle_load_backend_from_env_or_default() -> Status {
+pub unsafe extern "C" fn icicle_load_backend(path: *const c_char, _recursive: bool) -> Status {
+    // SAFETY: the caller's word.
+    let path = unsafe { CStr::from_ptr(path) };
+    let files = std::fs::read_dir(Path::new(OsStr::from_bytes(path.to_bytes())));
+    for file in files.into_iter().flatten().flatten() {
+        let file = file.path().into_os_string().into_encoded_bytes();
+        let file = CString::new(file).unwrap_or_default();
+        if file
+            .to_string_lossy()
+            .contains("icicle_backend_cuda_device")
+        {
+            // SAFETY: both are texts; what is loaded is the test's.
+            let there = unsafe {
+                !dlsym(std::ptr::null_mut(), c"bn254_msm".as_ptr()).is_null()
+                    && !dlopen(file.as_ptr(), RTLD_NOW).is_null()
+            };
+            CUDA.fetch_or(there, Ordering::Relaxed);
+        }
+    }
     SUCCESS
 }
 
-/// # Safety
-/// As in ICICLE's `runtime.h`.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn icicle_load_backend(_path: *const c_char, _recursive: bool) -> Status {
-    SUCCESS
-}
+const RTLD_NOW: c_int = 2;
 
 /// # Safety
 /// As in ICICLE's `runtime.h`.
@@ -143,7 +171,10 @@ pub unsafe extern "C" fn icicle_set_device(device: *const c_void) -> Status {
 /// As in ICICLE's `runtime.h`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn icicle_get_registered_devices(out: *mut c_char, length: usize) -> Status {
-    let names = b"CPU\0";
+    let names: &[u8] = match CUDA.load(Ordering::Relaxed) {
+        true => b"CPU,CUDA\0",
+        false => b"CPU\0",
+    };
     if length < names.len() {
         return INVALID_ARGUMENT;
     }
@@ -237,8 +268,9 @@ pub unsafe extern "C" fn icicle_get_available_memory(
 ) -> Status {
     // SAFETY: both are the caller's.
     unsafe {
-        total.write(memory().unwrap_or(usize::MAX));
-        left.write(free());
+        // The host's, as far as anybody asks.
+        total.write(memory().unwrap_or(1 << 40));
+        left.write(free().min(1 << 40));
     }
     SUCCESS
 }
@@ -265,6 +297,7 @@ pub unsafe extern "C" fn icicle_is_active_device_memory(at: *const c_void) -> St
 
 unsafe extern "C" {
     fn dlsym(library: *mut c_void, name: *const c_char) -> *mut c_void;
+    fn dlopen(file: *const c_char, flags: c_int) -> *mut c_void;
 }
 
 /// Whether an address is the device's. Only the runtime knows, which is another copy of this.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use caldera_icicle::{IcicleDevice, Setup, StartError};
+use caldera_icicle::{IcicleDevice, Setup, StartError, folder_around};
 use caldera_kernels::conformance::{Effort, run};
 use caldera_kernels::cpu::{CpuConfig, CpuDevice};
 use caldera_kernels::relay::{Member, Relay};
@@ -60,9 +60,7 @@ fn start_in(folder: &Path, kind: &str, fault: &str) -> Result<Arc<IcicleDevice>,
 
 fn setup(folder: &Path, kind: &str, fault: &str) -> Setup {
     let mut command = Command::new(env!("CARGO_BIN_EXE_icicle-double-child"));
-    command
-        .env("CALDERA_DOUBLE_FAULT", fault)
-        .env_remove("ICICLE_BACKEND_INSTALL_DIR");
+    command.env("CALDERA_DOUBLE_FAULT", fault);
     Setup {
         patience: PATIENCE,
         ..Setup::new(command, folder.to_owned(), kind)
@@ -257,7 +255,10 @@ fn what_is_asked_for_and_not_there_is_an_error_that_says_why() {
 
     let error = refused(whole.path(), "CUDA");
     assert!(error.contains("no device CUDA:0"), "{error}");
-    assert!(error.contains("knows: CPU"), "{error}");
+    assert!(
+        error.contains("knows: CPU; no folder of backends"),
+        "{error}"
+    );
 
     let empty = tempfile::tempdir().unwrap();
     let error = refused(empty.path(), "CPU");
@@ -273,6 +274,14 @@ fn what_is_asked_for_and_not_there_is_an_error_that_says_why() {
     let error = refused(whole.path(), "CPU");
     assert!(error.contains("loading"), "{error}");
     assert!(error.contains("libicicle_curve_bn254.so"), "{error}");
+    assert!(error.contains("file too short"), "{error}");
+
+    // Its name is there, and the system will not tell of what: a link to itself, for no file is closed to
+    // root.
+    let link = empty.path().join("libicicle_device.so");
+    std::os::unix::fs::symlink(&link, &link).unwrap();
+    let error = refused(empty.path(), "CPU");
+    assert!(error.contains("libicicle_device.so: Too many"), "{error}");
 
     let command = Command::new("/nonexistent/calderad");
     let setup = Setup::new(command, whole.path().to_owned(), "CPU");
@@ -536,4 +545,102 @@ fn keys_take_no_more_than_the_devices_memory() {
     }
     // Memory that is the host's is not the device's.
     assert_eq!(unit("").site(0).memory, None);
+}
+
+/// An installation with a folder of backends, in which there are those.
+fn with_backends(backends: &[&str]) -> (TempDir, PathBuf) {
+    let folder = installation(&FILES);
+    let at = folder.path().join("lib/backend");
+    std::fs::create_dir(&at).unwrap();
+    for file in backends {
+        std::fs::copy(double(), at.join(file)).unwrap();
+    }
+    (folder, at)
+}
+
+/// A backend is loaded when what it needs is there, from where it is or where somebody says, and is named
+/// with its digest like all else.
+#[test]
+fn a_backend_is_found_loaded_and_named() {
+    let (folder, at) = with_backends(&[
+        "libicicle_backend_cuda_device.so",
+        "libicicle_backend_cuda_field_babybear.so",
+    ]);
+    let elsewhere = installation(&FILES);
+    for (folder, backends) in [(folder.path(), None), (elsewhere.path(), Some(at.clone()))] {
+        let mut setup = setup(folder, "CUDA", "");
+        setup.backends = backends;
+        let software = IcicleDevice::start(host(), setup)
+            .unwrap()
+            .health()
+            .software;
+        // What is for no curve of ours does not compute.
+        assert_eq!(software.len(), FILES.len() + 1);
+        let backend = at.join("libicicle_backend_cuda_device.so");
+        assert_eq!(software[FILES.len()].name, backend.display().to_string());
+        assert_eq!(software[FILES.len()].version.len(), 64);
+    }
+}
+
+/// ICICLE says nothing of backends that it could not load.
+#[test]
+fn why_a_backend_does_not_do_is_said() {
+    let (folder, at) = with_backends(&[]);
+    let refused = |kind: &str, fault: &str| {
+        let refused = start_in(folder.path(), kind, fault).err().unwrap();
+        refused.to_string()
+    };
+    let error = refused("CUDA", "");
+    assert!(error.contains("no backend of a device"), "{error}");
+
+    let device = at.join("libicicle_backend_cuda_device.so");
+    std::fs::write(&device, "no library").unwrap();
+    let error = refused("CUDA", "");
+    assert!(error.contains("no device CUDA:0"), "{error}");
+    let why = format!("cannot be loaded: {}: ", device.display());
+    assert!(error.contains(&why), "{error}");
+    assert!(error.contains("file too short"), "{error}");
+
+    // Whole, but of another number.
+    std::fs::copy(double(), &device).unwrap();
+    let mut setup = setup(folder.path(), "CUDA", "");
+    setup.index = 7;
+    let error = IcicleDevice::start(host(), setup)
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(error.contains("knows: CPU,CUDA"), "{error}");
+    assert!(error.contains("all 1 backends"), "{error}");
+
+    // The device is there, and cannot sum.
+    let curve = at.join("libicicle_backend_cuda_curve_bn254.so");
+    std::fs::write(&curve, "no library").unwrap();
+    let error = refused("CUDA", "none-msm:0");
+    assert!(error.contains("not implemented"), "{error}");
+    let why = format!("cannot be loaded: {}: ", curve.display());
+    assert!(error.contains(&why), "{error}");
+}
+
+#[test]
+fn an_installation_without_curves_is_refused() {
+    for files in [&FILES[..1], &FILES[..2]] {
+        let folder = installation(files);
+        let error = start_in(folder.path(), "CPU", "")
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(error.contains("no curve has its libraries"), "{error}");
+    }
+}
+
+#[test]
+fn an_installation_is_found_around_its_backends() {
+    let (folder, at) = with_backends(&[]);
+    let lib = folder.path().join("lib");
+    assert_eq!(folder_around(&at), Some(lib));
+    let backend = folder.path().join("backend");
+    std::fs::create_dir(&backend).unwrap();
+    assert_eq!(folder_around(&backend).as_deref(), Some(folder.path()));
+    let empty = tempfile::tempdir().unwrap();
+    assert_eq!(folder_around(empty.path()), None);
 }
