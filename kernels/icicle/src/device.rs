@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, ExitStatus};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,7 @@ use zeroize::Zeroize;
 use crate::installation::{RUNTIME, backend_files, backends, find};
 use crate::library::{CURVES, IcicleError};
 use crate::link::{Link, PATIENCE_SHORT, Process, Trouble};
+use crate::slices::Slices;
 use crate::total::{self, Total};
 use crate::wire::{Request, Step};
 
@@ -518,8 +519,8 @@ struct Child {
     lost: OnceLock<String>,
     /// The longest that one slice of a sum should take.
     quantum: Duration,
-    /// Points in a slice, by curve and group; 0: none was tried yet.
-    slices: [[AtomicUsize; 2]; 2],
+    /// By curve and group.
+    slices: [[Slices; 2]; 2],
     /// Bytes of its own memory that points may take; the highest number if that is not known.
     memory: u64,
     /// Those that they take.
@@ -685,7 +686,7 @@ impl Child {
         let _ = self.with(|link| link.ask(&Request::Forget { bases }, PATIENCE_SHORT));
     }
 
-    fn slice(&self, bases: &Bases) -> &AtomicUsize {
+    fn slices(&self, bases: &Bases) -> &Slices {
         let group = usize::from(bases.group == Group::G2);
         &self.slices[place(bases.curve)][group]
     }
@@ -908,9 +909,8 @@ impl HostRun {
 impl Solo {
     /// The next slice: whether that was the last one, or why there is none.
     fn slice(&self, sum: &mut Sum) -> Result<Progress, Trouble> {
-        let size = self.child.slice(&sum.bases);
-        let wanted = size.load(Ordering::Relaxed).max(SLICE_MIN);
-        let count = wanted.min(sum.end - sum.done);
+        let slices = self.child.slices(&sum.bases);
+        let count = slices.size().min(sum.end - sum.done);
         let request = Request::Sum {
             bases: sum.bases.theirs.expect("planned only if they are there"),
             at: sum.done as u64,
@@ -933,14 +933,7 @@ impl Solo {
             Ok(())
         });
         point?;
-        let took = start.elapsed();
-        // Towards slices that take a half to the whole of a quantum; two threads that adapt it at
-        // once do no harm.
-        if took > self.child.quantum {
-            size.store((wanted / 2).max(SLICE_MIN), Ordering::Relaxed);
-        } else if took < self.child.quantum / 2 && count == wanted {
-            size.store((wanted * 2).min(SLICE_MAX), Ordering::Relaxed);
-        }
+        slices.took(count, start.elapsed(), self.child.quantum);
         self.child.done_slices.fetch_add(1, Ordering::Relaxed);
         sum.done += count;
         Ok(if sum.done == sum.end {
@@ -1252,12 +1245,6 @@ const PATIENCE_LOADING: Duration = Duration::from_secs(60);
 
 /// Points go to the device in pieces of this size.
 const UPLOAD_BYTES: usize = 4 << 20;
-
-/// The fewest points of a slice: below, the way there and back is all that it costs.
-const SLICE_MIN: usize = 1 << 10;
-
-/// The most: 128 MiB of scalars.
-const SLICE_MAX: usize = 1 << 22;
 
 /// Scalars that are copied in one quantum: 2 MiB.
 const PIECE: usize = 1 << 16;

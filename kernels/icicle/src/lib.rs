@@ -29,6 +29,7 @@ mod link;
 // Pages that two processes map.
 #[allow(unsafe_code)]
 mod memory;
+mod slices;
 mod total;
 mod wire;
 
