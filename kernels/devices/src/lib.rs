@@ -84,6 +84,8 @@ pub struct Options {
     pub icicle_folder: PathBuf,
     /// After what time without an answer a device is given up.
     pub patience: Duration,
+    /// The cores that a device's own process may run on; none: all that this one may.
+    pub cores: Vec<usize>,
     /// What may be used at most of a GPU's own memory.
     pub device_bytes: usize,
     /// Where what was measured of devices is kept; without, they are measured each time.
@@ -185,6 +187,7 @@ impl Options {
             workers,
             icicle_folder: icicle_folder(),
             patience: PATIENCE,
+            cores: Vec::new(),
             device_bytes: usize::MAX,
             calibration: None,
             timestamps: false,
@@ -316,6 +319,7 @@ fn icicle(
     let setup = Setup {
         index: *index,
         patience: options.patience,
+        cores: options.cores.clone(),
         memory: options.device_bytes as u64,
         backends: icicle_backends(),
         ..Setup::new(command, options.icicle_folder.clone(), kind)

@@ -5,11 +5,12 @@ use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::process::ExitCode;
 
+use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, getsockopt, recvmsg, send, sockopt};
-use nix::unistd::getppid;
+use nix::unistd::{Pid, getppid};
 
 use crate::library::{Bases, IcicleError, Library, Scalars};
 use crate::memory::Memory;
@@ -115,6 +116,10 @@ impl Child {
                 self.library = Some(library);
                 return Ok([&memory.to_le_bytes(), names.as_bytes()].concat());
             }
+            Request::Settle { cores } => {
+                settle(&cores)?;
+                return Ok(Vec::new());
+            }
             Request::Memory { bytes } => {
                 let file = file.ok_or_else(|| nonsense("memory without a file"))?;
                 self.memory = Some(
@@ -153,7 +158,9 @@ impl Child {
                 .ok_or_else(|| nonsense(&format!("no vector {vector}")))
         };
         match request {
-            Request::Load { .. } | Request::Memory { .. } => unreachable!("returned above"),
+            Request::Load { .. } | Request::Settle { .. } | Request::Memory { .. } => {
+                unreachable!("returned above")
+            }
             Request::Bases {
                 curve,
                 group,
@@ -220,6 +227,17 @@ impl Child {
             }
         }
     }
+}
+
+fn settle(cores: &[u64]) -> Result<(), IcicleError> {
+    let mut set = CpuSet::new();
+    let set_all = cores.iter().try_for_each(|&core| set.set(core as usize));
+    set_all
+        .and_then(|()| sched_setaffinity(Pid::from_raw(0), &set))
+        .map_err(|error| IcicleError::Cores {
+            cores: cores.to_vec(),
+            why: error.desc(),
+        })
 }
 
 fn nonsense(why: &str) -> IcicleError {

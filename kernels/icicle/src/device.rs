@@ -24,7 +24,7 @@ use crate::library::{CURVES, IcicleError};
 use crate::link::{Link, PATIENCE_SHORT, Process, Trouble};
 use crate::slices::Slices;
 use crate::total::{self, Total};
-use crate::wire::{Request, Step};
+use crate::wire::{CORES_MAX, Request, Step};
 
 /// How to start a child and what it is to load.
 #[derive(Debug)]
@@ -46,6 +46,9 @@ pub struct Setup {
     /// The same for loading libraries, for the first use of a device, which may compile its kernels, and
     /// for what transforms of a size need at first.
     pub loading: Duration,
+    /// The cores that the child and its libraries' threads may run on; none: all that the thread may
+    /// that starts it.
+    pub cores: Vec<usize>,
     /// What may be used at most of the device's own memory.
     pub memory: u64,
     /// How the end of a killed child is waited for, in a thread of its own: by
@@ -64,6 +67,7 @@ impl Setup {
             index: 0,
             patience: PATIENCE,
             loading: PATIENCE_LOADING,
+            cores: Vec::new(),
             memory: u64::MAX,
             reap: process::Child::wait,
         }
@@ -153,14 +157,20 @@ impl IcicleDevice {
             kind: setup.kind,
             index: setup.index.into(),
         };
-        let answer = link
-            .ask(&load, setup.loading)
-            .map_err(|trouble| match trouble {
-                Trouble::NoRoom(why) | Trouble::Lost(why) => StartError::Refused {
-                    device: device.clone(),
-                    why,
-                },
-            })?;
+        let refused = |trouble| match trouble {
+            Trouble::NoRoom(why) | Trouble::Lost(why) => StartError::Refused {
+                device: device.clone(),
+                why,
+            },
+        };
+        if !setup.cores.is_empty() {
+            let cores = setup.cores.iter().map(|&core| core as u64);
+            let settle = Request::Settle {
+                cores: cores.take(CORES_MAX).collect(),
+            };
+            link.ask(&settle, PATIENCE_SHORT).map_err(refused)?;
+        }
+        let answer = link.ask(&load, setup.loading).map_err(refused)?;
         let (memory, names) = answer.split_first_chunk().unwrap_or((&[0; 8], &[]));
         let memory = for_points(u64::from_le_bytes(*memory)).min(setup.memory);
         let names = String::from_utf8_lossy(names).into_owned();

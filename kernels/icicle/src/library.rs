@@ -51,6 +51,8 @@ pub(crate) enum IcicleError {
     },
     #[error("there is no library for {0:?} here")]
     Curve(CurveId),
+    #[error("running on cores {cores:?} alone: {why}")]
+    Cores { cores: Vec<u64>, why: &'static str },
     #[error("asked for what makes no sense: {0}")]
     Request(String),
 }

@@ -3,6 +3,8 @@
 //! A child that hangs in its driver may not end when it is killed. So nobody who has anything else to do
 //! waits for its end: a thread of its own does, from the kill on.
 
+use std::env;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::ExitStatusExt;
@@ -105,7 +107,8 @@ pub(crate) enum Trouble {
 }
 
 impl Link {
-    /// Starts `command` with a socket as its standard input, and memory that both map.
+    /// Starts `command` with a socket as its standard input, memory that both map, and of this process's
+    /// environment what a driver needs.
     pub(crate) fn start(mut command: Command, reap: Reap) -> io::Result<Link> {
         let (socket, theirs) = socketpair(
             AddressFamily::Unix,
@@ -115,6 +118,7 @@ impl Link {
         )?;
         // What ICICLE prints must not come between the lines of this process's standard output.
         let errors = io::stderr().as_fd().try_clone_to_owned()?;
+        confine(&mut command);
         let child = command
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::from(errors))
@@ -233,6 +237,45 @@ impl Drop for Link {
     }
 }
 
+/// Leaves of this process's environment what libraries and drivers are found and set up by, beside what the
+/// command itself sets: all else may be secrets, which are no business of theirs.
+fn confine(command: &mut Command) {
+    let set: Vec<(OsString, Option<OsString>)> = command
+        .get_envs()
+        .map(|(name, value)| (name.to_owned(), value.map(OsStr::to_owned)))
+        .collect();
+    command.env_clear();
+    command.envs(env::vars_os().filter(|(name, _)| is_passed(name)));
+    for (name, value) in set {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+}
+
+fn is_passed(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    PASSED.contains(&&*name)
+        || PASSED_PREFIXES
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
+}
+
+/// How libraries are found, and where drivers keep what they have compiled.
+const PASSED: [&str; 7] = [
+    "PATH",
+    "LD_LIBRARY_PATH",
+    "HOME",
+    "TMPDIR",
+    "XDG_CACHE_HOME",
+    "XDG_RUNTIME_DIR",
+    "RUST_BACKTRACE",
+];
+
+/// ICICLE's licence is among its own.
+const PASSED_PREFIXES: [&str; 4] = ["ICICLE_", "CUDA_", "NVIDIA_", "VK_"];
+
 /// How long a child may take to end after it has closed its socket, before that is said without how it
 /// ended.
 const GRACE: Duration = Duration::from_millis(100);
@@ -242,3 +285,30 @@ pub(crate) const PATIENCE_SHORT: Duration = Duration::from_secs(1);
 
 /// Room for a slice of a sum or a small transform.
 const MEMORY_BYTES_MIN: usize = 4 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Cargo tells a test where its sources are. That is nothing that a driver needs.
+    #[test]
+    fn a_child_has_of_the_environment_what_drivers_need() {
+        let mut command = Command::new("env");
+        command.env("CALDERA_GIVEN", "1").env_remove("HOME");
+        confine(&mut command);
+        let output = command.output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let has = |name: &str| text.lines().any(|line| line.starts_with(name));
+        assert!(env::var_os("CARGO_MANIFEST_DIR").is_some());
+        assert!(!has("CARGO_MANIFEST_DIR="), "{text}");
+        assert!(has("PATH="), "{text}");
+        assert!(has("CALDERA_GIVEN="), "{text}");
+        assert!(!has("HOME="), "{text}");
+        for passed in ["ICICLE_LICENSE", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH"] {
+            assert!(is_passed(OsStr::new(passed)), "{passed}");
+        }
+        for kept in ["CALDERA_TOKEN", "LD_PRELOAD", "NOTIFY_SOCKET", "PATHS"] {
+            assert!(!is_passed(OsStr::new(kept)), "{kept}");
+        }
+    }
+}

@@ -11,7 +11,10 @@ use std::path::PathBuf;
 use caldera_kernels::{CurveId, Form, Group};
 
 /// The longest message.
-pub(crate) const MESSAGE_BYTES_MAX: usize = 8192;
+pub(crate) const MESSAGE_BYTES_MAX: usize = 16384;
+
+/// Of cores in a set of the C library's.
+pub(crate) const CORES_MAX: usize = 1024;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Request {
@@ -23,6 +26,9 @@ pub(crate) enum Request {
         kind: String,
         index: u64,
     },
+    /// From now on run on these cores alone; before anything is loaded, for threads that are there stay
+    /// where they are.
+    Settle { cores: Vec<u64> },
     /// The memory that comes with this message takes the place of the one before.
     Memory { bytes: u64 },
     /// Set memory aside on the device for points. Answered with a number for them.
@@ -95,6 +101,7 @@ impl Request {
                 text.extend_from_slice(backends.unwrap_or_default());
                 vec![0, *index, kind.len() as u64, folder.len() as u64]
             }
+            Request::Settle { cores } => [&[12], cores.as_slice()].concat(),
             Request::Memory { bytes } => vec![1, *bytes],
             Request::Bases {
                 curve,
@@ -203,6 +210,13 @@ impl Request {
                 },
             },
             11 => Request::Release { vector: next()? },
+            12 => {
+                let mut cores = Vec::new();
+                while !bytes.is_empty() {
+                    cores.push(number(&mut bytes)?);
+                }
+                Request::Settle { cores }
+            }
             _ => return None,
         };
         bytes.is_empty().then_some(request)
@@ -331,6 +345,19 @@ mod tests {
             }
         }
         assert_eq!(Request::decode(&99u64.to_le_bytes()), None);
+    }
+
+    #[test]
+    fn cores_survive_the_wire() {
+        for cores in [vec![], vec![0, 7, 255]] {
+            let request = Request::Settle { cores };
+            let bytes = request.encode();
+            assert_eq!(Request::decode(&bytes), Some(request));
+            assert_eq!(Request::decode(&[&bytes[..], &[0]].concat()), None);
+        }
+        // As many as the kernel's own sets have fit.
+        let cores = (0..CORES_MAX as u64).collect();
+        assert!(Request::Settle { cores }.encode().len() <= MESSAGE_BYTES_MAX);
     }
 
     #[test]

@@ -644,3 +644,33 @@ fn an_installation_is_found_around_its_backends() {
     let empty = tempfile::tempdir().unwrap();
     assert_eq!(folder_around(empty.path()), None);
 }
+
+/// All its threads run on the cores that it is given, and on no other.
+#[test]
+fn a_child_keeps_to_its_cores() {
+    let allowed = |task: &Path| {
+        let status = std::fs::read_to_string(task.join("status")).unwrap();
+        let mut lines = status.lines();
+        let list = lines.find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+        list.unwrap().trim().to_owned()
+    };
+    let ours = allowed(Path::new("/proc/self"));
+    let last = ours.rsplit([',', '-']).next().unwrap().to_owned();
+    let folder = installation(&FILES);
+    let start = |cores| {
+        let mut setup = setup(folder.path(), "CPU", "");
+        setup.cores = cores;
+        IcicleDevice::start(host(), setup)
+    };
+    let device = start(vec![last.parse().unwrap()]).unwrap();
+    let tasks = format!("/proc/{}/task", device.process());
+    for task in std::fs::read_dir(tasks).unwrap() {
+        assert_eq!(allowed(&task.unwrap().path()), last);
+    }
+    let device = start(Vec::new()).unwrap();
+    let process = format!("/proc/{}", device.process());
+    assert_eq!(allowed(Path::new(&process)), ours);
+    // One that is not there.
+    let refused = start(vec![1023]).err().unwrap().to_string();
+    assert!(refused.contains("cores [1023] alone"), "{refused}");
+}
