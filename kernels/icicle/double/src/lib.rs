@@ -483,10 +483,12 @@ impl MsmAsked {
     /// # Safety
     /// There must be a configuration, of 40 bytes.
     unsafe fn read(config: *const c_void) -> Option<MsmAsked> {
-        // SAFETY: by this function's own condition, here and below.
+        // SAFETY: by this function's own condition.
         let [stream, ext] = [0, 32].map(|at| unsafe { field::<usize>(config, at) });
         // precompute_factor, c, bitsize, batch_size.
+        // SAFETY: as above.
         let integers = [8, 12, 16, 20].map(|at| unsafe { field::<i32>(config, at) });
+        // SAFETY: as above.
         let flag = |at| unsafe { flag(config, at) };
         let (shared, is_async, montgomery) = (flag(24)?, flag(30)?, flag(28)?);
         let asked = MsmAsked {
@@ -649,10 +651,12 @@ impl NttAsked {
     /// # Safety
     /// There must be a configuration, of 64 bytes.
     unsafe fn read(config: *const c_void) -> Option<NttAsked> {
-        // SAFETY: by this function's own condition, here and below.
+        // SAFETY: by this function's own condition.
         let [stream, ext] = [0, 56].map(|at| unsafe { field::<usize>(config, at) });
         // batch_size, ordering.
+        // SAFETY: as above.
         let integers = [40, 48].map(|at| unsafe { field::<i32>(config, at) });
+        // SAFETY: as above.
         let flag = |at| unsafe { flag(config, at) };
         let (columns, is_async) = (flag(44)?, flag(54)?);
         let asked = NttAsked {

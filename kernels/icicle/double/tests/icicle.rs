@@ -520,7 +520,7 @@ fn keys_take_no_more_than_the_devices_memory() {
     };
     let unlimited = u64::MAX;
     for (of_its_own, option, memory) in [
-        ("1048576", unlimited, (7 << 20) / 8),
+        ("1048576", unlimited, 1 << 20),
         ("1048576", 500_000, 500_000),
         ("", 500_000, 500_000),
     ] {
