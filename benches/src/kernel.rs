@@ -25,7 +25,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use caldera_devices::{ICICLE_FOLDER, KINDS, Options, Quantum, Wanted, quanta};
+use caldera_devices::{KINDS, Options, Quantum, Wanted, quanta};
 use caldera_kernels::CurveId;
 use caldera_kernels::cpu::{Laned, Vectors, row};
 use caldera_kernels::field::{FqBls12_381, FqBn254, FrBls12_381, FrBn254, PrimeField};
@@ -65,7 +65,7 @@ pub(crate) struct Plan {
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Where ICICLE is installed.
-    #[arg(long, value_name = "DIR", default_value = ICICLE_FOLDER)]
+    #[arg(long, value_name = "DIR", default_value_os_t = caldera_devices::icicle_folder())]
     icicle: PathBuf,
 }
 
@@ -496,7 +496,7 @@ mod tests {
             peak: None,
             trace: None,
             out: None,
-            icicle: ICICLE_FOLDER.into(),
+            icicle: caldera_devices::icicle_folder(),
         }
     }
 

@@ -36,7 +36,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use caldera_devices::{ICICLE_FOLDER, Options};
+use caldera_devices::Options;
 use caldera_kernels::conformance::Effort;
 use clap::Parser;
 use serde::Deserialize;
@@ -172,7 +172,7 @@ fn run(arguments: &Arguments) -> Result<u8> {
     };
     let wanted = caldera_devices::choose(names)?;
     let mut options = Options::new(QUANTUM, cpus.len());
-    options.icicle_folder = config.icicle_folder.unwrap_or(ICICLE_FOLDER.into());
+    options.icicle_folder = (config.icicle_folder).unwrap_or_else(caldera_devices::icicle_folder);
     let devices = if host.is_here() {
         device::open(wanted, &options)
     } else {

@@ -6,9 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use caldera_devices::{
-    Book, Candidate, Figures, ICICLE_FOLDER, Options, STEPS, measure, recalibrate, survey,
-};
+use caldera_devices::{Book, Candidate, Figures, Options, STEPS, measure, recalibrate, survey};
 use caldera_kernels::{CurveId, Device};
 use serde_json::{Value, json};
 
@@ -35,7 +33,7 @@ pub(crate) struct Choice {
 #[derive(clap::Args)]
 struct Places {
     /// Where ICICLE is installed
-    #[arg(long, value_name = "DIR", default_value = ICICLE_FOLDER)]
+    #[arg(long, value_name = "DIR", default_value_os_t = caldera_devices::icicle_folder())]
     icicle: PathBuf,
     /// Where what was measured of devices is kept; calderad's is the folder calibration in its data folder
     #[arg(long, value_name = "DIR", env = "CALDERA_CALIBRATION")]

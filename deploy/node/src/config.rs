@@ -26,7 +26,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use caldera_devices::{ICICLE_FOLDER, NameError, PATIENCE, Wanted, choose};
+use caldera_devices::{NameError, PATIENCE, Wanted, choose};
 use caldera_rpc::auth::{FLEET, OPERATOR, Secret, SecretError};
 use caldera_rpc::http::Limits as HttpLimits;
 use caldera_rpc::methods::{Address, Quotas, Scope};
@@ -799,7 +799,9 @@ fn check(raw: Raw, over: &Overrides) -> Result<Config, ConfigError> {
             expected: expected.into(),
             got,
         })?,
-        icicle_folder: raw.icicle_folder.unwrap_or_else(|| ICICLE_FOLDER.into()),
+        icicle_folder: raw
+            .icicle_folder
+            .unwrap_or_else(caldera_devices::icicle_folder),
         device_patience: Duration::from_millis(patience_ms),
         policy,
         policy_file: raw.policy_file,

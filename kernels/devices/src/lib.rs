@@ -29,6 +29,7 @@ use std::time::Duration;
 
 #[cfg(feature = "cuda")]
 use caldera_cuda::{CudaDevice, Nvidia, NvidiaConfig};
+pub use caldera_icicle::PATIENCE;
 use caldera_icicle::{IcicleDevice, Setup};
 use caldera_kernels::cpu::{CpuConfig, CpuDevice};
 use caldera_kernels::relay::{Member, Relay};
@@ -84,6 +85,8 @@ pub struct Options {
     pub icicle_folder: PathBuf,
     /// After what time without an answer a device is given up.
     pub patience: Duration,
+    /// The cores that a device's own process may run on; none: all that this one may.
+    pub cores: Vec<usize>,
     /// What may be used at most of a GPU's own memory.
     pub device_bytes: usize,
     /// Where what was measured of devices is kept; without, they are measured each time.
@@ -171,8 +174,19 @@ pub struct Candidate {
 
 /// Where ICICLE's own documentation has it installed.
 pub const ICICLE_FOLDER: &str = "/opt/icicle";
-/// Work is cut to take milliseconds, but for transforms and what they need at first.
-pub const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Where ICICLE is where nobody says so: around the backends that ICICLE's own variable names, if it is
+/// there, else where its documentation has it installed.
+pub fn icicle_folder() -> PathBuf {
+    let around = icicle_backends().and_then(|backends| caldera_icicle::folder_around(&backends));
+    around.unwrap_or_else(|| ICICLE_FOLDER.into())
+}
+
+/// ICICLE's own variable for where its backends are installed.
+fn icicle_backends() -> Option<PathBuf> {
+    let named = std::env::var_os("ICICLE_BACKEND_INSTALL_DIR");
+    named.filter(|name| !name.is_empty()).map(PathBuf::from)
+}
 
 impl Options {
     /// For so many workers, with all else as it is where nobody says otherwise.
@@ -184,8 +198,9 @@ impl Options {
                 lanes: 2 * workers,
             },
             workers,
-            icicle_folder: ICICLE_FOLDER.into(),
+            icicle_folder: icicle_folder(),
             patience: PATIENCE,
+            cores: Vec::new(),
             device_bytes: usize::MAX,
             calibration: None,
             timestamps: false,
@@ -342,11 +357,12 @@ fn icicle(
     let mut command = Command::new(program);
     command.arg(CHILD);
     let setup = Setup {
-        command,
-        folder: options.icicle_folder.clone(),
-        kind: kind.clone(),
         index: *index,
         patience: options.patience,
+        cores: options.cores.clone(),
+        memory: options.device_bytes as u64,
+        backends: icicle_backends(),
+        ..Setup::new(command, options.icicle_folder.clone(), kind)
     };
     match start(host, setup) {
         Ok(device) => Ok(device),

@@ -16,6 +16,18 @@ pub struct Device {
     pub index: c_int,
 }
 
+/// `icicle::DeviceProperties`.
+#[repr(C)]
+#[derive(Default)]
+pub struct DeviceProperties {
+    /// Whether the device has no memory of its own.
+    pub using_host_memory: bool,
+    /// How many kinds of memory it has.
+    pub num_memory_regions: c_int,
+    /// Whether pages of the host's can be pinned for it.
+    pub supports_pinned_memory: bool,
+}
+
 /// `icicle::MSMConfig`.
 #[repr(C)]
 pub struct MsmConfig {
@@ -97,7 +109,7 @@ pub fn meaning(status: Status) -> &'static str {
         7 => "synchronisation failed",
         8 => "creating a stream failed",
         9 => "destroying a stream failed",
-        10 => "not implemented by this backend",
+        NOT_IMPLEMENTED => "not implemented by this backend",
         11 => "invalid argument",
         12 => "loading the backend failed",
         13 => "the licence was refused",
@@ -110,19 +122,56 @@ pub const OUT_OF_MEMORY: Status = 2;
 /// It gave none.
 pub const ALLOCATION_FAILED: Status = 4;
 
+/// There is no backend for it, or that has none.
+pub const NOT_IMPLEMENTED: Status = 10;
+
 /// Forward and inverse, as `ntt` takes them.
 pub const FORWARD: c_int = 0;
 /// See [`FORWARD`].
 pub const INVERSE: c_int = 1;
 
+// As a C++ program prints them that was compiled against the headers. What follows must be so in each
+// build; the double of the tests reads the same offsets without these types.
 const _: () = {
+    use std::mem::offset_of;
+
     assert!(size_of::<Device>() == 68);
+    assert!(offset_of!(Device, kind) == 0);
+    assert!(offset_of!(Device, index) == 64);
+
+    assert!(size_of::<DeviceProperties>() == 12);
+    assert!(offset_of!(DeviceProperties, using_host_memory) == 0);
+    assert!(offset_of!(DeviceProperties, num_memory_regions) == 4);
+    assert!(offset_of!(DeviceProperties, supports_pinned_memory) == 8);
+
     assert!(size_of::<MsmConfig>() == 40);
-    assert!(std::mem::offset_of!(MsmConfig, are_points_shared_in_batch) == 24);
-    assert!(std::mem::offset_of!(MsmConfig, ext) == 32);
+    assert!(offset_of!(MsmConfig, stream) == 0);
+    assert!(offset_of!(MsmConfig, precompute_factor) == 8);
+    assert!(offset_of!(MsmConfig, c) == 12);
+    assert!(offset_of!(MsmConfig, bitsize) == 16);
+    assert!(offset_of!(MsmConfig, batch_size) == 20);
+    assert!(offset_of!(MsmConfig, are_points_shared_in_batch) == 24);
+    assert!(offset_of!(MsmConfig, are_scalars_on_device) == 25);
+    assert!(offset_of!(MsmConfig, are_scalars_montgomery_form) == 26);
+    assert!(offset_of!(MsmConfig, are_points_on_device) == 27);
+    assert!(offset_of!(MsmConfig, are_points_montgomery_form) == 28);
+    assert!(offset_of!(MsmConfig, are_results_on_device) == 29);
+    assert!(offset_of!(MsmConfig, is_async) == 30);
+    assert!(offset_of!(MsmConfig, ext) == 32);
+
     assert!(size_of::<NttConfig>() == 64);
-    assert!(std::mem::offset_of!(NttConfig, batch_size) == 40);
-    assert!(std::mem::offset_of!(NttConfig, ordering) == 48);
-    assert!(std::mem::offset_of!(NttConfig, ext) == 56);
+    assert!(offset_of!(NttConfig, stream) == 0);
+    assert!(offset_of!(NttConfig, coset_gen) == 8);
+    assert!(offset_of!(NttConfig, batch_size) == 40);
+    assert!(offset_of!(NttConfig, columns_batch) == 44);
+    assert!(offset_of!(NttConfig, ordering) == 48);
+    assert!(offset_of!(NttConfig, are_inputs_on_device) == 52);
+    assert!(offset_of!(NttConfig, are_outputs_on_device) == 53);
+    assert!(offset_of!(NttConfig, is_async) == 54);
+    assert!(offset_of!(NttConfig, ext) == 56);
+
     assert!(size_of::<NttInitDomainConfig>() == 24);
+    assert!(offset_of!(NttInitDomainConfig, stream) == 0);
+    assert!(offset_of!(NttInitDomainConfig, is_async) == 8);
+    assert!(offset_of!(NttInitDomainConfig, ext) == 16);
 };

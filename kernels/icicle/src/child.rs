@@ -5,12 +5,14 @@ use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::process::ExitCode;
 
+use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, send};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, getsockopt, recvmsg, send, sockopt};
+use nix::unistd::{Pid, getppid};
 
-use crate::library::{Bases, IcicleError, Library};
+use crate::library::{Bases, IcicleError, Library, Scalars};
 use crate::memory::Memory;
 use crate::wire::{Answer, MESSAGE_BYTES_MAX, Request};
 
@@ -27,12 +29,25 @@ pub fn serve() -> ExitCode {
 }
 
 fn answer_all() -> io::Result<()> {
-    // Whoever asks may be killed while a driver hangs here; and what is here are witnesses, which
-    // have no business in a core dump.
-    prctl::set_pdeathsig(Signal::SIGKILL)?;
+    // What is here are witnesses, which have no business in a core dump, nor within reach of other
+    // processes of the same user. The parent's own setting has ended with the start of this program;
+    // and a limit of nothing does not hold a program back to which the kernel pipes dumps.
+    prctl::set_dumpable(false)?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    // Whoever asks may be killed while a driver hangs here.
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
     let socket = io::stdin();
     let socket = socket.as_fd();
+    // Or has been before that: then the signal never comes.
+    let (expected, got) = (
+        getsockopt(&socket, sockopt::PeerCredentials)?.pid(),
+        getppid().as_raw(),
+    );
+    if expected != got {
+        return Err(io::Error::other(format!(
+            "the parent: expected process {expected}, which has made the socket, got {got}"
+        )));
+    }
     let mut child = Child::default();
     let mut message = vec![0; MESSAGE_BYTES_MAX];
     loop {
@@ -65,6 +80,7 @@ struct Child {
     library: Option<Library>,
     memory: Option<Memory>,
     bases: HashMap<u64, Bases>,
+    vectors: HashMap<u64, Scalars>,
     next: u64,
 }
 
@@ -73,7 +89,10 @@ impl Child {
         match self.follow(request, file) {
             Ok(body) => Answer::Done(body),
             Err(error) if error.is_no_room() => Answer::NoRoom(error.to_string()),
-            Err(error) => Answer::Failed(error.to_string()),
+            Err(error) => {
+                let more = self.library.as_ref().map(|library| library.explain(&error));
+                Answer::Failed(format!("{error}{}", more.unwrap_or_default()))
+            }
         }
     }
 
@@ -81,10 +100,12 @@ impl Child {
         match request {
             Request::Load {
                 folder,
+                backends,
                 kind,
                 index,
             } => {
-                let library = Library::open(&folder, &kind, index)?;
+                let library = Library::open(&folder, backends.as_deref(), &kind, index)?;
+                let memory = library.memory().unwrap_or(u64::MAX);
                 let mut names = String::new();
                 for (curve, name) in crate::library::CURVES {
                     if library.curves().any(|known| known == curve) {
@@ -93,7 +114,11 @@ impl Child {
                     }
                 }
                 self.library = Some(library);
-                return Ok(names.into_bytes());
+                return Ok([&memory.to_le_bytes(), names.as_bytes()].concat());
+            }
+            Request::Settle { cores } => {
+                settle(&cores)?;
+                return Ok(Vec::new());
             }
             Request::Memory { bytes } => {
                 let file = file.ok_or_else(|| nonsense("memory without a file"))?;
@@ -127,8 +152,15 @@ impl Child {
                 .get(bases)
                 .ok_or_else(|| nonsense(&format!("no bases {bases}")))
         };
+        let find_vector = |vector: &u64| {
+            self.vectors
+                .get(vector)
+                .ok_or_else(|| nonsense(&format!("no vector {vector}")))
+        };
         match request {
-            Request::Load { .. } | Request::Memory { .. } => unreachable!("returned above"),
+            Request::Load { .. } | Request::Settle { .. } | Request::Memory { .. } => {
+                unreachable!("returned above")
+            }
             Request::Bases {
                 curve,
                 group,
@@ -161,18 +193,51 @@ impl Child {
                 let bases = find(&bases)?;
                 library.sum(bases, at, part(count, bases.scalar_bytes())?, form)
             }
-            Request::Transform {
-                curve,
-                log2,
-                transform,
-            } => {
-                let count = 1u64.checked_shl(log2 as u32).unwrap_or(u64::MAX);
-                let scalars = part(count, curve.scalar_bytes())?;
-                library.transform(curve, transform, scalars)?;
+            Request::Domain { curve, log2 } => {
+                library.domain(curve, log2)?;
+                Ok(Vec::new())
+            }
+            Request::Vector { curve, log2 } => {
+                let vector = library.vector(curve, log2)?;
+                self.next += 1;
+                self.vectors.insert(self.next, vector);
+                Ok(self.next.to_le_bytes().to_vec())
+            }
+            Request::Put { vector, at, count } => {
+                let vector = find_vector(&vector)?;
+                library.put(vector, at, part(count, vector.scalar_bytes())?)?;
+                Ok(Vec::new())
+            }
+            Request::Get { vector, at, count } => {
+                let vector = find_vector(&vector)?;
+                library.get(vector, at, part(count, vector.scalar_bytes())?)?;
+                Ok(Vec::new())
+            }
+            Request::Transform { vector, step } => {
+                library.transform(find_vector(&vector)?, step)?;
+                Ok(Vec::new())
+            }
+            Request::Release { vector } => {
+                let vector = self
+                    .vectors
+                    .remove(&vector)
+                    .ok_or_else(|| nonsense(&format!("no vector {vector}")))?;
+                library.release(vector)?;
                 Ok(Vec::new())
             }
         }
     }
+}
+
+fn settle(cores: &[u64]) -> Result<(), IcicleError> {
+    let mut set = CpuSet::new();
+    let set_all = cores.iter().try_for_each(|&core| set.set(core as usize));
+    set_all
+        .and_then(|()| sched_setaffinity(Pid::from_raw(0), &set))
+        .map_err(|error| IcicleError::Cores {
+            cores: cores.to_vec(),
+            why: error.desc(),
+        })
 }
 
 fn nonsense(why: &str) -> IcicleError {

@@ -1,27 +1,31 @@
 //! The host's device, with sums and transforms done by ICICLE while it can be believed.
 
-use std::io;
-use std::ops::Range;
+mod plan;
+
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
-use std::time::{Duration, Instant};
+use std::process::{self, Command, ExitStatus};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use caldera_kernels::curve::{Affine, Bls12_381, Bn254, Coordinate, Curve, Projective};
 use caldera_kernels::field::PrimeField;
 use caldera_kernels::{
     BasesId, CurveId, Device, DeviceError, DeviceInfo, Form, Group, Health, Held, MatrixId, Plan,
-    Progress, Registry, Shape, Software, Transform, VectorId, Work, forfeit, scalars_fit,
+    Progress, Registry, Shape, Site, Software, Transform, VectorId, Work, scalars_fit,
 };
 use sha2::{Digest, Sha256};
-use zeroize::Zeroize;
 
-use crate::library::{CURVES, IcicleError, find};
-use crate::link::{Link, PATIENCE_SHORT, Trouble};
-use crate::total::{self, Total};
-use crate::wire::Request;
+use crate::installation::{RUNTIME, backend_files, backends, find};
+use crate::library::{CURVES, IcicleError};
+use crate::link::{Link, PATIENCE_SHORT, Process, Trouble};
+use crate::slices::Slices;
+use crate::total;
+use crate::wire::{CORES_MAX, Request};
+use plan::{Moving, Solo, Sum, Task};
 
 /// How to start a child and what it is to load.
 #[derive(Debug)]
@@ -31,14 +35,48 @@ pub struct Setup {
     pub command: Command,
     /// Where ICICLE is installed: its libraries lie there or in `lib` below.
     pub folder: PathBuf,
+    /// Where its backends are installed, if not in `lib/backend` or `backend` of that folder.
+    pub backends: Option<PathBuf>,
     /// "CUDA", or what else the installed backends offer.
     pub kind: String,
     /// Which device of that kind.
     pub index: u32,
-    /// After what time without an answer a child is given up. Sums are cut to take no longer than
-    /// a quantum of the host's device; transforms and what they have to prepare are not cut.
+    /// After what time without an answer a child is given up. Sums and copies are cut to take no longer
+    /// than a quantum of the host's device; a transform of what is on the device is not cut.
     pub patience: Duration,
+    /// The same for loading libraries, for the first use of a device, which may compile its kernels, and
+    /// for what transforms of a size need at first.
+    pub loading: Duration,
+    /// The cores that the child and its libraries' threads may run on; none: all that the thread may
+    /// that starts it.
+    pub cores: Vec<usize>,
+    /// What may be used at most of the device's own memory.
+    pub memory: u64,
+    /// How the end of a killed child is waited for, in a thread of its own: by
+    /// [`process::Child::wait`], but in tests of a child that does not end.
+    pub reap: fn(&mut process::Child) -> io::Result<ExitStatus>,
 }
+
+impl Setup {
+    /// For the first device of a kind, with all else as it is where nobody says otherwise.
+    pub fn new(command: Command, folder: PathBuf, kind: &str) -> Setup {
+        Setup {
+            command,
+            folder,
+            backends: None,
+            kind: kind.to_owned(),
+            index: 0,
+            patience: PATIENCE,
+            loading: PATIENCE_LOADING,
+            cores: Vec::new(),
+            memory: u64::MAX,
+            reap: process::Child::wait,
+        }
+    }
+}
+
+/// Work is cut to take milliseconds, but for transforms.
+pub const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A device was asked for and cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -111,22 +149,32 @@ impl IcicleDevice {
         is_unit: bool,
     ) -> Result<Arc<IcicleDevice>, StartError> {
         let device = format!("{}:{}", setup.kind, setup.index);
-        let libraries = libraries(&setup.folder)?;
-        let mut link = Link::start(setup.command)?;
+        let backends = setup.backends.or_else(|| backends(&setup.folder));
+        let libraries = libraries(&setup.folder, backends.as_deref())?;
+        let mut link = Link::start(setup.command, setup.reap)?;
         let load = Request::Load {
             folder: setup.folder,
+            backends,
             kind: setup.kind,
             index: setup.index.into(),
         };
-        let names = link
-            .ask(&load, PATIENCE_LOADING)
-            .map_err(|trouble| match trouble {
-                Trouble::NoRoom(why) | Trouble::Lost(why) => StartError::Refused {
-                    device: device.clone(),
-                    why,
-                },
-            })?;
-        let names = String::from_utf8_lossy(&names).into_owned();
+        let refused = |trouble| match trouble {
+            Trouble::NoRoom(why) | Trouble::Lost(why) => StartError::Refused {
+                device: device.clone(),
+                why,
+            },
+        };
+        if !setup.cores.is_empty() {
+            let cores = setup.cores.iter().map(|&core| core as u64);
+            let settle = Request::Settle {
+                cores: cores.take(CORES_MAX).collect(),
+            };
+            link.ask(&settle, PATIENCE_SHORT).map_err(refused)?;
+        }
+        let answer = link.ask(&load, setup.loading).map_err(refused)?;
+        let (memory, names) = answer.split_first_chunk().unwrap_or((&[0; 8], &[]));
+        let memory = u64::from_le_bytes(*memory).min(setup.memory);
+        let names = String::from_utf8_lossy(names).into_owned();
         let curves: Vec<CurveId> = CURVES
             .into_iter()
             .filter(|(_, name)| names.split(' ').any(|known| known == *name))
@@ -146,11 +194,17 @@ impl IcicleDevice {
             child: Arc::new(Child {
                 is_unit,
                 device,
+                process: Arc::clone(link.process()),
                 link: Mutex::new(Some(link)),
                 // The first use of a GPU loads its kernels.
                 patience: OnceLock::new(),
+                loading: setup.loading,
                 lost: OnceLock::new(),
                 quantum: host_info.quantum,
+                memory,
+                used: AtomicU64::new(0),
+                domains: Default::default(),
+                dropped: Mutex::default(),
                 slices: Default::default(),
                 done_slices: AtomicU64::new(0),
                 done_transforms: AtomicU64::new(0),
@@ -165,6 +219,11 @@ impl IcicleDevice {
         // Set only once, here: it was not set before.
         let _ = icicle.child.patience.set(setup.patience);
         Ok(icicle)
+    }
+
+    /// The number of the child's process, which may have ended.
+    pub fn process(&self) -> u32 {
+        self.child.process.id()
     }
 
     /// What it has done.
@@ -250,7 +309,12 @@ impl IcicleDevice {
     }
 
     fn solo(&self, work: &Work, kernel: &'static str, task: Task) -> Arc<dyn Plan> {
+        let bytes = match &task {
+            Task::Transform(moving) => moving.bytes(),
+            _ => 0,
+        };
         Arc::new(Solo {
+            bytes,
             kernel,
             host: Arc::clone(&self.host),
             child: Arc::clone(&self.child),
@@ -406,16 +470,16 @@ impl Device for IcicleDevice {
                     self.child.note_fall();
                     return self.host.plan(work);
                 }
-                let max_log2 = match vector.curve {
-                    CurveId::Bn254 => <Bn254 as Curve>::Fr::TWO_ADICITY,
-                    CurveId::Bls12_381 => <Bls12_381 as Curve>::Fr::TWO_ADICITY,
-                } - 1;
                 let len = vector.len;
-                if len < 2 || !len.is_power_of_two() || len.ilog2() > max_log2 {
+                if len < 2 || !len.is_power_of_two() || len.ilog2() > max_log2(vector.curve) {
                     // It knows best how to refuse, or can after all.
                     return self.host.plan(work);
                 }
-                Ok(self.solo(work, "icicle.ntt", Task::Transform(vector, transform)))
+                Ok(self.solo(
+                    work,
+                    "icicle.ntt",
+                    Task::Transform(Moving::new(vector, transform)),
+                ))
             }
             _ if self.child.is_unit => Err(self.child.refuse("products, nor tables")),
             _ => self.host.plan(work),
@@ -431,7 +495,18 @@ impl Device for IcicleDevice {
     }
 
     fn distrust(&self, why: &str) {
-        self.child.give_up(&mut self.child.lock(), why.to_owned());
+        // Whoever is in the midst of an exchange is woken by this, and takes the link away.
+        let _ = self.child.lost.set(why.to_owned());
+        self.child.process.kill();
+    }
+
+    fn site(&self, _: usize) -> Site {
+        let memory = self.child.memory;
+        Site {
+            memory: (memory < u64::MAX).then_some(memory),
+            // ICICLE does not say where its devices are.
+            pci: None,
+        }
     }
 
     fn health(&self) -> Health {
@@ -448,13 +523,24 @@ struct Child {
     /// Whether others do what it does not.
     is_unit: bool,
     device: String,
+    process: Arc<Process>,
     link: Mutex<Option<Link>>,
     patience: OnceLock<Duration>,
+    loading: Duration,
     lost: OnceLock<String>,
     /// The longest that one slice of a sum should take.
     quantum: Duration,
-    /// Points in a slice, by curve and group; 0: none was tried yet.
-    slices: [[AtomicUsize; 2]; 2],
+    /// By curve and group.
+    slices: [[Slices; 2]; 2],
+    /// Bytes of its own memory that points may take; the highest number if that is not known.
+    memory: u64,
+    /// Those that they take.
+    used: AtomicU64,
+    /// log2 of the largest transform that is prepared, by curve; 0: none.
+    domains: [AtomicU32; 2],
+    /// Vectors of the device's that nobody uses any more, to be released in the next exchange: whoever
+    /// drops a plan has no time for one.
+    dropped: Mutex<Vec<u64>>,
     done_slices: AtomicU64,
     done_transforms: AtomicU64,
     fallen_back: AtomicU64,
@@ -509,10 +595,11 @@ impl Child {
         exchange: impl FnOnce(&mut Link) -> Result<T, Trouble>,
     ) -> Result<T, Trouble> {
         let mut link = self.lock();
-        let Some(open) = link.as_mut() else {
-            let why = self.lost.get().cloned().unwrap_or_default();
-            return Err(Trouble::Lost(why));
-        };
+        if let Some(why) = self.lost.get() {
+            *link = None;
+            return Err(Trouble::Lost(why.clone()));
+        }
+        let open = link.as_mut().expect("it goes with the device");
         let result = exchange(open);
         if let Err(Trouble::Lost(why)) = &result {
             self.give_up(&mut link, why.clone());
@@ -521,11 +608,23 @@ impl Child {
     }
 
     fn patience(&self) -> Duration {
-        self.patience.get().copied().unwrap_or(PATIENCE_LOADING)
+        self.patience.get().copied().unwrap_or(self.loading)
     }
 
     /// Copies points to the device: their number there, or nothing if it has no room or is lost.
     fn upload(&self, curve: CurveId, group: Group, points: &[u8]) -> Option<u64> {
+        let bytes = points.len() as u64;
+        let with = |used: u64| used.checked_add(bytes).filter(|&used| used <= self.memory);
+        let order = Ordering::Relaxed;
+        self.used.fetch_update(order, order, with).ok()?;
+        let theirs = self.upload_all(curve, group, points);
+        if theirs.is_none() {
+            self.used.fetch_sub(bytes, order);
+        }
+        theirs
+    }
+
+    fn upload_all(&self, curve: CurveId, group: Group, points: &[u8]) -> Option<u64> {
         let size = curve.point_bytes(group);
         let count = (points.len() / size) as u64;
         if count == 0 {
@@ -536,6 +635,7 @@ impl Child {
             group,
             count,
         };
+        self.sweep().ok()?;
         let answer = self.with(|link| link.ask(&request, self.patience())).ok()?;
         let bases = u64::from_le_bytes(answer.try_into().ok()?);
         let piece = UPLOAD_BYTES / size;
@@ -554,7 +654,42 @@ impl Child {
                 return None;
             }
         }
+        // A proof with this key will want transforms of about this size, and has no time to prepare
+        // them. If there is no room for that now, it is tried again with the first of them.
+        let log2 = count.next_power_of_two().ilog2();
+        if group == Group::G1 && (1..=max_log2(curve)).contains(&log2) {
+            let _ = self.prepare(curve, log2);
+        }
         Some(bases)
+    }
+
+    /// Makes sure of what transforms of up to 2^log2 need.
+    fn prepare(&self, curve: CurveId, log2: u32) -> Result<(), Trouble> {
+        let prepared = &self.domains[place(curve)];
+        if prepared.load(Ordering::Acquire) >= log2 {
+            return Ok(());
+        }
+        let request = Request::Domain {
+            curve,
+            log2: log2.into(),
+        };
+        let made = self.with(|link| link.ask(&request, self.loading));
+        match made {
+            Ok(_) => prepared.fetch_max(log2, Ordering::AcqRel),
+            // The one before has made way for it.
+            Err(_) => prepared.swap(0, Ordering::AcqRel),
+        };
+        made.map(|_| ())
+    }
+
+    /// Releases what was dropped since the last time.
+    fn sweep(&self) -> Result<(), Trouble> {
+        let dropped = self.dropped.lock();
+        let dropped = std::mem::take(&mut *dropped.unwrap_or_else(PoisonError::into_inner));
+        for vector in dropped {
+            self.with(|link| link.ask(&Request::Release { vector }, self.patience()))?;
+        }
+        Ok(())
     }
 
     fn forget(&self, bases: u64) {
@@ -562,11 +697,24 @@ impl Child {
         let _ = self.with(|link| link.ask(&Request::Forget { bases }, PATIENCE_SHORT));
     }
 
-    fn slice(&self, bases: &Bases) -> &AtomicUsize {
-        let curve = usize::from(bases.curve == CurveId::Bls12_381);
+    fn slices(&self, bases: &Bases) -> &Slices {
         let group = usize::from(bases.group == Group::G2);
-        &self.slices[curve][group]
+        &self.slices[place(bases.curve)][group]
     }
+}
+
+/// Where a curve is among those that something is counted of.
+fn place(curve: CurveId) -> usize {
+    usize::from(curve == CurveId::Bls12_381)
+}
+
+/// log2 of the largest transform: a shift needs a root of twice the order.
+fn max_log2(curve: CurveId) -> u32 {
+    let two_adicity = match curve {
+        CurveId::Bn254 => <Bn254 as Curve>::Fr::TWO_ADICITY,
+        CurveId::Bls12_381 => <Bls12_381 as Curve>::Fr::TWO_ADICITY,
+    };
+    two_adicity - 1
 }
 
 /// A vector of the host's, freed when neither its id nor a plan is left.
@@ -603,272 +751,10 @@ impl Drop for Bases {
             && !self.child.is_lost()
         {
             self.child.forget(bases);
+            let bytes = self.count * self.curve.point_bytes(self.group);
+            self.child.used.fetch_sub(bytes as u64, Ordering::Relaxed);
         }
     }
-}
-
-/// Work of one stage and one lane.
-struct Solo {
-    kernel: &'static str,
-    host: Arc<dyn Device>,
-    child: Arc<Child>,
-    work: Work,
-    /// Those that are summed, if not all.
-    points: OnceLock<Range<usize>>,
-    opened: AtomicBool,
-    task: Mutex<Task>,
-}
-
-enum Task {
-    Sum(Sum),
-    Transform(Arc<Vector>, Transform),
-    /// The host does it after all. What the work needs is kept alive.
-    Host(HostRun, #[expect(dead_code)] Kept),
-    Ended(Option<Vec<u8>>),
-}
-
-struct Sum {
-    bases: Arc<Bases>,
-    scalars: Arc<Vector>,
-    offset: usize,
-    form: Form,
-    /// Where the next slice begins.
-    done: usize,
-    /// Where the last one ends.
-    end: usize,
-    /// How long that took.
-    spent: Duration,
-    total: Box<dyn Total>,
-}
-
-enum Kept {
-    Sum {
-        _bases: Arc<Bases>,
-        _scalars: Arc<Vector>,
-    },
-    Transform {
-        _vector: Arc<Vector>,
-    },
-}
-
-/// A plan of the host's, run by one thread, a quantum at a time.
-struct HostRun {
-    plan: Arc<dyn Plan>,
-    stage: usize,
-    lanes: usize,
-    lane: usize,
-}
-
-impl HostRun {
-    fn quantum(&mut self) -> Result<Progress, DeviceError> {
-        if self.lane == self.lanes {
-            self.lanes = self.plan.open(self.stage)?;
-            self.lane = 0;
-        }
-        if self.plan.run(self.stage, self.lane)? == Progress::Done {
-            self.lane += 1;
-            if self.lane == self.lanes {
-                self.stage += 1;
-                if self.stage == self.plan.stages() {
-                    return Ok(Progress::Done);
-                }
-            }
-        }
-        Ok(Progress::More)
-    }
-}
-
-impl Solo {
-    /// The next slice: whether that was the last one, or why there is none.
-    fn slice(&self, sum: &mut Sum) -> Result<Progress, Trouble> {
-        let size = self.child.slice(&sum.bases);
-        let wanted = size.load(Ordering::Relaxed).max(SLICE_MIN);
-        let count = wanted.min(sum.end - sum.done);
-        let request = Request::Sum {
-            bases: sum.bases.theirs.expect("planned only if they are there"),
-            at: sum.done as u64,
-            count: count as u64,
-            form: sum.form,
-        };
-        let start = Instant::now();
-        let point = self.child.with(|link| {
-            let patience = self.child.patience();
-            let memory = link.memory(count * 32)?;
-            self.host
-                .vector_read(sum.scalars.id, sum.offset + sum.done, memory)
-                .map_err(|error| Trouble::Lost(error.to_string()))?;
-            let answer = link.ask(&request, patience);
-            link.memory(count * 32)?.zeroize();
-            let point = answer?;
-            if !sum.total.add(&point) {
-                return Err(Trouble::Lost("a sum is no point of the curve".into()));
-            }
-            Ok(())
-        });
-        point?;
-        let took = start.elapsed();
-        // Towards slices that take a half to the whole of a quantum; two threads that adapt it at
-        // once do no harm.
-        if took > self.child.quantum {
-            size.store((wanted / 2).max(SLICE_MIN), Ordering::Relaxed);
-        } else if took < self.child.quantum / 2 && count == wanted {
-            size.store((wanted * 2).min(SLICE_MAX), Ordering::Relaxed);
-        }
-        self.child.done_slices.fetch_add(1, Ordering::Relaxed);
-        sum.done += count;
-        Ok(if sum.done == sum.end {
-            Progress::Done
-        } else {
-            Progress::More
-        })
-    }
-
-    fn transform(&self, vector: &Vector, transform: Transform) -> Result<(), Trouble> {
-        let request = Request::Transform {
-            curve: vector.curve,
-            log2: vector.len.ilog2().into(),
-            transform,
-        };
-        let bytes = vector.len * 32;
-        self.child.with(|link| {
-            let patience = self.child.patience();
-            let lost = |error: DeviceError| Trouble::Lost(error.to_string());
-            let memory = link.memory(bytes)?;
-            self.host.vector_read(vector.id, 0, memory).map_err(lost)?;
-            let answer = link.ask(&request, patience);
-            let memory = link.memory(bytes)?;
-            // Only a whole result is written back: until then the host can still begin.
-            let written = match answer {
-                Ok(_) => self.host.vector_write(vector.id, 0, memory).map_err(lost),
-                Err(trouble) => Err(trouble),
-            };
-            memory.zeroize();
-            written
-        })?;
-        self.child.done_transforms.fetch_add(1, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// The same work from its start on the host; a unit that is lost leaves it to others.
-    fn fall_back(&self, kept: Kept) -> Result<Task, DeviceError> {
-        if self.child.is_unit && self.child.is_lost() {
-            return Err(self.child.loss());
-        }
-        self.child.note_fall();
-        let plan = self.host.plan(&self.work)?;
-        if let Some(points) = self.points.get() {
-            plan.narrow(points.clone())?;
-        }
-        let run = HostRun {
-            plan,
-            stage: 0,
-            lanes: 0,
-            lane: 0,
-        };
-        Ok(Task::Host(run, kept))
-    }
-}
-
-impl Plan for Solo {
-    fn stages(&self) -> usize {
-        1
-    }
-
-    fn kernel(&self, _stage: usize) -> &'static str {
-        self.kernel
-    }
-
-    fn open(&self, stage: usize) -> Result<usize, DeviceError> {
-        if stage != 0 {
-            return Err(refusal(stage, 0, "there is no such stage"));
-        }
-        if self.opened.swap(true, Ordering::AcqRel) {
-            return Err(refusal(stage, 0, "stages are opened once each, in order"));
-        }
-        Ok(1)
-    }
-
-    fn run(&self, stage: usize, lane: usize) -> Result<Progress, DeviceError> {
-        if stage != 0 || !self.opened.load(Ordering::Acquire) {
-            return Err(refusal(stage, lane, "the stage is not open"));
-        }
-        if lane != 0 {
-            return Err(refusal(stage, lane, "there is no such lane"));
-        }
-        let Ok(mut task) = self.task.try_lock() else {
-            return Err(refusal(
-                stage,
-                lane,
-                "the lane is running on another thread",
-            ));
-        };
-        let begin = Instant::now();
-        let (next, progress) = match &mut *task {
-            Task::Sum(sum) => match self.slice(sum) {
-                Ok(Progress::More) => {
-                    sum.spent += begin.elapsed();
-                    return Ok(Progress::More);
-                }
-                Ok(Progress::Done) => (Task::Ended(Some(sum.total.bytes())), Progress::Done),
-                Err(_) => {
-                    // All of it is done again.
-                    forfeit(sum.spent + begin.elapsed());
-                    let kept = Kept::Sum {
-                        _bases: Arc::clone(&sum.bases),
-                        _scalars: Arc::clone(&sum.scalars),
-                    };
-                    (self.fall_back(kept)?, Progress::More)
-                }
-            },
-            Task::Transform(vector, transform) => match self.transform(vector, *transform) {
-                Ok(()) => (Task::Ended(None), Progress::Done),
-                Err(_) => {
-                    forfeit(begin.elapsed());
-                    let kept = Kept::Transform {
-                        _vector: Arc::clone(vector),
-                    };
-                    (self.fall_back(kept)?, Progress::More)
-                }
-            },
-            Task::Host(run, _) => match run.quantum()? {
-                Progress::More => return Ok(Progress::More),
-                Progress::Done => (Task::Ended(run.plan.point()), Progress::Done),
-            },
-            Task::Ended(_) => return Err(refusal(stage, lane, "the lane has ended")),
-        };
-        *task = next;
-        Ok(progress)
-    }
-
-    fn grain(&self) -> Option<usize> {
-        matches!(self.work, Work::Msm { .. }).then_some(1)
-    }
-
-    fn narrow(&self, points: Range<usize>) -> Result<(), DeviceError> {
-        let why = "only a sum that has not begun is narrowed, and once";
-        match self.task.try_lock().as_deref_mut() {
-            Ok(Task::Sum(sum))
-                if !self.opened.load(Ordering::Acquire)
-                    && points.end <= sum.end
-                    && self.points.set(points.clone()).is_ok() =>
-            {
-                (sum.done, sum.end) = (points.start, points.end);
-                Ok(())
-            }
-            _ => Err(refusal(0, 0, why)),
-        }
-    }
-
-    fn point(&self) -> Option<Vec<u8>> {
-        match &*self.task.try_lock().ok()? {
-            Task::Ended(point) => point.clone(),
-            _ => None,
-        }
-    }
-}
-
-fn refusal(stage: usize, lane: usize, why: &'static str) -> DeviceError {
-    DeviceError::Lane { stage, lane, why }
 }
 
 /// The first multiples of the generator, infinity among them.
@@ -892,44 +778,54 @@ fn finish(plan: &dyn Plan) -> Result<Option<Vec<u8>>, DeviceError> {
     Ok(plan.point())
 }
 
-/// The libraries of an installation, with their digests.
-fn libraries(folder: &Path) -> Result<Vec<Software>, StartError> {
-    let mut names = vec!["libicicle_device.so".to_owned()];
+/// The libraries of an installation and the backends that may compute, with their digests.
+fn libraries(folder: &Path, backends: Option<&Path>) -> Result<Vec<Software>, StartError> {
+    let refused = |error: IcicleError| StartError::Installation(error.to_string());
+    let mut files = vec![find(folder, RUNTIME).map_err(refused)?];
     for (_, curve) in CURVES {
-        names.push(format!("libicicle_field_{curve}.so"));
-        names.push(format!("libicicle_curve_{curve}.so"));
-    }
-    let mut libraries = Vec::new();
-    for (i, name) in names.iter().enumerate() {
-        match find(folder, name) {
-            Ok(path) => {
-                let bytes = std::fs::read(&path).map_err(|error| {
-                    StartError::Installation(format!("reading {}: {error}", path.display()))
-                })?;
-                libraries.push(Software {
-                    name: path.display().to_string(),
-                    version: hex::encode(Sha256::digest(&bytes)),
-                });
+        for part in ["field", "curve"] {
+            match find(folder, &format!("libicicle_{part}_{curve}.so")) {
+                Ok(file) => files.push(file),
+                // A curve can be done without.
+                Err(IcicleError::Missing { .. }) => {}
+                Err(error) => return Err(refused(error)),
             }
-            // All but the runtime belong to curves, which can be done without.
-            Err(IcicleError::Missing { .. }) if i > 0 => {}
-            Err(error) => return Err(StartError::Installation(error.to_string())),
         }
     }
-    Ok(libraries)
+    if let Some(backends) = backends {
+        files.extend(backend_files(backends).map_err(refused)?);
+    }
+    files.into_iter().map(digested).collect()
 }
 
-/// For loading libraries and for the first use of a device, which may compile its kernels.
+fn digested(path: PathBuf) -> Result<Software, StartError> {
+    let digest = digest(&path).map_err(|error| {
+        StartError::Installation(format!("reading {}: {error}", path.display()))
+    })?;
+    Ok(Software {
+        name: path.display().to_string(),
+        version: digest,
+    })
+}
+
+/// Backends are hundreds of megabytes: by pieces.
+fn digest(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut digest = Sha256::new();
+    let mut piece = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut piece)? {
+            0 => return Ok(hex::encode(digest.finalize())),
+            length => digest.update(&piece[..length]),
+        }
+    }
+}
+
+/// [`Setup::loading`] where nobody says otherwise.
 const PATIENCE_LOADING: Duration = Duration::from_secs(60);
 
 /// Points go to the device in pieces of this size.
 const UPLOAD_BYTES: usize = 4 << 20;
-
-/// The fewest points of a slice: below, the way there and back is all that it costs.
-const SLICE_MIN: usize = 1 << 10;
-
-/// The most: 128 MiB of scalars.
-const SLICE_MAX: usize = 1 << 22;
 
 /// log2 of the size of what is tried at the start.
 const TRIAL_LOG2: u32 = 6;

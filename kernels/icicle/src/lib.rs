@@ -21,6 +21,7 @@
 pub mod abi;
 mod child;
 mod device;
+mod installation;
 // The only place where ICICLE's functions are called.
 #[allow(unsafe_code)]
 mod library;
@@ -28,8 +29,10 @@ mod link;
 // Pages that two processes map.
 #[allow(unsafe_code)]
 mod memory;
+mod slices;
 mod total;
 mod wire;
 
 pub use child::serve;
-pub use device::{Counts, IcicleDevice, Setup, StartError};
+pub use device::{Counts, IcicleDevice, PATIENCE, Setup, StartError};
+pub use installation::folder_around;

@@ -9,27 +9,39 @@ use std::path::{Path, PathBuf};
 
 use caldera_kernels::curve::{Bls12_381, Bn254, Curve as Field};
 use caldera_kernels::field::PrimeField;
-use caldera_kernels::{CurveId, Form, Group, Transform};
-use libloading::os::unix::{Library as Opened, RTLD_GLOBAL, RTLD_NOW};
+use caldera_kernels::{CurveId, Form, Group};
+use libloading::os::unix::{Library as Opened, RTLD_GLOBAL, RTLD_LOCAL, RTLD_NOW};
 
-use crate::abi::{self, Device, MsmConfig, NttConfig, NttInitDomainConfig, Status};
+use crate::abi::{
+    self, Device, DeviceProperties, MsmConfig, NttConfig, NttInitDomainConfig, Status,
+};
+use crate::installation::{RUNTIME, backend_files, find, name};
+use crate::wire::Step;
 
 /// Why ICICLE could not be loaded, or did not do as it was told.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum IcicleError {
     #[error("no {file} in {folder} or its lib")]
     Missing { file: String, folder: PathBuf },
+    #[error("{file}: {why}", file = file.display())]
+    Unreadable { file: PathBuf, why: String },
+    #[error(
+        "no curve has its libraries in {folder} or its lib: expected libicicle_field_C.so and \
+         libicicle_curve_C.so, where C is bn254 or bls12_381", folder = folder.display()
+    )]
+    NoCurve { folder: PathBuf },
     #[error("loading {file}: {why}", file = file.display())]
     Open { file: PathBuf, why: String },
     #[error("{file} has no symbol {symbol}", file = file.display())]
     Symbol { file: PathBuf, symbol: String },
     #[error("{call} answered {status}: {}", abi::meaning(*status))]
     Call { call: String, status: Status },
-    #[error("no device {kind}:{index}; this ICICLE knows: {known}")]
+    #[error("no device {kind}:{index}; this ICICLE knows: {known}; {backends}")]
     NoDevice {
         kind: String,
         index: u64,
         known: String,
+        backends: String,
     },
     #[error("{what}: expected {expected}, got {got}")]
     Range {
@@ -39,6 +51,8 @@ pub(crate) enum IcicleError {
     },
     #[error("there is no library for {0:?} here")]
     Curve(CurveId),
+    #[error("running on cores {cores:?} alone: {why}")]
+    Cores { cores: Vec<u64>, why: &'static str },
     #[error("asked for what makes no sense: {0}")]
     Request(String),
 }
@@ -60,6 +74,7 @@ impl IcicleError {
 pub(crate) struct Library {
     runtime: Runtime,
     curves: Vec<Curve>,
+    backends: Option<PathBuf>,
 }
 
 /// Points that lie on the device.
@@ -70,10 +85,21 @@ pub(crate) struct Bases {
     at: *mut c_void,
 }
 
+/// Scalars that lie on the device.
+pub(crate) struct Scalars {
+    curve: CurveId,
+    count: u64,
+    at: *mut c_void,
+}
+
 struct Runtime {
     malloc: unsafe extern "C" fn(*mut *mut c_void, usize) -> Status,
     free: unsafe extern "C" fn(*mut c_void) -> Status,
     copy_to_device: unsafe extern "C" fn(*mut c_void, *const c_void, usize) -> Status,
+    copy_to_host: unsafe extern "C" fn(*mut c_void, *const c_void, usize) -> Status,
+    memset: unsafe extern "C" fn(*mut c_void, c_int, usize) -> Status,
+    properties: unsafe extern "C" fn(*mut DeviceProperties) -> Status,
+    available_memory: unsafe extern "C" fn(*mut usize, *mut usize) -> Status,
 }
 
 type Msm = unsafe extern "C" fn(
@@ -107,18 +133,33 @@ pub(crate) const CURVES: [(CurveId, &str); 2] =
 struct Point([u8; 320]);
 
 impl Library {
-    /// Opens what is in `folder`, loads the backends that are installed there, or where
-    /// `ICICLE_BACKEND_INSTALL_DIR` says, and makes a device this thread's.
-    pub(crate) fn open(folder: &Path, kind: &str, index: u64) -> Result<Library, IcicleError> {
-        let file = find(folder, "libicicle_device.so")?;
+    /// Opens what is in `folder`, loads the backends in `backends`, and makes a device this thread's.
+    pub(crate) fn open(
+        folder: &Path,
+        backends: Option<&Path>,
+        kind: &str,
+        index: u64,
+    ) -> Result<Library, IcicleError> {
+        let file = find(folder, RUNTIME)?;
         let opened = open(&file)?;
+        // Before the backends, which use what these have.
+        let mut curves = Vec::new();
+        for (id, name) in CURVES {
+            match Curve::open(folder, id, name) {
+                Ok(curve) => curves.push(curve),
+                Err(IcicleError::Missing { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if curves.is_empty() {
+            let folder = folder.to_owned();
+            return Err(IcicleError::NoCurve { folder });
+        }
         let wanted = device(kind, index);
         // SAFETY: each symbol is read with the type that ICICLE's `runtime.h` gives it, and each is
         // called with live pointers of the sizes it expects; the registered names are cut at the
         // length that is passed.
         let runtime = unsafe {
-            let load_default: unsafe extern "C" fn() -> Status =
-                symbol(&opened, &file, "icicle_load_backend_from_env_or_default")?;
             let load: unsafe extern "C" fn(*const c_char, bool) -> Status =
                 symbol(&opened, &file, "icicle_load_backend")?;
             let available: unsafe extern "C" fn(*const Device) -> Status =
@@ -128,14 +169,9 @@ impl Library {
             let choose: unsafe extern "C" fn(*const Device) -> Status =
                 symbol(&opened, &file, "icicle_set_device")?;
 
-            let beside = [folder.join("lib/backend"), folder.join("backend")]
-                .into_iter()
-                .find(|folder| folder.is_dir());
-            if std::env::var_os("ICICLE_BACKEND_INSTALL_DIR").is_some() {
-                check("icicle_load_backend_from_env_or_default", load_default())?;
-            } else if let Some(beside) = beside {
-                let path = CString::new(beside.into_os_string().into_encoded_bytes())
-                    .expect("a path that a folder was found at has no zero byte");
+            if let Some(backends) = backends {
+                let path = CString::new(backends.as_os_str().as_encoded_bytes())
+                    .expect("a path that files were found in has no zero byte");
                 check("icicle_load_backend", load(path.as_ptr(), true))?;
             }
             // Asked first: choosing a device that is not there throws.
@@ -152,6 +188,7 @@ impl Library {
                     kind: kind.to_owned(),
                     index,
                     known,
+                    backends: state(backends),
                 });
             }
             check("icicle_set_device", choose(&wanted))?;
@@ -159,25 +196,48 @@ impl Library {
                 malloc: symbol(&opened, &file, "icicle_malloc")?,
                 free: symbol(&opened, &file, "icicle_free")?,
                 copy_to_device: symbol(&opened, &file, "icicle_copy_to_device")?,
+                copy_to_host: symbol(&opened, &file, "icicle_copy_to_host")?,
+                memset: symbol(&opened, &file, "icicle_memset")?,
+                properties: symbol(&opened, &file, "icicle_get_device_properties")?,
+                available_memory: symbol(&opened, &file, "icicle_get_available_memory")?,
             }
         };
         // Never closed: its threads and its static objects live as long as the process.
         std::mem::forget(opened);
+        Ok(Library {
+            runtime,
+            curves,
+            backends: backends.map(Path::to_owned),
+        })
+    }
 
-        let mut curves = Vec::new();
-        for (id, name) in CURVES {
-            match Curve::open(folder, id, name) {
-                Ok(curve) => curves.push(curve),
-                Err(IcicleError::Missing { .. }) => {}
-                Err(error) => return Err(error),
-            }
+    /// What to add to an error: for what a backend should do and does not, how the backends are.
+    pub(crate) fn explain(&self, error: &IcicleError) -> String {
+        match error {
+            IcicleError::Call {
+                status: abi::NOT_IMPLEMENTED,
+                ..
+            } => format!("; {}", state(self.backends.as_deref())),
+            _ => String::new(),
         }
-        Ok(Library { runtime, curves })
     }
 
     /// Those curves for which there are libraries.
     pub(crate) fn curves(&self) -> impl Iterator<Item = CurveId> {
         self.curves.iter().map(|curve| curve.id)
+    }
+
+    /// How many bytes of its own memory the device has left: none if it has no memory of its own, or
+    /// does not say.
+    pub(crate) fn memory(&self) -> Option<u64> {
+        let mut properties = DeviceProperties::default();
+        let (mut total, mut free) = (0, 0);
+        // SAFETY: what each writes is live, and of the size that ICICLE's headers give it.
+        let told = unsafe {
+            (self.runtime.properties)(&mut properties) == 0
+                && (self.runtime.available_memory)(&mut total, &mut free) == 0
+        };
+        (told && !properties.using_host_memory).then_some(free as u64)
     }
 
     /// Sets memory aside for points.
@@ -196,11 +256,7 @@ impl Library {
                 expected: 1,
                 got: count,
             })?;
-        let mut at = std::ptr::null_mut();
-        // SAFETY: `at` is live, and receives the address of that many bytes on the device.
-        check("icicle_malloc", unsafe {
-            (self.runtime.malloc)(&mut at, bytes)
-        })?;
+        let at = self.malloc(bytes)?;
         Ok(Bases {
             curve,
             group,
@@ -277,38 +333,80 @@ impl Library {
         Ok(affine.0[..bases.point_bytes()].to_vec())
     }
 
-    /// Transforms scalars in Montgomery form in place. What is linear does not mind the form.
-    pub(crate) fn transform(
-        &mut self,
-        curve: CurveId,
-        transform: Transform,
-        scalars: &mut [u8],
-    ) -> Result<(), IcicleError> {
-        let count = scalars.len() / curve.scalar_bytes();
-        let log2 = count.ilog2();
-        let (root, shift) = match curve {
-            CurveId::Bn254 => roots::<<Bn254 as Field>::Fr>(log2),
-            CurveId::Bls12_381 => roots::<<Bls12_381 as Field>::Fr>(log2),
-        }
-        .ok_or(IcicleError::Range {
-            what: "log2 of a transform",
-            expected: 27,
-            got: log2.into(),
-        })?;
+    /// Makes sure of what transforms of 2^log2 scalars and fewer need.
+    pub(crate) fn domain(&mut self, curve: CurveId, log2: u64) -> Result<(), IcicleError> {
+        let (root, _) = of_domain(curve, log2)?;
         let curve = self
             .curves
             .iter_mut()
             .find(|known| known.id == curve)
             .ok_or(IcicleError::Curve(curve))?;
-        curve.domain(log2, &root)?;
-        match transform {
-            Transform::Forward => curve.ntt(scalars, abi::FORWARD, ONE),
-            Transform::Inverse => curve.ntt(scalars, abi::INVERSE, ONE),
-            Transform::Shift => {
-                curve.ntt(scalars, abi::INVERSE, ONE)?;
-                curve.ntt(scalars, abi::FORWARD, shift)
-            }
+        curve.domain(log2 as u32, &root)
+    }
+
+    /// Sets memory aside for 2^log2 scalars.
+    pub(crate) fn vector(&self, curve: CurveId, log2: u64) -> Result<Scalars, IcicleError> {
+        of_domain(curve, log2)?;
+        let count = 1 << log2;
+        let at = self.malloc(count as usize * curve.scalar_bytes())?;
+        Ok(Scalars { curve, count, at })
+    }
+
+    /// Copies scalars to the device.
+    pub(crate) fn put(&self, to: &Scalars, at: u64, scalars: &[u8]) -> Result<(), IcicleError> {
+        let place = to.place(at, scalars)?;
+        // SAFETY: `place` held the range against what was set aside.
+        check("icicle_copy_to_device", unsafe {
+            (self.runtime.copy_to_device)(place, scalars.as_ptr().cast(), scalars.len())
+        })
+    }
+
+    /// Copies scalars from the device.
+    pub(crate) fn get(
+        &self,
+        from: &Scalars,
+        at: u64,
+        scalars: &mut [u8],
+    ) -> Result<(), IcicleError> {
+        let place = from.place(at, scalars)?;
+        // SAFETY: as above.
+        check("icicle_copy_to_host", unsafe {
+            (self.runtime.copy_to_host)(scalars.as_mut_ptr().cast(), place, scalars.len())
+        })
+    }
+
+    /// Transforms scalars in Montgomery form where they lie. What is linear does not mind the form.
+    pub(crate) fn transform(&mut self, scalars: &Scalars, step: Step) -> Result<(), IcicleError> {
+        let log2 = scalars.count.ilog2().into();
+        // It is there, but if a larger one found no room.
+        self.domain(scalars.curve, log2)?;
+        let (_, shift) = of_domain(scalars.curve, log2)?;
+        let curve = self.curve(scalars.curve)?;
+        match step {
+            Step::Forward => curve.ntt(scalars, abi::FORWARD, ONE),
+            Step::Inverse => curve.ntt(scalars, abi::INVERSE, ONE),
+            Step::Onto => curve.ntt(scalars, abi::FORWARD, shift),
         }
+    }
+
+    /// Overwrites scalars and frees their memory.
+    pub(crate) fn release(&self, scalars: Scalars) -> Result<(), IcicleError> {
+        let bytes = scalars.count as usize * scalars.scalar_bytes();
+        // SAFETY: that many bytes came from `icicle_malloc`.
+        check("icicle_memset", unsafe {
+            (self.runtime.memset)(scalars.at, 0, bytes)
+        })?;
+        // SAFETY: as above, and `scalars` is used up here.
+        check("icicle_free", unsafe { (self.runtime.free)(scalars.at) })
+    }
+
+    fn malloc(&self, bytes: usize) -> Result<*mut c_void, IcicleError> {
+        let mut at = std::ptr::null_mut();
+        // SAFETY: `at` is live, and receives the address of that many bytes on the device.
+        check("icicle_malloc", unsafe {
+            (self.runtime.malloc)(&mut at, bytes)
+        })?;
+        Ok(at)
     }
 
     fn curve(&self, id: CurveId) -> Result<&Curve, IcicleError> {
@@ -332,17 +430,34 @@ impl Bases {
 
     /// The address of a range of points, if they were all set aside.
     fn place(&self, at: u64, count: u64) -> Result<*mut c_void, IcicleError> {
-        let end = at.checked_add(count).filter(|&end| end <= self.count);
-        if end.is_none() {
-            return Err(IcicleError::Range {
-                what: "end of a range of points",
-                expected: self.count,
-                got: at.saturating_add(count),
-            });
-        }
+        within("end of a range of points", at, count, self.count)?;
         let offset = at as usize * self.point_bytes();
         Ok(self.at.wrapping_byte_add(offset))
     }
+}
+
+impl Scalars {
+    /// Bytes of one of them.
+    pub(crate) fn scalar_bytes(&self) -> usize {
+        self.curve.scalar_bytes()
+    }
+
+    /// The address from which so many scalars lie, if they were all set aside.
+    fn place(&self, at: u64, scalars: &[u8]) -> Result<*mut c_void, IcicleError> {
+        let size = self.scalar_bytes();
+        let count = (scalars.len() / size) as u64;
+        within("end of a range of scalars", at, count, self.count)?;
+        Ok(self.at.wrapping_byte_add(at as usize * size))
+    }
+}
+
+fn within(what: &'static str, at: u64, count: u64, expected: u64) -> Result<(), IcicleError> {
+    let end = at.checked_add(count).filter(|&end| end <= expected);
+    end.map(|_| ()).ok_or(IcicleError::Range {
+        what,
+        expected,
+        got: at.saturating_add(count),
+    })
 }
 
 impl Curve {
@@ -403,31 +518,30 @@ impl Curve {
 
     fn ntt(
         &self,
-        scalars: &mut [u8],
+        scalars: &Scalars,
         direction: c_int,
         coset_gen: [u32; 8],
     ) -> Result<(), IcicleError> {
-        let count = scalars.len() / self.id.scalar_bytes();
         let config = NttConfig {
             stream: std::ptr::null_mut(),
             coset_gen,
             batch_size: 1,
             columns_batch: false,
             ordering: 0,
-            are_inputs_on_device: false,
-            are_outputs_on_device: false,
+            are_inputs_on_device: true,
+            are_outputs_on_device: true,
             is_async: false,
             ext: std::ptr::null_mut(),
         };
-        // SAFETY: input and output are the same `count` scalars, live and writable; ICICLE allows
-        // a transform in place.
+        // SAFETY: input and output are the same `count` scalars on the device, live and writable;
+        // ICICLE allows a transform in place.
         check("ntt", unsafe {
             (self.ntt)(
-                scalars.as_ptr().cast(),
-                count as c_int,
+                scalars.at,
+                scalars.count as c_int,
                 direction,
                 &config,
-                scalars.as_mut_ptr().cast(),
+                scalars.at,
             )
         })
     }
@@ -438,6 +552,24 @@ impl Curve {
 struct Aligned([u8; 32]);
 
 const ONE: [u32; 8] = [1, 0, 0, 0, 0, 0, 0, 0];
+
+/// See [`roots`]; refuses what is too large for a shift.
+fn of_domain(curve: CurveId, log2: u64) -> Result<([u8; 32], [u32; 8]), IcicleError> {
+    let expected = match curve {
+        CurveId::Bn254 => <Bn254 as Field>::Fr::TWO_ADICITY,
+        CurveId::Bls12_381 => <Bls12_381 as Field>::Fr::TWO_ADICITY,
+    } - 1;
+    let found = match u32::try_from(log2).ok().filter(|&log2| log2 <= expected) {
+        Some(log2) if curve == CurveId::Bn254 => roots::<<Bn254 as Field>::Fr>(log2),
+        Some(log2) => roots::<<Bls12_381 as Field>::Fr>(log2),
+        None => None,
+    };
+    found.ok_or(IcicleError::Range {
+        what: "log2 of a transform",
+        expected: expected.into(),
+        got: log2,
+    })
+}
 
 /// The root of order 2^log2, and that of twice the order, as plain integers.
 fn roots<F: PrimeField>(log2: u32) -> Option<([u8; 32], [u32; 8])> {
@@ -464,15 +596,44 @@ fn device(kind: &str, index: u64) -> Device {
     }
 }
 
-/// Where in an installation a library lies.
-pub(crate) fn find(folder: &Path, file: &str) -> Result<PathBuf, IcicleError> {
-    [folder.join("lib").join(file), folder.join(file)]
-        .into_iter()
-        .find(|path| path.is_file())
-        .ok_or_else(|| IcicleError::Missing {
-            file: file.to_owned(),
-            folder: folder.to_owned(),
+/// What can be said of backends of which something is missing. ICICLE passes over those that cannot be
+/// loaded without a word: they are opened once more, the way it does that, for the reason.
+fn state(folder: Option<&Path>) -> String {
+    let Some(folder) = folder else {
+        return "no folder of backends".to_owned();
+    };
+    let files = match backend_files(folder) {
+        Ok(files) if files.is_empty() => {
+            return format!("no backend of a device or a curve in {}", folder.display());
+        }
+        Ok(files) => files,
+        Err(error) => return error.to_string(),
+    };
+    let refused: Vec<String> = files
+        .iter()
+        .filter_map(|file| {
+            let scope = match name(file).contains("device") {
+                true => RTLD_GLOBAL,
+                false => RTLD_LOCAL,
+            };
+            // SAFETY: as in `open`.
+            match unsafe { Opened::open(Some(file), RTLD_NOW | scope) } {
+                Ok(opened) => {
+                    std::mem::forget(opened);
+                    None
+                }
+                Err(error) => Some(format!("{}: {}", file.display(), reason(&error))),
+            }
         })
+        .collect();
+    match refused.is_empty() {
+        true => format!(
+            "all {} backends in {} can be loaded: is there such a device, with its driver and a licence?",
+            files.len(),
+            folder.display()
+        ),
+        false => format!("backends that cannot be loaded: {}", refused.join("; ")),
+    }
 }
 
 fn open(file: &Path) -> Result<Opened, IcicleError> {
@@ -480,8 +641,14 @@ fn open(file: &Path) -> Result<Opened, IcicleError> {
     // exists so that nobody else has to trust them.
     unsafe { Opened::open(Some(file), RTLD_NOW | RTLD_GLOBAL) }.map_err(|error| IcicleError::Open {
         file: file.to_owned(),
-        why: error.to_string(),
+        why: reason(&error),
     })
+}
+
+/// What the loader said. An error of it says by itself only that it has failed.
+fn reason(error: &libloading::Error) -> String {
+    let said = std::error::Error::source(error).map(ToString::to_string);
+    said.unwrap_or_else(|| error.to_string())
 }
 
 /// # Safety

@@ -32,11 +32,8 @@ fn double(fault: &str) -> (Setup, TempDir) {
         .env("CALDERA_DOUBLE_FAULT", fault)
         .env_remove("ICICLE_BACKEND_INSTALL_DIR");
     let setup = Setup {
-        command,
-        folder: icicle.path().to_owned(),
-        kind: "CPU".into(),
-        index: 0,
         patience: Duration::from_secs(5),
+        ..Setup::new(command, icicle.path().to_owned(), "CPU")
     };
     (setup, icicle)
 }

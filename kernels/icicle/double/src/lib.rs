@@ -2,41 +2,59 @@
 //! ICICLE, on machines that have none.
 //!
 //! Copied under the names of ICICLE's runtime, field and curve libraries it is all three. It has one
-//! device, "CPU", whose memory is the host's. `CALDERA_DOUBLE_FAULT` makes it fail as such libraries
+//! device, "CPU". What is in that device's memory lies at addresses that no processor takes, so that whoever
+//! reaches for it without a copy dies; and what a call says to be on the device must be, and nothing
+//! else. Configurations are read at the offsets of ICICLE's headers, by nothing of the loader's, and one
+//! that asks for anything the loader never does is refused. `CALDERA_DOUBLE_FAULT` makes it fail as such libraries
 //! do, from the call with that number on, counted from 0 and in each copy by itself:
 //!
 //! | value | what happens |
 //! |---|---|
-//! | `abort-msm:N`, `abort-ntt:N` | the process is aborted, as by a C++ exception that nobody catches |
+//! | `abort-msm:N`, `abort-ntt:N`, `abort-domain:N`, and so below | the process is aborted, as by a C++ exception that nobody catches |
 //! | `hang-msm:N`, `hang-ntt:N` | the call never comes back |
 //! | `fail-msm:N`, `fail-ntt:N` | the call answers "unknown error" |
+//! | `none-msm:N`, `none-ntt:N` | the call answers "not implemented" |
 //! | `wrong-msm:N`, `wrong-ntt:N` | a point of the curve, or scalars, but the wrong ones |
 //! | `astray-msm:N` | a point that is not on the curve |
 //! | `full:N` | no memory |
+//!
+//! It has a second device, "CUDA", if the folder of backends has a library with `icicle_backend_cuda_device` in its
+//! name that can be loaded, and, as a backend of a curve needs, that of BN254 was there before. What cannot be
+//! loaded it passes over in silence, as ICICLE does.
+//!
+//! `CALDERA_DOUBLE_MEMORY` gives the device so many bytes of memory of its own; without, its memory is the
+//! host's. A call that hangs connects to the socket at `CALDERA_DOUBLE_TELL` first, if there is one.
 //!
 //! As in ICICLE, choosing a device that is not there and a transform without a domain abort.
 
 // The ABI is C's: addresses and lengths, as the callers say.
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, c_char, c_int, c_void};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::collections::BTreeMap;
+use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_void};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use caldera_icicle::abi::{
-    Device, INVERSE, MsmConfig, NttConfig, NttInitDomainConfig, OUT_OF_MEMORY, Status,
-};
 use caldera_kernels::cpu::{CpuConfig, CpuDevice};
 use caldera_kernels::curve::{Affine, Bls12_381, Bn254, Coordinate, Curve};
 use caldera_kernels::field::{Field, PrimeField};
 use caldera_kernels::{CurveId, Device as _, Form, Plan, Progress, Transform, Work};
 
+/// `eIcicleError`.
+pub type Status = c_int;
+
 const SUCCESS: Status = 0;
 const INVALID_DEVICE: Status = 1;
+const OUT_OF_MEMORY: Status = 2;
+const INVALID_POINTER: Status = 3;
+const NOT_IMPLEMENTED: Status = 10;
 const INVALID_ARGUMENT: Status = 11;
 const UNKNOWN: Status = 14;
+const INVERSE: c_int = 1;
 
 /// Whether this call, the latest of its kind, is to fail as `fault` says.
 fn faulty(fault: &str, call: u64) -> bool {
@@ -52,40 +70,84 @@ fn fail_early(kind: &str, call: u64) -> Option<Status> {
     if faulty(&format!("abort-{kind}"), call) {
         std::process::abort();
     }
-    while faulty(&format!("hang-{kind}"), call) {
-        std::thread::sleep(Duration::from_secs(60));
+    if faulty(&format!("hang-{kind}"), call) {
+        // A test may wait to be told so.
+        let listener = std::env::var_os("CALDERA_DOUBLE_TELL");
+        let _told = listener.map(std::os::unix::net::UnixStream::connect);
+        loop {
+            std::thread::park();
+        }
+    }
+    if faulty(&format!("none-{kind}"), call) {
+        return Some(NOT_IMPLEMENTED);
     }
     faulty(&format!("fail-{kind}"), call).then_some(UNKNOWN)
 }
 
+/// A field of what a caller passes, at its offset.
+///
 /// # Safety
-/// `device` must be a device, whose kind ends with a zero.
-unsafe fn is_here(device: *const Device) -> bool {
+/// There must be a `T` of any value.
+unsafe fn field<T: Copy>(at: *const c_void, offset: usize) -> T {
     // SAFETY: by this function's own condition.
-    let device = unsafe { &*device };
-    // SAFETY: as above.
-    let kind = unsafe { CStr::from_ptr(device.kind.as_ptr()) };
-    kind == c"CPU" && device.index == 0
+    unsafe { at.byte_add(offset).cast::<T>().read_unaligned() }
 }
+
+/// A flag, if it is one: C++ may take any other byte for anything.
+///
+/// # Safety
+/// There must be a byte.
+unsafe fn flag(at: *const c_void, offset: usize) -> Option<bool> {
+    // SAFETY: by this function's own condition.
+    match unsafe { field::<u8>(at, offset) } {
+        0 => Some(false),
+        1 => Some(true),
+        _ => None,
+    }
+}
+
+/// # Safety
+/// `device` must be a device of 68 bytes, whose kind ends with a zero.
+unsafe fn is_here(device: *const c_void) -> bool {
+    // SAFETY: by this function's own condition.
+    let (kind, index) = unsafe { (CStr::from_ptr(device.cast()), field::<i32>(device, 64)) };
+    let known = kind == c"CPU" || kind == c"CUDA" && CUDA.load(Ordering::Relaxed);
+    known && index == 0
+}
+
+/// Whether a backend for a second device was loaded.
+static CUDA: AtomicBool = AtomicBool::new(false);
 
 /// # Safety
 /// As in ICICLE's `runtime.h`.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn icicle_load_backend_from_env_or_default() -> Status {
+pub unsafe extern "C" fn icicle_load_backend(path: *const c_char, _recursive: bool) -> Status {
+    // SAFETY: the caller's word.
+    let path = unsafe { CStr::from_ptr(path) };
+    let files = std::fs::read_dir(Path::new(OsStr::from_bytes(path.to_bytes())));
+    for file in files.into_iter().flatten().flatten() {
+        let file = file.path().into_os_string().into_encoded_bytes();
+        let file = CString::new(file).unwrap_or_default();
+        if file
+            .to_string_lossy()
+            .contains("icicle_backend_cuda_device")
+        {
+            let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+            // SAFETY: a text; what is loaded is the test's.
+            let there = maps.contains("libicicle_curve_bn254.so")
+                && !unsafe { dlopen(file.as_ptr(), RTLD_NOW) }.is_null();
+            CUDA.fetch_or(there, Ordering::Relaxed);
+        }
+    }
     SUCCESS
 }
 
-/// # Safety
-/// As in ICICLE's `runtime.h`.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn icicle_load_backend(_path: *const c_char, _recursive: bool) -> Status {
-    SUCCESS
-}
+const RTLD_NOW: c_int = 2;
 
 /// # Safety
 /// As in ICICLE's `runtime.h`.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn icicle_is_device_available(device: *const Device) -> Status {
+pub unsafe extern "C" fn icicle_is_device_available(device: *const c_void) -> Status {
     // SAFETY: the caller's word.
     match unsafe { is_here(device) } {
         true => SUCCESS,
@@ -96,7 +158,7 @@ pub unsafe extern "C" fn icicle_is_device_available(device: *const Device) -> St
 /// # Safety
 /// As in ICICLE's `runtime.h`.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn icicle_set_device(device: *const Device) -> Status {
+pub unsafe extern "C" fn icicle_set_device(device: *const c_void) -> Status {
     // SAFETY: the caller's word.
     if !unsafe { is_here(device) } {
         std::process::abort();
@@ -108,7 +170,10 @@ pub unsafe extern "C" fn icicle_set_device(device: *const Device) -> Status {
 /// As in ICICLE's `runtime.h`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn icicle_get_registered_devices(out: *mut c_char, length: usize) -> Status {
-    let names = b"CPU\0";
+    let names: &[u8] = match CUDA.load(Ordering::Relaxed) {
+        true => b"CPU,CUDA\0",
+        false => b"CPU\0",
+    };
     if length < names.len() {
         return INVALID_ARGUMENT;
     }
@@ -117,8 +182,18 @@ pub unsafe extern "C" fn icicle_get_registered_devices(out: *mut c_char, length:
     SUCCESS
 }
 
-/// Each allocation knows its length by a word before it.
-const WORD: usize = 64;
+/// How far from where it really is the device's memory seems to be: bits 47 and up of an address
+/// are all the same, else the processor refuses it.
+const AWAY: usize = 1 << 56;
+
+/// The device's memory: where each piece really begins, and how long it is.
+static HELD: Mutex<BTreeMap<usize, usize>> = Mutex::new(BTreeMap::new());
+
+const ALIGN: usize = 64;
+
+fn held<T>(with: impl FnOnce(&mut BTreeMap<usize, usize>) -> T) -> T {
+    with(&mut HELD.lock().unwrap_or_else(PoisonError::into_inner))
+}
 
 /// # Safety
 /// As in ICICLE's `runtime.h`.
@@ -128,17 +203,20 @@ pub unsafe extern "C" fn icicle_malloc(out: *mut *mut c_void, bytes: usize) -> S
     if faulty("full", CALLS.fetch_add(1, Ordering::Relaxed)) {
         return OUT_OF_MEMORY;
     }
-    let Some(layout) = layout(bytes) else {
+    let Some(layout) = layout(bytes).filter(|_| bytes > 0) else {
         return INVALID_ARGUMENT;
     };
-    // SAFETY: the layout is not empty; the word at its start is inside and aligned.
+    if bytes > free() {
+        return OUT_OF_MEMORY;
+    }
+    // SAFETY: the layout is not empty; `out` is the caller's word.
     unsafe {
         let start = std::alloc::alloc(layout);
         if start.is_null() {
             return OUT_OF_MEMORY;
         }
-        start.cast::<usize>().write(bytes);
-        *out = start.add(WORD).cast();
+        held(|held| held.insert(start.addr(), bytes));
+        *out = start.wrapping_add(AWAY).cast();
     }
     SUCCESS
 }
@@ -147,19 +225,126 @@ pub unsafe extern "C" fn icicle_malloc(out: *mut *mut c_void, bytes: usize) -> S
 /// As in ICICLE's `runtime.h`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn icicle_free(at: *mut c_void) -> Status {
-    // SAFETY: it came from `icicle_malloc`, which put the length there.
+    let start = at.wrapping_byte_sub(AWAY).cast::<u8>();
+    let bytes = held(|held| held.remove(&start.addr()));
+    let Some(layout) = bytes.and_then(layout) else {
+        return INVALID_POINTER;
+    };
+    // SAFETY: it came from `icicle_malloc`, with that length.
+    unsafe { std::alloc::dealloc(start, layout) };
+    SUCCESS
+}
+
+/// What the device's memory is, if that is not the host's.
+fn memory() -> Option<usize> {
+    std::env::var("CALDERA_DOUBLE_MEMORY").ok()?.parse().ok()
+}
+
+fn free() -> usize {
+    let used = held(|held| held.values().sum());
+    memory().unwrap_or(usize::MAX).saturating_sub(used)
+}
+
+/// # Safety
+/// As in ICICLE's `runtime.h`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn icicle_get_device_properties(out: *mut c_void) -> Status {
+    // SAFETY: the caller has 12 bytes there.
     unsafe {
-        let start = at.cast::<u8>().sub(WORD);
-        let Some(layout) = layout(start.cast::<usize>().read()) else {
-            return INVALID_ARGUMENT;
-        };
-        std::alloc::dealloc(start, layout);
+        out.cast::<bool>().write(memory().is_none());
+        out.byte_add(4).cast::<i32>().write(1);
+        out.byte_add(8).cast::<bool>().write(false);
+    }
+    SUCCESS
+}
+
+/// # Safety
+/// As in ICICLE's `runtime.h`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn icicle_get_available_memory(
+    total: *mut usize,
+    left: *mut usize,
+) -> Status {
+    // SAFETY: both are the caller's.
+    unsafe {
+        // The host's, as far as anybody asks.
+        total.write(memory().unwrap_or(1 << 40));
+        left.write(free().min(1 << 40));
     }
     SUCCESS
 }
 
 fn layout(bytes: usize) -> Option<std::alloc::Layout> {
-    std::alloc::Layout::from_size_align(bytes.checked_add(WORD)?, WORD).ok()
+    std::alloc::Layout::from_size_align(bytes, ALIGN).ok()
+}
+
+/// # Safety
+/// As in ICICLE's `runtime.h`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn icicle_is_active_device_memory(at: *const c_void) -> Status {
+    let at = at.addr().wrapping_sub(AWAY);
+    let piece = held(|held| {
+        held.range(..=at)
+            .next_back()
+            .map(|(start, len)| start + len)
+    });
+    match piece.is_some_and(|end| at < end) {
+        true => SUCCESS,
+        false => INVALID_POINTER,
+    }
+}
+
+unsafe extern "C" {
+    fn dlsym(library: *mut c_void, name: *const c_char) -> *mut c_void;
+    fn dlopen(file: *const c_char, flags: c_int) -> *mut c_void;
+}
+
+/// Whether an address is the device's. Only the runtime knows, which is another copy of this.
+fn is_on_device(at: *const c_void) -> bool {
+    // SAFETY: of all libraries, the first one that has the symbol.
+    let found = unsafe {
+        dlsym(
+            std::ptr::null_mut(),
+            c"icicle_is_active_device_memory".as_ptr(),
+        )
+    };
+    type Ask = unsafe extern "C" fn(*const c_void) -> Status;
+    let ask: Ask = match found.is_null() {
+        // A test has linked this in.
+        true => icicle_is_active_device_memory,
+        // SAFETY: the symbol is that function, in this or another copy.
+        false => unsafe { std::mem::transmute::<*mut c_void, Ask>(found) },
+    };
+    // SAFETY: it looks at the address alone.
+    unsafe { ask(at) == SUCCESS }
+}
+
+/// Where something really is whose place a caller names, if it is on the side that the caller says.
+fn place(at: *const c_void, bytes: usize, on_device: bool) -> Option<*mut u8> {
+    let last = at.wrapping_byte_add(bytes.checked_sub(1)?);
+    if [at, last].map(is_on_device) != [on_device; 2] {
+        return None;
+    }
+    let away = if on_device { AWAY } else { 0 };
+    Some(at.cast_mut().wrapping_byte_sub(away).cast())
+}
+
+/// Copies bytes, if both places are on the sides that they should be on.
+///
+/// # Safety
+/// What is said to be the host's must be there.
+unsafe fn copy(
+    (to, to_device): (*mut c_void, bool),
+    (from, from_device): (*const c_void, bool),
+    bytes: usize,
+) -> Status {
+    let (to, from) = (place(to, bytes, to_device), place(from, bytes, from_device));
+    let (Some(to), Some(from)) = (to, from) else {
+        return INVALID_POINTER;
+    };
+    // SAFETY: the device's is held; the host's is the caller's word.
+    unsafe { std::ptr::copy_nonoverlapping(from, to, bytes) };
+    SUCCESS
 }
 
 /// # Safety
@@ -170,8 +355,31 @@ pub unsafe extern "C" fn icicle_copy_to_device(
     from: *const c_void,
     bytes: usize,
 ) -> Status {
-    // SAFETY: the caller's word: both are live, and one is of `icicle_malloc`.
-    unsafe { std::ptr::copy_nonoverlapping(from.cast::<u8>(), to.cast(), bytes) };
+    // SAFETY: the caller's word.
+    unsafe { copy((to, true), (from, false), bytes) }
+}
+
+/// # Safety
+/// As in ICICLE's `runtime.h`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn icicle_copy_to_host(
+    to: *mut c_void,
+    from: *const c_void,
+    bytes: usize,
+) -> Status {
+    // SAFETY: the caller's word.
+    unsafe { copy((to, false), (from, true), bytes) }
+}
+
+/// # Safety
+/// As in ICICLE's `runtime.h`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn icicle_memset(at: *mut c_void, value: c_int, bytes: usize) -> Status {
+    let Some(at) = place(at, bytes, true) else {
+        return INVALID_POINTER;
+    };
+    // SAFETY: the device's memory is held.
+    unsafe { std::ptr::write_bytes(at, value as u8, bytes) };
     SUCCESS
 }
 
@@ -201,7 +409,7 @@ unsafe fn msm<C: Curve, F: Coordinate>(
     scalars: *const c_void,
     points: *const c_void,
     count: c_int,
-    config: *const MsmConfig,
+    config: *const c_void,
     out: *mut c_void,
 ) -> Status {
     static CALLS: AtomicU64 = AtomicU64::new(0);
@@ -210,21 +418,27 @@ unsafe fn msm<C: Curve, F: Coordinate>(
         return status;
     }
     // SAFETY: by this function's own condition.
-    let config = unsafe { &*config };
-    if !config.are_points_montgomery_form || config.precompute_factor != 1 || count < 0 {
+    let asked = unsafe { MsmAsked::read(config) };
+    let (Some(asked), Ok(count)) = (asked, usize::try_from(count)) else {
         return INVALID_ARGUMENT;
-    }
-    let form = match config.are_scalars_montgomery_form {
+    };
+    let form = match asked.are_scalars_montgomery_form {
         true => Form::Montgomery,
         false => Form::Canonical,
     };
-    let count = count as usize;
     let size = Affine::<F>::BYTES;
+    let (Some(scalars), Some(points), Some(out)) = (
+        place(scalars, count * 32, asked.are_scalars_on_device),
+        place(points, count * size, asked.are_points_on_device),
+        place(out, size / 2 * 3, asked.are_results_on_device),
+    ) else {
+        return INVALID_POINTER;
+    };
     // SAFETY: as above.
     let (scalars, points) = unsafe {
         (
-            std::slice::from_raw_parts(scalars.cast::<u8>(), count * 32),
-            std::slice::from_raw_parts(points.cast::<u8>(), count * size),
+            std::slice::from_raw_parts(scalars, count * 32),
+            std::slice::from_raw_parts(points, count * size),
         )
     };
     let Some(sum) = sum(F::CURVE, F::GROUP, scalars, points, form) else {
@@ -251,8 +465,41 @@ unsafe fn msm<C: Curve, F: Coordinate>(
         }
     }
     // SAFETY: as above.
-    unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), out.cast(), bytes.len()) };
+    unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), out, bytes.len()) };
     SUCCESS
+}
+
+/// What an `MSMConfig` asks for.
+struct MsmAsked {
+    are_scalars_on_device: bool,
+    are_scalars_montgomery_form: bool,
+    are_points_on_device: bool,
+    are_results_on_device: bool,
+}
+
+impl MsmAsked {
+    /// `None` for what the loader never asks for.
+    ///
+    /// # Safety
+    /// There must be a configuration, of 40 bytes.
+    unsafe fn read(config: *const c_void) -> Option<MsmAsked> {
+        // SAFETY: by this function's own condition.
+        let [stream, ext] = [0, 32].map(|at| unsafe { field::<usize>(config, at) });
+        // precompute_factor, c, bitsize, batch_size.
+        // SAFETY: as above.
+        let integers = [8, 12, 16, 20].map(|at| unsafe { field::<i32>(config, at) });
+        // SAFETY: as above.
+        let flag = |at| unsafe { flag(config, at) };
+        let (shared, is_async, montgomery) = (flag(24)?, flag(30)?, flag(28)?);
+        let asked = MsmAsked {
+            are_scalars_on_device: flag(25)?,
+            are_scalars_montgomery_form: flag(26)?,
+            are_points_on_device: flag(27)?,
+            are_results_on_device: flag(29)?,
+        };
+        let usual = (stream, ext) == (0, 0) && integers == [1, 0, 0, 1];
+        (usual && shared && !is_async && montgomery).then_some(asked)
+    }
 }
 
 fn sum(
@@ -305,10 +552,24 @@ fn domain<C: Curve>() -> &'static AtomicU32 {
 }
 
 /// # Safety
-/// `root` must be a scalar.
-unsafe fn init_domain<C: Curve>(root: *const c_void) -> Status {
+/// `root` must be a scalar, `config` a configuration, of 24 bytes.
+unsafe fn init_domain<C: Curve>(root: *const c_void, config: *const c_void) -> Status {
+    static CALLS: AtomicU64 = AtomicU64::new(0);
+    if let Some(status) = fail_early("domain", CALLS.fetch_add(1, Ordering::Relaxed)) {
+        return status;
+    }
     // SAFETY: by this function's own condition.
-    let root = unsafe { std::slice::from_raw_parts(root.cast::<u8>(), 32) };
+    let [stream, ext] = [0, 16].map(|at| unsafe { field::<usize>(config, at) });
+    // SAFETY: as above.
+    let is_async = unsafe { flag(config, 8) };
+    if (stream, ext, is_async) != (0, 0, Some(false)) {
+        return INVALID_ARGUMENT;
+    }
+    let Some(root) = place(root, 32, false) else {
+        return INVALID_POINTER;
+    };
+    // SAFETY: as above.
+    let root = unsafe { std::slice::from_raw_parts(root, 32) };
     let Some(root) = C::Fr::from_canonical_le(root) else {
         return INVALID_ARGUMENT;
     };
@@ -328,7 +589,7 @@ unsafe fn ntt<C: Curve>(
     from: *const c_void,
     count: c_int,
     direction: c_int,
-    config: *const NttConfig,
+    config: *const c_void,
     to: *mut c_void,
 ) -> Status {
     static CALLS: AtomicU64 = AtomicU64::new(0);
@@ -341,15 +602,18 @@ unsafe fn ntt<C: Curve>(
         std::process::abort();
     }
     // SAFETY: by this function's own condition.
-    let config = unsafe { &*config };
+    let Some(asked) = (unsafe { NttAsked::read(config) }) else {
+        return INVALID_ARGUMENT;
+    };
+    let (Some(from), Some(to)) = (
+        place(from, count * 32, asked.are_inputs_on_device),
+        place(to, count * 32, asked.are_outputs_on_device),
+    ) else {
+        return INVALID_POINTER;
+    };
     // SAFETY: as above; they may be the same, so nothing borrows both.
-    let mut scalars = unsafe { std::slice::from_raw_parts(from.cast::<u8>(), count * 32) }.to_vec();
-    let generator: Vec<u8> = config
-        .coset_gen
-        .iter()
-        .flat_map(|w| w.to_le_bytes())
-        .collect();
-    let Some(generator) = C::Fr::from_canonical_le(&generator) else {
+    let mut scalars = unsafe { std::slice::from_raw_parts(from, count * 32) }.to_vec();
+    let Some(generator) = C::Fr::from_canonical_le(&asked.coset_gen) else {
         return INVALID_ARGUMENT;
     };
     let transform = match direction {
@@ -370,8 +634,40 @@ unsafe fn ntt<C: Curve>(
         scalars[0] ^= 1;
     }
     // SAFETY: as above.
-    unsafe { std::ptr::copy_nonoverlapping(scalars.as_ptr(), to.cast(), scalars.len()) };
+    unsafe { std::ptr::copy_nonoverlapping(scalars.as_ptr(), to, scalars.len()) };
     SUCCESS
+}
+
+/// What an `NTTConfig` of a field of 32 bytes asks for.
+struct NttAsked {
+    coset_gen: [u8; 32],
+    are_inputs_on_device: bool,
+    are_outputs_on_device: bool,
+}
+
+impl NttAsked {
+    /// `None` for what the loader never asks for.
+    ///
+    /// # Safety
+    /// There must be a configuration, of 64 bytes.
+    unsafe fn read(config: *const c_void) -> Option<NttAsked> {
+        // SAFETY: by this function's own condition.
+        let [stream, ext] = [0, 56].map(|at| unsafe { field::<usize>(config, at) });
+        // batch_size, ordering.
+        // SAFETY: as above.
+        let integers = [40, 48].map(|at| unsafe { field::<i32>(config, at) });
+        // SAFETY: as above.
+        let flag = |at| unsafe { flag(config, at) };
+        let (columns, is_async) = (flag(44)?, flag(54)?);
+        let asked = NttAsked {
+            // SAFETY: as above.
+            coset_gen: unsafe { field(config, 8) },
+            are_inputs_on_device: flag(52)?,
+            are_outputs_on_device: flag(53)?,
+        };
+        let usual = (stream, ext) == (0, 0) && integers == [1, 0];
+        (usual && !columns && !is_async).then_some(asked)
+    }
 }
 
 fn transformed(curve: CurveId, transform: Transform, scalars: &mut [u8]) -> Option<()> {
@@ -396,7 +692,7 @@ macro_rules! curve {
             scalars: *const c_void,
             points: *const c_void,
             count: c_int,
-            config: *const MsmConfig,
+            config: *const c_void,
             out: *mut c_void,
         ) -> Status {
             // SAFETY: the caller's word.
@@ -410,7 +706,7 @@ macro_rules! curve {
             scalars: *const c_void,
             points: *const c_void,
             count: c_int,
-            config: *const MsmConfig,
+            config: *const c_void,
             out: *mut c_void,
         ) -> Status {
             // SAFETY: the caller's word.
@@ -440,7 +736,7 @@ macro_rules! curve {
             from: *const c_void,
             count: c_int,
             direction: c_int,
-            config: *const NttConfig,
+            config: *const c_void,
             to: *mut c_void,
         ) -> Status {
             // SAFETY: the caller's word.
@@ -452,10 +748,10 @@ macro_rules! curve {
         #[unsafe(no_mangle)]
         pub unsafe extern "C" fn $init_domain(
             root: *const c_void,
-            _config: *const NttInitDomainConfig,
+            config: *const c_void,
         ) -> Status {
             // SAFETY: the caller's word.
-            unsafe { init_domain::<$curve>(root) }
+            unsafe { init_domain::<$curve>(root, config) }
         }
 
         /// # Safety
