@@ -151,6 +151,10 @@ pub(crate) fn gpu(bench: &mut Bench, plan: &Plan) -> Result<String> {
             return Err(anyhow!("{} was lost: {why}", opened.wanted));
         }
     }
+    let lacking = bench.records[first..].iter().map(Record::is_traceable);
+    if let Some(why) = lacking.filter_map(Result::err).next() {
+        bench.say(&format!("such lines are not to be stored: {why}"));
+    }
     Ok(of_rows(&bench.records[first..], plan.smaller == 0))
 }
 

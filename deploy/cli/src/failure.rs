@@ -235,6 +235,7 @@ fn of_setup(error: &SetupError) -> Option<Class> {
         | SetupError::Coefficients { .. }
         | SetupError::Wires { .. }
         | SetupError::TooSmall { .. }
+        | SetupError::Constraints { .. }
         | SetupError::Dense { .. } => Some(Class::Data),
         SetupError::Threads => Some(Class::Internal),
         SetupError::Write(_) => None,

@@ -85,6 +85,16 @@ pub enum NvidiaError {
     },
 }
 
+/// How many GPUs the driver sees; none where there is no driver that could be used.
+pub fn count() -> usize {
+    // SAFETY: as in `Nvidia::open`.
+    if !unsafe { sys::is_culib_present() } || result::init().is_err() {
+        return 0;
+    }
+    let count = result::device::get_count().unwrap_or(0);
+    usize::try_from(count).unwrap_or(0)
+}
+
 /// One GPU.
 pub struct Nvidia {
     name: String,

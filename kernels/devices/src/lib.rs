@@ -300,15 +300,22 @@ fn join(
 
 /// The devices that this machine has or could have, each as it is one of several: what it does not do is left to others.
 pub fn survey(options: &Options) -> Vec<Candidate> {
-    let all = [
-        Wanted::Cpu,
-        Wanted::Cuda { index: 0 },
+    #[cfg(feature = "cuda")]
+    let seen = caldera_cuda::count();
+    #[cfg(not(feature = "cuda"))]
+    let seen = 0;
+    // The first one in any case: why it cannot be used is worth a line.
+    let cuda = (0..seen.max(1)).map(|index| Wanted::Cuda {
+        index: index as u32,
+    });
+    let others = [
         Wanted::Wgpu { name: None },
         Wanted::Icicle {
             kind: "CUDA".into(),
             index: 0,
         },
     ];
+    let all = [Wanted::Cpu].into_iter().chain(cuda).chain(others);
     let each = |wanted: Wanted| Candidate {
         device: match wanted {
             Wanted::Icicle { .. } => {
@@ -319,7 +326,7 @@ pub fn survey(options: &Options) -> Vec<Candidate> {
         },
         wanted,
     };
-    all.into_iter().map(each).collect()
+    all.map(each).collect()
 }
 
 /// One device, without the processor where it can do without: for whoever tries or measures that one.
@@ -602,6 +609,7 @@ mod tests {
         let options = Options::new(Duration::from_millis(2), 1);
         let at = |name: &str, pci: Option<&str>| {
             let site = Site {
+                uuid: None,
                 memory: None,
                 pci: pci.map(str::to_owned),
             };

@@ -503,6 +503,7 @@ impl Device for IcicleDevice {
     fn site(&self, _: usize) -> Site {
         let memory = self.child.memory;
         Site {
+            uuid: None,
             memory: (memory < u64::MAX).then_some(memory),
             // ICICLE does not say where its devices are.
             pci: None,

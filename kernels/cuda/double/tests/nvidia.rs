@@ -189,6 +189,7 @@ fn what_is_not_there_is_named() {
 #[test]
 fn the_third_of_four_is_opened() {
     with_double("the_third_of_four_is_opened", &[("devices:4", "")], |_| {
+        assert_eq!(caldera_cuda::count(), 4);
         let driver = open(2, usize::MAX).unwrap();
         assert_eq!(driver.uuid(), "GPU-cacacaca-caca-caca-caca-cacacacaca02");
         assert_eq!(driver.architecture(), 90);

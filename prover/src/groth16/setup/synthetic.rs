@@ -305,9 +305,11 @@ mod tests {
 
     #[test]
     fn the_witness_satisfies_every_row() {
-        for dense in [0.0, 0.4, 1.0] {
-            let circuit = synthetic(dense);
-            let circuit = circuit.whole();
+        let circuits = [0.0, 0.4, 1.0].map(synthetic);
+        let parts = circuits
+            .iter()
+            .map(|it| it.part(700).expect("more than half"));
+        for circuit in circuits.iter().map(Synthetic::whole).chain(parts) {
             let witness = circuit.witness::<FrBn254>();
             let values: Vec<FrBn254> = witness
                 .elements()
@@ -321,8 +323,32 @@ mod tests {
                     term.coefficient * values[term.wire as usize];
             });
             for (row, [a, b, c]) in sides.iter().enumerate() {
-                assert_eq!(*a * *b, *c, "row {row} at {dense}");
+                assert_eq!(*a * *b, *c, "row {row} of {} wires", circuit.wires);
             }
+        }
+    }
+
+    #[test]
+    fn a_part_has_as_many_constraints_as_were_asked_for() {
+        let circuit = synthetic(0.5);
+        for constraints in [510, 700, 1021] {
+            let part = circuit.part(constraints).expect("within the domain");
+            assert_eq!(Circuit::<FrBn254>::constraints(&part), constraints);
+        }
+        assert_eq!(Circuit::<FrBn254>::constraints(&circuit.whole()), 1021);
+        for constraints in [0, 509, 1022, u32::MAX] {
+            let refused = circuit.part(constraints).err();
+            assert!(
+                matches!(
+                    refused,
+                    Some(SetupError::Constraints {
+                        expected_min: 510,
+                        expected_max: 1021,
+                        got,
+                    }) if got == constraints
+                ),
+                "{refused:?}"
+            );
         }
     }
 
