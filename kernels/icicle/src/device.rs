@@ -41,8 +41,8 @@ pub struct Setup {
     pub kind: String,
     /// Which device of that kind.
     pub index: u32,
-    /// After what time without an answer a child is given up. Sums and copies are cut to take no longer
-    /// than a quantum of the host's device; a transform of what is on the device is not cut.
+    /// After what time without an answer a child is given up. Sums and copies are cut to take
+    /// milliseconds; a transform of what is on the device is not cut.
     pub patience: Duration,
     /// The same for loading libraries, for the first use of a device, which may compile its kernels, and
     /// for what transforms of a size need at first.

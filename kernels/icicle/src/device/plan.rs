@@ -215,19 +215,20 @@ impl Solo {
         })
     }
 
-    /// The next quantum of a transform. A small one is done in two: the first of its size may take its
-    /// time to prepare it.
-    fn transform(&self, moving: &mut Moving) -> Result<Progress, Trouble> {
+    /// The next quantum of a transform, up to when its result is here. A small one takes two: the first of
+    /// its size may take its time to prepare it.
+    fn transform(&self, moving: &mut Moving) -> Result<(), Trouble> {
         loop {
             let is_begun = !matches!(moving.phase, Phase::Begin);
-            let progress = self.transform_phase(moving)?;
-            if progress == Progress::Done || !is_begun || moving.vector.len > SMALL {
-                return Ok(progress);
+            self.transform_phase(moving)?;
+            let is_here = matches!(moving.phase, Phase::Back);
+            if is_here || !is_begun || moving.vector.len > SMALL {
+                return Ok(());
             }
         }
     }
 
-    fn transform_phase(&self, moving: &mut Moving) -> Result<Progress, Trouble> {
+    fn transform_phase(&self, moving: &mut Moving) -> Result<(), Trouble> {
         let child = &self.child;
         let lost = |error: DeviceError| Trouble::Lost(error.to_string());
         let Vector { id, curve, len, .. } = *moving.vector;
@@ -288,24 +289,32 @@ impl Solo {
                 moving.moved(piece, Phase::Back);
                 if matches!(moving.phase, Phase::Back) {
                     moving.theirs = None;
-                    child.sweep()?;
+                    // A loss comes too late now.
+                    let _ = child.sweep();
                 }
             }
-            Phase::Back => {
-                let result = &mut moving.result;
-                let scalars = &mut result.bytes[bytes.clone()];
-                let written = self.host.vector_write(id, piece.start, scalars);
-                scalars.zeroize();
-                result.secret.start = bytes.end;
-                written.map_err(lost)?;
-                moving.moved(piece, Phase::Begin);
-                if moving.done == 0 {
-                    child.done_transforms.fetch_add(1, Ordering::Relaxed);
-                    return Ok(Progress::Done);
-                }
-            }
+            Phase::Back => unreachable!("taken over by the host alone"),
         }
-        Ok(Progress::More)
+        Ok(())
+    }
+
+    /// The next piece of a result that is here. The child has no part in that any more.
+    fn take_over(&self, moving: &mut Moving) -> Result<Progress, DeviceError> {
+        let size = moving.vector.curve.scalar_bytes();
+        let piece = moving.piece();
+        let bytes = piece.start * size..piece.end * size;
+        let result = &mut moving.result;
+        let scalars = &mut result.bytes[bytes.clone()];
+        self.host
+            .vector_write(moving.vector.id, piece.start, scalars)?;
+        scalars.zeroize();
+        result.secret.start = bytes.end;
+        moving.done = piece.end;
+        if moving.done < moving.vector.len {
+            return Ok(Progress::More);
+        }
+        self.child.done_transforms.fetch_add(1, Ordering::Relaxed);
+        Ok(Progress::Done)
     }
 
     /// The same work from its start on the host; a unit that is lost leaves it to others.
@@ -379,12 +388,17 @@ impl Plan for Solo {
                     (self.fall_back(kept)?, Progress::More)
                 }
             },
+            Task::Transform(moving) if matches!(moving.phase, Phase::Back) => {
+                match self.take_over(moving)? {
+                    Progress::More => return Ok(Progress::More),
+                    Progress::Done => (Task::Ended(None), Progress::Done),
+                }
+            }
             Task::Transform(moving) => match self.transform(moving) {
-                Ok(Progress::More) => {
+                Ok(()) => {
                     moving.spent += begin.elapsed();
                     return Ok(Progress::More);
                 }
-                Ok(Progress::Done) => (Task::Ended(None), Progress::Done),
                 Err(_) => {
                     forfeit(moving.spent + begin.elapsed());
                     let kept = Kept::Transform {
