@@ -456,8 +456,9 @@
   }
 
   function showDevices() {
-    table(byId("device-rows"), now.pool.devices.map((it) => ({
-      key: it.name,
+    table(byId("device-rows"), now.pool.devices.map((it, at) => ({
+      // Two may have one name.
+      key: `${at} ${it.name}`,
       cells: [
         { head: true, text: [it.name, ...(it.software ?? []).map((part) => `${part.name} ${part.version}`)].join(", "), wrap: true },
         it.lost ? { text: `lost: ${it.lost}`, bad: true, wrap: true } : { text: "works" },

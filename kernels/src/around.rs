@@ -5,7 +5,7 @@
 //! all else is the inner device's.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,6 +28,7 @@ pub struct Around {
     inner: Arc<dyn Device>,
     quantum: Arc<Quantum>,
     site: Option<Site>,
+    lost: OnceLock<String>,
 }
 
 struct AroundPlan {
@@ -42,6 +43,7 @@ impl Around {
             inner,
             quantum,
             site: None,
+            lost: OnceLock::new(),
         })
     }
 
@@ -51,7 +53,14 @@ impl Around {
             inner,
             quantum,
             site: Some(site),
+            lost: OnceLock::new(),
         })
+    }
+
+    /// From now on it says of itself that it is lost, though nobody uses it.
+    pub fn lose(&self, why: &str) {
+        // Of two reasons the first one counts.
+        let _ = self.lost.set(why.to_owned());
     }
 }
 
@@ -186,6 +195,10 @@ impl Device for Around {
         self.inner.distrust(why);
     }
 
+    fn examine(&self, why: &str) -> usize {
+        self.inner.examine(why)
+    }
+
     fn beside(&self) -> &[DeviceInfo] {
         self.inner.beside()
     }
@@ -224,6 +237,22 @@ impl Device for Around {
     }
 
     fn health(&self) -> Health {
-        self.inner.health()
+        let mut health = self.inner.health();
+        health.lost = self.lost.get().cloned().or(health.lost);
+        health
+    }
+
+    fn members(&self) -> Vec<(DeviceInfo, Health)> {
+        self.inner.members()
+    }
+
+    fn probe(&self) -> Result<(), DeviceError> {
+        match self.lost.get() {
+            Some(why) => Err(DeviceError::Lost {
+                device: self.info().name.clone(),
+                why: why.clone(),
+            }),
+            None => self.inner.probe(),
+        }
     }
 }

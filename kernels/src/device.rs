@@ -371,9 +371,16 @@ pub trait Device: Send + Sync {
     }
 
     /// Told that what was computed here was wrong where the host's own result was right. Silicon
-    /// beside the host's is given up then.
+    /// beside the host's is given up then: of several that which fails when it is [tried](Device::examine), and all if none does.
     fn distrust(&self, why: &str) {
         let _ = why;
+    }
+
+    /// Told the same of a result that may be older than the latest loss. Of several each is tried, and given up if it computes something
+    /// else than the host; how many were. Takes tens of milliseconds for each, so it is never called by a worker.
+    fn examine(&self, why: &str) -> usize {
+        self.distrust(why);
+        usize::from(!self.is_mixed())
     }
 
     /// The devices that this one stands for beside its host, each of which does whole pieces of work by
@@ -442,6 +449,27 @@ pub trait Device: Send + Sync {
     /// How the device is. A device of one kind of silicon that is part of the host is always well.
     fn health(&self) -> Health {
         Health::default()
+    }
+
+    /// What each member is and how it is, the host's first; of a device without members itself.
+    fn members(&self) -> Vec<(DeviceInfo, Health)> {
+        vec![(self.info().clone(), self.health())]
+    }
+
+    /// Looks whether silicon has gone that nobody is using, so that this is seen before somebody needs it. Called a few times a second,
+    /// by a thread that is no worker; waits for no work that is under way. A device that is told of it otherwise says here what
+    /// it was told.
+    ///
+    /// # Errors
+    /// [`DeviceError::Lost`].
+    fn probe(&self) -> Result<(), DeviceError> {
+        match self.health().lost {
+            Some(why) => Err(DeviceError::Lost {
+                device: self.info().name.clone(),
+                why,
+            }),
+            None => Ok(()),
+        }
     }
 }
 

@@ -10,20 +10,27 @@
 //!
 //! **Choice.** For each device, kind of work, curve and size the time that work took is kept, a
 //! running mean of what was measured. A device costs that time, by the size next to it that is
-//! known, and the time of the copies. What was never tried costs nothing, and so is tried.
+//! known, and the time of the copies. What was never tried costs nothing, and so is tried; the first time
+//! does not count, for kernels are compiled and tables made in it. Who costs more than another is tried again when the others
+//! have worked a hundred times as long as that takes (`prices.rs`).
 //!
 //! **Sharing.** A sum may be done by several at once, each of which sums some of its points, where what is known of all of
 //! them says that it ends clearly sooner so (`share.rs`). That needs a caller who carries parts of it forward at the same time
 //! ([`Plan::beside`], `beside.rs`).
 //!
 //! **Loss.** A device that answers with [`DeviceError::Lost`] is never asked again. Work in progress
-//! begins again on another one if what it reads is still somewhere; what works in place on the
-//! lost device's only copy ends with the error, and the proof must be made again.
+//! begins again on another one if what it reads is still somewhere. What works in place was copied to the lost device from
+//! somewhere, and what was copied is still there: it begins again from that. A transform that has ended on the lost device and has
+//! not been fetched from there is done again in the same way, when somebody asks for what it made (`past.rs`). Only what was
+//! made there alone, step upon step, is gone: that ends with the error, and the proof must be made again.
 
 mod beside;
 mod copies;
+mod past;
+mod prices;
 mod share;
 mod standing;
+mod trial;
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -36,12 +43,14 @@ use zeroize::Zeroizing;
 
 use crate::device::{
     BasesId, CurveId, Device, DeviceError, DeviceInfo, Group, Health, MatrixId, Original, Plan,
-    Progress, Site, Software, VectorId, Work,
+    Progress, Site, Software, Transform, VectorId, Work,
 };
 use crate::forfeit::forfeit;
 use crate::holdings::Holdings;
 use beside::{Share, SharePlan};
 use copies::Copies;
+use past::Past;
+use prices::Prices;
 use share::{GRAIN, Offer, Shares};
 use standing::Standing;
 
@@ -84,6 +93,8 @@ pub struct Relay {
     shared: Arc<Shared>,
     held: Holdings<Vector, Copies<BasesId>, Copies<MatrixId>>,
     keeper: OnceLock<Box<Keeper>>,
+    /// Held by who tries the members.
+    examining: Mutex<()>,
 }
 
 impl Relay {
@@ -110,6 +121,7 @@ impl Relay {
                 device: member.device,
                 width: member.width.max(1) as u64,
                 lost: OnceLock::new(),
+                replays: AtomicU64::new(0),
                 prices: Prices::default(),
             })
             .collect();
@@ -119,11 +131,11 @@ impl Relay {
             shared: Arc::new(Shared {
                 members,
                 allowed: AtomicU64::new(u64::MAX),
-                replays: AtomicU64::new(0),
                 copies_by_order: AtomicBool::new(false),
             }),
             held: Holdings::default(),
             keeper: OnceLock::new(),
+            examining: Mutex::new(()),
         })
     }
 
@@ -147,8 +159,8 @@ impl Relay {
             if let (Some(kind), Some(runner)) = (kind, runner)
                 && (price.log2 as usize) < SIZES
             {
-                let place = runner.prices.at(kind, price.curve, price.log2);
-                place.store(price.nanoseconds, Ordering::Relaxed);
+                let prices = &runner.prices;
+                prices.believe(kind, price.curve, price.log2, price.nanoseconds);
             }
         }
     }
@@ -160,8 +172,7 @@ impl Relay {
             for kind in Kind::ALL {
                 for curve in [CurveId::Bn254, CurveId::Bls12_381] {
                     for log2 in 0..SIZES as u32 {
-                        let nanoseconds =
-                            runner.prices.at(kind, curve, log2).load(Ordering::Relaxed);
+                        let nanoseconds = runner.prices.known(kind, curve, log2);
                         if nanoseconds > 0 {
                             prices.push(Price {
                                 member,
@@ -188,6 +199,7 @@ impl Relay {
             writes: Vec::new(),
             bases: Vec::new(),
             matrix: None,
+            transform: None,
         };
         match *work {
             Work::Product {
@@ -209,8 +221,12 @@ impl Relay {
                 part.reads = vec![vector(a)?, vector(b)?, vector(c)?];
                 part.writes = vec![vector(a)?];
             }
-            Work::Ntt { vector: id, .. } => {
+            Work::Ntt {
+                vector: id,
+                transform,
+            } => {
                 part.kind = Kind::Ntt;
+                part.transform = Some(transform);
                 part.reads = vec![vector(id)?];
                 part.writes = vec![vector(id)?];
             }
@@ -371,6 +387,7 @@ impl Device for Relay {
             len,
             // All are zero.
             current: AtomicU64::new(there.map(|i| 1 << i).sum()),
+            past: Past::default(),
             ids,
         };
         Ok(self.held.add_vector(vector))
@@ -380,17 +397,19 @@ impl Device for Relay {
         let vector = self.held.vector(id)?;
         let whole = at == 0 && scalars.len() == vector.len * vector.curve.scalar_bytes();
         if !whole && !vector.is_current(HOST) {
+            vector.regain()?;
             let mut copy = Copy::new(Arc::clone(&vector));
-            while copy.quantum(HOST).map_err(CopyError::into_error)? == Progress::More {}
+            while copy.quantum(HOST).map_err(Failed::into_error)? == Progress::More {}
         }
         let host = &self.shared.members[HOST].device;
         host.vector_write(vector.ids[HOST].expect("the host has all"), at, scalars)?;
-        vector.current.store(1 << HOST, Ordering::Release);
+        vector.made_by(HOST, None);
         Ok(())
     }
 
     fn vector_read(&self, id: VectorId, at: usize, scalars: &mut [u8]) -> Result<(), DeviceError> {
         let vector = self.held.vector(id)?;
+        vector.regain()?;
         vector.read(at, scalars)
     }
 
@@ -501,8 +520,11 @@ impl Device for Relay {
         Ok(self.lay_out(part, plans))
     }
 
-    /// It is not known which of them it was: all go.
     fn distrust(&self, why: &str) {
+        if self.examine(why) > 0 {
+            return;
+        }
+        // It is not known which of them it was: all go.
         for (member, runner) in self.shared.members.iter().enumerate() {
             runner.device.distrust(why);
             if member != HOST {
@@ -510,6 +532,36 @@ impl Device for Relay {
                 let _ = runner.lost.set(why.to_owned());
             }
         }
+    }
+
+    fn examine(&self, why: &str) -> usize {
+        // Two proofs may have come out wrong at once.
+        let _one = lock(&self.examining);
+        let host = &*self.shared.members[HOST].device;
+        let Ok(expected) = trial::try_all(host, &|work| host.plan_on_host(work)) else {
+            return 0;
+        };
+        let mut guilty = 0;
+        for (member, runner) in self.shared.members.iter().enumerate() {
+            let device = &*runner.device;
+            if self.shared.is_lost(member) || (member == HOST && !device.is_mixed()) {
+                continue;
+            }
+            let found = match trial::try_all(device, &|work| device.plan(work)) {
+                Ok(results) => match trial::differing(&results, &expected) {
+                    Some(what) => format!("{what}; found by a self-test after: {why}"),
+                    None => continue,
+                },
+                // It does not answer, or nothing that makes sense.
+                Err(error) => error.to_string(),
+            };
+            guilty += 1;
+            device.distrust(&found);
+            if member != HOST {
+                let _ = runner.lost.set(found);
+            }
+        }
+        guilty
     }
 
     fn beside(&self) -> &[DeviceInfo] {
@@ -567,16 +619,10 @@ impl Device for Relay {
     }
 
     fn health(&self) -> Health {
-        let mut health = Health {
-            fallen_back: self.shared.replays.load(Ordering::Relaxed),
-            ..Health::default()
-        };
+        let mut health = Health::default();
         let mut lost = Vec::new();
-        for runner in &self.shared.members {
-            let own = runner.device.health();
-            let name = &runner.device.info().name;
-            let why = runner.lost.get().cloned().or(own.lost);
-            lost.extend(why.map(|why| format!("{name}: {why}")));
+        for (info, own) in self.members() {
+            lost.extend(own.lost.map(|why| format!("{}: {why}", info.name)));
             health.fallen_back += own.fallen_back;
             let software = own.software.into_iter();
             health
@@ -586,13 +632,37 @@ impl Device for Relay {
         health.lost = (!lost.is_empty()).then(|| lost.join("; "));
         health
     }
+
+    fn members(&self) -> Vec<(DeviceInfo, Health)> {
+        let member = |runner: &Runner| {
+            let own = runner.device.health();
+            let health = Health {
+                lost: runner.lost.get().cloned().or(own.lost),
+                fallen_back: own.fallen_back + runner.replays.load(Ordering::Relaxed),
+                software: own.software,
+            };
+            (runner.device.info().clone(), health)
+        };
+        self.shared.members.iter().map(member).collect()
+    }
+
+    /// Takes note of all that have gone; what the host has lost it does by itself.
+    fn probe(&self) -> Result<(), DeviceError> {
+        for (member, runner) in self.shared.members.iter().enumerate().skip(1) {
+            if !self.shared.is_lost(member)
+                && let Err(error) = runner.device.probe()
+            {
+                self.shared.note(member, &error);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What plans and things share.
 struct Shared {
     members: Vec<Runner>,
     allowed: AtomicU64,
-    replays: AtomicU64,
     /// Points and matrices come to the host alone, until somebody brings them elsewhere.
     copies_by_order: AtomicBool,
 }
@@ -601,6 +671,8 @@ struct Runner {
     device: Arc<dyn Device>,
     width: u64,
     lost: OnceLock<String>,
+    /// Pieces of work that others did in place of it.
+    replays: AtomicU64,
     prices: Prices,
 }
 
@@ -630,6 +702,13 @@ impl Shared {
 
     fn is_lost(&self, member: usize) -> bool {
         self.members[member].lost.get().is_some()
+    }
+
+    /// Takes note of a piece of work that is done again in place of a member that was lost.
+    fn fell_back(&self, lost: usize) {
+        if let Some(runner) = self.members.get(lost) {
+            runner.replays.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Takes note of a member's error: whether it is lost.
@@ -686,6 +765,28 @@ impl Shared {
         share::share(part.size, &offers[..self.members.len()])
     }
 
+    /// One that may do a part and costs more than another, if it is time to see whether it still does.
+    fn to_be_tried(
+        &self,
+        part: &Part,
+        standings: &[Standing],
+        allowed: &AtomicU64,
+    ) -> Option<usize> {
+        let (kind, curve, size) = (part.kind, part.curve, part.size);
+        let prices = |member: usize| &self.members[member].prices;
+        let guess = |member: &usize| prices(*member).guess(kind, curve, size);
+        let members = || (0..self.members.len()).filter(|it| self.may(*it, standings, allowed));
+        let cheapest = members().min_by_key(guess)?;
+        if guess(&cheapest) == 0 {
+            // That one is tried anyway.
+            return None;
+        }
+        let mut others = members().filter(|member| *member != cheapest);
+        let member = others.find(|member| prices(*member).is_old(kind, curve, size))?;
+        prices(member).is_being_tried(kind, curve, size);
+        Some(member)
+    }
+
     fn can(&self, member: usize, standings: &[Standing]) -> bool {
         standings[member].is_there() && !self.is_lost(member)
     }
@@ -730,6 +831,7 @@ struct Part {
     writes: Vec<Arc<Vector>>,
     bases: Vec<Arc<Copies<BasesId>>>,
     matrix: Option<Arc<Copies<MatrixId>>>,
+    transform: Option<Transform>,
 }
 
 impl Part {
@@ -737,10 +839,23 @@ impl Part {
         matches!(self.kind, Kind::MsmG1 | Kind::MsmG2)
     }
 
+    /// What it reads and overwrites.
+    fn in_place(&self) -> impl Iterator<Item = &Arc<Vector>> {
+        let is_read = |it: &&Arc<Vector>| self.reads.iter().any(|read| Arc::ptr_eq(it, read));
+        self.writes.iter().filter(is_read)
+    }
+
     /// Whether it can be done again after it was half done.
     fn is_repeatable(&self) -> bool {
-        let written = |read: &Arc<Vector>| self.writes.iter().any(|it| Arc::ptr_eq(it, read));
-        !self.reads.iter().any(written)
+        self.in_place().all(|vector| vector.had_before() != 0)
+    }
+
+    /// What it had overwritten is again as it was before, wherever it still is so.
+    fn take_back(&self) {
+        for vector in self.in_place() {
+            let before = vector.had_before();
+            vector.current.store(before, Ordering::Release);
+        }
     }
 }
 
@@ -770,73 +885,6 @@ impl Kind {
     }
 }
 
-/// Nanoseconds by kind, curve and log2 of the size; 0: not measured.
-struct Prices(Vec<AtomicU64>);
-
-impl Default for Prices {
-    fn default() -> Prices {
-        let count = Kind::ALL.len() * 2 * SIZES;
-        Prices((0..count).map(|_| AtomicU64::new(0)).collect())
-    }
-}
-
-impl Prices {
-    fn at(&self, kind: Kind, curve: CurveId, log2: u32) -> &AtomicU64 {
-        let curve = usize::from(curve == CurveId::Bls12_381);
-        let row = kind as usize * 2 + curve;
-        &self.0[row * SIZES + (log2 as usize).min(SIZES - 1)]
-    }
-
-    fn log2(size: usize) -> u32 {
-        size.max(1).next_power_of_two().ilog2()
-    }
-
-    /// By the nearest size that is known, the larger of two, as if time grew with size. None: nothing is.
-    fn guess(&self, kind: Kind, curve: CurveId, size: usize) -> u64 {
-        let wanted = Prices::log2(size);
-        let known = |log2: u32| {
-            let price = self.at(kind, curve, log2).load(Ordering::Relaxed);
-            (price > 0).then_some((log2, price))
-        };
-        let nearest = (0..SIZES as u32).find_map(|distance| {
-            let above = Some(wanted + distance).filter(|&log2| (log2 as usize) < SIZES);
-            let below = wanted.checked_sub(distance);
-            above.and_then(known).or_else(|| below.and_then(known))
-        });
-        nearest.map_or(0, |(log2, price)| scaled(price, size, 1 << log2))
-    }
-
-    /// For each power of two, none below the one before it; `None` if nothing is known.
-    fn times(&self, kind: Kind, curve: CurveId) -> Option<[u64; SIZES]> {
-        let mut times = [0; SIZES];
-        let mut longest = 0;
-        for (log2, time) in times.iter_mut().enumerate() {
-            longest = self.guess(kind, curve, 1 << log2).max(longest);
-            *time = longest;
-        }
-        (longest > 0).then_some(times)
-    }
-
-    fn learn(&self, kind: Kind, curve: CurveId, size: usize, nanoseconds: u64) {
-        let log2 = Prices::log2(size);
-        let price = self.at(kind, curve, log2);
-        let nanoseconds = scaled(nanoseconds, 1 << log2, size.max(1));
-        let old = price.load(Ordering::Relaxed);
-        let new = match old {
-            0 => nanoseconds,
-            old => old - old / 4 + nanoseconds / 4,
-        };
-        // Two threads that learn at once may lose one of the two: it is a mean of many.
-        price.store(new.max(1), Ordering::Relaxed);
-    }
-}
-
-/// The time for `size`, if that for `of` is this.
-fn scaled(nanoseconds: u64, size: usize, of: usize) -> u64 {
-    let time = u128::from(nanoseconds) * size as u128 / of as u128;
-    u64::try_from(time).unwrap_or(u64::MAX)
-}
-
 /// A vector with a copy on each member.
 struct Vector {
     shared: Arc<Shared>,
@@ -845,11 +893,19 @@ struct Vector {
     ids: Vec<Option<VectorId>>,
     /// A bit for each member whose copy is up to date.
     current: AtomicU64,
+    past: Past,
 }
 
 impl Vector {
     fn is_current(&self, member: usize) -> bool {
         self.current.load(Ordering::Acquire) >> member & 1 == 1
+    }
+
+    /// Of so many members, a bit each, those that are not lost.
+    fn living(&self, members: u64) -> u64 {
+        let is_lost = |member: &usize| self.shared.is_lost(*member);
+        let lost = (0..self.ids.len()).filter(is_lost);
+        lost.fold(members, |members, lost| members & !(1 << lost))
     }
 
     /// Reads an up-to-date copy, the host's if it is one.
@@ -900,17 +956,19 @@ impl Copy {
     }
 
     /// A piece.
-    fn quantum(&mut self, member: usize) -> Result<Progress, CopyError> {
+    fn quantum(&mut self, member: usize) -> Result<Progress, Failed> {
         let begin = Instant::now();
         let vector = &self.vector;
+        // What it had from before is overwritten.
+        vector.past.leaves(member);
         let size = vector.curve.scalar_bytes();
         let count = (vector.len - self.done).min(COPY_SCALARS);
         let buffer = &mut self.buffer[..count * size];
-        vector.read(self.done, buffer).map_err(CopyError::Gone)?;
+        vector.read(self.done, buffer).map_err(Failed::Gone)?;
         let runner = &vector.shared.members[member];
         let id = vector.ids[member].expect("planned only where there is room");
         let written = runner.device.vector_write(id, self.done, buffer);
-        written.map_err(CopyError::Target)?;
+        written.map_err(Failed::Member)?;
         self.done += count;
         self.spent += nanoseconds(begin);
         if self.done < vector.len {
@@ -924,18 +982,18 @@ impl Copy {
     }
 }
 
-/// Why a vector did not come to a member.
-enum CopyError {
-    /// Nobody has it.
+/// Why a vector did not come to a member, or work on it did not go on.
+enum Failed {
+    /// Nobody has the vector; the member may be well.
     Gone(DeviceError),
-    /// The member does not take it.
-    Target(DeviceError),
+    /// The member did not do it.
+    Member(DeviceError),
 }
 
-impl CopyError {
+impl Failed {
     fn into_error(self) -> DeviceError {
         match self {
-            CopyError::Gone(error) | CopyError::Target(error) => error,
+            Failed::Gone(error) | Failed::Member(error) => error,
         }
     }
 }
@@ -948,20 +1006,27 @@ struct Arrival {
 }
 
 impl Arrival {
-    fn quantum(&mut self, part: &Part, member: usize) -> Result<Progress, CopyError> {
+    fn quantum(&mut self, part: &Part, member: usize) -> Result<Progress, Failed> {
         if self.copy.is_none() {
             let missing = part.reads.iter().find(|read| !read.is_current(member));
+            if let Some(vector) = missing.filter(|it| it.is_gone()) {
+                return vector.redo().map_err(Failed::Gone);
+            }
             self.copy = missing.map(|vector| Copy::new(Arc::clone(vector)));
         }
         if let Some(copy) = &mut self.copy {
-            if copy.quantum(member)? == Progress::Done {
-                self.copy = None;
+            match copy.quantum(member) {
+                Ok(Progress::More) => {}
+                Ok(Progress::Done) => self.copy = None,
+                // Lost on the way; next it is made again.
+                Err(Failed::Gone(_)) if copy.vector.had_before() != 0 => self.copy = None,
+                Err(other) => return Err(other),
             }
             return Ok(Progress::More);
         }
         for vector in &part.writes {
             // From here on the other copies are old.
-            vector.current.store(1 << member, Ordering::Release);
+            vector.made_by(member, part.transform);
         }
         self.ended = true;
         Ok(Progress::Done)
@@ -1079,17 +1144,28 @@ impl RelayPlan {
         if let Some(chosen) = settled() {
             return Ok(Some(chosen));
         }
-        let shared = match *was_decided || self.shares().is_empty() {
+        let tried = match *was_decided {
+            true => None,
+            false => self.try_one(),
+        };
+        let shared = match *was_decided || tried.is_some() || self.shares().is_empty() {
             true => None,
             false => self.share_out()?,
         };
-        let member = match shared {
+        let member = match tried.or(shared) {
             Some(member) => member,
             None => self.choose(self.part.size)?,
         };
         *was_decided = true;
         self.chosen.store(member, Ordering::Release);
         Ok(Some(member))
+    }
+
+    /// One that is to be tried again, whatever it was known to cost.
+    fn try_one(&self) -> Option<usize> {
+        let (standings, allowed) = (&self.standings, &self.allowed);
+        let member = self.shared.to_be_tried(&self.part, standings, allowed)?;
+        standings[member].begin().then_some(member)
     }
 
     /// Gives each member its share, if it pays to share.
@@ -1143,8 +1219,8 @@ impl RelayPlan {
     }
 
     /// A share whose member was lost, on another one that sums it beside what it has.
-    fn lay_out_again(&self, points: &Range<usize>) -> Result<Run, DeviceError> {
-        self.shared.replays.fetch_add(1, Ordering::Relaxed);
+    fn lay_out_again(&self, lost: usize, points: &Range<usize>) -> Result<Run, DeviceError> {
+        self.shared.fell_back(lost);
         loop {
             let member = self.choose(points.len())?;
             // Its own share may have ended, and its plan been let go just now; then another.
@@ -1173,9 +1249,17 @@ impl RelayPlan {
 
     /// Takes note of how long a member took for so much of it.
     fn learn(&self, member: usize, size: usize, spent: u64) {
-        let (runner, part) = (&self.shared.members[member], &self.part);
-        let spent = spent / runner.width;
-        runner.prices.learn(part.kind, part.curve, size, spent);
+        let part = &self.part;
+        let spent = spent / self.shared.members[member].width;
+        for (at, runner) in self.shared.members.iter().enumerate() {
+            match at == member {
+                true => runner.prices.learn(part.kind, part.curve, size, spent),
+                // Of the whole, where this was a share: they would be asked for that.
+                false => runner
+                    .prices
+                    .done_elsewhere(part.kind, part.curve, part.size, spent),
+            }
+        }
     }
 
     /// Drops the plan of a member unless work has begun there that has not ended: a copy that it uses was given up.
@@ -1244,13 +1328,13 @@ impl RelayPlan {
             return Ok(Progress::Done);
         }
         match arrival.quantum(&self.part, member) {
-            Err(CopyError::Target(error)) if self.note_loss(member, &error) => {
+            Err(Failed::Member(error)) if self.note_loss(member, &error) => {
                 // Another one, from the start.
                 *arrival = Arrival::default();
                 self.chosen.store(NONE, Ordering::Release);
                 Ok(Progress::More)
             }
-            other => other.map_err(CopyError::into_error),
+            other => other.map_err(Failed::into_error),
         }
     }
 
@@ -1269,8 +1353,9 @@ impl RelayPlan {
             if !self.part.is_repeatable() {
                 return Err(lost);
             }
+            self.part.take_back();
             let member = self.choose(self.part.size)?;
-            self.shared.replays.fetch_add(1, Ordering::Relaxed);
+            self.shared.fell_back(self.chosen.load(Ordering::Acquire));
             let laid = self.laid(member).expect("chosen for it");
             *guard = Some(Run::of(member, laid));
         }
@@ -1279,13 +1364,13 @@ impl RelayPlan {
             return Ok(Progress::Done);
         }
         match replay.quantum(&self.part) {
-            Err(error) if self.note_loss(replay.member, &error) => {
+            Err(Failed::Member(error)) if self.note_loss(replay.member, &error) => {
                 // This one too: the next quantum begins on another.
                 forfeit(Duration::from_nanos(replay.spent));
                 drop(guard.take());
                 Ok(Progress::More)
             }
-            other => other,
+            other => other.map_err(Failed::into_error),
         }
     }
 
@@ -1320,28 +1405,25 @@ impl Run {
         }
     }
 
+    /// With a plan of its own, where all is that it reads.
+    fn arrived(member: usize, plan: Arc<dyn Plan>, work: Work) -> Run {
+        let stays = Vec::new();
+        let mut run = Run::of(member, Arc::new(Laid { plan, work, stays }));
+        run.arrival.ended = true;
+        run
+    }
+
     /// The next quantum of the work, one lane after another.
-    fn quantum(&mut self, part: &Part) -> Result<Progress, DeviceError> {
+    fn quantum(&mut self, part: &Part) -> Result<Progress, Failed> {
         if !self.arrival.ended {
-            let arrived = self.arrival.quantum(part, self.member);
-            arrived.map_err(CopyError::into_error)?;
+            self.arrival.quantum(part, self.member)?;
             return Ok(Progress::More);
         }
         let begin = Instant::now();
         let ran = self.run();
         // Of the quantum that meets a loss too: that is for nothing like those before it.
         self.spent += nanoseconds(begin);
-        if ran? == Progress::Done {
-            self.lane += 1;
-            if self.lane == self.lanes {
-                self.stage += 1;
-                self.ended = self.stage == self.laid.plan.stages();
-            }
-        }
-        Ok(match self.ended {
-            true => Progress::Done,
-            false => Progress::More,
-        })
+        ran.map_err(Failed::Member)
     }
 
     fn run(&mut self) -> Result<Progress, DeviceError> {
@@ -1350,7 +1432,17 @@ impl Run {
             self.lanes = plan.open(self.stage)?;
             self.lane = 0;
         }
-        plan.run(self.stage, self.lane)
+        if plan.run(self.stage, self.lane)? == Progress::Done {
+            self.lane += 1;
+            if self.lane == self.lanes {
+                self.stage += 1;
+                self.ended = self.stage == plan.stages();
+            }
+        }
+        Ok(match self.ended {
+            true => Progress::Done,
+            false => Progress::More,
+        })
     }
 }
 

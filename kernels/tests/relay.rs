@@ -1,7 +1,8 @@
 //! Several devices as one: whatever moves and whatever is lost, what comes out is right.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -10,8 +11,8 @@ use caldera_kernels::cpu::{CpuConfig, CpuDevice};
 use caldera_kernels::curve::{Affine, Bn254, Curve, Projective};
 use caldera_kernels::relay::{Member, Price, Relay};
 use caldera_kernels::{
-    Around, BasesId, CurveId, Device, DeviceError, Form, Group, MatrixId, Original, Plan, Progress,
-    Site, Transform, Work, forfeited,
+    Around, BasesId, CurveId, Device, DeviceError, DeviceInfo, Form, Group, Health, MatrixId,
+    Original, Plan, Progress, Site, Transform, VectorId, Work, forfeited,
 };
 
 fn cpu(lanes: usize) -> Arc<CpuDevice> {
@@ -39,14 +40,19 @@ impl Random {
     }
 }
 
+/// Which kernels have run, on the device of so many lanes.
+type Seen = Arc<Mutex<BTreeSet<(usize, &'static str)>>>;
+
 /// Three devices that cut differently, and before every quantum of one it is drawn which of them
 /// may begin what comes next.
-fn restless(seed: u64) -> Arc<Relay> {
+fn restless(seed: u64, seen: &Seen) -> Arc<Relay> {
     let relay: Arc<OnceLock<Weak<Relay>>> = Arc::default();
     let random = Arc::new(Random(AtomicU64::new(seed)));
     let member = |lanes: usize| {
         let (relay, random) = (Arc::clone(&relay), Arc::clone(&random));
-        let draw = move |_: &'static str, quantum: &mut dyn FnMut() -> _| {
+        let seen = Arc::clone(seen);
+        let draw = move |kernel: &'static str, quantum: &mut dyn FnMut() -> _| {
+            seen.lock().unwrap().insert((lanes, kernel));
             if let Some(relay) = relay.get().and_then(Weak::upgrade) {
                 relay.allow(1 << (random.next() % 3));
             }
@@ -62,21 +68,20 @@ fn restless(seed: u64) -> Arc<Relay> {
 #[test]
 fn it_conforms_while_work_moves_all_the_time() {
     for (curve, seed) in [(CurveId::Bn254, 1), (CurveId::Bls12_381, 2)] {
-        let relay = restless(seed);
+        let seen = Seen::default();
+        let relay = restless(seed, &seen);
         if let Err(failure) = run(&*relay, curve, Effort::Quick, seed) {
             panic!("{curve:?}, seed {seed}: {failure}");
         }
-        for member in 0..3 {
-            for kind in ["product", "multiply", "ntt", "msm-g1", "msm-g2", "copy"] {
-                if member == 0 && kind == "copy" {
-                    // What the suite writes comes to the first one anyway.
-                    continue;
-                }
-                let is_known = relay
-                    .prices()
-                    .iter()
-                    .any(|price| price.member == member && price.kind == kind);
-                assert!(is_known, "{kind} never went to {member}");
+        for lanes in 1..=3 {
+            for kernel in [
+                "spmv.product",
+                "vector.multiply",
+                "ntt.shift",
+                "msm.accumulate",
+            ] {
+                let is_seen = seen.lock().unwrap().contains(&(lanes, kernel));
+                assert!(is_seen, "{kernel} never went to the one of {lanes} lanes");
             }
         }
         assert_eq!(relay.health().lost, None);
@@ -281,38 +286,265 @@ fn a_sum_of_what_another_device_made_begins_again_on_a_third() {
     assert_eq!(relay.health().fallen_back, 1);
 }
 
-/// What works in place cannot begin again; what comes later can be done without the device.
+/// A transform of what was written, on one device; how many quanta it takes.
+fn transform(device: &dyn Device, input: &[u8]) -> Result<(Vec<u8>, usize), DeviceError> {
+    let vector = device.vector(CurveId::Bn254, input.len() / 32)?;
+    device.vector_write(vector, 0, input)?;
+    let transform = Transform::Shift;
+    let quanta = finish(&*device.plan(&Work::Ntt { vector, transform })?)?;
+    let mut output = vec![0; input.len()];
+    device.vector_read(vector, 0, &mut output)?;
+    Ok((output, quanta))
+}
+
+/// The danger: it works in place, and half of it is done. Lost at each of its quanta in turn, it begins again elsewhere from what
+/// was copied to the device.
 #[test]
-fn a_transform_whose_device_is_lost_says_so() {
+fn a_transform_whose_device_is_lost_begins_again_elsewhere() {
+    let input = scalars(1 << 12, 6);
+    let (expected, _) = transform(&*cpu(1), &input).unwrap();
+    // It has measured once how finely it cuts.
+    let immortal = CpuDevice::new(CpuConfig {
+        quantum: Duration::from_micros(50),
+        lanes: 2,
+    });
+    let around = |mortal: &Mortal, third: Arc<dyn Device>| {
+        let members = [cpu(1), mortal.device.clone(), third];
+        let relay = Relay::new(members.map(alone).into());
+        // Of two that nobody knows the first; then the other.
+        relay.allow(0b110);
+        relay
+    };
+    let mortal = Mortal::of(immortal.clone());
+    let relay = around(&mortal, cpu(1));
+    mortal.start(1 << 20);
+    assert_eq!(transform(&*relay, &input).unwrap().0, expected);
+    let own = (1 << 20) - mortal.left.load(Ordering::Relaxed);
+    assert!(own > 10, "{own}");
+    for quantum in 0..own {
+        let mortal = Mortal::of(immortal.clone());
+        let second = Mortal::new();
+        let relay = around(&mortal, second.device.clone());
+        mortal.start(quantum);
+        // Every other time the one that takes over is lost too.
+        if quantum % 2 == 1 {
+            second.start(quantum % 3);
+        }
+        assert_eq!(forfeited(), Duration::ZERO);
+        let (output, _) =
+            transform(&*relay, &input).unwrap_or_else(|error| panic!("{quantum}: {error}"));
+        assert!(output == expected, "lost at quantum {quantum}");
+        assert!(forfeited() >= mortal.spent());
+        assert!(relay.is_lost(1), "not lost at {quantum} of {own}");
+        assert_eq!(relay.is_lost(2), quantum % 2 == 1, "{quantum}");
+        let fallen_back = 1 + quantum as u64 % 2;
+        assert_eq!(relay.health().fallen_back, fallen_back, "{quantum}");
+    }
+}
+
+/// It has ended on the device and nobody has fetched what it made: it is made again by whoever asks for it, for two sums at once
+/// too, and once.
+#[test]
+fn a_transform_that_ended_on_a_lost_device_is_done_again_when_it_is_asked_for() {
+    let input = scalars(1 << 11, 6);
+    let (expected, _) = transform(&*cpu(1), &input).unwrap();
+    let host = cpu(1);
+    let sum_of = |device: &dyn Device, vector, bases| {
+        let plan = device.plan(&Work::Msm {
+            bases,
+            scalars: vector,
+            offset: 0,
+            form: Form::Montgomery,
+        });
+        plan.unwrap()
+    };
+    let summed = {
+        let vector = host.vector(CurveId::Bn254, 1 << 11).unwrap();
+        host.vector_write(vector, 0, &expected).unwrap();
+        let bases = host.bases(CurveId::Bn254, Group::G1, points(1 << 11));
+        let plan = sum_of(&*host, vector, bases.unwrap());
+        finish(&*plan).unwrap();
+        plan.point()
+    };
+    for way in ["read", "write", "sum"] {
+        let mortal = Mortal::new();
+        let relay = Relay::new([cpu(1), mortal.device.clone()].map(alone).into());
+        let bases = relay.bases(CurveId::Bn254, Group::G1, points(1 << 11));
+        let bases = bases.unwrap();
+        relay.allow(0b10);
+        let vector = relay.vector(CurveId::Bn254, 1 << 11).unwrap();
+        relay.vector_write(vector, 0, &input).unwrap();
+        let transform = Transform::Shift;
+        finish(&*relay.plan(&Work::Ntt { vector, transform }).unwrap()).unwrap();
+        mortal.start(0);
+        sum(&*relay).unwrap();
+        assert!(relay.is_lost(1));
+        let fallen_back = relay.health().fallen_back;
+        let mut expected = expected.clone();
+        match way {
+            "write" => {
+                relay.vector_write(vector, 5, &[7; 32]).unwrap();
+                expected[160..192].fill(7);
+            }
+            "sum" => {
+                let plans = [(); 2].map(|()| sum_of(&*relay, vector, bases));
+                // Quanta of both in turn.
+                let mut left: Vec<_> = plans.iter().collect();
+                left.iter().for_each(|plan| assert_eq!(plan.open(0), Ok(1)));
+                while !left.is_empty() {
+                    left.retain(|plan| plan.run(0, 0).unwrap() == Progress::More);
+                }
+                for plan in &plans {
+                    for stage in 1..plan.stages() {
+                        for lane in 0..plan.open(stage).unwrap() {
+                            while plan.run(stage, lane).unwrap() == Progress::More {}
+                        }
+                    }
+                    assert_eq!(plan.point(), summed);
+                }
+            }
+            _ => {}
+        }
+        let mut output = vec![0; expected.len()];
+        relay.vector_read(vector, 0, &mut output).unwrap();
+        assert!(output == expected, "{way}");
+        assert_eq!(relay.health().fallen_back, fallen_back + 1, "{way}");
+    }
+}
+
+/// What was made on the lost device alone, one step upon another, cannot begin again, and no other device is to blame for that; what
+/// comes later can be done without it.
+#[test]
+fn what_only_a_lost_device_had_is_gone_and_says_so() {
     let mortal = Mortal::new();
-    let relay = Relay::new(vec![alone(cpu(1)), alone(mortal.device.clone())]);
-    relay.allow(0b10);
-    let vector = relay.vector(CurveId::Bn254, 1024).unwrap();
+    let members = [cpu(1), mortal.device.clone(), cpu(1)];
+    let relay = Relay::new(members.map(alone).into());
     let input = scalars(1024, 6);
-    relay.vector_write(vector, 0, &input).unwrap();
+    let written = || {
+        let id = relay.vector(CurveId::Bn254, 1024).unwrap();
+        relay.vector_write(id, 0, &input).unwrap();
+        id
+    };
+    let (a, b, vector) = (written(), written(), written());
     let work = Work::Ntt {
         vector,
-        transform: Transform::Forward,
+        transform: Transform::Shift,
     };
-    let plan = relay.plan(&work).unwrap();
+    let is_lost = |result: Result<(), DeviceError>| {
+        assert!(
+            matches!(result, Err(DeviceError::Lost { .. })),
+            "{result:?}"
+        );
+    };
+    relay.allow(0b010);
+    finish(&*relay.plan(&Work::Multiply { a, b, out: vector }).unwrap()).unwrap();
     mortal.start(0);
-    let error = finish(&*plan).unwrap_err();
-    assert!(matches!(error, DeviceError::Lost { .. }), "{error}");
+    is_lost(finish(&*relay.plan(&work).unwrap()).map(|_| ()));
+    assert!(relay.is_lost(1));
     let mut output = vec![0; input.len()];
-    let error = relay.vector_read(vector, 0, &mut output).unwrap_err();
-    assert!(matches!(error, DeviceError::Lost { .. }), "{error}");
+    is_lost(relay.vector_read(vector, 0, &mut output));
+    is_lost(relay.vector_write(vector, 1, &input[..32]));
+    relay.allow(0b100);
+    is_lost(finish(&*relay.plan(&work).unwrap()).map(|_| ()));
+    assert!(!relay.is_lost(2));
 
     relay.vector_write(vector, 0, &input).unwrap();
     finish(&*relay.plan(&work).unwrap()).unwrap();
     relay.vector_read(vector, 0, &mut output).unwrap();
-    let host = cpu(1);
-    let vector = host.vector(CurveId::Bn254, 1024).unwrap();
-    host.vector_write(vector, 0, &input).unwrap();
-    let transform = Transform::Forward;
-    finish(&*host.plan(&Work::Ntt { vector, transform }).unwrap()).unwrap();
-    let mut expected = vec![0; input.len()];
-    host.vector_read(vector, 0, &mut expected).unwrap();
-    assert_eq!(output, expected);
+    assert!(output == transform(&*cpu(1), &input).unwrap().0);
+}
+
+/// The danger: its device is lost while the result of a transform is fetched, which overwrites the copy that it was made from. What is half the one
+/// and half the other is never used; who has an old copy that is whole makes it again.
+#[test]
+fn a_result_that_was_half_fetched_is_not_made_again_from_what_it_overwrote() {
+    const LONG: usize = 1 << 15;
+    let input = scalars(LONG, 6);
+    let (expected, _) = transform(&*cpu(1), &input).unwrap();
+    // It is fetched by the host, which had the old copy, or by a third one.
+    for fetches in [0, 2] {
+        let mortal = Mortal::new();
+        let relay = Relay::new([cpu(1), mortal.device.clone(), cpu(1)].map(alone).into());
+        let written = || {
+            let id = relay.vector(CurveId::Bn254, LONG).unwrap();
+            relay.vector_write(id, 0, &input).unwrap();
+            id
+        };
+        let (vector, out) = (written(), written());
+        relay.allow(0b10);
+        let transform = Transform::Shift;
+        finish(&*relay.plan(&Work::Ntt { vector, transform }).unwrap()).unwrap();
+        let work = Work::Multiply {
+            a: vector,
+            b: vector,
+            out,
+        };
+        let plan = relay.plan(&work).unwrap();
+        relay.allow(1 << fetches);
+        plan.open(0).unwrap();
+        assert_eq!(plan.run(0, 0), Ok(Progress::More));
+        mortal.start(0);
+        relay.allow(0b10);
+        sum(&*relay).unwrap();
+        assert!(relay.is_lost(1));
+        let last = loop {
+            match plan.run(0, 0) {
+                Ok(Progress::More) => {}
+                other => break other,
+            }
+        };
+        let mut output = vec![0; input.len()];
+        let read = relay.vector_read(vector, 0, &mut output);
+        if fetches == 0 {
+            assert!(matches!(last, Err(DeviceError::Lost { .. })), "{last:?}");
+            assert!(matches!(read, Err(DeviceError::Lost { .. })), "{read:?}");
+        } else {
+            assert_eq!((last, read), (Ok(Progress::Done), Ok(())));
+            assert!(output == expected);
+        }
+    }
+}
+
+/// A sum that begins again on a device that has not got what it reads, and cannot get it: that one is not to blame.
+#[test]
+fn a_device_that_takes_over_is_not_lost_with_what_it_lacks() {
+    let mortals = [Mortal::new(), Mortal::new()];
+    let [first, second] = mortals.each_ref().map(|it| it.device.clone());
+    let relay = Relay::new([cpu(1), first, second, cpu(1)].map(alone).into());
+    let written = |seed| {
+        let id = relay.vector(CurveId::Bn254, COUNT).unwrap();
+        relay.vector_write(id, 0, &scalars(COUNT, seed)).unwrap();
+        id
+    };
+    let (a, b, out) = (written(9), written(10), written(11));
+    let bases = relay.bases(CurveId::Bn254, Group::G1, points(COUNT));
+    relay.allow(0b0010);
+    finish(&*relay.plan(&Work::Multiply { a, b, out }).unwrap()).unwrap();
+    relay.allow(0b0100);
+    let plan = relay.plan(&Work::Msm {
+        bases: bases.unwrap(),
+        scalars: out,
+        offset: 0,
+        form: Form::Montgomery,
+    });
+    let plan = plan.unwrap();
+    plan.open(0).unwrap();
+    while plan.run(0, 0).unwrap() == Progress::More {}
+    // The one that made it is lost, and then the one that it was copied to.
+    mortals[0].start(0);
+    relay.allow(0b0010);
+    sum(&*relay).unwrap();
+    mortals[1].start(0);
+    relay.allow(0b1000);
+    plan.open(1).unwrap();
+    let error = loop {
+        match plan.run(1, 0) {
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, DeviceError::Lost { .. }), "{error}");
+    assert_eq!([1, 2, 3].map(|it| relay.is_lost(it)), [true, true, false]);
 }
 
 /// A part of a vector can be written wherever the rest of it is.
@@ -354,8 +586,8 @@ fn work_goes_where_it_is_quicker() {
         alone(cpu(1)),
         alone(Around::new(cpu(1), Arc::new(slow))),
     ]);
-    // Each is tried once, for what was never tried costs nothing.
-    for _ in 0..2 {
+    // Each is tried, for what was never tried costs nothing, and once more, for the first time does not count.
+    for _ in 0..4 {
         sum(&*relay).unwrap();
     }
     let tried = counted.load(Ordering::Relaxed);
@@ -905,4 +1137,235 @@ fn a_share_says_where_it_is_done() {
     assert_eq!(plan.point(), None);
     finish(&*plan).unwrap();
     assert_eq!(plan.point(), Some(sum(&*cpu(1)).unwrap().0));
+}
+
+/// A device whose quanta of a kernel may come out wrong: the first element that is then read, or the point.
+struct Liar {
+    inner: Arc<CpuDevice>,
+    lies: AtomicUsize,
+}
+
+/// What a liar lies about.
+const HONEST: usize = 0;
+const SUMS: usize = 1;
+const VECTORS: usize = 2;
+const DEAD: usize = 3;
+
+struct LiarPlan {
+    inner: Arc<dyn Plan>,
+    lies: usize,
+}
+
+impl Plan for LiarPlan {
+    fn stages(&self) -> usize {
+        self.inner.stages()
+    }
+
+    fn kernel(&self, stage: usize) -> &'static str {
+        self.inner.kernel(stage)
+    }
+
+    fn open(&self, stage: usize) -> Result<usize, DeviceError> {
+        self.inner.open(stage)
+    }
+
+    fn run(&self, stage: usize, lane: usize) -> Result<Progress, DeviceError> {
+        match self.lies {
+            DEAD => Err(DeviceError::Lost {
+                device: "liar".into(),
+                why: "it does not answer".into(),
+            }),
+            _ => self.inner.run(stage, lane),
+        }
+    }
+
+    fn point(&self) -> Option<Vec<u8>> {
+        let point = self.inner.point()?;
+        Some(match self.lies {
+            SUMS => {
+                let sum = Affine::<<Bn254 as Curve>::Fq>::BYTES;
+                // Of another curve or group none is made.
+                if point.len() != sum {
+                    return Some(point);
+                }
+                let mut wrong = vec![0; sum];
+                Bn254::g1().to_bytes(&mut wrong);
+                wrong
+            }
+            _ => point,
+        })
+    }
+}
+
+impl Device for Liar {
+    fn info(&self) -> &DeviceInfo {
+        self.inner.info()
+    }
+
+    fn vector(&self, curve: CurveId, len: usize) -> Result<VectorId, DeviceError> {
+        self.inner.vector(curve, len)
+    }
+
+    fn vector_write(&self, id: VectorId, at: usize, scalars: &[u8]) -> Result<(), DeviceError> {
+        self.inner.vector_write(id, at, scalars)
+    }
+
+    fn vector_read(&self, id: VectorId, at: usize, scalars: &mut [u8]) -> Result<(), DeviceError> {
+        self.inner.vector_read(id, at, scalars)?;
+        if self.lies.load(Ordering::Relaxed) == VECTORS {
+            scalars[0] ^= 1;
+        }
+        Ok(())
+    }
+
+    fn vector_free(&self, id: VectorId) {
+        self.inner.vector_free(id);
+    }
+
+    fn bases(&self, curve: CurveId, group: Group, points: Bytes) -> Result<BasesId, DeviceError> {
+        self.inner.bases(curve, group, points)
+    }
+
+    fn bases_free(&self, id: BasesId) {
+        self.inner.bases_free(id);
+    }
+
+    fn tables_bytes(&self, id: BasesId) -> Result<usize, DeviceError> {
+        self.inner.tables_bytes(id)
+    }
+
+    fn tables_free(&self, id: BasesId) {
+        self.inner.tables_free(id);
+    }
+
+    fn matrix(&self, _: CurveId, _: usize, _: usize, _: Bytes) -> Result<MatrixId, DeviceError> {
+        // What it does not do is not held against it.
+        Err(DeviceError::Unfit {
+            device: "liar".into(),
+            what: "products",
+        })
+    }
+
+    fn matrix_free(&self, _: MatrixId) {}
+
+    fn plan(&self, work: &Work) -> Result<Arc<dyn Plan>, DeviceError> {
+        Ok(Arc::new(LiarPlan {
+            inner: self.inner.plan(work)?,
+            lies: self.lies.load(Ordering::Relaxed),
+        }))
+    }
+}
+
+/// A proof came out wrong: who computes something else than the host goes, and nobody else. If nobody does, all go, unless
+/// somebody has gone since who may have been to blame.
+#[test]
+fn the_one_that_computes_wrongly_is_found_by_a_try_of_each() {
+    let liar = |lies| {
+        Arc::new(Liar {
+            inner: cpu(1),
+            lies: AtomicUsize::new(lies),
+        })
+    };
+    for (lies, why) in [
+        (SUMS, "a sum in G1 on Bn254 is not what the host computes"),
+        (VECTORS, "on Bn254 is not what the host computes"),
+        (DEAD, "it does not answer"),
+    ] {
+        for guilty in [1, 2] {
+            let mut members = [HONEST; 2];
+            members[guilty - 1] = lies;
+            let [first, second] = members.map(liar);
+            let relay = Relay::new(vec![alone(cpu(1)), alone(first), alone(second)]);
+            relay.distrust("a proof did not verify");
+            assert!(relay.is_lost(guilty), "{lies}");
+            assert!(!relay.is_lost(3 - guilty), "{lies}");
+            let lost = relay.health().lost.unwrap();
+            assert!(lost.contains(why), "{lost}");
+            // Of a result that is older than that.
+            assert_eq!(relay.examine("nor did another"), 0);
+            assert!(!relay.is_lost(3 - guilty) && relay.is_mixed(), "{lies}");
+            // And of one that is not.
+            relay.distrust("nor did a third");
+            assert!(relay.is_lost(3 - guilty) && !relay.is_mixed(), "{lies}");
+            let lost = relay.health().lost.unwrap();
+            assert!(lost.contains("nor did a third"), "{lost}");
+        }
+    }
+}
+
+/// Of two devices of one kind one goes while nobody uses it: it is seen, and of each it is known how it is.
+#[test]
+fn a_device_that_goes_while_nobody_uses_it_is_seen() {
+    let plain = |_: &'static str, quantum: &mut dyn FnMut() -> _| quantum();
+    let idle = Around::new(cpu(1), Arc::new(plain));
+    let mortal = Mortal::new();
+    let members = [cpu(1), mortal.device.clone(), idle.clone()];
+    let relay = Relay::new(members.map(alone).into());
+    assert_eq!(relay.probe(), Ok(()));
+    assert_eq!([0, 1, 2].map(|it| relay.is_lost(it)), [false; 3]);
+    idle.lose("it has gone");
+    assert!(!relay.is_lost(2), "nobody has looked");
+    assert_eq!(relay.probe(), Ok(()));
+    assert_eq!([0, 1, 2].map(|it| relay.is_lost(it)), [false, false, true]);
+
+    relay.allow(0b10);
+    mortal.start(3);
+    sum(&*relay).unwrap();
+    let of = |(info, health): (DeviceInfo, Health)| (info.kind, health.lost, health.fallen_back);
+    let [host, mortal, idle] = relay
+        .members()
+        .try_into()
+        .map(|it: [_; 3]| it.map(of))
+        .unwrap();
+    assert_eq!(host, ("cpu", None, 0));
+    assert_eq!((mortal.0, mortal.2), ("cpu", 1));
+    assert!(
+        mortal
+            .1
+            .is_some_and(|why| why.contains("its time had come"))
+    );
+    assert!(idle.1.is_some_and(|why| why.contains("it has gone")));
+    assert_eq!(idle.2, 0);
+    assert_eq!(relay.health().fallen_back, 1);
+}
+
+/// Kernels are compiled in it.
+#[test]
+fn the_first_time_of_a_kind_of_work_says_nothing_of_what_it_costs() {
+    let relay = Relay::new(vec![alone(cpu(1)), alone(cpu(1))]);
+    relay.allow(0b10);
+    let known = || {
+        let of_sums = |price: &Price| price.member == 1 && price.kind == "msm-g1";
+        relay.prices().iter().any(of_sums)
+    };
+    sum(&*relay).unwrap();
+    assert!(!known());
+    sum(&*relay).unwrap();
+    assert!(known());
+}
+
+/// It was slow once, and is known to have been: the others have it tried again when they have worked a hundred times as long.
+#[test]
+fn a_device_that_was_slow_once_is_tried_again() {
+    let (second, quanta) = counted();
+    let relay = Relay::new(vec![alone(cpu(1)), alone(second)]);
+    // Nobody takes as little: so any sum is long enough for another try.
+    believe(&relay, &[0, 0]);
+    let price = |member, nanoseconds| Price {
+        member,
+        kind: "msm-g1",
+        curve: CurveId::Bn254,
+        log2: 12,
+        nanoseconds,
+    };
+    relay.believe(&[price(0, 100), price(1, 1000)]);
+    let mut sums = 0;
+    while quanta.load(Ordering::Relaxed) == 0 {
+        // However long it took.
+        relay.believe(&[price(0, 100)]);
+        sum(&*relay).unwrap();
+        sums += 1;
+        assert!(sums < 3, "it is not asked any more");
+    }
+    assert!(sums > 1, "nobody had worked yet");
 }

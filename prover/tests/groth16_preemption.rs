@@ -3,9 +3,9 @@
 
 mod groth16_support;
 
-use std::collections::HashSet;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use caldera_kernels::cpu::{CpuConfig, CpuDevice};
@@ -35,10 +35,14 @@ fn material_of(curve: CurveId, domain_log2: u32) -> (Zkey, Wtns) {
 
 /// A device whose quanta are short, before each of which `before` is called.
 fn cut(before: impl Fn(&'static str) + Send + Sync + 'static) -> Arc<dyn Device> {
-    let cpu = CpuDevice::new(CpuConfig {
-        quantum: Duration::from_micros(50),
-        lanes: 3,
-    });
+    cut_to(Duration::from_micros(50), before)
+}
+
+fn cut_to(
+    quantum: Duration,
+    before: impl Fn(&'static str) + Send + Sync + 'static,
+) -> Arc<dyn Device> {
+    let cpu = CpuDevice::new(CpuConfig { quantum, lanes: 3 });
     Around::new(
         cpu,
         Arc::new(move |kernel, quantum| {
@@ -237,81 +241,237 @@ fn a_proof_whose_sums_are_shared_is_the_same() {
     }
 }
 
-/// One of several proofs that share a device.
-struct Underway {
-    job: Arc<Job>,
-    tasks: Vec<Task>,
-    quanta: usize,
-    ended: HashSet<Task>,
-    /// Picks the next task. How lanes share a stage out, and with it how many quanta they take, depends on the
-    /// order in which they run; so each proof draws its own, the same that an undisturbed one has.
-    order: ChaCha20Rng,
+/// A quantum of an undisturbed proof.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Point {
+    /// Of which stage and lane.
+    task: Task,
+    /// The how manieth of its lane.
+    index: usize,
+    /// For which device, if it computes.
+    member: Option<usize>,
+    /// It is of a sum or a transform, and neither its first quantum nor its last.
+    is_inside: bool,
 }
 
-/// Ten thousand times a proof is left for another one, nine times of ten in the midst of a lane of a
-/// sum or a transform. None of them does a lane twice, and each takes exactly the quanta that a proof takes
-/// which nobody disturbs and whose tasks run in the same order, on a device that has measured once how finely it cuts.
-#[test]
-fn ten_thousand_preemptions_restart_nothing() {
-    let (zkey, witness) = material(CurveId::Bn254);
-    let key = ProvingKey::load(&zkey, cut(|_| ())).expect("a good key");
-    let still = job(&key, witness.clone());
-    let undisturbed = run_in_random_order(&still, ORDER).expect("a good witness");
-    let expected = still.proof().expect("it has finished");
+/// One of several proofs that share devices. What is drawn for it comes from its seed alone: in which order its tasks run, for lanes share a
+/// stage out by that, and where each of its pieces is done.
+struct Underway {
+    job: Arc<Job>,
+    seed: u64,
+    order: ChaCha20Rng,
+    places: HashMap<&'static str, usize>,
+    tasks: Vec<Task>,
+    lanes: HashMap<Task, usize>,
+    ended: HashSet<Task>,
+    /// How many quanta it has had.
+    at: usize,
+    /// After which of them it is left.
+    left_after: HashSet<usize>,
+}
 
-    let mut random = ChaCha20Rng::seed_from_u64(2);
-    let begin = || {
-        let job = job(&key, witness.clone());
+/// The longest chain of a proof. It is begun on one device, goes on on another, comes back, leaves again, and ends where it began.
+const CHAIN: [&str; 5] = ["product", "multiply", "shift-a", "quotient", "msm-h"];
+
+impl Underway {
+    fn begin(job: Arc<Job>, seed: u64) -> Underway {
+        let mut order = ChaCha20Rng::seed_from_u64(seed);
+        let mut draw = |below: u32| (order.next_u32() % below) as usize;
+        let home = draw(DEVICES);
+        let away = (home + 1 + draw(DEVICES - 1)) % DEVICES as usize;
+        let mut places: HashMap<_, _> = CHAIN
+            .into_iter()
+            .zip([home, away].into_iter().cycle())
+            .collect();
+        for part in ["shift-b", "shift-c", "msm-a", "msm-b1", "msm-b2", "msm-c"] {
+            places.insert(part, draw(DEVICES));
+        }
         let mut tasks = Vec::new();
         job.start(&mut |task| tasks.push(task)).expect("it starts");
         Underway {
             job,
+            seed,
+            order,
+            places,
             tasks,
-            quanta: 0,
+            lanes: HashMap::new(),
             ended: HashSet::new(),
-            order: ChaCha20Rng::seed_from_u64(ORDER),
-        }
-    };
-    let mut underway: Vec<Underway> = (0..5).map(|_| begin()).collect();
-    let (mut preemptions, mut inside, mut proofs) = (0, 0, 0);
-    let mut running = 0;
-    while preemptions < 10_000 {
-        let it = &mut underway[running];
-        // Of a lane that was left half-way the next quantum comes last.
-        let at = it.order.next_u32() as usize % it.tasks.len();
-        let task = it.tasks.swap_remove(at);
-        let kernel = it.job.kernel(task);
-        it.quanta += 1;
-        let step = it.job.run(task, &mut |task| it.tasks.push(task));
-        match step.expect("a good witness") {
-            Step::Again => {
-                it.tasks.push(task);
-                let is_inside = kernel.starts_with("msm.") || kernel.starts_with("ntt.");
-                // Now and then elsewhere too.
-                if is_inside || random.next_u32() % 8 == 0 {
-                    preemptions += 1;
-                    inside += u32::from(is_inside);
-                    running = (running + 1 + random.next_u32() as usize % 4) % 5;
-                }
-            }
-            Step::LaneEnded => {
-                assert!(it.ended.insert(task), "{kernel} began again");
-                if random.next_u32() % 32 == 0 {
-                    preemptions += 1;
-                    running = (running + 1 + random.next_u32() as usize % 4) % 5;
-                }
-            }
-            Step::Finished => {
-                assert_eq!(it.quanta, undisturbed);
-                assert_eq!(it.job.proof().as_ref(), Some(&expected));
-                *it = begin();
-                proofs += 1;
-            }
+            at: 0,
+            left_after: HashSet::new(),
         }
     }
-    assert!(inside >= 9_000, "{inside}");
-    assert!(proofs > 5, "{proofs}");
+
+    /// Runs the next quantum: what it was, and whether it was the last.
+    fn quantum(&mut self) -> (Point, bool) {
+        let next = self.order.next_u32() as usize % self.tasks.len();
+        let task = self.tasks.swap_remove(next);
+        let part = self.job.part(task);
+        if let Some(place) = self.places.get(part) {
+            self.job.allow(task, 1 << place);
+        }
+        let kernel = self.job.kernel(task);
+        let computes = kernel.starts_with("msm.") || kernel.starts_with("ntt.");
+        let index = self.lanes.entry(task).or_default();
+        let point = Point {
+            task,
+            index: *index,
+            member: computes.then(|| self.job.member(task)),
+            is_inside: false,
+        };
+        *index += 1;
+        self.at += 1;
+        let (job, tasks) = (&self.job, &mut self.tasks);
+        let step = job.run(task, &mut |task| tasks.push(task));
+        match step.expect("a good witness") {
+            Step::Again => self.tasks.push(task),
+            Step::LaneEnded => assert!(self.ended.insert(task), "{kernel} began again"),
+            Step::Finished => return (point, true),
+        }
+        (point, false)
+    }
+
+    /// All quanta of a proof that nobody disturbs.
+    fn record(mut self) -> Vec<Point> {
+        let mut points = Vec::new();
+        loop {
+            let (point, is_last) = self.quantum();
+            points.push(point);
+            if is_last {
+                break;
+            }
+        }
+        // Of each piece those strictly between its first quantum and its last.
+        let mut pieces: HashMap<&str, Vec<usize>> = HashMap::new();
+        for (at, point) in points.iter().enumerate() {
+            if let Some(member) = point.member {
+                let part = self.job.part(point.task);
+                assert_eq!(member, self.places[part], "{part}");
+                pieces.entry(part).or_default().push(at);
+            }
+        }
+        assert_eq!(pieces.len(), 8, "three transforms and five sums");
+        for (part, at) in pieces {
+            let inside = at.get(1..at.len() - 1).unwrap_or_default();
+            assert!(!inside.is_empty(), "{part} is not cut");
+            for &at in inside {
+                points[at].is_inside = true;
+            }
+        }
+        points
+    }
 }
 
-/// The seed of the order in which each proof's tasks run.
-const ORDER: u64 = 1;
+/// Ten thousand times a proof is left in the midst of its work for another one, and taken up by whichever of three threads comes by. The points are
+/// drawn from records of undisturbed proofs: nineteen of twenty are strictly between the first and the last quantum of a sum
+/// or a transform. All the while proofs move between three devices and back. Each proof that is so left takes the very quanta
+/// that the undisturbed one took, so nothing is done twice, and is the same.
+#[test]
+fn ten_thousand_preemptions_restart_nothing() {
+    // Smaller transforms are a quantum or two.
+    let (zkey, witness) = material_of(CurveId::Bn254, 12);
+    let key = ProvingKey::load(&zkey, cpu()).expect("a good key");
+    let still = job(&key, witness.clone());
+    run_in_random_order(&still, 1).expect("a good witness");
+    let expected = still.proof().expect("it has finished");
+
+    let members = (0..DEVICES).map(|_| Member {
+        // Of a transform too there are many.
+        device: cut_to(Duration::from_micros(1), |_| ()),
+        width: 1,
+    });
+    let relay = Relay::new(members.collect());
+    let key = ProvingKey::load(&zkey, relay.clone()).expect("a good key");
+    let begin = |seed| Underway::begin(job(&key, witness.clone()), seed);
+    for member in 0..DEVICES {
+        // It measures once how finely it cuts.
+        relay.allow(1 << member);
+        let alone = job(&key, witness.clone());
+        run_in_random_order(&alone, 1).expect("a good witness");
+        assert_eq!(alone.proof().as_ref(), Some(&expected));
+    }
+    relay.allow(u64::MAX);
+    let records: Vec<Vec<Point>> = (0..SEEDS)
+        .map(|seed| {
+            let it = begin(seed);
+            let job = Arc::clone(&it.job);
+            let points = it.record();
+            assert_eq!(job.proof().as_ref(), Some(&expected));
+            points
+        })
+        .collect();
+
+    // Of a proof a twelfth of all quanta.
+    let draw = |random: &mut ChaCha20Rng, seed: u64| {
+        let points = &records[seed as usize];
+        let all: Vec<usize> = (0..points.len() - 1).collect();
+        let inside = all.iter().copied().filter(|&at| points[at].is_inside);
+        let inside: Vec<usize> = inside.collect();
+        let mut drawn = HashSet::new();
+        while drawn.len() < points.len() / 12 {
+            let from = if random.next_u32().is_multiple_of(20) {
+                &all
+            } else {
+                &inside
+            };
+            drawn.insert(from[random.next_u32() as usize % from.len()]);
+        }
+        drawn
+    };
+    let anew = |random: &mut ChaCha20Rng| {
+        let mut it = begin(u64::from(random.next_u32()) % SEEDS);
+        it.left_after = draw(random, it.seed);
+        it
+    };
+    let random = &mut ChaCha20Rng::seed_from_u64(2);
+    // Twice as many as threads, so that whoever leaves one finds another.
+    let waiting: VecDeque<Underway> = (0..2 * THREADS).map(|_| anew(random)).collect();
+    let waiting = Mutex::new(waiting);
+    let [left, inside, proofs] = [(); 3].map(|()| AtomicU64::new(0));
+    let take = || waiting.lock().expect("no panic").pop_front();
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let (anew, records, expected) = (&anew, &records, &expected);
+            let (waiting, left, inside, proofs, take) = (&waiting, &left, &inside, &proofs, &take);
+            scope.spawn(move || {
+                let mut random = ChaCha20Rng::seed_from_u64(3 + thread);
+                while let Some(mut it) = take() {
+                    let record = &records[it.seed as usize];
+                    let is_over = loop {
+                        let at = it.at;
+                        let (point, is_over) = it.quantum();
+                        let recorded = record[at];
+                        let is_inside = recorded.is_inside;
+                        assert_eq!(Point { is_inside, ..point }, recorded, "quantum {at}");
+                        if is_over || it.left_after.contains(&at) {
+                            if !is_over {
+                                left.fetch_add(1, Ordering::Relaxed);
+                                inside.fetch_add(u64::from(is_inside), Ordering::Relaxed);
+                            }
+                            break is_over;
+                        }
+                    };
+                    if is_over {
+                        assert_eq!(it.at, record.len());
+                        assert_eq!(it.job.proof().as_ref(), Some(expected));
+                        proofs.fetch_add(1, Ordering::Relaxed);
+                        if left.load(Ordering::Relaxed) >= 10_000 {
+                            continue;
+                        }
+                        it = anew(&mut random);
+                    }
+                    waiting.lock().expect("no panic").push_back(it);
+                }
+            });
+        }
+    });
+    let [left, inside, proofs] = [left, inside, proofs].map(AtomicU64::into_inner);
+    assert!(left >= 10_000, "{left}");
+    assert!(inside * 10 >= left * 9, "{inside} of {left}");
+    assert!(proofs > 12, "{proofs}");
+    assert_eq!(relay.health().fallen_back, 0);
+}
+
+const DEVICES: u32 = 3;
+const THREADS: u64 = 3;
+/// So many proofs are recorded, each with an order and places of its own.
+const SEEDS: u64 = 8;

@@ -214,15 +214,15 @@ export interface DeviceSoftware {
   version: string;
 }
 
-/** What computes: the processor, or a device with the processor behind it. */
+/** What computes: the processor, or a device beside it. */
 export interface DeviceStatus {
   /** cpu, or what drives a GPU. */
   kind: string;
   /** The silicon's own name. */
   name: string;
-  /** Why it was given up, if it was; the processor does its work since. */
+  /** Why it was given up, if it was; others do its work since. */
   lost?: string;
-  /** Pieces of work that the processor did in its place. */
+  /** Pieces of work that the processor or another device did in its place. */
   fallenBack: number;
   /** Drivers and libraries that it runs on, for the operator. */
   software: DeviceSoftware[];
@@ -328,7 +328,7 @@ export interface PoolStatus {
   units: UnitStatus[];
   /** One a tenant. */
   tenants: TenantStatus[];
-  /** What computes. */
+  /** What computes: the processor, and then each unit that is a device, in their order. */
   devices: DeviceStatus[];
   /** How cores changed hands. */
   reallocations: Reallocations;

@@ -25,8 +25,12 @@
 //! ([`Command::Evicted`]). Until then nobody else's key comes to the device. Orders come before requests, of which one
 //! at a time is taken: copying a key takes a while.
 //!
-//! **A loss.** What a device had that is lost counts no more, and the arbiter is told so of everybody. Nothing is freed there: it
+//! **A loss** is looked for five times a second, and devices are asked whether they are there ([`Device::probe`]): one that nobody
+//! uses does not say that it has gone. What a device had that is lost counts no more, and the arbiter is told so of everybody. Nothing is freed there: it
 //! might not answer.
+//!
+//! **A doubt.** A proof came out wrong that the host alone makes right ([`Residence::doubt`]): each device is tried here,
+//! for that takes a while, and those that compute something else than the host are given up.
 //!
 //! Bytes are those of the points and matrices in the key's file, which is what devices make of them too. The work itself
 //! needs memory as well, so keys may have three quarters of a device ([`room`]).
@@ -53,6 +57,7 @@ pub struct Residence {
     rooms: Box<[Room]>,
     orders: ArrayQueue<Order>,
     requests: ArrayQueue<Request>,
+    doubts: ArrayQueue<Doubt>,
     thread: OnceLock<Thread>,
     board: Arc<Board>,
     arbiter: Arc<Inbox>,
@@ -73,6 +78,16 @@ enum Order {
     Victim(Victim),
     /// To make room on a device for its owner.
     Evict { unit: UnitId, owner: TenantId },
+}
+
+/// A proof that was wrong where the host alone was right.
+#[derive(Debug)]
+pub struct Doubt {
+    /// What was wrong.
+    pub why: String,
+    /// Members of the device that were lost before it was begun, a bit each. If another one is lost by now, that may have been to
+    /// blame, and nobody is given up who passes.
+    pub lost: u64,
 }
 
 /// What others ask.
@@ -163,6 +178,7 @@ impl Residence {
             // The arbiter has one order for a device at a time, with a victim for each tenant at most.
             orders: ArrayQueue::new((rooms.len() * (tenants + 1)).max(1)),
             requests: ArrayQueue::new(REQUESTS_MAX),
+            doubts: ArrayQueue::new(DOUBTS_MAX),
             rooms,
             thread: OnceLock::new(),
             board,
@@ -210,6 +226,16 @@ impl Residence {
         Some(room.held.load(Ordering::Relaxed))
     }
 
+    /// Has the devices tried. A device without members that are units looks after itself, and at once.
+    pub fn doubt(&self, device: &dyn Device, doubt: Doubt) {
+        if self.rooms.is_empty() {
+            return device.distrust(&doubt.why);
+        }
+        // A full queue drops its oldest: the next one is about the same devices.
+        self.doubts.force_push(doubt);
+        self.wake();
+    }
+
     fn request(&self, request: Request) {
         if self.rooms.is_empty() {
             return;
@@ -234,13 +260,18 @@ impl Residence {
         let first = self.thread.set(current());
         assert!(first.is_ok(), "one thread keeps the book");
         let mut books = Books::default();
-        let mut kept = Instant::now();
+        let (mut kept, mut probed) = (Instant::now(), Instant::now());
         while !self.board.stopping() {
+            if probed.elapsed() >= LOSS_EVERY {
+                // What it finds is seen below.
+                let _ = device.probe();
+                probed = Instant::now();
+            }
             match self.turn(&mut books, device) {
                 Turn::More => {}
                 // Work on a device does not say when it lets go.
                 Turn::Waits => park_timeout(LOOK_EVERY),
-                // Nor a device when it is lost.
+                // Nor a device when it is lost, if nobody uses it.
                 Turn::Done => park_timeout(LOSS_EVERY),
             }
             if kept.elapsed() >= KEEP_EVERY {
@@ -254,6 +285,14 @@ impl Residence {
     /// Looks for losses on the box's device, goes as far with all orders as can be gone now, and does one thing that is
     /// asked. Copies and frees; called with one book all the time, by [`Residence::run`] if that runs.
     pub fn turn(&self, books: &mut Books, device: &dyn Device) -> Turn {
+        if let Some(doubt) = self.doubts.pop() {
+            match lost_members(device) & !doubt.lost {
+                0 => device.distrust(&doubt.why),
+                _ => {
+                    device.examine(&doubt.why);
+                }
+            }
+        }
         self.look_for_losses(books, device);
         self.take_orders(books);
         for mut order in std::mem::take(&mut books.evictions) {
@@ -272,6 +311,7 @@ impl Residence {
                     self.attend(books, tenant, &key, everywhere);
                 }
             }
+            None if !self.doubts.is_empty() => {}
             None if books.evictions.is_empty() => return Turn::Done,
             None => return Turn::Waits,
         }
@@ -306,6 +346,10 @@ impl Residence {
     fn look_for_losses(&self, books: &mut Books, device: &dyn Device) {
         let is_new = |at: &usize| books.lost >> at & 1 == 0 && device.is_lost(at + 1);
         let lost: Vec<usize> = (0..self.rooms.len()).filter(is_new).collect();
+        if !lost.is_empty() {
+            // Nobody may hold any unit, and then it does not look by itself.
+            self.arbiter.wake();
+        }
         for at in lost {
             books.lost |= 1 << at;
             let had = books.told.iter();
@@ -641,11 +685,20 @@ impl Book {
     }
 }
 
+/// The members of the box's device that are lost, a bit each.
+pub fn lost_members(device: &dyn Device) -> u64 {
+    let members = 0..=device.beside().len();
+    let lost = members.filter(|member| device.is_lost(*member));
+    lost.map(|member| 1 << member).sum()
+}
+
+/// Doubts that are waiting.
+const DOUBTS_MAX: usize = 16;
 /// Requests that are waiting; what does not fit drops an older one.
 const REQUESTS_MAX: usize = 256;
 /// What is lost of it with the power costs the time of measuring again.
 const KEEP_EVERY: Duration = Duration::from_secs(600);
 /// How often it is looked whether work has let a copy go that was given up.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// How often it is looked whether a device is lost, while there is nothing else to do.
-const LOSS_EVERY: Duration = Duration::from_secs(1);
+/// How often it is looked whether a device is lost.
+const LOSS_EVERY: Duration = Duration::from_millis(200);

@@ -430,8 +430,8 @@ pub struct Service {
     parked: VecDeque<JobId>,
     /// When they are offered again.
     parked_until: Nanos,
-    /// Whether it has been logged that silicon of the device's is lost.
-    loss_told: bool,
+    /// Of which members of the device it has been logged that they are lost, a bit each.
+    losses_told: u64,
     /// Why jobs cannot be written down.
     fault: Option<String>,
     /// How the ledger stands, if there is one.
@@ -615,7 +615,7 @@ impl Service {
             erasing: HashSet::new(),
             parked: VecDeque::new(),
             parked_until: Nanos::ZERO,
-            loss_told: false,
+            losses_told: 0,
             fault: None,
             ledger,
             offered: VecDeque::new(),
@@ -1162,8 +1162,8 @@ impl Service {
             }
             Notice::Returned(unit) => tracing::info!(%unit, "a fenced worker has answered"),
             Notice::Lost(unit) => {
-                let why = self.parts.device.health().lost.unwrap_or_default();
-                tracing::warn!(%unit, why, "a device is lost and has left the pool");
+                tracing::warn!(%unit, "a device is lost and has left the pool");
+                self.tell_losses();
             }
         }
     }

@@ -14,6 +14,7 @@ mod work;
 use std::collections::VecDeque;
 use std::fmt::Write;
 
+use caldera_kernels::{DeviceInfo, Health};
 use caldera_rpc::methods;
 use caldera_scheduler::arbiter::{Cause, Reallocation};
 use caldera_scheduler::ledger::retention::Kept;
@@ -120,8 +121,8 @@ pub struct Gauges {
     pub evictions: (u64, u64),
     /// Units that are fenced off.
     pub fenced: u64,
-    /// The device's kind, whether it is lost, and how much of its work the processor did instead.
-    pub device: (&'static str, bool, u64),
+    /// The processor, and each device beside it that is a unit.
+    pub devices: Vec<(DeviceInfo, Health)>,
     /// The scenarios that have tenants.
     pub scenarios: Vec<ScenarioGauges>,
     /// Whether nothing can be written down now.
@@ -582,24 +583,26 @@ impl Telemetry {
             "Units whose worker has not answered since it was fenced off.",
         );
         text.sample("caldera_units_fenced", &[], now.fenced as f64);
-        let (kind, lost, fallen_back) = now.device;
         text.family(
             "caldera_device_lost",
             "gauge",
             "1 for a device that was given up, whose work the processor does.",
         );
-        text.sample(
-            "caldera_device_lost",
-            &[("kind", kind)],
-            f64::from(u8::from(lost)),
-        );
+        for (member, (info, health)) in now.devices.iter().enumerate() {
+            let labels = [("kind", info.kind), ("member", &member.to_string())];
+            let lost = f64::from(u8::from(health.lost.is_some()));
+            text.sample("caldera_device_lost", &labels, lost);
+        }
         let family = "caldera_device_fallen_back_total";
         text.family(
             family,
             "counter",
-            "Sums and transforms that the processor did in place of the device.",
+            "Pieces of work that the processor or another device did in place of the device.",
         );
-        text.sample(family, &[("kind", kind)], fallen_back as f64);
+        for (member, (info, health)) in now.devices.iter().enumerate() {
+            let labels = [("kind", info.kind), ("member", &member.to_string())];
+            text.sample(family, &labels, health.fallen_back as f64);
+        }
         text.family(
             "caldera_quantum_seconds",
             "histogram",

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use caldera_kernels::{DeviceInfo, Health};
 use caldera_node::era::EraGauges;
 use caldera_node::telemetry::{Doors, FleetGauges, Gauges, Telemetry, TenantGauges, TlsDoors};
 use caldera_scheduler::Nanos;
@@ -20,6 +22,12 @@ fn read(path: &str) -> String {
 /// The families of a box that has everything, with the labels of each.
 fn exported() -> BTreeMap<String, BTreeSet<String>> {
     let telemetry = Telemetry::new(Nanos::from_millis(2), 2, 1);
+    let device = DeviceInfo {
+        kind: "cuda",
+        name: "a GPU".into(),
+        quantum: Duration::from_millis(2),
+        lanes: 1,
+    };
     let gauges = Gauges {
         tenants: vec![TenantGauges {
             name: "a".into(),
@@ -27,7 +35,7 @@ fn exported() -> BTreeMap<String, BTreeSet<String>> {
             ..TenantGauges::default()
         }],
         units: vec![(0, 0, Some("a".into()))],
-        device: ("cuda", false, 0),
+        devices: vec![(device, Health::default())],
         ledger: Some(EraGauges {
             house: vec![("treasury", 0)],
             ..EraGauges::default()

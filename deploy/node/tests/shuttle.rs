@@ -186,7 +186,7 @@ fn a_box(workers: u16, beside: Beside, zkey: &Zkey, witness: &Wtns) {
                 inbox.send_waiting(Command::Ready(running));
             }
             Some(Notice::Ended { job, outcome, .. }) => {
-                // What works in place on a device that is lost cannot be made again; a box tries that job once
+                // What was made on a lost device alone cannot be made again; a box tries that job once
                 // more on the host.
                 let lost = job.job().error().is_some_and(ProveError::may_be_silicon);
                 assert_eq!(outcome == Outcome::Proved, !lost);

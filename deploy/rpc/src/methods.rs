@@ -1042,7 +1042,7 @@ pub struct PoolStatus {
     pub units: Vec<UnitStatus>,
     /// One a tenant.
     pub tenants: Vec<TenantStatus>,
-    /// What computes.
+    /// What computes: the processor, and then each unit that is a device, in their order.
     #[serde(default)]
     pub devices: Vec<DeviceStatus>,
     /// How cores changed hands.
@@ -1095,7 +1095,7 @@ pub struct UnitStatus {
     pub key_bytes: Option<u64>,
 }
 
-/// What computes: the processor, or a device with the processor behind it.
+/// What computes: the processor, or a device beside it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeviceStatus {
@@ -1103,10 +1103,10 @@ pub struct DeviceStatus {
     pub kind: String,
     /// The silicon's own name.
     pub name: String,
-    /// Why it was given up, if it was; the processor does its work since.
+    /// Why it was given up, if it was; others do its work since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<String>,
-    /// Pieces of work that the processor did in its place.
+    /// Pieces of work that the processor or another device did in its place.
     pub fallen_back: u64,
     /// Drivers and libraries that it runs on, for the operator.
     pub software: Vec<DeviceSoftware>,

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use super::{HOST, RelayPlan, Run, refusal};
+use super::{Failed, HOST, RelayPlan, Run, refusal};
 use crate::curve::{Affine, Bls12_381, Bn254, Coordinate, Curve, Projective};
 use crate::device::{CurveId, DeviceError, Group, Plan, Progress};
 use crate::forfeit::forfeit;
@@ -82,7 +82,7 @@ impl Share {
         self.kernel
             .store(member * STAGES_MAX + at, Ordering::Relaxed);
         match run.quantum(&whole.part) {
-            Err(error) if whole.note_loss(member, &error) => {
+            Err(Failed::Member(error)) if whole.note_loss(member, &error) => {
                 // It will be done again: nobody is charged twice.
                 forfeit(Duration::from_nanos(run.spent));
                 *guard = None;
@@ -102,7 +102,7 @@ impl Share {
                 whole.piece_ended();
                 Ok(Progress::Done)
             }
-            other => other,
+            other => other.map_err(Failed::into_error),
         }
     }
 
@@ -120,7 +120,7 @@ impl Share {
             }
             self.move_away();
         }
-        whole.lay_out_again(points)
+        whole.lay_out_again(self.member, points)
     }
 }
 

@@ -204,6 +204,12 @@ impl ProveError {
                 }
         )
     }
+
+    /// Whether something was computed wrong: then silicon that seems well may be to blame. A device that was lost has said so itself, and
+    /// no other is.
+    pub fn is_wrong_result(&self) -> bool {
+        matches!(self, ProveError::SelfCheck(_))
+    }
 }
 
 impl Job {

@@ -20,8 +20,10 @@ use crate::format::json::{Proof, PublicInputs};
 /// many of the proof's stages have ended and how many there are; it is called at each change
 /// that it is not too slow to see, and at the end.
 ///
-/// On a device with silicon beside the host's, a proof that came out wrong is made once more on the host
-/// alone. If that one is right the other silicon is given up.
+/// On a device with silicon beside the host's, a proof that came out wrong, or was lost with some of it, is made once more on
+/// the host alone. If one that was wrong is right then, the device is told ([`Device::distrust`]).
+///
+/// [`Device::distrust`]: caldera_kernels::Device::distrust
 pub fn prove(
     key: &Arc<ProvingKey>,
     witness: Wtns,
@@ -43,7 +45,9 @@ pub fn prove(
     drop(job);
     let job = Job::new_on_host(key, witness, Blinding::random(key.curve())?)?;
     let proof = run(&job, threads, progress)?;
-    device.distrust(&first.to_string());
+    if first.is_wrong_result() {
+        device.distrust(&first.to_string());
+    }
     Ok(proof)
 }
 

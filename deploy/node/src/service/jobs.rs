@@ -24,6 +24,7 @@ mod fleet;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use caldera_kernels::Device;
 use caldera_prover::groth16::{ProveError, solidity};
 use caldera_rpc::error::{Full, InputsFault, KeyFault, RpcError, WitnessFault};
 use caldera_rpc::jsonrpc::Json;
@@ -48,6 +49,7 @@ use crate::clerk::{Recorded, Task};
 use crate::clock::unix_time;
 use crate::era::WorkEnd;
 use crate::preparer::{Computing, Preparation};
+use crate::residence::{Doubt, lost_members};
 use crate::witness;
 
 pub(super) use fleet::Lent;
@@ -72,6 +74,8 @@ pub(super) struct Entry {
     stays: bool,
     /// Whether silicon beside the host's could work for it when it came.
     was_mixed: bool,
+    /// Members of the device that were lost when it came, a bit each.
+    lost: u64,
     /// Why a first try failed for which silicon may be to blame; then it is proved once more, on the host alone.
     suspicion: Option<Suspicion>,
     phase: Phase,
@@ -99,6 +103,8 @@ pub(super) struct Entry {
 /// Of a try that failed.
 struct Suspicion {
     why: String,
+    /// Whether it came out wrong, and was not only lost with a device.
+    is_wrong: bool,
     /// What its tenant was charged for it: time on cores and on devices.
     spent: [Nanos; 2],
 }
@@ -229,6 +235,7 @@ impl Service {
             attempt: 1,
             stays: false,
             was_mixed: self.parts.device.is_mixed(),
+            lost: lost_members(&*self.parts.device),
             suspicion: None,
             phase: Phase::Arriving,
             written: Written::No,
@@ -444,7 +451,7 @@ impl Service {
                 continue;
             };
             let job = JobId(row.job);
-            let entry = Entry::restored(tenant, row, now, unix_ms, self.parts.device.is_mixed());
+            let entry = Entry::restored(tenant, row, now, unix_ms, &*self.parts.device);
             if let Some(key) = entry.request.idempotency_key.clone() {
                 self.keys.insert((tenant, key), job);
             }
@@ -753,7 +760,7 @@ impl Service {
             self.bury(job);
             return;
         }
-        self.tell_loss();
+        self.tell_losses();
         let proof = match outcome {
             Outcome::Proved => job.job().proof(),
             Outcome::Failed => None,
@@ -765,16 +772,22 @@ impl Service {
         }
         if let (Some(_), Some(it)) = (&proof, &self.jobs[&id].suspicion) {
             let (job, why) = (JobName(id.0), it.why.as_str());
-            match self.jobs[&id].was_mixed {
-                true => {
-                    tracing::error!(%job, why, "the host proves it: other silicon is given up");
-                    self.parts.device.distrust(why);
+            match (it.is_wrong, self.jobs[&id].was_mixed) {
+                // A device is lost, and has left already; the others are none the worse for it.
+                (false, _) => tracing::warn!(%job, why, "the host proves it"),
+                (true, true) => {
+                    tracing::error!(%job, why, "the host proves it: other silicon is to blame");
+                    let doubt = Doubt {
+                        why: why.to_owned(),
+                        lost: self.jobs[&id].lost,
+                    };
+                    self.parts.residence.doubt(&*self.parts.device, doubt);
                 }
-                false => {
+                (true, false) => {
                     tracing::error!(%job, why, "the same processor proves it: it or its memory is not to be relied on");
                 }
             }
-            self.telemetry.disagreed += 1;
+            self.telemetry.disagreed += u64::from(it.is_wrong);
             // The run that went wrong was not its tenant's fault.
             self.telemetry.forgive(self.jobs[&id].tenant, it.spent);
         }
@@ -804,14 +817,15 @@ impl Service {
         self.bury(job);
     }
 
-    /// Logs once that silicon was lost; most losses are found while a job runs.
-    fn tell_loss(&mut self) {
-        if self.loss_told {
-            return;
-        }
-        if let Some(why) = self.parts.device.health().lost {
-            tracing::error!(why, "a device is lost: the processor does its work");
-            self.loss_told = true;
+    /// Logs once of each device that is lost; most losses are found while a job runs.
+    pub(super) fn tell_losses(&mut self) {
+        for (member, (info, health)) in self.parts.device.members().iter().enumerate() {
+            let is_told = self.losses_told >> member & 1 == 1;
+            if let (Some(why), false) = (&health.lost, is_told) {
+                let device = &info.name;
+                tracing::error!(device, why, "a device is lost: others do its work");
+                self.losses_told |= 1 << member;
+            }
         }
     }
 
@@ -829,8 +843,11 @@ impl Service {
         tracing::warn!(job = %JobName(id.0), %error, "failed; tried again on the host alone");
         let (of_cores, of_devices) = job.tallies().split_at(cores);
         let spent = [of_cores, of_devices].map(Tally::charged);
-        let why = error.to_string();
-        entry.suspicion = Some(Suspicion { why, spent });
+        entry.suspicion = Some(Suspicion {
+            why: error.to_string(),
+            is_wrong: error.is_wrong_result(),
+            spent,
+        });
         entry.phase = Phase::Queued;
         entry.running = None;
         entry.prepared = None;
@@ -1109,7 +1126,13 @@ impl Done {
 
 impl Entry {
     /// A job as the store has it. It was received so long before `now` as the clock of the day says.
-    fn restored(tenant: TenantId, row: JobRow, now: Nanos, unix_ms: u64, was_mixed: bool) -> Entry {
+    fn restored(
+        tenant: TenantId,
+        row: JobRow,
+        now: Nanos,
+        unix_ms: u64,
+        device: &dyn Device,
+    ) -> Entry {
         let before = Nanos::from_millis(unix_ms.saturating_sub(row.submitted_ms));
         let mut entry = Entry {
             tenant,
@@ -1127,7 +1150,8 @@ impl Entry {
             submitted_ms: row.submitted_ms,
             attempt: row.attempt,
             stays: false,
-            was_mixed,
+            was_mixed: device.is_mixed(),
+            lost: lost_members(device),
             suspicion: None,
             phase: match row.lent {
                 true => Phase::Lent(now, Written::Yes),

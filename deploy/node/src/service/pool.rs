@@ -7,7 +7,7 @@ use super::{Answer, Caller, Flow, Gauges, PoolView, Question, Service, as_json, 
 use crate::arbiter_thread::Command;
 use crate::histograms::{CAUSES, cause_name};
 use crate::telemetry::{Doors, ScenarioGauges, TenantGauges, show_reallocation};
-use caldera_kernels::Software;
+use caldera_kernels::{DeviceInfo, Health, Software};
 use caldera_rpc::error::RpcError;
 use caldera_rpc::methods::{
     CircuitState, DeclareDemand, Demand, DeviceSoftware, DeviceStatus, HistogramsQuery, JobName,
@@ -216,29 +216,32 @@ impl Service {
         PoolStatus {
             units,
             tenants,
-            devices: vec![self.device_status(caller)],
+            devices: self.device_statuses(caller),
             reallocations,
             quanta: self.telemetry.quanta(),
             up_ms: self.parts.clock.elapsed().as_secs_f64() * 1e3,
         }
     }
 
-    fn device_status(&self, caller: Caller) -> DeviceStatus {
-        let info = self.parts.device.info();
-        let health = self.parts.device.health();
+    /// The processor first, then each unit that is a device.
+    fn device_statuses(&self, caller: Caller) -> Vec<DeviceStatus> {
         let shown = |it: Software| DeviceSoftware {
             name: it.name,
             version: it.version,
         };
-        let software = health.software.into_iter().map(shown);
-        DeviceStatus {
-            kind: info.kind.to_owned(),
-            name: info.name.clone(),
-            lost: health.lost,
-            fallen_back: health.fallen_back,
-            // Paths of the box are the operator's business.
-            software: software.filter(|_| caller == Caller::Operator).collect(),
-        }
+        let status = |(info, health): (DeviceInfo, Health)| {
+            let software = health.software.into_iter().map(shown);
+            DeviceStatus {
+                kind: info.kind.to_owned(),
+                name: info.name,
+                lost: health.lost,
+                fallen_back: health.fallen_back,
+                // Paths of the box are the operator's business.
+                software: software.filter(|_| caller == Caller::Operator).collect(),
+            }
+        };
+        let members = self.parts.device.members();
+        members.into_iter().map(status).collect()
     }
 
     fn detail(&self, it: &TenantView, now: Nanos) -> TenantDetail {
@@ -297,13 +300,8 @@ impl Service {
                 CircuitState::Failed => 2,
             }] += 1;
         }
-        let health = self.parts.device.health();
         Gauges {
-            device: (
-                self.parts.device.info().kind,
-                health.lost.is_some(),
-                health.fallen_back,
-            ),
+            devices: self.parts.device.members(),
             table_bytes: self.parts.tables_held.load(Ordering::Relaxed),
             tenants: view
                 .tenants

@@ -85,7 +85,17 @@ fn a_device_in_another_process_is_a_unit_of_the_pool() {
     assert_eq!(units.len(), 3, "{pool}");
     let name = units[2]["device"].as_str().unwrap_or_default();
     assert!(name.contains("CPU:0"), "{pool}");
-    assert!(pool["devices"][0].get("lost").is_none(), "{pool}");
+    let rows = pool["devices"].as_array().expect("devices");
+    let kinds: Vec<_> = rows.iter().map(|row| row["kind"].as_str()).collect();
+    assert_eq!(kinds, [Some("cpu"), Some("icicle")], "{pool}");
+    assert!(rows.iter().all(|row| row.get("lost").is_none()), "{pool}");
+    assert_eq!(rows[1]["name"], units[2]["device"], "{pool}");
+    assert_eq!(rows[0]["software"], json!([]), "{pool}");
+    assert_eq!(
+        rows[1]["software"].as_array().map(Vec::len),
+        Some(3),
+        "{pool}"
+    );
     // A witness that does not fit is its tenant's fault here too.
     let wrong = bank.store(&material().wrong);
     let status = bank.ended(&bank.submit(&bank.register(&material().zkey), &wrong));
@@ -108,8 +118,20 @@ fn a_unit_whose_process_dies_leaves_the_pool() {
         });
         let pool = operator.call("pool_statusV1", json!({}));
         assert!(pool["units"][2]["owner"].is_null(), "{pool}");
-        let lost = pool["devices"][0]["lost"].as_str().unwrap_or_default();
+        let lost = pool["devices"][1]["lost"].as_str().unwrap_or_default();
         assert!(lost.contains(why), "{fault}: {pool}");
+        assert!(pool["devices"][0].get("lost").is_none(), "{pool}");
+        // It was lost and computed nothing wrong; and who does in its place does it without beginning a proof again.
+        assert_eq!(operator.metric("caldera_proofs_disagreed_total"), 0.0);
+        for (labels, lost) in [
+            ("kind=\"cpu\",member=\"0\"", 0.0),
+            ("kind=\"icicle\",member=\"1\"", 1.0),
+        ] {
+            let metric = |name: &str| operator.metric(&format!("{name}{{{labels}}}"));
+            assert_eq!(metric("caldera_device_lost"), lost, "{fault}: {labels}");
+            let fallen_back = metric("caldera_device_fallen_back_total");
+            assert_eq!(fallen_back > 0.0, lost > 0.0, "{fault}: {labels}");
+        }
         world.stop();
     }
 }
@@ -142,7 +164,10 @@ fn a_box_proves_on_a_device_in_another_process() {
     let world = a_box("");
     assert_eq!(proves(&world), (None, 0));
     let operator = world.client("operator");
-    assert_eq!(operator.metric("caldera_device_lost{kind=\"icicle\"}"), 0.0);
+    assert_eq!(
+        operator.metric("caldera_device_lost{kind=\"icicle\",member=\"0\"}"),
+        0.0
+    );
     world.stop();
 }
 
@@ -189,7 +214,38 @@ fn a_device_that_is_lost_takes_no_job_with_it() {
         assert!(lost.contains(why), "{fault}: {lost:?}");
         assert!(fallen_back > 0, "{fault}");
         let operator = world.client("operator");
-        assert_eq!(operator.metric("caldera_device_lost{kind=\"icicle\"}"), 1.0);
+        assert_eq!(
+            operator.metric("caldera_device_lost{kind=\"icicle\",member=\"0\"}"),
+            1.0
+        );
         world.stop();
     }
+}
+
+/// Of two units one computes wrongly: a proof finds that out, a try of each finds which one, and the other stays.
+#[test]
+fn of_two_devices_the_one_that_computes_wrongly_leaves_the_pool() {
+    let (wrong, _icicle) = double("wrong-msm:6");
+    let (right, _other) = double("");
+    let world = on(|host| {
+        let unit = |setup| IcicleDevice::unit(Arc::clone(&host), setup).expect("the double starts");
+        let units = [unit(right), unit(wrong)].map(|device| -> Arc<dyn Device> { device });
+        let others = units.map(|device| Member { device, width: 1 });
+        let mut members = vec![Member {
+            device: Arc::clone(&host),
+            width: 2,
+        }];
+        members.extend(others);
+        Relay::new(members)
+    });
+    let (bank, operator) = (world.client("bank"), world.client("operator"));
+    proves_until(&bank, || {
+        (operator.metric("caldera_units_fenced") == 1.0).then_some(())
+    });
+    let pool = operator.call("pool_statusV1", json!({}));
+    let lost = pool["devices"][2]["lost"].as_str().unwrap_or_default();
+    assert!(lost.contains("is not what the host computes"), "{pool}");
+    assert!(pool["devices"][1].get("lost").is_none(), "{pool}");
+    assert!(operator.metric("caldera_proofs_disagreed_total") >= 1.0);
+    world.stop();
 }

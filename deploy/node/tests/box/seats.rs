@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use caldera_kernels::cpu::{CpuConfig, CpuDevice};
-use caldera_kernels::relay::{Member, Relay};
-use caldera_kernels::{Around, BasesId, Device, DeviceError, Site};
+use caldera_kernels::relay::{Member, Price, Relay};
+use caldera_kernels::{Around, BasesId, CurveId, Device, DeviceError, Site};
 use caldera_node::numa::Nodes;
 use caldera_node::residence::room;
 use caldera_prover::format::Zkey;
@@ -241,7 +241,7 @@ fn a_device_that_is_lost_leaves_the_pool_and_takes_no_job_with_it() {
         until(|| (operator.metric("caldera_units_fenced") == 1.0).then_some(()));
         let pool = operator.call("pool_statusV1", json!({}));
         assert!(pool["units"][2]["owner"].is_null(), "{pool}");
-        let lost = pool["devices"][0]["lost"].as_str().unwrap_or_default();
+        let lost = pool["devices"][1]["lost"].as_str().unwrap_or_default();
         assert!(lost.contains("its time had come"), "{pool}");
         // And the box goes on without.
         prove(&world, 1);
@@ -250,4 +250,84 @@ fn a_device_that_is_lost_leaves_the_pool_and_takes_no_job_with_it() {
         let ran = ran.lock().expect("whole");
         assert_eq!(ran.values().sum::<usize>(), quanta_max, "{ran:?}");
     }
+}
+
+/// Of two devices one is lost with what only it had, so that a proof has to be made again: that one leaves, and the other stays.
+#[test]
+fn a_loss_that_costs_a_proof_its_first_try_costs_no_other_device() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let world = World::start_on(folder, "development = true\nworkers = 2", |host| {
+        let dies = |kernel: &'static str, quantum: &mut dyn FnMut() -> _| match kernel {
+            // By now the three vectors are nowhere else.
+            "vector.multiply_subtract" => Err(DeviceError::Lost {
+                device: "the second".into(),
+                why: "its time had come".into(),
+            }),
+            _ => quantum(),
+        };
+        let lives = |_: &'static str, quantum: &mut dyn FnMut() -> _| quantum();
+        let mortal = Around::new(plain(), Arc::new(dies));
+        let immortal = Around::new(plain(), Arc::new(lives));
+        let member = |device, width| Member { device, width };
+        let relay = Relay::new(vec![
+            member(host, 2),
+            member(mortal, 1),
+            member(immortal, 1),
+        ]);
+        let kinds = ["product", "multiply", "ntt"].into_iter();
+        let prices = kinds.flat_map(|kind| {
+            (0..3).map(move |member| Price {
+                member,
+                kind,
+                curve: CurveId::Bn254,
+                log2: 13,
+                // The one that dies does these, whenever it may.
+                nanoseconds: if member == 1 { 1 } else { 1 << 40 },
+            })
+        });
+        relay.believe(&prices.collect::<Vec<_>>());
+        relay
+    });
+    let world = world.expect("the box starts");
+    let operator = world.client("operator");
+    until(|| {
+        prove(&world, 2);
+        (operator.metric("caldera_units_fenced") == 1.0).then_some(())
+    });
+    let pool = operator.call("pool_statusV1", json!({}));
+    let lost = |at: usize| pool["devices"][at]["lost"].as_str();
+    assert!(
+        lost(1).is_some_and(|why| why.contains("its time had come")),
+        "{pool}"
+    );
+    assert_eq!((lost(0), lost(2)), (None, None), "{pool}");
+    assert_eq!(operator.metric("caldera_proofs_disagreed_total"), 0.0);
+    prove(&world, 1);
+    assert_eq!(operator.metric("caldera_units_fenced"), 1.0);
+    world.stop();
+}
+
+/// It goes while nobody has anything to prove: that is seen, and nobody is given it.
+#[test]
+fn a_device_that_goes_while_nobody_uses_it_leaves_the_pool() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let quantum = |_: &'static str, quantum: &mut dyn FnMut() -> _| quantum();
+    let beside = Around::new(plain(), Arc::new(quantum));
+    let device = Arc::clone(&beside);
+    let world = World::start_on(folder, "development = true\nworkers = 2", |host| {
+        let member = |device, width| Member { device, width };
+        Relay::new(vec![member(host, 2), member(device, 1)])
+    });
+    let world = world.expect("the box starts");
+    let operator = world.client("operator");
+    let labels = "kind=\"cpu\",member=\"1\"";
+    assert_eq!(metric(&operator, "caldera_device_lost", labels), 0.0);
+    beside.lose("somebody has pulled it out");
+    until(|| (operator.metric("caldera_units_fenced") == 1.0).then_some(()));
+    assert_eq!(metric(&operator, "caldera_device_lost", labels), 1.0);
+    let pool = operator.call("pool_statusV1", json!({}));
+    let lost = pool["devices"][1]["lost"].as_str().unwrap_or_default();
+    assert!(lost.contains("pulled it out"), "{pool}");
+    prove(&world, 1);
+    world.stop();
 }
