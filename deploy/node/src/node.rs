@@ -251,6 +251,7 @@ impl Node {
         let options = caldera_devices::Options {
             icicle_folder: config.icicle_folder.clone(),
             patience: config.device_patience,
+            cores: placement.background.clone(),
             calibration: Some(config.data.join("calibration")),
             warn: |text| tracing::warn!("{text}"),
             ..caldera_devices::Options::new(Duration::from_nanos(quantum.0), workers)

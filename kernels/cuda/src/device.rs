@@ -239,6 +239,10 @@ impl Device for CudaDevice {
         elementwise::peak(&self.driver, &self.pace, self.of(curve).chain).map(Some)
     }
 
+    fn probe(&self) -> Result<(), DeviceError> {
+        self.driver.probe()
+    }
+
     fn health(&self) -> Health {
         Health {
             software: self.driver.software(),

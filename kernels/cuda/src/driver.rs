@@ -15,6 +15,11 @@ pub trait Driver: Send + Sync {
     /// The silicon's own name.
     fn name(&self) -> &str;
 
+    /// Whether the silicon is still there; waits for nothing.
+    fn probe(&self) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
     /// Where the silicon lies, as far as this is known.
     fn site(&self) -> Site {
         Site::default()

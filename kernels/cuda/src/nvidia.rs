@@ -537,6 +537,22 @@ impl Driver for Nvidia {
         &self.name
     }
 
+    fn probe(&self) -> Result<(), DeviceError> {
+        self.is_not_lost()?;
+        // Who has it is at the driver this very moment, and would see it.
+        let Ok(calls) = self.memory_calls.try_lock() else {
+            return Ok(());
+        };
+        // SAFETY: an event of ours; one that was not recorded yet counts as reached.
+        let state = self
+            .make_current()
+            .and_then(|()| unsafe { result::event::query(calls.done) });
+        match state {
+            Ok(()) | Err(DriverError(sys::CUresult::CUDA_ERROR_NOT_READY)) => Ok(()),
+            Err(error) => Err(self.lost(error)),
+        }
+    }
+
     fn site(&self) -> Site {
         self.site.clone()
     }

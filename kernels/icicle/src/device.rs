@@ -500,6 +500,19 @@ impl Device for IcicleDevice {
         self.child.process.kill();
     }
 
+    fn probe(&self) -> Result<(), DeviceError> {
+        if !self.child.is_lost() && self.child.process.has_ended() {
+            // How it ended is known soon, and said to whoever asks for something.
+            let why = "its process has ended while nobody used it";
+            let _ = self.child.lost.set(why.to_owned());
+            self.child.process.kill();
+        }
+        match self.child.is_lost() {
+            true => Err(self.child.loss()),
+            false => Ok(()),
+        }
+    }
+
     fn site(&self, _: usize) -> Site {
         let memory = self.child.memory;
         Site {

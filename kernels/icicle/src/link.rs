@@ -56,6 +56,14 @@ impl Process {
         self.id
     }
 
+    /// Whether the child has closed its end, which only its own end does. Waits for nothing, and takes no
+    /// answer away.
+    pub(crate) fn has_ended(&self) -> bool {
+        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        let peeked = recv(self.socket.as_raw_fd(), &mut [0], flags);
+        !matches!(peeked, Ok(1..) | Err(Errno::EAGAIN | Errno::EINTR))
+    }
+
     /// Kills the child, and wakes whoever waits for its answer. Waits for nothing.
     pub(crate) fn kill(&self) {
         let child = self.child.lock();

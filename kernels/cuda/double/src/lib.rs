@@ -20,6 +20,7 @@
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -33,6 +34,9 @@ use cudarc::driver::sys::{
 
 /// Names what goes wrong: `fault` or `fault:number`, several with commas between.
 pub const VARIABLE: &str = "CALDERA_CUDA_DOUBLE";
+
+/// Names a file: once it is there, the device is gone.
+pub const GONE: &str = "CALDERA_CUDA_DOUBLE_GONE";
 
 /// What can be made to go wrong.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -209,7 +213,11 @@ fn within() -> MutexGuard<'static, World> {
     if !HAS_CONTEXT.get() {
         misuse("a call on a thread that has no context");
     }
-    world()
+    let mut world = world();
+    if std::env::var_os(GONE).is_some_and(|path| Path::new(&path).exists()) {
+        world.failed = Some(CUresult::CUDA_ERROR_ECC_UNCORRECTABLE);
+    }
+    world
 }
 
 impl World {
@@ -351,6 +359,7 @@ unsafe fn give<T>(at: *mut T, value: T) -> CUresult {
 unsafe fn told(error: CUresult, at: *mut *const c_char) -> CUresult {
     let text: &CStr = match error {
         CUresult::CUDA_ERROR_LAUNCH_FAILED => c"CUDA_ERROR_LAUNCH_FAILED",
+        CUresult::CUDA_ERROR_ECC_UNCORRECTABLE => c"CUDA_ERROR_ECC_UNCORRECTABLE",
         CUresult::CUDA_ERROR_NO_DEVICE => c"CUDA_ERROR_NO_DEVICE",
         CUresult::CUDA_ERROR_OUT_OF_MEMORY => c"CUDA_ERROR_OUT_OF_MEMORY",
         _ => c"an error of the double's",

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use caldera_cuda::{CudaDevice, Nvidia, NvidiaConfig, NvidiaError, bundle};
-use caldera_cuda_double::VARIABLE;
+use caldera_cuda_double::{GONE, VARIABLE};
 use caldera_kernels::conformance::{Effort, run};
 use caldera_kernels::cpu::{CpuConfig, CpuDevice};
 use caldera_kernels::curve::Coordinate as _;
@@ -45,6 +45,7 @@ fn with_double(test: &str, cases: &[(&str, &str)], body: impl Fn(&str)) {
             .env("LD_LIBRARY_PATH", folder.path())
             .env(bundle::VARIABLE, &kernels)
             .env(VARIABLE, faults)
+            .env(GONE, folder.path().join("gone"))
             .env(CHILD, case)
             .output()
             .unwrap();
@@ -149,7 +150,7 @@ fn few_launches_are_in_flight_at_once() {
     // More than three that were not waited for end the process.
     with_double(test, &[("flights:3", "")], |_| {
         let device = device();
-        let plans: Vec<_> = (0..5).map(|_| plan(&*device)).collect();
+        let plans: Vec<_> = (0..5).map(|_| plan(&*device).unwrap()).collect();
         let mut left: Vec<_> = plans.iter().map(|plan| (plan, 0, false)).collect();
         while !left.is_empty() {
             left.retain_mut(|(plan, stage, is_open)| {
@@ -238,6 +239,21 @@ fn what_a_lost_device_had_begun_ends_right() {
     });
 }
 
+/// Nobody uses it at the time.
+#[test]
+fn a_device_that_goes_by_itself_is_seen() {
+    let test = "a_device_that_goes_by_itself_is_seen";
+    with_double(test, &[("", "")], |_| {
+        let device = device();
+        sum(&*device).unwrap();
+        device.probe().unwrap();
+        std::fs::write(std::env::var(GONE).unwrap(), "").unwrap();
+        let error = device.probe().unwrap_err().to_string();
+        assert!(error.contains("CUDA_ERROR_ECC_UNCORRECTABLE"), "{error}");
+        assert!(matches!(sum(&*device), Err(DeviceError::Lost { .. })));
+    });
+}
+
 /// Work that was not done, and is said to be: the proofs are right all the same, and the device is
 /// given up.
 #[test]
@@ -253,36 +269,34 @@ fn a_kernel_that_does_nothing_is_found() {
 }
 
 /// A sum of one point many times.
-fn plan(device: &dyn Device) -> Arc<dyn Plan> {
+fn plan(device: &dyn Device) -> Result<Arc<dyn Plan>, DeviceError> {
     let curve = CurveId::Bn254;
     let mut point = [0; 64];
     FqBn254::GENERATOR.to_bytes(&mut point);
-    let bases = device
-        .bases(curve, Group::G1, point.repeat(300).into())
-        .unwrap();
-    let scalars = device.vector(curve, 300).unwrap();
+    let bases = device.bases(curve, Group::G1, point.repeat(300).into())?;
+    let scalars = device.vector(curve, 300)?;
     let mut bytes = vec![7; 300 * 32];
     bytes
         .iter_mut()
         .skip(31)
         .step_by(32)
         .for_each(|top| *top = 0);
-    device.vector_write(scalars, 0, &bytes).unwrap();
+    device.vector_write(scalars, 0, &bytes)?;
     let work = Work::Msm {
         bases,
         scalars,
         offset: 0,
         form: Form::Canonical,
     };
-    let plan = device.plan(&work).unwrap();
+    let plan = device.plan(&work)?;
     // The plan keeps what it needs.
     device.bases_free(bases);
     device.vector_free(scalars);
-    plan
+    Ok(plan)
 }
 
 fn sum(device: &dyn Device) -> Result<Vec<u8>, DeviceError> {
-    let plan = plan(device);
+    let plan = plan(device)?;
     for stage in 0..plan.stages() {
         plan.open(stage)?;
         while plan.run(stage, 0)? == Progress::More {}

@@ -385,6 +385,23 @@ fn a_unit_does_sums_and_transforms_and_refuses_the_rest() {
     assert_eq!(unit.health().fallen_back, 0);
 }
 
+/// A child that ends while nobody asks it for anything.
+#[test]
+fn a_unit_that_goes_by_itself_is_seen() {
+    let unit = unit("");
+    unit.probe().unwrap();
+    let killed = Command::new("kill")
+        .args(["-9", &unit.process().to_string()])
+        .status();
+    assert!(killed.unwrap().success());
+    // It is gone at once, or as soon as the kernel has got round to it.
+    while unit.probe().is_ok() {
+        std::thread::yield_now();
+    }
+    let lost = unit.health().lost;
+    assert!(lost.is_some_and(|why| why.contains("has ended")));
+}
+
 /// Lost in the midst of a sum, it leaves that to the others, and all that comes later.
 #[test]
 fn a_unit_that_is_lost_leaves_its_work_to_others() {
