@@ -623,8 +623,9 @@ impl Driver for Nvidia {
                 result::event::record(done[i % 2], stream)
             })?;
         }
-        for i in 0..bytes.len().div_ceil(size).min(2) {
-            self.wait_for(done[i])?;
+        let used = bytes.len().div_ceil(size);
+        for (i, done) in done.into_iter().enumerate().take(used) {
+            self.wait_for(done)?;
             // SAFETY: the device has done with it. It may have been a witness.
             unsafe { ferry.piece(i, bytes.len().min(size)) }.zeroize();
         }

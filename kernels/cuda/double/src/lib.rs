@@ -9,7 +9,7 @@
 //! [CUDA driver API](https://docs.nvidia.com/cuda/cuda-driver-api/), stream by stream; errors of the
 //! device are sticky, as there.
 //!
-//! [`VARIABLE`] makes it fail: see [`Fault`].
+//! [`VARIABLE`] makes it fail, in the ways that `Fault` lists.
 
 // A C ABI is made of unsafe functions; the SAFETY lines say what this one relies on.
 #![allow(unsafe_code)]
@@ -248,10 +248,8 @@ impl World {
     }
 
     fn pinned(&self, at: usize, bytes: usize) {
-        let within = |(start, piece): (&usize, &Box<[u8]>)| {
-            *start <= at && at + bytes <= *start + piece.len()
-        };
-        if !self.pinned.iter().any(within) {
+        let mut pieces = self.pinned.iter();
+        if !pieces.any(|(start, piece)| *start <= at && at + bytes <= *start + piece.len()) {
             misuse("a copy from or to memory that is not pinned");
         }
     }
