@@ -148,6 +148,18 @@ fn of_backup(error: &BackupError) -> Class {
     }
 }
 
+/// What went wrong, and why, each cause once: some errors say their cause in their own words.
+pub(crate) fn told(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.ends_with(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
+}
+
 /// A failure as JSON.
 pub(crate) fn document(error: &anyhow::Error) -> Value {
     let class = classify(error);
@@ -155,7 +167,7 @@ pub(crate) fn document(error: &anyhow::Error) -> Value {
         "error": {
             "class": class.name(),
             "exitCode": class.code(),
-            "message": format!("{error:#}"),
+            "message": told(error),
         }
     });
     let client = error
@@ -309,5 +321,36 @@ fn of_reason(reason: &str) -> Class {
         "selfCheckFailed" => Class::SelfCheck,
         "developmentKey" => Class::DevelopmentKey,
         _ => Class::Refused,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("device cuda:0: {source}")]
+    struct Says {
+        source: std::io::Error,
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("reading a key")]
+    struct SaysNot {
+        source: std::io::Error,
+    }
+
+    #[test]
+    fn each_cause_is_said_once() {
+        let cause = || std::io::Error::other("no driver");
+        let told = |error: anyhow::Error| told(&error.context("proving"));
+        assert_eq!(
+            told(Says { source: cause() }.into()),
+            "proving: device cuda:0: no driver"
+        );
+        assert_eq!(
+            told(SaysNot { source: cause() }.into()),
+            "proving: reading a key: no driver"
+        );
     }
 }

@@ -116,7 +116,11 @@ fn main() -> ExitCode {
         }
         Err(error) => {
             let class = failure::classify(&error);
-            eprintln!("caldera: error [{}]: {error:#}", class.name());
+            eprintln!(
+                "caldera: error [{}]: {}",
+                class.name(),
+                failure::told(&error)
+            );
             let document = json.then(|| pretty(&failure::document(&error)));
             (class.code(), document)
         }
