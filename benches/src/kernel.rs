@@ -9,8 +9,9 @@
 //! those that must cross: every input once, every output once.
 //!
 //! **The peak of the processor** is measured here, by products of elements that stay in the cache, on the vectors that
-//! the kernels use. The trait of devices has no such loop, so another device's peak is given (`--peak`) or the
-//! column stays empty. **The bandwidth** of the processor is that of copies of memory; another device's that of
+//! the kernels use. Another device is asked for its own (`Device::peak`), which is that of the scalar field and holds for
+//! sums in G1 and G2 of BN254 too, whose coordinates are as long; where it knows none, and for sums on BLS12-381, it is given
+//! (`--peak`) or the column stays empty. **The bandwidth** of the processor is that of copies of memory; another device's that of
 //! products of long vectors, which no GPU's multiplier bounds.
 //!
 //! **The device's own clock** (CUDA's events, WebGPU's timestamp queries where the adapter has them) says how long
@@ -183,7 +184,14 @@ pub(crate) fn kernel(plan: &Plan) -> Result<Roofline> {
         )
         .context("the bandwidth")?;
         let fastest = ends.into_iter().min().unwrap_or_default();
-        (plan.peak, streamed / fastest.as_secs_f64().max(1e-9))
+        let on_points = matches!(plan.kernel, Kernel::Msm | Kernel::MsmG2);
+        let peak = match plan.peak {
+            None if !on_points || curve == CurveId::Bn254 => {
+                device.peak(curve).context("the peak")?
+            }
+            given => given,
+        };
+        (peak, streamed / fastest.as_secs_f64().max(1e-9))
     };
     if let Some(path) = &plan.trace {
         let last: Vec<Quantum> = all

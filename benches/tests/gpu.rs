@@ -9,8 +9,16 @@ use serde_json::Value;
 
 const BENCH: &str = env!("CARGO_BIN_EXE_caldera-bench");
 
-/// Runs it where the double is the driver.
 fn measured(faults: &str, arguments: &[&str]) -> Output {
+    let trial = [
+        ["--json", "gpu", "--no-record", "--smaller", "14"],
+        ["--rounds", "2", "--seconds", "0", "--take-overs=30"],
+    ];
+    run(faults, &trial.concat(), arguments)
+}
+
+/// Runs it where the double is the driver.
+fn run(faults: &str, command: &[&str], arguments: &[&str]) -> Output {
     let folder = tempfile::tempdir().expect("a folder of our own");
     let double: PathBuf = std::env::current_exe()
         .expect("this test")
@@ -21,8 +29,7 @@ fn measured(faults: &str, arguments: &[&str]) -> Output {
     let kernels = folder.path().join("kernels");
     std::fs::write(&kernels, caldera_cuda_double::bundle()).expect("our folder");
     Command::new(BENCH)
-        .args(["--json", "gpu", "--no-record", "--smaller", "14"])
-        .args(["--rounds", "2", "--seconds", "0", "--take-overs", "30"])
+        .args(command)
         .args(arguments)
         .env("LD_LIBRARY_PATH", folder.path())
         .env("CALDERA_CUDA_KERNELS", &kernels)
@@ -78,4 +85,18 @@ fn a_device_that_is_lost_ends_it_and_says_why() {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(errors.contains("CUDA_ERROR_LAUNCH_FAILED"), "{errors}");
     assert!(!errors.contains("panicked"), "{errors}");
+}
+
+#[test]
+fn a_kernel_is_held_against_what_the_device_says_it_can_do() {
+    let output = run(
+        "",
+        &["--json", "kernel", "--device", "cuda:0", "--kernel", "ntt"],
+        &["--size", "2^6", "--rounds", "1"],
+    );
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    let line: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let peak = line["peak_multiplications_per_second"].as_f64();
+    assert!(peak.is_some_and(|rate| rate > 0.0), "{line}");
 }
