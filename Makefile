@@ -85,12 +85,13 @@ test:
 	@$(STAGE) benches $(MAKE) --no-print-directory test-bench
 
 # Fails on a spilt register in BN254's field, NTT and G1 kernels, and where a figure of the record
-# has risen.
+# has risen. The whole workspace and one of its examples are named so that cargo takes the features, and so the crates, of all tests.
 CUDA_BUNDLE := target/cuda/caldera-cuda-kernels.bin
 cuda:
 	.ci/tools cuda
 	mkdir -p target/cuda
-	cargo run --locked -p caldera-cuda --bin caldera-cuda-kernels -- \
+	cargo build --locked --workspace --bin caldera-cuda-kernels --example nvtx_double
+	target/debug/caldera-cuda-kernels \
 	    target/tools/cuda/nvidia/cu13 $(CUDA_BUNDLE) kernels/cuda/cuda/record.tsv
 	@for profile in debug release; do \
 	    [ ! -d target/$$profile ] || cp $(CUDA_BUNDLE) target/$$profile/; \
@@ -155,15 +156,18 @@ test-fleet:
 
 # On lavapipe, an emulation of a GPU, whose driver compiles each shader for some seconds; one of the
 # proofs is for a key of Semaphore's. Fails if the tests take longer than their share of the checks' time, with
-# all shaders to compile: no cache of them that is left from before is used.
+# all shaders to compile: no cache of them that is left from before is used. Those of one crate out of a build of all: built
+# for itself, cargo would take other features of the crates below, and build those anew.
 VULKAN := . target/tools/vulkan/environment
 WGPU_SECONDS := 360
 test-wgpu: interop
 	.ci/tools vulkan
-	cargo test --locked -p caldera-wgpu --no-run
-	@$(VULKAN) && rm -rf "$${MESA_SHADER_CACHE_DIR:?}" && mkdir "$$MESA_SHADER_CACHE_DIR" && \
+	cargo test --locked --workspace --no-run --lib --test conformance --test proofs
+	@tests=$$(cargo test --locked --workspace --no-run --lib --test conformance --test proofs --message-format=json 2> /dev/null | \
+	    sed -n 's|.*/kernels/wgpu#caldera-wgpu.*"executable":"\([^"]*\)".*|\1|p') && [ -n "$$tests" ] && \
+	$(VULKAN) && rm -rf "$${MESA_SHADER_CACHE_DIR:?}" && mkdir "$$MESA_SHADER_CACHE_DIR" && \
 	start=$$(date +%s) && \
-	{ timeout $(WGPU_SECONDS) cargo test --locked -p caldera-wgpu; code=$$?; } && \
+	{ cd kernels/wgpu && timeout $(WGPU_SECONDS) bash -c 'for test; do "$$test" || exit; done' bash $$tests; code=$$?; } && \
 	echo "test-wgpu: $$(($$(date +%s) - start)) s with all shaders to compile, of $(WGPU_SECONDS)" && \
 	{ [ $$code -ne 124 ] || echo "test-wgpu: not done within $(WGPU_SECONDS) s" >&2; } && exit $$code
 
