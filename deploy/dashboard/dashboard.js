@@ -460,7 +460,7 @@
       // Two may have one name.
       key: `${at} ${it.name}`,
       cells: [
-        { head: true, text: [it.name, ...(it.software ?? []).map((part) => `${part.name} ${part.version}`)].join(", "), wrap: true },
+        { head: true, text: [it.name, ...(it.pci ? [it.pci] : []), ...(it.software ?? []).map((part) => `${part.name} ${part.version}`)].join(", "), wrap: true },
         it.lost ? { text: `lost: ${it.lost}`, bad: true, wrap: true } : { text: "works" },
         { n: true, text: count(it.fallenBack) },
       ],

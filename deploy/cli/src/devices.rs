@@ -104,7 +104,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Report> {
     let mut documents = Vec::new();
     for Candidate { wanted, device } in &candidates {
         let text = match device {
-            Ok(device) => device.info().name.clone(),
+            Ok(device) => {
+                let at = device.site(0).pci.map(|pci| format!(", at {pci}"));
+                device.info().name.clone() + &at.unwrap_or_default()
+            }
             // Its own name is in the first column already.
             Err(error) => {
                 let error = error.to_string();
@@ -266,6 +269,7 @@ fn rough(seconds: u64) -> String {
 fn document(name: &str, device: Result<&Arc<dyn Device>, String>) -> Value {
     match device {
         Ok(device) => {
+            let site = device.site(0);
             let software = device.health().software.into_iter();
             let software: Vec<Value> = software
                 .map(|it| json!({ "name": it.name, "version": it.version }))
@@ -275,6 +279,9 @@ fn document(name: &str, device: Result<&Arc<dyn Device>, String>) -> Value {
                 "usable": true,
                 "kind": device.info().kind,
                 "name": device.info().name,
+                "pci": site.pci,
+                "uuid": site.uuid,
+                "memoryBytes": site.memory,
                 "software": software,
             })
         }

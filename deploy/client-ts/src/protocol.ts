@@ -218,9 +218,13 @@ export interface DeviceSoftware {
 export interface DeviceStatus {
   /** cpu, or what drives a GPU. */
   kind: string;
-  /** The silicon's own name. */
+  /** The silicon's own name; of a device that was not there at the start, the one in the configuration. */
   name: string;
-  /** Why it was given up, if it was; others do its work since. */
+  /** For the operator: its address on the PCI bus, as lspci -D shows it, where its driver says it. */
+  pci?: string;
+  /** For the operator: what its maker's tools call this one. */
+  uuid?: string;
+  /** Why it was given up, or is not there, if so; others do its work since. */
   lost?: string;
   /** Pieces of work that the processor or another device did in its place. */
   fallenBack: number;

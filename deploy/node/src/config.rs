@@ -64,6 +64,8 @@ pub struct Config {
     pub realtime: Realtime,
     /// What proves beside the processor.
     pub devices: Vec<Wanted>,
+    /// Whether a start without one of them fails, or goes on with those that are there.
+    pub devices_required: bool,
     /// Where ICICLE is installed.
     pub icicle_folder: PathBuf,
     /// After what time without an answer a device is given up.
@@ -348,6 +350,20 @@ impl Config {
         Config::parse(&text, path, over)
     }
 
+    /// Reads each secret that it names a file for. Those that are made where none is named are left for the start.
+    pub fn check_secrets(&self) -> Result<(), ConfigError> {
+        let tenants = self.tenants.iter().map(|it| &it.secret_file);
+        let fleet = self.fleet.iter().map(|it| &it.secret_file);
+        let named = [&self.operator_secret_file].into_iter();
+        for path in named.chain(tenants).chain(fleet).flatten() {
+            read_secret(path)?;
+        }
+        if let Some(era) = &self.era {
+            read_secret(&era.node_key_file)?;
+        }
+        Ok(())
+    }
+
     /// As [`Config::load`], of a text that stood in `path`. The files of policies that it names are read.
     pub fn parse(text: &str, path: &Path, over: &Overrides) -> Result<Config, ConfigError> {
         let raw = toml::from_str(text).map_err(|source| ConfigError::Syntax {
@@ -578,6 +594,7 @@ struct Raw {
     workers: Option<usize>,
     realtime: Realtime,
     devices: Vec<String>,
+    devices_required: Option<bool>,
     device_patience_ms: Option<u64>,
     icicle_folder: Option<PathBuf>,
     quantum_us: Option<u64>,
@@ -799,6 +816,7 @@ fn check(raw: Raw, over: &Overrides) -> Result<Config, ConfigError> {
             expected: expected.into(),
             got,
         })?,
+        devices_required: raw.devices_required.unwrap_or(true),
         icicle_folder: raw
             .icicle_folder
             .unwrap_or_else(caldera_devices::icicle_folder),

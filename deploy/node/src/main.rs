@@ -47,6 +47,9 @@ struct Options {
         value_delimiter = ','
     )]
     devices: Option<Vec<String>>,
+    /// Read the configuration and all files that it names, and end; nothing is made, and a box that runs is left alone
+    #[arg(long)]
+    check: bool,
     /// Print the manual page, for installers
     #[arg(long, hide = true)]
     manual: bool,
@@ -61,14 +64,15 @@ Files:
 
 Signals:
   SIGTERM, SIGINT  stop; jobs that have not ended go on at the next start
-  SIGHUP           read the policy file again
+  SIGHUP           read the policy file and the certificates again
 
 Environment:
   CALDERA_DEVICES  as --devices
   CALDERA_LOG      what is logged, such as debug
+  CALDERA_CUDA_KERNELS  the file of CUDA kernels, where it is not beside this program
 
 Exit codes:
-   0  stopped by a signal
+   0  stopped by a signal; with --check, the configuration can be used
    2  the command line cannot be understood
   69  the machine does not give what is needed
   70  an internal failure before the start
@@ -111,8 +115,16 @@ fn main() -> ExitCode {
         return ExitCode::from(INTERNAL);
     }
 
-    let node = match start(options) {
-        Ok(node) => node,
+    let is_check = options.check;
+    let node = match load(options).and_then(|config| match is_check {
+        true => Node::check(&config).map(|()| None),
+        false => Node::start(config).map(Some),
+    }) {
+        Ok(Some(node)) => node,
+        Ok(None) => {
+            println!("the configuration can be used");
+            return ExitCode::SUCCESS;
+        }
         Err(error) => {
             eprintln!("calderad: {error}");
             return ExitCode::from(error.exit_code());
@@ -128,7 +140,7 @@ fn main() -> ExitCode {
         Ok(None) => {}
         Err(error) => tracing::warn!(%error, "systemd's watchdog is not fed"),
     }
-    notify("READY=1");
+    notify("READY=1\nSTATUS=serving");
 
     loop {
         match signals.wait() {
@@ -183,7 +195,7 @@ fn reload(node: &Node) {
     }
 }
 
-fn start(options: Options) -> Result<Node, StartError> {
+fn load(options: Options) -> Result<Config, StartError> {
     let over = Overrides {
         data: options.data,
         listen: options.listen,
@@ -195,7 +207,7 @@ fn start(options: Options) -> Result<Node, StartError> {
     if config.development {
         tracing::warn!("development mode: keys are taken for which anybody can forge proofs");
     }
-    Node::start(config)
+    Ok(config)
 }
 
 /// EX_SOFTWARE of `sysexits.h`.

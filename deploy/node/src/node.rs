@@ -24,7 +24,9 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use caldera_devices::{Missing, Wanted};
 use caldera_kernels::Device;
+use caldera_prover::groth16::PreparedKey;
 use caldera_rpc::auth::{FLEET, Keyring, OPERATOR};
 use caldera_rpc::node_key::NodeKey;
 use caldera_scheduler::arbiter::TenantRefusal;
@@ -46,7 +48,7 @@ use crate::lending::{self, Lender};
 use crate::local_socket::{LocalSocket, LocalSocketError};
 use crate::memory;
 use crate::notary::{self, Notary};
-use crate::notify::Watchdog;
+use crate::notify::{Watchdog, notify};
 use crate::numa::Nodes;
 use crate::pin::{self, PinError, Placement, Standing};
 use crate::preparer::{PREPARERS, Preparations, Preparer};
@@ -57,6 +59,7 @@ use crate::residence::{self, Residence};
 use crate::service::{Message, Parts, Post, Service, States, Wake};
 use crate::shell::{Bell, Listener, Shell};
 use crate::tables::{self, TableMaker};
+use crate::telemetry::Silicon;
 use crate::tls::{Tls, TlsError};
 use crate::witness::Programs;
 use crate::worker::Worker;
@@ -165,6 +168,18 @@ impl Node {
         Node::start_on(config, |device| device)
     }
 
+    /// Reads all that a configuration names, as [`Node::start`] would. It makes nothing, opens no device, and leaves the data
+    /// folder alone: a box may be running on it.
+    pub fn check(config: &Config) -> Result<(), StartError> {
+        config.check_secrets()?;
+        let tls = config.tls.clone().map(Tls::open).transpose();
+        tls.map_err(Box::new)?;
+        read_schemas(config.state.schemas.as_deref())?;
+        presentation_key(config)?;
+        placement(config)?;
+        Ok(())
+    }
+
     /// Starts a box on what `device` makes of the configured device: around it, so that what it
     /// does can be watched, held up or broken.
     pub fn start_on(
@@ -182,7 +197,7 @@ impl Node {
             .transpose()
             .map_err(Box::new)?;
         let tls = tls.map(Arc::new);
-        let placement = Placement::plan(&pin::allowed_cores()?, config.workers)?;
+        let placement = placement(&config)?;
         let workers = placement.workers.len();
         let blobs = BlobStore::open(
             &config.data.join("blobs"),
@@ -191,6 +206,7 @@ impl Node {
                 tenant_bytes_max: config.limits.tenant_blob_bytes,
             },
         )?;
+        notify("STATUS=opening the database");
         let mut database = Database::open(&config.data.join(DATABASE))?;
         database.limit_bytes(config.limits.database_bytes)?;
         let master = open_secret(None, &config.data, MASTER)?;
@@ -213,16 +229,7 @@ impl Node {
             tracing::warn!(tenant = %name, "the store has something of a tenant that nobody has named");
         }
         let schemas = Arc::new(read_schemas(config.state.schemas.as_deref())?);
-        let presentation_key = config.state.key.as_ref().map(|path| {
-            notary::open_key(path, config.development).map_err(|source| {
-                let path = path.clone();
-                ConfigError::StateKey {
-                    path,
-                    source: Box::new(source),
-                }
-            })
-        });
-        let presentation_key = presentation_key.transpose()?;
+        let presentation_key = presentation_key(&config)?;
         let (notary, notary_questions) = channel();
         let window_seconds = config.state.window_seconds;
         let states = States::replay(
@@ -233,6 +240,7 @@ impl Node {
         )?;
         let (rows, quiet) = (database.all()?, database.open_releases()?);
         let jobs = database.resume_jobs()?;
+        notify("STATUS=replaying the ledger");
         let era = open_era(&config, &mut database)?;
         let ledger = era.as_ref().map(|era| Box::new(era.gauges()));
         let listener = Listener::bind(config.listen).map_err(|source| StartError::Listen {
@@ -256,7 +264,17 @@ impl Node {
             warn: |text| tracing::warn!("{text}"),
             ..caldera_devices::Options::new(Duration::from_nanos(quantum.0), workers)
         };
-        let opened = caldera_devices::open(&config.devices, &options)?;
+        notify("STATUS=opening devices");
+        let (opened, missing) = if config.devices_required {
+            (caldera_devices::open(&config.devices, &options)?, vec![])
+        } else {
+            caldera_devices::open_present(&config.devices, &options)?
+        };
+        let missing = missing.into_iter().map(|Missing { wanted, why }| {
+            tracing::error!(device = %wanted, %why, "a device is not there: others do its work");
+            Silicon::missing(&wanted, &why)
+        });
+        let missing = missing.collect();
         let device = device(opened);
         // See `residence`.
         device.copies_by_order();
@@ -508,6 +526,7 @@ impl Node {
             blobs,
             board: Arc::clone(&board),
             device,
+            missing,
             residence: Arc::clone(&residence),
             messages,
             measurements,
@@ -753,6 +772,21 @@ fn pool(
     });
     let (cores, devices): (Vec<_>, Vec<_>) = (cores.collect(), devices.collect());
     Pool::of(&cores, &devices, job_bytes)
+}
+
+fn placement(config: &Config) -> Result<Placement, PinError> {
+    let beside = config.devices.iter().filter(|it| **it != Wanted::Cpu);
+    Placement::plan(&pin::allowed_cores()?, config.workers, beside.count())
+}
+
+fn presentation_key(config: &Config) -> Result<Option<PreparedKey>, ConfigError> {
+    let open = |path: &PathBuf| {
+        notary::open_key(path, config.development).map_err(|source| ConfigError::StateKey {
+            path: path.clone(),
+            source: Box::new(source),
+        })
+    };
+    config.state.key.as_ref().map(open).transpose()
 }
 
 fn make_data_folder(config: &Config) -> Result<(), StartError> {

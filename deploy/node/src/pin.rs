@@ -8,7 +8,7 @@
 //! | allowed cores | arbiter | rpc, background, devices' hosts | workers |
 //! |---|---|---|---|
 //! | 1 to 3 | the last | any | every core |
-//! | 4 or more | the first | the second | every other |
+//! | 4 or more | the first | the second, and one more for each device where there are 8 cores for each | every other |
 //!
 //! A worker that never blocks and runs under SCHED_FIFO starves whatever shares its core: what is
 //! left to the others is the kernel's fair server, 50 ms in each second. So workers ask for
@@ -106,12 +106,20 @@ const WORKER_PRIORITY: i32 = 50;
 
 impl Placement {
     /// Places threads on `allowed` cores; `workers` is how many workers were asked for, all that
-    /// the table at the top gives if `None`.
-    pub fn plan(allowed: &[usize], workers: Option<usize>) -> Result<Placement, PinError> {
+    /// the table at the top gives beside so many `devices` if `None`.
+    pub fn plan(
+        allowed: &[usize],
+        workers: Option<usize>,
+        devices: usize,
+    ) -> Result<Placement, PinError> {
         let (Some(&first), Some(&last)) = (allowed.first(), allowed.last()) else {
             return Err(PinError::NoCore);
         };
-        let spare = if allowed.len() >= OWN_CORES_MIN { 2 } else { 0 };
+        let spare = if allowed.len() >= OWN_CORES_MIN {
+            2 + devices.min(allowed.len() / CORES_A_DEVICE)
+        } else {
+            0
+        };
         let count = workers.unwrap_or(allowed.len() - spare);
         if count == 0 || count > allowed.len() {
             return Err(PinError::Workers {
@@ -203,6 +211,9 @@ fn set_fifo(priority: i32) -> Result<(), Errno> {
 
 /// From this many cores on, arbiter and RPC have cores of their own.
 const OWN_CORES_MIN: usize = 4;
+/// A device's thread has a core of the background to itself where there are so many cores for each device: it copies
+/// witnesses and waits for fences, and the RPC thread must not stand behind it when a peak begins.
+const CORES_A_DEVICE: usize = 8;
 
 #[cfg(test)]
 mod tests {
@@ -210,7 +221,7 @@ mod tests {
 
     #[test]
     fn few_cores_all_work_and_are_shared() {
-        let two = Placement::plan(&[4, 9], None).expect("two cores can be placed");
+        let two = Placement::plan(&[4, 9], None, 0).expect("two cores can be placed");
         assert_eq!(two.workers, [4, 9]);
         assert_eq!(two.arbiter, 9);
         assert_eq!(two.background, [4, 9]);
@@ -219,12 +230,21 @@ mod tests {
 
     #[test]
     fn many_cores_keep_arbiter_and_rpc_apart_from_workers() {
-        let eight = Placement::plan(&[0, 1, 2, 3, 4, 5, 6, 7], None).expect("placed");
+        let eight = Placement::plan(&[0, 1, 2, 3, 4, 5, 6, 7], None, 0).expect("placed");
         assert_eq!(eight.arbiter, 0);
         assert_eq!(eight.background, [1]);
         assert_eq!(eight.workers, [2, 3, 4, 5, 6, 7]);
         assert!(!eight.shared);
-        let asked = Placement::plan(&[0, 1, 2, 3], Some(3)).expect("placed");
+        let cores: Vec<_> = (0..16).collect();
+        let background = |devices| {
+            let placed = Placement::plan(&cores, None, devices).expect("placed");
+            placed.background
+        };
+        assert_eq!(background(0), [1]);
+        assert_eq!(background(1), [1, 2]);
+        // Not most of a box for its devices.
+        assert_eq!(background(8), [1, 2, 3]);
+        let asked = Placement::plan(&[0, 1, 2, 3], Some(3), 0).expect("placed");
         assert_eq!(asked.arbiter, 0);
         assert_eq!(asked.background, [0]);
         assert_eq!(asked.workers, [1, 2, 3]);
@@ -234,16 +254,16 @@ mod tests {
     fn more_workers_than_cores_and_no_worker_are_refused() {
         for got in [0, 3] {
             assert_eq!(
-                Placement::plan(&[0, 1], Some(got)),
+                Placement::plan(&[0, 1], Some(got), 0),
                 Err(PinError::Workers { expected: 2, got })
             );
         }
-        assert_eq!(Placement::plan(&[], None), Err(PinError::NoCore));
+        assert_eq!(Placement::plan(&[], None, 0), Err(PinError::NoCore));
     }
 
     #[test]
     fn workers_are_real_time_only_where_nothing_they_need_shares_their_cores() {
-        let plan = |cores: &[usize], workers| Placement::plan(cores, workers).expect("placed");
+        let plan = |cores: &[usize], workers| Placement::plan(cores, workers, 0).expect("placed");
         let (shared, own) = (plan(&[0, 1], None), plan(&[0, 1], Some(1)));
         let [arbiter, worker] = [Some(ARBITER_PRIORITY), Some(WORKER_PRIORITY)];
         assert_eq!(Realtime::Auto.priorities(&shared), [arbiter, None]);

@@ -72,7 +72,7 @@ use crate::registrar;
 use crate::residence::Residence;
 use crate::source::SourceError;
 use crate::tables;
-use crate::telemetry::{Doors, Gauges, Measurement, Telemetry};
+use crate::telemetry::{Doors, Gauges, Measurement, Silicon, Telemetry};
 use crate::witness::Programs;
 
 use circuits::Circuit;
@@ -397,6 +397,8 @@ pub struct Parts {
     pub board: Arc<Board>,
     /// What computes.
     pub device: Arc<dyn Device>,
+    /// Devices that were asked for and were not there at the start.
+    pub missing: Vec<Silicon>,
     /// Which device holds whose keys.
     pub residence: Arc<Residence>,
     /// From all threads that may allocate.

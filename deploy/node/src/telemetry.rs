@@ -13,8 +13,10 @@ mod work;
 
 use std::collections::VecDeque;
 use std::fmt::Write;
+use std::time::Duration;
 
-use caldera_kernels::{DeviceInfo, Health};
+use caldera_devices::{OpenError as DeviceOpenError, Wanted};
+use caldera_kernels::{DeviceInfo, Health, Site};
 use caldera_rpc::methods;
 use caldera_scheduler::arbiter::{Cause, Reallocation};
 use caldera_scheduler::ledger::retention::Kept;
@@ -104,6 +106,36 @@ pub struct Telemetry {
     pub given_back: [u64; 3],
 }
 
+/// The processor, or a device beside it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Silicon {
+    /// What it is.
+    pub info: DeviceInfo,
+    /// How it is.
+    pub health: Health,
+    /// Which one it is.
+    pub site: Site,
+}
+
+impl Silicon {
+    /// One that was asked for and is not there.
+    pub fn missing(wanted: &Wanted, why: &DeviceOpenError) -> Silicon {
+        Silicon {
+            info: DeviceInfo {
+                kind: wanted.kind(),
+                name: wanted.to_string(),
+                quantum: Duration::ZERO,
+                lanes: 0,
+            },
+            health: Health {
+                lost: Some(format!("not there at the start: {why}")),
+                ..Health::default()
+            },
+            site: Site::default(),
+        }
+    }
+}
+
 /// What is true at the moment, for `/metrics`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Gauges {
@@ -121,8 +153,8 @@ pub struct Gauges {
     pub evictions: (u64, u64),
     /// Units that are fenced off.
     pub fenced: u64,
-    /// The processor, and each device beside it that is a unit.
-    pub devices: Vec<(DeviceInfo, Health)>,
+    /// The processor, each device beside it that is a unit, and those that were not there at the start.
+    pub devices: Vec<Silicon>,
     /// The scenarios that have tenants.
     pub scenarios: Vec<ScenarioGauges>,
     /// Whether nothing can be written down now.
@@ -588,10 +620,25 @@ impl Telemetry {
             "gauge",
             "1 for a device that was given up, whose work the processor does.",
         );
-        for (member, (info, health)) in now.devices.iter().enumerate() {
-            let labels = [("kind", info.kind), ("member", &member.to_string())];
-            let lost = f64::from(u8::from(health.lost.is_some()));
+        for (member, it) in now.devices.iter().enumerate() {
+            let labels = [("kind", it.info.kind), ("member", &member.to_string())];
+            let lost = f64::from(u8::from(it.health.lost.is_some()));
             text.sample("caldera_device_lost", &labels, lost);
+        }
+        text.family(
+            "caldera_device_info",
+            "gauge",
+            "1; which device a member is: its name, its place on the PCI bus, and its maker's number of it.",
+        );
+        for (member, it) in now.devices.iter().enumerate() {
+            let labels = [
+                ("kind", it.info.kind),
+                ("member", &member.to_string()),
+                ("name", &it.info.name),
+                ("pci", it.site.pci.as_deref().unwrap_or("")),
+                ("uuid", it.site.uuid.as_deref().unwrap_or("")),
+            ];
+            text.sample("caldera_device_info", &labels, 1.0);
         }
         let family = "caldera_device_fallen_back_total";
         text.family(
@@ -599,9 +646,9 @@ impl Telemetry {
             "counter",
             "Pieces of work that the processor or another device did in place of the device.",
         );
-        for (member, (info, health)) in now.devices.iter().enumerate() {
-            let labels = [("kind", info.kind), ("member", &member.to_string())];
-            text.sample(family, &labels, health.fallen_back as f64);
+        for (member, it) in now.devices.iter().enumerate() {
+            let labels = [("kind", it.info.kind), ("member", &member.to_string())];
+            text.sample(family, &labels, it.health.fallen_back as f64);
         }
         text.family(
             "caldera_quantum_seconds",

@@ -1,8 +1,8 @@
 //! `calderad` as its supervisor sees it: a line, a datagram, signals, exit codes.
 
 use std::fs;
-use std::io::{BufRead, BufReader, ErrorKind, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -59,7 +59,8 @@ fn it_says_where_it_listens_and_stops_when_told() {
             .strip_prefix("calderad listening on ")
             .expect("the line");
         std::net::TcpStream::connect(address.trim()).expect("it listens there");
-        assert_eq!(heard(&supervisor), "READY=1");
+        let doing = until_ready(&supervisor);
+        assert_eq!(doing, ["opening the database", "replaying the ledger", "opening devices"]);
 
         let pid = i32::try_from(child.0.id()).expect("a process");
         kill(Pid::from_raw(pid), signal).expect("sent");
@@ -83,6 +84,21 @@ fn heard(supervisor: &UnixDatagram) -> String {
         }
     }
 }
+
+/// What it waits for before it is ready is said, one after the other.
+fn until_ready(supervisor: &UnixDatagram) -> Vec<String> {
+    let mut doing = Vec::new();
+    loop {
+        let state = heard(supervisor);
+        if state == READY {
+            return doing;
+        }
+        let status = state.strip_prefix("STATUS=");
+        doing.push(status.expect("a state before it is ready").to_owned());
+    }
+}
+
+const READY: &str = "READY=1\nSTATUS=serving";
 
 /// Not even the thread that waits for signals: whatever is woken there holds up a quantum.
 #[test]
@@ -153,7 +169,7 @@ fn the_watchdog_is_fed_until_it_stops() {
     let mut ready = false;
     while !ready || fed < 20 {
         match heard().as_str() {
-            "READY=1" => ready = true,
+            READY => ready = true,
             "WATCHDOG=1" => fed += 1,
             other => panic!("it says {other:?}"),
         }
@@ -258,7 +274,7 @@ fn a_reader_of_its_output_that_is_gone_does_not_end_it() {
             .expect("started"),
     );
     drop(child.0.stdout.take());
-    assert_eq!(heard(&supervisor), "READY=1");
+    until_ready(&supervisor);
     let pid = i32::try_from(child.0.id()).expect("a process");
     kill(Pid::from_raw(pid), Signal::SIGTERM).expect("sent");
     assert_eq!(child.0.wait().expect("it ends").code(), Some(0));
@@ -292,6 +308,84 @@ fn a_device_that_is_not_there_is_said_and_ends_it() {
         assert_eq!(output.status.code(), Some(code), "{text}");
         assert!(text.contains(said), "{text}");
     }
+}
+
+/// Unless the operator says that the box is to serve without: then it says what is missing, and goes on.
+#[test]
+fn a_box_goes_on_without_a_device_where_it_may() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = folder.path().join("calderad.toml");
+    let text = "icicle_folder = 'nowhere'\ndevices = ['icicle:CUDA:0']\ndevices_required = false\n\
+                operator_secret_file = 'operator.hex'";
+    fs::write(&config, text).expect("written");
+    secret(&folder.path().join("operator.hex"));
+    let config = config.display().to_string();
+    let data = on_data(folder.path());
+    let mut arguments: Vec<&str> = data.iter().map(String::as_str).collect();
+    arguments.extend(["--config", &config]);
+    let mut child = Guard(calderad(&arguments).spawn().expect("started"));
+    let mut line = String::new();
+    let stdout = child.0.stdout.take().expect("a pipe");
+    BufReader::new(stdout).read_line(&mut line).expect("a line");
+    assert!(line.starts_with("calderad listening on "), "{line}");
+    let pid = Pid::from_raw(i32::try_from(child.0.id()).expect("a process"));
+    kill(pid, Signal::SIGTERM).expect("sent");
+    let mut text = String::new();
+    let mut stderr = child.0.stderr.take().expect("a pipe");
+    stderr.read_to_string(&mut text).expect("text");
+    assert!(text.contains("a device is not there"), "{text}");
+    assert!(text.contains("no libicicle_device.so"), "{text}");
+    assert_eq!(child.0.wait().expect("it ends").code(), Some(0));
+}
+
+fn secret(path: &Path) {
+    let mut file = fs::OpenOptions::new();
+    let file = file.write(true).create_new(true).mode(0o600).open(path);
+    let mut file = file.expect("a file");
+    file.write_all("5".repeat(64).as_bytes()).expect("written");
+}
+
+/// A check reads what a start reads, says the same of it, and leaves nothing behind.
+#[test]
+fn a_check_of_the_configuration_makes_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (config, data) = (folder.path().join("calderad.toml"), folder.path().join("data"));
+    let check = |text: &str| {
+        fs::write(&config, text).expect("written");
+        let output = calderad(&["--check"])
+            .args(["--config".as_ref(), config.as_os_str()])
+            .args(["--data".as_ref(), data.as_os_str()])
+            .output()
+            .expect("it ends");
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        (output.status.code(), said)
+    };
+    secret(&folder.path().join("operator.hex"));
+    let tenant = "[[tenant]]\nname = 'bank'\nscenario = 'financial'\n";
+    let well = format!("operator_secret_file = 'operator.hex'\ndevices = ['icicle:CUDA:0']\n{tenant}");
+    let (code, said) = check(&well);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("the configuration can be used"), "{said}");
+    for (text, reason) in [
+        (format!("devices = ['gpu']\n{tenant}"), "devices: expected cpu, cuda:N"),
+        (format!("operator_secret_file = 'other.hex'\n{tenant}"), "other.hex"),
+        (format!("{tenant}secret_file = 'other.hex'\n"), "other.hex"),
+        (format!("policy_file = 'other.toml'\n{tenant}"), "other.toml"),
+        (format!("workers = 4096\n{tenant}"), "4096 workers"),
+        (format!("{tenant}[tls]\ncertificate_file = 'a.pem'\nkey_file = 'b.pem'\n"), "a.pem"),
+        (format!("{tenant}[state]\nkey = 'state.zkey'\n"), "state.zkey"),
+    ] {
+        let (code, said) = check(&text);
+        assert_eq!(code, Some(78), "{text}: {said}");
+        assert!(said.contains(reason), "{text}: {said}");
+    }
+    // Readable to others.
+    let mode = fs::Permissions::from_mode(0o644);
+    fs::set_permissions(folder.path().join("operator.hex"), mode).expect("set");
+    let (code, said) = check(&well);
+    assert_eq!(code, Some(78), "{said}");
+    assert!(!data.exists());
 }
 
 /// Witnesses and secrets are in its memory.

@@ -3,8 +3,8 @@
 //! changes (the governor of now, the isolation of now), or a box that was tuned would be planned
 //! otherwise than before; what is seen of that goes into notes.
 //!
-//! **Cores.** Of four physical cores or more, the lowest has the arbiter, the next ones (one, and one more for
-//! each 16 cores) what talks to the world and everything that is not Caldera, and the rest
+//! **Cores.** Of four physical cores or more, the lowest has the arbiter, the next ones (one, or one for
+//! each 16 cores, and one more for each GPU) what talks to the world and everything that is not Caldera, and the rest
 //! are workers', from which interrupts, timers and other programs are kept off. That is the order in which
 //! `calderad` gives out the cores that it may use, so the files only have to say which these are and how
 //! many workers there are. With fewer cores nothing can be set aside, and `calderad` shares by itself.
@@ -163,7 +163,9 @@ impl Division {
                 None => Ok(None),
             };
         }
-        let background = (cores.len() / CORES_A_BACKGROUND).max(1);
+        let compute = machine.gpus.iter().filter(|gpu| MAKERS.contains(&&*gpu.vendor));
+        let devices = compute.count().min(cores.len() / CORES_A_DEVICE);
+        let background = (cores.len() / CORES_A_BACKGROUND).max(1) + devices;
         let most = cores.len() - background - 1;
         let count = choice.worker_cores.unwrap_or(most);
         if count == 0 || count > most {
@@ -453,6 +455,10 @@ fn notes(machine: &Machine, division: Option<&Division>) -> Vec<String> {
 const CORES_MIN: usize = 4;
 /// One core of the background serves as many workers as this before it is what they wait for.
 const CORES_A_BACKGROUND: usize = 16;
+/// A GPU has a core of the background for the thread that feeds it, where there are so many cores for each: as `calderad` has it.
+const CORES_A_DEVICE: usize = 8;
+/// NVIDIA, AMD, Intel: what else a board calls a display shows its console.
+const MAKERS: [&str; 3] = ["10de", "1002", "8086"];
 /// A core that is handed over within milliseconds must not take a good part of one to wake.
 const WAKE_US: u64 = 20;
 /// Of each period, normal threads keep so much: the kernel's 5 %, in smaller pieces.

@@ -87,7 +87,7 @@ fn epyc() -> Root {
         let path = format!("sys/devices/system/cpu/cpu0/cpuidle/state{state}/latency");
         root.put(&path, &latency.to_string());
     }
-    root.put("proc/irq/24/effective_affinity_list", "7");
+    root.put("proc/irq/24/effective_affinity_list", "11");
     root.put("proc/irq/25/effective_affinity_list", "0");
     root.put(
         "sys/kernel/mm/transparent_hugepage/enabled",
@@ -140,36 +140,37 @@ fn a_large_box_keeps_everything_off_its_workers() {
     let plan = root.plan(Choice::default());
     let division = plan.division.as_ref().expect("divided");
     assert_eq!(division.arbiter, 0);
-    assert_eq!(division.background, [1, 2, 3, 4]);
-    assert_eq!(write_list(&division.workers), "5-63");
-    assert_eq!(write_list(&division.idle), "69-127");
-    assert_eq!(write_list(&division.system), "0-4,64-68");
+    // One for each 16 cores, and one for each GPU.
+    assert_eq!(division.background, [1, 2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!(write_list(&division.workers), "9-63");
+    assert_eq!(write_list(&division.idle), "73-127");
+    assert_eq!(write_list(&division.system), "0-8,64-72");
     let unit = content(
         &plan,
         "etc/systemd/system/calderad.service.d/50-caldera.conf",
     );
     assert!(unit.contains("\nCPUAffinity=0-63\n"), "{unit}");
-    assert!(unit.contains("--workers 59\n"), "{unit}");
+    assert!(unit.contains("--workers 55\n"), "{unit}");
     let grub = content(&plan, "etc/default/grub.d/50-caldera.cfg");
-    assert!(grub.contains("nohz_full=5-63,69-127 "), "{grub}");
-    assert!(grub.contains("irqaffinity=0-4,64-68\""), "{grub}");
+    assert!(grub.contains("nohz_full=9-63,73-127 "), "{grub}");
+    assert!(grub.contains("irqaffinity=0-8,64-72\""), "{grub}");
     let system = content(&plan, "etc/systemd/system.conf.d/50-caldera.conf");
-    assert!(system.contains("CPUAffinity=0-4,64-68\n"), "{system}");
+    assert!(system.contains("CPUAffinity=0-8,64-72\n"), "{system}");
     let sysctl = content(&plan, "etc/sysctl.d/50-caldera.conf");
     assert!(sysctl.contains("kernel.numa_balancing = 0\n"), "{sysctl}");
     let share = sysctl.find("sched_rt_runtime_us = 95000").expect("a share");
     assert!(share < sysctl.find("sched_rt_period_us").expect("a period"));
     let udev = content(&plan, "etc/udev/rules.d/50-caldera.rules");
-    assert!(udev.contains("KERNEL==\"cpu0|cpu5|cpu6|"), "{udev}");
+    assert!(udev.contains("KERNEL==\"cpu0|cpu9|cpu10|"), "{udev}");
     let modules = content(&plan, "etc/modules-load.d/50-caldera.conf");
     assert!(modules.ends_with("nvidia\nnvidia_uvm\n"), "{modules}");
     assert!(says(
         &plan,
-        "GPU 0000:01:00.0 is on node 0, 27 workers near it"
+        "GPU 0000:01:00.0 is on node 0, 23 workers near it"
     ));
     assert!(says(
         &plan,
-        "GPU 0000:41:00.0 is on node 0, 27 workers near it; it has 8 lanes of 16"
+        "GPU 0000:41:00.0 is on node 0, 23 workers near it; it has 8 lanes of 16"
     ));
     assert!(says(&plan, "GPU 0000:c1:00.0 is on no node"));
     assert!(says(&plan, "1 of 2 interrupts"));
@@ -246,8 +247,8 @@ fn a_container_leaves_its_kernel_alone() {
     let plan = root.plan(Choice::default());
     let division = plan.division.as_ref().expect("divided");
     assert_eq!(division.arbiter, 8);
-    assert_eq!(division.background, [9]);
-    assert_eq!(write_list(&division.workers), "10-15");
+    assert_eq!(division.background, [9, 10]);
+    assert_eq!(write_list(&division.workers), "11-15");
     let files: Vec<_> = plan.files.iter().map(|file| &*file.path).collect();
     assert_eq!(
         files,

@@ -1101,9 +1101,15 @@ pub struct UnitStatus {
 pub struct DeviceStatus {
     /// `cpu`, or what drives a GPU.
     pub kind: String,
-    /// The silicon's own name.
+    /// The silicon's own name; of a device that was not there at the start, the one in the configuration.
     pub name: String,
-    /// Why it was given up, if it was; others do its work since.
+    /// For the operator: its address on the PCI bus, as `lspci -D` shows it, where its driver says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pci: Option<String>,
+    /// For the operator: what its maker's tools call this one, such as `GPU-8a2c...`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
+    /// Why it was given up, or is not there, if so; others do its work since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<String>,
     /// Pieces of work that the processor or another device did in its place.

@@ -657,6 +657,8 @@ fn every_field_has_an_example() {
     let device = DeviceStatus {
         kind: String::new(),
         name: String::new(),
+        pci: Some(String::new()),
+        uuid: Some(String::new()),
         lost: Some(String::new()),
         fallen_back: 0,
         software: Vec::new(),

@@ -164,6 +164,15 @@ pub enum OpenError {
     },
 }
 
+/// A device that was asked for and is not there.
+#[derive(Debug)]
+pub struct Missing {
+    /// Its name in the configuration.
+    pub wanted: Wanted,
+    /// Why it cannot be had.
+    pub why: OpenError,
+}
+
 /// A device of this machine, or one that could be.
 pub struct Candidate {
     /// Its name in a configuration.
@@ -240,19 +249,49 @@ pub fn choose(names: &[String]) -> Result<Vec<Wanted>, NameError> {
 /// # Errors
 /// If one is not there or fails its self-test, or if two are the same silicon.
 pub fn open(wanted: &[Wanted], options: &Options) -> Result<Arc<dyn Device>, OpenError> {
+    gather(wanted, options, |_, why| Err(why))
+}
+
+/// As [`open`], with those that are there: for a service that is to run whatever has become of one of its
+/// cards. What is missing is told, and never replaced in silence.
+///
+/// # Errors
+/// If this program was built without one of them, or if two are the same silicon.
+pub fn open_present(
+    wanted: &[Wanted],
+    options: &Options,
+) -> Result<(Arc<dyn Device>, Vec<Missing>), OpenError> {
+    let mut missing = Vec::new();
+    let device = gather(wanted, options, |wanted, why| {
+        if let OpenError::NotBuilt { .. } = why {
+            return Err(why);
+        }
+        let wanted = wanted.clone();
+        missing.push(Missing { wanted, why });
+        Ok(())
+    })?;
+    Ok((device, missing))
+}
+
+/// Opens devices and joins them; `on_failure` says whether it goes on without one.
+fn gather(
+    wanted: &[Wanted],
+    options: &Options,
+    mut on_failure: impl FnMut(&Wanted, OpenError) -> Result<(), OpenError>,
+) -> Result<Arc<dyn Device>, OpenError> {
     let host: Arc<dyn Device> = CpuDevice::new(options.cpu);
     let mut others = Vec::new();
     for device in wanted {
-        match device {
-            Wanted::Cpu => {}
+        let opened = match device {
+            Wanted::Cpu => continue,
             Wanted::Icicle { .. } => {
-                let start = IcicleDevice::unit;
-                let opened = icicle(Arc::clone(&host), device, options, start)?;
-                others.push((device.clone(), opened));
+                icicle(Arc::clone(&host), device, options, IcicleDevice::unit)
             }
-            Wanted::Cuda { .. } | Wanted::Wgpu { .. } => {
-                others.push((device.clone(), alone(device, options)?));
-            }
+            Wanted::Cuda { .. } | Wanted::Wgpu { .. } => alone(device, options),
+        };
+        match opened {
+            Ok(opened) => others.push((device.clone(), opened)),
+            Err(why) => on_failure(device, why)?,
         }
     }
     join(host, others, options)
@@ -458,6 +497,18 @@ pub fn child() -> Option<ExitCode> {
 }
 
 const CHILD: &str = "--device-child";
+
+impl Wanted {
+    /// The kind of device, as devices themselves name theirs.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Wanted::Cpu => "cpu",
+            Wanted::Cuda { .. } => "cuda",
+            Wanted::Wgpu { .. } => "wgpu",
+            Wanted::Icicle { .. } => "icicle",
+        }
+    }
+}
 
 impl FromStr for Wanted {
     type Err = NameError;

@@ -823,7 +823,8 @@ impl Service {
             let is_told = self.losses_told >> member & 1 == 1;
             if let (Some(why), false) = (&health.lost, is_told) {
                 let device = &info.name;
-                tracing::error!(device, why, "a device is lost: others do its work");
+                let pci = self.parts.device.site(member).pci;
+                tracing::error!(device, pci, why, "a device is lost: others do its work");
                 self.losses_told |= 1 << member;
             }
         }

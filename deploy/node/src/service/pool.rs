@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use super::{Answer, Caller, Flow, Gauges, PoolView, Question, Service, as_json, ms};
 use crate::arbiter_thread::Command;
 use crate::histograms::{CAUSES, cause_name};
-use crate::telemetry::{Doors, ScenarioGauges, TenantGauges, show_reallocation};
-use caldera_kernels::{DeviceInfo, Health, Software};
+use crate::telemetry::{Doors, ScenarioGauges, Silicon, TenantGauges, show_reallocation};
+use caldera_kernels::Software;
 use caldera_rpc::error::RpcError;
 use caldera_rpc::methods::{
     CircuitState, DeclareDemand, Demand, DeviceSoftware, DeviceStatus, HistogramsQuery, JobName,
@@ -223,25 +223,35 @@ impl Service {
         }
     }
 
-    /// The processor first, then each unit that is a device.
+    /// The processor first, then each unit that is a device, then those that were not there at the start.
+    fn silicon(&self) -> Vec<Silicon> {
+        let device = &self.parts.device;
+        let members = device.members().into_iter().enumerate();
+        let members = members.map(|(member, (info, health))| Silicon {
+            info,
+            health,
+            site: device.site(member),
+        });
+        members.chain(self.parts.missing.iter().cloned()).collect()
+    }
+
     fn device_statuses(&self, caller: Caller) -> Vec<DeviceStatus> {
         let shown = |it: Software| DeviceSoftware {
             name: it.name,
             version: it.version,
         };
-        let status = |(info, health): (DeviceInfo, Health)| {
-            let software = health.software.into_iter().map(shown);
-            DeviceStatus {
-                kind: info.kind.to_owned(),
-                name: info.name,
-                lost: health.lost,
-                fallen_back: health.fallen_back,
-                // Paths of the box are the operator's business.
-                software: software.filter(|_| caller == Caller::Operator).collect(),
-            }
+        // Paths of the box, and which card it is, are the operator's business.
+        let is_operator = caller == Caller::Operator;
+        let status = |it: Silicon| DeviceStatus {
+            kind: it.info.kind.to_owned(),
+            name: it.info.name,
+            pci: it.site.pci.filter(|_| is_operator),
+            uuid: it.site.uuid.filter(|_| is_operator),
+            lost: it.health.lost,
+            fallen_back: it.health.fallen_back,
+            software: it.health.software.into_iter().map(shown).filter(|_| is_operator).collect(),
         };
-        let members = self.parts.device.members();
-        members.into_iter().map(status).collect()
+        self.silicon().into_iter().map(status).collect()
     }
 
     fn detail(&self, it: &TenantView, now: Nanos) -> TenantDetail {
@@ -301,7 +311,7 @@ impl Service {
             }] += 1;
         }
         Gauges {
-            devices: self.parts.device.members(),
+            devices: self.silicon(),
             table_bytes: self.parts.tables_held.load(Ordering::Relaxed),
             tenants: view
                 .tenants
