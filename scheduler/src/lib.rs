@@ -16,7 +16,7 @@
 //! | `storage` | when a tenant is quiet, and what of its storage it gives back |
 //! | `registry` | trusted state units: what was presented to whom, and how often it may still be used |
 //! | `mailbox` | the words and the ring between the arbiter and one worker; the only atomics |
-//! | `arbiter` | one box as one state machine, made of the above |
+//! | `arbiter` | one box as one state machine, made of the above; its head lists its own files |
 //! | `sim` | the above in invented time, with modelled workers (feature `sim`) |
 
 #![forbid(unsafe_code)]
