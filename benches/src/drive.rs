@@ -97,6 +97,16 @@ impl Drop for AbortOnPanic {
 /// Carries a new job to its end on `threads` threads, the calling one among them. Tasks that a
 /// lane opens go to the front of the queue, so that the longest path is never behind.
 pub(crate) fn job(job: &Job, threads: usize) -> Result<Trace> {
+    carry(job, threads, false)
+}
+
+/// The same as in a box whose tenant holds a device and so many cores: the calling thread has what is begun on the device, as its
+/// worker has, the others all else, and what the device can do begins there and nowhere else.
+pub(crate) fn pooled(job: &Job, cores: usize) -> Result<Trace> {
+    carry(job, cores + 1, true)
+}
+
+fn carry(job: &Job, threads: usize, by_place: bool) -> Result<Trace> {
     let mut queue = VecDeque::with_capacity(job.tasks_max());
     job.start(&mut |task| queue.push_back(task))
         .context("starting a proof")?;
@@ -107,8 +117,9 @@ pub(crate) fn job(job: &Job, threads: usize) -> Result<Trace> {
             ended: false,
         }),
         news: Condvar::new(),
+        by_place,
     };
-    let traces = together(threads, |_| crew.work());
+    let traces = together(threads, |thread| crew.work(thread));
     let mut all = Trace::default();
     for trace in traces {
         all.add(&trace?)?;
@@ -175,6 +186,8 @@ struct JobCrew<'a> {
     job: &'a Job,
     queue: Mutex<Queue>,
     news: Condvar,
+    /// Whether the first thread has what is begun on a device, and the others all else.
+    by_place: bool,
 }
 
 struct Queue {
@@ -183,20 +196,23 @@ struct Queue {
 }
 
 impl JobCrew<'_> {
-    fn work(&self) -> Result<Trace> {
+    fn work(&self, thread: usize) -> Result<Trace> {
         let mut trace = Trace::default();
-        let result = self.lanes(&mut trace);
+        let result = self.lanes(thread, &mut trace);
         // Whoever ends, well or badly, ends it for all.
         self.lock().ended = true;
         self.news.notify_all();
         result.map(|()| trace)
     }
 
-    fn lanes(&self, trace: &mut Trace) -> Result<()> {
+    fn lanes(&self, thread: usize, trace: &mut Trace) -> Result<()> {
         let mut opened = Vec::with_capacity(self.job.tasks_max());
-        while let Some(task) = self.next() {
+        while let Some(task) = self.next(thread) {
             let kernel = self.job.kernel(task);
             loop {
+                if self.by_place {
+                    self.job.allow(task, !HOST);
+                }
                 let before = clock::thread()?;
                 let step = self.job.run(task, &mut |task| opened.push(task));
                 trace.record(kernel, clock::thread()? - before)?;
@@ -209,20 +225,23 @@ impl JobCrew<'_> {
             let mut queue = self.lock();
             for task in opened.drain(..).rev() {
                 queue.tasks.push_front(task);
-                self.news.notify_one();
             }
+            // It may be for one thread alone.
+            self.news.notify_all();
         }
         Ok(())
     }
 
-    /// The next task, once there is one; `None` when the proof has ended.
-    fn next(&self) -> Option<Task> {
+    /// A thread's next task, once there is one; `None` when the proof has ended.
+    fn next(&self, thread: usize) -> Option<Task> {
+        let is_its = |&task: &Task| !self.by_place || (self.job.member(task) > 0) == (thread == 0);
         let mut queue = self.lock();
         loop {
             if queue.ended {
                 return None;
             }
-            if let Some(task) = queue.tasks.pop_front() {
+            let first = queue.tasks.iter().position(is_its);
+            if let Some(task) = first.and_then(|at| queue.tasks.remove(at)) {
                 return Some(task);
             }
             queue = self
@@ -237,6 +256,9 @@ impl JobCrew<'_> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// The host, of a device's members.
+const HOST: u64 = 1;
 
 /// An account of quanta.
 #[derive(Debug, Default)]

@@ -59,6 +59,7 @@ fn every_row_has_a_line_that_can_be_traced() {
         ("g2 msm", 1),
         ("ntt", 1),
         ("proof", 1),
+        ("proof, in the pool", 1),
         ("take-over of a g1 msm", 1),
     ] {
         assert_eq!(of("cuda:0", case), count, "{case}");

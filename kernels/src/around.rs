@@ -2,7 +2,7 @@
 //!
 //! What a box does when silicon is slow, hangs or breaks cannot be tried on silicon that works. So
 //! the function is given each quantum and may run it, hold it up, make it longer, fail it or panic;
-//! all else is the inner device's.
+//! all else is the inner device's. Another one may be told of each piece of a vector that comes to the device.
 
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -11,8 +11,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::device::{
-    BasesId, CurveId, Device, DeviceError, DeviceInfo, Group, Health, MatrixId, Original, Plan,
-    Progress, Site, VectorId, Work,
+    BasesId, CurveId, Device, DeviceError, DeviceInfo, Fill, Group, Health, MatrixId, Original,
+    Plan, Progress, Site, VectorId, Work,
 };
 
 /// What stands around each quantum: it is told the kernel's name and given the quantum to run.
@@ -23,10 +23,15 @@ pub type Quantum = dyn Fn(
     + Send
     + Sync;
 
+/// What is told of each piece of a vector before that is brought, and of the end of all with no bytes: of which vector, from which
+/// element on, how many bytes. If it fails, so does the device.
+pub type Filling = dyn Fn(VectorId, usize, usize) -> Result<(), DeviceError> + Send + Sync;
+
 /// See the top of this file.
 pub struct Around {
     inner: Arc<dyn Device>,
     quantum: Arc<Quantum>,
+    filling: Option<Arc<Filling>>,
     site: Option<Site>,
     lost: OnceLock<String>,
 }
@@ -42,6 +47,18 @@ impl Around {
         Arc::new(Around {
             inner,
             quantum,
+            filling: None,
+            site: None,
+            lost: OnceLock::new(),
+        })
+    }
+
+    /// A device like `inner`, of which `filling` is told what is brought to it.
+    pub fn filled(inner: Arc<dyn Device>, filling: Arc<Filling>) -> Arc<Around> {
+        Arc::new(Around {
+            inner,
+            quantum: Arc::new(|_, quantum| quantum()),
+            filling: Some(filling),
             site: None,
             lost: OnceLock::new(),
         })
@@ -52,6 +69,7 @@ impl Around {
         Arc::new(Around {
             inner,
             quantum,
+            filling: None,
             site: Some(site),
             lost: OnceLock::new(),
         })
@@ -133,6 +151,26 @@ impl Device for Around {
 
     fn vector_write(&self, id: VectorId, at: usize, scalars: &[u8]) -> Result<(), DeviceError> {
         self.inner.vector_write(id, at, scalars)
+    }
+
+    fn vector_fill(
+        &self,
+        id: VectorId,
+        at: usize,
+        bytes: usize,
+        fill: &mut Fill<'_>,
+    ) -> Result<(), DeviceError> {
+        if let Some(filling) = &self.filling {
+            filling(id, at, bytes)?;
+        }
+        self.inner.vector_fill(id, at, bytes, fill)
+    }
+
+    fn vector_settle(&self, id: VectorId) -> Result<(), DeviceError> {
+        if let Some(filling) = &self.filling {
+            filling(id, 0, 0)?;
+        }
+        self.inner.vector_settle(id)
     }
 
     fn vector_read(&self, id: VectorId, at: usize, scalars: &mut [u8]) -> Result<(), DeviceError> {

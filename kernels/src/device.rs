@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use zeroize::Zeroizing;
 
 /// A pairing-friendly curve whose scalar field and groups a device computes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -309,6 +310,9 @@ pub enum Original {
     Matrix(MatrixId),
 }
 
+/// Writes scalars to where it is told: from which element on, and where.
+pub type Fill<'a> = dyn FnMut(usize, &mut [u8]) -> Result<(), DeviceError> + 'a;
+
 /// Silicon that computes. See the top of this file.
 pub trait Device: Send + Sync {
     /// What this device is.
@@ -319,6 +323,34 @@ pub trait Device: Send + Sync {
 
     /// Copies whole scalars into a vector, from element `at` on. No check of their range.
     fn vector_write(&self, id: VectorId, at: usize, scalars: &[u8]) -> Result<(), DeviceError>;
+
+    /// As [`Device::vector_write`], of so many bytes that `fill` writes where the device wants them: the memory that its bus
+    /// reads, where it has such, so that nothing is copied twice. `fill` is told from which element on, once or for one part after the
+    /// other. They may arrive after this has returned, and have arrived when [`Device::vector_settle`] has; until then nothing but more of
+    /// this is asked of the vector, by as many threads as like, and no plan runs on it.
+    ///
+    /// # Errors
+    /// Those of [`Device::vector_write`], and those of `fill`.
+    fn vector_fill(
+        &self,
+        id: VectorId,
+        at: usize,
+        bytes: usize,
+        fill: &mut Fill<'_>,
+    ) -> Result<(), DeviceError> {
+        let mut scalars = Zeroizing::new(vec![0; bytes]);
+        fill(at, &mut scalars)?;
+        self.vector_write(id, at, &scalars)
+    }
+
+    /// Waits until all has arrived that a vector was filled with.
+    ///
+    /// # Errors
+    /// Those of the device.
+    fn vector_settle(&self, id: VectorId) -> Result<(), DeviceError> {
+        let _ = id;
+        Ok(())
+    }
 
     /// Copies whole scalars out of a vector, from element `at` on.
     fn vector_read(&self, id: VectorId, at: usize, scalars: &mut [u8]) -> Result<(), DeviceError>;

@@ -22,10 +22,10 @@ pub mod pairing;
 mod primitive;
 pub mod relay;
 
-pub use around::{Around, Quantum};
+pub use around::{Around, Filling, Quantum};
 pub use device::{
-    BasesId, CurveId, Device, DeviceError, DeviceInfo, Form, Group, Health, MatrixId, Original,
-    Plan, Progress, Site, Software, Transform, VectorId, Work,
+    BasesId, CurveId, Device, DeviceError, DeviceInfo, Fill, Form, Group, Health, MatrixId,
+    Original, Plan, Progress, Site, Software, Transform, VectorId, Work,
 };
 pub use forfeit::{forfeit, forfeited};
 pub use held::Held;

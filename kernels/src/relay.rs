@@ -6,7 +6,7 @@
 //! it is decided when its first quantum runs, so that a proof that is under way moves to another
 //! device, and back, from one piece of work to the next ([`Relay::allow`], and for one piece
 //! [`Plan::allow`]). What a vector lacks on the device that was chosen is copied there first, in quanta of
-//! its own.
+//! its own, once for all who wait for it (`crossing.rs`).
 //!
 //! **Choice.** For each device, kind of work, curve and size the time that work took is kept, a
 //! running mean of what was measured. A device costs that time, by the size next to it that is
@@ -26,6 +26,7 @@
 
 mod beside;
 mod copies;
+mod crossing;
 mod past;
 mod prices;
 mod share;
@@ -39,7 +40,6 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use zeroize::Zeroizing;
 
 use crate::device::{
     BasesId, CurveId, Device, DeviceError, DeviceInfo, Group, Health, MatrixId, Original, Plan,
@@ -49,6 +49,7 @@ use crate::forfeit::forfeit;
 use crate::holdings::Holdings;
 use beside::{Share, SharePlan};
 use copies::Copies;
+use crossing::Crossing;
 use past::Past;
 use prices::Prices;
 use share::{GRAIN, Offer, Shares};
@@ -388,6 +389,7 @@ impl Device for Relay {
             // All are zero.
             current: AtomicU64::new(there.map(|i| 1 << i).sum()),
             past: Past::default(),
+            crossings: ids.iter().map(|_| Mutex::default()).collect(),
             ids,
         };
         Ok(self.held.add_vector(vector))
@@ -396,10 +398,9 @@ impl Device for Relay {
     fn vector_write(&self, id: VectorId, at: usize, scalars: &[u8]) -> Result<(), DeviceError> {
         let vector = self.held.vector(id)?;
         let whole = at == 0 && scalars.len() == vector.len * vector.curve.scalar_bytes();
-        if !whole && !vector.is_current(HOST) {
+        while !whole && !vector.is_current(HOST) {
             vector.regain()?;
-            let mut copy = Copy::new(Arc::clone(&vector));
-            while copy.quantum(HOST).map_err(Failed::into_error)? == Progress::More {}
+            vector.bring(HOST).map_err(Failed::into_error)?;
         }
         let host = &self.shared.members[HOST].device;
         host.vector_write(vector.ids[HOST].expect("the host has all"), at, scalars)?;
@@ -894,6 +895,8 @@ struct Vector {
     /// A bit for each member whose copy is up to date.
     current: AtomicU64,
     past: Past,
+    /// Of each member the copy that is under way to it.
+    crossings: Box<[Mutex<Crossing>]>,
 }
 
 impl Vector {
@@ -936,52 +939,6 @@ impl Drop for Vector {
     }
 }
 
-/// A vector on its way to a member.
-struct Copy {
-    vector: Arc<Vector>,
-    done: usize,
-    spent: u64,
-    buffer: Zeroizing<Vec<u8>>,
-}
-
-impl Copy {
-    fn new(vector: Arc<Vector>) -> Copy {
-        let bytes = vector.len.min(COPY_SCALARS) * vector.curve.scalar_bytes();
-        Copy {
-            vector,
-            done: 0,
-            spent: 0,
-            buffer: Zeroizing::new(vec![0; bytes]),
-        }
-    }
-
-    /// A piece.
-    fn quantum(&mut self, member: usize) -> Result<Progress, Failed> {
-        let begin = Instant::now();
-        let vector = &self.vector;
-        // What it had from before is overwritten.
-        vector.past.leaves(member);
-        let size = vector.curve.scalar_bytes();
-        let count = (vector.len - self.done).min(COPY_SCALARS);
-        let buffer = &mut self.buffer[..count * size];
-        vector.read(self.done, buffer).map_err(Failed::Gone)?;
-        let runner = &vector.shared.members[member];
-        let id = vector.ids[member].expect("planned only where there is room");
-        let written = runner.device.vector_write(id, self.done, buffer);
-        written.map_err(Failed::Member)?;
-        self.done += count;
-        self.spent += nanoseconds(begin);
-        if self.done < vector.len {
-            return Ok(Progress::More);
-        }
-        vector.current.fetch_or(1 << member, Ordering::AcqRel);
-        runner
-            .prices
-            .learn(Kind::Copy, vector.curve, vector.len, self.spent);
-        Ok(Progress::Done)
-    }
-}
-
 /// Why a vector did not come to a member, or work on it did not go on.
 enum Failed {
     /// Nobody has the vector; the member may be well.
@@ -1002,29 +959,22 @@ impl Failed {
 #[derive(Default)]
 struct Arrival {
     ended: bool,
-    copy: Option<Copy>,
 }
 
 impl Arrival {
     fn quantum(&mut self, part: &Part, member: usize) -> Result<Progress, Failed> {
-        if self.copy.is_none() {
-            let missing = part.reads.iter().find(|read| !read.is_current(member));
-            if let Some(vector) = missing.filter(|it| it.is_gone()) {
+        if let Some(vector) = part.reads.iter().find(|it| !it.is_current(member)) {
+            if vector.is_gone() {
                 return vector.redo().map_err(Failed::Gone);
             }
-            self.copy = missing.map(|vector| Copy::new(Arc::clone(vector)));
-        }
-        if let Some(copy) = &mut self.copy {
-            match copy.quantum(member) {
-                Ok(Progress::More) => {}
-                Ok(Progress::Done) => self.copy = None,
+            return match vector.bring(member) {
                 // Lost on the way; next it is made again.
-                Err(Failed::Gone(_)) if copy.vector.had_before() != 0 => self.copy = None,
-                Err(other) => return Err(other),
-            }
-            return Ok(Progress::More);
+                Err(Failed::Gone(_)) if vector.had_before() != 0 => Ok(Progress::More),
+                brought => brought.map(|_| Progress::More),
+            };
         }
         for vector in &part.writes {
+            vector.clear_way(member).map_err(Failed::Member)?;
             // From here on the other copies are old.
             vector.made_by(member, part.transform);
         }
@@ -1615,7 +1565,3 @@ const MEMBERS_MAX: usize = 64;
 
 /// log2 of sizes that are told apart.
 const SIZES: usize = 33;
-
-/// Scalars in one quantum of a copy: 512 KiB, a fifth of a millisecond of a host's memory and less
-/// than that of a bus of 16 GB/s.
-const COPY_SCALARS: usize = 1 << 14;

@@ -458,7 +458,7 @@ fn what_only_a_lost_device_had_is_gone_and_says_so() {
 /// and half the other is never used; who has an old copy that is whole makes it again.
 #[test]
 fn a_result_that_was_half_fetched_is_not_made_again_from_what_it_overwrote() {
-    const LONG: usize = 1 << 15;
+    const LONG: usize = 1 << 17;
     let input = scalars(LONG, 6);
     let (expected, _) = transform(&*cpu(1), &input).unwrap();
     // It is fetched by the host, which had the old copy, or by a third one.
@@ -1072,7 +1072,7 @@ fn a_copy_may_go_when_its_share_has_ended_and_the_others_have_not() {
     assert_eq!(beside.len(), 2);
     for share in &beside {
         assert_eq!(share.open(0), Ok(1));
-        assert_eq!(share.run(0, 0), Ok(Progress::Done));
+        while share.run(0, 0).unwrap() == Progress::More {}
         assert_eq!(share.open(1), Ok(1));
         assert_eq!(share.run(1, 0), Ok(Progress::More));
     }
@@ -1110,24 +1110,23 @@ fn a_share_says_where_it_is_done() {
     let share = &beside[0];
     assert_eq!(share.open(0), Ok(1));
     assert_eq!((share.member(0), share.kernel(0)), (0, "relay.share"));
-    assert_eq!(share.run(0, 0), Ok(Progress::Done));
-    assert_eq!(share.open(1), Ok(1));
-    assert_eq!(share.member(1), 1);
-    assert_eq!(share.run(1, 0), Ok(Progress::More));
-    assert_eq!(share.kernel(1), "relay.copy");
     let refused = |result: Result<Progress, DeviceError>| {
         assert!(
             matches!(result, Err(DeviceError::Lane { .. })),
             "{result:?}"
         );
     };
+    refused(share.run(0, 1));
+    // The host's threads bring it what it lacks.
+    assert_eq!(share.run(0, 0), Ok(Progress::More));
+    assert_eq!((share.member(0), share.kernel(0)), (0, "relay.copy"));
+    assert_eq!(share.run(0, 0), Ok(Progress::Done));
+    refused(share.run(0, 0));
+    assert_eq!(share.open(1), Ok(1));
+    assert_eq!((share.member(1), share.kernel(1)), (1, "msm.recode"));
     refused(share.run(0, 0));
     refused(share.run(1, 1));
     assert!(share.open(2).is_err());
-    while share.kernel(1) == "relay.copy" {
-        assert_eq!(share.run(1, 0), Ok(Progress::More));
-    }
-    assert_eq!(share.kernel(1), "msm.recode");
     mortal.start(0);
     assert_eq!(share.run(1, 0), Ok(Progress::More));
     assert_eq!(share.member(1), 0);
@@ -1137,6 +1136,317 @@ fn a_share_says_where_it_is_done() {
     assert_eq!(plan.point(), None);
     finish(&*plan).unwrap();
     assert_eq!(plan.point(), Some(sum(&*cpu(1)).unwrap().0));
+}
+
+/// Two pieces and a half.
+const PIECES: usize = 3;
+const SEVERAL: usize = 5 << 15;
+
+/// What came to a device: of which vector, from which element on, how many bytes; nothing at the end.
+type Brought = Arc<Mutex<Vec<(VectorId, usize, usize)>>>;
+
+/// Plans of sums over one vector that begin together on a relay. Whenever a piece of the vector is brought to a member, quanta
+/// of other plans run before it is: so one thread has them all at it at once, in an order that a seed draws.
+#[derive(Default)]
+struct Crowd {
+    plans: Mutex<Vec<Option<Arc<dyn Plan>>>>,
+    /// Of each plan whether all is there that it reads.
+    arrived: Mutex<BTreeSet<usize>>,
+    /// Whether plans are dropped in the midst of it, all but the first.
+    drops: bool,
+    random: Mutex<Option<Random>>,
+}
+
+impl Crowd {
+    /// A quantum of any that none runs of.
+    fn nudge(&self) {
+        let mut plans = self.plans.lock().unwrap();
+        let random = self.random.lock().unwrap();
+        let Some(draw) = random.as_ref().map(Random::next) else {
+            return;
+        };
+        drop(random);
+        let at = draw as usize % plans.len();
+        if self.drops && at > 0 && draw >> 32 & 3 == 0 {
+            // One that a quantum runs of is dropped after that.
+            let dropped = plans[at].take();
+            drop(plans);
+            drop(dropped);
+            return;
+        }
+        let Some(plan) = plans[at].clone() else {
+            return;
+        };
+        drop(plans);
+        if self.arrived.lock().unwrap().contains(&at) {
+            return;
+        }
+        match plan.run(0, 0) {
+            Ok(Progress::Done) => {
+                self.arrived.lock().unwrap().insert(at);
+            }
+            // It has none, or it is being run by who is asking.
+            Ok(Progress::More) | Err(DeviceError::Lane { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn is_there(&self) -> bool {
+        let plans = self.plans.lock().unwrap();
+        let arrived = self.arrived.lock().unwrap();
+        (0..plans.len()).all(|at| plans[at].is_none() || arrived.contains(&at))
+    }
+}
+
+/// A device that nudges a crowd whenever something is brought to it, and fails from so many pieces on, the end of all being one.
+fn nudging(crowd: &Arc<Crowd>, brought: &Brought, fails_at: usize) -> Arc<dyn Device> {
+    let (crowd, brought) = (Arc::downgrade(crowd), Arc::clone(brought));
+    let filling = move |id, at, bytes| {
+        let count = {
+            let mut brought = brought.lock().unwrap();
+            brought.push((id, at, bytes));
+            brought.len()
+        };
+        if let Some(crowd) = crowd.upgrade() {
+            crowd.nudge();
+            crowd.nudge();
+        }
+        match count > fails_at {
+            true => Err(DeviceError::Lost {
+                device: "nudging".into(),
+                why: "its time had come".into(),
+            }),
+            false => Ok(()),
+        }
+    };
+    Around::filled(cpu(1), Arc::new(filling))
+}
+
+/// A sum over the end of a vector of several pieces.
+fn sum_of_the_end(device: &dyn Device, vector: VectorId, bases: BasesId) -> Arc<dyn Plan> {
+    let plan = device.plan(&Work::Msm {
+        bases,
+        scalars: vector,
+        offset: SEVERAL - 100,
+        form: Form::Canonical,
+    });
+    plan.unwrap()
+}
+
+/// What all pieces of a vector are, and the end.
+fn each_once(vector: VectorId) -> Vec<(VectorId, usize, usize)> {
+    let piece = |at: usize| (vector, at << 16, (SEVERAL - (at << 16)).min(1 << 16) * 32);
+    let mut all: Vec<_> = (0..PIECES).map(piece).collect();
+    all.push((vector, 0, 0));
+    all
+}
+
+/// The danger: five sums of a proof read one witness, and each makes a copy of its own. Whoever of them runs when, some dropped
+/// in the midst of it: each piece comes once, and it counts once for what copies cost.
+#[test]
+fn one_copy_is_made_for_all_who_wait_for_it() {
+    let scalars = scalars(SEVERAL, 5);
+    let expected = {
+        let host = cpu(1);
+        let bases = host.bases(CurveId::Bn254, Group::G1, points(100)).unwrap();
+        let vector = host.vector(CurveId::Bn254, SEVERAL).unwrap();
+        host.vector_write(vector, 0, &scalars).unwrap();
+        let plan = sum_of_the_end(&*host, vector, bases);
+        finish(&*plan).unwrap();
+        plan.point()
+    };
+    let mut together = 0;
+    for seed in 0..40 {
+        let crowd = Arc::new(Crowd {
+            drops: seed % 4 == 1,
+            ..Crowd::default()
+        });
+        let lost = seed % 4 >= 2;
+        let (brought, elsewhere) = (Brought::default(), Brought::default());
+        let fails_at = if lost {
+            seed / 4 % (PIECES + 1)
+        } else {
+            usize::MAX
+        };
+        let first = nudging(&crowd, &brought, fails_at);
+        let second = nudging(&crowd, &elsewhere, usize::MAX);
+        let relay = Relay::new([cpu(1), first, second].map(alone).into());
+        relay.allow(0b110);
+        let bases = relay.bases(CurveId::Bn254, Group::G1, points(100)).unwrap();
+        let vector = relay.vector(CurveId::Bn254, SEVERAL).unwrap();
+        relay.vector_write(vector, 0, &scalars).unwrap();
+        let plans = [(); 4].map(|()| sum_of_the_end(&*relay, vector, bases));
+        plans
+            .iter()
+            .for_each(|plan| assert_eq!(plan.open(0), Ok(1)));
+        *crowd.plans.lock().unwrap() = plans.map(Some).into();
+        *crowd.random.lock().unwrap() = Some(Random(AtomicU64::new(seed as u64)));
+        assert_eq!(forfeited(), Duration::ZERO);
+        while !crowd.is_there() {
+            crowd.nudge();
+        }
+        // Who found nothing to bring waited at nobody's cost.
+        together += usize::from(forfeited() > Duration::ZERO);
+        let copies = |brought: &Brought| {
+            let mut brought = brought.lock().unwrap().clone();
+            // Pieces begin at different times, and none ends before it has begun.
+            let end = brought.pop();
+            brought.sort_unstable_by_key(|it| it.1);
+            brought.extend(end);
+            brought
+        };
+        let (came, lost_with) = match lost {
+            true => (&elsewhere, Some(&brought)),
+            false => (&brought, None),
+        };
+        let id = came.lock().unwrap()[0].0;
+        assert_eq!(copies(came), each_once(id), "seed {seed}");
+        assert_eq!(relay.is_lost(1), lost, "seed {seed}");
+        let price = |price: &Price| price.kind == "copy";
+        // The first time does not count, and there was none but that.
+        assert!(!relay.prices().iter().any(price), "seed {seed}");
+        if lost_with.is_none() {
+            assert!(elsewhere.lock().unwrap().is_empty(), "seed {seed}");
+        }
+        for plan in crowd.plans.lock().unwrap().iter().flatten() {
+            for stage in 1..plan.stages() {
+                for lane in 0..plan.open(stage).unwrap() {
+                    while plan.run(stage, lane).unwrap() == Progress::More {}
+                }
+            }
+            assert_eq!(plan.point(), expected, "seed {seed}");
+        }
+    }
+    assert!(together > 0, "nobody ever waited for others");
+}
+
+/// The same on threads, again and again.
+#[test]
+fn threads_bring_each_piece_once() {
+    let scalars = scalars(SEVERAL, 5);
+    let brought = Brought::default();
+    let told = Arc::clone(&brought);
+    let filling = move |id, at, bytes| {
+        told.lock().unwrap().push((id, at, bytes));
+        Ok(())
+    };
+    let second = Around::filled(cpu(1), Arc::new(filling));
+    let relay = Relay::new([cpu(1) as Arc<dyn Device>, second].map(alone).into());
+    relay.allow(0b10);
+    let bases = relay.bases(CurveId::Bn254, Group::G1, points(100)).unwrap();
+    let mut sums = BTreeSet::new();
+    for _ in 0..20 {
+        let vector = relay.vector(CurveId::Bn254, SEVERAL).unwrap();
+        relay.vector_write(vector, 0, &scalars).unwrap();
+        let plans = [(); 5].map(|()| sum_of_the_end(&*relay, vector, bases));
+        std::thread::scope(|scope| {
+            for plan in &plans {
+                scope.spawn(|| finish(&**plan).unwrap());
+            }
+        });
+        sums.extend(plans.iter().map(|plan| plan.point().unwrap()));
+        let mut came = std::mem::take(&mut *brought.lock().unwrap());
+        let end = came.pop();
+        came.sort_unstable_by_key(|it| it.1);
+        came.extend(end);
+        assert_eq!(came, each_once(came[0].0));
+        relay.vector_free(vector);
+    }
+    assert_eq!(sums.len(), 1);
+}
+
+/// What has come of a vector is not taken for a part of what that is later, and nothing of it arrives any more when a device begins
+/// to overwrite it.
+#[test]
+fn a_copy_that_was_given_up_is_no_part_of_the_next_one() {
+    let brought = Brought::default();
+    let told = Arc::clone(&brought);
+    let filling = move |id, at, bytes| {
+        told.lock().unwrap().push((id, at, bytes));
+        Ok(())
+    };
+    let second = Around::filled(cpu(1), Arc::new(filling));
+    let relay = Relay::new([cpu(1) as Arc<dyn Device>, second].map(alone).into());
+    relay.allow(0b10);
+    let bases = relay.bases(CurveId::Bn254, Group::G1, points(100)).unwrap();
+    let written = |seed| {
+        let id = relay.vector(CurveId::Bn254, SEVERAL).unwrap();
+        relay.vector_write(id, 0, &scalars(SEVERAL, seed)).unwrap();
+        id
+    };
+    let begun = |vector| {
+        let plan = sum_of_the_end(&*relay, vector, bases);
+        plan.open(0).unwrap();
+        for _ in 0..PIECES - 1 {
+            assert_eq!(plan.run(0, 0), Ok(Progress::More));
+        }
+    };
+    let summed = |vector| {
+        let plan = sum_of_the_end(&*relay, vector, bases);
+        finish(&*plan).unwrap();
+        plan.point()
+    };
+    let (vector, other) = (written(5), written(6));
+    begun(vector);
+    relay.vector_write(vector, 0, &scalars(SEVERAL, 6)).unwrap();
+    assert_eq!(summed(vector), summed(other));
+    // Given up, and made by that device.
+    let out = written(7);
+    begun(out);
+    brought.lock().unwrap().clear();
+    let work = Work::Multiply {
+        a: vector,
+        b: other,
+        out,
+    };
+    let plan = relay.plan(&work).unwrap();
+    plan.open(0).unwrap();
+    assert_eq!(plan.run(0, 0), Ok(Progress::Done));
+    let brought = brought.lock().unwrap();
+    assert!(matches!(brought[..], [(_, 0, 0)]), "{brought:?}");
+}
+
+/// The points are wanted back on the device while the scalars of two sums are on their way to it, before any quantum of either.
+#[test]
+fn a_copy_of_points_may_be_given_up_while_scalars_are_on_their_way() {
+    let relay = Relay::new(vec![alone(cpu(1)), alone(cpu(2))]);
+    relay.allow(0b10);
+    let bases = relay.bases(CurveId::Bn254, Group::G1, points(100)).unwrap();
+    let of = Original::Bases(bases);
+    let mut sums = BTreeSet::new();
+    for at in 0..=2 * PIECES + 2 {
+        let vector = relay.vector(CurveId::Bn254, SEVERAL).unwrap();
+        relay.vector_write(vector, 0, &scalars(SEVERAL, 5)).unwrap();
+        let plans = [(); 2].map(|()| sum_of_the_end(&*relay, vector, bases));
+        plans
+            .iter()
+            .for_each(|plan| assert_eq!(plan.open(0), Ok(1)));
+        let mut left: Vec<_> = plans.iter().collect();
+        let mut quanta = 0;
+        while !left.is_empty() {
+            left.retain(|plan| {
+                if quanta == at {
+                    relay.copy_free(1, of);
+                }
+                quanta += 1;
+                plan.run(0, 0).unwrap() == Progress::More
+            });
+        }
+        for plan in &plans {
+            for stage in 1..plan.stages() {
+                for lane in 0..plan.open(stage).unwrap() {
+                    while plan.run(stage, lane).unwrap() == Progress::More {}
+                }
+            }
+            sums.insert(plan.point().unwrap());
+        }
+        drop(plans);
+        relay.vector_free(vector);
+        relay.copy_free(1, of);
+        assert_eq!(relay.copy_bytes(1, of), 0, "quantum {at}");
+        relay.copy(1, of).unwrap();
+    }
+    assert_eq!(sums.len(), 1);
 }
 
 /// A device whose quanta of a kernel may come out wrong: the first element that is then read, or the point.

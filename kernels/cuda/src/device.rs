@@ -8,7 +8,7 @@ use caldera_kernels::curve::endomorphism::Lattice;
 use caldera_kernels::curve::{Bls12_381, Bn254, Coordinate, Curve};
 use caldera_kernels::field::Field;
 use caldera_kernels::{
-    BasesId, CurveId, Device, DeviceError, DeviceInfo, Fitted, Form, Group, Health, Holdings,
+    BasesId, CurveId, Device, DeviceError, DeviceInfo, Fill, Fitted, Form, Group, Health, Holdings,
     MatrixId, Plan, Shape, Shaped, Site, Transform, VectorId, Work,
 };
 
@@ -257,6 +257,20 @@ impl Device for CudaDevice {
 
     fn vector_write(&self, id: VectorId, at: usize, scalars: &[u8]) -> Result<(), DeviceError> {
         self.held.vector(id)?.write(at, scalars)
+    }
+
+    fn vector_fill(
+        &self,
+        id: VectorId,
+        at: usize,
+        bytes: usize,
+        fill: &mut Fill<'_>,
+    ) -> Result<(), DeviceError> {
+        self.held.vector(id)?.fill(at, bytes, fill)
+    }
+
+    fn vector_settle(&self, id: VectorId) -> Result<(), DeviceError> {
+        self.held.vector(id)?.settle()
     }
 
     fn vector_read(&self, id: VectorId, at: usize, scalars: &mut [u8]) -> Result<(), DeviceError> {

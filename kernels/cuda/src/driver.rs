@@ -5,10 +5,13 @@
 //! is copied to or from the host is not ordered with launches: whoever copies has waited for the
 //! fences that matter.
 
+use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use caldera_kernels::{DeviceError, Site, Software};
+use caldera_kernels::{DeviceError, Fill, Site, Software};
+use zeroize::Zeroizing;
 
 /// What runs kernels.
 pub trait Driver: Send + Sync {
@@ -40,8 +43,26 @@ pub trait Driver: Send + Sync {
     /// Overwrites with zeros.
     fn clear(&self, address: u64, bytes: usize) -> Result<(), DeviceError>;
 
-    /// Copies from the host; returns when the host's bytes may change again.
+    /// Copies from the host, and returns when all is there.
     fn upload(&self, address: u64, bytes: &[u8]) -> Result<(), DeviceError>;
+
+    /// Copies so many bytes, [`PIECE`] at most, that `fill` writes to where the device reads them. They are there when
+    /// [`Driver::settle`] has returned, and `fill` has been called when this has. What is sent may be secret.
+    fn send(
+        &self,
+        address: u64,
+        bytes: usize,
+        fill: &mut dyn FnMut(&mut [u8]) -> Result<(), DeviceError>,
+    ) -> Result<(), DeviceError> {
+        let mut piece = Zeroizing::new(vec![0; bytes]);
+        fill(&mut piece)?;
+        self.upload(address, &piece)
+    }
+
+    /// Waits until all that was sent has arrived, and leaves nothing of it where the device read it.
+    fn settle(&self) -> Result<(), DeviceError> {
+        Ok(())
+    }
 
     /// Copies to the host.
     fn download(&self, address: u64, bytes: &mut [u8]) -> Result<(), DeviceError>;
@@ -77,6 +98,8 @@ pub(crate) struct Buffer {
     bytes: usize,
     /// Whether it holds what comes of a witness, and is overwritten in the end.
     secret: bool,
+    /// Whether anything was sent that may not have arrived.
+    unsettled: AtomicBool,
 }
 
 impl Buffer {
@@ -105,6 +128,7 @@ impl Buffer {
             address: driver.allocate(bytes, what)?,
             bytes,
             secret: false,
+            unsettled: AtomicBool::new(false),
         })
     }
 
@@ -134,6 +158,7 @@ impl Buffer {
         if bytes.is_empty() {
             return Ok(());
         }
+        self.settle()?;
         self.driver.upload(self.address + at as u64, bytes)
     }
 
@@ -142,7 +167,31 @@ impl Buffer {
         if bytes.is_empty() {
             return Ok(());
         }
+        self.settle()?;
         self.driver.download(self.address + at as u64, bytes)
+    }
+
+    /// What `fill` writes from byte `at` on, one piece after the other; it is told where each begins. All is there when
+    /// [`Buffer::settle`] has returned.
+    pub(crate) fn send(&self, range: Range<usize>, fill: &mut Fill<'_>) -> Result<(), DeviceError> {
+        assert!(range.end <= self.bytes);
+        for at in range.clone().step_by(PIECE) {
+            let bytes = PIECE.min(range.end - at);
+            let address = self.address + at as u64;
+            let sent = self
+                .driver
+                .send(address, bytes, &mut |piece| fill(at, piece));
+            self.unsettled.store(true, Ordering::Release);
+            sent?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn settle(&self) -> Result<(), DeviceError> {
+        match self.unsettled.swap(false, Ordering::AcqRel) {
+            true => self.driver.settle(),
+            false => Ok(()),
+        }
     }
 
     /// Words of 32 bits from byte `at` on.
@@ -159,6 +208,8 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
+        // Nothing may arrive there when it is somebody else's. A lost device's memory is nobody's.
+        let _ = self.settle();
         if self.secret {
             // A device that cannot do so any more is lost, and so is its memory.
             let _ = self.driver.clear(self.address, self.bytes);
@@ -166,6 +217,10 @@ impl Drop for Buffer {
         self.driver.free(self.address, self.bytes);
     }
 }
+
+/// The most that is sent at once: large enough that a copy is bound by the bus and not by what one costs, and a quarter of a
+/// millisecond of one core's copying.
+pub const PIECE: usize = 2 << 20;
 
 /// The least that is ever allocated: an element's alignment.
 const ALIGNMENT: usize = 16;

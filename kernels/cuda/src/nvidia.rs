@@ -1,10 +1,12 @@
 //! NVIDIA's driver as a [`Driver`]: libcuda, loaded when it is wanted.
 //!
 //! One context, the device's primary one; a stream for launches, and others for memory and copies,
-//! so that a witness goes up while another proof computes. Copies go through two pieces of pinned
-//! memory in turn, the host working on one while the device does on the other: a *ferry*, of which
-//! there is one each way and a third one for what is small, so that the few words which a quantum
-//! reads never wait for a key that goes up. A launch stands between two events of the device's clock.
+//! so that a witness goes up while another proof computes. Copies go through pieces of pinned
+//! memory, a *ferry*: threads work on some while the device does on others, and whoever wants one holds
+//! one, for as long as it takes to fill or empty it. There are four: for keys, for witnesses on their way up, for what comes down, and
+//! for what is small. So a witness waits for no key's upload, and the few words that a quantum reads wait for neither; on the bus each
+//! has at most the pieces of the others before it. What is sent for a witness is waited for when
+//! its piece is wanted again, and at the end, when all pieces are overwritten. A launch stands between two events of the device's clock.
 //! Waiting asks, with short sleeps between, and gives up as lost what has not ended within a
 //! patience: nothing here waits for a device without end.
 
@@ -21,7 +23,7 @@ use cudarc::driver::sys;
 use zeroize::Zeroize as _;
 
 use crate::bundle::{ARCHITECTURE_MIN, Bundle, BundleError, Shape};
-use crate::driver::{Driver, Fence, Kernel};
+use crate::driver::{Driver, Fence, Kernel, PIECE};
 use crate::nvrtc::{Nvrtc, NvrtcError, shapes};
 use crate::sources;
 
@@ -120,9 +122,10 @@ pub struct Nvidia {
     functions: Mutex<Functions>,
     /// Getting, clearing and giving back memory.
     memory_calls: Mutex<Calls>,
-    up: Mutex<Ferry>,
-    down: Mutex<Ferry>,
-    small: Mutex<Ferry>,
+    keys: Ferry,
+    up: Ferry,
+    down: Ferry,
+    small: Ferry,
 }
 
 // SAFETY: the handles are the driver's, which takes them on any thread whose current context is
@@ -160,11 +163,22 @@ struct Calls {
 /// What copies go through.
 struct Ferry {
     stream: sys::CUstream,
-    /// Pinned memory, so many bytes each.
-    pieces: [*mut u8; 2],
+    /// Bytes of a piece.
     bytes: usize,
-    /// When the device has done with each.
-    done: [sys::CUevent; 2],
+    pieces: Box<[Mutex<Piece>]>,
+    /// The piece that was wanted first so far is the one with this number, without the turns before.
+    turn: AtomicUsize,
+}
+
+/// Pinned memory, of whoever holds its lock.
+struct Piece {
+    at: *mut u8,
+    /// When the device has done with it.
+    done: sys::CUevent,
+    /// Whether it may not have.
+    is_out: bool,
+    /// Bytes of it that were written since it was overwritten.
+    used: usize,
 }
 
 impl Calls {
@@ -182,35 +196,68 @@ impl Calls {
 }
 
 impl Ferry {
-    const fn none(bytes: usize) -> Self {
+    fn none(pieces: usize, bytes: usize) -> Self {
+        let piece = |_| {
+            Mutex::new(Piece {
+                at: std::ptr::null_mut(),
+                done: std::ptr::null_mut(),
+                is_out: false,
+                used: 0,
+            })
+        };
         Self {
             stream: std::ptr::null_mut(),
-            pieces: [std::ptr::null_mut(); 2],
             bytes,
-            done: [std::ptr::null_mut(); 2],
+            pieces: (0..pieces).map(piece).collect(),
+            turn: AtomicUsize::new(0),
         }
     }
 
     /// As [`Calls::open`].
     fn open(&mut self) -> Result<(), DriverError> {
         self.stream = stream()?;
-        for (piece, done) in self.pieces.iter_mut().zip(&mut self.done) {
+        for piece in &mut self.pieces {
+            let piece = own(piece);
             // SAFETY: the context is current; given back in `Nvidia::drop`.
-            *piece = unsafe { result::malloc_host(self.bytes, 0) }?.cast();
+            piece.at = unsafe { result::malloc_host(self.bytes, 0) }?.cast();
             // SAFETY: so many bytes, which nobody else knows of.
-            unsafe { piece.write_bytes(0, self.bytes) };
-            *done = event()?;
+            unsafe { piece.at.write_bytes(0, self.bytes) };
+            piece.done = event()?;
         }
         Ok(())
     }
 
-    /// The first bytes of a piece.
+    /// A piece that nobody holds, that which was wanted longest ago if there are several.
+    fn free(&self, turn: usize) -> Option<MutexGuard<'_, Piece>> {
+        let in_turn = (0..self.pieces.len()).map(|i| (turn + i) % self.pieces.len());
+        in_turn
+            .filter_map(|i| self.pieces[i].try_lock().ok())
+            .next()
+    }
+
+    fn next_turn(&self) -> usize {
+        self.turn.fetch_add(1, Ordering::Relaxed) % self.pieces.len()
+    }
+}
+
+impl Piece {
+    /// Its first bytes.
     ///
     /// # Safety
-    /// The device has done with the piece, and `len` is within it.
-    unsafe fn piece(&mut self, i: usize, len: usize) -> &mut [u8] {
-        // SAFETY: pinned memory of so many bytes that was cleared at first, and is this ferry's alone.
-        unsafe { std::slice::from_raw_parts_mut(self.pieces[i % 2], len) }
+    /// The device has done with it, and `len` is within it.
+    unsafe fn bytes(&mut self, len: usize) -> &mut [u8] {
+        // SAFETY: pinned memory of so many bytes that was cleared at first, and is behind this piece's lock alone.
+        unsafe { std::slice::from_raw_parts_mut(self.at, len) }
+    }
+
+    /// Overwrites what was in it, which may have been of a witness.
+    ///
+    /// # Safety
+    /// The device has done with it, or is lost: then what it reads is of no account.
+    unsafe fn wipe(&mut self) {
+        let used = std::mem::take(&mut self.used);
+        // SAFETY: as the caller says; no more than the whole piece was written.
+        unsafe { self.bytes(used) }.zeroize();
     }
 }
 
@@ -334,9 +381,10 @@ impl Nvidia {
             events: Mutex::default(),
             functions: Mutex::default(),
             memory_calls: Mutex::new(Calls::NONE),
-            up: Mutex::new(Ferry::none(PIECE)),
-            down: Mutex::new(Ferry::none(PIECE)),
-            small: Mutex::new(Ferry::none(SMALL)),
+            keys: Ferry::none(2, 2 * PIECE),
+            up: Ferry::none(UP, PIECE),
+            down: Ferry::none(DOWN, PIECE / 4),
+            small: Ferry::none(DOWN, SMALL),
         };
         this.prepare()
             .map_err(refused("streams and pinned memory"))?;
@@ -347,8 +395,8 @@ impl Nvidia {
         self.make_current()?;
         self.launches = stream()?;
         own(&mut self.memory_calls).open()?;
-        for ferry in [&mut self.up, &mut self.down, &mut self.small] {
-            own(ferry).open()?;
+        for ferry in self.ferries() {
+            ferry.open()?;
         }
         // Memory that is given back stays with this process's pool, so that getting some again
         // costs nothing.
@@ -451,9 +499,79 @@ impl Nvidia {
         Ok(got)
     }
 
-    /// The ferry for so many bytes.
-    fn ferry<'a>(&'a self, large: &'a Mutex<Ferry>, bytes: usize) -> MutexGuard<'a, Ferry> {
-        lock(if bytes <= SMALL { &self.small } else { large })
+    fn ferries(&mut self) -> [&mut Ferry; 4] {
+        let Self {
+            keys,
+            up,
+            down,
+            small,
+            ..
+        } = self;
+        [keys, up, down, small]
+    }
+
+    /// A piece that the device has done with. Where all are held the wait is until one has been filled or emptied.
+    fn piece<'a>(&self, ferry: &'a Ferry) -> Result<MutexGuard<'a, Piece>, DeviceError> {
+        let turn = ferry.next_turn();
+        let free = ferry.free(turn);
+        let mut piece = free.unwrap_or_else(|| lock(&ferry.pieces[turn]));
+        self.come_back(&mut piece)?;
+        Ok(piece)
+    }
+
+    /// Waits until the device has done with a piece.
+    fn come_back(&self, piece: &mut Piece) -> Result<(), DeviceError> {
+        if piece.is_out {
+            self.wait_for(piece.done)?;
+            piece.is_out = false;
+        }
+        Ok(())
+    }
+
+    /// Sends what `fill` writes into a piece.
+    fn go_up<'a>(
+        &self,
+        ferry: &'a Ferry,
+        address: u64,
+        bytes: usize,
+        fill: &mut dyn FnMut(&mut [u8]) -> Result<(), DeviceError>,
+    ) -> Result<MutexGuard<'a, Piece>, DeviceError> {
+        assert!(bytes <= ferry.bytes, "pieces are no larger than that");
+        let mut piece = self.piece(ferry)?;
+        let whole = piece.used.max(bytes);
+        piece.used = bytes;
+        // SAFETY: the device has done with it, and both are within it.
+        let (written, rest) = unsafe { piece.bytes(whole) }.split_at_mut(bytes);
+        rest.zeroize();
+        let filled = fill(written);
+        let from = piece.at;
+        if let Err(error) = filled {
+            // SAFETY: the device was not told of it.
+            unsafe { piece.wipe() };
+            return Err(error);
+        }
+        piece.is_out = true;
+        // SAFETY: memory of that many bytes; nobody touches the piece until the event.
+        self.call("upload", || unsafe {
+            let from = std::slice::from_raw_parts(from, bytes);
+            result::memcpy_htod_async(address, from, ferry.stream)?;
+            result::event::record(piece.done, ferry.stream)
+        })?;
+        Ok(piece)
+    }
+
+    /// Waits until the device has done with a piece, and overwrites what is in it.
+    fn settle_piece(&self, piece: &mut Piece) -> Result<(), DeviceError> {
+        let back = self.come_back(piece);
+        // SAFETY: the device has done with it, or is lost.
+        unsafe { piece.wipe() };
+        back
+    }
+
+    /// The same for all.
+    fn settle_all(&self, ferry: &Ferry) -> Result<(), DeviceError> {
+        let each = |piece| self.settle_piece(&mut lock(piece));
+        ferry.pieces.iter().map(each).fold(Ok(()), Result::and)
     }
 
     /// The module of a unit.
@@ -606,62 +724,83 @@ impl Driver for Nvidia {
     }
 
     fn upload(&self, address: u64, bytes: &[u8]) -> Result<(), DeviceError> {
-        let mut ferry = self.ferry(&self.up, bytes.len());
-        let (stream, done) = (ferry.stream, ferry.done);
-        let size = ferry.bytes;
-        for (i, chunk) in bytes.chunks(size).enumerate() {
-            if i >= 2 {
-                self.wait_for(done[i % 2])?;
-            }
-            // SAFETY: the device has done with the piece, or was not told of it yet.
-            let piece = unsafe { ferry.piece(i, chunk.len()) };
-            piece.copy_from_slice(chunk);
-            let to = address + (i * size) as u64;
-            // SAFETY: memory of that many bytes; the piece stays as it is until the event.
-            self.call("upload", || unsafe {
-                result::memcpy_htod_async(to, piece, stream)?;
-                result::event::record(done[i % 2], stream)
-            })?;
+        let mut copy = |from: &[u8], to: &mut [u8]| {
+            to.copy_from_slice(from);
+            Ok(())
+        };
+        if bytes.len() <= SMALL {
+            let mut fill = |to: &mut [u8]| copy(bytes, to);
+            let mut piece = self.go_up(&self.small, address, bytes.len(), &mut fill)?;
+            return self.settle_piece(&mut piece);
         }
-        let used = bytes.len().div_ceil(size);
-        for (i, done) in done.into_iter().enumerate().take(used) {
-            self.wait_for(done)?;
-            // SAFETY: the device has done with it. It may have been a witness.
-            unsafe { ferry.piece(i, bytes.len().min(size)) }.zeroize();
+        for (i, chunk) in bytes.chunks(self.keys.bytes).enumerate() {
+            let to = address + (i * self.keys.bytes) as u64;
+            self.go_up(&self.keys, to, chunk.len(), &mut |to| copy(chunk, to))?;
         }
-        Ok(())
+        self.settle_all(&self.keys)
+    }
+
+    fn send(
+        &self,
+        address: u64,
+        bytes: usize,
+        fill: &mut dyn FnMut(&mut [u8]) -> Result<(), DeviceError>,
+    ) -> Result<(), DeviceError> {
+        if bytes > SMALL {
+            return self.go_up(&self.up, address, bytes, fill).map(drop);
+        }
+        let mut piece = self.go_up(&self.small, address, bytes, fill)?;
+        self.settle_piece(&mut piece)
+    }
+
+    fn settle(&self) -> Result<(), DeviceError> {
+        self.settle_all(&self.up)
     }
 
     fn download(&self, address: u64, bytes: &mut [u8]) -> Result<(), DeviceError> {
-        let mut ferry = self.ferry(&self.down, bytes.len());
-        let (stream, done) = (ferry.stream, ferry.done);
-        let size = ferry.bytes;
-        let all = bytes.len();
-        let mut chunks: Vec<&mut [u8]> = bytes.chunks_mut(size).collect();
+        let ferry = match bytes.len() <= SMALL {
+            true => &self.small,
+            false => &self.down,
+        };
+        let take_out = |(mut piece, to): (MutexGuard<'_, Piece>, &mut [u8])| {
+            self.come_back(&mut piece)?;
+            // SAFETY: the device has done with it.
+            to.copy_from_slice(unsafe { piece.bytes(to.len()) });
+            self.settle_piece(&mut piece)
+        };
         // One piece comes down while the one before is taken out.
-        for i in 0..chunks.len() + 1 {
-            if i < chunks.len() {
-                // SAFETY: the piece before last was taken out below.
-                let piece = unsafe { ferry.piece(i, chunks[i].len()) };
-                let from = address + (i * size) as u64;
-                // SAFETY: memory of that many bytes; nobody touches the piece until the event.
-                self.call("download", || unsafe {
-                    result::memcpy_dtoh_async(piece, from, stream)?;
-                    result::event::record(done[i % 2], stream)
-                })?;
-            }
-            if let Some(before) = i.checked_sub(1) {
-                self.wait_for(done[before % 2])?;
-                let chunk = &mut *chunks[before];
-                // SAFETY: the device has done with it.
-                chunk.copy_from_slice(unsafe { ferry.piece(before, chunk.len()) });
+        let mut before: Option<(MutexGuard<'_, Piece>, &mut [u8])> = None;
+        for (i, chunk) in bytes.chunks_mut(ferry.bytes).enumerate() {
+            let free = match before {
+                // Who holds one waits for nobody who does too.
+                Some(_) => ferry.free(ferry.next_turn()),
+                None => None,
+            };
+            let mut piece = match free {
+                Some(mut piece) => {
+                    self.come_back(&mut piece)?;
+                    piece
+                }
+                None => {
+                    before.take().map_or(Ok(()), take_out)?;
+                    self.piece(ferry)?
+                }
+            };
+            let from = address + (i * ferry.bytes) as u64;
+            piece.used = piece.used.max(chunk.len());
+            piece.is_out = true;
+            let (to, done) = (piece.at, piece.done);
+            // SAFETY: memory of that many bytes; nobody touches the piece until the event.
+            self.call("download", || unsafe {
+                let to = std::slice::from_raw_parts_mut(to, chunk.len());
+                result::memcpy_dtoh_async(to, from, ferry.stream)?;
+                result::event::record(done, ferry.stream)
+            })?;
+            if let Some(before) = before.replace((piece, chunk)) {
+                take_out(before)?;
             }
         }
-        for i in 0..all.div_ceil(size).min(2) {
-            // SAFETY: as above. It may have been of a witness.
-            unsafe { ferry.piece(i, all.min(size)) }.zeroize();
-        }
-        Ok(())
+        before.map_or(Ok(()), take_out)
     }
 
     fn kernel(&self, unit: &str, name: &str) -> Result<Kernel, DeviceError> {
@@ -764,11 +903,13 @@ impl Drop for Nvidia {
         let mut events = vec![calls.done];
         let mut streams = vec![self.launches, calls.stream];
         let mut pieces = Vec::new();
-        for ferry in [&mut self.up, &mut self.down, &mut self.small] {
-            let ferry = own(ferry);
-            events.extend(ferry.done);
+        for ferry in self.ferries() {
             streams.push(ferry.stream);
-            pieces.extend(ferry.pieces);
+            for piece in &mut ferry.pieces {
+                let piece = own(piece);
+                events.push(piece.done);
+                pieces.push(piece.at);
+            }
         }
         for pair in free.into_iter().chain(flights.into_values()) {
             events.extend([pair.start, pair.end]);
@@ -798,8 +939,11 @@ pub const COMPILER: &str = "CALDERA_CUDA_NVRTC";
 /// What the shipped code is made for: CUDA 13.0.
 const VERSION_MIN: i32 = 13_000;
 
-/// Pinned memory: large enough that a copy is bound by the bus, small enough to fill in a blink.
-const PIECE: usize = 4 << 20;
+/// Pieces for witnesses: one for each of the six threads that a proof may have at it (five sums and a product), and two on the bus.
+const UP: usize = 8;
+
+/// Pieces for what comes down, and for what is small.
+const DOWN: usize = 4;
 
 /// What is copied by itself in a quantum is smaller: lengths, and sums of sets.
 const SMALL: usize = 64 << 10;

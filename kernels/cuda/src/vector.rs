@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use caldera_kernels::{CurveId, DeviceError};
+use caldera_kernels::{CurveId, DeviceError, Fill};
 
 use crate::driver::{Buffer, Driver};
 
@@ -46,7 +46,30 @@ impl Vector {
     }
 
     pub(crate) fn write(&self, at: usize, scalars: &[u8]) -> Result<(), DeviceError> {
-        self.buffer.upload(self.place(at, scalars.len())?, scalars)
+        let size = self.curve.scalar_bytes();
+        self.fill(at, scalars.len(), &mut |from, piece| {
+            let from = (from - at) * size;
+            piece.copy_from_slice(&scalars[from..from + piece.len()]);
+            Ok(())
+        })?;
+        self.settle()
+    }
+
+    /// See [`caldera_kernels::Device::vector_fill`].
+    pub(crate) fn fill(
+        &self,
+        at: usize,
+        bytes: usize,
+        fill: &mut Fill<'_>,
+    ) -> Result<(), DeviceError> {
+        let (place, size) = (self.place(at, bytes)?, self.curve.scalar_bytes());
+        self.buffer.send(place..place + bytes, &mut |at, piece| {
+            fill(at / size, piece)
+        })
+    }
+
+    pub(crate) fn settle(&self) -> Result<(), DeviceError> {
+        self.buffer.settle()
     }
 
     pub(crate) fn read(&self, at: usize, scalars: &mut [u8]) -> Result<(), DeviceError> {

@@ -14,8 +14,8 @@ use bytes::Bytes;
 use caldera_kernels::curve::{Affine, Bls12_381, Bn254, Coordinate, Curve, Projective};
 use caldera_kernels::field::PrimeField;
 use caldera_kernels::{
-    BasesId, CurveId, Device, DeviceError, DeviceInfo, Form, Group, Health, Held, MatrixId, Plan,
-    Progress, Registry, Shape, Site, Software, Transform, VectorId, Work, scalars_fit,
+    BasesId, CurveId, Device, DeviceError, DeviceInfo, Fill, Form, Group, Health, Held, MatrixId,
+    Plan, Progress, Registry, Shape, Site, Software, Transform, VectorId, Work, scalars_fit,
 };
 use sha2::{Digest, Sha256};
 
@@ -349,6 +349,21 @@ impl Device for IcicleDevice {
     fn vector_write(&self, id: VectorId, at: usize, scalars: &[u8]) -> Result<(), DeviceError> {
         self.vectors.find(id, id.0)?;
         self.host.vector_write(id, at, scalars)
+    }
+
+    fn vector_fill(
+        &self,
+        id: VectorId,
+        at: usize,
+        bytes: usize,
+        fill: &mut Fill<'_>,
+    ) -> Result<(), DeviceError> {
+        self.vectors.find(id, id.0)?;
+        self.host.vector_fill(id, at, bytes, fill)
+    }
+
+    fn vector_settle(&self, id: VectorId) -> Result<(), DeviceError> {
+        self.host.vector_settle(id)
     }
 
     fn vector_read(&self, id: VectorId, at: usize, scalars: &mut [u8]) -> Result<(), DeviceError> {

@@ -4,7 +4,8 @@
 //! them runs it is decided whether the sum is shared (`share.rs`) and who has which points; parts of members that
 //! have none end at once. A member's plan for the whole sum is narrowed to its share, in the memory that it has set aside.
 //! The host's share is done by the lanes of the relay's own plan, each other one by the single lane of its part: so no member
-//! waits for another between stages, and each part is left and taken up at its own quanta.
+//! waits for another between stages, and each part is left and taken up at its own quanta. What a share lacks on its member is
+//! brought there in the first stage, which is for the host's threads: the member's own has its launches to make.
 //!
 //! **Loss.** What a lost member was to sum is summed by another: planned there anew, which is the one time that memory
 //! is taken while work runs. If there is none, the sum ends as lost and the proof is made again on the host.
@@ -60,7 +61,7 @@ impl Share {
         self.points.get().is_some() && self.ended.load(Ordering::Acquire)
     }
 
-    /// The lane's next quantum. `whole` is the sum that it is of.
+    /// The lane's next quantum: in the first stage until all that the share reads is on its member. `whole` is the sum that it is of.
     fn quantum(&self, whole: &RelayPlan, stage: usize) -> Result<Progress, DeviceError> {
         let Ok(mut guard) = self.run.try_lock() else {
             let why = "the lane is running on another thread";
@@ -70,7 +71,7 @@ impl Share {
             return Err(refusal(stage, 0, "the lane has ended"));
         }
         let Some(points) = self.points.get() else {
-            self.ended.store(true, Ordering::Release);
+            self.ended.store(stage > 0, Ordering::Release);
             return Ok(Progress::Done);
         };
         let run = match &mut *guard {
@@ -78,9 +79,7 @@ impl Share {
             none => none.insert(self.begin(whole, points)?),
         };
         let member = run.member;
-        let at = if run.arrival.ended { run.stage + 1 } else { 0 };
-        self.kernel
-            .store(member * STAGES_MAX + at, Ordering::Relaxed);
+        self.names(run);
         match run.quantum(&whole.part) {
             Err(Failed::Member(error)) if whole.note_loss(member, &error) => {
                 // It will be done again: nobody is charged twice.
@@ -102,8 +101,19 @@ impl Share {
                 whole.piece_ended();
                 Ok(Progress::Done)
             }
+            Ok(Progress::More) if stage == 0 && run.arrival.ended => {
+                self.names(run);
+                Ok(Progress::Done)
+            }
             other => other.map_err(Failed::into_error),
         }
+    }
+
+    /// Takes note of what runs.
+    fn names(&self, run: &Run) {
+        let at = if run.arrival.ended { run.stage + 1 } else { 0 };
+        self.kernel
+            .store(run.member * STAGES_MAX + at, Ordering::Relaxed);
     }
 
     fn move_away(&self) {
@@ -157,11 +167,11 @@ impl Plan for SharePlan {
 
     fn kernel(&self, stage: usize) -> &'static str {
         let share = self.share();
-        if stage == 0 {
-            return "relay.share";
-        }
         if share.points.get().is_none() {
-            return "relay.nothing";
+            return match stage {
+                0 => "relay.share",
+                _ => "relay.nothing",
+            };
         }
         let kernel = share.kernel.load(Ordering::Relaxed);
         let (member, stage) = (kernel / STAGES_MAX, kernel % STAGES_MAX);
@@ -203,10 +213,7 @@ impl Plan for SharePlan {
             return Err(refusal(stage, lane, "the lane has ended"));
         }
         let progress = match stage {
-            0 => match self.whole.decide()? {
-                Some(_) => Progress::Done,
-                None => Progress::More,
-            },
+            0 if self.whole.decide()?.is_none() => Progress::More,
             _ => self.share().quantum(&self.whole, stage)?,
         };
         if progress == Progress::Done {

@@ -13,6 +13,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::crossing::others_are_at_it;
 use super::{HOST, Run, Vector, lock, nanoseconds};
 use crate::device::{DeviceError, Progress, Transform, Work};
 use crate::forfeit::forfeit;
@@ -47,6 +48,7 @@ impl Vector {
         let had = self.current.swap(1 << member, Ordering::AcqRel);
         let before = had & !(1 << member);
         self.past.before.store(before, Ordering::Release);
+        self.begin_crossings_anew();
     }
 
     /// Members that still have it as it was before, a bit each.
@@ -70,7 +72,7 @@ impl Vector {
     /// A quantum of making it again; there is more to do as long as nobody has it.
     pub(super) fn redo(&self) -> Result<Progress, DeviceError> {
         let Ok(mut again) = self.past.again.try_lock() else {
-            return Ok(Progress::More);
+            return Ok(others_are_at_it());
         };
         if !self.is_gone() {
             return Ok(Progress::More);

@@ -4,8 +4,8 @@
 //! It does everything as late as the API allows. What is asked of a stream runs when an event of
 //! that stream is queried, one operation a query, so pinned memory is read and written long after the
 //! call that named it, and a stream that nobody asks about stands still. And it is strict: a thread
-//! without a context, a handle that is none, memory that is not pinned, an event that was not recorded,
-//! something left over at the end ends the process with a sentence. Semantics are those of the
+//! without a context, a handle that is none, memory that is not pinned, an event that was not recorded, a launch over memory (or a copy
+//! from it, or its end) that something is still on its way to, something left over at the end ends the process with a sentence. Semantics are those of the
 //! [CUDA driver API](https://docs.nvidia.com/cuda/cuda-driver-api/), stream by stream; errors of the
 //! device are sticky, as there.
 //!
@@ -53,8 +53,12 @@ enum Fault {
     Hang(u64),
     /// `skip:NAME`: launches of the kernel NAME do nothing, and say that all is well.
     Skip(String),
-    /// `stall:N`: the first large copy to the device stands still until N more launches have run.
+    /// `stall:N`: the first large copy to the device, of more than 1 MiB, stands still until N more launches have run.
     Stall(u64),
+    /// `larger:BYTES`: a large copy is one of more than that.
+    Larger(u64),
+    /// `together:N`: if never so many copies to the device were under way at once, that is a misuse.
+    Together(u64),
     /// `flights:N`: more launches that have not been waited for are a misuse.
     Flights(u64),
     /// `devices:N`: so many of them, in place of one.
@@ -78,6 +82,8 @@ fn faults() -> Vec<Fault> {
             "fail" => Fault::Fail(number),
             "hang" => Fault::Hang(number),
             "stall" => Fault::Stall(number),
+            "larger" => Fault::Larger(number),
+            "together" => Fault::Together(number),
             "flights" => Fault::Flights(number),
             "devices" => Fault::Devices(number),
             _ => misuse(&format!("{VARIABLE}: there is no fault {name:?}")),
@@ -168,6 +174,8 @@ struct World {
     modules: HashMap<u64, String>,
     functions: HashMap<u64, Function>,
     launches: u64,
+    /// The most copies to the device that were under way at once.
+    together: usize,
     /// How many launches have to have run before large copies go on.
     stalled: Option<u64>,
     clock: Duration,
@@ -196,6 +204,7 @@ fn world() -> MutexGuard<'static, World> {
             modules: HashMap::new(),
             functions: HashMap::new(),
             launches: 0,
+            together: 0,
             stalled: None,
             clock: Duration::ZERO,
             hangs: None,
@@ -244,7 +253,34 @@ impl World {
         if self.failed.is_none() {
             waiting.push_back(operation);
         }
+        self.together = self.together.max(self.ups().count());
         self.state()
+    }
+
+    /// Copies to the device that are under way: where to, how many bytes.
+    fn ups(&self) -> impl Iterator<Item = (u64, usize)> {
+        let waiting = self.streams.values().flatten();
+        waiting.filter_map(|operation| match *operation {
+            Operation::Up { to, bytes, .. } => Some((to, bytes)),
+            _ => None,
+        })
+    }
+
+    /// What is asked of memory at an address runs on another stream than copies to it: nobody can say which comes first.
+    fn has_arrived(&self, at: u64, what: &str) {
+        if self.failed.is_some() || self.ups().next().is_none() {
+            return;
+        }
+        let around = |(&start, &bytes): (&u64, &usize)| start <= at && at < start + bytes as u64;
+        let Some((&start, &bytes)) = self.memory.iter().find(|&it| around(it)) else {
+            return;
+        };
+        if self
+            .ups()
+            .any(|(to, _)| (start..start + bytes as u64).contains(&to))
+        {
+            misuse(&format!("{what} memory that a copy is on its way to"));
+        }
     }
 
     fn pinned(&self, at: usize, bytes: usize) {
@@ -256,9 +292,14 @@ impl World {
 
     fn stalls(&mut self, bytes: usize) -> bool {
         let stall = self.fault(|it| match it {
-            Fault::Stall(launches) if bytes > 1 << 20 => Some(*launches),
+            Fault::Stall(launches) => Some(*launches),
             _ => None,
         });
+        let larger = self.fault(|it| match it {
+            Fault::Larger(bytes) => Some(*bytes as usize),
+            _ => None,
+        });
+        let stall = stall.filter(|_| bytes > larger.unwrap_or(1 << 20));
         let Some(more) = stall else { return false };
         let until = *self.stalled.get_or_insert(self.launches + more);
         self.launches < until
@@ -500,6 +541,13 @@ pub unsafe extern "C" fn cuDevicePrimaryCtxRelease_v2(_device: CUdevice) -> CUre
             misuse(&format!("{left} {what} are left over"));
         }
     }
+    let together = world.fault(|it| match it {
+        Fault::Together(copies) => Some(*copies as usize),
+        _ => None,
+    });
+    if together.is_some_and(|copies| world.together < copies) {
+        misuse("copies to the device wait for each other");
+    }
     CUresult::CUDA_SUCCESS
 }
 
@@ -689,7 +737,9 @@ pub unsafe extern "C" fn cuMemAllocAsync(
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuMemFreeAsync(at: CUdeviceptr, stream: CUstream) -> CUresult {
-    within().queue(stream, Operation::Free { at })
+    let mut world = within();
+    world.has_arrived(at, "the end of");
+    world.queue(stream, Operation::Free { at })
 }
 
 #[unsafe(no_mangle)]
@@ -702,7 +752,9 @@ pub unsafe extern "C" fn cuMemsetD8Async(
     if byte != 0 {
         misuse("memory is set to what is not zero");
     }
-    within().queue(stream, Operation::Clear { at, bytes })
+    let mut world = within();
+    world.has_arrived(at, "zeros for");
+    world.queue(stream, Operation::Clear { at, bytes })
 }
 
 #[unsafe(no_mangle)]
@@ -724,7 +776,9 @@ pub unsafe extern "C" fn cuMemcpyDtoHAsync_v2(
     stream: CUstream,
 ) -> CUresult {
     let to = to.addr();
-    within().queue(stream, Operation::Down { to, from, bytes })
+    let mut world = within();
+    world.has_arrived(from, "a copy from");
+    world.queue(stream, Operation::Down { to, from, bytes })
 }
 
 #[unsafe(no_mangle)]
@@ -816,6 +870,9 @@ pub unsafe extern "C" fn cuLaunchKernel(
     }
     // SAFETY: one argument, a structure of so many words; copied before the call returns.
     let words = unsafe { std::slice::from_raw_parts((*arguments).cast::<u64>(), known.words) };
+    for &word in words {
+        world.has_arrived(word, "a launch over");
+    }
     let most = world.fault(|it| match it {
         Fault::Flights(most) => Some(*most as usize),
         _ => None,

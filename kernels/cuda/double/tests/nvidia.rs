@@ -101,7 +101,7 @@ fn copies_arrive_whole_in_pieces_of_any_length() {
             };
             (0..len).flat_map(scalar).collect()
         };
-        let (small, large) = ((64 << 10) / 32, (4 << 20) / 32);
+        let (small, large) = ((64 << 10) / 32, (2 << 20) / 32);
         for len in [
             1,
             small - 1,
@@ -125,21 +125,102 @@ fn copies_arrive_whole_in_pieces_of_any_length() {
 }
 
 /// Large copies to the device stand still until a number of launches have run, and these belong to
-/// sums that read what they need in between.
+/// sums that read what they need in between. So does a key's upload, while a witness goes up, whose pieces are smaller, and is
+/// summed over.
 #[test]
 fn a_quantum_waits_for_no_upload() {
     let test = "a_quantum_waits_for_no_upload";
-    with_double(test, &[("stall:40", "")], |_| {
+    let cases = [("stall:40", "witness"), ("stall:40,larger:2097152", "key")];
+    with_double(test, &cases, |case| {
         let device = device();
         let bytes = vec![0; 16 << 20];
         let vector = device.vector(CurveId::Bn254, bytes.len() / 32).unwrap();
+        let goes_up = || match case {
+            "witness" => device.vector_write(vector, 0, &bytes),
+            _ => {
+                let points = bytes.clone().into();
+                device.bases(CurveId::Bn254, Group::G1, points).map(drop)
+            }
+        };
         std::thread::scope(|scope| {
-            let upload = scope.spawn(|| device.vector_write(vector, 0, &bytes));
+            let upload = scope.spawn(goes_up);
             while !upload.is_finished() {
+                if case == "key" {
+                    device.vector_write(vector, 0, &bytes).unwrap();
+                }
                 sum(&*device).unwrap();
             }
             upload.join().unwrap().unwrap();
         });
+        device.vector_free(vector);
+    });
+}
+
+/// What a relay brings to a device is on the bus piece behind piece, is waited for at the end, and is all that a sum reads then; of what
+/// is given up in the midst of it nothing comes later, and nothing stays behind.
+#[test]
+fn the_pieces_of_a_copy_overlap() {
+    let test = "the_pieces_of_a_copy_overlap";
+    with_double(test, &[("together:3", "")], |_| {
+        let host = || {
+            CpuDevice::new(CpuConfig {
+                quantum: QUANTUM,
+                lanes: 1,
+            })
+        };
+        let member = |device| Member { device, width: 1 };
+        let relay = Relay::new(vec![member(host() as Arc<dyn Device>), member(device())]);
+        relay.allow(0b10);
+        // Five pieces and a bit of one.
+        const LEN: usize = (5 << 16) + 77;
+        let mut scalars: Vec<u8> = (0..LEN * 4)
+            .flat_map(|i: usize| (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes())
+            .collect();
+        scalars
+            .iter_mut()
+            .skip(31)
+            .step_by(32)
+            .for_each(|top| *top &= 0x1f);
+        let of = |device: &dyn Device, offset| {
+            let curve = CurveId::Bn254;
+            let mut point = [0; 64];
+            FqBn254::GENERATOR.to_bytes(&mut point);
+            let bases = device
+                .bases(curve, Group::G1, point.repeat(300).into())
+                .unwrap();
+            let vector = device.vector(curve, LEN).unwrap();
+            device.vector_write(vector, 0, &scalars).unwrap();
+            let work = Work::Msm {
+                bases,
+                scalars: vector,
+                offset,
+                form: Form::Canonical,
+            };
+            let plan = device.plan(&work).unwrap();
+            device.bases_free(bases);
+            device.vector_free(vector);
+            plan
+        };
+        let finish = |plan: &dyn Plan| {
+            for stage in 0..plan.stages() {
+                for lane in 0..plan.open(stage).unwrap() {
+                    while plan.run(stage, lane).unwrap() == Progress::More {}
+                }
+            }
+            plan.point().unwrap()
+        };
+        for offset in [0, LEN / 2, LEN - 300] {
+            let sum = finish(&*of(&*relay, offset));
+            assert_eq!(sum, finish(&*of(&*host(), offset)), "{offset}");
+            // The double looks whether memory is given back that something is on its way to.
+            let dropped = of(&*relay, offset);
+            dropped.open(0).unwrap();
+            for _ in 0..2 {
+                assert_eq!(dropped.run(0, 0), Ok(Progress::More));
+            }
+        }
+        assert_eq!(relay.health().lost, None);
+        // The double looks whether anything is left in pinned memory.
     });
 }
 
