@@ -395,25 +395,28 @@ fn trace(quanta: &[Quantum], kind: &str, device: &str) -> Value {
             "args": { "name": format!("lane {lane}") },
         })
     }));
-    events.extend(quanta.iter().map(|it| {
+    events.extend(quanta.iter().enumerate().map(|(number, it)| {
         json!({
             "ph": "X", "name": format!("{kind} stage {}", it.stage), "cat": "quantum", "pid": 1,
-            "tid": it.lane + 1, "ts": us(it.begin), "dur": us(it.span),
+            "tid": it.lane + 1, "ts": us(it.begin), "dur": us(it.span), "args": { "quantum": number },
         })
     }));
-    // Its clock says how long; when, only that the fence at the quantum's end came after it.
-    let device = quanta.iter().filter_map(|it| Some((it, it.device?)));
-    let mut device = device.filter(|(_, took)| !took.is_zero()).peekable();
+    // Where its clock says only how long, the fence at the quantum's end came after it.
+    let device = quanta.iter().enumerate();
+    let device = device.filter_map(|(number, it)| Some((number, it, it.device?)));
+    let mut device = device.filter(|(.., took)| !took.is_zero()).peekable();
     if device.peek().is_some() {
         events.push(json!({
             "ph": "M", "name": "thread_name", "pid": 1, "tid": 0,
             "args": { "name": "the device's own clock" },
         }));
     }
-    events.extend(device.map(|(it, took)| {
+    events.extend(device.map(|(number, it, took)| {
+        let latest = (it.begin + it.span).saturating_sub(took);
         json!({
             "ph": "X", "name": format!("{kind} stage {}", it.stage), "cat": "device", "pid": 1,
-            "tid": 0, "ts": us((it.begin + it.span).saturating_sub(took)), "dur": us(took),
+            "tid": 0, "ts": us(it.device_begin.unwrap_or(latest)), "dur": us(took),
+            "args": { "quantum": number },
         })
     }));
     json!({ "displayTimeUnit": "ms", "traceEvents": events })
@@ -557,6 +560,7 @@ mod tests {
             begin: Duration::from_millis(begin),
             span: Duration::from_millis(span),
             device: None,
+            device_begin: None,
         };
         let all = [quantum(1, 0, 5), quantum(1, 15, 5), quantum(2, 0, 20)];
         let cost = Cost {
@@ -581,6 +585,7 @@ mod tests {
             begin: Duration::from_millis(begin),
             span: Duration::from_millis(5),
             device: Some(Duration::from_millis(device)),
+            device_begin: None,
         };
         let all = [quantum(1, 0, 3), quantum(1, 5, 0), quantum(2, 0, 4)];
         let cost = Cost {
@@ -597,6 +602,24 @@ mod tests {
         assert_eq!(of_device.len(), 1);
         let span = (of_device[0]["ts"].as_f64(), of_device[0]["dur"].as_f64());
         assert_eq!(span, (Some(2000.0), Some(3000.0)));
+        // Where the device's clock is held against the host's it says when, and whose quantum it was.
+        let known = Quantum {
+            device_begin: Some(Duration::from_micros(5700)),
+            ..quantum(1, 5, 3)
+        };
+        let placed = super::trace(&[all[0], known], "ntt", "x");
+        let events = placed["traceEvents"].as_array().expect("a list");
+        let ours = |it: &&Value| it["args"]["quantum"] == 1;
+        let ours: Vec<&Value> = events.iter().filter(ours).collect();
+        let spans = ["quantum", "device"].map(|cat| {
+            let found = ours
+                .iter()
+                .find(|it| it["cat"] == cat)
+                .expect("one of each");
+            (found["ts"].as_f64(), found["dur"].as_f64())
+        });
+        let ms = |begin, span| (Some(begin), Some(span));
+        assert_eq!(spans, [ms(5000.0, 5000.0), ms(5700.0, 3000.0)]);
         let names = events
             .iter()
             .filter(|it| it["args"]["name"] == "the device's own clock");

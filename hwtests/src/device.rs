@@ -9,11 +9,13 @@ use caldera_kernels::conformance::{Effort, run};
 use caldera_kernels::cpu::{CpuConfig, CpuDevice};
 use caldera_kernels::{CurveId, Device};
 
+use crate::figures::identity;
 use crate::proof::QUANTUM;
-use crate::report::Finding;
+use crate::report::{Finding, Part, Verdict};
 use crate::thread::{Policy, on_each};
 
 /// A device that was asked for, or why it cannot be had.
+#[derive(Clone)]
 pub(crate) struct Opened {
     pub(crate) wanted: Wanted,
     pub(crate) device: Result<Arc<dyn Device>, String>,
@@ -28,17 +30,22 @@ pub(crate) fn open(wanted: Vec<Wanted>, options: &Options) -> Vec<Opened> {
     wanted.into_iter().map(each).collect()
 }
 
+/// The processor, as others see it.
+pub(crate) fn processor(threads: usize) -> Opened {
+    let device = CpuDevice::new(CpuConfig {
+        quantum: QUANTUM,
+        lanes: 2 * threads,
+    });
+    Opened {
+        wanted: Wanted::Cpu,
+        device: Ok(device),
+    }
+}
+
 /// Runs the suite on each device beside the processor, for both curves.
 pub(crate) fn others(devices: &[Opened], effort: Effort, passes: u64) -> Finding {
     let others = devices.iter().filter(|it| it.wanted != Wanted::Cpu);
-    let others: Vec<&Opened> = others.collect();
-    if others.is_empty() {
-        return Finding::skip(
-            "no device beside the processor was asked for (--devices or --config)",
-        );
-    }
-    let (mut good, mut bad) = (Vec::new(), Vec::new());
-    for Opened { wanted, device } in others {
+    let parts = others.map(|Opened { wanted, device }| {
         let tried = device.as_ref().map_err(Clone::clone).and_then(|device| {
             for pass in 0..passes {
                 for curve in CURVES {
@@ -52,19 +59,24 @@ pub(crate) fn others(devices: &[Opened], effort: Effort, passes: u64) -> Finding
                 None => Ok(device.info().name.clone()),
             }
         });
-        match tried {
-            Ok(name) => good.push(format!("{wanted} ({name})")),
-            Err(error) => bad.push(format!("{wanted}: {error}")),
+        match (tried, device) {
+            (Ok(name), Ok(device)) => Part {
+                reason: format!("{name} agrees with arkworks on both curves"),
+                ..identity(wanted, &**device)
+            }
+            .figure("passes", passes),
+            (Err(error), _) => Part::new(wanted, Verdict::Fail, error),
+            (_, Err(error)) => Part::new(wanted, Verdict::Fail, error),
         }
+    });
+    let parts: Vec<Part> = parts.collect();
+    if parts.is_empty() {
+        return Finding::skip(
+            "no device beside the processor was asked for (--devices or --config)",
+        );
     }
-    if bad.is_empty() {
-        Finding::pass(format!(
-            "agree with arkworks on both curves: {}",
-            good.join(", ")
-        ))
-    } else {
-        Finding::fail(bad.join("; "))
-    }
+    let good = format!("{} agree with arkworks on both curves", parts.len());
+    Finding::of_parts(parts, good)
 }
 
 /// Runs the suite for both curves on every processor, each with seeds of its own, `passes` times.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::Host;
 use crate::pci::{self, Card};
-use crate::report::Finding;
+use crate::report::{Finding, Limit, Part, Verdict};
 
 /// A box on a sheet of paper.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -37,13 +37,57 @@ pub(crate) struct Expected {
 }
 
 /// Bounds of what is measured from level 2 on.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Bounds {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) memory_copy_bytes_per_second_min: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) disk_sync_p99_us_max: Option<u64>,
+    /// Of devices, by the names that they are asked for by.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) devices: BTreeMap<String, DeviceBounds>,
+}
+
+/// What a device's figures may be, by their names in the report. A figure of another size is another figure.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DeviceBounds {
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    least: BTreeMap<String, f64>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    most: BTreeMap<String, f64>,
+}
+
+impl Bounds {
+    /// Holds a device's figures against what is expected of it.
+    pub(crate) fn hold(&self, part: &mut Part) {
+        let Some(DeviceBounds { least, most }) = self.devices.get(&part.device) else {
+            return;
+        };
+        for (name, &bound) in least {
+            part.hold(name, Limit::AtLeast(bound), Verdict::Fail);
+        }
+        for (name, &bound) in most {
+            part.hold(name, Limit::AtMost(bound), Verdict::Fail);
+        }
+    }
+
+    /// Takes a device's figures as those of a good one, with a margin: rates, and how long it is waited for. The longest of
+    /// some times is chance, and is no bound.
+    pub(crate) fn learn(&mut self, part: &Part) {
+        for (name, value) in &part.figures {
+            let Some(value) = value.as_f64() else {
+                continue;
+            };
+            let own = self.devices.entry(part.device.clone()).or_default();
+            if name.ends_with("per_second") {
+                own.least.insert(name.clone(), value * 0.7);
+            } else if name.ends_with("_us_p50") || name.ends_with("_us_p99") {
+                own.most.insert(name.clone(), value * 3.0);
+            }
+        }
+    }
 }
 
 impl Expected {
@@ -259,10 +303,30 @@ mod tests {
         let mut expected = Expected::of(&Host::at("/"));
         expected.cards.insert("gpu 10de:2330".to_owned(), 8);
         expected.bounds.disk_sync_p99_us_max = Some(900);
+        let part = Part::new("wgpu:A Card", Verdict::Pass, "well")
+            .figure("bn254.ntt.2^10.per_second", 1e6)
+            .figure("take_over_us_p50", 200.0)
+            .figure("take_over_us_max", 900.0)
+            .figure("name", "A Card");
+        expected.bounds.learn(&part);
         expected.write(&path).expect("inside it");
         assert_eq!(Expected::read(&path).expect("our own"), expected);
         std::fs::write(&path, "processors = 4\nmodell = \"x\"\n").expect("inside it");
         let error = format!("{:#}", Expected::read(&path).expect_err("a wrong word"));
         assert!(error.contains("modell"), "{error}");
+        // What it came to is within its bounds; a third of the speed is not, nor four times the wait.
+        let held = |part: Part| {
+            let mut part = part;
+            expected.bounds.hold(&mut part);
+            part.verdict
+        };
+        assert_eq!(held(part.clone()), Verdict::Pass);
+        let slow = part.clone().figure("bn254.ntt.2^10.per_second", 3e5);
+        assert_eq!(held(slow), Verdict::Fail);
+        assert_eq!(
+            held(part.clone().figure("take_over_us_p50", 800)),
+            Verdict::Fail
+        );
+        assert_eq!(held(part.figure("take_over_us_max", 1e9)), Verdict::Pass);
     }
 }

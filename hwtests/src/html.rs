@@ -5,9 +5,12 @@
 //! by somebody who trusts nobody, shows the same. Colours follow the reader's scheme, and lines are told
 //! apart by their dashes too.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use crate::report::{Check, Plot, Report, Verdict};
+use serde_json::Value;
+
+use crate::report::{Check, Plot, Report, Verdict, short};
 
 /// The page.
 pub(crate) fn page(report: &Report) -> String {
@@ -51,8 +54,22 @@ pub(crate) fn page(report: &Report) -> String {
             check.seconds,
             text(&check.finding.reason),
         ));
+        for part in &check.finding.parts {
+            line(format!(
+                "<tr class=\"part\"><td class=\"{}\">{}</td><td>{}</td><td></td><td>{}</td></tr>",
+                class(part.verdict),
+                part.verdict.word(),
+                text(&part.device),
+                text(&part.reason),
+            ));
+        }
     }
     line("</tbody></table>".to_owned());
+    for check in &report.checks {
+        if check.finding.parts.iter().any(|it| !it.figures.is_empty()) {
+            line(side_by_side(check));
+        }
+    }
     for check in &report.checks {
         for plot in &check.finding.plots {
             if plot.lines.iter().any(|line| line.points.len() > 1) {
@@ -76,6 +93,38 @@ pub(crate) fn page(report: &Report) -> String {
          <meta name=\"viewport\" content=\"width=device-width\">\n<title>{title}</title>\n\
          <style>{STYLE}</style>\n</head>\n<body>\n{body}</body>\n</html>\n"
     )
+}
+
+/// The figures of a check's devices, a column each, with what they were held against.
+fn side_by_side(check: &Check) -> String {
+    let parts = &check.finding.parts;
+    let names: BTreeSet<&String> = parts.iter().flat_map(|it| it.figures.keys()).collect();
+    let mut table = format!(
+        "<h2>{}</h2>\n<table class=\"figures\">\n<thead><tr><th>figure</th>",
+        text(check.name)
+    );
+    for part in parts {
+        // Writing to a String cannot fail.
+        let _ = write!(table, "<th>{}</th>", text(&part.device));
+    }
+    table.push_str("</tr></thead>\n<tbody>\n");
+    for name in names {
+        let _ = write!(table, "<tr><th scope=\"row\">{}</th>", text(name));
+        for part in parts {
+            let value = part.figures.get(name).map(|value| match value {
+                Value::Number(number) => number.as_f64().map_or_else(String::new, short),
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            });
+            let limit = part.limits.get(name);
+            let limit = limit.map_or_else(String::new, |it| format!(" (limit {})", short(*it)));
+            let value = value.unwrap_or_default();
+            let _ = write!(table, "<td>{}{}</td>", text(&value), text(&limit));
+        }
+        table.push_str("</tr>\n");
+    }
+    table.push_str("</tbody></table>");
+    table
 }
 
 /// "OK", "WARN" or "CRITICAL".
@@ -247,6 +296,7 @@ body { font: 15px/1.45 system-ui, sans-serif; color: var(--ink); background: var
 table { border-collapse: collapse; width: 100%; margin: 1rem 0; }
 th, td { text-align: left; vertical-align: top; padding: .25rem .6rem; border-bottom: 1px solid var(--rule); }
 td:last-child { overflow-wrap: anywhere; }
+.figures th { font-weight: normal; } .part td:nth-child(2) { padding-left: 1.8rem; }
 .facts th { width: 10rem; font-weight: normal; } .number { text-align: right; }
 .pass { color: var(--pass); font-weight: 600; } .warn { color: var(--warn); font-weight: 600; }
 .fail { color: var(--fail); font-weight: 600; } .skip { color: var(--skip); font-weight: 600; }
@@ -264,7 +314,7 @@ code { overflow-wrap: anywhere; font-size: 12px; }
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{Finding, Line};
+    use crate::report::{Finding, Limit, Line, Part};
     use std::time::Duration;
 
     #[test]
@@ -283,10 +333,25 @@ mod tests {
         };
         let finding = Finding::warn("a & b <script>").plot(plot);
         report.add("schedule.fifo", finding, Duration::from_millis(20));
+        let part = |device, name: &str| {
+            let mut part = Part::new(device, Verdict::Pass, "well").figure("name", name);
+            part = part.figure("rate", 7.25e8);
+            part.hold("rate", Limit::AtLeast(5e8), Verdict::Fail);
+            part
+        };
+        let parts = vec![part("cpu", "A Processor"), part("cuda:0", "A Card <2>")];
+        report.add(
+            "device.figures",
+            Finding::of_parts(parts, "well"),
+            Duration::ZERO,
+        );
         let page = page(&report);
         assert!(page.contains("a &amp; b &lt;script&gt;"));
         assert!(page.contains("core &lt;0&gt;"));
         assert!(page.contains("<polyline"));
+        let row = "<th scope=\"row\">name</th><td>A Processor</td><td>A Card &lt;2&gt;</td>";
+        assert!(page.contains(row), "{page}");
+        assert!(page.contains("<td>7.25e8 (limit 5.00e8)</td>"), "{page}");
         for part in [
             "<script", "http://", "https://", "url(", "src=", "NaN", "inf",
         ] {

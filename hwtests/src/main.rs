@@ -16,6 +16,7 @@ mod clock;
 mod device;
 mod disk;
 mod expected;
+mod figures;
 mod gpu;
 mod heat;
 mod host;
@@ -28,6 +29,7 @@ mod pci;
 mod programs;
 mod proof;
 mod report;
+mod take_over;
 mod thread;
 
 use std::io::IsTerminal;
@@ -36,13 +38,15 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use caldera_devices::Options;
+use caldera_devices::{Options, Wanted};
+use caldera_kernels::CurveId;
 use caldera_kernels::conformance::Effort;
 use clap::Parser;
 use serde::Deserialize;
 
 use crate::device::Opened;
 use crate::expected::{Bounds, Expected};
+use crate::figures::Amount;
 use crate::host::Host;
 use crate::programs::Programs;
 use crate::proof::{QUANTUM, Subject};
@@ -182,7 +186,10 @@ fn run(arguments: &Arguments) -> Result<u8> {
     let mut run = Run {
         cpus,
         devices,
-        bounds: expected.as_ref().map(|it| it.bounds).unwrap_or_default(),
+        bounds: expected
+            .as_ref()
+            .map(|it| it.bounds.clone())
+            .unwrap_or_default(),
         expected,
         data: data.unwrap_or_else(|| "/var/lib/caldera".into()),
         programs: Programs::new(arguments.programs.clone()),
@@ -228,15 +235,26 @@ fn write_expected(run: &Run, path: &Path, measured: bool) -> Result<()> {
         memory_copy_bytes_per_second_min: figure("memory.copy", "bytes_per_second")
             .map(|rate| (rate * 0.8) as u64),
         disk_sync_p99_us_max: figure("disk.sync", "p99_us").map(|us| (us * 3.0) as u64),
+        ..Bounds::default()
     };
+    let checks = run.report.checks.iter().filter(|_| measured);
+    for check in checks.filter(|it| [FIGURES, TAKE_OVER].contains(&it.name)) {
+        for part in &check.finding.parts {
+            expected.bounds.learn(part);
+        }
+    }
     expected.write(path)
 }
 
 /// Whether the run is one that can accept a box.
 const WHOLE: &str = "run.whole";
 
+/// What each device costs, and how long it takes until it works for somebody else.
+const FIGURES: &str = "device.figures";
+const TAKE_OVER: &str = "device.take-over";
+
 /// Every check, in order, with the lowest level that has it.
-const CHECKS: [(&str, u8); 38] = [
+const CHECKS: [(&str, u8); 42] = [
     (WHOLE, 1),
     ("system.kernel", 1),
     ("system.inventory", 1),
@@ -269,8 +287,12 @@ const CHECKS: [(&str, u8); 38] = [
     ("disk.sync", 2),
     ("device.conformance", 1),
     ("device.others", 1),
+    (FIGURES, 1),
+    (TAKE_OVER, 2),
     ("proof.whole", 1),
     ("proof.devices", 3),
+    ("proof.together", 3),
+    ("proof.moved", 3),
     ("proof.quanta", 1),
     ("power.heat", 3),
     ("service.reallocate", 3),
@@ -295,6 +317,10 @@ struct Level {
     effort: Effort,
     /// How many seeds of it.
     passes: u64,
+    /// Work on each device.
+    figures: Amount,
+    /// How often each is taken over, and log2 of the sums meanwhile.
+    take_overs: (usize, u32),
     /// log2 of the key.
     log2: u32,
     /// Proofs on every processor.
@@ -318,10 +344,23 @@ impl Level {
             copies: minute / 6,
             effort: Effort::Quick,
             passes: 1,
+            figures: Amount {
+                curves: &[CurveId::Bn254],
+                log2_max: 10,
+                span: minute / 240,
+                bytes: 16 << 20,
+            },
+            take_overs: (20, 10),
             log2: 10,
             proofs: Duration::ZERO,
             flips: 0,
             kills: Duration::ZERO,
+        };
+        let thorough = Amount {
+            curves: &[CurveId::Bn254, CurveId::Bls12_381],
+            log2_max: 22,
+            span: minute / 20,
+            bytes: 256 << 20,
         };
         let level = match level {
             1 => usual,
@@ -330,6 +369,13 @@ impl Level {
                 jitter: minute / 4,
                 memory: (u64::MAX, 8),
                 effort: Effort::Full,
+                figures: Amount {
+                    log2_max: 16,
+                    span: minute / 60,
+                    bytes: 64 << 20,
+                    ..usual.figures
+                },
+                take_overs: (200, 14),
                 log2: 14,
                 proofs: minute / 2,
                 ..usual
@@ -341,6 +387,8 @@ impl Level {
                 copies: minute / 2,
                 effort: Effort::Full,
                 passes: 4,
+                figures: thorough,
+                take_overs: (1000, 20),
                 log2: 16,
                 proofs: minute * 5,
                 flips: 10_000,
@@ -353,6 +401,8 @@ impl Level {
                 copies: hours / 32,
                 effort: Effort::Full,
                 passes: 16,
+                figures: thorough,
+                take_overs: (1000, 20),
                 log2: 16,
                 proofs: hours / 2,
                 flips: 100_000,
@@ -369,7 +419,13 @@ impl Level {
             copies: level.copies / times,
             effort: Effort::Quick,
             passes: 1,
-            log2: usual.log2,
+            figures: Amount {
+                log2_max: 8,
+                bytes: 1 << 20,
+                ..usual.figures
+            },
+            take_overs: (5, 8),
+            log2: usual.log2.min(if times > TRIAL { 8 } else { u32::MAX }),
             proofs: level.proofs / times,
             flips: (level.flips / u64::from(times)).max(1),
             kills: level.kills / times,
@@ -482,6 +538,18 @@ impl Run {
         self.here("device.others", |run| {
             Ok(device::others(&run.devices, level.effort, level.passes))
         });
+        self.here(FIGURES, |run| {
+            // The processor, and what was asked for beside it.
+            let mut devices = vec![device::processor(run.cpus.len())];
+            let others = run.devices.iter().filter(|it| it.wanted != Wanted::Cpu);
+            devices.extend(others.cloned());
+            Ok(figures::figures(&devices, level.figures, &run.bounds))
+        });
+        self.here(TAKE_OVER, |run| {
+            let (times, log2) = level.take_overs;
+            let devices = &run.devices;
+            Ok(take_over::take_overs(devices, log2, times, &run.bounds))
+        });
         let proves = self.only.is_empty() || self.only.iter().any(|it| it.starts_with("proof."));
         let subject = if self.host.is_here() && proves {
             Subject::new(level.log2, self.cpus.len()).context("a key to prove with")
@@ -494,6 +562,14 @@ impl Run {
         });
         self.here("proof.devices", |run| match &subject {
             Ok(subject) => proof::devices(subject, &run.devices),
+            Err(_) => Ok(Finding::skip("there is no key")),
+        });
+        self.here("proof.together", |run| match &subject {
+            Ok(subject) => proof::together(subject, &run.devices, run.cpus.len()),
+            Err(_) => Ok(Finding::skip("there is no key")),
+        });
+        self.here("proof.moved", |run| match &subject {
+            Ok(subject) => proof::moved(subject, &run.devices),
             Err(_) => Ok(Finding::skip("there is no key")),
         });
         let mut heat = None;
@@ -572,6 +648,9 @@ impl Run {
 
 const ELSEWHERE: &str = "only this machine can be tried, not one that is a folder (--root)";
 const NO_MEMORY: &str = "the kernel does not say how much memory is free";
+
+/// Whoever divides times by more than this tries the program, not a box: keys are as small as they come.
+const TRIAL: u32 = 10_000;
 
 /// More than all caches of a large box.
 const COPY_BYTES: u64 = 4 << 30;

@@ -3,16 +3,22 @@
 //! First one proof on all processors together, and one with a spoilt witness, which must be
 //! refused. Then every processor proves by itself, pinned, all at once, so that a processor that
 //! computes wrongly is named and every quantum is run on a box whose cores are all at work.
+//!
+//! Devices prove each alone, then all together as one box, and one proof goes from each to the next and back, every
+//! few quanta, in the midst of its sums and transforms. With the same blinding all of them must be the processor's
+//! proof to the bit; and that one which moved had nothing done twice.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
+use std::collections::{HashSet, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use caldera_devices::Wanted;
-use caldera_kernels::CurveId;
 use caldera_kernels::cpu::{CpuConfig, CpuDevice};
+use caldera_kernels::relay::{Member, Relay};
+use caldera_kernels::{Around, CurveId, Device};
 use caldera_prover::format::json::Proof;
 use caldera_prover::format::{Wtns, Zkey};
 use caldera_prover::groth16::{
@@ -22,7 +28,8 @@ use hdrhistogram::Histogram;
 use nix::time::{ClockId, clock_gettime};
 
 use crate::device::Opened;
-use crate::report::{Finding, Verdict};
+use crate::figures::identity;
+use crate::report::{Finding, Part, Verdict};
 use crate::thread::{Policy, on_each};
 
 /// A key that is loaded, and its witness.
@@ -103,56 +110,291 @@ pub(crate) fn whole(subject: &Subject, threads: usize) -> Result<Finding> {
 /// all must be the same three points.
 pub(crate) fn devices(subject: &Subject, devices: &[Opened]) -> Result<Finding> {
     let others = devices.iter().filter(|it| it.wanted != Wanted::Cpu);
-    let others: Vec<&Opened> = others.collect();
-    if others.is_empty() {
-        return Ok(Finding::skip(
-            "no device beside the processor was asked for",
-        ));
-    }
-    let expected = with_fixed_blinding(&subject.key, subject)?;
+    let expected = with_fixed_blinding(&subject.key, subject)?.0;
     let zkey = Zkey::parse(subject.file.clone()).context("our own key")?;
-    let (mut bad, mut good) = (Vec::new(), Vec::new());
-    for Opened { wanted, device } in others {
-        let proved = device.as_ref().map_err(Clone::clone).and_then(|device| {
-            let start = Instant::now();
-            let prove = || -> Result<bool> {
-                let key = ProvingKey::load(&zkey, Arc::clone(device)).context("loading the key")?;
-                Ok(with_fixed_blinding(&key, subject)? == expected)
-            };
-            match prove() {
-                Ok(true) => Ok(start.elapsed()),
-                Ok(false) => Err("another proof than the processor's".to_owned()),
-                Err(error) => Err(format!("{error:#}")),
-            }
-        });
-        match proved {
-            Ok(took) => good.push(format!("{wanted} {:.2} s", took.as_secs_f64())),
-            Err(error) => bad.push(format!("{wanted}: {error}")),
-        }
+    let parts = others.map(|Opened { wanted, device }| match device {
+        Ok(device) => alone(subject, &zkey, &expected, wanted, device),
+        Err(why) => Part::new(wanted, Verdict::Fail, why),
+    });
+    let parts: Vec<Part> = parts.collect();
+    if parts.is_empty() {
+        return Ok(Finding::skip(NO_OTHERS));
     }
-    Ok(if bad.is_empty() {
-        Finding::pass(format!(
-            "2^{}, the processor's proof to the bit, key loaded: {}",
-            subject.log2,
-            good.join(", ")
-        ))
-    } else {
-        Finding::fail(bad.join("; "))
+    let good = format!("2^{}, the processor's proof to the bit", subject.log2);
+    Ok(Finding::of_parts(parts, good).figure("log2", subject.log2))
+}
+
+/// One device, and how long it took with a key that is there.
+fn alone(
+    subject: &Subject,
+    zkey: &Zkey,
+    expected: &Proof,
+    wanted: &Wanted,
+    device: &Arc<dyn Device>,
+) -> Part {
+    let part = identity(wanted, &**device);
+    let proved = || -> Result<Part> {
+        let start = Instant::now();
+        let key = ProvingKey::load(zkey, Arc::clone(device)).context("loading the key")?;
+        let loaded = start.elapsed();
+        // Shaders are compiled and tables made at first.
+        let mut ends = [
+            (Duration::ZERO, Lengths::new()?),
+            (Duration::ZERO, Lengths::new()?),
+        ];
+        for end in &mut ends {
+            let start = Instant::now();
+            let (proof, lengths) = with_fixed_blinding(&key, subject)?;
+            ensure!(proof == *expected, "another proof than the processor's");
+            *end = (start.elapsed(), lengths);
+        }
+        if let Some(why) = device.health().lost {
+            bail!("lost: {why}");
+        }
+        let [(first, _), (took, lengths)] = ends;
+        let seconds = |span: Duration| span.as_secs_f64();
+        let reason = format!(
+            "{:.3} s on one thread ({:.3} s the first time, key loaded in {:.3} s); {} quanta, us: p50 {}, p99 {}, max {}",
+            seconds(took),
+            seconds(first),
+            seconds(loaded),
+            lengths.wall.len(),
+            lengths.wall.value_at_quantile(0.5),
+            lengths.wall.value_at_quantile(0.99),
+            lengths.wall.max(),
+        );
+        Ok(Part {
+            reason,
+            ..part.clone()
+        }
+        .figure("proof_seconds", seconds(took))
+        .figure("first_proof_seconds", seconds(first))
+        .figure("key_seconds", seconds(loaded))
+        .figure("quanta", lengths.wall.len())
+        .figure("quantum_us_p50", lengths.wall.value_at_quantile(0.5))
+        .figure("quantum_us_p99", lengths.wall.value_at_quantile(0.99))
+        .figure("quantum_us_max", lengths.wall.max()))
+    };
+    proved().unwrap_or_else(|error| Part {
+        verdict: Verdict::Fail,
+        reason: format!("{error:#}"),
+        ..part.clone()
     })
 }
 
+/// The processor and others as one device, as in a box, each of whose quanta is counted for its member.
+struct Together {
+    relay: Arc<Relay>,
+    members: Vec<Visited>,
+}
+
+/// What was done by a member.
+struct Visited {
+    /// As it is asked for.
+    name: String,
+    quanta: Arc<AtomicU64>,
+    kernels: Arc<Mutex<Vec<&'static str>>>,
+}
+
+impl Together {
+    /// Of those that can be had; nothing if there is none.
+    fn of(devices: &[Opened], threads: usize) -> Option<Together> {
+        let host: Arc<dyn Device> = CpuDevice::new(CpuConfig {
+            quantum: QUANTUM,
+            lanes: 2 * threads,
+        });
+        let others = devices.iter().filter(|it| it.wanted != Wanted::Cpu);
+        let others = others.filter_map(|it| Some((it.wanted.to_string(), it.device.clone().ok()?)));
+        let all: Vec<(String, Arc<dyn Device>)> = [("cpu".to_owned(), host)]
+            .into_iter()
+            .chain(others)
+            .collect();
+        if all.len() < 2 {
+            return None;
+        }
+        let mut members = Vec::new();
+        let mut around = Vec::new();
+        for (place, (name, device)) in all.into_iter().enumerate() {
+            let visited = Visited {
+                name,
+                quanta: Arc::default(),
+                kernels: Arc::default(),
+            };
+            let (quanta, kernels) = (visited.quanta.clone(), visited.kernels.clone());
+            let count = move |kernel: &'static str, quantum: &mut dyn FnMut() -> _| {
+                quanta.fetch_add(1, Ordering::Relaxed);
+                let mut kernels = kernels.lock().unwrap_or_else(PoisonError::into_inner);
+                if !kernels.contains(&kernel) {
+                    kernels.push(kernel);
+                }
+                drop(kernels);
+                quantum()
+            };
+            around.push(Member {
+                device: Around::new(device, Arc::new(count)),
+                width: if place == 0 { threads } else { 1 },
+            });
+            members.push(visited);
+        }
+        let relay = Relay::new(around);
+        Some(Together { relay, members })
+    }
+
+    /// A part for each member: what it did of the work, and how it is. One that was given up has failed, and so has
+    /// one that did nothing though it had to.
+    fn parts(&self, must: bool) -> Vec<Part> {
+        let all: u64 = self
+            .members
+            .iter()
+            .map(|it| it.quanta.load(Ordering::Relaxed))
+            .sum();
+        let health = self.relay.members();
+        let each = self.members.iter().zip(health);
+        each.map(|(it, (_, health))| {
+            let quanta = it.quanta.load(Ordering::Relaxed);
+            let kernels = it.kernels.lock().unwrap_or_else(PoisonError::into_inner);
+            let (verdict, reason) = match &health.lost {
+                Some(why) => (Verdict::Fail, format!("lost: {why}")),
+                None if health.fallen_back > 0 => {
+                    let again = health.fallen_back;
+                    (
+                        Verdict::Fail,
+                        format!("{again} pieces of its work were done again"),
+                    )
+                }
+                None if must && quanta == 0 => {
+                    (Verdict::Fail, "nothing was begun there".to_owned())
+                }
+                None => {
+                    let what = kernels.join(", ");
+                    (Verdict::Pass, format!("{quanta} of {all} quanta: {what}"))
+                }
+            };
+            Part::new(&it.name, verdict, reason)
+                .figure("quanta", quanta)
+                .figure("done_again", health.fallen_back)
+                .figure("kernels", kernels.clone())
+        })
+        .collect()
+    }
+}
+
+/// A proof on all devices and all processors at once, as a box makes it.
+pub(crate) fn together(subject: &Subject, devices: &[Opened], threads: usize) -> Result<Finding> {
+    let Some(together) = Together::of(devices, threads) else {
+        return Ok(Finding::skip(NO_OTHERS));
+    };
+    let zkey = Zkey::parse(subject.file.clone()).context("our own key")?;
+    let key = ProvingKey::load(&zkey, together.relay.clone()).context("loading the key")?;
+    let mut seconds = Vec::new();
+    // What a device takes for what is found out in the first ones.
+    for _ in 0..TOGETHER {
+        let start = Instant::now();
+        let proved = prove(&key, subject.witness.clone(), threads, &mut |_, _| ());
+        let (proof, public) = match proved {
+            Ok(proved) => proved,
+            Err(error) => return Ok(Finding::fail(format!("no proof: {error}"))),
+        };
+        seconds.push(start.elapsed().as_secs_f64());
+        if let Err(error) = verify(key.verification_key(), &proof, &public) {
+            return Ok(Finding::fail(format!("a proof does not verify: {error}")));
+        }
+    }
+    let (first, last) = (seconds[0], seconds[seconds.len() - 1]);
+    // Whatever a device is too slow for is done by others, and a small key may be all of that.
+    let good = format!(
+        "2^{}, {} proofs on {threads} threads and {} devices at once, all verified: {first:.3} s at first, {last:.3} s at last",
+        subject.log2,
+        seconds.len(),
+        together.members.len() - 1,
+    );
+    let parts = together.parts(false);
+    Ok(Finding::of_parts(parts, good)
+        .figure("log2", subject.log2)
+        .figure("proof_seconds", seconds))
+}
+
+/// A proof that goes from the processor to each device in turn and back, every few quanta, on one thread.
+pub(crate) fn moved(subject: &Subject, devices: &[Opened]) -> Result<Finding> {
+    let Some(together) = Together::of(devices, 1) else {
+        return Ok(Finding::skip(NO_OTHERS));
+    };
+    let expected = with_fixed_blinding(&subject.key, subject)?.0;
+    let zkey = Zkey::parse(subject.file.clone()).context("our own key")?;
+    let key = ProvingKey::load(&zkey, together.relay.clone()).context("loading the key")?;
+    let job = fixed_job(&key, subject)?;
+    let count = together.members.len() as u64;
+    let (mut queue, mut ended) = (VecDeque::with_capacity(job.tasks_max()), HashSet::new());
+    job.start(&mut |task| queue.push_back(task))
+        .context("starting a proof")?;
+    let (mut quanta, mut within) = (0_u64, HashSet::new());
+    let mut again = 0_u64;
+    while let Some(task) = queue.pop_front() {
+        let turn = quanta / MOVE;
+        together.relay.allow(1 << (turn % count));
+        if quanta % MOVE == 0 && quanta > 0 {
+            within.insert(job.kernel(task));
+        }
+        quanta += 1;
+        again += u64::from(ended.contains(&task));
+        let step = job.run(task, &mut |task| queue.push_back(task));
+        match step.with_context(|| format!("quantum {quanta}, {}", job.kernel(task)))? {
+            // Others have a turn, so that many pieces of work are under way where it moves.
+            Step::Again => queue.push_back(task),
+            Step::LaneEnded | Step::Finished => {
+                ended.insert(task);
+            }
+        }
+    }
+    let (proof, _) = job.proof().context("a proof that has ended")?;
+    let moves = quanta.saturating_sub(1) / MOVE;
+    let mut within: Vec<&str> = within.into_iter().collect();
+    within.sort_unstable();
+    let good = format!(
+        "2^{}, the processor's proof to the bit, moved {moves} times in {quanta} quanta, at every {MOVE} of them, and nothing done twice",
+        subject.log2
+    );
+    let mut finding = Finding::of_parts(together.parts(true), good);
+    if proof != expected {
+        finding.verdict = Verdict::Fail;
+        finding.reason = format!(
+            "another proof than the processor's after {moves} moves in {quanta} quanta; {}",
+            finding.reason
+        );
+    } else if again > 0 {
+        finding.verdict = Verdict::Fail;
+        finding.reason = format!("{again} quanta of lanes that had ended; {}", finding.reason);
+    }
+    Ok(finding
+        .figure("log2", subject.log2)
+        .figure("moves", moves)
+        .figure("quanta", quanta)
+        .figure("done_twice", again)
+        .figure("within", within))
+}
+
+const NO_OTHERS: &str = "no device beside the processor was asked for, or none can be had";
+/// Proofs on all devices together.
+const TOGETHER: usize = 3;
+/// Quanta from one move to the next.
+const MOVE: u64 = 3;
+
 /// A proof whose blinding everybody knows: it hides nothing, and the witness is a made-up one.
-fn with_fixed_blinding(key: &Arc<ProvingKey>, subject: &Subject) -> Result<Proof> {
+fn with_fixed_blinding(key: &Arc<ProvingKey>, subject: &Subject) -> Result<(Proof, Lengths)> {
+    let job = fixed_job(key, subject)?;
+    let mut lengths = Lengths::new()?;
+    carry(&job, &mut lengths)?;
+    let (proof, _) = job.proof().context("a proof that has ended")?;
+    Ok((proof, lengths))
+}
+
+fn fixed_job(key: &Arc<ProvingKey>, subject: &Subject) -> Result<Arc<Job>> {
     let blinding = Blinding::draw(subject.curve, &mut |bytes| {
         bytes.fill(7);
         Ok(())
     })
     .context("blinding")?;
-    let job = Job::new(key, subject.witness.clone(), blinding).context("a new proof")?;
-    let mut lengths = Lengths::new()?;
-    carry(&job, &mut lengths)?;
-    let (proof, _) = job.proof().context("a proof that has ended")?;
-    Ok(proof)
+    Job::new(key, subject.witness.clone(), blinding).context("a new proof")
 }
 
 /// Proofs on every processor by itself until `lasting` has passed, at least one each, with a
@@ -325,6 +567,77 @@ mod tests {
         let cpus = crate::thread::allowed().expect("our own affinity");
         let finding = quanta(&subject, &cpus[..1], Duration::ZERO).expect("one processor");
         assert_eq!(finding.verdict, Verdict::Fail, "{}", finding.reason);
+    }
+
+    fn cpu() -> Arc<dyn Device> {
+        CpuDevice::new(CpuConfig {
+            quantum: Duration::from_micros(200),
+            lanes: 2,
+        })
+    }
+
+    fn others(devices: [Result<Arc<dyn Device>, String>; 2]) -> Vec<Opened> {
+        let each = devices.into_iter().enumerate();
+        each.map(|(place, device)| Opened {
+            wanted: format!("cuda:{place}").parse().expect("a device's name"),
+            device,
+        })
+        .collect()
+    }
+
+    /// On two devices beside the processor, which are processors too: alone, together, and from one to the next.
+    #[test]
+    fn devices_prove_alone_together_and_in_turns() {
+        let subject = Subject::new(7, 2).expect("a small key");
+        let two = others([Ok(cpu()), Ok(cpu())]);
+        let alone = devices(&subject, &two).expect("our own key");
+        assert_eq!(alone.verdict, Verdict::Pass, "{}", alone.reason);
+        for part in &alone.parts {
+            let seconds = part.figures["proof_seconds"].as_f64();
+            assert!(seconds.is_some_and(|it| it > 0.0), "{part:?}");
+        }
+        let all = together(&subject, &two, 2).expect("our own key");
+        assert_eq!(all.verdict, Verdict::Pass, "{}", all.reason);
+        let moved = moved(&subject, &two).expect("our own key");
+        assert_eq!(moved.verdict, Verdict::Pass, "{}", moved.reason);
+        assert_eq!(moved.parts.len(), 3);
+        for part in &moved.parts {
+            assert!(part.figures["quanta"].as_u64() > Some(0), "{part:?}");
+            assert_eq!(part.figures["done_again"], 0, "{part:?}");
+        }
+        assert!(moved.figures["moves"].as_u64() > Some(10), "{moved:?}");
+    }
+
+    /// The one that is lost is named, and those that are not there are; the others are well.
+    #[test]
+    fn a_device_that_fails_is_named_by_each_check() {
+        let subject = Subject::new(7, 2).expect("a small key");
+        let lost = || -> Arc<dyn Device> {
+            let lose = |kernel: &'static str, quantum: &mut dyn FnMut() -> _| {
+                if kernel == "msm.accumulate" {
+                    return Err(caldera_kernels::DeviceError::Lost {
+                        device: "A Card".to_owned(),
+                        why: "XID 79".to_owned(),
+                    });
+                }
+                quantum()
+            };
+            Around::new(cpu(), Arc::new(lose))
+        };
+        let named = |finding: Finding| {
+            assert_eq!(finding.verdict, Verdict::Fail, "{}", finding.reason);
+            assert!(finding.reason.contains("cuda:1: "), "{}", finding.reason);
+            assert!(finding.reason.contains("XID 79"), "{}", finding.reason);
+            assert!(!finding.reason.contains("cuda:0: "), "{}", finding.reason);
+        };
+        named(devices(&subject, &others([Ok(cpu()), Ok(lost())])).expect("our own key"));
+        named(moved(&subject, &others([Ok(cpu()), Ok(lost())])).expect("our own key"));
+        let absent = others([Ok(cpu()), Err("no driver".to_owned())]);
+        let alone = devices(&subject, &absent).expect("our own key");
+        assert_eq!(alone.reason, "cuda:1: no driver");
+        for skipped in [together(&subject, &[], 2), moved(&subject, &[])] {
+            assert_eq!(skipped.expect("no device").verdict, Verdict::Skip);
+        }
     }
 
     #[test]

@@ -46,6 +46,93 @@ pub(crate) struct Finding {
     /// What the written report draws.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) plots: Vec<Plot>,
+    /// Of each device that was looked at.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) parts: Vec<Part>,
+}
+
+/// What a check found of one device.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Part {
+    /// As it is asked for: "cuda:0".
+    pub(crate) device: String,
+    pub(crate) verdict: Verdict,
+    pub(crate) reason: String,
+    pub(crate) figures: BTreeMap<String, Value>,
+    /// What figures of these names were held against.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) limits: BTreeMap<String, f64>,
+}
+
+impl Part {
+    pub(crate) fn new(device: impl ToString, verdict: Verdict, reason: impl Into<String>) -> Part {
+        Part {
+            device: device.to_string(),
+            verdict,
+            reason: reason.into(),
+            figures: BTreeMap::new(),
+            limits: BTreeMap::new(),
+        }
+    }
+
+    /// The same with one more figure.
+    pub(crate) fn figure(mut self, name: impl Into<String>, value: impl Into<Value>) -> Part {
+        self.figures.insert(name.into(), value.into());
+        self
+    }
+
+    /// Holds a figure, if there is one, against what it may be; what does not hold is the reason from then on.
+    pub(crate) fn hold(&mut self, name: &str, limit: Limit, otherwise: Verdict) {
+        let Some(got) = self.figures.get(name).and_then(Value::as_f64) else {
+            return;
+        };
+        let (bound, word, holds) = match limit {
+            Limit::AtLeast(least) => (least, "least", got >= least),
+            Limit::AtMost(most) => (most, "most", got <= most),
+        };
+        self.limits.entry(name.to_owned()).or_insert(bound);
+        if holds {
+            return;
+        }
+        let why = format!(
+            "{name}: expected at {word} {}, got {}",
+            short(bound),
+            short(got)
+        );
+        self.reason = match self.verdict {
+            Verdict::Pass | Verdict::Skip => format!("{why} ({})", self.reason),
+            Verdict::Warn | Verdict::Fail => format!("{why}; {}", self.reason),
+        };
+        self.verdict = self.verdict.max(otherwise);
+    }
+
+    /// One line of the table, below that of its check.
+    pub(crate) fn line(&self) -> String {
+        let Part {
+            device,
+            verdict,
+            reason,
+            ..
+        } = self;
+        format!("        {} {device}: {reason}", verdict.word())
+    }
+}
+
+/// What a figure may be.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Limit {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+/// A number in as many digits as tell it.
+pub(crate) fn short(value: f64) -> String {
+    match value.abs() {
+        size if size >= 1e5 => format!("{value:.2e}"),
+        size if size >= 100.0 || size == value.trunc().abs() => format!("{value:.0}"),
+        size if size >= 1.0 => format!("{value:.2}"),
+        _ => format!("{value:.2e}"),
+    }
 }
 
 /// Lines over one pair of axes.
@@ -91,6 +178,26 @@ impl Finding {
             reason: reason.into(),
             figures: BTreeMap::new(),
             plots: Vec::new(),
+            parts: Vec::new(),
+        }
+    }
+
+    /// What was found of several devices: the worst is what was found of all, and why.
+    pub(crate) fn of_parts(parts: Vec<Part>, good: impl Into<String>) -> Finding {
+        let worst = parts.iter().map(|it| it.verdict).max();
+        let verdict = worst.unwrap_or(Verdict::Skip);
+        let bad = parts.iter().filter(|it| it.verdict > Verdict::Pass);
+        let bad: Vec<String> = bad
+            .map(|it| format!("{}: {}", it.device, it.reason))
+            .collect();
+        let reason = if bad.is_empty() {
+            good.into()
+        } else {
+            bad.join("; ")
+        };
+        Finding {
+            parts,
+            ..Finding::new(verdict, reason)
         }
     }
 
@@ -199,10 +306,15 @@ impl Check {
         } else {
             word.to_owned()
         };
-        format!(
+        let mut line = format!(
             "{word}  {:<20} {:>7.2}s  {}",
             self.name, self.seconds, self.finding.reason
-        )
+        );
+        for part in &self.finding.parts {
+            line.push('\n');
+            line.push_str(&part.line());
+        }
+        line
     }
 }
 
@@ -253,6 +365,41 @@ mod tests {
         assert_eq!(json["checks"][0]["reason"], "small");
         assert_eq!(json["checks"][0]["figures"]["bytes"], 5);
         assert_eq!(json["checks"][0]["seconds"], 1.5);
+    }
+
+    /// One device that fails says nothing of another, and everything of the check.
+    #[test]
+    fn the_worst_device_decides_and_says_why() {
+        let part = |device, rate: f64| {
+            let mut part = Part::new(device, Verdict::Pass, "all well").figure("rate", rate);
+            part.hold("rate", Limit::AtLeast(5.0), Verdict::Fail);
+            part.hold("rate", Limit::AtMost(1e6), Verdict::Warn);
+            part.hold("latency", Limit::AtMost(1.0), Verdict::Fail);
+            part
+        };
+        let good = Finding::of_parts(vec![part("cpu", 5.0), part("cuda:0", 6.0)], "both well");
+        assert_eq!(
+            (good.verdict, &good.reason[..]),
+            (Verdict::Pass, "both well")
+        );
+        let bad = Finding::of_parts(vec![part("cpu", 5.0), part("cuda:0", 4.5)], "both well");
+        let why = "cuda:0: rate: expected at least 5, got 4.50 (all well)";
+        assert_eq!((bad.verdict, &bad.reason[..]), (Verdict::Fail, why));
+        assert_eq!(bad.parts[0].verdict, Verdict::Pass);
+        assert_eq!(part("cpu", 2e6).verdict, Verdict::Warn);
+        assert_eq!(Finding::of_parts(Vec::new(), "").verdict, Verdict::Skip);
+
+        let mut report = Report::new(1);
+        let line = report
+            .add("device.figures", bad, Duration::ZERO)
+            .line(false);
+        assert_eq!(line.lines().count(), 3, "{line}");
+        let json = serde_json::to_value(&report).expect("a report of plain data");
+        let part = &json["checks"][0]["parts"][1];
+        assert_eq!(part["device"], "cuda:0");
+        assert_eq!(part["verdict"], "FAIL");
+        assert_eq!(part["figures"]["rate"], 4.5);
+        assert_eq!(part["limits"]["rate"], 5.0);
     }
 
     #[test]

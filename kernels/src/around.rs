@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -106,6 +106,10 @@ impl Plan for AroundPlan {
 
     fn point(&self) -> Option<Vec<u8>> {
         self.inner.point()
+    }
+
+    fn device_began(&self) -> Option<Instant> {
+        self.inner.device_began()
     }
 
     fn device_time(&self) -> Option<Duration> {

@@ -19,7 +19,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use zeroize::Zeroizing;
@@ -224,6 +224,12 @@ pub trait Plan: Send + Sync {
     /// How long its silicon has computed for it so far, by the silicon's own clock; `None` where there is none or nobody asked for
     /// it when the device was opened. What is still under way is not in it.
     fn device_time(&self) -> Option<Duration> {
+        None
+    }
+
+    /// When, by the host's clock, its silicon began with the latest of what is in [`Plan::device_time`], where its own clock
+    /// can be held against the host's.
+    fn device_began(&self) -> Option<Instant> {
         None
     }
 

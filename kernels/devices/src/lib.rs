@@ -142,16 +142,14 @@ pub enum OpenError {
         source: DeviceError,
     },
     /// Two names for one GPU, which would be two units that compute on the same silicon.
-    #[error(
-        "device {device}: it lies at {pci} on the PCI bus, as {other} does, which was asked for too"
-    )]
+    #[error("device {device}: it is the one {place}, as {other} is, which was asked for too")]
     Twice {
         /// Which one.
         device: Wanted,
         /// What came before it.
         other: Wanted,
-        /// Where both are.
-        pci: String,
+        /// Where both lie, or what their drivers call both.
+        place: String,
     },
     /// GPUs by Vulkan.
     #[cfg(feature = "wgpu")]
@@ -306,15 +304,18 @@ fn join(
 ) -> Result<Arc<dyn Device>, OpenError> {
     let mut places: HashMap<String, &Wanted> = HashMap::new();
     for (device, opened) in &others {
-        let Some(pci) = opened.site(0).pci else {
-            continue;
-        };
-        if let Some(other) = places.insert(pci.to_ascii_lowercase(), device) {
-            return Err(OpenError::Twice {
-                device: device.clone(),
-                other: other.clone(),
-                pci,
-            });
+        let site = opened.site(0);
+        // An emulation lies nowhere, but its driver has a name for it.
+        let pci = site.pci.map(|at| format!("at {at} on the PCI bus"));
+        let uuid = site.uuid.map(|uuid| format!("called {uuid}"));
+        for place in [pci, uuid].into_iter().flatten() {
+            if let Some(other) = places.insert(place.to_ascii_lowercase(), device) {
+                return Err(OpenError::Twice {
+                    device: device.clone(),
+                    other: other.clone(),
+                    place,
+                });
+            }
         }
     }
     if others.is_empty() {
@@ -658,9 +659,9 @@ mod tests {
     #[test]
     fn one_gpu_by_two_names_is_refused() {
         let options = Options::new(Duration::from_millis(2), 1);
-        let at = |name: &str, pci: Option<&str>| {
+        let named = |name: &str, pci: Option<&str>, uuid: Option<&str>| {
             let site = Site {
-                uuid: None,
+                uuid: uuid.map(str::to_owned),
                 memory: None,
                 pci: pci.map(str::to_owned),
             };
@@ -669,10 +670,11 @@ mod tests {
             let device: Arc<dyn Device> = Around::at(site, inner, Arc::new(quantum));
             (name.parse().unwrap(), device)
         };
+        let at = |name: &str, pci| named(name, pci, None);
         let joined = |others| join(CpuDevice::new(options.cpu), others, &options).map(|_| ());
         let (here, there) = (Some("0000:3b:00.0"), Some("0000:af:00.0"));
         joined(vec![at("cuda:0", here), at("wgpu:A Card", there)]).unwrap();
-        // Emulations lie nowhere.
+        // What no driver says anything of may be anything.
         joined(vec![at("wgpu:llvmpipe", None), at("wgpu:lavapipe", None)]).unwrap();
         let twice = vec![
             at("cuda:0", here),
@@ -680,7 +682,15 @@ mod tests {
             at("wgpu", Some("0000:3B:00.0")),
         ];
         let error = joined(twice).unwrap_err().to_string();
-        let expected = "device wgpu: it lies at 0000:3B:00.0 on the PCI bus, as cuda:0 does";
+        let expected = "device wgpu: it is the one at 0000:3B:00.0 on the PCI bus, as cuda:0 is";
         assert!(error.starts_with(expected), "{error}");
+        // Emulations lie nowhere.
+        let own = |name| named(name, None, Some("6d657361-3232"));
+        let twice = vec![own("wgpu:llvmpipe"), own("wgpu:LLVM 15")];
+        let error = joined(twice).unwrap_err().to_string();
+        let expected = "device wgpu:LLVM 15: it is the one called 6d657361-3232, as wgpu:llvmpipe";
+        assert!(error.starts_with(expected), "{error}");
+        let other = named("wgpu:LLVM 15", None, Some("6d657361-3233"));
+        joined(vec![own("wgpu:llvmpipe"), other]).unwrap();
     }
 }

@@ -58,6 +58,10 @@ pub struct Quantum {
     ///
     /// [`Plan::device_time`]: caldera_kernels::Plan::device_time
     pub device: Option<Duration>,
+    /// When that began, since the beginning of its run, where it is known; see [`Plan::device_began`].
+    ///
+    /// [`Plan::device_began`]: caldera_kernels::Plan::device_began
+    pub device_begin: Option<Duration>,
 }
 
 /// One kind of work on a device, with all that it needs there, to be done again and again.
@@ -162,6 +166,7 @@ pub fn run(plan: &dyn Plan, each: &mut dyn FnMut(Quantum)) -> Result<(), DeviceE
                     let before = std::mem::replace(&mut computed, all);
                     all.saturating_sub(before)
                 });
+                let began = plan.device_began();
                 each(Quantum {
                     round: 0,
                     stage,
@@ -169,6 +174,7 @@ pub fn run(plan: &dyn Plan, each: &mut dyn FnMut(Quantum)) -> Result<(), DeviceE
                     begin,
                     span,
                     device,
+                    device_begin: began.map(|at| at.saturating_duration_since(start)),
                 });
                 if progress == Progress::Done {
                     break;

@@ -7,8 +7,13 @@
 //! refused with [`DeviceError::Lost`], and wgpu is asked for nothing more.
 //!
 //! Vectors hold secrets, and so does what is computed from them: buffers of the kind [`Secret`]
-//! are overwritten with zeros when they are dropped, and so are the two buffers through which data
-//! comes and goes, each time.
+//! are overwritten with zeros when they are dropped, and so are the four buffers through which data
+//! comes and goes, each time. Two go each way, so that the host fills or empties one while the device
+//! copies the other.
+//!
+//! wgpu fills a buffer with zeros where it is first used, which for a gigabyte is many times a quantum and
+//! would be taken for the kernel's own time. So large ones are filled when they are made, piece by piece,
+//! with the queue free for others in between.
 //!
 //! What all buffers take is counted, and refused beyond a limit: a driver that runs out of memory
 //! where it is used, not where it is asked for, takes the device with it.
@@ -37,6 +42,8 @@ pub(crate) struct Gpu {
     pub(crate) name: String,
     /// Its address on the PCI bus, if the driver tells it.
     pub(crate) pci: Option<String>,
+    /// What its driver calls this one and no other.
+    pub(crate) uuid: Option<String>,
     /// What may be used of memory, if anybody says.
     pub(crate) memory: Option<u64>,
     used: Arc<AtomicU64>,
@@ -52,6 +59,8 @@ pub(crate) struct Gpu {
     checked: bool,
     /// What a submission takes that does nothing.
     overhead: Duration,
+    /// What times of the host's are counted from.
+    opened: Instant,
     clock: Option<Timestamps>,
     device: wgpu::Device,
     queue: wgpu::Queue,
@@ -117,6 +126,46 @@ struct Timestamps {
     read: wgpu::Buffer,
     /// Nanoseconds of a tick.
     period: f64,
+    shift: Mutex<Shift>,
+}
+
+/// What lies between a device's clock and the host's: a device begins after it was told to, and has ended before the
+/// host hears of it, and each submission says so much of it, in nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Shift {
+    least: f64,
+    most: f64,
+}
+
+impl Shift {
+    const UNKNOWN: Self = Self {
+        least: f64::NEG_INFINITY,
+        most: f64::INFINITY,
+    };
+
+    /// When, by the host's clock, the device began that ran from `ticks.start` to `ticks.end` by its own within
+    /// `span` of the host's.
+    fn place(&mut self, ticks: &Range<f64>, span: &Range<f64>) -> f64 {
+        let (least, most) = (span.start - ticks.start, span.end - ticks.end);
+        let (closer, nearer) = (self.least.max(least), self.most.min(most));
+        // Two clocks drift apart, and one may begin anew: then what was known holds no more.
+        *self = if closer <= nearer {
+            Self {
+                least: closer,
+                most: nearer,
+            }
+        } else {
+            Self { least, most }
+        };
+        ticks.start + (self.least + self.most) / 2.0
+    }
+}
+
+/// When silicon computed, by the host's clock, and how long, by its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Computed {
+    pub(crate) begin: Instant,
+    pub(crate) span: Duration,
 }
 
 impl Timestamps {
@@ -138,6 +187,7 @@ impl Timestamps {
             resolved: buffer(wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC),
             read: buffer(wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST),
             period: f64::from(queue.get_timestamp_period()),
+            shift: Mutex::new(Shift::UNKNOWN),
         }
     }
 }
@@ -145,15 +195,22 @@ impl Timestamps {
 /// Bytes of two.
 const TIMESTAMPS: u64 = 16;
 
-/// Where data comes and goes.
+/// Where data comes and goes, in turns.
 struct Transfers {
-    /// Mapped whenever nobody uses it.
-    up: wgpu::Buffer,
-    down: wgpu::Buffer,
+    /// Mapped whenever nobody uses them.
+    up: [wgpu::Buffer; 2],
+    down: [wgpu::Buffer; 2],
 }
 
 /// Bytes of each transfer.
 const TRANSFER: usize = 1 << 22;
+/// Bytes that are cleared at a time, of one buffer: half a millisecond on a card that writes
+/// 128 GB a second.
+pub(crate) const CLEAR: u64 = 64 << 20;
+/// As much is cleared in no time, wherever that happens.
+const LITTLE: u64 = 1 << 20;
+/// Of what a kernel binds when it runs over nothing: more than any writes then.
+const NOTHING: u64 = 4096;
 
 /// A part of a buffer that a kernel binds, in bytes.
 pub(crate) struct Part<'a> {
@@ -233,6 +290,47 @@ fn own_memory(adapter: &wgpu::Adapter) -> Option<u64> {
 
 /// VK_MEMORY_HEAP_DEVICE_LOCAL_BIT.
 const DEVICE_LOCAL: u32 = 1;
+
+/// What the driver calls this device wherever it is plugged in, as Vulkan tells and wgpu does not. NVIDIA's
+/// is the one that its own tools and CUDA know; an emulation's is its version's, the same for all names
+/// that it is opened by.
+fn own_uuid(adapter: &wgpu::Adapter) -> Option<String> {
+    let mut own = ash::vk::PhysicalDeviceIDProperties::default();
+    let mut all = ash::vk::PhysicalDeviceProperties2::default().push_next(&mut own);
+    // SAFETY: it is asked what it is, while it is there; wgpu takes no device that is older than these
+    // questions.
+    #[allow(unsafe_code)]
+    unsafe {
+        let adapter = adapter.as_hal::<wgpu::hal::api::Vulkan>()?;
+        let instance = adapter.shared_instance().raw_instance();
+        instance.get_physical_device_properties2(adapter.raw_physical_device(), &mut all);
+    }
+    let vendor = all.properties.vendor_id;
+    uuid_text(vendor, own.device_uuid)
+}
+
+fn uuid_text(vendor: u32, uuid: [u8; 16]) -> Option<String> {
+    if uuid == [0; 16] {
+        return None;
+    }
+    let hex: String = uuid.iter().map(|byte| format!("{byte:02x}")).collect();
+    let parts = [
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..],
+    ]
+    .join("-");
+    Some(if vendor == NVIDIA {
+        format!("GPU-{parts}")
+    } else {
+        parts
+    })
+}
+
+/// Its number on the PCI bus.
+const NVIDIA: u32 = 0x10de;
 
 /// What an adapter is chosen by.
 #[derive(Debug, Clone)]
@@ -392,20 +490,22 @@ impl Gpu {
                 note(message);
             }
         });
-        let buffer = |usage, mapped_at_creation| {
-            device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some("transfer"),
-                size: TRANSFER as u64,
-                usage,
-                mapped_at_creation,
+        let both = |usage, mapped_at_creation| {
+            [0; 2].map(|_| {
+                device.create_buffer(&wgpu::BufferDescriptor {
+                    label: Some("transfer"),
+                    size: TRANSFER as u64,
+                    usage,
+                    mapped_at_creation,
+                })
             })
         };
         let transfers = Transfers {
-            up: buffer(
+            up: both(
                 wgpu::BufferUsages::MAP_WRITE | wgpu::BufferUsages::COPY_SRC,
                 true,
             ),
-            down: buffer(
+            down: both(
                 wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
                 false,
             ),
@@ -416,8 +516,9 @@ impl Gpu {
             clock: has_clock.then(|| Timestamps::new(&device, &queue)),
             name: info.name.clone(),
             pci: There::of(&info).pci,
+            uuid: own_uuid(&adapter),
             memory,
-            used: Arc::new(AtomicU64::new(2 * TRANSFER as u64)),
+            used: Arc::new(AtomicU64::new(4 * TRANSFER as u64)),
             identity: format!(
                 "{} {:04x}:{:04x} {} {}",
                 info.name, info.vendor, info.device, info.driver, info.driver_info
@@ -435,6 +536,7 @@ impl Gpu {
             patience: config.patience,
             checked: config.checked,
             overhead: Duration::ZERO,
+            opened: Instant::now(),
             device,
             queue,
             poll: Box::new(|device, what| device.poll(what)),
@@ -523,10 +625,29 @@ impl Gpu {
         what: &'static str,
         bytes: u64,
     ) -> Result<Secret, DeviceError> {
+        let buffer = self.buffer(what, bytes)?;
+        if buffer.size() > LITTLE {
+            self.clear(&buffer)?;
+        }
         Ok(Secret {
-            buffer: self.buffer(what, bytes)?,
+            buffer,
             gpu: self.clone(),
         })
+    }
+
+    /// Fills a buffer with zeros, in pieces that are waited for each: what others have to do finds the queue free
+    /// in between, and nobody's kernels are thought to have taken so long.
+    fn clear(&self, buffer: &wgpu::Buffer) -> Result<(), DeviceError> {
+        let mut from = 0;
+        while from < buffer.size() {
+            let bytes = CLEAR.min(buffer.size() - from);
+            let _turn = self.turn()?;
+            let mut encoder = self.device.create_command_encoder(&Default::default());
+            encoder.clear_buffer(buffer, from, Some(bytes));
+            self.fence(encoder, self.patience)?;
+            from += bytes;
+        }
+        Ok(())
     }
 
     /// Where the parameters of a plan's jobs go.
@@ -625,6 +746,42 @@ impl Gpu {
         Ok(lock(&self.pipelines).entry(key).or_insert(pipeline).clone())
     }
 
+    /// Compiles kernels and runs each once over nothing, for some drivers compile when a kernel first runs. Takes
+    /// seconds where they have not been compiled on this machine before.
+    pub(crate) fn warm(
+        &self,
+        kernels: &[(Kernel, Over)],
+        variant: Variant,
+    ) -> Result<(), DeviceError> {
+        let nothing = self.buffer("nothing", NOTHING)?;
+        let jobs = self.jobs(1)?;
+        for &(kernel, over) in kernels {
+            let pipeline = self.pipeline(kernel, over, variant)?;
+            if pipeline.is_warm() {
+                continue;
+            }
+            // A job of no threads: each kernel leaves at once, or writes a zero to the first place.
+            let parts: Vec<Part<'_>> = (0..kernel.bindings())
+                .map(|_| Part::all(&nothing))
+                .collect();
+            let bind = self.bind(&pipeline, &jobs, &parts)?;
+            let command = Command::Dispatch(Dispatch {
+                pipeline: &pipeline,
+                bind: &bind,
+                job: 0,
+                groups: 1,
+            });
+            self.submit(&[command], Some((&jobs, &[[0; JOB_WORDS]])))?;
+        }
+        Ok(())
+    }
+
+    /// All that there are.
+    #[cfg(test)]
+    pub(crate) fn pipelines(&self) -> Vec<Arc<Pipeline>> {
+        lock(&self.pipelines).values().cloned().collect()
+    }
+
     /// The formulas' instructions for the points of a group, which are the same on all curves.
     pub(crate) fn program(&self, group: Group) -> Result<Arc<Memory>, DeviceError> {
         if let Some(program) = lock(&self.programs).get(&group) {
@@ -689,12 +846,12 @@ impl Gpu {
         self.clock.is_some()
     }
 
-    /// The same, and how long its kernels took by the device's own clock, if that is read.
+    /// The same, and when and how long its kernels ran by the device's own clock, if that is read.
     pub(crate) fn time(
         &self,
         commands: &[Command<'_>],
         jobs: Option<(&wgpu::Buffer, &[[u32; JOB_WORDS]])>,
-    ) -> Result<(Duration, Option<Duration>), DeviceError> {
+    ) -> Result<(Duration, Option<Computed>), DeviceError> {
         let _turn = self.turn()?;
         let start = Instant::now();
         if let Some((buffer, jobs)) = jobs {
@@ -757,16 +914,27 @@ impl Gpu {
             true => self.patience,
             false => self.patience.max(COLD_PATIENCE),
         };
-        self.fence(encoder, patience)?;
+        let begin = Instant::now();
+        let index = self.queue.submit([encoder.finish()]);
+        if let Some(clock) = clock {
+            self.map(&clock.read, wgpu::MapMode::Read);
+        }
+        self.wait("a fence", Some(index), patience)?;
+        let end = Instant::now();
         pipelines().for_each(Pipeline::set_warm);
-        let took = start.elapsed().saturating_sub(self.overhead);
-        let computed = clock.map(|clock| self.ticks(clock)).transpose()?;
-        Ok((took, computed))
+        let took = (end - start).saturating_sub(self.overhead);
+        let computed = clock.map(|clock| self.computed(clock, begin, end));
+        Ok((took, computed.transpose()?))
     }
 
-    /// What lies between the two timestamps of the last submission.
-    fn ticks(&self, clock: &Timestamps) -> Result<Duration, DeviceError> {
-        self.map(&clock.read, wgpu::MapMode::Read)?;
+    /// What lies between the two timestamps of the last submission, which the host made at `told` and had heard the
+    /// end of at `heard`.
+    fn computed(
+        &self,
+        clock: &Timestamps,
+        told: Instant,
+        heard: Instant,
+    ) -> Result<Computed, DeviceError> {
         let [begin, end] = match clock.read.get_mapped_range(0..TIMESTAMPS) {
             Ok(view) => [0, 8].map(|at| {
                 let mut word = [0; 8];
@@ -776,8 +944,14 @@ impl Gpu {
             Err(error) => return Err(self.unmapped(&error)),
         };
         clock.read.unmap();
-        let ns = end.saturating_sub(begin) as f64 * clock.period;
-        Ok(Duration::from_nanos(ns as u64))
+        let ns = |ticks: u64| ticks as f64 * clock.period;
+        let ticks = ns(begin)..ns(end.max(begin));
+        let since = |at: Instant| at.saturating_duration_since(self.opened).as_nanos() as f64;
+        let begin = lock(&clock.shift).place(&ticks, &(since(told)..since(heard)));
+        Ok(Computed {
+            begin: self.opened + Duration::from_nanos(begin.max(0.0) as u64),
+            span: Duration::from_nanos((ticks.end - ticks.start) as u64),
+        })
     }
 
     /// The queue for oneself. Whoever waited for it behind what did not end need not wait again.
@@ -839,16 +1013,29 @@ impl Gpu {
         bytes: &[u8],
     ) -> Result<(), DeviceError> {
         let transfers = lock(&self.transfers);
-        for (i, chunk) in bytes.chunks(TRANSFER).enumerate() {
-            let _turn = self.turn()?;
-            self.fill(&transfers.up, chunk)?;
-            transfers.up.unmap();
+        let up = &transfers.up;
+        let mut chunks = bytes.chunks(TRANSFER).zip(up.iter().cycle()).peekable();
+        if let Some((chunk, up)) = chunks.peek() {
+            self.fill(up, chunk)?;
+        }
+        let mut to = at;
+        while let Some((chunk, up)) = chunks.next() {
+            up.unmap();
+            let turn = self.turn()?;
             let mut encoder = self.device.create_command_encoder(&Default::default());
-            let to = at + (i * TRANSFER) as u64;
-            encoder.copy_buffer_to_buffer(&transfers.up, 0, buffer, to, chunk.len() as u64);
-            self.fence(encoder, self.patience)?;
-            self.map(&transfers.up, wgpu::MapMode::Write)?;
-            self.wipe(&transfers.up, chunk.len())?;
+            encoder.copy_buffer_to_buffer(up, 0, buffer, to, chunk.len() as u64);
+            let copied = self.queue.submit([encoder.finish()]);
+            self.map(up, wgpu::MapMode::Write);
+            // While the device copies this one.
+            if let Some((chunk, up)) = chunks.peek() {
+                self.fill(up, chunk)?;
+            }
+            self.wait("a transfer", Some(copied), self.patience)?;
+            drop(turn);
+            to += chunk.len() as u64;
+        }
+        for (chunk, up) in bytes.chunks(TRANSFER).zip(up) {
+            self.wipe(up, chunk.len())?;
         }
         Ok(())
     }
@@ -879,14 +1066,14 @@ impl Gpu {
         self.lose(format!("a transfer's buffer is not mapped: {error}"))
     }
 
-    fn map(&self, buffer: &wgpu::Buffer, mode: wgpu::MapMode) -> Result<(), DeviceError> {
+    /// Asks for a buffer to be mapped once the device is done with it, which whoever waits for that has.
+    fn map(&self, buffer: &wgpu::Buffer, mode: wgpu::MapMode) {
         let lost = self.lost.clone();
         buffer.map_async(mode, .., move |mapped| {
             if let Err(error) = mapped {
                 lock(&lost).get_or_insert(format!("mapping a transfer's buffer: {error}"));
             }
         });
-        self.wait("a mapping", None, self.patience)
     }
 
     /// Copies bytes out of a buffer; whole words from whole words.
@@ -897,23 +1084,49 @@ impl Gpu {
         bytes: &mut [u8],
     ) -> Result<(), DeviceError> {
         let transfers = lock(&self.transfers);
-        for (i, chunk) in bytes.chunks_mut(TRANSFER).enumerate() {
-            let _turn = self.turn()?;
+        let down = &transfers.down;
+        let used: Vec<u64> = bytes
+            .chunks(TRANSFER)
+            .zip(down)
+            .map(|(chunk, _)| chunk.len() as u64)
+            .collect();
+        let mut from = at;
+        let mut before: Option<(&mut [u8], &wgpu::Buffer)> = None;
+        for (chunk, down) in bytes.chunks_mut(TRANSFER).zip(down.iter().cycle()) {
+            let turn = self.turn()?;
             let mut encoder = self.device.create_command_encoder(&Default::default());
-            let from = at + (i * TRANSFER) as u64;
-            encoder.copy_buffer_to_buffer(buffer, from, &transfers.down, 0, chunk.len() as u64);
-            self.fence(encoder, self.patience)?;
-            self.map(&transfers.down, wgpu::MapMode::Read)?;
-            let range = 0..chunk.len().next_multiple_of(8) as u64;
-            match transfers.down.get_mapped_range(range) {
-                Ok(view) => chunk.copy_from_slice(&view[..chunk.len()]),
-                Err(error) => return Err(self.unmapped(&error)),
+            encoder.copy_buffer_to_buffer(buffer, from, down, 0, chunk.len() as u64);
+            let copied = self.queue.submit([encoder.finish()]);
+            self.map(down, wgpu::MapMode::Read);
+            // While the device copies this one.
+            if let Some((chunk, down)) = before.take() {
+                self.empty(down, chunk)?;
             }
-            transfers.down.unmap();
-            let mut encoder = self.device.create_command_encoder(&Default::default());
-            encoder.clear_buffer(&transfers.down, 0, None);
-            self.fence(encoder, self.patience)?;
+            self.wait("a transfer", Some(copied), self.patience)?;
+            drop(turn);
+            from += chunk.len() as u64;
+            before = Some((chunk, down));
         }
+        if let Some((chunk, down)) = before {
+            self.empty(down, chunk)?;
+        }
+        let _turn = self.turn()?;
+        let mut encoder = self.device.create_command_encoder(&Default::default());
+        for (bytes, down) in used.into_iter().zip(down) {
+            encoder.clear_buffer(down, 0, Some(bytes.next_multiple_of(8)));
+        }
+        // Whatever comes next on the queue comes after it.
+        self.queue.submit([encoder.finish()]);
+        Ok(())
+    }
+
+    fn empty(&self, down: &wgpu::Buffer, bytes: &mut [u8]) -> Result<(), DeviceError> {
+        let range = 0..bytes.len().next_multiple_of(8) as u64;
+        match down.get_mapped_range(range) {
+            Ok(view) => bytes.copy_from_slice(&view[..bytes.len()]),
+            Err(error) => return Err(self.unmapped(&error)),
+        }
+        down.unmap();
         Ok(())
     }
 }
@@ -945,6 +1158,11 @@ impl Drop for Secret {
     fn drop(&mut self) {
         // What a lost device holds is out of reach.
         if self.gpu.check().is_err() {
+            return;
+        }
+        if self.buffer.size() > LITTLE {
+            // A device that does not do it is lost.
+            let _ = self.gpu.clear(&self.buffer);
             return;
         }
         let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
@@ -1064,11 +1282,105 @@ mod tests {
         gpu.read(&buffer, 0, &mut bytes).expect("it fits");
         assert_eq!(bytes, [0; 1000]);
         // What it came through.
+        assert_eq!(left_in_transfers(&gpu), [0; 4]);
+    }
+
+    /// How many bytes of each transfer's buffer are not zero: up, then down.
+    fn left_in_transfers(gpu: &Gpu) -> [usize; 4] {
         let transfers = lock(&gpu.transfers);
-        gpu.map(&transfers.down, wgpu::MapMode::Read)
+        let Transfers { up, down } = &*transfers;
+        for down in down {
+            gpu.map(down, wgpu::MapMode::Read);
+        }
+        gpu.wait("a mapping", None, gpu.patience)
             .expect("it stands");
-        let view = transfers.down.get_mapped_range(..1000);
-        assert_eq!(view.expect("it is mapped")[..], [0; 1000]);
+        let [first, second] = up;
+        let [third, fourth] = down;
+        let left = [first, second, third, fourth].map(|buffer| {
+            let view = buffer.get_mapped_range(..).expect("it is mapped");
+            view.iter().filter(|&&byte| byte != 0).count()
+        });
+        for down in down {
+            down.unmap();
+        }
+        left
+    }
+
+    /// Larger than the four buffers together, and neither ends nor begins where they do. While one is
+    /// copied another is filled, and nothing stays in any.
+    #[test]
+    fn what_goes_through_in_pieces_arrives_whole_and_leaves_nothing_behind() {
+        let gpu = gpu();
+        let (bytes, at) = (4 * TRANSFER + 4096, 512);
+        let secret = gpu.secret("test", (bytes + 2 * at) as u64).expect("room");
+        for count in [bytes, TRANSFER, TRANSFER + 8, 8, 0] {
+            let sent: Vec<u8> = (0..count)
+                .map(|i| (i as u32).wrapping_mul(0x9e37_79b1) as u8 | 1)
+                .collect();
+            gpu.write(&secret.buffer, at as u64, &sent)
+                .expect("it fits");
+            let mut got = vec![0; count];
+            gpu.read(&secret.buffer, at as u64, &mut got)
+                .expect("it fits");
+            assert!(got == sent, "{count} bytes came back otherwise");
+            assert_eq!(left_in_transfers(&gpu), [0; 4], "after {count} bytes");
+        }
+        let mut beside = vec![1; at];
+        gpu.read(&secret.buffer, 0, &mut beside).expect("it fits");
+        assert_eq!(beside, vec![0; at]);
+    }
+
+    /// What wgpu would fill with zeros at its first use, and what is overwritten when it is dropped, goes in
+    /// pieces; whoever wants the queue has it in between.
+    #[test]
+    fn large_secrets_are_zeros_from_the_start_and_at_the_end() {
+        let gpu = gpu();
+        let bytes = CLEAR + LITTLE + 4096;
+        let secret = gpu.secret("test", bytes).expect("room");
+        let buffer = secret.buffer.clone();
+        let ends = [0, CLEAR - 8, CLEAR, bytes - 8];
+        for at in ends {
+            let mut read = [1; 8];
+            gpu.read(&buffer, at, &mut read).expect("it fits");
+            assert_eq!(read, [0; 8], "at {at}");
+            gpu.write(&buffer, at, &[0xa5; 8]).expect("it fits");
+        }
+        drop(secret);
+        for at in ends {
+            let mut read = [1; 8];
+            gpu.read(&buffer, at, &mut read).expect("it fits");
+            assert_eq!(read, [0; 8], "at {at}, after it was dropped");
+        }
+    }
+
+    /// A device that begins 300 after it was told and is heard of 500 late, by a clock that is 10,000 behind.
+    #[test]
+    fn a_devices_clock_is_placed_between_what_the_host_did() {
+        let mut shift = Shift::UNKNOWN;
+        let mut place = |begin: f64, span: f64, before: f64, after: f64| {
+            let ticks = begin - 10_000.0..begin + span - 10_000.0;
+            shift.place(&ticks, &(begin - before..begin + span + after)) - begin
+        };
+        assert_eq!(place(20_000.0, 1_000.0, 300.0, 500.0), 100.0);
+        // One that was told and heard of more closely says more, and what it said stays known.
+        assert_eq!(place(30_000.0, 1_000.0, 20.0, 40.0), 10.0);
+        assert_eq!(place(40_000.0, 5_000.0, 4_000.0, 9_000.0), 10.0);
+        assert_eq!(place(50_000.0, 5_000.0, 30.0, 10.0), -5.0);
+        // The clock has begun anew.
+        let ticks = 0.0..1_000.0;
+        assert_eq!(shift.place(&ticks, &(60_000.0..61_200.0)), 60_100.0);
+    }
+
+    #[test]
+    fn a_device_has_one_name_whatever_it_is_asked_for_by() {
+        let [first, second] = [gpu(), gpu()].map(|gpu| gpu.uuid.clone());
+        assert_eq!(first, second);
+        assert_eq!(first.map(|uuid| uuid.len()), Some(36));
+        let uuid: [u8; 16] = std::array::from_fn(|i| 0xa0 + i as u8);
+        let own = "a0a1a2a3-a4a5-a6a7-a8a9-aaabacadaeaf";
+        assert_eq!(uuid_text(0x1002, uuid).as_deref(), Some(own));
+        assert_eq!(uuid_text(NVIDIA, uuid), Some(format!("GPU-{own}")));
+        assert_eq!(uuid_text(NVIDIA, [0; 16]), None);
     }
 
     /// What wgpu refuses, it refuses later and elsewhere; and from then on nothing is believed.
@@ -1135,7 +1447,7 @@ mod tests {
     fn a_transfer_that_is_not_where_it_should_be_loses_the_device() {
         let gpu = gpu();
         let buffer = gpu.buffer("test", 512).expect("room");
-        lock(&gpu.transfers).up.unmap();
+        lock(&gpu.transfers).up[0].unmap();
         is_lost(gpu.write(&buffer, 0, &[0; 8]), "not mapped");
         is_lost(gpu.read(&buffer, 0, &mut [0; 8]), "not mapped");
     }

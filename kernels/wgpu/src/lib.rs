@@ -10,6 +10,10 @@
 //! driver's compiler, so it is measured there (`calibration.rs`). Shaders run with or without
 //! the checks that wgpu can add to them, of indices and of loops: the results are the same, and
 //! without is faster.
+//!
+//! Drivers compile for seconds, some of them when a kernel first runs. So all kernels of a proof have been
+//! compiled and have run once when a key is there, and so has the table of its transforms been made: no worker
+//! waits for that, and a plan computes nothing.
 
 #![deny(unsafe_code)]
 
@@ -43,6 +47,7 @@ use gpu::{Gpu, lock};
 use msm::Bases;
 use ntt::Domain;
 use plan::{Stage, Staged, Steps};
+use shaders::{Kernel, Over};
 use spmv::Matrix;
 use vector::Vector;
 
@@ -181,16 +186,40 @@ impl WgpuDevice {
     ) -> Result<Arc<dyn Plan>, DeviceError> {
         let curve = vector.curve;
         ntt::plan(&self.gpu, self.variant, vector, transform, |log2| {
-            if let Some(domain) = lock(&self.domains).get(&(curve, log2)) {
-                return Ok(domain.clone());
-            }
-            // Made without the lock: whoever is second makes it in vain.
-            let domain = Domain::new(&self.gpu, self.variant, curve, log2)?;
-            Ok(lock(&self.domains)
-                .entry((curve, log2))
-                .or_insert(Arc::new(domain))
-                .clone())
+            self.domain(curve, log2)
         })
+    }
+
+    fn domain(&self, curve: CurveId, log2: u32) -> Result<Arc<Domain>, DeviceError> {
+        if let Some(domain) = lock(&self.domains).get(&(curve, log2)) {
+            return Ok(domain.clone());
+        }
+        // Without the lock: whoever is second does it in vain.
+        let domain = Domain::new(&self.gpu, curve, log2)?;
+        Ok(lock(&self.domains)
+            .entry((curve, log2))
+            .or_insert(Arc::new(domain))
+            .clone())
+    }
+
+    /// What a proof with a key needs beside its points, when its matrices come: kernels, and tables for as many
+    /// elements as there are rows, if there is room for them now.
+    fn prepare(&self, curve: CurveId, rows: usize) -> Result<(), DeviceError> {
+        let (gpu, variant) = (&self.gpu, self.variant);
+        gpu.warm(&spmv::kernels(curve), variant)?;
+        let Ok(log2) = ntt::domain_log2(curve, rows) else {
+            // Matrices of no key.
+            return Ok(());
+        };
+        gpu.warm(&[(Kernel::Multiply, Over::Scalars(curve))], variant)?;
+        gpu.warm(&ntt::kernels(gpu, curve, log2), variant)?;
+        for log2 in ntt::domains(gpu, log2) {
+            let domain = self.domain(curve, log2)?;
+            if !domain.is_made() {
+                domain.make(gpu, variant)?;
+            }
+        }
+        Ok(())
     }
 
     /// There are no tables yet that would make sums cheaper; the plan of a table says so in no
@@ -226,7 +255,7 @@ impl Device for WgpuDevice {
         Site {
             memory: self.gpu.memory,
             pci: self.gpu.pci.clone(),
-            uuid: None,
+            uuid: self.gpu.uuid.clone(),
         }
     }
 
@@ -256,6 +285,7 @@ impl Device for WgpuDevice {
 
     fn bases(&self, curve: CurveId, group: Group, points: Bytes) -> Result<BasesId, DeviceError> {
         let bases = self.with_room(|| Bases::new(&self.gpu, curve, group, &points))?;
+        beside(self.gpu.warm(&msm::kernels(curve, group), self.variant))?;
         Ok(self.held.add_bases(bases))
     }
 
@@ -277,6 +307,7 @@ impl Device for WgpuDevice {
         entries: Bytes,
     ) -> Result<MatrixId, DeviceError> {
         let matrix = self.with_room(|| Matrix::new(&self.gpu, curve, rows, columns, &entries))?;
+        beside(self.prepare(curve, rows))?;
         Ok(self.held.add_matrix(matrix))
     }
 
@@ -327,6 +358,14 @@ impl WgpuDevice {
     }
 }
 
+/// What is made beforehand and finds no room is made when it is needed.
+fn beside(made: Result<(), DeviceError>) -> Result<(), DeviceError> {
+    match made {
+        Err(DeviceError::Memory { .. }) => Ok(()),
+        other => other,
+    }
+}
+
 impl Shaped for Vector {
     fn shape(&self) -> Shape {
         Shape::row(self.curve, self.len)
@@ -353,6 +392,7 @@ impl Shaped for Matrix {
 mod tests {
     use super::*;
     use caldera_kernels::cpu::{CpuConfig, CpuDevice};
+    use caldera_kernels::curve::{Bn254, Curve};
     use caldera_kernels::relay::{Member, Relay};
     use caldera_kernels::{Around, Progress};
     use caldera_prover::format::Zkey;
@@ -432,5 +472,96 @@ mod tests {
         assert!(lost.contains("Parent device is lost"), "{lost}");
         let (proof, inputs) = job.proof().expect("it has finished");
         verify(key.verification_key(), &proof, &inputs).expect("a proof that verifies");
+    }
+
+    /// What is compiled, what has run, and how many workgroups of it.
+    fn work_so_far(device: &WgpuDevice) -> (usize, usize, u64) {
+        let all = device.gpu.pipelines();
+        let warm = all.iter().filter(|it| it.is_warm()).count();
+        (all.len(), warm, all.iter().map(|it| it.ran()).sum())
+    }
+
+    /// A key that is there has all that its proofs need: no plan compiles, runs or makes a table of anything. A
+    /// size that no key has gets its table in quanta of its plans, of which several may begin at once.
+    #[test]
+    fn plans_compute_nothing() {
+        let device = WgpuDevice::open(WgpuConfig {
+            adapter: Some("llvmpipe".to_owned()),
+            choice: Choice::Fixed(Variant::Int64),
+            checked: true,
+            ..WgpuConfig::default()
+        })
+        .expect("a Vulkan driver, as `.ci/tools vulkan` brings it");
+        let (curve, n) = (CurveId::Bn254, 64);
+        let mut generator = vec![0; 64];
+        Bn254::g1().to_bytes(&mut generator);
+        let points = Bytes::from(generator.repeat(n));
+        let bases = device.bases(curve, Group::G1, points).expect("points");
+        let entries = Bytes::from(vec![0; 44]);
+        let matrix = device.matrix(curve, n, n, entries).expect("an entry");
+        let [w, a, b] = [0; 3].map(|_| device.vector(curve, n).expect("room"));
+        let (compiled, warm, ran) = work_so_far(&device);
+        assert_eq!(warm, compiled);
+        let works = [
+            Work::Product {
+                matrix,
+                witness: w,
+                a,
+                b,
+            },
+            Work::MultiplySubtract { a, b, c: w },
+            Work::Ntt {
+                vector: a,
+                transform: Transform::Shift,
+            },
+            Work::Msm {
+                bases,
+                scalars: w,
+                offset: 0,
+                form: caldera_kernels::Form::Canonical,
+            },
+        ];
+        let plans = works.each_ref().map(|work| device.plan(work));
+        for plan in plans {
+            assert_ne!(plan.expect("work that fits").kernel(0), "ntt.powers");
+        }
+        assert_eq!(work_so_far(&device), (compiled, compiled, ran));
+
+        // Below the modulus, and no two the same.
+        let value = |i: u32| (i.wrapping_mul(0x9e37_79b1) >> 24) as u8 & 0x0f;
+        let values: Vec<u8> = (0..32 * 128).map(value).collect();
+        let vectors = [0; 3].map(|_| device.vector(curve, 128).expect("room"));
+        let shift = |vector| {
+            device.vector_write(vector, 0, &values).expect("it fits");
+            let transform = Transform::Shift;
+            device
+                .plan(&Work::Ntt { vector, transform })
+                .expect("a power of two")
+        };
+        let both = [shift(vectors[0]), shift(vectors[1])];
+        assert_eq!(work_so_far(&device).2, ran);
+        for stage in 0..both[0].stages() {
+            for plan in &both {
+                plan.open(stage).expect("the next stage");
+            }
+            let mut left = both.iter().collect::<Vec<_>>();
+            while !left.is_empty() {
+                left.retain(|plan| plan.run(stage, 0).expect("an open lane") == Progress::More);
+            }
+        }
+        let third = shift(vectors[2]);
+        assert_eq!(both[1].kernel(0), "ntt.powers");
+        assert_eq!(third.kernel(0), "ntt.inverse");
+        for stage in 0..third.stages() {
+            third.open(stage).expect("the next stage");
+            while third.run(stage, 0).expect("an open lane") == Progress::More {}
+        }
+        let contents = vectors.map(|vector| {
+            let mut bytes = vec![0; values.len()];
+            device.vector_read(vector, 0, &mut bytes).expect("it fits");
+            bytes
+        });
+        assert!(contents[0] == contents[2] && contents[1] == contents[2]);
+        assert!(contents[0] != values);
     }
 }

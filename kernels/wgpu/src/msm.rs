@@ -77,6 +77,26 @@ impl Bases {
     }
 }
 
+/// The kernels of a sum.
+pub(crate) fn kernels(curve: CurveId, group: Group) -> Vec<(Kernel, Over)> {
+    let words = [
+        Kernel::MsmScanBlocks,
+        Kernel::MsmScanStarts,
+        Kernel::MsmScanPlaces,
+        Kernel::MsmScatter,
+    ];
+    let points = [
+        Kernel::MsmAccumulate,
+        Kernel::MsmCombine,
+        Kernel::MsmCollect,
+        Kernel::MsmReduce,
+    ];
+    let mut all = vec![(Kernel::MsmDigits, Over::Scalars(curve))];
+    all.extend(words.map(|kernel| (kernel, Over::Words)));
+    all.extend(points.map(|kernel| (kernel, Over::Points(curve, group))));
+    all
+}
+
 /// How a sum is cut.
 #[derive(Debug, Clone, Copy)]
 struct Cut {

@@ -11,9 +11,12 @@
 //! through single layers whose two halves are bound apart, then piece by piece through passes.
 //!
 //! The table of a domain of n holds v^i for all i below n, 32 bytes each, made on the device by
-//! doubling. It stays for the next transform; pieces have one of their own.
+//! doubling. It stays for the next transform; pieces have one of their own. A key's is made when its
+//! matrices come to the device; where there is none yet, or it had to make room, a transform begins with
+//! that as a stage of its own. Plans that begin so at once write the same powers to the same places.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use caldera_kernels::curve::{Bls12_381, Bn254, Curve};
 use caldera_kernels::field::PrimeField;
@@ -28,7 +31,10 @@ use crate::vector::{SCALAR, Vector, fitting};
 
 /// Powers of v for one size.
 pub(crate) struct Domain {
+    curve: CurveId,
     log2: u32,
+    /// Whether the table is whole.
+    is_made: Arc<AtomicBool>,
     table: Memory,
     /// v^(2^i) for i up to log2, then 1/n.
     constants: Memory,
@@ -49,12 +55,8 @@ pub(crate) fn domain_log2(curve: CurveId, len: usize) -> Result<u32, DeviceError
 }
 
 impl Domain {
-    pub(crate) fn new(
-        gpu: &Arc<Gpu>,
-        variant: Variant,
-        curve: CurveId,
-        log2: u32,
-    ) -> Result<Self, DeviceError> {
+    /// Room for it, and what it is made of.
+    pub(crate) fn new(gpu: &Gpu, curve: CurveId, log2: u32) -> Result<Self, DeviceError> {
         let constants = match curve {
             CurveId::Bn254 => constants::<<Bn254 as Curve>::Fr>(log2),
             CurveId::Bls12_381 => constants::<<Bls12_381 as Curve>::Fr>(log2),
@@ -68,54 +70,82 @@ impl Domain {
         gpu.write(&table, 0, &one)?;
         let constant_buffer = gpu.buffer("roots of unity", constants.len() as u64)?;
         gpu.write(&constant_buffer, 0, &constants)?;
+        Ok(Self {
+            curve,
+            log2,
+            is_made: Arc::default(),
+            table,
+            constants: constant_buffer,
+        })
+    }
 
-        // Doubled in one binding as long as it fits, and then in pieces, each from one that is
-        // there already.
+    pub(crate) fn is_made(&self) -> bool {
+        self.is_made.load(Ordering::Acquire)
+    }
+
+    /// Makes the table, in quanta, on the calling thread.
+    pub(crate) fn make(&self, gpu: &Arc<Gpu>, variant: Variant) -> Result<(), DeviceError> {
         let maker = Steps::new(gpu, variant)?;
-        let mut steps = Vec::new();
-        let fits = 1usize << fitting(gpu).ilog2();
-        for i in 0..log2 {
-            let have = 1usize << i;
-            let part = |from: usize, count: usize| Part {
-                buffer: &table,
-                range: from as u64 * SCALAR..(from + count) as u64 * SCALAR,
-            };
-            let constants = || Part::all(&constant_buffer);
-            let over = Over::Scalars(curve);
-            if 2 * have <= fits {
-                steps.push(maker.threads(
-                    Kernel::NttPowers,
-                    over,
-                    &[part(0, 2 * have), constants()],
-                    &[have as u32, i],
-                    have,
-                    1.0,
-                )?);
-                continue;
-            }
-            for at in (0..have).step_by(fits) {
-                steps.push(maker.threads(
-                    Kernel::NttExtend,
-                    over,
-                    &[part(at, fits), part(have + at, fits), constants()],
-                    &[fits as u32, i],
-                    fits,
-                    1.0,
-                )?);
-            }
-        }
         let stages = vec![Stage {
-            name: "ntt.powers",
-            steps,
+            name: POWERS,
+            steps: self.powers(&maker)?,
         }];
         let plan = Staged::plan(maker, stages, (), None);
         plan.open(0)?;
         while plan.run(0, 0)? == Progress::More {}
-        Ok(Self {
-            log2,
-            table,
-            constants: constant_buffer,
-        })
+        Ok(())
+    }
+
+    /// What makes the table, if nobody has made it before this begins.
+    fn powers(&self, maker: &Steps<'_>) -> Result<Vec<Step>, DeviceError> {
+        let (is_made, seen) = (self.is_made.clone(), Arc::new(OnceLock::new()));
+        let all = seen.clone();
+        let mut steps = vec![Step::Look(Box::new(move |_| {
+            let groups = if is_made.load(Ordering::Acquire) {
+                0
+            } else {
+                u32::MAX
+            };
+            all.get_or_init(|| (groups, Load::even(1.0)));
+            Ok(())
+        }))];
+        // Doubled in one binding as long as it fits, and then in pieces, each from one that is
+        // there already.
+        let fits = 1usize << fitting(maker.gpu).ilog2();
+        for i in 0..self.log2 {
+            let have = 1usize << i;
+            let constants = || Part::all(&self.constants);
+            let over = Over::Scalars(self.curve);
+            if 2 * have <= fits {
+                let step = maker.threads(
+                    Kernel::NttPowers,
+                    over,
+                    &[self.part(0, 2 * have), constants()],
+                    &[have as u32, i],
+                    have,
+                    1.0,
+                )?;
+                steps.push(step.counted_by(seen.clone()));
+                continue;
+            }
+            for at in (0..have).step_by(fits) {
+                let step = maker.threads(
+                    Kernel::NttExtend,
+                    over,
+                    &[self.part(at, fits), self.part(have + at, fits), constants()],
+                    &[fits as u32, i],
+                    fits,
+                    1.0,
+                )?;
+                steps.push(step.counted_by(seen.clone()));
+            }
+        }
+        let is_made = self.is_made.clone();
+        steps.push(Step::Look(Box::new(move |_| {
+            is_made.store(true, Ordering::Release);
+            Ok(())
+        })));
+        Ok(steps)
     }
 
     fn part(&self, from: usize, count: usize) -> Part<'_> {
@@ -157,10 +187,8 @@ pub(crate) fn plan(
     mut domain: impl FnMut(u32) -> Result<Arc<Domain>, DeviceError>,
 ) -> Result<Arc<dyn Plan>, DeviceError> {
     let log2 = domain_log2(vector.curve, vector.len)?;
-    let whole = domain(log2)?;
-    // Pieces that can be bound, and whose tables can.
-    let piece_log2 = log2.min(fitting(gpu).ilog2());
-    let piece = domain(piece_log2)?;
+    let [whole, piece] = domains(gpu, log2);
+    let (whole, piece) = (domain(whole)?, domain(piece)?);
     let maker = Transformer {
         steps: Steps::new(gpu, variant)?,
         vector: &vector,
@@ -169,6 +197,16 @@ pub(crate) fn plan(
     };
     let mut stages = Vec::new();
     let mut stage = |name, steps| stages.push(Stage { name, steps });
+    let mut powers = Vec::new();
+    for domain in [&whole, &piece] {
+        let is_other = powers.is_empty() || !Arc::ptr_eq(&whole, &piece);
+        if is_other && !domain.is_made() {
+            powers.extend(domain.powers(&maker.steps)?);
+        }
+    }
+    if !powers.is_empty() {
+        stage(POWERS, powers);
+    }
     match transform {
         Transform::Forward => {
             stage("ntt.forward", maker.layers(true, false)?);
@@ -192,6 +230,27 @@ pub(crate) fn plan(
         (vector.clone(), whole.clone(), piece.clone()),
         None,
     ))
+}
+
+/// Makes tables.
+const POWERS: &str = "ntt.powers";
+
+/// log2 of the domains that a transform of 2^log2 elements needs tables of.
+pub(crate) fn domains(gpu: &Gpu, log2: u32) -> [u32; 2] {
+    // Pieces that can be bound, and whose tables can.
+    [log2, log2.min(fitting(gpu).ilog2())]
+}
+
+/// The kernels of a shift of so many elements, with its table.
+pub(crate) fn kernels(gpu: &Gpu, curve: CurveId, log2: u32) -> Vec<(Kernel, Over)> {
+    let [whole, piece] = domains(gpu, log2);
+    let in_parts: &[Kernel] = match whole == piece {
+        true => &[],
+        false => &[Kernel::NttExtend, Kernel::NttSplit],
+    };
+    let always = [Kernel::NttPowers, Kernel::NttPass, Kernel::NttScale];
+    let all = always.iter().chain(in_parts);
+    all.map(|&kernel| (kernel, Over::Scalars(curve))).collect()
 }
 
 struct Transformer<'a, 'g> {

@@ -14,12 +14,14 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use caldera_kernels::{DeviceError, Plan, Progress};
 
 use crate::generate::Variant;
-use crate::gpu::{Command, Dispatch, Gpu, JOB_WORDS, Memory, Part, Pipeline};
+use crate::gpu::{
+    CLEAR, Command, Computed, Dispatch, Gpu, JOB_WORDS, Memory, Part, Pipeline, lock,
+};
 use crate::pace::{self, Load};
 use crate::shaders::{Kernel, Over};
 
@@ -165,9 +167,6 @@ pub(crate) const THREADS: usize = 64;
 const SUBMISSION: usize = 64;
 /// Workgroups in the first dispatch of a kernel.
 const COLD: u32 = 4;
-/// Bytes that are cleared in one quantum, of one buffer: half a millisecond on a card that writes
-/// 128 GB a second.
-const CLEAR: u64 = 64 << 20;
 /// How much of a quantum is planned for: what a kernel costs is not the same each time.
 const MARGIN: f64 = 0.75;
 
@@ -184,8 +183,10 @@ pub(crate) struct Staged {
     point: OnceLock<Vec<u8>>,
     /// Those that are summed, if not all.
     points: OnceLock<Range<usize>>,
-    /// Nanoseconds by the device's own clock.
+    /// Nanoseconds by the device's own clock, of all quanta.
     computed_ns: AtomicU64,
+    /// When it computed in the last one.
+    computed: Mutex<Option<Computed>>,
     /// Stages opened so far, to be looked at without a lock.
     opened: AtomicUsize,
     lane: Mutex<Lane>,
@@ -216,6 +217,7 @@ impl Staged {
             point: OnceLock::new(),
             points: OnceLock::new(),
             computed_ns: AtomicU64::new(0),
+            computed: Mutex::default(),
             opened: AtomicUsize::new(0),
             lane: Mutex::default(),
         })
@@ -322,8 +324,11 @@ impl Staged {
         }
         if !commands.is_empty() {
             let (took, computed) = self.gpu.time(&commands, Some((&self.jobs, &jobs)))?;
-            let computed_ns = computed.unwrap_or_default().as_nanos() as u64;
-            self.computed_ns.fetch_add(computed_ns, Ordering::Relaxed);
+            if let Some(it) = computed {
+                let span_ns = it.span.as_nanos() as u64;
+                self.computed_ns.fetch_add(span_ns, Ordering::Relaxed);
+                *lock(&self.computed) = Some(it);
+            }
             if !cold {
                 let pace =
                     |&(pipeline, units, times): &(&Pipeline, _, _)| (pipeline.pace(), units, times);
@@ -412,6 +417,10 @@ impl Plan for Staged {
     fn device_time(&self) -> Option<Duration> {
         let computed = Duration::from_nanos(self.computed_ns.load(Ordering::Relaxed));
         self.gpu.has_clock().then_some(computed)
+    }
+
+    fn device_began(&self) -> Option<Instant> {
+        lock(&self.computed).map(|it| it.begin)
     }
 
     /// A workgroup's threads, where each piece of the points begins with a whole one.

@@ -205,6 +205,11 @@ impl Matrix {
     }
 }
 
+/// The kernels of a product.
+pub(crate) fn kernels(curve: CurveId) -> [(Kernel, Over); 2] {
+    [Kernel::SpmvProduct, Kernel::SpmvSum].map(|kernel| (kernel, Over::Scalars(curve)))
+}
+
 /// What a plan holds until it is dropped.
 type Held = (Arc<Matrix>, Arc<Vector>, [Arc<Vector>; 2], Secret);
 
