@@ -25,7 +25,7 @@ pub mod relay;
 pub use around::{Around, Quantum};
 pub use device::{
     BasesId, CurveId, Device, DeviceError, DeviceInfo, Form, Group, Health, MatrixId, Original,
-    Plan, Progress, Site, Software, Transform, VectorId, Work,
+    Plan, Progress, Site, Software, Thing, Transform, VectorId, Work,
 };
 pub use forfeit::{forfeit, forfeited};
 pub use held::Held;
