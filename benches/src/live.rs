@@ -24,6 +24,8 @@ use tempfile::TempDir;
 pub(crate) struct World {
     node: Node,
     folder: TempDir,
+    /// The host and the device beside it, if there is one.
+    relay: Option<Arc<Relay>>,
 }
 
 /// What a box is started with.
@@ -37,7 +39,7 @@ pub(crate) struct Setup<'a> {
     pub(crate) realtime: Option<&'a str>,
     /// How many workers.
     pub(crate) workers: Option<usize>,
-    /// A unit of its pool beside the cores, to which all work goes that its owner has.
+    /// A unit of its pool beside the cores; see [`World::prefer_device`].
     pub(crate) device: Option<Arc<dyn Device>>,
 }
 
@@ -76,12 +78,47 @@ impl World {
             Some(span) => pad(inner, span),
             None => inner,
         };
+        let mut relay = None;
         let device = |host: Arc<dyn Device>| match &setup.device {
-            Some(device) => beside(around(host), around(Arc::clone(device))),
+            Some(device) => {
+                let both = beside(around(host), around(Arc::clone(device)));
+                let device: Arc<dyn Device> = relay.insert(both).clone();
+                device
+            }
             None => around(host),
         };
         let node = Node::start_on(config, device).context("starting a box")?;
-        Ok(World { node, folder })
+        let world = World {
+            node,
+            folder,
+            relay,
+        };
+        world.prefer_device();
+        Ok(world)
+    }
+
+    /// Has it believe that its device does everything in next to no time, and the cores hardly anything ever: what both really take
+    /// would decide who does what, and a device that is an emulation would do nothing. It learns better with all that the cores do,
+    /// so this is said again.
+    pub(crate) fn prefer_device(&self) {
+        let Some(relay) = &self.relay else { return };
+        let mut prices = Vec::new();
+        for (member, nanoseconds) in [(0, 1 << 40), (1, 1)] {
+            for kind in Price::KINDS {
+                // Copies take their time either way.
+                let nanoseconds = if kind == "copy" { 1 } else { nanoseconds };
+                for curve in [CurveId::Bn254, CurveId::Bls12_381] {
+                    prices.extend((0..=28).map(|log2| Price {
+                        member,
+                        kind,
+                        curve,
+                        log2,
+                        nanoseconds,
+                    }));
+                }
+            }
+        }
+        relay.believe(&prices);
     }
 
     /// Speaks as a tenant.
@@ -119,35 +156,14 @@ pub(crate) fn small_key(domain_log2: u32) -> Result<(Vec<u8>, Vec<u8>)> {
     Ok((zkey, witness))
 }
 
-/// A device beside the host, both of which are believed to have been timed: it does everything in next to no time, the host
-/// hardly anything ever. What they really take would decide who does what, and a device that is an emulation would do nothing.
-fn beside(host: Arc<dyn Device>, device: Arc<dyn Device>) -> Arc<dyn Device> {
+/// A device beside the host, as one.
+fn beside(host: Arc<dyn Device>, device: Arc<dyn Device>) -> Arc<Relay> {
     let width = host.info().lanes;
-    let relay = Relay::new(vec![
-        Member {
-            device: host,
-            width,
-        },
-        Member { device, width: 1 },
-    ]);
-    let mut prices = Vec::new();
-    for (member, nanoseconds) in [(0, 1 << 40), (1, 1)] {
-        for kind in Price::KINDS {
-            // Copies to the host take their time either way.
-            let nanoseconds = if kind == "copy" { 1 } else { nanoseconds };
-            for curve in [CurveId::Bn254, CurveId::Bls12_381] {
-                prices.extend((0..=28).map(|log2| Price {
-                    member,
-                    kind,
-                    curve,
-                    log2,
-                    nanoseconds,
-                }));
-            }
-        }
-    }
-    relay.believe(&prices);
-    relay
+    let host = Member {
+        device: host,
+        width,
+    };
+    Relay::new(vec![host, Member { device, width: 1 }])
 }
 
 /// The device, each of whose quanta goes on computing nothing until `span` has passed.

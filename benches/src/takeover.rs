@@ -64,9 +64,8 @@ pub(crate) fn taken(
     let mut taken = Vec::new();
     let mut tries = 0;
     while taken.len() < count as usize {
-        feed.fill(WAITING)?;
         thread::sleep(Duration::from_micros(random.gen_range(100..BETWEEN_US)));
-        let within = watch.sums(&other)?;
+        let within = watch.sums(&world, &mut feed, &other)?;
         let job = asking.submit()?;
         let profile = ended(&other, &job)?;
         asking.look()?;
@@ -115,24 +114,25 @@ impl Watch {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = kernel;
     }
 
-    /// Waits until it sums; what of it. `client` is asked whether it is still there.
-    fn sums(&self, client: &Client) -> Result<&'static str> {
+    /// Waits until it sums for who is fed; what of it. `other` is asked whether the device is still there.
+    fn sums(&self, world: &World, feed: &mut Feed<'_>, other: &Client) -> Result<&'static str> {
         let since = Instant::now();
-        let mut looked = since;
         loop {
-            let kernel = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(kernel) = kernel.filter(|it| it.contains("msm")) {
-                return Ok(kernel);
-            }
-            if looked.elapsed() > LOOK_EVERY {
-                let devices = client.pool()?.devices;
-                if let Some(why) = devices.into_iter().find_map(|it| it.lost) {
-                    bail!("the device was lost: {why}");
+            world.prefer_device();
+            feed.fill(WAITING)?;
+            let looked = Instant::now();
+            while looked.elapsed() < LOOK_EVERY {
+                let kernel = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(kernel) = kernel.filter(|it| it.contains("msm")) {
+                    return Ok(kernel);
                 }
-                looked = Instant::now();
+                thread::sleep(Duration::from_micros(50));
+            }
+            let devices = other.pool()?.devices;
+            if let Some(why) = devices.into_iter().find_map(|it| it.lost) {
+                bail!("the device was lost: {why}");
             }
             ensure!(since.elapsed() < WITHIN, "the device does not sum");
-            thread::sleep(Duration::from_micros(50));
         }
     }
 }
@@ -200,8 +200,8 @@ const BETWEEN_US: u64 = 20_000;
 /// Proofs for each take-over at most: some ask when a sum has just ended.
 const TRIES_MAX: usize = 20;
 
-/// How often it is asked after a device that does not sum.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How often it is looked why a device does not sum.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// A device that does nothing for so long will not.
 const WITHIN: Duration = Duration::from_secs(600);
