@@ -104,12 +104,12 @@ pub(crate) fn crowd(bench: &mut Bench, plan: Plan) -> Result<Crowded> {
     let (busy, other) = (daemon.client(TENANTS[0])?, daemon.client(TENANTS[1])?);
     let flips = reallocate::Plan::usual(Trigger::Declared, plan.flips);
     let process = daemon.server()?.process().as_raw().cast_unsigned();
-    let mut flipper = Flipper::new(flips, &busy, &other, process)?;
+    let mut flipper = Flipper::new(&flips, &busy, &other, process)?;
     let elsewhere = Crowd::new(plan, address(&other_box)?);
     let crowd = Crowd::new(plan, address(&daemon)?);
     let watched = [other_box.client(TENANTS[0])?, daemon.client(TENANTS[0])?];
 
-    let mut sides = [(); 3].map(|()| Moved::new(flips));
+    let mut sides = [(); 3].map(|()| Moved::new(&flips));
     let mut rounds = Vec::new();
     let mut shares = Vec::new();
     let mut held = Vec::new();
@@ -120,7 +120,7 @@ pub(crate) fn crowd(bench: &mut Bench, plan: Plan) -> Result<Crowded> {
             round + 1,
             bench.rounds.min
         ));
-        let mut figures = [one(bench, &mut flipper, &mut sides[0], flips)?; 3];
+        let mut figures = [one(bench, &mut flipper, &mut sides[0], &flips)?; 3];
         for (at, (crowd, watched)) in [&elsewhere, &crowd].into_iter().zip(&watched).enumerate() {
             bench.say(&format!("crowd: {}", SIDES[at + 1]));
             let connections = || Ok::<_, anyhow::Error>(watched.metric(CONNECTIONS)? as u64);
@@ -130,7 +130,7 @@ pub(crate) fn crowd(bench: &mut Bench, plan: Plan) -> Result<Crowded> {
                 let measured = (|| {
                     crowd.await_clients(connections)?;
                     held.push(connections()?);
-                    let measured = one(bench, &mut flipper, &mut sides[at + 1], flips)?;
+                    let measured = one(bench, &mut flipper, &mut sides[at + 1], &flips)?;
                     held.push(connections()?);
                     Ok::<_, anyhow::Error>(measured)
                 })();
@@ -188,7 +188,7 @@ fn one(
     bench: &Bench,
     flipper: &mut Flipper<'_>,
     side: &mut Moved,
-    plan: reallocate::Plan,
+    plan: &reallocate::Plan,
 ) -> Result<[f64; 2]> {
     let mut round = Moved::new(plan);
     flipper.flip(bench, &mut round)?;

@@ -437,7 +437,7 @@ fn moved(
     let flips = reallocate::Plan::usual(Trigger::Declared, plan.flips);
     let [busy, other] = TENANTS.map(|name| member.daemon.client(name));
     let (busy, other) = (busy?, other?);
-    let mut flipper = Flipper::new(flips, &busy, &other, process)?;
+    let mut flipper = Flipper::new(&flips, &busy, &other, process)?;
     let rollup = member.daemon.client(ROLLUP)?;
     let (zkey, witness) = small_key(SMALL)?;
     let mut feed = Feed::new(&rollup, &zkey, &witness)?;
@@ -457,7 +457,7 @@ fn moved(
             _ => server = None,
         }
         let begun = Instant::now();
-        let mut moved = Moved::new(flips);
+        let mut moved = Moved::new(&flips);
         let stop = AtomicBool::new(false);
         let proved = std::thread::scope(|scope| {
             let (feed, stop) = (&mut feed, &stop);

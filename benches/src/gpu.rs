@@ -8,28 +8,22 @@
 //! | `ntt` | a transform one way, in place, natural order to natural order |
 //! | `proof` | a whole proof: the key on the device; the witness goes up, is checked, and the proof checks itself |
 //! | `proof, in the pool` | the same as a box has it: the device beside the processor, opened and joined as by `calderad`, all cores and the device the tenant's, and what the device can do begun there alone ([`Plan::allow`](caldera_kernels::Plan::allow) before each quantum, as by a box's workers) |
-//! | `take-over` | from the moment that another tenant wants the device, which sums, until its first piece of work has been done there |
+//! | `take-over` | on a whole box: from the moment that another tenant wants the device, which sums, until that one's work begins there, and until the first stage of it has ended; see `takeover.rs` |
 //!
 //! The first device that is named is ours; the others, which may be the same card by another way (`wgpu`,
 //! `icicle:CUDA:0`), are held against it in the same rounds, and must come to the same results.
-//!
-//! **Take-over.** One thread has the device, as a worker of a box has: it looks at one word between two quanta.
-//! A tenant sums all the time; another one asks at moments that have nothing to do with quanta, has one small
-//! transform done, and leaves. The sums are those that they would have been, and none begins again.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use ark_std::rand::Rng as _;
 use bytes::Bytes;
 use caldera_devices::{FORWARD, ICICLE_FOLDER, KINDS, Options, Wanted, alone};
-use caldera_kernels::{CurveId, Device, Plan as Planned, Progress};
+use caldera_kernels::{CurveId, Device, Plan as Planned};
 use caldera_prover::format::{Wtns, Zkey};
 use caldera_prover::groth16::{
     Blinding, Job, ProvingKey, Synthetic, prove, setup_synthetic_part, verify,
@@ -39,9 +33,9 @@ use crate::bench::{Bench, CurveName};
 use crate::drive;
 use crate::duel::{Answer, Contender, Runs, Spread, duel};
 use crate::key;
-use crate::peer::ark::seeded;
 use crate::record::{Case, GPU, Record, Silicon, Unit, WALL, records};
 use crate::table::{figure, table};
+use crate::takeover::{self, Taken};
 
 /// What to measure.
 #[derive(Debug, clap::Args)]
@@ -465,121 +459,33 @@ impl Proving {
     }
 }
 
-/// What the word between the two threads says.
-const SUMS: u8 = 0;
-const WANTED: u8 = 1;
-/// The next sum is laid out: a box does that elsewhere, so nobody asks meanwhile.
-const LAYS_OUT: u8 = 2;
-const ENDED: u8 = 3;
-
 fn take_overs(bench: &mut Bench, opened: &Opened, plan: &Plan) -> Result<()> {
     let curve: CurveId = plan.curve.into();
-    let log2 = 24 - plan.smaller;
+    let log2 = TAKEN_LOG2 - plan.smaller;
     bench.say(&format!(
         "{} take-overs of {} while it sums 2^{log2}",
         plan.take_overs, opened.wanted
     ));
-    let device = &*opened.device;
-    let sums = caldera_devices::Bench::new(device, curve, KINDS[3], log2, DISTINCT_LOG2)?;
-    let transform = caldera_devices::Bench::new(device, curve, FORWARD, TENANT_LOG2, 0)?;
-    let undisturbed = sums.plan()?;
-    caldera_devices::run(&*undisturbed, &mut |_| ())?;
-    let word = AtomicU8::new(LAYS_OUT);
-    let asked = Mutex::new(Instant::now());
-    let mut lender = Lender {
-        next: transform.plan()?,
-        transform,
-        asked: &asked,
-        taken: Vec::new(),
-        inside: BTreeSet::new(),
-    };
-    let ran = thread::scope(|scope| {
-        scope.spawn(|| ask(&word, &asked));
-        let mut summing = || -> Result<()> {
-            while lender.taken.len() < plan.take_overs as usize {
-                let sum = sums.plan()?;
-                word.store(SUMS, Ordering::Release);
-                for stage in 0..sum.stages() {
-                    for lane in 0..sum.open(stage)? {
-                        while sum.run(stage, lane)? == Progress::More {
-                            if word.load(Ordering::Acquire) == WANTED {
-                                lender.lend(sum.kernel(stage))?;
-                                word.store(SUMS, Ordering::Release);
-                            }
-                        }
-                    }
-                }
-                let (is, to) = (Ordering::AcqRel, Ordering::Acquire);
-                if word.compare_exchange(SUMS, LAYS_OUT, is, to).is_err() {
-                    lender.lend("its end")?;
-                    word.store(LAYS_OUT, Ordering::Release);
-                }
-                ensure!(
-                    sum.point() == undisturbed.point(),
-                    "a sum that was interrupted came out wrong"
-                );
-            }
-            Ok(())
-        };
-        let ran = summing();
-        word.store(ENDED, Ordering::Release);
-        ran
-    });
-    ran.with_context(|| format!("take-overs of {}", opened.wanted))?;
-    let Lender {
-        mut taken, inside, ..
-    } = lender;
-    taken.truncate(plan.take_overs as usize);
-    let samples: Vec<f64> = taken.iter().map(|it| it.as_secs_f64() * 1e3).collect();
+    let taken = takeover::taken(bench, &opened.device, (curve, log2), plan.take_overs)
+        .with_context(|| format!("take-overs of {}", opened.wanted))?;
     let case = format!("{} take-over of a g1 msm", key::name(curve));
-    let stages: Vec<&str> = inside.into_iter().collect();
-    let inside = format!(
-        "from asking until a transform of 2^{TENANT_LOG2} is done; within {}",
-        stages.join(", ")
+    let moved = Spread::of(taken.iter().map(|it| it.moved));
+    let within: BTreeSet<&str> = taken.iter().map(|it| it.within).collect();
+    let within = within.into_iter().collect::<Vec<_>>().join(", ");
+    let begun = format!(
+        "from the demand until the new owner's first quantum there begins; the hand-over of it {}; within {within}",
+        figure(moved.median)
     );
-    let record = line(bench, opened, (&case, 1 << log2), (samples, WALL), &inside);
-    bench.keep(record)
-}
-
-/// What the thread that has the device does for who asks.
-struct Lender<'a> {
-    transform: caldera_devices::Bench<'a>,
-    /// Laid out before it is asked for, as a box does.
-    next: Arc<dyn Planned>,
-    asked: &'a Mutex<Instant>,
-    taken: Vec<Duration>,
-    /// What was interrupted.
-    inside: BTreeSet<&'static str>,
-}
-
-impl Lender<'_> {
-    fn lend(&mut self, interrupted: &'static str) -> Result<()> {
-        caldera_devices::run(&*self.next, &mut |_| ())?;
-        let since = *self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        self.taken.push(since.elapsed());
-        self.inside.insert(interrupted);
-        self.next = self.transform.plan()?;
-        Ok(())
+    let ended = "from the demand until the new owner's first stage there has ended".to_owned();
+    for (case, inside, of) in [
+        (case.clone(), begun, (|it| it.begun) as fn(&Taken) -> f64),
+        (format!("{case}, first stage"), ended, |it| it.ended),
+    ] {
+        let samples: Vec<f64> = taken.iter().map(of).collect();
+        let record = line(bench, opened, (&case, 1 << log2), (samples, WALL), &inside);
+        bench.keep(record)?;
     }
-}
-
-/// Asks for the device again and again, at moments that have nothing to do with what it does.
-fn ask(word: &AtomicU8, asked: &Mutex<Instant>) {
-    let mut random = seeded();
-    loop {
-        thread::sleep(Duration::from_micros(random.gen_range(100..BETWEEN_US)));
-        loop {
-            let mut since = asked.lock().unwrap_or_else(PoisonError::into_inner);
-            *since = Instant::now();
-            let asking = word.compare_exchange(SUMS, WANTED, Ordering::AcqRel, Ordering::Acquire);
-            drop(since);
-            match asking {
-                Ok(_) => break,
-                Err(ENDED) => return,
-                Err(_) => thread::yield_now(),
-            }
-        }
-    }
+    Ok(())
 }
 
 /// For people: every row, beside what an H100 is meant to come to.
@@ -668,14 +574,8 @@ fn aim(record: &Record) -> Option<&'static str> {
 /// As calderad has it where no policy says otherwise.
 const QUANTUM: Duration = Duration::from_millis(2);
 
-/// The points of 2^24 are these, sixteen times.
-const DISTINCT_LOG2: u32 = 20;
-
-/// What the tenant has done that takes the device over.
-const TENANT_LOG2: u32 = 8;
-
-/// Microseconds from one take-over to the next at most.
-const BETWEEN_US: u64 = 20_000;
+/// The sum that is taken over from has so many points.
+const TAKEN_LOG2: u32 = 24;
 
 #[cfg(test)]
 mod tests {

@@ -56,6 +56,7 @@ mod soak;
 mod states;
 mod table;
 mod tables;
+mod takeover;
 mod throughput;
 mod upload;
 mod verify;
@@ -608,7 +609,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         }
         Command::Reallocate { plan, run } => {
             let mut bench = run.bench()?;
-            let moved = reallocate::reallocate(&mut bench, *plan)?;
+            let moved = reallocate::reallocate(&mut bench, plan.clone())?;
             print(&bench, json, &[reallocate::of_moved(&moved)])?;
             return Ok(ExitCode::from(u8::from(!moved.holds())));
         }

@@ -12,6 +12,9 @@
 //! - **Measured**: the other asks for as many small proofs as make a peak of its class. Until the
 //!   last of them it gets next to nothing; with it, all cores. When they are done the cores go back.
 //!
+//! With a device, that is one more unit that changes hands; its samples stand apart. How long it takes from a demand until
+//! the new owner's work runs there is in `takeover.rs`.
+//!
 //! With synthetic quanta each quantum lasts a given time, whatever it computes. Under stress the
 //! machine is shared with so many processes of stress-ng. A sample above the limit is exempt if the
 //! kernel says that the machine, not the box, took the time: the time that the threads on the path
@@ -21,9 +24,12 @@
 use std::collections::VecDeque;
 use std::collections::btree_map::{BTreeMap, Entry};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use caldera_devices::{Options, Wanted, alone};
+use caldera_kernels::Device;
 use caldera_rpc::methods::{PoolStatus, Reallocation};
 use hdrhistogram::Histogram;
 
@@ -33,7 +39,7 @@ use crate::record::Record;
 use crate::table::{figure, met, table};
 
 /// What is to be measured.
-#[derive(Debug, Clone, Copy, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Plan {
     /// How often demand flips.
     #[arg(long, default_value_t = FLIPS)]
@@ -53,6 +59,10 @@ pub(crate) struct Plan {
     /// Workers of the box, in place of its default.
     #[arg(long)]
     pub(crate) workers: Option<usize>,
+    /// A device beside the cores, which changes hands as well and does what its owner has to do: cuda:N, wgpu:NAME,
+    /// icicle:KIND:N or cpu.
+    #[arg(long)]
+    pub(crate) device: Option<String>,
 }
 
 /// As calderad's configuration has them.
@@ -106,9 +116,9 @@ struct Samples {
 
 impl Moved {
     /// Nothing yet.
-    pub(crate) fn new(plan: Plan) -> Moved {
+    pub(crate) fn new(plan: &Plan) -> Moved {
         Moved {
-            plan,
+            plan: plan.clone(),
             samples: BTreeMap::new(),
             counted: 0,
             missed: 0,
@@ -159,7 +169,7 @@ impl Moved {
     fn bars(&self) -> Vec<(String, bool)> {
         let limit = if self.plan.stress > 0 { self.exempt } else { 0 };
         let mut bars = vec![("none over 100 ms".to_owned(), self.missed <= limit)];
-        let plan = self.plan;
+        let plan = &self.plan;
         let proves = plan.trigger == Trigger::Declared && plan.synthetic.is_none();
         let by_default = plan.realtime.is_none() && plan.workers.is_none() && plan.stress == 0;
         if proves && by_default && plan.flips >= MANY {
@@ -197,11 +207,12 @@ pub(crate) fn reallocate(bench: &mut Bench, plan: Plan) -> Result<Moved> {
         padded,
         realtime: plan.realtime.map(RealtimeName::as_str),
         workers: plan.workers,
+        device: plan.device.as_deref().map(opened).transpose()?,
         ..Setup::usual(policy, &TENANTS)
     })?;
     let (busy, other) = (world.client(TENANTS[0])?, world.client(TENANTS[1])?);
-    let mut moved = Moved::new(plan);
-    let mut flipper = Flipper::new(plan, &busy, &other, std::process::id())?;
+    let mut moved = Moved::new(&plan);
+    let mut flipper = Flipper::new(&plan, &busy, &other, std::process::id())?;
     let _stress = Stress::new(plan.stress)?;
     let begun = Instant::now();
     flipper.flip(bench, &mut moved)?;
@@ -211,6 +222,14 @@ pub(crate) fn reallocate(bench: &mut Bench, plan: Plan) -> Result<Moved> {
     }
     world.stop();
     Ok(moved)
+}
+
+/// A device by its name.
+fn opened(name: &str) -> Result<Arc<dyn Device>> {
+    let wanted: Wanted = name.parse()?;
+    let options = Options::new(QUANTUM, 1);
+    let device = alone(&wanted, &options);
+    device.with_context(|| format!("the device {name}"))
 }
 
 /// Two tenants between whom cores change hands.
@@ -230,7 +249,7 @@ pub(crate) struct Flipper<'a> {
 impl<'a> Flipper<'a> {
     /// Of a box in which the busy tenant is given to do from now on.
     pub(crate) fn new(
-        plan: Plan,
+        plan: &Plan,
         busy: &'a Client,
         other: &'a Client,
         process: u32,
@@ -244,7 +263,7 @@ impl<'a> Flipper<'a> {
         };
         feed.fill(WAITING)?;
         Ok(Flipper {
-            plan,
+            plan: plan.clone(),
             other,
             feed,
             burst,
@@ -261,7 +280,7 @@ impl<'a> Flipper<'a> {
 
     /// Makes them change hands as often as was planned, and adds what came of it.
     pub(crate) fn flip(&mut self, bench: &Bench, moved: &mut Moved) -> Result<()> {
-        let plan = self.plan;
+        let plan = self.plan.clone();
         let gap = match (plan.trigger, plan.synthetic) {
             (Trigger::Measured, _) => MEASURED_GAP,
             (Trigger::Declared, Some(us)) => Duration::from_micros(us) * 3 / 2,
@@ -367,6 +386,7 @@ impl Plan {
             stress: 0,
             realtime: None,
             workers: None,
+            device: None,
         }
     }
 
@@ -384,6 +404,9 @@ impl Plan {
         }
         if let Some(workers) = self.workers {
             name += &format!(", {workers} workers");
+        }
+        if let Some(device) = &self.device {
+            name += &format!(", with {device}");
         }
         if self.stress > 0 {
             name += &format!(", beside {} of stress-ng", self.stress);
@@ -446,6 +469,8 @@ struct Seen {
     count: u64,
     missed: u64,
     lost: u64,
+    /// The units that are devices.
+    devices: Vec<u16>,
     /// Threads between a demand and a first quantum.
     path: Vec<String>,
     /// What the machine took, at each look of the last while.
@@ -470,6 +495,12 @@ pub(crate) fn path(pool: &PoolStatus, process: u32) -> Result<Vec<String>> {
     Ok(path)
 }
 
+/// The units of a pool that are devices.
+pub(crate) fn devices(pool: &PoolStatus) -> Vec<u16> {
+    let devices = pool.units.iter().filter(|unit| unit.device.is_some());
+    devices.map(|unit| unit.unit).collect()
+}
+
 /// What the machine has taken from the threads on the path since they began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Taken {
@@ -485,6 +516,7 @@ impl Seen {
             count: pool.reallocations.count,
             missed: pool.reallocations.missed,
             lost: 0,
+            devices: devices(pool),
             path: path(pool, process)?,
             taken: VecDeque::new(),
         })
@@ -506,9 +538,13 @@ impl Seen {
         let taken = Taken::by(&self.path)?;
         for it in &recent[at..] {
             let found = if it.empty { "nothing" } else { "a proof" };
+            let resource = match self.devices.contains(&it.unit) {
+                true => "device, ",
+                false => "",
+            };
             let samples = moved
                 .samples
-                .entry(format!("{}, {found}", it.cause))
+                .entry(format!("{resource}{}, {found}", it.cause))
                 .or_insert_with(|| Samples {
                     ns: histogram(),
                     detect: histogram(),
@@ -639,6 +675,9 @@ ageing_max_ms = 60000
 
 /// Flips of demand: ten minutes.
 pub(crate) const FLIPS: u64 = 100_000;
+
+/// As calderad has it where no policy says otherwise.
+const QUANTUM: Duration = Duration::from_millis(2);
 
 /// The moments of the flips are drawn from it.
 const SEED: u64 = 0x9e37_79b9_7f4a_7c15;

@@ -61,6 +61,7 @@ fn every_row_has_a_line_that_can_be_traced() {
         ("proof", 1),
         ("proof, in the pool", 1),
         ("take-over of a g1 msm", 1),
+        ("take-over of a g1 msm, first stage", 1),
     ] {
         assert_eq!(of("cuda:0", case), count, "{case}");
         // What the processor multiplies in registers is another bench's.

@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use crate::device::{
     BasesId, CurveId, Device, DeviceError, DeviceInfo, Fill, Group, Health, MatrixId, Original,
-    Plan, Progress, Site, VectorId, Work,
+    Plan, Progress, Site, Thing, VectorId, Work,
 };
 
 /// What stands around each quantum: it is told the kernel's name and given the quantum to run.
@@ -256,6 +256,14 @@ impl Device for Around {
 
     fn copy_bytes(&self, member: usize, of: Original) -> usize {
         self.inner.copy_bytes(member, of)
+    }
+
+    fn keeps(&self, curve: CurveId, thing: Thing) -> bool {
+        self.inner.keeps(curve, thing)
+    }
+
+    fn copy_len(&self, member: usize, of: Original) -> usize {
+        self.inner.copy_len(member, of)
     }
 
     fn copy_free(&self, member: usize, of: Original) {

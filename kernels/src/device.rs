@@ -208,7 +208,8 @@ pub trait Plan: Send + Sync {
 
     /// Runs one quantum of one lane of the open stage on the calling thread. Allocates nothing
     /// and blocks on nothing on a CPU; waits for the device's fence on a GPU. Running a lane on
-    /// two threads at once, or after its end, is refused with [`DeviceError::Lane`].
+    /// two threads at once, or after its end, is refused with [`DeviceError::Lane`]. A device that finds in the midst of
+    /// it that it has no room says [`DeviceError::Memory`], and has left what it works on in place as it was: others can do it.
     fn run(&self, stage: usize, lane: usize) -> Result<Progress, DeviceError>;
 
     /// The sum, once the last stage of an MSM has ended: an affine point in the layout at the
@@ -305,6 +306,15 @@ pub struct Site {
     /// What its driver and its maker's tools call this one, wherever it is plugged in:
     /// `GPU-8a2c...`.
     pub uuid: Option<String>,
+}
+
+/// What copies may be made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Thing {
+    /// Points.
+    Bases,
+    /// Pairs of matrices.
+    Matrix,
 }
 
 /// Something of which each member of a device may have a copy.
@@ -453,6 +463,18 @@ pub trait Device: Send + Sync {
     /// Bytes of the copy that a member beside the host has, as they were given; none if it has no copy. One that
     /// was given up counts until the last plan that uses it is dropped.
     fn copy_bytes(&self, member: usize, of: Original) -> usize {
+        let _ = (member, of);
+        0
+    }
+
+    /// Whether it makes copies of such things. What a device does not keep never comes to it, and nobody waits for that.
+    fn keeps(&self, curve: CurveId, thing: Thing) -> bool {
+        let _ = (curve, thing);
+        true
+    }
+
+    /// Bytes that the copy of a member beside the host takes once it is there; none of what that one does not keep.
+    fn copy_len(&self, member: usize, of: Original) -> usize {
         let _ = (member, of);
         0
     }

@@ -25,7 +25,7 @@ pub mod relay;
 pub use around::{Around, Filling, Quantum};
 pub use device::{
     BasesId, CurveId, Device, DeviceError, DeviceInfo, Fill, Form, Group, Health, MatrixId,
-    Original, Plan, Progress, Site, Software, Transform, VectorId, Work,
+    Original, Plan, Progress, Site, Software, Thing, Transform, VectorId, Work,
 };
 pub use forfeit::{forfeit, forfeited};
 pub use held::Held;

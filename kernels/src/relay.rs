@@ -23,6 +23,10 @@
 //! somewhere, and what was copied is still there: it begins again from that. A transform that has ended on the lost device and has
 //! not been fetched from there is done again in the same way, when somebody asks for what it made (`past.rs`). Only what was
 //! made there alone, step upon step, is gone: that ends with the error, and the proof must be made again.
+//!
+//! **No room.** A device that answers with [`DeviceError::Memory`] in the midst of a piece of work is not lost: the piece is done
+//! elsewhere, from what the device still has if nobody else does, and pieces of its kind that are as large do not come there
+//! until something has been freed on it.
 
 mod beside;
 mod copies;
@@ -43,7 +47,7 @@ use bytes::Bytes;
 
 use crate::device::{
     BasesId, CurveId, Device, DeviceError, DeviceInfo, Group, Health, MatrixId, Original, Plan,
-    Progress, Site, Software, Transform, VectorId, Work,
+    Progress, Site, Software, Thing, Transform, VectorId, Work,
 };
 use crate::forfeit::forfeit;
 use crate::holdings::Holdings;
@@ -124,6 +128,7 @@ impl Relay {
                 lost: OnceLock::new(),
                 replays: AtomicU64::new(0),
                 prices: Prices::default(),
+                short: [const { AtomicUsize::new(usize::MAX) }; Kind::ALL.len()],
             })
             .collect();
         Arc::new(Relay {
@@ -285,6 +290,7 @@ impl Relay {
             lanes: AtomicUsize::new(0),
             left: AtomicUsize::new(0),
             is_passed: AtomicBool::new(false),
+            untouched: AtomicU64::new(0),
             chosen: AtomicUsize::new(NONE),
             arrival: Mutex::new(Arrival::default()),
             is_replayed: AtomicBool::new(false),
@@ -421,6 +427,8 @@ impl Device for Relay {
     fn bases(&self, curve: CurveId, group: Group, points: Bytes) -> Result<BasesId, DeviceError> {
         let of = copies::Source {
             bytes: points.len(),
+            curve,
+            thing: Thing::Bases,
             group,
             count: points.len() / curve.point_bytes(group),
         };
@@ -459,6 +467,8 @@ impl Device for Relay {
     ) -> Result<MatrixId, DeviceError> {
         let of = copies::Source {
             bytes: entries.len(),
+            curve,
+            thing: Thing::Matrix,
             group: Group::G1,
             count: 0,
         };
@@ -586,6 +596,14 @@ impl Device for Relay {
         }
     }
 
+    fn copy_len(&self, member: usize, of: Original) -> usize {
+        match self.copies(of) {
+            Some(Copied::Bases(bases)) => bases.len_on(member),
+            Some(Copied::Matrix(matrix)) => matrix.len_on(member),
+            None => 0,
+        }
+    }
+
     fn copy_free(&self, member: usize, of: Original) {
         match self.copies(of) {
             Some(Copied::Bases(bases)) => bases.give_up(member),
@@ -675,6 +693,21 @@ struct Runner {
     /// Pieces of work that others did in place of it.
     replays: AtomicU64,
     prices: Prices,
+    /// By kind of work, the least size that it has found no room for since something was freed there.
+    short: [AtomicUsize; Kind::ALL.len()],
+}
+
+impl Runner {
+    /// Something has gone from its memory: all may be tried again.
+    fn freed(&self) {
+        for size in &self.short {
+            size.store(usize::MAX, Ordering::Relaxed);
+        }
+    }
+
+    fn has_room(&self, kind: Kind, size: usize) -> bool {
+        size < self.short[kind as usize].load(Ordering::Relaxed)
+    }
 }
 
 impl Shared {
@@ -722,6 +755,17 @@ impl Shared {
         lost
     }
 
+    /// Takes note of the error that a member met at a piece of work of so many elements: whether others are to do it, for that
+    /// one is lost, or has no room.
+    fn gave_up(&self, member: usize, kind: Kind, size: usize, error: &DeviceError) -> bool {
+        if member != HOST && matches!(error, DeviceError::Memory { .. }) {
+            let short = &self.members[member].short[kind as usize];
+            short.fetch_min(size, Ordering::Relaxed);
+            return true;
+        }
+        member != HOST && self.note(member, error)
+    }
+
     /// The member that does a part soonest, of those that have a plan for it and, if there are any, of those that may.
     fn choose(
         &self,
@@ -730,8 +774,9 @@ impl Shared {
         standings: &[Standing],
         allowed: &AtomicU64,
     ) -> Result<usize, DeviceError> {
-        let can = |member: &usize| self.can(*member, standings);
-        let may = |member: &usize| self.may(*member, standings, allowed);
+        let has_room = |member: &usize| self.members[*member].has_room(part.kind, size);
+        let can = |member: &usize| self.can(*member, standings) && has_room(member);
+        let may = |member: &usize| self.may(*member, standings, allowed) && has_room(member);
         let price = |member: &usize| {
             let prices = &self.members[*member].prices;
             prices.guess(part.kind, part.curve, size) + self.copying(part, *member)
@@ -753,10 +798,12 @@ impl Shared {
     ) -> Option<Shares> {
         let mut offers = [None; MEMBERS_MAX];
         for (member, offer) in offers.iter_mut().enumerate().take(self.members.len()) {
-            if !self.may(member, standings, allowed) {
+            let runner = &self.members[member];
+            let may = self.may(member, standings, allowed);
+            if !may || !runner.has_room(part.kind, part.size) {
                 continue;
             }
-            let prices = &self.members[member].prices;
+            let prices = &runner.prices;
             let times = prices.times(part.kind, part.curve)?;
             if grains[member].is_some_and(|grain| GRAIN.is_multiple_of(grain)) {
                 let start = self.copying(part, member);
@@ -776,7 +823,9 @@ impl Shared {
         let (kind, curve, size) = (part.kind, part.curve, part.size);
         let prices = |member: usize| &self.members[member].prices;
         let guess = |member: &usize| prices(*member).guess(kind, curve, size);
-        let members = || (0..self.members.len()).filter(|it| self.may(*it, standings, allowed));
+        let has_room = |member: &usize| self.members[*member].has_room(kind, size);
+        let may = |member: &usize| self.may(*member, standings, allowed) && has_room(member);
+        let members = || (0..self.members.len()).filter(may);
         let cheapest = members().min_by_key(guess)?;
         if guess(&cheapest) == 0 {
             // That one is tried anyway.
@@ -846,15 +895,16 @@ impl Part {
         self.writes.iter().filter(is_read)
     }
 
-    /// Whether it can be done again after it was half done.
-    fn is_repeatable(&self) -> bool {
-        self.in_place().all(|vector| vector.had_before() != 0)
+    /// Whether it can be done again after it was half done. Of `untouched`, a bit each, the copies were not overwritten.
+    fn is_repeatable(&self, untouched: u64) -> bool {
+        let is_left = |vector: &Arc<Vector>| vector.had_before() | vector.living(untouched) != 0;
+        self.in_place().all(is_left)
     }
 
-    /// What it had overwritten is again as it was before, wherever it still is so.
-    fn take_back(&self) {
+    /// What it was to overwrite is again as it was before, wherever it still is so.
+    fn take_back(&self, untouched: u64) {
         for vector in self.in_place() {
-            let before = vector.had_before();
+            let before = vector.had_before() | vector.living(untouched);
             vector.current.store(before, Ordering::Release);
         }
     }
@@ -934,6 +984,7 @@ impl Drop for Vector {
         for (runner, id) in self.shared.members.iter().zip(&self.ids) {
             if let Some(id) = id {
                 runner.device.vector_free(*id);
+                runner.freed();
             }
         }
     }
@@ -1048,6 +1099,8 @@ struct RelayPlan {
     left: AtomicUsize,
     /// Of a stage with nothing to do: whether its lane has been run.
     is_passed: AtomicBool,
+    /// Members that had no room for it in the midst of it, a bit each: what it works on in place is there as it was.
+    untouched: AtomicU64,
     chosen: AtomicUsize,
     arrival: Mutex<Arrival>,
     is_replayed: AtomicBool,
@@ -1188,7 +1241,7 @@ impl RelayPlan {
                     };
                     return Ok(Run::of(member, Arc::new(again)));
                 }
-                Err(error) if self.note_loss(member, &error) => {}
+                Err(error) if self.gave_up(member, points.len(), &error) => {}
                 Err(error) => {
                     let why = format!("nobody can do what it left: {error}");
                     return Err(self.shared.loss(&why));
@@ -1278,7 +1331,7 @@ impl RelayPlan {
             return Ok(Progress::Done);
         }
         match arrival.quantum(&self.part, member) {
-            Err(Failed::Member(error)) if self.note_loss(member, &error) => {
+            Err(Failed::Member(error)) if self.gave_up(member, self.part.size, &error) => {
                 // Another one, from the start.
                 *arrival = Arrival::default();
                 self.chosen.store(NONE, Ordering::Release);
@@ -1288,22 +1341,41 @@ impl RelayPlan {
         }
     }
 
-    /// Whether an error means that a member is lost that can be done without.
-    fn note_loss(&self, member: usize, error: &DeviceError) -> bool {
-        member != HOST && self.shared.note(member, error)
+    /// See [`Shared::gave_up`].
+    fn gave_up(&self, member: usize, size: usize, error: &DeviceError) -> bool {
+        self.shared.gave_up(member, self.part.kind, size, error)
     }
 
-    /// A quantum of the work on another member than the one that was lost.
+    /// The member that was chosen has given it up, having begun with it: it is for others, from the start.
+    fn gave_up_midway(&self, member: usize, error: &DeviceError) -> bool {
+        let size = self.own.get().copied().unwrap_or(self.part.size);
+        if !self.gave_up(member, size, error) {
+            return false;
+        }
+        self.note_untouched(member, error);
+        self.is_replayed.store(true, Ordering::Release);
+        self.give_up_spent();
+        true
+    }
+
+    fn note_untouched(&self, member: usize, error: &DeviceError) {
+        if matches!(error, DeviceError::Memory { .. }) {
+            self.untouched.store(1 << member, Ordering::Release);
+        }
+    }
+
+    /// A quantum of the work on another member than the one that was lost or had no room.
     fn run_replay(&self, lost: DeviceError) -> Result<Progress, DeviceError> {
         let Ok(mut guard) = self.replay.try_lock() else {
             // Another lane carries it on; this one has nothing left to do.
             return Ok(Progress::Done);
         };
         if guard.is_none() {
-            if !self.part.is_repeatable() {
+            let untouched = self.untouched.load(Ordering::Acquire);
+            if !self.part.is_repeatable(untouched) {
                 return Err(lost);
             }
-            self.part.take_back();
+            self.part.take_back(untouched);
             let member = self.choose(self.part.size)?;
             self.shared.fell_back(self.chosen.load(Ordering::Acquire));
             let laid = self.laid(member).expect("chosen for it");
@@ -1314,8 +1386,11 @@ impl RelayPlan {
             return Ok(Progress::Done);
         }
         match replay.quantum(&self.part) {
-            Err(Failed::Member(error)) if self.note_loss(replay.member, &error) => {
+            Err(Failed::Member(error)) if self.gave_up(replay.member, self.part.size, &error) => {
                 // This one too: the next quantum begins on another.
+                if replay.arrival.ended {
+                    self.note_untouched(replay.member, &error);
+                }
                 forfeit(Duration::from_nanos(replay.spent));
                 drop(guard.take());
                 Ok(Progress::More)
@@ -1431,11 +1506,7 @@ impl Plan for RelayPlan {
         let replayed = self.is_replayed.load(Ordering::Acquire);
         let lanes = match self.inner(stage).filter(|_| !replayed) {
             Some((member, laid, inner)) => match laid.plan.open(inner) {
-                Err(error) if self.note_loss(member, &error) => {
-                    self.is_replayed.store(true, Ordering::Release);
-                    self.give_up_spent();
-                    1
-                }
+                Err(error) if self.gave_up_midway(member, &error) => 1,
                 other => other?,
             },
             None => 1,
@@ -1477,10 +1548,9 @@ impl Plan for RelayPlan {
                     let ran = laid.plan.run(inner, lane);
                     self.spent.fetch_add(nanoseconds(begin), Ordering::Relaxed);
                     match ran {
-                        Err(error) if self.note_loss(member, &error) => {
-                            self.is_replayed.store(true, Ordering::Release);
-                            self.give_up_spent();
-                            if !self.part.is_repeatable() {
+                        Err(error) if self.gave_up_midway(member, &error) => {
+                            let untouched = self.untouched.load(Ordering::Acquire);
+                            if !self.part.is_repeatable(untouched) {
                                 return Err(error);
                             }
                             // On another member from the next quantum on, which is that one's.

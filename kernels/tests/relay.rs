@@ -1006,6 +1006,110 @@ fn a_share_whose_device_is_lost_is_summed_elsewhere() {
     }
 }
 
+/// A device that finds no room in its quantum with this number, counted from 0, which leaves all as it was; it counts those that it
+/// has begun.
+fn full_at(quantum: usize) -> (Arc<dyn Device>, Arc<AtomicUsize>) {
+    let begun = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&begun);
+    let full = move |_: &'static str, run: &mut dyn FnMut() -> _| match count
+        .fetch_add(1, Ordering::Relaxed)
+    {
+        at if at == quantum => Err(DeviceError::Memory {
+            what: "a test",
+            bytes: 1,
+        }),
+        _ => run(),
+    };
+    (Around::new(cpu(2), Arc::new(full)), begun)
+}
+
+/// It is full in the midst of a sum, of all of it or of a share. That is done elsewhere, and the device stays; nothing as large begins
+/// there until something has gone.
+#[test]
+fn a_sum_that_finds_no_room_is_done_elsewhere_and_its_device_stays() {
+    let (expected, _) = sum(&*cpu(1)).unwrap();
+    for (quantum, is_shared) in [(0, false), (1, false), (0, true), (1, true)] {
+        let (device, begun) = full_at(quantum);
+        let relay = Relay::new(vec![alone(cpu(1)), alone(device)]);
+        match is_shared {
+            true => believe(&relay, &[1000; 2]),
+            false => relay.allow(0b10),
+        }
+        let begun = || begun.load(Ordering::Relaxed);
+        let random = Random(AtomicU64::new(8));
+        // Vectors that stay: what is freed says that there may be room.
+        let vector = relay.vector(CurveId::Bn254, COUNT).unwrap();
+        relay.vector_write(vector, 0, &scalars(COUNT, 5)).unwrap();
+        let bases = |count| {
+            relay
+                .bases(CurveId::Bn254, Group::G1, points(count))
+                .unwrap()
+        };
+        let (all, few) = (bases(COUNT), bases(20));
+        let of = |bases| {
+            let work = Work::Msm {
+                bases,
+                scalars: vector,
+                offset: 0,
+                form: Form::Canonical,
+            };
+            let plan = relay.plan(&work).unwrap();
+            carry(&plan, &random, &mut |_| ()).unwrap();
+            plan.point().unwrap()
+        };
+        assert_eq!(of(all), expected, "{quantum}, {is_shared}");
+        assert_eq!(begun(), quantum + 1);
+        assert!(!relay.is_lost(1));
+        assert_eq!(relay.health().fallen_back, 1);
+        // Not tried again; what is smaller is, where it may go nowhere else.
+        assert_eq!(of(all), expected);
+        assert_eq!(begun(), quantum + 1, "{is_shared}");
+        relay.allow(0b10);
+        of(few);
+        let before = begun();
+        assert!(before > quantum + 1);
+        assert_eq!(of(all), expected);
+        assert_eq!(begun(), before);
+        let gone = relay.vector(CurveId::Bn254, 1).unwrap();
+        relay.vector_free(gone);
+        assert_eq!(of(all), expected);
+        assert!(begun() > before);
+        assert_eq!(relay.health().fallen_back, 1);
+    }
+}
+
+/// It is full in the midst of a transform of what it has made itself, and nobody else has: that is as it was, and is done
+/// elsewhere.
+#[test]
+fn a_transform_that_finds_no_room_is_done_elsewhere_from_what_is_there() {
+    let input = scalars(1 << 11, 6);
+    let (once, _) = transform(&*cpu(1), &input).unwrap();
+    let (expected, _) = transform(&*cpu(1), &once).unwrap();
+    let (undisturbed, begun) = full_at(usize::MAX);
+    let quanta = {
+        let relay = Relay::new(vec![alone(cpu(1)), alone(undisturbed)]);
+        relay.allow(0b10);
+        transform(&*relay, &input).unwrap();
+        begun.load(Ordering::Relaxed)
+    };
+    for quantum in [0, quanta] {
+        let (device, _) = full_at(quantum);
+        let relay = Relay::new(vec![alone(cpu(1)), alone(device)]);
+        relay.allow(0b10);
+        let vector = relay.vector(CurveId::Bn254, 1 << 11).unwrap();
+        relay.vector_write(vector, 0, &input).unwrap();
+        let transform = Transform::Shift;
+        for _ in 0..2 {
+            finish(&*relay.plan(&Work::Ntt { vector, transform }).unwrap()).unwrap();
+        }
+        let mut output = vec![0; input.len()];
+        relay.vector_read(vector, 0, &mut output).unwrap();
+        assert!(output == expected, "{quantum}");
+        assert!(!relay.is_lost(1));
+        assert_eq!(relay.health().fallen_back, 1, "{quantum}");
+    }
+}
+
 /// Both that share a sum with the host are lost, one after the other.
 #[test]
 fn shares_of_all_others_come_to_the_host() {

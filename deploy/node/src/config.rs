@@ -26,7 +26,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use caldera_devices::{NameError, PATIENCE, Wanted, choose};
+use caldera_devices::{NameError, Wanted, choose};
 use caldera_rpc::auth::{FLEET, OPERATOR, Secret, SecretError};
 use caldera_rpc::http::Limits as HttpLimits;
 use caldera_rpc::methods::{Address, Quotas, Scope};
@@ -782,9 +782,7 @@ fn check(raw: Raw, over: &Overrides) -> Result<Config, ConfigError> {
         });
     }
     let devices = over.devices.as_ref().unwrap_or(&raw.devices);
-    let patience_ms = raw
-        .device_patience_ms
-        .unwrap_or(PATIENCE.as_millis() as u64);
+    let patience_ms = raw.device_patience_ms.unwrap_or(PATIENCE_MS);
     if !(PATIENCE_MS_MIN..=PATIENCE_MS_MAX).contains(&patience_ms) {
         return Err(ConfigError::Field {
             field: "device_patience_ms".into(),
@@ -1109,6 +1107,11 @@ const PORT: u16 = 7420;
 const SECRET_FILE_BYTES_MAX: usize = 128;
 /// Counts size arrays at the start; this is more than any box needs and less than hurts.
 const COUNT_MAX: usize = 1 << 20;
+/// A device that hangs is to be out of the pool within a second. Its worker, which then says so to the arbiter at once, has no core of its
+/// own, so it may be late, and so may the arbiter, which looks for itself every 50 ms only: a quarter of a second is for both. What is
+/// waited for takes 6 ms with `cuda:N` (three launches), 20 ms with ICICLE (a slice), and there some tens where a transform of 2^27 is
+/// one call, as computed from docs/kernels.md: what takes this long hangs.
+const PATIENCE_MS: u64 = 750;
 /// Below, a device on a busy machine is given up for nothing; above, jobs stand still for a minute.
 const PATIENCE_MS_MIN: u64 = 50;
 const PATIENCE_MS_MAX: u64 = 60_000;

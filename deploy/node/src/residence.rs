@@ -32,7 +32,8 @@
 //! **A doubt.** A proof came out wrong that the host alone makes right ([`Residence::doubt`]): each device is tried here,
 //! for that takes a while, and those that compute something else than the host are given up.
 //!
-//! Bytes are those of the points and matrices in the key's file, which is what devices make of them too. The work itself
+//! Bytes are those of the points and matrices in the key's file, which is what devices make of them too; what a device does not
+//! keep, as ICICLE's keep no matrices, is not waited for there ([`Device::keeps`]). The work itself
 //! needs memory as well, so keys may have three quarters of a device ([`room`]).
 
 use std::collections::HashMap;
@@ -673,7 +674,7 @@ impl Book {
     }
 
     fn missing(&self, device: usize, key: &ProvingKey) -> u64 {
-        (key.copy_len() as u64).saturating_sub(self.on[device])
+        (key.copy_len_on(device + 1) as u64).saturating_sub(self.on[device])
     }
 
     /// Asks the device what is there. What a lost one had is gone with it.

@@ -15,7 +15,7 @@ use caldera_kernels::curve::{Affine, Bls12_381, Bn254, Coordinate, Curve, Projec
 use caldera_kernels::field::PrimeField;
 use caldera_kernels::{
     BasesId, CurveId, Device, DeviceError, DeviceInfo, Fill, Form, Group, Health, Held, MatrixId,
-    Plan, Progress, Registry, Shape, Site, Software, Transform, VectorId, Work, scalars_fit,
+    Plan, Progress, Registry, Shape, Site, Software, Thing, Transform, VectorId, Work, scalars_fit,
 };
 use sha2::{Digest, Sha256};
 
@@ -526,6 +526,10 @@ impl Device for IcicleDevice {
             true => Err(self.child.loss()),
             false => Ok(()),
         }
+    }
+
+    fn keeps(&self, curve: CurveId, thing: Thing) -> bool {
+        !self.child.is_unit || (thing == Thing::Bases && self.curves.contains(&curve))
     }
 
     fn site(&self, _: usize) -> Site {

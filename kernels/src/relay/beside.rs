@@ -7,8 +7,9 @@
 //! waits for another between stages, and each part is left and taken up at its own quanta. What a share lacks on its member is
 //! brought there in the first stage, which is for the host's threads: the member's own has its launches to make.
 //!
-//! **Loss.** What a lost member was to sum is summed by another: planned there anew, which is the one time that memory
-//! is taken while work runs. If there is none, the sum ends as lost and the proof is made again on the host.
+//! **Loss.** What a lost member was to sum, or one that found no room in the midst of it, is summed by another: planned there
+//! anew, which is the one time that memory is taken while work runs. If there is none, the sum ends as lost and the proof is
+//! made again on the host.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -27,7 +28,7 @@ pub(super) struct Share {
     /// Which points, if any; set when it is decided.
     pub(super) points: OnceLock<Range<usize>>,
     run: Mutex<Option<Run>>,
-    /// Whether it was begun and its member was lost.
+    /// Whether its member was lost before it had ended, or had no room for it.
     is_moved: AtomicBool,
     /// For whom its lane is to be run.
     place: AtomicUsize,
@@ -81,7 +82,7 @@ impl Share {
         let member = run.member;
         self.names(run);
         match run.quantum(&whole.part) {
-            Err(Failed::Member(error)) if whole.note_loss(member, &error) => {
+            Err(Failed::Member(error)) if whole.gave_up(member, points.len(), &error) => {
                 // It will be done again: nobody is charged twice.
                 forfeit(Duration::from_nanos(run.spent));
                 *guard = None;

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, Weak};
 
 use super::{HOST, RelayPlan, Shared, lock};
-use crate::device::{Device, DeviceError, Group};
+use crate::device::{CurveId, Device, DeviceError, Group, Thing};
 
 /// See the top of this file.
 pub(super) struct Copies<I: std::marker::Copy> {
@@ -23,6 +23,8 @@ pub(super) struct Copies<I: std::marker::Copy> {
     users: Mutex<Vec<Weak<RelayPlan>>>,
     /// What one copy was made of.
     bytes: usize,
+    curve: CurveId,
+    thing: Thing,
     /// Of matrices these two are not asked for.
     pub(super) group: Group,
     pub(super) count: usize,
@@ -49,6 +51,8 @@ enum Place<I: std::marker::Copy> {
 /// What copies are made of, and what they are of.
 pub(super) struct Source {
     pub(super) bytes: usize,
+    pub(super) curve: CurveId,
+    pub(super) thing: Thing,
     pub(super) group: Group,
     pub(super) count: usize,
 }
@@ -86,6 +90,8 @@ impl<I: std::marker::Copy> Copies<I> {
             free,
             users: Mutex::default(),
             bytes: of.bytes,
+            curve: of.curve,
+            thing: of.thing,
             group: of.group,
             count: of.count,
         })
@@ -102,6 +108,16 @@ impl<I: std::marker::Copy> Copies<I> {
     /// The host's.
     pub(super) fn host(&self) -> I {
         self.on(HOST).expect("the host has all").id
+    }
+
+    /// What a member's copy takes once it is there.
+    pub(super) fn len_on(&self, member: usize) -> usize {
+        usize::from(self.is_kept_by(member)) * self.bytes
+    }
+
+    fn is_kept_by(&self, member: usize) -> bool {
+        let runner = self.shared.members.get(member);
+        runner.is_some_and(|runner| runner.device.keeps(self.curve, self.thing))
     }
 
     /// What a member's copy takes, also if it was given up and is still there.
@@ -149,11 +165,14 @@ impl<I: std::marker::Copy> Copies<I> {
         }
     }
 
-    /// Brings a copy to a member that has none.
+    /// Brings a copy to a member that has none and keeps such things.
     pub(super) fn bring(&self, member: usize) -> Result<(), DeviceError> {
         let Some(runner) = self.shared.members.get(member) else {
             return Ok(());
         };
+        if !self.is_kept_by(member) {
+            return Ok(());
+        }
         if lock(&self.on)[member].take_back() {
             return Ok(());
         }
@@ -196,5 +215,6 @@ impl<I: std::marker::Copy> Drop for Kept<I> {
     fn drop(&mut self) {
         let member = &self.shared.members[self.member];
         (self.free)(&*member.device, self.id);
+        member.freed();
     }
 }

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::crossing::others_are_at_it;
-use super::{HOST, Run, Vector, lock, nanoseconds};
+use super::{HOST, Kind, Run, Vector, lock, nanoseconds};
 use crate::device::{DeviceError, Progress, Transform, Work};
 use crate::forfeit::forfeit;
 
@@ -97,7 +97,9 @@ impl Vector {
                 self.current.fetch_or(1 << member, Ordering::AcqRel);
             }
             // From another copy, if there is one.
-            Err(error) if member != HOST && self.shared.note(member, &error) => again.run = None,
+            Err(error) if self.shared.gave_up(member, Kind::Ntt, self.len, &error) => {
+                again.run = None;
+            }
             Err(error) => return Err(error),
         }
         Ok(())
@@ -122,7 +124,7 @@ impl Vector {
                 }
                 // From another copy, if there is one.
                 Err(error) if member != HOST => {
-                    self.shared.note(member, &error);
+                    self.shared.gave_up(member, Kind::Ntt, self.len, &error);
                 }
                 Err(error) => return Err(error),
             }

@@ -177,6 +177,12 @@ impl ProvingKey {
         self.copy_len
     }
 
+    /// The same on a member of the device beside the host, of what that one keeps; see [`Device::copy_len`].
+    pub fn copy_len_on(&self, member: usize) -> usize {
+        let each = self.originals();
+        each.map(|of| self.device().copy_len(member, of)).sum()
+    }
+
     /// Bytes that a member of the device beside the host has of the key; see [`Device::copy_bytes`].
     pub fn copy_bytes(&self, member: usize) -> usize {
         let each = self.originals();

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use caldera_kernels::Device;
 use caldera_prover::groth16::{Job, ProvingKey};
 use caldera_rpc::error::RpcError;
 use caldera_rpc::methods::{
@@ -343,7 +344,7 @@ impl Service {
             parallelism: u32::try_from(self.cores()).unwrap_or(u32::MAX),
             // Its parts run beside each other, so it can use all that there are.
             devices: u32::try_from(members.count()).unwrap_or(u32::MAX),
-            device_memory: circuit.copy_len(),
+            device_memory: circuit.copy_len(&**device),
             host_memory: self.job_bytes(circuit),
         }
     }
@@ -459,10 +460,14 @@ impl Circuit {
         }
     }
 
-    /// Bytes of the key on silicon with memory of its own; of a key that is away, those of its file.
-    pub(super) fn copy_len(&self) -> u64 {
+    /// Bytes of the key on that of the devices which keeps most of it; of a key that is away, those of its file.
+    pub(super) fn copy_len(&self, device: &dyn Device) -> u64 {
+        let members = 1..=device.beside().len();
         let key = self.key.as_ref();
-        key.map_or(self.row.bytes, |key| key.copy_len() as u64)
+        key.map_or(self.row.bytes, |key| {
+            let each = members.map(|member| key.copy_len_on(member) as u64);
+            each.max().unwrap_or(0)
+        })
     }
 
     /// Lets go of the key; the verification key, which stays known.

@@ -9,10 +9,13 @@ use std::time::Duration;
 use caldera_icicle::{IcicleDevice, Setup};
 use caldera_kernels::Device;
 use caldera_kernels::relay::{Member, Relay};
+use caldera_node::residence::room;
+use caldera_prover::format::{Part, Zkey};
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::world::{Client, World, larger, material, until};
+use crate::seats::copy_len;
+use crate::world::{Client, Material, World, larger, material, until};
 
 /// The double, which fails as `fault` says, and the folder that it is loaded from.
 fn double(fault: &str) -> (Setup, TempDir) {
@@ -54,6 +57,10 @@ fn a_box(fault: &str) -> World {
 /// A box where the double is a unit of the pool, beside the cores.
 fn a_box_with_a_unit(fault: &str) -> World {
     let (setup, _icicle) = double(fault);
+    with_a_unit(setup)
+}
+
+fn with_a_unit(setup: Setup) -> World {
     on(|host| {
         let unit = IcicleDevice::unit(Arc::clone(&host), setup).expect("the double starts");
         let member = |device, width| Member { device, width };
@@ -220,6 +227,55 @@ fn a_device_that_is_lost_takes_no_job_with_it() {
         );
         world.stop();
     }
+}
+
+/// The child says how much memory its device has, and keeps no matrices. So a key whose points fit is there as a whole, though its
+/// file is larger than the room, and goes as a whole for another tenant's.
+#[test]
+fn a_key_makes_way_on_a_device_in_another_process() {
+    let points = |of: &Material| -> u64 {
+        let zkey = Zkey::parse(of.zkey.clone().into()).expect("a key");
+        let parts = [Part::A, Part::B1, Part::B2, Part::C, Part::H];
+        parts.iter().map(|part| zkey.part(*part).len() as u64).sum()
+    };
+    let [large, small] = [larger(), material()].map(points);
+    let memory = (large + small / 2) / 3 * 4;
+    let there = room(memory);
+    assert!(large <= there && large + small > there);
+    assert!(copy_len(larger()) > there, "{there}");
+    let (mut setup, _icicle) = double("");
+    setup
+        .command
+        .env("CALDERA_DOUBLE_MEMORY", memory.to_string());
+    let world = with_a_unit(setup);
+    let [operator, bank, chat] = ["operator", "bank", "chat"].map(|name| world.client(name));
+    let pool = || operator.call("pool_statusV1", json!({}));
+    assert_eq!(pool()["units"][2]["memoryBytes"], there);
+    let has = |name: &str| {
+        let pool = pool();
+        let tenants = pool["tenants"].as_array().expect("tenants");
+        let found = tenants.iter().find(|it| it["tenant"] == name);
+        let bytes = found.expect("it is there")["detail"]["deviceBytes"].as_u64();
+        bytes.expect("a number")
+    };
+    let of_chat = (chat.register(&larger().zkey), chat.store(&larger().witness));
+    until(|| (has("chat") == large).then_some(()));
+    let of_bank = (
+        bank.register(&material().zkey),
+        bank.store(&material().witness),
+    );
+    let jobs = [0; 3].map(|_| chat.submit(&of_chat.0, &of_chat.1));
+    until(|| {
+        bank.proved(&bank.submit(&of_bank.0, &of_bank.1));
+        (has("bank") == small && has("chat") == 0).then_some(())
+    });
+    for job in &jobs {
+        chat.proved(job);
+    }
+    let evictions = operator.metric("caldera_device_evictions_total{outcome=\"ordered\"}");
+    assert!(evictions >= 1.0, "{evictions}");
+    assert!(pool()["devices"][1].get("lost").is_none());
+    world.stop();
 }
 
 /// Of two units one computes wrongly: a proof finds that out, a try of each finds which one, and the other stays.

@@ -4,6 +4,7 @@ mod devices;
 mod durable;
 mod era;
 mod lending;
+mod nvidia;
 mod quotas;
 mod read_only;
 mod seats;

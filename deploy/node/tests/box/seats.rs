@@ -57,7 +57,7 @@ fn plain() -> Arc<CpuDevice> {
 }
 
 /// Bytes of a key on a device.
-fn copy_len(of: &Material) -> u64 {
+pub(crate) fn copy_len(of: &Material) -> u64 {
     let zkey = Zkey::parse(of.zkey.clone().into()).expect("a key");
     let key = ProvingKey::load(&zkey, plain()).expect("it loads");
     key.copy_len() as u64

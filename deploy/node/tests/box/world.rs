@@ -1,7 +1,7 @@
 //! A box of its own for each test: its own folder, port and tenants, one development key for all.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -38,17 +38,18 @@ pub(crate) struct Client {
 }
 
 pub(crate) fn material() -> &'static Material {
-    small(10)
+    sized(10)
 }
 
 /// A key whose proofs take many quanta.
 pub(crate) fn larger() -> &'static Material {
-    small(13)
+    sized(13)
 }
 
-fn small(domain_log2: u32) -> &'static Material {
-    static KEYS: [OnceLock<Material>; 2] = [OnceLock::new(), OnceLock::new()];
-    KEYS[usize::from(domain_log2 != 10)].get_or_init(|| {
+/// A key of that size, at most 2^13.
+pub(crate) fn sized(domain_log2: u32) -> &'static Material {
+    static KEYS: [OnceLock<Material>; 14] = [const { OnceLock::new() }; 14];
+    KEYS[domain_log2 as usize].get_or_init(|| {
         let synthetic = Synthetic {
             curve: CurveId::Bn254,
             domain_log2,
@@ -102,18 +103,7 @@ impl World {
         lines: &str,
         device: impl FnOnce(Arc<dyn Device>) -> Arc<dyn Device>,
     ) -> Result<World, StartError> {
-        let path = folder.path().join("calderad.toml");
-        // Most tests prove one witness many times.
-        let keep = match lines.contains("keep_witnesses") {
-            true => "",
-            false => "keep_witnesses = true\n",
-        };
-        let text = format!(
-            "listen = '127.0.0.1:0'\ndata = 'data'\n{keep}{lines}\n\
-             [[tenant]]\nname = 'bank'\nscenario = 'financial'\n\
-             [[tenant]]\nname = 'chat'\nscenario = 'social'\n"
-        );
-        std::fs::write(&path, text).expect("written");
+        let path = configured(folder.path(), lines);
         let config = Config::load(Some(&path), &Overrides::default())?;
         let node = Node::start_on(config, device)?;
         Ok(World { folder, node })
@@ -126,31 +116,54 @@ impl World {
     }
 
     pub(crate) fn client(&self, name: &str) -> Client {
-        let path: PathBuf = self
-            .folder
-            .path()
-            .join("data/secrets")
-            .join(format!("{name}.hex"));
-        let text = std::fs::read_to_string(path).expect("a secret");
-        self.client_with(name, &text)
+        let url = format!("http://{}", self.node.address());
+        Client::of_box(url, self.folder.path(), name)
     }
 
     /// Somebody whose secret is no file.
     pub(crate) fn client_with(&self, name: &str, secret: &str) -> Client {
+        Client::new(format!("http://{}", self.node.address()), name, secret)
+    }
+}
+
+/// Writes the configuration of a box with these lines, and two tenants; where it is.
+pub(crate) fn configured(folder: &Path, lines: &str) -> PathBuf {
+    let path = folder.join("calderad.toml");
+    // Most tests prove one witness many times.
+    let keep = match lines.contains("keep_witnesses") {
+        true => "",
+        false => "keep_witnesses = true\n",
+    };
+    let text = format!(
+        "listen = '127.0.0.1:0'\ndata = 'data'\n{keep}{lines}\n\
+         [[tenant]]\nname = 'bank'\nscenario = 'financial'\n\
+         [[tenant]]\nname = 'chat'\nscenario = 'social'\n"
+    );
+    std::fs::write(&path, text).expect("written");
+    path
+}
+
+impl Client {
+    fn new(url: String, name: &str, secret: &str) -> Client {
         Client {
             agent: ureq::Agent::config_builder()
                 .http_status_as_error(false)
                 .timeout_global(Some(PATIENCE))
                 .build()
                 .into(),
-            url: format!("http://{}", self.node.address()),
+            url,
             name: name.to_owned(),
             secret: Secret::parse(secret).expect("64 digits"),
         }
     }
-}
 
-impl Client {
+    /// Somebody whose secret the box in this folder has made.
+    pub(crate) fn of_box(url: String, folder: &Path, name: &str) -> Client {
+        let path = folder.join("data/secrets").join(format!("{name}.hex"));
+        let text = std::fs::read_to_string(path).expect("a secret");
+        Client::new(url, name, &text)
+    }
+
     pub(crate) fn token(&self) -> String {
         let now = caldera_node::clock::unix_time().as_secs();
         format!("Bearer {}", auth::sign(&self.name, &self.secret, now))

@@ -35,17 +35,17 @@ use cudarc::driver::sys::{
 /// Names what goes wrong: `fault` or `fault:number`, several with commas between.
 pub const VARIABLE: &str = "CALDERA_CUDA_DOUBLE";
 
-/// Names a file: once it is there, the device is gone.
+/// Names a file: once it is there, the first device is gone.
 pub const GONE: &str = "CALDERA_CUDA_DOUBLE_GONE";
 
-/// What can be made to go wrong.
+/// What can be made to go wrong; with launches it is the first device that is meant.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Fault {
     /// `absent`: the driver finds no device.
     Absent,
     /// `version:N`: it says that it is this old.
     Version(u64),
-    /// `memory:BYTES`: more than that is refused.
+    /// `memory:BYTES`: a device says that it has so much, and more is refused.
     Memory(u64),
     /// `fail:N`: launch N ends with an error, and the device with it.
     Fail(u64),
@@ -164,29 +164,43 @@ struct World {
     emulation: Arc<Emulation>,
     faults: Vec<Fault>,
     next: u64,
-    retained: u32,
-    streams: HashMap<u64, VecDeque<Operation>>,
+    cards: Vec<Card>,
+    /// That whose context the calling thread has.
+    current: usize,
+    streams: HashMap<u64, Stream>,
     events: HashMap<u64, Event>,
     /// Pinned memory by address.
     pinned: HashMap<usize, Box<[u8]>>,
-    /// The device's memory by address.
-    memory: HashMap<u64, usize>,
+    /// The devices' memory by address: whose it is, and how much.
+    memory: HashMap<u64, (usize, usize)>,
     modules: HashMap<u64, String>,
     functions: HashMap<u64, Function>,
+    clock: Duration,
+}
+
+/// One device.
+#[derive(Default, Clone)]
+struct Card {
+    retained: u32,
     launches: u64,
     /// The most copies to the device that were under way at once.
     together: usize,
     /// How many launches have to have run before large copies go on.
     stalled: Option<u64>,
-    clock: Duration,
     /// The events that were asked for since it hangs.
     hangs: Option<HashSet<u64>>,
     /// What every call says once the device has failed.
     failed: Option<CUresult>,
 }
 
+struct Stream {
+    card: usize,
+    waiting: VecDeque<Operation>,
+}
+
 thread_local! {
-    static HAS_CONTEXT: Cell<bool> = const { Cell::new(false) };
+    /// The device whose context this thread has.
+    static CURRENT: Cell<Option<usize>> = const { Cell::new(None) };
 }
 
 fn world() -> MutexGuard<'static, World> {
@@ -196,19 +210,15 @@ fn world() -> MutexGuard<'static, World> {
             emulation: Emulation::new(),
             faults: faults(),
             next: 1,
-            retained: 0,
+            cards: vec![Card::default(); devices(&faults())],
+            current: FIRST,
             streams: HashMap::new(),
             events: HashMap::new(),
             pinned: HashMap::new(),
             memory: HashMap::new(),
             modules: HashMap::new(),
             functions: HashMap::new(),
-            launches: 0,
-            together: 0,
-            stalled: None,
             clock: Duration::ZERO,
-            hangs: None,
-            failed: None,
         })
     };
     WORLD
@@ -219,13 +229,14 @@ fn world() -> MutexGuard<'static, World> {
 
 /// For calls that need a context.
 fn within() -> MutexGuard<'static, World> {
-    if !HAS_CONTEXT.get() {
+    let Some(current) = CURRENT.get() else {
         misuse("a call on a thread that has no context");
-    }
+    };
     let mut world = world();
     if std::env::var_os(GONE).is_some_and(|path| Path::new(&path).exists()) {
-        world.failed = Some(CUresult::CUDA_ERROR_ECC_UNCORRECTABLE);
+        world.cards[FIRST].failed = Some(CUresult::CUDA_ERROR_ECC_UNCORRECTABLE);
     }
+    world.current = current;
     world
 }
 
@@ -240,26 +251,48 @@ impl World {
         self.faults.iter().find_map(pick)
     }
 
+    /// What calls about the current device say.
     fn state(&self) -> CUresult {
-        self.failed.unwrap_or(CUresult::CUDA_SUCCESS)
+        let failed = self.cards[self.current].failed;
+        failed.unwrap_or(CUresult::CUDA_SUCCESS)
+    }
+
+    /// Whether a launch of a device's is one that goes wrong.
+    fn meets(&self, card: usize, fault: &Fault) -> bool {
+        card == FIRST && self.faults.contains(fault)
+    }
+
+    /// What a device has.
+    fn room(&self) -> usize {
+        let told = self.fault(|it| match it {
+            Fault::Memory(bytes) => Some(*bytes as usize),
+            _ => None,
+        });
+        told.unwrap_or(MEMORY)
     }
 
     /// Asks something of a stream.
     fn queue(&mut self, stream: CUstream, operation: Operation) -> CUresult {
         let id = stream.addr() as u64;
-        let Some(waiting) = self.streams.get_mut(&id) else {
+        let Some(stream) = self.streams.get_mut(&id) else {
             misuse("there is no such stream");
         };
-        if self.failed.is_none() {
-            waiting.push_back(operation);
+        if stream.card != self.current {
+            misuse("a stream of a device whose context the thread does not have");
         }
-        self.together = self.together.max(self.ups().count());
+        if self.cards[self.current].failed.is_none() {
+            stream.waiting.push_back(operation);
+        }
+        let together = self.ups().count();
+        let card = &mut self.cards[self.current];
+        card.together = card.together.max(together);
         self.state()
     }
 
-    /// Copies to the device that are under way: where to, how many bytes.
+    /// Copies to the current device that are under way: where to, how many bytes.
     fn ups(&self) -> impl Iterator<Item = (u64, usize)> {
-        let waiting = self.streams.values().flatten();
+        let own = self.streams.values().filter(|it| it.card == self.current);
+        let waiting = own.flat_map(|it| &it.waiting);
         waiting.filter_map(|operation| match *operation {
             Operation::Up { to, bytes, .. } => Some((to, bytes)),
             _ => None,
@@ -268,11 +301,13 @@ impl World {
 
     /// What is asked of memory at an address runs on another stream than copies to it: nobody can say which comes first.
     fn has_arrived(&self, at: u64, what: &str) {
-        if self.failed.is_some() || self.ups().next().is_none() {
+        if self.cards[self.current].failed.is_some() || self.ups().next().is_none() {
             return;
         }
-        let around = |(&start, &bytes): (&u64, &usize)| start <= at && at < start + bytes as u64;
-        let Some((&start, &bytes)) = self.memory.iter().find(|&it| around(it)) else {
+        let around = |(&start, &(_, bytes)): (&u64, &(usize, usize))| {
+            start <= at && at < start + bytes as u64
+        };
+        let Some((&start, &(_, bytes))) = self.memory.iter().find(|&it| around(it)) else {
             return;
         };
         if self
@@ -290,7 +325,7 @@ impl World {
         }
     }
 
-    fn stalls(&mut self, bytes: usize) -> bool {
+    fn stalls(&mut self, card: usize, bytes: usize) -> bool {
         let stall = self.fault(|it| match it {
             Fault::Stall(launches) => Some(*launches),
             _ => None,
@@ -301,33 +336,37 @@ impl World {
         });
         let stall = stall.filter(|_| bytes > larger.unwrap_or(1 << 20));
         let Some(more) = stall else { return false };
-        let until = *self.stalled.get_or_insert(self.launches + more);
-        self.launches < until
+        let card = &mut self.cards[card];
+        let until = *card.stalled.get_or_insert(card.launches + more);
+        card.launches < until
     }
 
-    /// Launches that nobody has seen the end of.
+    /// Launches of the current device that nobody has seen the end of.
     fn flights(&self) -> usize {
-        let waiting = self.streams.values().flatten();
+        let own = self.streams.values().filter(|it| it.card == self.current);
+        let waiting = own.flat_map(|it| &it.waiting);
         let is_launch = |it: &&Operation| matches!(it, Operation::Launch { .. });
         waiting.filter(is_launch).count()
     }
 
     /// Runs the next operation of a stream; whether there was one that could.
     fn advance(&mut self, stream: u64) -> bool {
-        if self.hangs.is_some() {
-            return false;
-        }
-        let Some(waiting) = self.streams.get_mut(&stream) else {
+        let Some(Stream { card, waiting }) = self.streams.get_mut(&stream) else {
             return false;
         };
+        let card = *card;
+        if self.cards[card].hangs.is_some() {
+            return false;
+        }
         let Some(operation) = waiting.pop_front() else {
             return false;
         };
         self.clock += TICK;
         match operation {
-            Operation::Up { to, from, bytes } if self.stalls(bytes) => {
+            Operation::Up { to, from, bytes } if self.stalls(card, bytes) => {
                 let again = Operation::Up { to, from, bytes };
-                self.streams.entry(stream).or_default().push_front(again);
+                let stream = self.streams.get_mut(&stream);
+                stream.expect("found above").waiting.push_front(again);
                 return false;
             }
             Operation::Up { to, from, bytes } => {
@@ -346,7 +385,7 @@ impl World {
                 let _ = self.emulation.clear(at, bytes);
             }
             Operation::Free { at } => {
-                let Some(bytes) = self.memory.remove(&at) else {
+                let Some((_, bytes)) = self.memory.remove(&at) else {
                     misuse("memory is given back that is not there");
                 };
                 self.emulation.free(at, bytes);
@@ -357,13 +396,14 @@ impl World {
                 blocks,
                 words,
             } => {
-                self.launches += 1;
-                if self.faults.contains(&Fault::Hang(self.launches)) {
-                    self.hangs = Some(HashSet::new());
+                self.cards[card].launches += 1;
+                let launches = self.cards[card].launches;
+                if self.meets(card, &Fault::Hang(launches)) {
+                    self.cards[card].hangs = Some(HashSet::new());
                     return false;
                 }
-                if self.faults.contains(&Fault::Fail(self.launches)) {
-                    self.failed = Some(CUresult::CUDA_ERROR_LAUNCH_FAILED);
+                if self.meets(card, &Fault::Fail(launches)) {
+                    self.cards[card].failed = Some(CUresult::CUDA_ERROR_LAUNCH_FAILED);
                     return false;
                 }
                 if !skipped {
@@ -440,23 +480,28 @@ pub unsafe extern "C" fn cuInit(flags: c_uint) -> CUresult {
     CUresult::CUDA_SUCCESS
 }
 
-fn devices() -> c_int {
-    let many = world().fault(|it| match it {
-        Fault::Devices(many) => Some(*many as c_int),
+fn devices(faults: &[Fault]) -> usize {
+    let many = faults.iter().find_map(|it| match it {
+        Fault::Devices(many) => Some(*many as usize),
         _ => None,
     });
     many.unwrap_or(1)
 }
 
+/// How many the driver sees.
+fn count() -> c_int {
+    world().cards.len() as c_int
+}
+
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuDeviceGetCount(count: *mut c_int) -> CUresult {
     // SAFETY: the caller's place.
-    unsafe { give(count, devices()) }
+    unsafe { give(count, self::count()) }
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuDeviceGet(device: *mut CUdevice, ordinal: c_int) -> CUresult {
-    if !(0..devices()).contains(&ordinal) {
+    if !(0..count()).contains(&ordinal) {
         return CUresult::CUDA_ERROR_INVALID_DEVICE;
     }
     // SAFETY: the caller's place.
@@ -507,27 +552,29 @@ pub unsafe extern "C" fn cuDeviceGetAttribute(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuDeviceTotalMem_v2(bytes: *mut usize, _device: CUdevice) -> CUresult {
     // SAFETY: the caller's place.
-    unsafe { give(bytes, MEMORY) }
+    unsafe { give(bytes, world().room()) }
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuDevicePrimaryCtxRetain(
     context: *mut CUcontext,
-    _device: CUdevice,
+    device: CUdevice,
 ) -> CUresult {
-    world().retained += 1;
+    world().cards[device as usize].retained += 1;
     // SAFETY: the caller's place.
-    unsafe { give(context, CONTEXT as *mut _) }
+    unsafe { give(context, (CONTEXT + device as usize) as *mut _) }
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDevicePrimaryCtxRelease_v2(_device: CUdevice) -> CUresult {
+pub unsafe extern "C" fn cuDevicePrimaryCtxRelease_v2(device: CUdevice) -> CUresult {
     let mut world = world();
-    world.retained = match world.retained.checked_sub(1) {
+    let card = &mut world.cards[device as usize];
+    card.retained = match card.retained.checked_sub(1) {
         Some(left) => left,
         None => misuse("a context is given back that nobody has"),
     };
-    if world.retained > 0 || world.failed.is_some() {
+    let is_left = |card: &Card| card.retained > 0 || card.failed.is_some();
+    if world.cards.iter().any(is_left) {
         return CUresult::CUDA_SUCCESS;
     }
     for (what, left) in [
@@ -545,7 +592,8 @@ pub unsafe extern "C" fn cuDevicePrimaryCtxRelease_v2(_device: CUdevice) -> CUre
         Fault::Together(copies) => Some(*copies as usize),
         _ => None,
     });
-    if together.is_some_and(|copies| world.together < copies) {
+    let most = world.cards.iter().map(|card| card.together).max();
+    if together.is_some_and(|copies| most.unwrap_or(0) < copies) {
         misuse("copies to the device wait for each other");
     }
     CUresult::CUDA_SUCCESS
@@ -553,18 +601,25 @@ pub unsafe extern "C" fn cuDevicePrimaryCtxRelease_v2(_device: CUdevice) -> CUre
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuCtxSetCurrent(context: CUcontext) -> CUresult {
-    if context.addr() != CONTEXT {
+    let mut world = world();
+    let card = context.addr().checked_sub(CONTEXT);
+    let Some(card) = card.filter(|card| *card < world.cards.len()) else {
         misuse("there is no such context");
-    }
-    HAS_CONTEXT.set(true);
-    world().state()
+    };
+    CURRENT.set(Some(card));
+    world.current = card;
+    world.state()
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamCreate(stream: *mut CUstream, _flags: c_uint) -> CUresult {
     let mut world = within();
     let (id, handle) = world.handle();
-    world.streams.insert(id, VecDeque::new());
+    let stream_of_it = Stream {
+        card: world.current,
+        waiting: VecDeque::new(),
+    };
+    world.streams.insert(id, stream_of_it);
     // SAFETY: the caller's place.
     unsafe { give(stream, handle) }
 }
@@ -633,13 +688,15 @@ pub unsafe extern "C" fn cuEventQuery(event: CUevent) -> CUresult {
     if asked && !reached {
         world.advance(stream);
     }
-    if let Some(patient) = world.hangs.as_mut().filter(|_| !reached) {
+    let current = world.current;
+    let hangs = world.cards[current].hangs.as_mut();
+    if let Some(patient) = hangs.filter(|_| !reached) {
         patient.insert(id);
         if patient.len() > PATIENT_MAX {
             misuse("a device that does not answer is asked for one thing after the other");
         }
     }
-    match (world.failed, world.events[&id].reached) {
+    match (world.cards[current].failed, world.events[&id].reached) {
         (Some(error), _) => error,
         (None, Some(_)) => CUresult::CUDA_SUCCESS,
         (None, None) => CUresult::CUDA_ERROR_NOT_READY,
@@ -685,7 +742,8 @@ pub unsafe extern "C" fn cuMemFreeHost(at: *mut c_void) -> CUresult {
     let Some(piece) = world.pinned.remove(&at.addr()) else {
         misuse("pinned memory is given back that is not there");
     };
-    if world.failed.is_none() && piece.iter().any(|&byte| byte != 0) {
+    let failed = world.cards[world.current].failed;
+    if failed.is_none() && piece.iter().any(|&byte| byte != 0) {
         misuse("pinned memory is given back with what was in it");
     }
     world.state()
@@ -716,21 +774,19 @@ pub unsafe extern "C" fn cuMemAllocAsync(
     _stream: CUstream,
 ) -> CUresult {
     let mut world = within();
-    if let Some(error) = world.failed {
+    let current = world.current;
+    if let Some(error) = world.cards[current].failed {
         return error;
     }
-    let most = world.fault(|it| match it {
-        Fault::Memory(bytes) => Some(*bytes as usize),
-        _ => None,
-    });
-    let used: usize = world.memory.values().sum();
-    if used + bytes > most.unwrap_or(MEMORY) {
+    let own = world.memory.values().filter(|(card, _)| *card == current);
+    let used: usize = own.map(|(_, bytes)| bytes).sum();
+    if used + bytes > world.room() {
         return CUresult::CUDA_ERROR_OUT_OF_MEMORY;
     }
     let Ok(address) = world.emulation.allocate(bytes, "memory") else {
         return CUresult::CUDA_ERROR_OUT_OF_MEMORY;
     };
-    world.memory.insert(address, bytes);
+    world.memory.insert(address, (current, bytes));
     // SAFETY: the caller's place.
     unsafe { give(at, address) }
 }
@@ -894,8 +950,10 @@ const ARCHITECTURE: u32 = 90;
 const MEMORY: usize = 8 << 30;
 /// What its code begins with.
 const CODE: &str = "caldera-cuda-double ";
-/// The one context.
+/// The context of the first device; the others' follow.
 const CONTEXT: usize = 0xca1d;
+/// The number of the first device.
+const FIRST: usize = 0;
 /// One a thread may be waiting, and one more by turns of luck.
 const PATIENT_MAX: usize = 3;
 /// What an operation takes at least.

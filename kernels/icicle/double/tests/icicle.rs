@@ -16,7 +16,7 @@ use caldera_kernels::conformance::{Effort, run};
 use caldera_kernels::cpu::{CpuConfig, CpuDevice};
 use caldera_kernels::relay::{Member, Relay};
 use caldera_kernels::{
-    CurveId, Device, DeviceError, Group, Plan, Progress, Transform, VectorId, Work,
+    CurveId, Device, DeviceError, Group, Original, Plan, Progress, Thing, Transform, VectorId, Work,
 };
 use tempfile::TempDir;
 
@@ -383,6 +383,47 @@ fn a_unit_does_sums_and_transforms_and_refuses_the_rest() {
     assert!(counts.transforms > before.transforms + 40, "{counts:?}");
     assert_eq!(relay.health().lost, None);
     assert_eq!(unit.health().fallen_back, 0);
+}
+
+/// Full in the midst of work, it leaves that to the others and stays. It keeps points of the curves that it knows, and no
+/// matrices: nobody waits for those to come.
+#[test]
+fn a_unit_without_room_leaves_its_work_to_others() {
+    // As above, and a key's points: those have room, and what transforms need has none.
+    let unit = unit("full:11");
+    for (thing, is_kept) in [(Thing::Bases, true), (Thing::Matrix, false)] {
+        assert_eq!(unit.keeps(CurveId::Bn254, thing), is_kept, "{thing:?}");
+    }
+    let member = |device| Member { device, width: 1 };
+    let relay = Relay::new(vec![member(host()), member(unit.clone())]);
+    let points = Bytes::from(vec![0; 64 * 16]);
+    let bases = relay.bases(CurveId::Bn254, Group::G1, points).unwrap();
+    let bases = Original::Bases(bases);
+    assert_eq!(
+        [relay.copy_len(1, bases), relay.copy_bytes(1, bases)],
+        [1024; 2]
+    );
+    let matrix = relay.matrix(CurveId::Bn254, 1, 1, Bytes::from(vec![0; 44]));
+    let matrix = Original::Matrix(matrix.unwrap());
+    assert_eq!(
+        [relay.copy_len(1, matrix), relay.copy_bytes(1, matrix)],
+        [0; 2]
+    );
+    relay.copy(1, matrix).unwrap();
+    relay.allow(0b10);
+    let before = unit.counts();
+    if let Err(failure) = run(&*relay, CurveId::Bn254, Effort::Quick, 10) {
+        panic!("{failure}");
+    }
+    let health = relay.health();
+    assert_eq!(health.lost, None);
+    assert!(health.fallen_back > 0, "{health:?}");
+    assert_eq!(
+        unit.health().fallen_back,
+        0,
+        "by itself it does nothing else"
+    );
+    assert_eq!(unit.counts().transforms, before.transforms);
 }
 
 /// A child that ends while nobody asks it for anything.

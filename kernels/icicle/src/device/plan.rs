@@ -317,11 +317,26 @@ impl Solo {
         Ok(Progress::Done)
     }
 
-    /// The same work from its start on the host; a unit that is lost leaves it to others.
-    fn fall_back(&self, kept: Kept) -> Result<Task, DeviceError> {
-        if self.child.is_unit && self.child.is_lost() {
-            return Err(self.child.loss());
+    /// A unit leaves what it cannot do to others, who charge nobody for what was in vain.
+    fn leave(&self, trouble: Trouble, bytes: usize) -> Result<(), DeviceError> {
+        if !self.child.is_unit {
+            return Ok(());
         }
+        Err(match trouble {
+            Trouble::NoRoom(_) => DeviceError::Memory {
+                what: "work on ICICLE's device",
+                bytes,
+            },
+            Trouble::Lost(why) => {
+                // Of two reasons the first one counts.
+                let _ = self.child.lost.set(why);
+                self.child.loss()
+            }
+        })
+    }
+
+    /// The same work from its start on the host.
+    fn fall_back(&self, kept: Kept) -> Result<Task, DeviceError> {
         self.child.note_fall();
         let plan = self.host.plan(&self.work)?;
         if let Some(points) = self.points.get() {
@@ -378,7 +393,8 @@ impl Plan for Solo {
                     return Ok(Progress::More);
                 }
                 Ok(Progress::Done) => (Task::Ended(Some(sum.total.bytes())), Progress::Done),
-                Err(_) => {
+                Err(trouble) => {
+                    self.leave(trouble, (sum.end - sum.done) * 32)?;
                     // All of it is done again.
                     forfeit(sum.spent + begin.elapsed());
                     let kept = Kept::Sum {
@@ -399,7 +415,8 @@ impl Plan for Solo {
                     moving.spent += begin.elapsed();
                     return Ok(Progress::More);
                 }
-                Err(_) => {
+                Err(trouble) => {
+                    self.leave(trouble, moving.bytes())?;
                     forfeit(moving.spent + begin.elapsed());
                     let kept = Kept::Transform {
                         _vector: Arc::clone(&moving.vector),
