@@ -263,10 +263,6 @@ impl Lengths {
         Duration::from_micros(self.0.value_at_quantile(0.5))
     }
 
-    pub(crate) fn count(&self) -> u64 {
-        self.0.len()
-    }
-
     pub(crate) fn figures(&self) -> [(&'static str, u64); 4] {
         [
             ("quanta", self.0.len()),
