@@ -135,6 +135,7 @@ check-deny:
 
 # In one go: cargo builds the crates below anew for each choice of crates above.
 test-rust: interop $(CLIENT)/node_modules/.package-lock.json
+	.ci/tools vulkan
 	cargo test --locked --workspace --exclude caldera-wgpu
 
 # playwright-core, pinned by a lock file; it drives the browser that is installed.

@@ -131,7 +131,7 @@ fn measure(
     for (way, rate) in [("upload", up), ("download", down)] {
         let figure = format!("{way}_bytes_per_second");
         part.figures.insert(figure, rate.into());
-        told.push(format!("{way} {}B/s", short(rate)));
+        told.push(format!("{way} {} B/s", short(rate)));
     }
     Ok(())
 }
@@ -247,24 +247,21 @@ pub(crate) struct Lengths(Histogram<u64>);
 
 impl Default for Lengths {
     fn default() -> Self {
-        // Three digits of any number of microseconds: these bounds are good ones.
-        Lengths(Histogram::new(3).unwrap_or_else(|_| unreachable!("three digits")))
+        let hour_us = 3_600_000_000;
+        let bounds = Histogram::new_with_max(hour_us, 3);
+        Lengths(bounds.unwrap_or_else(|_| unreachable!("three digits of an hour")))
     }
 }
 
 impl Lengths {
     pub(crate) fn record(&mut self, span: Duration) {
+        // What is longer counts as an hour.
         let us = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
-        // It grows by itself.
         self.0.saturating_record(us);
     }
 
     pub(crate) fn median(&self) -> Duration {
         Duration::from_micros(self.0.value_at_quantile(0.5))
-    }
-
-    pub(crate) fn count(&self) -> u64 {
-        self.0.len()
     }
 
     pub(crate) fn figures(&self) -> [(&'static str, u64); 4] {

@@ -425,7 +425,7 @@ impl Level {
                 ..usual.figures
             },
             take_overs: (5, 8),
-            log2: usual.log2.min(if times > TRIAL { 8 } else { u32::MAX }),
+            log2: if times > TRIAL { 8 } else { usual.log2 },
             proofs: level.proofs / times,
             flips: (level.flips / u64::from(times)).max(1),
             kills: level.kills / times,

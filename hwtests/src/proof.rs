@@ -8,7 +8,7 @@
 //! few quanta, in the midst of its sums and transforms. With the same blinding all of them must be the processor's
 //! proof to the bit; and that one which moved had nothing done twice.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ use caldera_kernels::{Around, CurveId, Device};
 use caldera_prover::format::json::Proof;
 use caldera_prover::format::{Wtns, Zkey};
 use caldera_prover::groth16::{
-    Blinding, Job, ProveError, ProvingKey, Step, Synthetic, prove, setup_synthetic, verify,
+    Blinding, Job, ProveError, ProvingKey, Step, Synthetic, Task, prove, setup_synthetic, verify,
 };
 use hdrhistogram::Histogram;
 use nix::time::{ClockId, clock_gettime};
@@ -323,54 +323,82 @@ pub(crate) fn moved(subject: &Subject, devices: &[Opened]) -> Result<Finding> {
     let zkey = Zkey::parse(subject.file.clone()).context("our own key")?;
     let key = ProvingKey::load(&zkey, together.relay.clone()).context("loading the key")?;
     let job = fixed_job(&key, subject)?;
-    let count = together.members.len() as u64;
-    let (mut queue, mut ended) = (VecDeque::with_capacity(job.tasks_max()), HashSet::new());
-    job.start(&mut |task| queue.push_back(task))
-        .context("starting a proof")?;
-    let (mut quanta, mut within) = (0_u64, HashSet::new());
-    let mut again = 0_u64;
-    while let Some(task) = queue.pop_front() {
-        let turn = quanta / MOVE;
-        together.relay.allow(1 << (turn % count));
-        if quanta % MOVE == 0 && quanta > 0 {
-            within.insert(job.kernel(task));
-        }
-        quanta += 1;
-        again += u64::from(ended.contains(&task));
-        let step = job.run(task, &mut |task| queue.push_back(task));
-        match step.with_context(|| format!("quantum {quanta}, {}", job.kernel(task)))? {
-            // Others have a turn, so that many pieces of work are under way where it moves.
-            Step::Again => queue.push_back(task),
-            Step::LaneEnded | Step::Finished => {
-                ended.insert(task);
-            }
-        }
-    }
-    let (proof, _) = job.proof().context("a proof that has ended")?;
+    let mut path = Path::default();
+    let ran = path.carry(&job, &together);
+    let Path {
+        quanta,
+        done_twice,
+        within,
+        ..
+    } = path;
     let moves = quanta.saturating_sub(1) / MOVE;
-    let mut within: Vec<&str> = within.into_iter().collect();
-    within.sort_unstable();
+    let within: Vec<&str> = within.into_iter().collect();
     let good = format!(
         "2^{}, the processor's proof to the bit, moved {moves} times in {quanta} quanta, at every {MOVE} of them, and nothing done twice",
         subject.log2
     );
     let mut finding = Finding::of_parts(together.parts(true), good);
-    if proof != expected {
+    let wrong = match (ran, job.proof()) {
+        (Err(error), _) => Some(format!("{error:#}")),
+        (_, None) => Some("the tasks ran out before the proof was made".to_owned()),
+        (_, Some((proof, _))) if proof != expected => {
+            Some("another proof than the processor's".to_owned())
+        }
+        _ if done_twice > 0 => Some(format!("{done_twice} lanes began again")),
+        _ => None,
+    };
+    if let Some(wrong) = wrong {
+        let others = match finding.verdict {
+            Verdict::Fail => format!("; {}", finding.reason),
+            _ => String::new(),
+        };
+        finding.reason =
+            format!("{wrong}, {moves} moves and {quanta} quanta after the start{others}");
         finding.verdict = Verdict::Fail;
-        finding.reason = format!(
-            "another proof than the processor's after {moves} moves in {quanta} quanta; {}",
-            finding.reason
-        );
-    } else if again > 0 {
-        finding.verdict = Verdict::Fail;
-        finding.reason = format!("{again} quanta of lanes that had ended; {}", finding.reason);
     }
     Ok(finding
         .figure("log2", subject.log2)
         .figure("moves", moves)
         .figure("quanta", quanta)
-        .figure("done_twice", again)
+        .figure("done_twice", done_twice)
         .figure("within", within))
+}
+
+/// How a proof goes from one member to the next.
+#[derive(Default)]
+struct Path {
+    quanta: u64,
+    ended: HashSet<Task>,
+    /// Lanes that had ended and were to be run again.
+    done_twice: u64,
+    /// The kernels before whose quanta it moved.
+    within: BTreeSet<&'static str>,
+}
+
+impl Path {
+    fn carry(&mut self, job: &Job, together: &Together) -> Result<()> {
+        let count = together.members.len() as u64;
+        let mut queue = VecDeque::with_capacity(job.tasks_max());
+        job.start(&mut |task| queue.push_back(task))
+            .context("starting a proof")?;
+        while let Some(task) = queue.pop_front() {
+            let kernel = job.kernel(task);
+            together.relay.allow(1 << (self.quanta / MOVE % count));
+            if self.quanta > 0 && self.quanta.is_multiple_of(MOVE) {
+                self.within.insert(kernel);
+            }
+            self.quanta += 1;
+            let step = job.run(task, &mut |task| queue.push_back(task));
+            match step.with_context(|| kernel.to_owned())? {
+                // Others have a turn, so that many pieces of work are under way where it moves.
+                Step::Again => queue.push_back(task),
+                Step::LaneEnded | Step::Finished => {
+                    self.done_twice += u64::from(!self.ended.insert(task));
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 const NO_OTHERS: &str = "no device beside the processor was asked for, or none can be had";

@@ -22,7 +22,7 @@ use crate::generate::Variant;
 use crate::gpu::{
     CLEAR, Command, Computed, Dispatch, Gpu, JOB_WORDS, Memory, Part, Pipeline, lock,
 };
-use crate::pace::{self, Load};
+use crate::pace::{self, Load, Share};
 use crate::shaders::{Kernel, Over};
 
 /// A list of steps under one name.
@@ -229,8 +229,8 @@ impl Staged {
         let mut left = whole;
         let mut commands = Vec::new();
         let mut jobs = Vec::new();
-        // What each kernel has to do here, and in how many dispatches.
-        let mut used: Vec<(&Pipeline, f64, u32)> = Vec::new();
+        // What each kernel has to do here.
+        let mut used: Vec<(&Pipeline, Share)> = Vec::new();
         let mut cold = false;
         let (mut step, mut group) = (lane.step, lane.group);
         while step < steps.len() && jobs.len() < SUBMISSION && !cold {
@@ -280,6 +280,9 @@ impl Staged {
                 });
             };
             let pace = pipeline.pace();
+            if jobs.is_empty() {
+                left = pace.budget(left);
+            }
             let mut count = pace.fitting(left, load, group..groups.end);
             if !pipeline.is_warm() {
                 if !jobs.is_empty() {
@@ -292,7 +295,7 @@ impl Staged {
                 if !jobs.is_empty() {
                     break;
                 }
-                count = 1;
+                count = pace.least().min(groups.end - group);
             }
             let mut words = *job;
             words[0] = group;
@@ -305,14 +308,22 @@ impl Staged {
             jobs.push(words);
             let units = load.of(group..group + count);
             // A kernel that is there several times learns once.
-            let same =
-                |used: &&mut (&Pipeline, f64, u32)| std::ptr::eq(used.0, &raw const **pipeline);
+            let same = |used: &&mut (&Pipeline, Share)| std::ptr::eq(used.0, &raw const **pipeline);
             match used.iter_mut().find(same) {
-                Some((_, all, times)) => {
-                    *all += units;
-                    *times += 1;
+                Some((_, share)) => {
+                    share.units += units;
+                    share.times += 1;
+                    share.groups += count;
                 }
-                None => used.push((pipeline, units, 1)),
+                None => used.push((
+                    pipeline,
+                    Share {
+                        pace,
+                        units,
+                        times: 1,
+                        groups: count,
+                    },
+                )),
             }
             left -= pace.expects(units);
             group += count;
@@ -330,12 +341,15 @@ impl Staged {
                 *lock(&self.computed) = Some(it);
             }
             if !cold {
-                let pace =
-                    |&(pipeline, units, times): &(&Pipeline, _, _)| (pipeline.pace(), units, times);
-                let mut paces: Vec<_> = used.iter().map(pace).collect();
-                pace::learn(&mut paces, took.as_nanos() as f64, whole);
-                for ((pipeline, ..), (pace, ..)) in used.iter().zip(paces) {
-                    pipeline.set_pace(pace);
+                // Other plans may have taught it meanwhile.
+                let share = |&(pipeline, share): &(&Pipeline, Share)| Share {
+                    pace: pipeline.pace(),
+                    ..share
+                };
+                let mut shares: Vec<Share> = used.iter().map(share).collect();
+                pace::learn(&mut shares, took.as_nanos() as f64, whole);
+                for ((pipeline, _), share) in used.iter().zip(shares) {
+                    pipeline.set_pace(share.pace);
                 }
             }
         }

@@ -4,7 +4,7 @@
 //!
 //! Shaders run with all checks in BN254 and without in BLS12-381.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use caldera_kernels::conformance::{Effort, run};
@@ -397,7 +397,8 @@ fn the_choice_of_a_variant_is_kept() {
     assert_eq!(text_after.lines().count(), text.lines().count());
 }
 
-/// The device's own clock runs while kernels do, and is not read unless somebody asks.
+/// The device's own clock runs while kernels do, which is within the quantum by the host's, and is not read unless
+/// somebody asks.
 #[test]
 fn the_devices_own_clock_is_read_where_it_is_asked_for() {
     for timestamps in [true, false] {
@@ -416,11 +417,22 @@ fn the_devices_own_clock_is_read_where_it_is_asked_for() {
         for stage in 0..plan.stages() {
             plan.open(stage).expect("the next stage");
             loop {
+                let before = Instant::now();
                 let progress = plan.run(stage, 0).expect("an open lane");
+                let after = Instant::now();
                 let now = plan.device_time();
+                let began = plan.device_began();
+                assert_eq!(began.is_some(), timestamps);
                 assert_eq!(now.is_some(), timestamps);
                 if let Some(now) = now {
                     assert!(now > last, "{now:?} after {last:?}");
+                    let span = now - last;
+                    let within = |began| began >= before && began + span <= after;
+                    assert!(
+                        began.is_some_and(within),
+                        "{span:?} of {:?}",
+                        after - before
+                    );
                     last = now;
                 }
                 if progress == Progress::Done {
