@@ -137,8 +137,8 @@ fn a_gpu_is_measured_first_and_one_that_hangs_holds_up_its_own_step_alone() {
     let (code, said, found) = run("", &["--only", "gpu"]);
     assert_eq!(code, 0, "{said}");
     assert_eq!(found["devices"], "cuda:0", "{said}");
-    // Products, a transform, sums in G1 of two sizes with tables and without, one in G2, two of take-overs, a proof.
-    assert_eq!(rows(&found), 10, "{said}");
+    // Products, a transform, sums in G1 of two sizes with tables and without, one in G2, two of take-overs, a proof alone and in the pool.
+    assert_eq!(rows(&found), 11, "{said}");
     let uuid = |it: &Value| it["silicon"]["uuid"].as_str() == Some(UUID);
     assert!(list(&found, "gpu").iter().all(uuid), "{said}");
     assert!(said.contains("aim (H100)"), "{said}");

@@ -1326,15 +1326,20 @@ fn nudging(crowd: &Arc<Crowd>, brought: &Brought, fails_at: usize) -> Arc<dyn De
     Around::filled(cpu(1), Arc::new(filling))
 }
 
-/// A sum over the end of a vector of several pieces.
-fn sum_of_the_end(device: &dyn Device, vector: VectorId, bases: BasesId) -> Arc<dyn Plan> {
+/// A sum over a few elements of a vector of several pieces, from one of them on.
+fn sum_from(offset: usize, device: &dyn Device, vector: VectorId, bases: BasesId) -> Arc<dyn Plan> {
     let plan = device.plan(&Work::Msm {
         bases,
         scalars: vector,
-        offset: SEVERAL - 100,
+        offset,
         form: Form::Canonical,
     });
     plan.unwrap()
+}
+
+/// The last of them.
+fn sum_of_the_end(device: &dyn Device, vector: VectorId, bases: BasesId) -> Arc<dyn Plan> {
+    sum_from(SEVERAL - 100, device, vector, bases)
 }
 
 /// What all pieces of a vector are, and the end.
@@ -1486,7 +1491,7 @@ fn a_copy_that_was_given_up_is_no_part_of_the_next_one() {
         }
     };
     let summed = |vector| {
-        let plan = sum_of_the_end(&*relay, vector, bases);
+        let plan = sum_from(0, &*relay, vector, bases);
         finish(&*plan).unwrap();
         plan.point()
     };

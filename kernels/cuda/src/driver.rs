@@ -46,17 +46,17 @@ pub trait Driver: Send + Sync {
     /// Copies from the host, and returns when all is there.
     fn upload(&self, address: u64, bytes: &[u8]) -> Result<(), DeviceError>;
 
-    /// Copies so many bytes, [`PIECE`] at most, that `fill` writes to where the device reads them. They are there when
-    /// [`Driver::settle`] has returned, and `fill` has been called when this has. What is sent may be secret.
+    /// Copies so many bytes, [`PIECE`] at most, that `fill` writes to where the device reads them, and says whether they are still on
+    /// their way: then they are there when [`Driver::settle`] has returned. What is sent may be secret.
     fn send(
         &self,
         address: u64,
         bytes: usize,
         fill: &mut dyn FnMut(&mut [u8]) -> Result<(), DeviceError>,
-    ) -> Result<(), DeviceError> {
+    ) -> Result<bool, DeviceError> {
         let mut piece = Zeroizing::new(vec![0; bytes]);
         fill(&mut piece)?;
-        self.upload(address, &piece)
+        self.upload(address, &piece).map(|()| false)
     }
 
     /// Waits until all that was sent has arrived, and leaves nothing of it where the device read it.
@@ -181,7 +181,10 @@ impl Buffer {
             let sent = self
                 .driver
                 .send(address, bytes, &mut |piece| fill(at, piece));
-            self.unsettled.store(true, Ordering::Release);
+            // Of one that failed nobody knows.
+            if *sent.as_ref().unwrap_or(&true) {
+                self.unsettled.store(true, Ordering::Release);
+            }
             sent?;
         }
         Ok(())

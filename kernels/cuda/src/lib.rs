@@ -29,5 +29,5 @@ mod tables;
 mod vector;
 
 pub use device::CudaDevice;
-pub use driver::{Driver, Fence, Kernel};
+pub use driver::{Driver, Fence, Kernel, PIECE};
 pub use nvidia::{COMPILER, Nvidia, NvidiaConfig, NvidiaError, count};

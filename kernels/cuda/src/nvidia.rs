@@ -166,7 +166,7 @@ struct Ferry {
     /// Bytes of a piece.
     bytes: usize,
     pieces: Box<[Mutex<Piece>]>,
-    /// The piece that was wanted first so far is the one with this number, without the turns before.
+    /// How often a piece was wanted: they are used in turn.
     turn: AtomicUsize,
 }
 
@@ -229,10 +229,9 @@ impl Ferry {
 
     /// A piece that nobody holds, that which was wanted longest ago if there are several.
     fn free(&self, turn: usize) -> Option<MutexGuard<'_, Piece>> {
-        let in_turn = (0..self.pieces.len()).map(|i| (turn + i) % self.pieces.len());
-        in_turn
-            .filter_map(|i| self.pieces[i].try_lock().ok())
-            .next()
+        let (first, last) = self.pieces.split_at(turn);
+        let mut in_turn = last.iter().chain(first);
+        in_turn.find_map(|piece| piece.try_lock().ok())
     }
 
     fn next_turn(&self) -> usize {
@@ -724,7 +723,7 @@ impl Driver for Nvidia {
     }
 
     fn upload(&self, address: u64, bytes: &[u8]) -> Result<(), DeviceError> {
-        let mut copy = |from: &[u8], to: &mut [u8]| {
+        let copy = |from: &[u8], to: &mut [u8]| {
             to.copy_from_slice(from);
             Ok(())
         };
@@ -735,7 +734,7 @@ impl Driver for Nvidia {
         }
         for (i, chunk) in bytes.chunks(self.keys.bytes).enumerate() {
             let to = address + (i * self.keys.bytes) as u64;
-            self.go_up(&self.keys, to, chunk.len(), &mut |to| copy(chunk, to))?;
+            drop(self.go_up(&self.keys, to, chunk.len(), &mut |to| copy(chunk, to))?);
         }
         self.settle_all(&self.keys)
     }
@@ -745,12 +744,12 @@ impl Driver for Nvidia {
         address: u64,
         bytes: usize,
         fill: &mut dyn FnMut(&mut [u8]) -> Result<(), DeviceError>,
-    ) -> Result<(), DeviceError> {
+    ) -> Result<bool, DeviceError> {
         if bytes > SMALL {
-            return self.go_up(&self.up, address, bytes, fill).map(drop);
+            return self.go_up(&self.up, address, bytes, fill).map(|_| true);
         }
         let mut piece = self.go_up(&self.small, address, bytes, fill)?;
-        self.settle_piece(&mut piece)
+        self.settle_piece(&mut piece).map(|()| false)
     }
 
     fn settle(&self) -> Result<(), DeviceError> {
