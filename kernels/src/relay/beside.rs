@@ -168,11 +168,11 @@ impl Plan for SharePlan {
 
     fn kernel(&self, stage: usize) -> &'static str {
         let share = self.share();
-        if share.points.get().is_none() {
-            return match stage {
-                0 => "relay.share",
-                _ => "relay.nothing",
-            };
+        match (share.points.get(), stage) {
+            (None, 0) => return "relay.share",
+            (None, _) => return "relay.nothing",
+            (Some(_), 0) => return "relay.copy",
+            (Some(_), _) => {}
         }
         let kernel = share.kernel.load(Ordering::Relaxed);
         let (member, stage) = (kernel / STAGES_MAX, kernel % STAGES_MAX);
