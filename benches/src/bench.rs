@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use caldera_kernels::CurveId;
 use caldera_kernels::cpu::{CpuConfig, CpuDevice, Vectors};
 use clap::ValueEnum;
+use hdrhistogram::Histogram;
 
 use crate::duel::{Contender, Rounds, Runs, duel};
 use crate::record::{Case, Origin, Record, Results, records};
@@ -62,6 +63,41 @@ impl Bench {
         }
         self.records.push(record);
         Ok(())
+    }
+
+    /// A line of ours that says nothing yet, of a bench that takes no turns with others.
+    pub(crate) fn ours(&self, bench: &str, case: String) -> Record {
+        Record {
+            bench: bench.to_owned(),
+            case,
+            size: 0,
+            threads: 0,
+            who: OURS.to_owned(),
+            ours: true,
+            value: 0.0,
+            unit: String::new(),
+            spread: [0.0; 2],
+            cpu_s: 0.0,
+            wall_s: 0.0,
+            rounds: 0,
+            ratio: None,
+            peer_build: None,
+            inside: None,
+            silicon: None,
+            origin: self.origin.clone(),
+        }
+    }
+
+    /// A line of ours about how long something took, from samples in nanoseconds.
+    pub(crate) fn times(&self, bench: &str, case: String, ns: &Histogram<u64>) -> Record {
+        let ms = |quantile| ns.value_at_quantile(quantile) as f64 / 1e6;
+        Record {
+            value: ms(0.5),
+            unit: "wall ms".to_owned(),
+            spread: [ms(0.25), ms(0.75)],
+            rounds: usize::try_from(ns.len()).unwrap_or(usize::MAX),
+            ..self.ours(bench, case)
+        }
     }
 
     /// A case's name, with the vector instructions where they are not the best here: a line of

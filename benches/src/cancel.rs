@@ -17,7 +17,7 @@ use caldera_rpc::methods::{Method, PoolStatus};
 use hdrhistogram::Histogram;
 use serde_json::json;
 
-use crate::bench::{Bench, OURS};
+use crate::bench::Bench;
 use crate::daemon::Daemon;
 use crate::live::{Client, Feed, small_key};
 use crate::reallocate::{Taken, histogram, path};
@@ -168,20 +168,9 @@ fn is_free(pool: &PoolStatus) -> Result<bool> {
 fn record(bench: &Bench, it: &Cancelled, log2: u32, units: usize, wall: Duration) -> Record {
     let ms = |of: &Histogram<u64>, quantile| of.value_at_quantile(quantile) as f64 / 1e6;
     Record {
-        bench: "cancel".to_owned(),
-        case: format!("a proof of 2^{log2} at any moment"),
         size: 1 << log2,
         threads: units,
-        who: OURS.to_owned(),
-        ours: true,
-        value: ms(&it.free, 0.5),
-        unit: "wall ms".to_owned(),
-        spread: [ms(&it.free, 0.25), ms(&it.free, 0.75)],
-        cpu_s: 0.0,
         wall_s: wall.as_secs_f64(),
-        rounds: usize::try_from(it.free.len()).unwrap_or(usize::MAX),
-        ratio: None,
-        peer_build: None,
         inside: Some(format!(
             "from the call to the pool's state with every core at another tenant's proof; p99 {:.3} ms, longest {:.3} ms; {} over 100 ms, {} of them exempt; answered, on the disk, after {:.3} ms, p99 {:.3} ms",
             ms(&it.free, 0.99),
@@ -191,8 +180,11 @@ fn record(bench: &Bench, it: &Cancelled, log2: u32, units: usize, wall: Duration
             ms(&it.answered, 0.5),
             ms(&it.answered, 0.99),
         )),
-        silicon: None,
-        origin: bench.origin.clone(),
+        ..bench.times(
+            "cancel",
+            format!("a proof of 2^{log2} at any moment"),
+            &it.free,
+        )
     }
 }
 

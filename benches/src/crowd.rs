@@ -24,7 +24,7 @@ use hdrhistogram::Histogram;
 use nix::errno::Errno;
 use socket2::{Domain, Socket, Type};
 
-use crate::bench::{Bench, OURS};
+use crate::bench::Bench;
 use crate::clock;
 use crate::daemon::{Daemon, open_files};
 use crate::duel::Spread;
@@ -202,20 +202,9 @@ fn record(bench: &Bench, crowded: &Crowded, at: usize, units: u32, wall: Duratio
     let all = side.all();
     let ms = |quantile| all.value_at_quantile(quantile) as f64 / 1e6;
     Record {
-        bench: "crowd".to_owned(),
-        case: SIDES[at].to_owned(),
         size: crowded.plan.clients as u64,
         threads: units as usize,
-        who: OURS.to_owned(),
-        ours: true,
-        value: ms(0.5),
-        unit: "wall ms".to_owned(),
-        spread: [ms(0.25), ms(0.75)],
-        cpu_s: 0.0,
         wall_s: wall.as_secs_f64(),
-        rounds: usize::try_from(all.len()).unwrap_or(usize::MAX),
-        ratio: None,
-        peer_build: None,
         inside: Some(format!(
             "cores that change hands; p99 {:.3} ms, p99.9 {:.3} ms, longest {:.3} ms; {} over the limit, {} of them exempt; beside {} slow clients, of whom {} at least were held, and {} bad requests a second",
             ms(0.99),
@@ -227,8 +216,7 @@ fn record(bench: &Bench, crowded: &Crowded, at: usize, units: u32, wall: Duratio
             crowded.held[0] * at.min(1) as u64,
             crowded.plan.flood * at.min(1),
         )),
-        silicon: None,
-        origin: bench.origin.clone(),
+        ..bench.times("crowd", SIDES[at].to_owned(), &all)
     }
 }
 

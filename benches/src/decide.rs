@@ -21,7 +21,7 @@ use caldera_scheduler::scenario::Limits;
 use caldera_scheduler::{Action, Arbiter, Event, JobId, Nanos, Policy, Pool, TenantId, UnitId};
 use hdrhistogram::Histogram;
 
-use crate::bench::{Bench, OURS};
+use crate::bench::Bench;
 use crate::record::Record;
 use crate::table::{figure, met, table};
 
@@ -70,28 +70,20 @@ fn one(bench: &mut Bench, units: u32, devices: u32, tenants: u32, events: u64) -
     for (kind, ns) in &decided.kinds {
         let us = |quantile| ns.value_at_quantile(quantile) as f64 / 1e3;
         bench.keep(Record {
-            bench: "decide".to_owned(),
-            case: format!("{}, {kind}", decided.box_of),
             size: u64::from(units),
             threads: 1,
-            who: OURS.to_owned(),
-            ours: true,
             value: us(0.5),
             unit: "wall us".to_owned(),
             spread: [us(0.25), us(0.75)],
-            cpu_s: 0.0,
             wall_s: wall,
             rounds: usize::try_from(ns.len()).unwrap_or(usize::MAX),
-            ratio: None,
-            peer_build: None,
             inside: Some(format!(
                 "the event, the stamp, the next waking; p99 {:.1} us, p99.9 {:.1} us, longest {:.1} us",
                 us(0.99),
                 us(0.999),
                 ns.max() as f64 / 1e3,
             )),
-            silicon: None,
-            origin: bench.origin.clone(),
+            ..bench.ours("decide", format!("{}, {kind}", decided.box_of))
         })?;
     }
     Ok(decided)

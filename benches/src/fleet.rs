@@ -496,20 +496,9 @@ fn of_state(bench: &Bench, moved: &Moved, name: &str, units: u32, wall: Duration
     let all: Histogram<u64> = moved.all();
     let ms = |quantile| all.value_at_quantile(quantile) as f64 / 1e6;
     Record {
-        bench: "fleet".to_owned(),
-        case: format!("cores that change hands, {name}"),
         size: u64::from(units),
         threads: units as usize,
-        who: OURS.to_owned(),
-        ours: true,
-        value: ms(0.5),
-        unit: "wall ms".to_owned(),
-        spread: [ms(0.25), ms(0.75)],
-        cpu_s: 0.0,
         wall_s: wall.as_secs_f64(),
-        rounds: usize::try_from(all.len()).unwrap_or(usize::MAX),
-        ratio: None,
-        peer_build: None,
         inside: Some(format!(
             "from the receipt of the demand to the worker's first look; p99 {:.3} ms, longest {:.3} ms; {} over the limit, {} of them exempt",
             ms(0.99),
@@ -517,8 +506,7 @@ fn of_state(bench: &Bench, moved: &Moved, name: &str, units: u32, wall: Duration
             moved.missed,
             moved.exempt,
         )),
-        silicon: None,
-        origin: bench.origin.clone(),
+        ..bench.times("fleet", format!("cores that change hands, {name}"), &all)
     }
 }
 

@@ -19,7 +19,7 @@ use caldera_kernels::field::Field;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use crate::bench::{Bench, OURS, VectorsName};
+use crate::bench::{Bench, VectorsName};
 use crate::duel::Spread;
 use crate::key::Key;
 use crate::process;
@@ -222,23 +222,14 @@ fn record(
         peak.ratio()
     );
     Record {
-        bench: "memory".to_owned(),
-        case: bench.named(key.name.clone()),
         size: key.domain(),
         threads,
-        who: OURS.to_owned(),
-        ours: true,
         value: spread.median / MIB,
         unit: "MiB".to_owned(),
         spread: [spread.low / MIB, spread.high / MIB],
-        cpu_s: 0.0,
-        wall_s: 0.0,
         rounds: processes,
-        ratio: None,
-        peer_build: None,
         inside: Some(inside),
-        silicon: None,
-        origin: bench.origin.clone(),
+        ..bench.ours("memory", bench.named(key.name.clone()))
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-use crate::bench::{Bench, OURS};
+use crate::bench::Bench;
 use crate::duel::Spread;
 use crate::live::{Client, Feed, Setup, World, small_key};
 use crate::record::Record;
@@ -77,26 +77,18 @@ pub(crate) fn peak(bench: &mut Bench, peaks: usize) -> Result<Risen> {
     };
     for (what, spread) in risen.figures() {
         bench.keep(Record {
-            bench: "peak".to_owned(),
-            case: what.to_owned(),
             size: u64::from(cores),
             threads: cores as usize,
-            who: OURS.to_owned(),
-            ours: true,
             value: spread.median,
             unit: "after/before".to_owned(),
             spread: [spread.low, spread.high],
-            cpu_s: 0.0,
             wall_s: wall.as_secs_f64(),
             rounds: peaks,
-            ratio: None,
-            peer_build: None,
             inside: Some(
                 "the second from 100 ms after the peak over the second before it, of a tenant that held half"
                     .to_owned(),
             ),
-            silicon: None,
-            origin: bench.origin.clone(),
+            ..bench.ours("peak", what.to_owned())
         })?;
     }
     Ok(risen)

@@ -33,7 +33,7 @@ use caldera_kernels::Device;
 use caldera_rpc::methods::{PoolStatus, Reallocation};
 use hdrhistogram::Histogram;
 
-use crate::bench::{Bench, OURS};
+use crate::bench::Bench;
 use crate::live::{Client, Feed, Setup, World, small_key};
 use crate::record::Record;
 use crate::table::{figure, met, table};
@@ -344,20 +344,9 @@ fn record(
     let ms = |ns: &Histogram<u64>, quantile| ns.value_at_quantile(quantile) as f64 / 1e6;
     let of = |quantile| ms(&samples.ns, quantile);
     Record {
-        bench: "reallocate".to_owned(),
-        case: format!("{}, {cause}", moved.plan.name()),
         size: u64::from(units),
         threads: units as usize,
-        who: OURS.to_owned(),
-        ours: true,
-        value: of(0.5),
-        unit: "wall ms".to_owned(),
-        spread: [of(0.25), of(0.75)],
-        cpu_s: 0.0,
         wall_s: wall.as_secs_f64(),
-        rounds: usize::try_from(samples.ns.len()).unwrap_or(usize::MAX),
-        ratio: None,
-        peer_build: None,
         inside: Some(format!(
             "from the receipt of the demand to the worker's first look; p99 {:.3} ms, p99.9 {:.3} ms, longest {:.3} ms; detected after {:.3} ms, p99 {:.3} ms; of all samples {} over the limit, {} of them exempt",
             of(0.99),
@@ -368,8 +357,11 @@ fn record(
             moved.missed,
             moved.exempt,
         )),
-        silicon: None,
-        origin: bench.origin.clone(),
+        ..bench.times(
+            "reallocate",
+            format!("{}, {cause}", moved.plan.name()),
+            &samples.ns,
+        )
     }
 }
 

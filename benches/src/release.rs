@@ -26,7 +26,7 @@ use nix::sys::statvfs::statvfs;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::bench::{Bench, OURS};
+use crate::bench::Bench;
 use crate::live::Client;
 use crate::record::Record;
 use crate::table::{figure, table};
@@ -176,23 +176,13 @@ fn record(bench: &Bench, released: &Released, at: usize) -> Record {
         quantile(&all, 0.5) / MIB
     };
     Record {
-        bench: "release".to_owned(),
-        case: format!(
-            "{}, first proof after a release",
-            released.rounds[0].tenants[at].name
-        ),
         size: 1 << released.log2,
         threads: bench.origin.cores,
-        who: OURS.to_owned(),
-        ours: true,
         value: quantile(&firsts, 0.5),
         unit: "wall ms".to_owned(),
         spread: [quantile(&firsts, 0.25), quantile(&firsts, 0.75)],
-        cpu_s: 0.0,
         wall_s: quantile(&firsts, 0.5) / 1e3,
         rounds: firsts.len(),
-        ratio: None,
-        peer_build: None,
         inside: Some(format!(
             "from submission to proof, a key that was given back read again; {warm:.1} ms while all \
              was there; {:.1} of {:.1} MiB back ({:.1} %); with both tenants' releases RSS fell by \
@@ -203,8 +193,13 @@ fn record(bench: &Bench, released: &Released, at: usize) -> Record {
             fell(&|it| it.before.rss as f64 - it.after.rss as f64),
             fell(&|it| it.before.files as f64 - it.after.files as f64),
         )),
-        silicon: None,
-        origin: bench.origin.clone(),
+        ..bench.ours(
+            "release",
+            format!(
+                "{}, first proof after a release",
+                released.rounds[0].tenants[at].name
+            ),
+        )
     }
 }
 

@@ -14,12 +14,16 @@
 //! operation, for what runs on engines would take minutes more to compile for it. Where a processor
 //! has nothing better, the scalar code of `field` and `curve` does the work.
 //!
+//! Either engine does the arithmetic of prime fields and the products of their quadratic extensions; what else there is
+//! of those is written once, in `pairs.rs`.
+//!
 //! An engine's value is a token: it exists only where the processor can run it. [`Engine`] is the
 //! choice at run time; a [`Task`] is what is compiled once for each engine, inlined into an entry
 //! function that has the processor's features enabled.
 
 #[cfg(target_arch = "x86_64")]
 mod floating;
+mod pairs;
 mod radix52;
 mod row;
 mod words;
@@ -28,6 +32,7 @@ use crate::field::{Field, Fp, Fq2, Modulus, PrimeField};
 
 #[cfg(target_arch = "x86_64")]
 use floating::Floating;
+use pairs::Pairs;
 use radix52::{Radix, each, unroll};
 pub use row::Row;
 use words::Words;
@@ -217,7 +222,12 @@ pub trait Lanes<F: Field>: Copy + Send + Sync + 'static {
     ///
     /// # Panics
     /// If there are fewer than `WIDTH`.
-    fn take(self, elements: &[F]) -> Self::Vector;
+    #[inline(always)]
+    fn take(self, elements: &[F]) -> Self::Vector {
+        let rows = rows(elements, Self::WIDTH);
+        // SAFETY: the rows are elements, whose bytes are their words.
+        unsafe { self.take_rows(&rows) }
+    }
 
     /// Loads neighbouring elements in their form: x R as the x that it stands for. Such a factor's
     /// product with what [`Lanes::take`] gave is what the scalar field's is, in file form.
@@ -235,7 +245,12 @@ pub trait Lanes<F: Field>: Copy + Send + Sync + 'static {
     ///
     /// # Panics
     /// If there is no room for `WIDTH`.
-    fn put(self, x: Self::Vector, elements: &mut [F]);
+    #[inline(always)]
+    fn put(self, x: Self::Vector, elements: &mut [F]) {
+        let rows = rows_mut(&mut elements[..Self::WIDTH]);
+        // SAFETY: the rows are elements, whose bytes are their words.
+        unsafe { self.put_rows(&rows, x) }
+    }
 
     /// Turns a block of `WIDTH` vectors: what was lane a of vector b is lane b of vector a.
     ///
@@ -283,6 +298,18 @@ pub trait Lanes<F: Field>: Copy + Send + Sync + 'static {
         // SAFETY: as in `vectors`; any vector is a value for lines too.
         unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), count) }
     }
+
+    /// Loads elements as they are, one from each of the first `WIDTH` rows.
+    ///
+    /// # Safety
+    /// The first `WIDTH` pointers are valid for reads of [`Field::BYTES`] bytes.
+    unsafe fn take_rows(self, rows: &[*const u64; WIDTH_MAX]) -> Self::Vector;
+
+    /// Stores elements as they are, reduced.
+    ///
+    /// # Safety
+    /// The first `WIDTH` pointers are valid for writes of [`Field::BYTES`] bytes.
+    unsafe fn put_rows(self, rows: &[*mut u64; WIDTH_MAX], x: Self::Vector);
 
     /// Loads elements, one from each of the first `WIDTH` rows, and says which are all zero
     /// words. `FILE` tells the form.
@@ -394,7 +421,10 @@ pub trait Lanes<F: Field>: Copy + Send + Sync + 'static {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Radix52<W>(pub(crate) W);
 
-/// What a prime field's vector and the pair of a quadratic extension share.
+/// A pair of a prime field's vectors.
+type Pair<W, const K: usize> = [[<W as Words>::V; K]; 2];
+
+/// A prime field's vectors, and products of pairs of them.
 macro_rules! prime_lanes {
     ($words:literal, $limbs:literal) => {
         impl<W: Words, M: Modulus<$words>> Lanes<Fp<M, $words>> for Radix52<W> {
@@ -429,19 +459,17 @@ macro_rules! prime_lanes {
             }
 
             #[inline(always)]
-            fn take(self, elements: &[Fp<M, $words>]) -> Self::Vector {
-                let rows = rows(elements, <Self as Lanes<Fp<M, $words>>>::WIDTH);
-                // SAFETY: the rows are elements, whose bytes are their words.
-                unsafe { Lanes::<Fp<M, $words>>::gather::<false>(self, &rows).0 }
+            unsafe fn take_rows(self, rows: &[*const u64; WIDTH_MAX]) -> Self::Vector {
+                // SAFETY: the caller vouches for the words of an element at each pointer.
+                unsafe { Lanes::<Fp<M, $words>>::gather::<false>(self, rows).0 }
             }
 
             #[inline(always)]
-            fn put(self, x: Self::Vector, elements: &mut [Fp<M, $words>]) {
+            unsafe fn put_rows(self, rows: &[*mut u64; WIDTH_MAX], x: Self::Vector) {
                 let x = Lanes::<Fp<M, $words>>::reduced(self, x);
                 let x = Radix::<M, $words, $limbs>::canonical(self.0, &x);
-                let elements = &mut elements[..<Self as Lanes<Fp<M, $words>>>::WIDTH];
-                // SAFETY: the rows are elements, whose bytes are their words.
-                unsafe { Lanes::<Fp<M, $words>>::scatter(self, &rows_mut(elements), x) }
+                // SAFETY: the caller vouches for the words of an element at each pointer.
+                unsafe { Lanes::<Fp<M, $words>>::scatter(self, rows, x) }
             }
 
             #[inline(always)]
@@ -602,94 +630,16 @@ macro_rules! prime_lanes {
             }
         }
 
-        impl<W: Words, M: Modulus<$words>> Lanes<Fq2<M, $words>> for Radix52<W> {
-            const WIDTH: usize = 8;
-            type Vector = [[W::V; $limbs]; 2];
-
+        impl<W: Words, M: Modulus<$words>> Pairs<M, $words> for Radix52<W> {
             #[inline(always)]
-            unsafe fn gather<const FILE: bool>(
-                self,
-                rows: &[*const u64; WIDTH_MAX],
-            ) -> (Self::Vector, u8) {
-                let second = forward(rows, $words);
-                // SAFETY: the caller vouches for the words of two elements at each pointer.
-                let ((c0, zero0), (c1, zero1)) = unsafe {
-                    (
-                        Lanes::<Fp<M, $words>>::gather::<FILE>(self, rows),
-                        Lanes::<Fp<M, $words>>::gather::<FILE>(self, &second),
-                    )
-                };
-                ([c0, c1], zero0 & zero1)
-            }
-
-            #[inline(always)]
-            unsafe fn scatter(self, rows: &[*mut u64; WIDTH_MAX], x: Self::Vector) {
-                let second = forward_mut(rows, $words);
-                // SAFETY: the caller vouches for the words of two elements at each pointer.
-                unsafe {
-                    Lanes::<Fp<M, $words>>::scatter(self, rows, x[0]);
-                    Lanes::<Fp<M, $words>>::scatter(self, &second, x[1]);
-                }
-            }
-
-            #[inline(always)]
-            fn take(self, elements: &[Fq2<M, $words>]) -> Self::Vector {
-                let rows = rows(elements, <Self as Lanes<Fq2<M, $words>>>::WIDTH);
-                // SAFETY: the rows are elements, whose bytes are their words.
-                unsafe { Lanes::<Fq2<M, $words>>::gather::<false>(self, &rows).0 }
-            }
-
-            #[inline(always)]
-            fn put(self, x: Self::Vector, elements: &mut [Fq2<M, $words>]) {
-                let [c0, c1] = Lanes::<Fq2<M, $words>>::reduced(self, x);
-                let c0 = Radix::<M, $words, $limbs>::canonical(self.0, &c0);
-                let c1 = Radix::<M, $words, $limbs>::canonical(self.0, &c1);
-                let elements = &mut elements[..<Self as Lanes<Fq2<M, $words>>>::WIDTH];
-                // SAFETY: the rows are elements, whose bytes are their words.
-                unsafe { Lanes::<Fq2<M, $words>>::scatter(self, &rows_mut(elements), [c0, c1]) }
-            }
-
-            #[inline(always)]
-            fn one(self) -> Self::Vector {
-                [Lanes::<Fp<M, $words>>::one(self), [self.0.splat(0); $limbs]]
-            }
-
-            #[inline(always)]
-            fn plus(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
-                [
-                    Lanes::<Fp<M, $words>>::plus(self, a[0], b[0]),
-                    Lanes::<Fp<M, $words>>::plus(self, a[1], b[1]),
-                ]
-            }
-
-            #[inline(always)]
-            fn minus(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
-                [
-                    Lanes::<Fp<M, $words>>::minus(self, a[0], b[0]),
-                    Lanes::<Fp<M, $words>>::minus(self, a[1], b[1]),
-                ]
-            }
-
-            #[inline(always)]
-            fn normal(self, x: Self::Vector) -> Self::Vector {
-                [
-                    Lanes::<Fp<M, $words>>::normal(self, x[0]),
-                    Lanes::<Fp<M, $words>>::normal(self, x[1]),
-                ]
-            }
-
-            #[inline(always)]
-            fn reduced(self, x: Self::Vector) -> Self::Vector {
-                [
-                    Lanes::<Fp<M, $words>>::reduced(self, x[0]),
-                    Lanes::<Fp<M, $words>>::reduced(self, x[1]),
-                ]
+            fn nought(self) -> [W::V; $limbs] {
+                [self.0.splat(0); $limbs]
             }
 
             /// [a], [b] with a b p <= 1.6 R' -> [4.6]; with a b p <= 0.8 R' -> [3.8], so that
             /// products of products and one difference stay there.
             #[inline(always)]
-            fn mul(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+            fn mul(self, a: Pair<W, $limbs>, b: Pair<W, $limbs>) -> Pair<W, $limbs> {
                 let [c0, c1] = quadratic_product::<W, M, $words, $limbs>(self.0, &a, &b);
                 [
                     Radix::<M, $words, $limbs>::carry(self.0, c0),
@@ -698,49 +648,12 @@ macro_rules! prime_lanes {
             }
 
             #[inline(always)]
-            fn scale(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
-                [
-                    Lanes::<Fp<M, $words>>::mul(self, a[0], b[0]),
-                    Lanes::<Fp<M, $words>>::mul(self, a[1], b[0]),
-                ]
-            }
-
-            #[inline(always)]
-            fn fit(self, negative: u8, x: Self::Vector) -> Self::Vector {
-                [
-                    Lanes::<Fp<M, $words>>::fit(self, negative, x[0]),
-                    Lanes::<Fp<M, $words>>::fit(self, negative, x[1]),
-                ]
-            }
-
-            #[inline(always)]
-            fn difference(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
-                [
-                    Lanes::<Fp<M, $words>>::difference(self, a[0], b[0]),
-                    Lanes::<Fp<M, $words>>::difference(self, a[1], b[1]),
-                ]
-            }
-
-            #[inline(always)]
-            fn signed_difference(
-                self,
-                negative: u8,
-                a: Self::Vector,
-                b: Self::Vector,
-            ) -> Self::Vector {
-                [
-                    Lanes::<Fp<M, $words>>::signed_difference(self, negative, a[0], b[0]),
-                    Lanes::<Fp<M, $words>>::signed_difference(self, negative, a[1], b[1]),
-                ]
-            }
-
-            #[inline(always)]
             fn square_less(
                 self,
-                s: Self::Vector,
-                x: Self::Vector,
-                d: Self::Vector,
-            ) -> Self::Vector {
+                s: Pair<W, $limbs>,
+                x: Pair<W, $limbs>,
+                d: Pair<W, $limbs>,
+            ) -> Pair<W, $limbs> {
                 // (s0 + s1)(s0 - s1) + 2 s0 s1 u; s is [4.6].
                 let w = self.0;
                 let constant = const { Radix::<M, $words, $limbs>::multiple(5) };
@@ -763,11 +676,11 @@ macro_rules! prime_lanes {
             #[inline(always)]
             fn chord(
                 self,
-                s: Self::Vector,
-                x: Self::Vector,
-                x3: Self::Vector,
-                y: Self::Vector,
-            ) -> Self::Vector {
+                s: Pair<W, $limbs>,
+                x: Pair<W, $limbs>,
+                x3: Pair<W, $limbs>,
+                y: Pair<W, $limbs>,
+            ) -> Pair<W, $limbs> {
                 let across = Lanes::<Fq2<M, $words>>::difference(self, x, x3);
                 let [c0, c1] = quadratic_product::<W, M, $words, $limbs>(self.0, &s, &across);
                 let constant = const { Radix::<M, $words, $limbs>::multiple(3) };
@@ -780,7 +693,7 @@ macro_rules! prime_lanes {
             }
 
             #[inline(always)]
-            fn residue(self, a: Self::Vector) -> Self::Vector {
+            fn residue(self, a: Pair<W, $limbs>) -> Pair<W, $limbs> {
                 let w = self.0;
                 let nine0 = nine_columns::<W, M, $words, $limbs>(w, &a[0]);
                 let nine1 = nine_columns::<W, M, $words, $limbs>(w, &a[1]);
@@ -796,9 +709,9 @@ macro_rules! prime_lanes {
             #[inline(always)]
             fn sum_of_two(
                 self,
-                start: Self::Vector,
-                [(a0, b0), (a1, b1)]: [(Self::Vector, Self::Vector); 2],
-            ) -> Self::Vector {
+                start: Pair<W, $limbs>,
+                [(a0, b0), (a1, b1)]: [(Pair<W, $limbs>, Pair<W, $limbs>); 2],
+            ) -> Pair<W, $limbs> {
                 let mut sums = Sums::<W, M, $words, $limbs>::new(self.0);
                 sums.add(self.0, &a0, &b0);
                 sums.add(self.0, &a1, &b1);
@@ -808,45 +721,13 @@ macro_rules! prime_lanes {
             #[inline(always)]
             fn sum_of_three(
                 self,
-                [(a0, b0), (a1, b1), (a2, b2)]: [(Self::Vector, Self::Vector); 3],
-            ) -> Self::Vector {
+                [(a0, b0), (a1, b1), (a2, b2)]: [(Pair<W, $limbs>, Pair<W, $limbs>); 3],
+            ) -> Pair<W, $limbs> {
                 let mut sums = Sums::<W, M, $words, $limbs>::new(self.0);
                 sums.add(self.0, &a0, &b0);
                 sums.add(self.0, &a1, &b1);
                 sums.add(self.0, &a2, &b2);
                 sums.reduced(self.0, &[[self.0.splat(0); $limbs]; 2])
-            }
-
-            #[inline(always)]
-            fn unpack(self, x: Self::Vector, elements: &mut [Fq2<M, $words>; WIDTH_MAX]) {
-                let mut parts = [[Fp::ZERO; WIDTH_MAX]; 2];
-                self.unpack(x[0], &mut parts[0]);
-                self.unpack(x[1], &mut parts[1]);
-                for (lane, element) in elements.iter_mut().enumerate() {
-                    *element = Fq2::new(parts[0][lane], parts[1][lane]);
-                }
-            }
-
-            #[inline(always)]
-            fn pack(self, elements: &[Fq2<M, $words>; WIDTH_MAX]) -> Self::Vector {
-                [
-                    self.pack(&elements.map(|element| element.c0)),
-                    self.pack(&elements.map(|element| element.c1)),
-                ]
-            }
-
-            fn store(x: &Fq2<M, $words>) -> Fq2<M, $words> {
-                Fq2::new(
-                    <Self as Lanes<Fp<M, $words>>>::store(&x.c0),
-                    <Self as Lanes<Fp<M, $words>>>::store(&x.c1),
-                )
-            }
-
-            fn load(stored: &Fq2<M, $words>) -> Fq2<M, $words> {
-                Fq2::new(
-                    <Self as Lanes<Fp<M, $words>>>::load(&stored.c0),
-                    <Self as Lanes<Fp<M, $words>>>::load(&stored.c1),
-                )
             }
         }
     };

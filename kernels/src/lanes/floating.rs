@@ -38,8 +38,9 @@ use std::arch::x86_64::*;
 
 use crate::field::{self, Fp, Fq2, Modulus, PrimeField};
 
+use super::pairs::Pairs;
 use super::radix52::Radix;
-use super::{Lanes, WIDTH_MAX, forward, forward_mut, rows, rows_mut};
+use super::{Lanes, WIDTH_MAX, rows, rows_mut};
 use kernels::{CENTRE, Integers, MASK, Product, Products, Table, UNIT};
 
 /// The token of a processor with AVX2 and fused multiply-add.
@@ -539,19 +540,18 @@ macro_rules! floating_lanes {
 
             /// [1].
             #[inline(always)]
-            fn take(self, elements: &[Fp<M, $words>]) -> Self::Vector {
-                let rows = rows(elements, 4);
-                // SAFETY: the rows are elements, whose bytes are their words.
-                let words: [__m256i; $words] = unsafe { self.words_in(&rows) };
+            unsafe fn take_rows(self, rows: &[*const u64; WIDTH_MAX]) -> Self::Vector {
+                // SAFETY: the caller vouches for the words of an element at each pointer.
+                let words: [__m256i; $words] = unsafe { self.words_in(rows) };
                 self.file_digits(&words, 0)
             }
 
             #[inline(always)]
-            fn put(self, x: Self::Vector, elements: &mut [Fp<M, $words>]) {
+            unsafe fn put_rows(self, rows: &[*mut u64; WIDTH_MAX], x: Self::Vector) {
                 let x = self.reduced::<M, $words, $digits>(x);
                 let words = self.join_canonical::<M, $words, $digits>(&x);
-                // SAFETY: the rows are elements, whose bytes are their words.
-                unsafe { self.words_out(&rows_mut(&mut elements[..4]), &words) }
+                // SAFETY: the caller vouches for the words of an element at each pointer.
+                unsafe { self.words_out(rows, &words) }
             }
 
             #[inline(always)]
@@ -707,131 +707,21 @@ macro_rules! floating_lanes {
             }
         }
 
-        impl<M: Modulus<$words>> Lanes<Fq2<M, $words>> for Floating {
-            const WIDTH: usize = 4;
-            type Vector = [[__m256d; $digits]; 2];
-
+        impl<M: Modulus<$words>> Pairs<M, $words> for Floating {
             #[inline(always)]
-            unsafe fn gather<const FILE: bool>(
-                self,
-                rows: &[*const u64; WIDTH_MAX],
-            ) -> (Self::Vector, u8) {
-                let second = forward(rows, $words);
-                // SAFETY: the caller vouches for the words of two elements at each pointer.
-                let ((c0, zero0), (c1, zero1)) = unsafe {
-                    (
-                        Lanes::<Fp<M, $words>>::gather::<FILE>(self, rows),
-                        Lanes::<Fp<M, $words>>::gather::<FILE>(self, &second),
-                    )
-                };
-                ([c0, c1], zero0 & zero1)
-            }
-
-            #[inline(always)]
-            unsafe fn scatter(self, rows: &[*mut u64; WIDTH_MAX], x: Self::Vector) {
-                let second = forward_mut(rows, $words);
-                // SAFETY: the caller vouches for the words of two elements at each pointer.
-                unsafe {
-                    Lanes::<Fp<M, $words>>::scatter(self, rows, x[0]);
-                    Lanes::<Fp<M, $words>>::scatter(self, &second, x[1]);
-                }
-            }
-
-            #[inline(always)]
-            fn take(self, elements: &[Fq2<M, $words>]) -> Self::Vector {
-                let rows = rows(elements, 4);
-                let mut parts = [[self.words(0); $words]; 2];
-                // SAFETY: the rows are elements, whose bytes are the words of their parts.
-                unsafe {
-                    parts[0] = self.words_in(&rows);
-                    parts[1] = self.words_in(&forward(&rows, $words));
-                }
-                [
-                    self.file_digits(&parts[0], 0),
-                    self.file_digits(&parts[1], 0),
-                ]
-            }
-
-            #[inline(always)]
-            fn put(self, x: Self::Vector, elements: &mut [Fq2<M, $words>]) {
-                let x = Lanes::<Fq2<M, $words>>::reduced(self, x);
-                let c0 = self.join_canonical::<M, $words, $digits>(&x[0]);
-                let c1 = self.join_canonical::<M, $words, $digits>(&x[1]);
-                let rows = rows_mut(&mut elements[..4]);
-                // SAFETY: the rows are elements, whose bytes are the words of their parts.
-                unsafe {
-                    self.words_out(&rows, &c0);
-                    self.words_out(&forward_mut(&rows, $words), &c1);
-                }
-            }
-
-            #[inline(always)]
-            fn turn(self, block: &mut [Self::Vector]) {
-                assert_eq!(block.len(), 4);
-                for part in 0..2 {
-                    let mut parts = [block[0][part]; 4];
-                    for j in 1..4 {
-                        parts[j] = block[j][part];
-                    }
-                    Lanes::<Fp<M, $words>>::turn(self, &mut parts);
-                    for j in 0..4 {
-                        block[j][part] = parts[j];
-                    }
-                }
-            }
-
-            #[inline(always)]
-            fn one(self) -> Self::Vector {
-                [
-                    Lanes::<Fp<M, $words>>::one(self),
-                    [self.splat(0.0); $digits],
-                ]
-            }
-
-            #[inline(always)]
-            fn plus(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
-                [self.add(&a[0], &b[0]), self.add(&a[1], &b[1])]
-            }
-
-            #[inline(always)]
-            fn minus(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
-                [self.sub(&a[0], &b[0]), self.sub(&a[1], &b[1])]
-            }
-
-            #[inline(always)]
-            fn normal(self, x: Self::Vector) -> Self::Vector {
-                [self.normal(x[0]), self.normal(x[1])]
-            }
-
-            #[inline(always)]
-            fn reduced(self, x: Self::Vector) -> Self::Vector {
-                [
-                    self.reduced::<M, $words, $digits>(x[0]),
-                    self.reduced::<M, $words, $digits>(x[1]),
-                ]
-            }
-
-            #[inline(always)]
-            fn scale(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
-                [
-                    Lanes::<Fp<M, $words>>::mul(self, a[0], b[0]),
-                    Lanes::<Fp<M, $words>>::mul(self, a[1], b[0]),
-                ]
-            }
-
-            #[inline(always)]
-            fn fit(self, negative: u8, x: Self::Vector) -> Self::Vector {
-                [
-                    Lanes::<Fp<M, $words>>::fit(self, negative, x[0]),
-                    Lanes::<Fp<M, $words>>::fit(self, negative, x[1]),
-                ]
+            fn nought(self) -> [__m256d; $digits] {
+                [self.splat(0.0); $digits]
             }
 
             /// Two products and one reduction for each part: Karatsuba's three products have a
             /// reduction each, for their columns do not fit the registers, and sums to centre.
             /// [2^S + 1], [3] -> [3].
             #[inline(always)]
-            fn mul(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+            fn mul(
+                self,
+                a: [[__m256d; $digits]; 2],
+                b: [[__m256d; $digits]; 2],
+            ) -> [[__m256d; $digits]; 2] {
                 let minus = self.negate(&a[1]);
                 [
                     self.products::<M, $words, $digits>(
@@ -849,32 +739,14 @@ macro_rules! floating_lanes {
                 ]
             }
 
-            #[inline(always)]
-            fn difference(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
-                [self.sub(&a[0], &b[0]), self.sub(&a[1], &b[1])]
-            }
-
-            #[inline(always)]
-            fn signed_difference(
-                self,
-                negative: u8,
-                a: Self::Vector,
-                b: Self::Vector,
-            ) -> Self::Vector {
-                [
-                    self.sub(&self.negate_where(negative, &a[0]), &b[0]),
-                    self.sub(&self.negate_where(negative, &a[1]), &b[1]),
-                ]
-            }
-
             /// (s0 + s1)(s0 - s1) + 2 s0 s1 u.
             #[inline(always)]
             fn square_less(
                 self,
-                s: Self::Vector,
-                x: Self::Vector,
-                d: Self::Vector,
-            ) -> Self::Vector {
+                s: [[__m256d; $digits]; 2],
+                x: [[__m256d; $digits]; 2],
+                d: [[__m256d; $digits]; 2],
+            ) -> [[__m256d; $digits]; 2] {
                 let sum = self.centre(self.add(&s[0], &s[1]));
                 let difference = self.sub(&s[0], &s[1]);
                 let twice = self.add(&s[0], &s[0]);
@@ -897,11 +769,11 @@ macro_rules! floating_lanes {
             #[inline(always)]
             fn chord(
                 self,
-                s: Self::Vector,
-                x: Self::Vector,
-                x3: Self::Vector,
-                y: Self::Vector,
-            ) -> Self::Vector {
+                s: [[__m256d; $digits]; 2],
+                x: [[__m256d; $digits]; 2],
+                x3: [[__m256d; $digits]; 2],
+                y: [[__m256d; $digits]; 2],
+            ) -> [[__m256d; $digits]; 2] {
                 let across = [self.sub(&x[0], &x3[0]), self.sub(&x[1], &x3[1])];
                 let minus = self.negate(&s[1]);
                 [
@@ -921,7 +793,7 @@ macro_rules! floating_lanes {
             }
 
             #[inline(always)]
-            fn residue(self, a: Self::Vector) -> Self::Vector {
+            fn residue(self, a: [[__m256d; $digits]; 2]) -> [[__m256d; $digits]; 2] {
                 let nine = Lanes::<Fq2<M, $words>>::nine_times(self, a);
                 [
                     self.reduced::<M, $words, $digits>(self.sub(&nine[0], &a[1])),
@@ -930,35 +802,34 @@ macro_rules! floating_lanes {
             }
 
             #[inline(always)]
-            fn unpack(self, x: Self::Vector, elements: &mut [Fq2<M, $words>; WIDTH_MAX]) {
-                let mut parts = [elements.map(|x| x.c0), elements.map(|x| x.c1)];
-                self.unpack(x[0], &mut parts[0]);
-                self.unpack(x[1], &mut parts[1]);
-                for (lane, element) in elements.iter_mut().enumerate() {
-                    *element = Fq2::new(parts[0][lane], parts[1][lane]);
-                }
+            fn sum_of_two(
+                self,
+                start: [[__m256d; $digits]; 2],
+                [(a0, b0), (a1, b1)]: [([[__m256d; $digits]; 2], [[__m256d; $digits]; 2]); 2],
+            ) -> [[__m256d; $digits]; 2] {
+                let (first, second) = (
+                    Lanes::<Fq2<M, $words>>::mul(self, a0, b0),
+                    Lanes::<Fq2<M, $words>>::mul(self, a1, b1),
+                );
+                let products = Lanes::<Fq2<M, $words>>::plus(self, first, second);
+                let sum = Lanes::<Fq2<M, $words>>::plus(self, start, products);
+                Lanes::<Fq2<M, $words>>::reduced(self, sum)
             }
 
             #[inline(always)]
-            fn pack(self, elements: &[Fq2<M, $words>; WIDTH_MAX]) -> Self::Vector {
-                [
-                    self.pack(&elements.map(|element| element.c0)),
-                    self.pack(&elements.map(|element| element.c1)),
-                ]
-            }
-
-            fn store(x: &Fq2<M, $words>) -> Fq2<M, $words> {
-                Fq2::new(
-                    <Self as Lanes<Fp<M, $words>>>::store(&x.c0),
-                    <Self as Lanes<Fp<M, $words>>>::store(&x.c1),
-                )
-            }
-
-            fn load(stored: &Fq2<M, $words>) -> Fq2<M, $words> {
-                Fq2::new(
-                    <Self as Lanes<Fp<M, $words>>>::load(&stored.c0),
-                    <Self as Lanes<Fp<M, $words>>>::load(&stored.c1),
-                )
+            fn sum_of_three(
+                self,
+                [(a0, b0), (a1, b1), (a2, b2)]: [([[__m256d; $digits]; 2], [[__m256d; $digits]; 2]);
+                    3],
+            ) -> [[__m256d; $digits]; 2] {
+                let (first, second) = (
+                    Lanes::<Fq2<M, $words>>::mul(self, a0, b0),
+                    Lanes::<Fq2<M, $words>>::mul(self, a1, b1),
+                );
+                let products = Lanes::<Fq2<M, $words>>::plus(self, first, second);
+                let third = Lanes::<Fq2<M, $words>>::mul(self, a2, b2);
+                let sum = Lanes::<Fq2<M, $words>>::plus(self, products, third);
+                Lanes::<Fq2<M, $words>>::reduced(self, sum)
             }
         }
     };

@@ -1,8 +1,7 @@
 //! Whether a job that comes with a deadline can be finished by then, and makes none late that came before it.
 //!
 //! A tenant can count on more than one pace: what it would have if nobody else's demand changed, its part of its class's
-//! guarantee, and the turns that it gets by ageing. A job is admitted if it holds at any one of them. What is
-//! admitted at one pace is not looked at again at another.
+//! guarantee, and the turns that it gets by ageing. At any one of them it has to hold.
 //!
 //! Looking changes nothing in the line: [`Queue`] plays it through in scratch memory of its own.
 

@@ -34,17 +34,8 @@ impl State {
                 developer,
                 fee,
                 ..
-            } => {
-                let job = Job {
-                    hold,
-                    class,
-                    developer,
-                    fee,
-                    reused: false,
-                };
-                self.work(node, &job, &held.expect("a job has a hold"), now)
             }
-            Deed::Reuse {
+            | Deed::Reuse {
                 hold,
                 class,
                 developer,
@@ -56,7 +47,7 @@ impl State {
                     class,
                     developer,
                     fee,
-                    reused: true,
+                    reused: matches!(event.what, Deed::Reuse { .. }),
                 };
                 self.work(node, &job, &held.expect("a job has a hold"), now)
             }

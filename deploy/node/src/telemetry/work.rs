@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use caldera_scheduler::Nanos;
 
-use super::Text;
+use super::metrics::Text;
 
 /// Requests and jobs since the start.
 #[derive(Debug, Default)]
