@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `field`, `msm`, `ntt`, `prove`, `verify`, `states`, `present`, `process`, `load`, `cores`, `quanta`, `tables`, `memory` | what is measured of kernels and prover |
 //! | `kernel` | one kind of work on one device, against what the device could do at best |
-//! | `gpu` | a GPU, figure by figure, beside other devices |
+//! | `gpu`, `best` | a GPU, figure by figure, beside other devices and peers; ours over the best peer |
 //! | `decide`, `reallocate`, `peak`, `throughput`, `release`, `live` | what is measured of the scheduler, and the box to do it on |
 //! | `durable`, `ledger`, `upload` | what is measured of the store |
 //! | `rpc`, `crowd`, `cancel`, `soak`, `daemon`, `wire` | what is measured of the service, a `calderad` to do it on, and who calls it |
@@ -20,6 +20,7 @@
 //! bench failed or a peer was refused.
 
 mod bench;
+mod best;
 mod cancel;
 mod clock;
 mod compare;
@@ -346,6 +347,11 @@ enum Command {
         old: PathBuf,
         /// The later file.
         new: PathBuf,
+    },
+    /// From lines of `gpu`, ours over the best peer of each case that one took part in.
+    Best {
+        /// The file.
+        file: PathBuf,
     },
     /// A drawing of a file of results: our ratio to each peer, case by case.
     Plot {
@@ -720,6 +726,16 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
                 }
             } else {
                 print!("{}", compare::of_comparisons(&comparisons));
+            }
+        }
+        Command::Best { file } => {
+            let best = best::best(&Results::read(file)?);
+            if json {
+                for it in &best {
+                    println!("{}", serde_json::to_string(it).context("JSON")?);
+                }
+            } else {
+                print!("{}", best::of_best(&best));
             }
         }
         Command::Plot { file, output } => {
