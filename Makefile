@@ -15,6 +15,10 @@
 #                network: provisioned, judged, killed, upgraded, purged (part of soak)
 #   make carried a folder of 50 MiB at most, with a script that tries and measures a box without
 #                compiler and without network: target/carried
+#   make peers   the peers of a GPU (sppark, snarkrs by CUDA and WebGPU; open-icicle, if ICICLE_SOURCE names a
+#                checkout of it), compiled with no GPU, into target/peers: half an hour each, sppark minutes.
+#                `make carried` takes along what is there
+#   make test-peers     those of them that can compute without a GPU, against ours (needs make peers)
 #   make test-threats   takes each line that stops a threat to state units out of a copy of the sources and expects
 #                a test to fail; ONLY=revocation tries those with this word (part of soak)
 #   make test-fuzz   a minute of each fuzz target, with a nightly toolchain (part of test)
@@ -23,7 +27,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build demo test bench soak interop cuda carried deb tarball test-package \
+.PHONY: help build demo test bench soak interop cuda peers test-peers carried deb tarball test-package \
         test-ansible test-vm check-fmt check-clippy check-doc check-deny test-rust test-dashboard test-fleet test-wgpu test-models \
         test-threats test-fuzz test-asan test-bench
 
@@ -217,8 +221,19 @@ bench:
 	echo "measured: $$results, drawn: $${results%.jsonl}.svg, $${results%.jsonl}.states.svg"; \
 	exit $$((one | many))
 
-# The ICICLE loader is in the programs. Peers that are crates come along; those that are programs of their own are
-# given to the script.
+# Somebody else's code with NVIDIA's compiler: no part of the checks.
+PEERS_DIR := target/peers
+peers:
+	benches/peers/build sppark snarkrs $(if $(ICICLE_SOURCE),icicle)
+
+# Proofs by snarkrs' WebGPU backend on lavapipe; and each that needs a GPU says that there is none.
+test-peers:
+	.ci/tools vulkan
+	$(VULKAN) && CALDERA_PEERS=$(CURDIR)/$(PEERS_DIR) \
+	    cargo test --locked -p caldera-benches --features built-peers --test peers
+
+# The ICICLE loader is in the programs. Peers that are crates come along, and those of a GPU that have been made; those
+# that are programs of their own are given to the script.
 CARRIED := target/carried
 CARRIED_KIB_MAX := 51200
 carried: cuda
@@ -229,6 +244,13 @@ carried: cuda
 	    strip -o $(CARRIED)-programs/$$program target/release/$$program || exit 1; \
 	done
 	cp $(CUDA_BUNDLE) $(CARRIED)-programs/
+	@for it in libcaldera_peer_sppark.so libcaldera_peer_snarkrs.so snarkrs icicle; do \
+	    if [ -e $(PEERS_DIR)/$$it ]; then \
+	        mkdir -p $(CARRIED)-programs/peers && cp -r $(PEERS_DIR)/$$it $(CARRIED)-programs/peers/ || exit 1; \
+	    else \
+	        echo "carried: without $$it, which make peers makes"; \
+	    fi; \
+	done
 	tar -czf $(CARRIED)/programs.tar.gz -C $(CARRIED)-programs .
 	cp hwtests/carried/run $(CARRIED)/
 	@kib=$$(du -sk $(CARRIED) | cut -f 1); echo "carried: $(CARRIED), $$kib KiB"; \

@@ -30,7 +30,7 @@ use crate::duel::Rounds;
 use crate::key::Key;
 use crate::peer::outside::{Files, Outside};
 use crate::record::{Origin, Results, default_path};
-use crate::{compare, plot, process, table};
+use crate::{best, compare, plot, process, table};
 
 /// Measures Caldera and its peers in one run.
 #[derive(Debug, Parser)]
@@ -69,6 +69,11 @@ enum Command {
         old: PathBuf,
         /// The later file.
         new: PathBuf,
+    },
+    /// From lines of `gpu`, ours over the best peer of each case that one took part in.
+    Best {
+        /// The file.
+        file: PathBuf,
     },
     /// A drawing of a file of results: our ratio to each peer, case by case.
     Plot {
@@ -232,6 +237,16 @@ impl Arguments {
                     }
                 } else {
                     print!("{}", compare::of_comparisons(&comparisons));
+                }
+            }
+            Command::Best { file } => {
+                let best = best::best(&Results::read(file)?);
+                if json {
+                    for it in &best {
+                        println!("{}", serde_json::to_string(it).context("JSON")?);
+                    }
+                } else {
+                    print!("{}", best::of_best(&best));
                 }
             }
             Command::Plot { file, output } => {

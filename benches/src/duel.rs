@@ -108,13 +108,41 @@ pub(crate) struct Runs {
 
 /// Lets the contenders take turns. In every round each must give the answer that the first one
 /// gave: a contender that computes something else is refused, for its time means nothing.
-pub(crate) fn duel(mut contenders: Vec<Contender<'_>>, rounds: Rounds) -> Result<Vec<Runs>> {
-    let mut runs: Vec<Runs> = contenders
-        .iter()
-        .map(|c| Runs {
-            name: c.name.clone(),
-            build: c.build.clone(),
-            times: vec![],
+pub(crate) fn duel(contenders: Vec<Contender<'_>>, rounds: Rounds) -> Result<Vec<Runs>> {
+    take_turns(contenders, rounds, &mut |_, error| Err(error))
+}
+
+/// The same, but a peer that is refused, or fails, falls out with all its runs, and the others go
+/// on: for machines that are there for an hour. `fallen` is told which one and why.
+pub(crate) fn duel_with_guests(
+    contenders: Vec<Contender<'_>>,
+    rounds: Rounds,
+    fallen: &mut dyn FnMut(&str, &anyhow::Error),
+) -> Result<Vec<Runs>> {
+    take_turns(contenders, rounds, &mut |contender, error| {
+        if contender.build.is_none() {
+            return Err(error);
+        }
+        fallen(&contender.name, &error);
+        Ok(())
+    })
+}
+
+/// `falls` says of one that may not go on whether the others do.
+fn take_turns(
+    contenders: Vec<Contender<'_>>,
+    rounds: Rounds,
+    falls: &mut dyn FnMut(&Contender<'_>, anyhow::Error) -> Result<()>,
+) -> Result<Vec<Runs>> {
+    let mut all: Vec<(Contender<'_>, Runs)> = contenders
+        .into_iter()
+        .map(|contender| {
+            let runs = Runs {
+                name: contender.name.clone(),
+                build: contender.build.clone(),
+                times: vec![],
+            };
+            (contender, runs)
         })
         .collect();
     let mut start = Instant::now();
@@ -123,23 +151,37 @@ pub(crate) fn duel(mut contenders: Vec<Contender<'_>>, rounds: Rounds) -> Result
             break;
         }
         let mut reference: Option<Answer> = None;
-        for (contender, runs) in contenders.iter_mut().zip(&mut runs) {
-            let (times, ()) = timed(|| contender.body.run()).with_context(|| runs.name.clone())?;
-            let answer = contender.body.answer().with_context(|| runs.name.clone())?;
-            ensure!(
-                *reference.get_or_insert_with(|| answer.clone()) == answer,
-                "{} is refused: its result in round {round} differs from the first contender's",
-                runs.name
-            );
-            if round > 0 {
-                runs.times.push(times);
+        let mut stay = Vec::with_capacity(all.len());
+        for (mut contender, mut runs) in all {
+            match contender.turn(round, &mut reference) {
+                Ok(times) => {
+                    if round > 0 {
+                        runs.times.push(times);
+                    }
+                    stay.push((contender, runs));
+                }
+                Err(error) => falls(&contender, error)?,
             }
         }
+        all = stay;
         if round == 0 {
             start = Instant::now();
         }
     }
-    Ok(runs)
+    Ok(all.into_iter().map(|(_, runs)| runs).collect())
+}
+
+impl Contender<'_> {
+    fn turn(&mut self, round: usize, reference: &mut Option<Answer>) -> Result<Times> {
+        let name = &self.name;
+        let (times, ()) = timed(|| self.body.run()).with_context(|| name.clone())?;
+        let answer = self.body.answer().with_context(|| name.clone())?;
+        ensure!(
+            *reference.get_or_insert_with(|| answer.clone()) == answer,
+            "{name} is refused: its result in round {round} differs from the first contender's"
+        );
+        Ok(times)
+    }
 }
 
 /// A median and the quartiles around it.
@@ -258,6 +300,39 @@ mod tests {
             let expected = format!("b is refused: its result in round {}", wrong_from - 1);
             assert!(error.to_string().starts_with(&expected), "{error}");
         }
+    }
+
+    #[test]
+    fn a_guest_that_computes_something_else_or_fails_falls_out_alone() {
+        let order = RefCell::new(String::new());
+        let guest = |name: &'static str, wrong_from: usize| Contender {
+            build: Some("a build".to_owned()),
+            ..contender(name, &order, move |run| u8::from(run >= wrong_from))
+        };
+        let fails = Contender::peer(
+            "f",
+            "a build".to_owned(),
+            (),
+            |()| anyhow::bail!("no device"),
+            |()| Ok(Answer::Verified),
+        );
+        let host = contender("a", &order, |_| 0);
+        let mut said = Vec::new();
+        let runs = duel_with_guests(
+            vec![host, guest("b", 3), fails, guest("c", 9)],
+            THREE,
+            &mut |_, error| said.push(format!("{error:#}")),
+        )
+        .expect("the host is well");
+        let left: Vec<(&str, usize)> = runs.iter().map(|r| (&*r.name, r.times.len())).collect();
+        assert_eq!(left, [("a", 3), ("c", 3)]);
+        assert_eq!(*order.borrow(), "abcabcabcac");
+        assert_eq!(said[0], "f: no device");
+        assert!(said[1].starts_with("b is refused"), "{said:?}");
+        // The host is no guest.
+        let wrong = contender("a", &order, |run| u8::from(run > 1));
+        let other = contender("b", &order, |_| 0);
+        assert!(duel_with_guests(vec![other, wrong], THREE, &mut |_, _| ()).is_err());
     }
 
     #[test]

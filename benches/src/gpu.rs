@@ -11,7 +11,10 @@
 //! | `take-over` | on a whole box: from the moment that another tenant wants the device, which sums, until that one's work begins there, and until the first stage of it has ended; see `takeover.rs` |
 //!
 //! The first device that is named is ours; the others, which may be the same card by another way (`wgpu`,
-//! `icicle:CUDA:0`), are held against it in the same rounds, and must come to the same results.
+//! `icicle:CUDA:0`), are held against it in the same rounds, and must come to the same results. So are the peers
+//! that `--peer` names (`peer/card.rs`), with their points and vectors on the card as ours are; ours over the best
+//! of them stands in a table of its own (`best.rs`). Whoever cannot be used, fails or comes to something else says
+//! why and is left out.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -30,9 +33,12 @@ use caldera_prover::groth16::{
 };
 
 use crate::bench::{Bench, CurveName};
+use crate::best;
 use crate::drive;
-use crate::duel::{Answer, Contender, Runs, Spread, duel};
-use crate::key;
+use crate::duel::{Answer, Contender, Spread, duel_with_guests};
+use crate::key::{self, Key};
+use crate::peer::ark::seeded;
+use crate::peer::card::{self, Peer};
 use crate::record::{Case, GPU, Record, Silicon, Unit, WALL, records};
 use crate::table::{figure, table};
 use crate::takeover::{self, Taken};
@@ -43,6 +49,10 @@ pub(crate) struct Plan {
     /// Which devices, the first one being ours: cuda:N, wgpu, wgpu:NAME, icicle:KIND:N or cpu.
     #[arg(long = "device", value_delimiter = ',', default_value = "cuda:0")]
     devices: Vec<String>,
+    /// A peer on the same card: sppark, icicle, snarkrs-cuda or snarkrs-wgpu, and its library, as `make peers`
+    /// makes it. May be given several times.
+    #[arg(long = "peer", value_name = "NAME=LIBRARY")]
+    peers: Vec<card::Wanted>,
     /// Which rows; all, if none is named.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Row>,
@@ -86,6 +96,7 @@ impl Plan {
     pub(crate) fn trial() -> Plan {
         Plan {
             devices: vec!["cpu".to_owned()],
+            peers: Vec::new(),
             only: Vec::new(),
             curve: CurveName::Bn254,
             smaller: 14,
@@ -114,6 +125,7 @@ struct Opened {
 /// Measures all rows; for people, a table of them.
 pub(crate) fn gpu(bench: &mut Bench, plan: &Plan) -> Result<String> {
     let devices = open(plan)?;
+    let peers = open_peers(plan, &devices);
     let first = bench.records.len();
     let curve: CurveId = plan.curve.into();
     if plan.has(Row::Multiplications) {
@@ -132,11 +144,11 @@ pub(crate) fn gpu(bench: &mut Bench, plan: &Plan) -> Result<String> {
     for (row, name, kind, log2, tables) in sums {
         if plan.has(row) {
             let work = (kind, log2 - plan.smaller, tables >> plan.smaller);
-            of_work(bench, &devices, plan, name, work)?;
+            of_work(bench, &devices, &peers, plan, name, work)?;
         }
     }
     if plan.has(Row::Proof) {
-        proofs(bench, &devices, plan)?;
+        proofs(bench, &devices, &peers, plan)?;
     }
     if plan.has(Row::TakeOver) {
         for device in &devices {
@@ -152,7 +164,46 @@ pub(crate) fn gpu(bench: &mut Bench, plan: &Plan) -> Result<String> {
     if let Some(why) = lacking.filter_map(Result::err).next() {
         bench.say(&format!("such lines are not to be stored: {why}"));
     }
-    Ok(of_rows(&bench.records[first..], plan.smaller == 0))
+    let records = &bench.records[first..];
+    let mut text = of_rows(records, plan.smaller == 0);
+    let best = best::best(records);
+    if !best.is_empty() {
+        text.push('\n');
+        text.push_str(&best::of_best(&best));
+    }
+    Ok(text)
+}
+
+/// Those that are of use to a row that is measured.
+fn open_peers(plan: &Plan, devices: &[Opened]) -> Vec<Peer> {
+    let of_cuda = devices.iter().find_map(|it| match it.wanted {
+        Wanted::Cuda { index } => Some((Some(index), it)),
+        _ => None,
+    });
+    let Some((cuda, opened)) = of_cuda.or_else(|| Some((None, devices.first()?))) else {
+        return Vec::new();
+    };
+    let works = [Row::Msm, Row::MsmG2, Row::Ntt];
+    let mut peers = Vec::new();
+    for wanted in &plan.peers {
+        let is_of_use = match wanted.proves() {
+            true => plan.has(Row::Proof),
+            false => works.iter().any(|&row| plan.has(row)),
+        };
+        if !is_of_use {
+            continue;
+        }
+        match Peer::open(wanted, cuda, &opened.silicon) {
+            Ok(peer) => peers.push(peer),
+            Err(why) => left_out(wanted.name, &why),
+        }
+    }
+    peers
+}
+
+/// For whoever watches, and for whoever reads afterwards what was written: a figure that is not there has a reason.
+fn left_out(name: &str, why: &anyhow::Error) {
+    eprintln!("caldera-bench: the peer {name} is left out: {why:#}");
 }
 
 fn options(plan: &Plan, workers: usize) -> Options {
@@ -286,6 +337,7 @@ impl Laid<'_> {
 fn of_work(
     bench: &mut Bench,
     devices: &[Opened],
+    peers: &[Peer],
     plan: &Plan,
     name: &str,
     (kind, log2, tables): (&str, u32, usize),
@@ -324,40 +376,72 @@ fn of_work(
         let name = opened.silicon.device.clone();
         let contender = Contender::ours(name, laid, |laid| laid.run(), |laid| laid.answer());
         contenders.push(contender);
-        taking_part.push((opened, computed));
+        taking_part.push((&opened.silicon, computed));
     }
     if contenders.is_empty() {
         return Ok(());
     }
-    let runs = duel(contenders, bench.rounds)?;
-    for (mut record, (opened, computed)) in records(&case, &runs, &bench.origin)
+    // No peer has tables of a key.
+    if tables == 0 {
+        contenders.extend(guests(peers, |peer| peer.work(curve, kind, log2)));
+    }
+    keep(bench, &case, contenders, &taking_part, peers)
+}
+
+/// Lets them take turns, and records how they did. The first of the contenders are ours, on these devices.
+fn keep(
+    bench: &mut Bench,
+    case: &Case,
+    contenders: Vec<Contender<'_>>,
+    ours: &[(&Silicon, &RefCell<Vec<f64>>)],
+    peers: &[Peer],
+) -> Result<()> {
+    let runs = duel_with_guests(contenders, bench.rounds, &mut left_out)?;
+    for (index, (mut record, runs)) in records(case, &runs, &bench.origin)
         .into_iter()
-        .zip(taking_part)
+        .zip(&runs)
+        .enumerate()
     {
-        let mut device_ms = computed.borrow().clone();
-        // The first round of a duel is not counted.
-        device_ms.drain(..device_ms.len().saturating_sub(record.rounds));
+        let mut device_ms = Vec::new();
+        let silicon = match ours.get(index) {
+            Some((silicon, computed)) => {
+                device_ms = computed.take();
+                // The first round of a duel is not counted.
+                device_ms.drain(..device_ms.len().saturating_sub(record.rounds));
+                *silicon
+            }
+            None => {
+                let peer = peers.iter().find(|it| it.name == record.who);
+                &peer.context("a peer that is none of ours")?.silicon
+            }
+        };
+        let samples = runs.times.iter().map(|it| it.wall.as_secs_f64() * 1e3);
         record.silicon = Some(Silicon {
-            samples: samples(&runs, &opened.silicon.device),
+            samples: samples.collect(),
             device_ms,
-            ..opened.silicon.clone()
+            ..silicon.clone()
         });
         bench.keep(record)?;
     }
     Ok(())
 }
 
-/// Of one contender, in milliseconds.
-fn samples(runs: &[Runs], name: &str) -> Vec<f64> {
-    let of = runs.iter().find(|it| it.name == name);
-    of.map(|it| &it.times[..])
-        .unwrap_or_default()
-        .iter()
-        .map(|it| it.wall.as_secs_f64() * 1e3)
-        .collect()
+/// Those who take part in a case: of the others it is said why they do not.
+fn guests<'a>(
+    peers: &'a [Peer],
+    laid: impl Fn(&'a Peer) -> Result<Option<Contender<'a>>>,
+) -> Vec<Contender<'a>> {
+    let mut contenders = Vec::new();
+    for peer in peers {
+        match laid(peer) {
+            Ok(contender) => contenders.extend(contender),
+            Err(why) => left_out(peer.name, &why),
+        }
+    }
+    contenders
 }
 
-fn proofs(bench: &mut Bench, devices: &[Opened], plan: &Plan) -> Result<()> {
+fn proofs(bench: &mut Bench, devices: &[Opened], peers: &[Peer], plan: &Plan) -> Result<()> {
     let curve: CurveId = plan.curve.into();
     let constraints = plan.constraints >> plan.smaller;
     bench.say(&format!("a key of {constraints} constraints"));
@@ -371,7 +455,13 @@ fn proofs(bench: &mut Bench, devices: &[Opened], plan: &Plan) -> Result<()> {
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let mut file = Vec::new();
     let witness = setup_synthetic_part(&circuit, constraints, threads, &mut file, &mut |_| ())?;
-    let zkey = Zkey::parse(Bytes::from(file)).context("a key of our own")?;
+    let file = Bytes::from(file);
+    let key = Key {
+        name: format!("{} proof", key::name(curve)),
+        zkey: Zkey::parse(file.clone()).context("a key of our own")?,
+        file,
+        witness,
+    };
     for pooled in [false, true] {
         let (name, inside) = match pooled {
             false => (
@@ -392,7 +482,9 @@ fn proofs(bench: &mut Bench, devices: &[Opened], plan: &Plan) -> Result<()> {
             inside: Some(inside),
         };
         bench.say(&format!("{} of {constraints} constraints", case.case));
+        let no_clock = RefCell::default();
         let mut contenders = Vec::new();
+        let mut taking_part = Vec::new();
         for opened in devices {
             let device = match pooled {
                 true => {
@@ -401,11 +493,11 @@ fn proofs(bench: &mut Bench, devices: &[Opened], plan: &Plan) -> Result<()> {
                 }
                 false => Arc::clone(&opened.device),
             };
-            let key = ProvingKey::load(&zkey, device)
+            let loaded = ProvingKey::load(&key.zkey, device)
                 .with_context(|| format!("a key on {}", opened.wanted))?;
             let state = Proving {
-                key,
-                witness: witness.clone(),
+                key: loaded,
+                witness: key.witness.clone(),
                 threads: if pooled { threads } else { opened.threads },
                 pooled,
                 verified: false,
@@ -418,18 +510,13 @@ fn proofs(bench: &mut Bench, devices: &[Opened], plan: &Plan) -> Result<()> {
                 Ok(Answer::Verified)
             };
             contenders.push(Contender::ours(name, state, Proving::run, answer));
+            taking_part.push((&opened.silicon, &no_clock));
         }
-        let runs = duel(contenders, bench.rounds)?;
-        for (mut record, opened) in records(&case, &runs, &bench.origin)
-            .into_iter()
-            .zip(devices)
-        {
-            record.silicon = Some(Silicon {
-                samples: samples(&runs, &opened.silicon.device),
-                ..opened.silicon.clone()
-            });
-            bench.keep(record)?;
+        // A peer's proof has no pool to be made in.
+        if !pooled {
+            contenders.extend(guests(peers, |peer| peer.proof(&key)));
         }
+        keep(bench, &case, contenders, &taking_part, peers)?;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `field`, `msm`, `ntt`, `prove`, `verify`, `states`, `present`, `process`, `load`, `cores`, `quanta`, `tables`, `memory` | what is measured of kernels and prover |
 //! | `kernel` | one kind of work on one device, against what the device could do at best |
-//! | `gpu` | a GPU, figure by figure, beside other devices |
+//! | `gpu`, `best` | a GPU, figure by figure, beside other devices and peers; ours over the best peer |
 //! | `decide`, `reallocate`, `peak`, `throughput`, `release`, `live` | what is measured of the scheduler, and the box to do it on |
 //! | `durable`, `ledger`, `upload` | what is measured of the store |
 //! | `rpc`, `crowd`, `cancel`, `soak`, `daemon`, `wire` | what is measured of the service, a `calderad` to do it on, and who calls it |
@@ -22,6 +22,7 @@
 
 mod all;
 mod bench;
+mod best;
 mod cancel;
 mod clock;
 mod command;
@@ -63,7 +64,6 @@ mod takeover;
 mod throughput;
 mod upload;
 mod verify;
-
 mod wire;
 
 use std::process::ExitCode;

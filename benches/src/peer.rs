@@ -4,11 +4,13 @@
 pub(crate) mod ark;
 #[cfg(feature = "blst")]
 pub(crate) mod blst;
+pub(crate) mod card;
 pub(crate) mod groth16;
 #[cfg(feature = "halo2curves")]
 pub(crate) mod halo2curves;
 #[cfg(feature = "jsonrpsee")]
 pub(crate) mod jsonrpsee;
+pub(crate) mod library;
 pub(crate) mod outside;
 #[cfg(feature = "snarkrs")]
 pub(crate) mod snarkrs;

@@ -30,6 +30,12 @@ impl Carried {
             assert!(program.is_file(), "{name} has not been built");
             symlink(program, links.join(name)).expect("inside our folder");
         }
+        // A peer on a GPU: one of our own, on the processor.
+        fs::create_dir(links.join("peers")).expect("inside our folder");
+        let peer = std::env::current_exe()
+            .expect("this test")
+            .with_file_name("libcaldera_peer_double.so");
+        symlink(peer, links.join("peers/libcaldera_peer_sppark.so")).expect("inside our folder");
         // What unpacks to links are the programs, and takes no time.
         let packed = Command::new("tar")
             .arg("-czf")
@@ -124,30 +130,50 @@ fn a_gpu_is_measured_first_and_one_that_hangs_holds_up_its_own_step_alone() {
     symlink(double, libraries.join("libcuda.so.1")).expect("inside our folder");
     let kernels = libraries.join("kernels");
     fs::write(&kernels, caldera_cuda_double::bundle()).expect("inside our folder");
-    let run = |faults: &str, arguments: &[&str]| {
+    let run_with = |faults: &str, arguments: &[&str], more: &[(&str, &OsStr)]| {
         let variables = [
             ("LD_LIBRARY_PATH", libraries.as_os_str()),
             ("CALDERA_CUDA_KERNELS", kernels.as_os_str()),
             (caldera_cuda_double::VARIABLE, faults.as_ref()),
         ];
-        carried.run(arguments, &variables)
+        carried.run(arguments, &[&variables[..], more].concat())
     };
+    let run = |faults: &str, arguments: &[&str]| run_with(faults, arguments, &[]);
     let rows = |found: &Value| list(found, "gpu").len();
 
     let (code, said, found) = run("", &["--only", "gpu"]);
     assert_eq!(code, 0, "{said}");
     assert_eq!(found["devices"], "cuda:0", "{said}");
-    // Products, a transform, sums in G1 of two sizes with tables and without, one in G2, two of take-overs, a proof alone and in the pool.
-    assert_eq!(rows(&found), 11, "{said}");
+    // Products, a transform, sums in G1 of two sizes with tables and without, one in G2, two of take-overs, a proof alone and in
+    // the pool; of the peer a transform and the sums without tables.
+    assert_eq!(rows(&found), 11 + 4, "{said}");
+    let best = list(&found, "best");
+    let against = |it: &Value| it["peer"]["name"] == "sppark" && it["ratio"].is_number();
+    assert_eq!(best.len(), 4, "{said}");
+    assert!(best.iter().all(against), "{best:?}");
+    assert!(said.contains("ours over the best peer:"), "{said}");
+    assert!(
+        said.contains("peer snarkrs-cuda: not in this folder"),
+        "{said}"
+    );
     let uuid = |it: &Value| it["silicon"]["uuid"].as_str() == Some(UUID);
     assert!(list(&found, "gpu").iter().all(uuid), "{said}");
     assert!(said.contains("aim (H100)"), "{said}");
+
+    let absent: [(&str, &OsStr); 1] = [(caldera_peer_double::VARIABLE, "absent".as_ref())];
+    let (code, said, found) = run_with("", &["--only", "gpu"], &absent);
+    assert_eq!(code, 0, "{said}");
+    assert!(
+        said.contains("sppark is left out: no CUDA driver"),
+        "{said}"
+    );
+    assert_eq!((rows(&found), list(&found, "best").len()), (9, 0), "{said}");
 
     // Each step is a process of its own, whose first launches make the factors of transforms.
     let (code, said, found) = run("hang:40", &["--only", "gpu"]);
     assert_eq!(code, 2, "{said}");
     assert!(said.contains("no answer in"), "{said}");
-    assert!((1..10).contains(&rows(&found)), "{said}");
+    assert!((1..15).contains(&rows(&found)), "{said}");
 
     let (code, said, found) = run("", &["--only", "gpu", "--minutes", "0"]);
     assert_eq!(code, 2, "{said}");

@@ -37,7 +37,7 @@ use caldera_kernels::{Device, DeviceError};
 #[cfg(feature = "wgpu")]
 use caldera_wgpu::{Choice, WgpuConfig, WgpuDevice};
 
-pub use measure::{Bench, FORWARD, KINDS, Measured, Quantum, measure, quanta, run};
+pub use measure::{Bench, FORWARD, Inputs, KINDS, Measured, Quantum, inputs, measure, quanta, run};
 pub use prices::{Book, Figures, RecalibrationError, STEPS, Source, Unusable, recalibrate};
 
 /// A device by its name.

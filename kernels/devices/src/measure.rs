@@ -149,6 +149,43 @@ impl<'a> Bench<'a> {
     }
 }
 
+/// What a kind of work is done on, as it lies in a device's memory.
+pub struct Inputs {
+    /// Of a sum.
+    pub points: Bytes,
+    /// The scalars of a sum, or the elements of a vector.
+    pub scalars: Vec<u8>,
+}
+
+/// What [`Bench::new`] gives to a sum or to a vector, for whoever computes the same in another way.
+///
+/// # Panics
+/// For a kind that is not of [`KINDS`] and not [`FORWARD`].
+pub fn inputs(curve: CurveId, kind: &str, log2: u32, distinct: u32) -> Inputs {
+    assert!(
+        KINDS.contains(&kind) || kind == FORWARD,
+        "a kind of work, not {kind:?}"
+    );
+    let size = Size {
+        log2,
+        distinct: distinct.min(log2),
+    };
+    fn of<C: Curve>(kind: &str, size: Size) -> Inputs {
+        Inputs {
+            points: match kind {
+                "msm-g1" => points::<C::Fq>(size),
+                "msm-g2" => points::<C::Fq2>(size),
+                _ => Bytes::new(),
+            },
+            scalars: scalars::<C::Fr>(1 << size.log2),
+        }
+    }
+    match curve {
+        CurveId::Bn254 => of::<Bn254>(kind, size),
+        CurveId::Bls12_381 => of::<Bls12_381>(kind, size),
+    }
+}
+
 /// Runs a plan to its end on the calling thread. `each` is told of each quantum, of no round.
 ///
 /// # Errors
