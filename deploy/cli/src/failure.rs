@@ -13,6 +13,7 @@ use caldera_prover::format::FormatError;
 use caldera_prover::groth16::solidity::SolidityError;
 use caldera_prover::groth16::{CheckError, KeyError, ProveError, SetupError, VerifyError};
 use caldera_prover::units::UnitError;
+use caldera_rpc::chain::chain;
 use caldera_rpc::error::{InputsFault, KeyFault, WitnessFault};
 use caldera_store::backup::BackupError;
 use caldera_units::{SchemaError, TermsError};
@@ -156,8 +157,10 @@ pub(crate) fn told(error: &anyhow::Error) -> String {
             text.push_str(": ");
             text.push_str(&cause);
         }
-    }
-    text
+        let client: &ClientError = cause.downcast_ref()?;
+        let taken = matches!(client.reason()?, "developmentKey" | "keyNoContribution");
+        taken.then_some("for tests, a calderad that is started with --development takes such keys")
+    })
 }
 
 /// A failure as JSON.
@@ -167,7 +170,7 @@ pub(crate) fn document(error: &anyhow::Error) -> Value {
         "error": {
             "class": class.name(),
             "exitCode": class.code(),
-            "message": told(error),
+            "message": chain(error.as_ref()).to_string(),
         }
     });
     let client = error
@@ -321,36 +324,5 @@ fn of_reason(reason: &str) -> Class {
         "selfCheckFailed" => Class::SelfCheck,
         "developmentKey" => Class::DevelopmentKey,
         _ => Class::Refused,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[derive(Debug, thiserror::Error)]
-    #[error("device cuda:0: {source}")]
-    struct Says {
-        source: std::io::Error,
-    }
-
-    #[derive(Debug, thiserror::Error)]
-    #[error("reading a key")]
-    struct SaysNot {
-        source: std::io::Error,
-    }
-
-    #[test]
-    fn each_cause_is_said_once() {
-        let cause = || std::io::Error::other("no driver");
-        let told = |error: anyhow::Error| told(&error.context("proving"));
-        assert_eq!(
-            told(Says { source: cause() }.into()),
-            "proving: device cuda:0: no driver"
-        );
-        assert_eq!(
-            told(SaysNot { source: cause() }.into()),
-            "proving: reading a key: no driver"
-        );
     }
 }

@@ -21,7 +21,7 @@ pub enum ClientError {
         source: io::Error,
     },
     /// Nobody answers there, or the connection broke.
-    #[error("cannot reach calderad at {url}: {source}")]
+    #[error("cannot reach calderad at {url}")]
     Unreachable {
         /// Where it was looked for.
         url: String,

@@ -97,7 +97,7 @@ pub struct Json(Vec<u8>);
 #[derive(Debug, Error)]
 pub enum ResponseError {
     /// Not JSON, or not the members that a response has.
-    #[error("not a JSON-RPC response: {0}")]
+    #[error("not a JSON-RPC response")]
     Json(#[from] serde_json::Error),
     /// Both or neither of `result` and `error`.
     #[error("a response holds either a result or an error; this one holds {0}")]

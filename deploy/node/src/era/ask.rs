@@ -7,6 +7,7 @@
 //! Ids that callers choose are theirs alone: each tenant's, the operator's and the box's own are of different domains, so whatever
 //! somebody chooses is in nobody's way.
 
+use caldera_rpc::chain::chain;
 use caldera_rpc::era::{
     AccountQuery, Adopt, Claim, ClawBack, CloseEpoch, EraAsset, EraLeg, EraReceipt, EraRole,
     ExplainQuery, NodeName, Offset, RegisterParty, Settle, Stake, StatementQuery, Transfer,
@@ -553,7 +554,7 @@ fn told(answer: Result<Answer, Error>) -> Result<EraReceipt, RpcError> {
 
 /// The file cannot be read.
 fn unreadable(error: &DatabaseError) -> RpcError {
-    tracing::error!(%error, "reading for the ledger");
+    tracing::error!(error = %chain(&error), "reading for the ledger");
     RpcError::StorageUnavailable {
         retry_after_ms: crate::clerk::TRY_AGAIN.as_millis() as u64,
     }
@@ -676,7 +677,7 @@ fn gone(what: &str, id: Id) -> RpcError {
 
 pub(crate) fn json(result: &impl Serialize) -> Result<Value, RpcError> {
     serde_json::to_value(result).map_err(|error| {
-        tracing::error!(%error, "a result that JSON cannot hold");
+        tracing::error!(error = %chain(&error), "a result that JSON cannot hold");
         RpcError::Internal
     })
 }
