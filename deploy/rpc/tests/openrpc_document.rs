@@ -864,7 +864,7 @@ fn errors() -> Vec<RpcError> {
         RpcError::Parse { detail: detail() },
         RpcError::InvalidRequest { detail: detail() },
         RpcError::MethodNotFound,
-        RpcError::InvalidParams { detail: detail() },
+        RpcError::misfit("deadlineMs", detail()),
         RpcError::Internal,
         queue_full(Full::Tenant),
         queue_full(Full::Box),
@@ -1041,6 +1041,7 @@ fn every_error() {
         + (StateLack::ALL.len() - 1);
     assert_eq!(codes.len(), errors().len() - shared);
 }
+        assert_eq!(entry["data"]["field"].is_string(), data.field.is_some());
 
 /// The page for people has every method as a heading and every reason.
 #[test]
