@@ -1041,6 +1041,7 @@ fn every_error() {
             entry["data"]["earliestMs"].is_number(),
             data.earliest_ms.is_some()
         );
+        assert_eq!(entry["data"]["field"].is_string(), data.field.is_some());
         codes.insert(wire.code);
     }
     // What is full shares a code, whatever it is, and so do the faults of a key, those of a witness and of inputs, the
@@ -1054,7 +1055,6 @@ fn every_error() {
         + (StateLack::ALL.len() - 1);
     assert_eq!(codes.len(), errors().len() - shared);
 }
-        assert_eq!(entry["data"]["field"].is_string(), data.field.is_some());
 
 /// The page for people has every method as a heading and every reason.
 #[test]
