@@ -24,7 +24,8 @@ pub(crate) struct Opened {
 /// Opens each by itself. The calling thread must live as long as they do.
 pub(crate) fn open(wanted: Vec<Wanted>, options: &Options) -> Vec<Opened> {
     let each = |wanted: Wanted| Opened {
-        device: alone(&wanted, options).map_err(|error| error.to_string()),
+        device: alone(&wanted, options)
+            .map_err(|error| format!("{:#}", anyhow::Error::from(error))),
         wanted,
     };
     wanted.into_iter().map(each).collect()

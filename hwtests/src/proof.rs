@@ -82,7 +82,12 @@ pub(crate) fn whole(subject: &Subject, threads: usize) -> Result<Finding> {
         &mut |_, _| (),
     ) {
         Ok(result) => result,
-        Err(error) => return Ok(Finding::fail(format!("no proof: {error}"))),
+        Err(error) => {
+            return Ok(Finding::fail(format!(
+                "no proof: {:#}",
+                anyhow::Error::from(error)
+            )));
+        }
     };
     let took = start.elapsed();
     if let Err(error) = verify(subject.key.verification_key(), &proof, &public) {
@@ -92,7 +97,8 @@ pub(crate) fn whole(subject: &Subject, threads: usize) -> Result<Finding> {
         Err(ProveError::SelfCheck(_)) => {}
         Err(error) => {
             return Ok(Finding::fail(format!(
-                "a wrong witness ended in another error: {error}"
+                "a wrong witness ended in another error: {:#}",
+                anyhow::Error::from(error)
             )));
         }
         Ok(_) => return Ok(Finding::fail("a wrong witness made a proof")),

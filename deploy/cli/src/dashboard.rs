@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use caldera_rpc::chain::chain;
 use caldera_rpc::http::{Connection as Http, Disposition, Event, Head, Limits, Method, Response};
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::SndBuf;
@@ -196,7 +197,7 @@ impl<'a> Served<'a> {
         let mut answer = match self.bridge.client.ask(&path) {
             Ok(answer) => answer,
             Err(error) => {
-                let text = format!("{error}\n");
+                let text = format!("{}\n", chain(&error));
                 self.respond(&Response::text(502, &text));
                 return Ok(());
             }

@@ -1,6 +1,7 @@
 //! The devices of this machine: which there are, what they take for what, and which one a command
 //! computes on.
 
+use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -8,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use caldera_devices::{Book, Candidate, Figures, Options, STEPS, measure, recalibrate, survey};
 use caldera_kernels::{CurveId, Device};
+use caldera_rpc::chain::chain;
 use serde_json::{Value, json};
 
 use crate::prove::threads;
@@ -108,16 +110,12 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Report> {
                 let at = device.site(0).pci.map(|pci| format!(", at {pci}"));
                 device.info().name.clone() + &at.unwrap_or_default()
             }
-            // Its own name is in the first column already.
-            Err(error) => {
-                let error = error.to_string();
-                let own = format!("device {wanted}: ");
-                format!("not usable: {}", error.strip_prefix(&own).unwrap_or(&error))
-            }
+            // What it says first is the name of the device, which is in the first column already.
+            Err(error) => format!("not usable: {}", chain(error.source().unwrap_or(error))),
         };
         let mut document = document(
             &wanted.to_string(),
-            device.as_ref().map_err(|e| e.to_string()),
+            device.as_ref().map_err(|error| chain(error).to_string()),
         );
         let mut cells = vec![wanted.to_string(), text];
         if let Some(folder) = folder {

@@ -13,6 +13,7 @@ use caldera_prover::format::FormatError;
 use caldera_prover::groth16::solidity::SolidityError;
 use caldera_prover::groth16::{CheckError, KeyError, ProveError, SetupError, VerifyError};
 use caldera_prover::units::UnitError;
+use caldera_rpc::chain::chain;
 use caldera_rpc::error::{InputsFault, KeyFault, WitnessFault};
 use caldera_store::backup::BackupError;
 use caldera_units::{SchemaError, TermsError};
@@ -148,16 +149,16 @@ fn of_backup(error: &BackupError) -> Class {
     }
 }
 
-/// What went wrong, and why, each cause once: some errors say their cause in their own words.
-pub(crate) fn told(error: &anyhow::Error) -> String {
-    let mut text = error.to_string();
-    for cause in error.chain().skip(1).map(ToString::to_string) {
-        if !text.ends_with(&cause) {
-            text.push_str(": ");
-            text.push_str(&cause);
+/// What would help, where the message says only what is wrong.
+pub(crate) fn remedy(error: &anyhow::Error) -> Option<&'static str> {
+    error.chain().find_map(|cause| {
+        if let Some(CheckError::Development | CheckError::NoContribution) = cause.downcast_ref() {
+            return Some("for tests, --development takes such keys");
         }
-    }
-    text
+        let client: &ClientError = cause.downcast_ref()?;
+        let taken = matches!(client.reason()?, "developmentKey" | "keyNoContribution");
+        taken.then_some("for tests, a calderad that is started with --development takes such keys")
+    })
 }
 
 /// A failure as JSON.
@@ -167,14 +168,18 @@ pub(crate) fn document(error: &anyhow::Error) -> Value {
         "error": {
             "class": class.name(),
             "exitCode": class.code(),
-            "message": told(error),
+            "message": chain(error.as_ref()).to_string(),
         }
     });
+    if let Some(remedy) = remedy(error) {
+        document["error"]["remedy"] = remedy.into();
+    }
     let client = error
         .chain()
         .find_map(|cause| cause.downcast_ref::<ClientError>());
     if let Some(client) = client {
         document["error"]["reason"] = client.reason().into();
+        document["error"]["field"] = client.field().into();
         document["error"]["retryAfterMs"] = client.retry_after_ms().into();
         document["error"]["earliestMs"] = client.earliest_ms().into();
     }
@@ -321,36 +326,5 @@ fn of_reason(reason: &str) -> Class {
         "selfCheckFailed" => Class::SelfCheck,
         "developmentKey" => Class::DevelopmentKey,
         _ => Class::Refused,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[derive(Debug, thiserror::Error)]
-    #[error("device cuda:0: {source}")]
-    struct Says {
-        source: std::io::Error,
-    }
-
-    #[derive(Debug, thiserror::Error)]
-    #[error("reading a key")]
-    struct SaysNot {
-        source: std::io::Error,
-    }
-
-    #[test]
-    fn each_cause_is_said_once() {
-        let cause = || std::io::Error::other("no driver");
-        let told = |error: anyhow::Error| told(&error.context("proving"));
-        assert_eq!(
-            told(Says { source: cause() }.into()),
-            "proving: device cuda:0: no driver"
-        );
-        assert_eq!(
-            told(SaysNot { source: cause() }.into()),
-            "proving: reading a key: no driver"
-        );
     }
 }

@@ -64,6 +64,7 @@ mod witness;
 use std::io::Write;
 use std::process::ExitCode;
 
+use caldera_rpc::chain::chain;
 use clap::{Parser, Subcommand};
 use serde_json::Value;
 
@@ -119,8 +120,11 @@ fn main() -> ExitCode {
             eprintln!(
                 "caldera: error [{}]: {}",
                 class.name(),
-                failure::told(&error)
+                chain(error.as_ref())
             );
+            if let Some(remedy) = failure::remedy(&error) {
+                eprintln!("caldera: {remedy}");
+            }
             let document = json.then(|| pretty(&failure::document(&error)));
             (class.code(), document)
         }

@@ -9,6 +9,7 @@ use caldera_provision::machine::write_list;
 use caldera_provision::plan::Division;
 use caldera_provision::tree::{self, Applied, TreeError};
 use caldera_provision::{Choice, Machine, Plan};
+use caldera_rpc::chain::chain;
 use serde_json::json;
 
 use crate::Report;
@@ -77,7 +78,8 @@ fn planned(arguments: &PlanArguments) -> anyhow::Result<(Machine, Plan)> {
         worker_cores: arguments.worker_cores,
         both_threads: arguments.both_threads,
     };
-    let plan = Plan::of(&machine, choice).map_err(|error| Misconfigured(error.to_string()))?;
+    let plan =
+        Plan::of(&machine, choice).map_err(|error| Misconfigured(chain(&error).to_string()))?;
     Ok((machine, plan))
 }
 
@@ -138,7 +140,7 @@ fn undo(root: &Path) -> anyhow::Result<Report> {
 fn failed(error: TreeError) -> anyhow::Error {
     match error {
         TreeError::Step { .. } => anyhow::Error::new(error),
-        _ => Misconfigured(error.to_string()).into(),
+        _ => Misconfigured(chain(&error).to_string()).into(),
     }
 }
 

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use caldera_client::{Client, ClientError, ask_local};
+use caldera_rpc::chain::chain;
 use caldera_rpc::methods::{CauseSpans, Method, PoolQuery, PoolStatus, Reallocation, TenantStatus};
 use nix::sys::signal::{SigSet, Signal};
 use ratatui::buffer::Buffer;
@@ -170,7 +171,7 @@ fn look(client: &Client) -> Result<PoolStatus, ClientError> {
 }
 
 fn look_at_fleet(socket: &Path) -> Fleet {
-    ask_local(socket, "/status", None).map_err(|error| error.to_string())
+    ask_local(socket, "/status", None).map_err(|error| chain(&error).to_string())
 }
 
 /// What is to be drawn.
@@ -191,7 +192,7 @@ impl Screen {
                 self.before = Some(std::mem::replace(&mut self.pool, pool));
                 self.failure = None;
             }
-            Err(error) => self.failure = Some(error.to_string()),
+            Err(error) => self.failure = Some(chain(&error).to_string()),
         }
     }
 }

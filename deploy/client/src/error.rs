@@ -21,7 +21,7 @@ pub enum ClientError {
         source: io::Error,
     },
     /// Nobody answers there, or the connection broke.
-    #[error("cannot reach calderad at {url}: {source}")]
+    #[error("cannot reach calderad at {url}")]
     Unreachable {
         /// Where it was looked for.
         url: String,
@@ -82,6 +82,14 @@ impl ClientError {
                 error.data.as_ref().map(|data| data.reason.as_str())
             }
             ClientError::Failed { error, .. } => error.as_ref().map(|error| error.reason.as_str()),
+            _ => None,
+        }
+    }
+
+    /// The path of the parameter that does not fit, where the service names one.
+    pub fn field(&self) -> Option<&str> {
+        match self {
+            ClientError::Refused { error, .. } => error.data.as_ref()?.field.as_deref(),
             _ => None,
         }
     }

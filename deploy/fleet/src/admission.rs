@@ -34,7 +34,7 @@ use crate::transfer::name_of;
 #[derive(Debug, Error)]
 pub enum AdmissionError {
     /// A file cannot be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("{}", path.display())]
     File {
         /// Which.
         path: PathBuf,
@@ -42,13 +42,13 @@ pub enum AdmissionError {
         source: io::Error,
     },
     /// A certificate cannot be made.
-    #[error("certificate: {0}")]
+    #[error("certificate")]
     Certificate(#[from] rcgen::Error),
     /// A key for NATS cannot be made.
-    #[error("nkey: {0}")]
+    #[error("nkey")]
     Nkey(#[from] nkeys::error::Error),
     /// The list of members is none.
-    #[error("{}: {source}", path.display())]
+    #[error("{}", path.display())]
     Members {
         /// The file.
         path: PathBuf,

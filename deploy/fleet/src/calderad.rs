@@ -19,6 +19,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use caldera_rpc::auth::{FLEET, Secret, sign};
+use caldera_rpc::chain::chain;
 use caldera_rpc::era::NodeName;
 use caldera_rpc::error::WireError;
 use caldera_rpc::methods::{
@@ -442,7 +443,7 @@ impl Socket {
         match signed {
             Ok(signed) => Ok(signed.metered),
             Err(error @ CalderadError::Refused { .. }) => {
-                tracing::warn!(%job, %error, "a proof for another box is not paid for");
+                tracing::warn!(%job, error = %chain(&error), "a proof for another box is not paid for");
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -680,7 +681,7 @@ impl Calderad for Socket {
         let query = JobQuery { job };
         let cancelled: Result<Value, _> = self.call(tenant, RpcMethod::Cancel, &query).await;
         if let Err(error) = cancelled {
-            tracing::debug!(%error, "a job of another box goes on");
+            tracing::debug!(error = %chain(&error), "a job of another box goes on");
         }
     }
 }

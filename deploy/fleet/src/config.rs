@@ -100,7 +100,7 @@ pub struct Lend {
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// A file cannot be read.
-    #[error("{}: {source}", path.display())]
+    #[error("{}", path.display())]
     File {
         /// Which.
         path: PathBuf,
@@ -108,7 +108,7 @@ pub enum ConfigError {
         source: io::Error,
     },
     /// It is not this kind of TOML.
-    #[error("{}: {source}", path.display())]
+    #[error("{}", path.display())]
     Toml {
         /// Which.
         path: PathBuf,
@@ -134,7 +134,7 @@ pub enum ConfigError {
         mode: u32,
     },
     /// It is no secret.
-    #[error("secret {}: {source}", path.display())]
+    #[error("secret {}", path.display())]
     Secret {
         /// Which.
         path: PathBuf,
@@ -381,6 +381,8 @@ const SECRET_MAX: usize = 128;
 
 #[cfg(test)]
 mod tests {
+    use caldera_rpc::chain::chain;
+
     use super::*;
 
     /// What stands at the top of this file.
@@ -433,7 +435,7 @@ mod tests {
             ("[lend]", "[lent]", "unknown field `lent`"),
         ] {
             let text = example().replacen(from, to, 1);
-            let error = parse(&text).expect_err(from).to_string();
+            let error = chain(&parse(&text).expect_err(from)).to_string();
             assert!(error.contains(field), "{error}");
         }
     }

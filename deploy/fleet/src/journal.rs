@@ -31,7 +31,7 @@ pub struct Journal {
 #[derive(Debug, Error)]
 pub enum JournalError {
     /// The file cannot be made or opened.
-    #[error("journal {}: {source}", path.display())]
+    #[error("journal {}", path.display())]
     Open {
         /// The file.
         path: PathBuf,
@@ -73,8 +73,15 @@ pub enum JournalError {
         got: u64,
     },
     /// SQLite refused something else.
+    // SQLite's error says its cause in its own words, and is none here: it would be said twice.
     #[error("journal: {0}")]
-    Sqlite(#[from] rusqlite::Error),
+    Sqlite(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for JournalError {
+    fn from(error: rusqlite::Error) -> JournalError {
+        JournalError::Sqlite(error)
+    }
 }
 
 impl Journal {

@@ -134,7 +134,7 @@ pub enum MessageError {
         got: usize,
     },
     /// The body is something else.
-    #[error("{what}: {source}")]
+    #[error("{what}")]
     Body {
         /// What it was to be.
         what: &'static str,

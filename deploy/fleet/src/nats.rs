@@ -37,6 +37,7 @@ use async_nats::jetstream::stream::{Config as StreamConfig, RetentionPolicy, Sto
 use async_nats::jetstream::{AckKind, Context, ErrorCode};
 use async_nats::{Client, ConnectOptions, Event, ReconnectToServer, StatusCode, Subscriber};
 use bytes::Bytes;
+use caldera_rpc::chain::chain;
 use futures_util::StreamExt;
 use serde::Deserialize;
 use thiserror::Error;
@@ -79,7 +80,7 @@ pub struct Access {
 #[derive(Debug, Error)]
 pub enum BrokerError {
     /// A file cannot be read.
-    #[error("{what} {}: {source}", path.display())]
+    #[error("{what} {}", path.display())]
     File {
         /// What it holds.
         what: &'static str,
@@ -95,8 +96,9 @@ pub enum BrokerError {
         path: PathBuf,
     },
     /// The way there cannot be set up.
+    // The library's error says its cause in its own words, and is none here: it would be said twice.
     #[error("NATS: {0}")]
-    Connect(#[from] async_nats::ConnectError),
+    Connect(async_nats::ConnectError),
     /// The client has ended.
     #[error("NATS: the connection was closed for good: {0}")]
     Closed(String),
@@ -275,7 +277,10 @@ impl Broker {
                 .add_root_certificates(access.ca.clone())
                 .add_client_certificate(access.certificate.clone(), access.key.clone());
         }
-        let client = options.connect(access.urls.clone()).await?;
+        let client = options
+            .connect(access.urls.clone())
+            .await
+            .map_err(BrokerError::Connect)?;
         Ok(Broker {
             jetstream: async_nats::jetstream::new(client.clone()),
             client,
@@ -349,7 +354,9 @@ impl Broker {
             }
             match serde_json::from_slice::<Server>(&message.payload) {
                 Ok(server) => servers.push(server),
-                Err(error) => tracing::warn!(%error, "what a NATS server says of itself"),
+                Err(error) => {
+                    tracing::warn!(error = %chain(&error), "what a NATS server says of itself")
+                }
             }
             // Each knows how many they are.
             let all = servers.iter().map(|it| it.statsz.active_servers).max();
@@ -505,7 +512,7 @@ impl Broker {
                         let subject = match Subject::parse(&message.subject) {
                             Ok(subject) => subject,
                             Err(error) => {
-                                tracing::warn!(%error, "thrown away");
+                                tracing::warn!(error = %chain(&error), "thrown away");
                                 let _ = acker.ack_with(AckKind::Term).await;
                                 continue;
                             }

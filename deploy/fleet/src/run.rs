@@ -18,7 +18,6 @@
 //! **Stopping** ([`Fleet::stop`]) takes nothing new, waits a while for what is held for others, and gives its box
 //! nothing back: what is placed is still placed when the next process begins.
 
-use std::fmt::Display;
 use std::future::Future;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,6 +25,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use caldera_rpc::chain::chain;
 use caldera_scheduler::Nanos;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -56,7 +56,7 @@ pub enum RunError {
     #[error(transparent)]
     Transfer(#[from] TransferError),
     /// A thread, a runtime, a folder or a port.
-    #[error("{what}: {source}")]
+    #[error("{what}")]
     System {
         /// What was asked of the system.
         what: String,
@@ -349,7 +349,7 @@ impl Totals {
 }
 
 /// Asks a box until it answers.
-async fn until_answered<T, E: Display, F: Future<Output = Result<T, E>>>(
+async fn until_answered<T, E: std::error::Error, F: Future<Output = Result<T, E>>>(
     what: &'static str,
     mut ask: impl FnMut() -> F,
 ) -> T {
@@ -357,7 +357,7 @@ async fn until_answered<T, E: Display, F: Future<Output = Result<T, E>>>(
     loop {
         match ask().await {
             Ok(answer) => return answer,
-            Err(error) => tracing::warn!(%error, "{what}"),
+            Err(error) => tracing::warn!(error = %chain(&error), "{what}"),
         }
         sleep(pause).await;
         pause = (pause * 2).min(ASK_AGAIN_MAX);

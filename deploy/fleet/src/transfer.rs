@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use caldera_rpc::chain::chain;
 use caldera_scheduler::JobId;
 use futures_util::TryStreamExt;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -52,7 +53,7 @@ pub struct Identity {
 #[derive(Debug, Error)]
 pub enum TransferError {
     /// A file cannot be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("{}", path.display())]
     File {
         /// Which.
         path: PathBuf,
@@ -238,7 +239,7 @@ pub async fn serve<C: Calderad>(
             Ok((stream, _)) => stream,
             Err(error) => {
                 // Of file descriptors there will be some again.
-                tracing::warn!(%error, "a box cannot connect");
+                tracing::warn!(error = %chain(&error), "a box cannot connect");
                 tokio::time::sleep(ACCEPT_AGAIN).await;
                 continue;
             }
@@ -249,7 +250,9 @@ pub async fn serve<C: Calderad>(
             let _place = place;
             let stream = match timeout(HANDSHAKE_WITHIN, acceptor.accept(stream)).await {
                 Ok(Ok(stream)) => stream,
-                Ok(Err(error)) => return tracing::warn!(%error, "a stranger connects"),
+                Ok(Err(error)) => {
+                    return tracing::warn!(error = %chain(&error), "a stranger connects");
+                }
                 Err(_) => return,
             };
             let shown = stream.get_ref().1.peer_certificates();
@@ -266,7 +269,7 @@ pub async fn serve<C: Calderad>(
                 .serve_connection(TokioIo::new(stream), service)
                 .await;
             if let Err(error) = served {
-                tracing::debug!(%error, "a box went away");
+                tracing::debug!(error = %chain(&error), "a box went away");
             }
         });
     }
@@ -384,7 +387,7 @@ pub async fn fetch(identity: &Identity, wanted: &Wanted, file: &Path) -> Result<
             && what == Part::Witness
             && let Err(error) = erase(&path)
         {
-            tracing::error!(%error, "a part of a witness is not erased");
+            tracing::error!(error = %chain(&error), "a part of a witness is not erased");
         }
     });
     let brought = if begun < wanted.bytes {

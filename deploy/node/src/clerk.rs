@@ -30,6 +30,7 @@ use caldera_kernels::CurveId;
 use caldera_prover::Defect;
 use caldera_prover::format::Zkey;
 use caldera_prover::groth16::CheckError;
+use caldera_rpc::chain::chain;
 use caldera_rpc::error::{Full, RpcError};
 use caldera_rpc::methods::{CheckLevel, CurveName, Digest, JobName, RegisterCircuit};
 use caldera_scheduler::{JobId, TenantId};
@@ -270,7 +271,7 @@ impl Clerk {
                         residue = match self.database.checkpoint() {
                             Ok(cut) => !cut,
                             Err(error) => {
-                                tracing::warn!(%error, "cutting the log of the tables");
+                                tracing::warn!(error = %chain(&error), "cutting the log of the tables");
                                 false
                             }
                         };
@@ -351,10 +352,7 @@ impl Clerk {
             }
             other => other,
         };
-        let error = written.as_ref().err().map(|error| {
-            let cause = std::error::Error::source(error);
-            cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
-        });
+        let error = written.as_ref().err().map(|error| chain(error).to_string());
         if *fault != error {
             match &error {
                 Some(error) => tracing::error!(error, "jobs cannot be written down"),
@@ -498,12 +496,11 @@ impl Clerk {
                     .map(|(tenant, witness)| JobWrite::Erased { tenant, witness });
                 // The next start erases again what it is not told of.
                 if let Err(error) = self.database.write_jobs(&notes.collect::<Vec<_>>()) {
-                    tracing::warn!(%error, "noting that witnesses are erased");
+                    tracing::warn!(error = %chain(&error), "noting that witnesses are erased");
                 }
             }
             Err(error) => {
-                let cause = std::error::Error::source(&error);
-                tracing::error!(%error, ?cause, "erasing witnesses; the next start tries again");
+                tracing::error!(error = %chain(&error), "erasing witnesses; the next start tries again");
             }
         }
         for (tenant, _, witness) in witnesses {
@@ -584,7 +581,7 @@ impl Clerk {
                 change,
             } => {
                 if let Err(error) = self.database.set_state(&tenant, circuit.0, &change) {
-                    tracing::error!(%tenant, %circuit, %error, "noting a circuit's state");
+                    tracing::error!(%tenant, %circuit, error = %chain(&error), "noting a circuit's state");
                 }
             }
             Task::Release {
@@ -595,8 +592,7 @@ impl Clerk {
             } => self.release(release, &tenant, keys, blobs),
             Task::Tenant { ticket, row } => {
                 let written = self.database.put_tenant(&row).map_err(|error| {
-                    let cause = std::error::Error::source(&error);
-                    tracing::error!(tenant = %row.tenant, %error, ?cause, "writing a tenant down");
+                    tracing::error!(tenant = %row.tenant, error = %chain(&error), "writing a tenant down");
                     RpcError::StorageUnavailable {
                         retry_after_ms: TRY_AGAIN.as_millis() as u64,
                     }
@@ -607,7 +603,7 @@ impl Clerk {
             Task::NoteRelease { row } => {
                 if let Err(error) = self.database.insert_release(&row) {
                     let tenant = &row.tenant;
-                    tracing::error!(%tenant, %error, ?row, "noting what was given back");
+                    tracing::error!(%tenant, error = %chain(&error), ?row, "noting what was given back");
                 }
             }
             Task::Releases { ticket, tenant } => {
@@ -656,13 +652,17 @@ impl Clerk {
                 .and_then(|_| remove(circuit).map_err(|error| internal(&error)));
             match removed {
                 Ok(length) => bytes[0] += length,
-                Err(error) => tracing::error!(%tenant, %circuit, %error, "giving a key back"),
+                Err(error) => {
+                    tracing::error!(%tenant, %circuit, error = %chain(&error), "giving a key back")
+                }
             }
         }
         for digest in blobs {
             match remove(digest) {
                 Ok(length) => bytes[1] += length,
-                Err(error) => tracing::error!(%tenant, %digest, %error, "giving a blob back"),
+                Err(error) => {
+                    tracing::error!(%tenant, %digest, error = %chain(&error), "giving a blob back")
+                }
             }
         }
         let [keys, blobs] = bytes;
@@ -690,9 +690,10 @@ impl Clerk {
             self.sources.open(source, bytes)?;
         }
         if request.r1cs.is_some() && request.witness_program.is_none() {
-            return Err(RpcError::InvalidParams {
-                detail: "r1cs: expected witnessProgram beside it".into(),
-            });
+            return Err(RpcError::misfit(
+                "r1cs",
+                "expected witnessProgram beside it",
+            ));
         }
         for digest in request.witness_program.into_iter().chain(request.r1cs) {
             match self.blobs.length(&tenant, digest.0) {
@@ -898,7 +899,7 @@ fn failed(error: DatabaseError) -> RpcError {
     match error {
         DatabaseError::NoSpace => RpcError::StorageFull,
         DatabaseError::ReadOnly | DatabaseError::Damaged(_) | DatabaseError::Disk(_) => {
-            tracing::error!(%error, "store");
+            tracing::error!(error = %chain(&error), "store");
             RpcError::StorageUnavailable {
                 retry_after_ms: TRY_AGAIN.as_millis() as u64,
             }
@@ -909,7 +910,7 @@ fn failed(error: DatabaseError) -> RpcError {
 
 /// Logs what a store refused; for whoever asked it is a fault of ours.
 pub fn internal(error: &dyn std::error::Error) -> RpcError {
-    tracing::error!(error = %error, cause = ?error.source(), "store");
+    tracing::error!(error = %chain(error), "store");
     RpcError::Internal
 }
 

@@ -244,7 +244,7 @@ pub struct Overrides {
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// A file could not be read or made.
-    #[error("{what} {}: {source}", path.display())]
+    #[error("{what} {}", path.display())]
     File {
         /// What was being done.
         what: &'static str,
@@ -254,7 +254,7 @@ pub enum ConfigError {
         source: io::Error,
     },
     /// The file is not TOML, or says something that no configuration says.
-    #[error("{}: {source}", path.display())]
+    #[error("{}", path.display())]
     Syntax {
         /// The file.
         path: PathBuf,
@@ -289,7 +289,7 @@ pub enum ConfigError {
         mode: u32,
     },
     /// A secret is not 32 bytes in hexadecimal.
-    #[error("secret {}: {source}", path.display())]
+    #[error("secret {}", path.display())]
     SecretForm {
         /// The file.
         path: PathBuf,
@@ -297,7 +297,7 @@ pub enum ConfigError {
         source: SecretError,
     },
     /// The key of presentations is refused.
-    #[error("state.key {}: {source}", path.display())]
+    #[error("state.key {}", path.display())]
     StateKey {
         /// The file.
         path: PathBuf,
@@ -305,7 +305,7 @@ pub enum ConfigError {
         source: Box<KeyFileError>,
     },
     /// A schema is refused.
-    #[error("state.schemas {}: {source}", path.display())]
+    #[error("state.schemas {}", path.display())]
     Schema {
         /// The file.
         path: PathBuf,
@@ -313,7 +313,7 @@ pub enum ConfigError {
         source: SchemaError,
     },
     /// The policy file is refused.
-    #[error("policy {}: {source}", path.display())]
+    #[error("policy {}", path.display())]
     PolicyFile {
         /// The file.
         path: PathBuf,
@@ -321,7 +321,7 @@ pub enum ConfigError {
         source: FileError,
     },
     /// The ledger's policy is refused.
-    #[error("era policy {}: {source}", path.display())]
+    #[error("era policy {}", path.display())]
     EraPolicy {
         /// The file.
         path: PathBuf,
@@ -329,7 +329,7 @@ pub enum ConfigError {
         source: caldera_scheduler::ledger::policy::PolicyError,
     },
     /// The figures do not make a policy.
-    #[error("policy: {0}")]
+    #[error("policy")]
     Policy(#[from] PolicyError),
     /// The operating system gave no randomness for a new secret.
     #[error("no randomness from the operating system: {0}")]
@@ -1118,6 +1118,8 @@ const PATIENCE_MS_MAX: u64 = 60_000;
 
 #[cfg(test)]
 mod tests {
+    use caldera_rpc::chain::chain;
+
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
@@ -1245,7 +1247,7 @@ mod tests {
         assert_eq!(b.quotas, Quotas::default());
         let refused = |more: &str| {
             let refused = from_text(&(tenant("a") + more)).expect_err("refused");
-            refused.to_string()
+            chain(&refused).to_string()
         };
         let text = refused("quotas = { running = 0 }");
         assert_eq!(
@@ -1276,7 +1278,7 @@ mod tests {
 
         let refused = |text: &str| {
             let refused = config(&format!("socket = 'fleet.sock'\n{text}"));
-            refused.expect_err("refused").to_string()
+            chain(&refused.expect_err("refused")).to_string()
         };
         assert_eq!(
             refused("jobs_max = 0"),
@@ -1287,7 +1289,7 @@ mod tests {
         assert!(refused("lent = []").contains("lent"));
         assert!(matches!(config(""), Err(ConfigError::Syntax { .. })));
         let named = from_text(&format!("{}[fleet]\nsocket = 'x'", tenant("fleet")));
-        let named = named.expect_err("refused").to_string();
+        let named = chain(&named.expect_err("refused")).to_string();
         assert!(named.starts_with("tenant.name: "), "{named}");
         assert!(from_text(&tenant("fleet")).is_ok());
     }
@@ -1305,7 +1307,7 @@ mod tests {
             assert!(listen(at, "").is_ok(), "{at}");
         }
         for at in ["0.0.0.0:1", "[::]:1", "192.0.2.1:1", "[::ffff:192.0.2.1]:1"] {
-            let refused = listen(at, "").expect_err("refused").to_string();
+            let refused = chain(&listen(at, "").expect_err("refused")).to_string();
             assert!(refused.starts_with("listen: "), "{refused}");
             assert!(refused.contains("allow_plain = true"), "{refused}");
             assert!(refused.contains(at), "{refused}");
@@ -1331,7 +1333,7 @@ mod tests {
             "dashboard = true\noperator_socket = 'x.sock'\n{}",
             tenant("a")
         );
-        let refused = from_text(&both).expect_err("refused").to_string();
+        let refused = chain(&from_text(&both).expect_err("refused")).to_string();
         assert!(
             refused.starts_with("dashboard: expected false beside operator_socket"),
             "{refused}"
@@ -1355,7 +1357,7 @@ mod tests {
         assert_eq!(loaded.policy_file.as_deref(), Some(&*policy));
         assert_eq!(loaded.policy.classes()[0].value, 7);
         let refused =
-            |answer: Result<Config, ConfigError>| answer.expect_err("refused").to_string();
+            |answer: Result<Config, ConfigError>| chain(&answer.expect_err("refused")).to_string();
         let text = refused(load("", "financial", "7"));
         assert!(
             text.contains("scenario of tenant a: expected mine"),
@@ -1372,7 +1374,7 @@ mod tests {
             "{text}"
         );
         fs::remove_file(&policy).expect("removed");
-        let gone = read_policy(&policy).expect_err("refused").to_string();
+        let gone = chain(&read_policy(&policy).expect_err("refused")).to_string();
         assert!(gone.contains("reading policy"), "{gone}");
         fs::write(&policy, "#".repeat(TEXT_MAX + 2)).expect("written");
         let long = read_policy(&policy).expect_err("refused");
@@ -1406,7 +1408,7 @@ mod tests {
             Config::load(Some(&config), &Overrides::default())
         };
         let refused =
-            |answer: Result<Config, ConfigError>| answer.expect_err("refused").to_string();
+            |answer: Result<Config, ConfigError>| chain(&answer.expect_err("refused")).to_string();
         let era = load(shipped, "").expect("valid").era.expect("is there");
         assert!(era.policy.price("financial").is_some());
         let old = "[era.prices.financial]\nclass = 'financial'\nfee = '1'";

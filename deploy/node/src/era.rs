@@ -30,6 +30,7 @@ mod ask;
 use std::collections::HashMap;
 use std::time::Duration;
 
+use caldera_rpc::chain::chain;
 use caldera_rpc::era::{Amount, EraId, NodeName, PublicKey, Signature};
 use caldera_rpc::error::{EraFault, RpcError};
 use caldera_rpc::methods::{Bill, JobName, Metered};
@@ -375,7 +376,7 @@ impl Era {
         }
         if let Err(error) = keeper.reserve(hold, party, fee, now) {
             let Reused { change, tenant, .. } = reused;
-            tracing::info!(%tenant, change, %error, "a reuse is not paid for");
+            tracing::info!(%tenant, change, error = %chain(&error), "a reuse is not paid for");
             keeper.counts.refused[2] += 1;
             return;
         }
@@ -413,7 +414,9 @@ impl Era {
         };
         match keeper.close(&self.key, epoch, group, now)? {
             Ok(_) => tracing::info!(epoch, "an epoch is closed"),
-            Err(error) => tracing::error!(epoch, %error, "an epoch cannot be closed"),
+            Err(error) => {
+                tracing::error!(epoch, error = %chain(&error), "an epoch cannot be closed")
+            }
         }
         Ok(())
     }
@@ -472,8 +475,8 @@ fn judged(opened: Result<Keeper, OpenError>) -> Result<Keep, OpenError> {
         Ok(keeper) => Ok(Keep::Sound(Box::new(keeper))),
         Err(error @ (OpenError::Database(_) | OpenError::Node { .. })) => Err(error),
         Err(error) => {
-            tracing::error!(%error, "the ledger is refused; the box goes on without it");
-            Ok(Keep::Damaged(error.to_string()))
+            tracing::error!(error = %chain(&error), "the ledger is refused; the box goes on without it");
+            Ok(Keep::Damaged(chain(&error).to_string()))
         }
     }
 }
@@ -645,7 +648,7 @@ impl Keeper {
         let hold = hold_of(job);
         let id = id_of(b"caldera charge", job);
         if let Err(error) = self.execute(id, Command::Charge { hold, amount }, now) {
-            tracing::error!(job, %error, "a job that was proved elsewhere is not charged");
+            tracing::error!(job, error = %chain(&error), "a job that was proved elsewhere is not charged");
             self.counts.refused[1] += 1;
             self.give_back(hold, refund_of(job), now);
         }
@@ -700,7 +703,7 @@ impl Keeper {
         }
         if let Err(error) = self.execute(id, Command::Refund { hold }, now) {
             let hold = format!("{hold:#034x}");
-            tracing::error!(hold, %error, "a hold is not given back");
+            tracing::error!(hold, error = %chain(&error), "a hold is not given back");
         }
     }
 
@@ -722,7 +725,7 @@ impl Keeper {
                 true
             }
             Err(error) => {
-                tracing::error!(event = shown, %error, "an event is refused");
+                tracing::error!(event = shown, error = %chain(&error), "an event is refused");
                 self.counts.refused[1] += 1;
                 if matches!(error, Error::Conflict { .. }) {
                     // That number is taken; the next one need not be.
@@ -758,7 +761,7 @@ impl Keeper {
                 true
             }
             Err(error) => {
-                tracing::error!(job, node, %error, "what another node says that it did is refused");
+                tracing::error!(job, node, error = %chain(&error), "what another node says that it did is refused");
                 self.counts.refused[1] += 1;
                 false
             }

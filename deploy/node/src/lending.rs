@@ -14,6 +14,7 @@ use bytes::Bytes;
 use caldera_prover::format::Wtns;
 use caldera_prover::format::json::{Proof, PublicInputs};
 use caldera_prover::groth16::{ProvingKey, verify};
+use caldera_rpc::chain::chain;
 use caldera_rpc::error::RpcError;
 use caldera_rpc::methods::Digest;
 use caldera_store::TenantName;
@@ -135,7 +136,7 @@ impl Lender {
             None => {
                 let blob = self.blobs.open_blob(&it.tenant, it.witness.0);
                 let blob = blob.map_err(|error| {
-                    tracing::error!(%error, witness = %it.witness, "the witness of a job that is lent");
+                    tracing::error!(error = %chain(&error), witness = %it.witness, "the witness of a job that is lent");
                     RpcError::Internal
                 });
                 blob?.into_bytes()

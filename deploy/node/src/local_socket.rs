@@ -14,6 +14,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use caldera_rpc::chain::chain;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::Group;
 use thiserror::Error;
@@ -33,7 +34,7 @@ pub struct LocalSocketConfig {
 #[derive(Debug, Error)]
 pub enum LocalSocketError {
     /// The system refuses.
-    #[error("{field} {}: {what}: {source}", path.display())]
+    #[error("{field} {}: {what}", path.display())]
     System {
         /// The field.
         field: &'static str,
@@ -130,7 +131,7 @@ impl Drop for LocalSocket {
         if ours.is_ok_and(|it| (it.dev(), it.ino()) == self.file)
             && let Err(error) = fs::remove_file(&self.path)
         {
-            tracing::warn!(%error, path = %self.path.display(), "removing a socket");
+            tracing::warn!(error = %chain(&error), path = %self.path.display(), "removing a socket");
         }
     }
 }

@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use caldera_node::config::{Config, Overrides};
 use caldera_node::notify::{Watchdog, notify};
 use caldera_node::{Node, StartError};
+use caldera_rpc::chain::chain;
 use clap::{CommandFactory, Parser};
 use nix::errno::Errno;
 use nix::sys::prctl::set_dumpable;
@@ -111,7 +112,7 @@ fn main() -> ExitCode {
     signals.add(Signal::SIGINT);
     signals.add(Signal::SIGHUP);
     if let Err(error) = beyond.thread_block().and_then(|()| signals.thread_block()) {
-        tracing::error!(%error, "blocking signals");
+        tracing::error!(error = %chain(&error), "blocking signals");
         return ExitCode::from(INTERNAL);
     }
 
@@ -126,7 +127,7 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Err(error) => {
-            eprintln!("calderad: {error}");
+            eprintln!("calderad: {}", chain(&error));
             return ExitCode::from(error.exit_code());
         }
     };
@@ -138,7 +139,7 @@ fn main() -> ExitCode {
     match Watchdog::from_environment() {
         Ok(Some(watchdog)) => node.watch(watchdog),
         Ok(None) => {}
-        Err(error) => tracing::warn!(%error, "systemd's watchdog is not fed"),
+        Err(error) => tracing::warn!(error = %chain(&error), "systemd's watchdog is not fed"),
     }
     notify("READY=1\nSTATUS=serving");
 
@@ -150,7 +151,7 @@ fn main() -> ExitCode {
                 break;
             }
             Err(error) => {
-                tracing::error!(%error, "waiting for signals");
+                tracing::error!(error = %chain(&error), "waiting for signals");
                 break;
             }
         }
@@ -172,7 +173,7 @@ fn print_manual() -> ExitCode {
     match page.render(&mut std::io::stdout()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("calderad: writing the manual page: {error}");
+            eprintln!("calderad: writing the manual page: {}", chain(&error));
             ExitCode::from(INTERNAL)
         }
     }
@@ -186,12 +187,14 @@ fn reload(node: &Node) {
     }
     // The service logs what the arbiter says of a policy.
     if let Err(error) = policy {
-        tracing::error!(%error, "the policy is refused; the one in force stays");
+        tracing::error!(error = %chain(&error), "the policy is refused; the one in force stays");
     }
     match tls {
         Ok(true) => tracing::info!("other certificates are in force for new connections"),
         Ok(false) => {}
-        Err(error) => tracing::error!(%error, "the certificates are refused; those in force stay"),
+        Err(error) => {
+            tracing::error!(error = %chain(&error), "the certificates are refused; those in force stay")
+        }
     }
 }
 

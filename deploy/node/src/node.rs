@@ -28,6 +28,7 @@ use caldera_devices::{Missing, Wanted};
 use caldera_kernels::Device;
 use caldera_prover::groth16::PreparedKey;
 use caldera_rpc::auth::{FLEET, Keyring, OPERATOR};
+use caldera_rpc::chain::chain;
 use caldera_rpc::node_key::NodeKey;
 use caldera_scheduler::arbiter::TenantRefusal;
 use caldera_scheduler::mailbox::mailbox;
@@ -101,13 +102,13 @@ pub enum StartError {
     #[error(transparent)]
     Placement(#[from] PinError),
     /// The pool was refused.
-    #[error("pool: {0}")]
+    #[error("pool")]
     Pool(#[from] PoolError),
     /// A tenant was refused.
-    #[error("tenants: {0}")]
+    #[error("tenants")]
     Tenant(#[from] TenantRefusal),
     /// The data folder cannot be made.
-    #[error("making {}: {source}", path.display())]
+    #[error("making {}", path.display())]
     Data {
         /// The folder.
         path: std::path::PathBuf,
@@ -115,16 +116,16 @@ pub enum StartError {
         source: io::Error,
     },
     /// The store of blobs cannot be opened.
-    #[error("blob store: {0}")]
+    #[error("blob store")]
     Blobs(#[from] BlobError),
     /// The database cannot be opened.
-    #[error("database: {0}")]
+    #[error("database")]
     Database(#[from] DatabaseError),
     /// The ledger cannot be opened.
-    #[error("ledger: {0}")]
-    Era(Box<OpenError>),
+    #[error("ledger")]
+    Era(#[source] Box<OpenError>),
     /// The address cannot be listened on.
-    #[error("listening on {address}: {source}")]
+    #[error("listening on {address}")]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -132,7 +133,7 @@ pub enum StartError {
         source: io::Error,
     },
     /// The system gave no thread or no poll.
-    #[error("{what}: {source}")]
+    #[error("{what}")]
     System {
         /// What was asked for.
         what: &'static str,
@@ -271,7 +272,8 @@ impl Node {
             caldera_devices::open_present(&config.devices, &options)?
         };
         let missing = missing.into_iter().map(|Missing { wanted, why }| {
-            tracing::error!(device = %wanted, %why, "a device is not there: others do its work");
+            let error = chain(&why);
+            tracing::error!(device = %wanted, %error, "a device is not there: others do its work");
             Silicon::missing(&wanted, &why)
         });
         let missing = missing.collect();
@@ -557,7 +559,7 @@ impl Node {
                 pin::settle(&rpc_cores, None);
                 if let Err(error) = shell.run() {
                     // A box that cannot poll its sockets serves nobody: as after a panic.
-                    tracing::error!(%error, "polling");
+                    tracing::error!(error = %chain(&error), "polling");
                     std::process::abort();
                 }
             })

@@ -16,6 +16,7 @@ use caldera_kernels::CurveId;
 use caldera_prover::format::json::{Proof, PublicInputs};
 use caldera_prover::groth16::{PreparedKey, VerifyError, verification_key};
 use caldera_prover::units::{PUBLIC, WIRES};
+use caldera_rpc::chain::chain;
 use caldera_rpc::error::{RpcError, StateRule};
 use caldera_rpc::methods::{Address, RequestTerms, Word};
 use caldera_scheduler::TenantId;
@@ -71,7 +72,7 @@ pub struct Notary {
 #[derive(Debug, Error)]
 pub enum KeyFileError {
     /// It cannot be read.
-    #[error("reading it: {0}")]
+    #[error("reading it")]
     File(#[from] std::io::Error),
     /// It is no key, or one that this box does not take.
     #[error("{0}")]
@@ -93,7 +94,7 @@ pub enum KeyFileError {
         wires: u32,
     },
     /// Its points are none.
-    #[error("{0}")]
+    #[error(transparent)]
     Points(#[from] VerifyError),
 }
 
@@ -112,11 +113,8 @@ pub fn open_key(path: &Path, development: bool) -> Result<PreparedKey, KeyFileEr
             wires: header.wires,
         });
     }
-    let key = verification_key(&zkey).map_err(|error| {
-        refused(RpcError::InvalidParams {
-            detail: error.to_string(),
-        })
-    })?;
+    let key = verification_key(&zkey)
+        .map_err(|error| refused(RpcError::misfit("", error.to_string())))?;
     Ok(PreparedKey::new(&key)?)
 }
 
@@ -153,7 +151,7 @@ impl Notary {
         let verdicts: Vec<_> = match key.verify_batch(&statements) {
             Ok(verdicts) => verdicts.into_iter().map(|it| it.map_err(refusal)).collect(),
             Err(error) => {
-                tracing::error!(%error, "verifying presentations");
+                tracing::error!(error = %chain(&error), "verifying presentations");
                 of_tenant.iter().map(|_| Err(RpcError::Internal)).collect()
             }
         };

@@ -10,6 +10,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
+use caldera_rpc::chain::chain;
 use caldera_scheduler::Nanos;
 use thiserror::Error;
 
@@ -19,7 +20,7 @@ pub fn notify(state: &str) {
         return;
     };
     if let Err(error) = send(name.as_bytes(), state) {
-        tracing::warn!(%error, state, "telling systemd");
+        tracing::warn!(error = %chain(&error), state, "telling systemd");
     }
 }
 
@@ -45,7 +46,7 @@ pub enum WatchdogError {
         got: String,
     },
     /// The socket cannot be had.
-    #[error("the socket in NOTIFY_SOCKET: {0}")]
+    #[error("the socket in NOTIFY_SOCKET")]
     Socket(#[from] io::Error),
 }
 

@@ -25,6 +25,7 @@ use bytes::Bytes;
 use caldera_prover::format::{R1cs, Satisfaction, Unsatisfied, Wtns};
 use caldera_prover::groth16::{Blinding, Job, ProvingKey};
 use caldera_prover::units::{self, Opening};
+use caldera_rpc::chain::chain;
 use caldera_rpc::error::{InputsFault, RpcError, WitnessFault};
 use caldera_rpc::methods::{Digest, JobName};
 use caldera_scheduler::{JobId, Nanos, TenantId};
@@ -543,7 +544,7 @@ impl AsRef<[u8]> for Borrowed {
 }
 
 fn internal(job: JobId, error: &dyn std::error::Error) -> RpcError {
-    tracing::error!(job = %JobName(job.0), error = %error, "preparing failed");
+    tracing::error!(job = %JobName(job.0), error = %chain(error), "preparing failed");
     RpcError::Internal
 }
 

@@ -7,6 +7,7 @@
 use std::path::PathBuf;
 use std::sync::mpsc::Receiver;
 
+use caldera_rpc::chain::chain;
 use caldera_rpc::error::{EraFault, RpcError};
 use caldera_scheduler::ledger::Policy;
 use caldera_scheduler::ledger::statement::{Statement, explain};
@@ -42,7 +43,7 @@ impl Reader {
 
     fn read(&self, reading: &Reading) -> Result<Value, RpcError> {
         let journal = read_journal(&self.path).map_err(|error| {
-            tracing::error!(%error, "reading the ledger's journal");
+            tracing::error!(error = %chain(&error), "reading the ledger's journal");
             RpcError::Internal
         })?;
         let bad = |error: &dyn std::error::Error| RpcError::Era {

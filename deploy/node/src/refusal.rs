@@ -3,13 +3,14 @@
 //! The prover knows no wire names and the wire knows no prover; here is the one place where they
 //! meet. The detail that goes along names offsets and indices and no value of a witness.
 
-use std::fmt::Display;
+use std::error::Error;
 
 use caldera_prover::Defect;
+use caldera_rpc::chain::chain;
 use caldera_rpc::error::{KeyFault, RpcError, WitnessFault};
 
 /// The error for a key with a defect.
-pub fn key(defect: Defect, detail: &dyn Display) -> RpcError {
+pub fn key(defect: Defect, error: &dyn Error) -> RpcError {
     let fault = match defect {
         Defect::Format => KeyFault::Format,
         Defect::Truncated => KeyFault::Truncated,
@@ -28,12 +29,12 @@ pub fn key(defect: Defect, detail: &dyn Display) -> RpcError {
     };
     RpcError::KeyRefused {
         fault,
-        detail: detail.to_string(),
+        detail: chain(error).to_string(),
     }
 }
 
 /// The error for a witness with a defect.
-pub fn witness(defect: Defect, detail: &dyn Display) -> RpcError {
+pub fn witness(defect: Defect, error: &dyn Error) -> RpcError {
     let fault = match defect {
         Defect::Format => WitnessFault::Format,
         Defect::Truncated => WitnessFault::Truncated,
@@ -53,6 +54,6 @@ pub fn witness(defect: Defect, detail: &dyn Display) -> RpcError {
     };
     RpcError::WitnessRefused {
         fault,
-        detail: detail.to_string(),
+        detail: chain(error).to_string(),
     }
 }

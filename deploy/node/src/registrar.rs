@@ -21,6 +21,7 @@ use bytes::Bytes;
 use caldera_kernels::Device;
 use caldera_prover::format::Part;
 use caldera_prover::groth16::{Checks, ProvingKey, check};
+use caldera_rpc::chain::chain;
 use caldera_rpc::error::RpcError;
 use caldera_rpc::methods::Digest;
 use caldera_scheduler::TenantId;
@@ -179,7 +180,7 @@ impl Registrar {
             .map_err(|error| match error.defect() {
                 Some(defect) => refusal::key(defect, &error),
                 None => {
-                    tracing::error!(%tenant, %circuit, %error, "checking a key");
+                    tracing::error!(%tenant, %circuit, error = %chain(&error), "checking a key");
                     RpcError::Internal
                 }
             })?;
@@ -189,7 +190,7 @@ impl Registrar {
         {
             Some(defect) => refusal::key(defect, &error),
             None => {
-                tracing::error!(%tenant, %circuit, %error, "loading a key");
+                tracing::error!(%tenant, %circuit, error = %chain(&error), "loading a key");
                 RpcError::Internal
             }
         })?;

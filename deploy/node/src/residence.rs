@@ -43,6 +43,7 @@ use std::time::{Duration, Instant};
 
 use caldera_kernels::Device;
 use caldera_prover::groth16::ProvingKey;
+use caldera_rpc::chain::chain;
 use caldera_scheduler::eviction::{Piece, Victim, choose};
 use caldera_scheduler::pool::{Kind, Pool};
 use caldera_scheduler::{TenantId, UnitId};
@@ -497,7 +498,7 @@ impl Residence {
         if let Err(error) = key.copy(member) {
             // What came of it is of use; the rest is not tried with every job.
             let unit = self.rooms[device].unit;
-            tracing::warn!(%tenant, %unit, %error, "a key does not come to a device as a whole");
+            tracing::warn!(%tenant, %unit, error = %chain(&error), "a key does not come to a device as a whole");
             book.refused |= 1 << device;
         }
         book.read(device, key);

@@ -38,6 +38,7 @@ use caldera_kernels::{Device, DeviceInfo};
 use caldera_prover::format::json::{Proof, PublicInputs};
 use caldera_prover::groth16::ProvingKey;
 use caldera_rpc::auth::{FLEET, Keyring, OPERATOR, Secret};
+use caldera_rpc::chain::chain;
 use caldera_rpc::error::RpcError;
 use caldera_rpc::jsonrpc::{self, Id, Json, Params, Request, Response};
 use caldera_rpc::methods::Scope;
@@ -660,7 +661,7 @@ impl Service {
             }
             Err(error) => {
                 self.telemetry.refused_tokens += 1;
-                tracing::debug!(%error, "token refused");
+                tracing::debug!(error = %chain(&error), "token refused");
                 None
             }
         }
@@ -1156,7 +1157,7 @@ impl Service {
             }
             Notice::Adopted(Err(error)) => {
                 self.offered.pop_front();
-                tracing::error!(%error, "the policy is refused; the one in force stays");
+                tracing::error!(error = %chain(&error), "the policy is refused; the one in force stays");
             }
             Notice::Seen { ticket, view } => self.seen(ticket, &view),
             Notice::Overrun(unit, silent) => {
@@ -1396,7 +1397,7 @@ fn stored_answer(stored: Stored) -> Answer {
         BlobError::Quota { .. } => refusal(507, "quotaExceeded", &error.to_string()),
         BlobError::NoSpace { .. } => Answer::error(507, &RpcError::StorageFull),
         BlobError::ReadOnly { .. } => {
-            tracing::error!(%error, "blob");
+            tracing::error!(error = %chain(&error), "blob");
             let retry_after_ms = TRY_AGAIN.as_millis() as u64;
             Answer::error(503, &RpcError::StorageUnavailable { retry_after_ms })
         }
@@ -1404,7 +1405,7 @@ fn stored_answer(stored: Stored) -> Answer {
         BlobError::Length { .. } => refusal(422, "lengthMismatch", &error.to_string()),
         BlobError::Unknown => refusal(404, "blobUnknown", &error.to_string()),
         BlobError::Locked { .. } | BlobError::Foreign { .. } | BlobError::Io { .. } => {
-            tracing::error!(%error, cause = ?std::error::Error::source(&error), "blob");
+            tracing::error!(error = %chain(&error), "blob");
             Answer::error(500, &RpcError::Internal)
         }
     }
@@ -1421,7 +1422,7 @@ fn value(result: &impl Serialize) -> Result<Value, RpcError> {
 }
 
 fn unwritable(error: serde_json::Error) -> RpcError {
-    tracing::error!(%error, "a result that JSON cannot hold");
+    tracing::error!(error = %chain(&error), "a result that JSON cannot hold");
     RpcError::Internal
 }
 

@@ -27,6 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use caldera_rpc::chain::chain;
 use caldera_rpc::http::{BodyKind, Connection, Disposition, Event, Head, Method, Response};
 use caldera_rpc::methods::{Digest, JobName};
 use caldera_scheduler::Nanos;
@@ -334,7 +335,7 @@ impl Shell {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => {
                     // Out of descriptors, or a client that has gone before it was met. Others may wait behind it.
-                    tracing::warn!(%error, "accepting a connection");
+                    tracing::warn!(error = %chain(&error), "accepting a connection");
                     self.unaccepted = true;
                     return;
                 }
@@ -367,7 +368,7 @@ impl Shell {
                     Ok((stream, _)) => stream,
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     Err(error) => {
-                        tracing::warn!(%error, ?door, "accepting a connection");
+                        tracing::warn!(error = %chain(&error), ?door, "accepting a connection");
                         self.unaccepted = true;
                         break;
                     }
@@ -391,7 +392,7 @@ impl Shell {
         let both = Interest::READABLE | Interest::WRITABLE;
         let registry = self.poll.registry();
         if let Err(error) = registry.register(stream.source(), token, both) {
-            tracing::warn!(%error, "registering a connection");
+            tracing::warn!(error = %chain(&error), "registering a connection");
             return;
         }
         let now = self.clock.elapsed();
@@ -403,7 +404,7 @@ impl Shell {
         let tls = match tls.map(begin).transpose() {
             Ok(session) => session.map(Box::new),
             Err(error) => {
-                tracing::error!(%error, "beginning a session of TLS");
+                tracing::error!(error = %chain(&error), "beginning a session of TLS");
                 return;
             }
         };
@@ -544,7 +545,7 @@ impl Shell {
                 Ok(Some(event)) => event,
                 Ok(None) => return,
                 Err(error) => {
-                    tracing::debug!(%error, "request refused");
+                    tracing::debug!(error = %chain(&error), "request refused");
                     self.service.count_request(error.status());
                     self.drop_request(peer.request.take());
                     return;
@@ -959,7 +960,7 @@ impl Shell {
             } else if peer.handshake_by().is_some_and(|by| by <= now) {
                 peer.broken = true;
             } else if let Err(error) = peer.http.expire(now) {
-                tracing::debug!(%error, "connection timed out");
+                tracing::debug!(error = %chain(&error), "connection timed out");
                 let request = peer.request.take();
                 self.drop_request(request);
             }
@@ -1135,7 +1136,7 @@ impl Peer {
             (_, None) => Ok(0),
         };
         if let Err(error) = told {
-            tracing::debug!(%error, "telling why a session ends");
+            tracing::debug!(error = %chain(&error), "telling why a session ends");
         }
         self.fault = Some(fault);
         self.broken = true;

@@ -14,6 +14,7 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 
+use caldera_rpc::chain::chain;
 use caldera_rpc::error::RpcError;
 use caldera_rpc::methods::Digest;
 use nix::errno::Errno;
@@ -38,7 +39,7 @@ pub enum SourceError {
         path: String,
     },
     /// It cannot be opened or read.
-    #[error("{}: expected a file that can be read, got: {source}", path.display())]
+    #[error("{}: expected a file that can be read", path.display())]
     Io {
         /// The path.
         path: PathBuf,
@@ -194,7 +195,7 @@ impl From<SourceError> for RpcError {
             | SourceError::Kind { path }
             | SourceError::Length { path, .. }
             | SourceError::Content { path, .. } => {
-                tracing::info!(%error, "a key's source");
+                tracing::info!(error = %chain(&error), "a key's source");
                 format!("{}: expected a file that holds the key", path.display())
             }
         };

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use caldera_kernels::Progress;
 use caldera_prover::groth16::ProvingKey;
+use caldera_rpc::chain::chain;
 use caldera_rpc::methods::Digest;
 use caldera_scheduler::TenantId;
 
@@ -153,7 +154,7 @@ impl TableMaker {
         let (plan, lanes) = match plan {
             Ok(plan) => plan,
             Err(error) => {
-                tracing::warn!(circuit = %digest, %error, "no tables");
+                tracing::warn!(circuit = %digest, error = %chain(&error), "no tables");
                 self.shelf.made(circuit, 0);
                 return true;
             }

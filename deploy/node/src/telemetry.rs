@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use caldera_devices::{OpenError as DeviceOpenError, Wanted};
 use caldera_kernels::{DeviceInfo, Health, Site};
+use caldera_rpc::chain::chain;
 use caldera_rpc::methods;
 use caldera_scheduler::arbiter::{Cause, Reallocation};
 use caldera_scheduler::mailbox::Found;
@@ -126,7 +127,7 @@ impl Silicon {
                 lanes: 0,
             },
             health: Health {
-                lost: Some(format!("not there at the start: {why}")),
+                lost: Some(format!("not there at the start: {}", chain(why))),
                 ..Health::default()
             },
             site: Site::default(),

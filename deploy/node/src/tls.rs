@@ -29,6 +29,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::{Buf, BytesMut};
+use caldera_rpc::chain::chain;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -54,7 +55,7 @@ pub struct TlsFiles {
 #[derive(Debug, Error)]
 pub enum TlsError {
     /// A file could not be read.
-    #[error("tls.{field} {}: {source}", path.display())]
+    #[error("tls.{field} {}", path.display())]
     File {
         /// The field that names it.
         field: &'static str,
@@ -82,7 +83,7 @@ pub enum TlsError {
         mode: u32,
     },
     /// A file does not hold what it should.
-    #[error("tls.{field} {}: expected {expected} in PEM: {source}", path.display())]
+    #[error("tls.{field} {}: expected {expected} in PEM", path.display())]
     Pem {
         /// The field that names it.
         field: &'static str,
@@ -94,7 +95,7 @@ pub enum TlsError {
         source: pem::Error,
     },
     /// A certificate of an authority is none.
-    #[error("tls.client_ca {}: {source}", path.display())]
+    #[error("tls.client_ca {}", path.display())]
     Authority {
         /// The file.
         path: PathBuf,
@@ -102,10 +103,10 @@ pub enum TlsError {
         source: rustls::Error,
     },
     /// Clients cannot be checked against it.
-    #[error("tls.client_ca: {0}")]
+    #[error("tls.client_ca")]
     Verifier(#[from] VerifierBuilderError),
     /// The certificate and the key do not belong together, or are of no use.
-    #[error("tls.certificate {} with tls.key {}: {source}", certificate.display(), key.display())]
+    #[error("tls.certificate {} with tls.key {}", certificate.display(), key.display())]
     Pair {
         /// The certificate.
         certificate: PathBuf,
@@ -141,7 +142,7 @@ impl Tls {
     pub fn reload(&self) -> Result<(), TlsError> {
         let answer = read(&self.files).map(|config| self.config.store(Arc::new(config)));
         if let Ok(mut fault) = self.fault.lock() {
-            *fault = answer.as_ref().err().map(TlsError::to_string);
+            *fault = answer.as_ref().err().map(|error| chain(error).to_string());
         }
         answer
     }
@@ -344,7 +345,7 @@ pub enum Fault {
     #[error("reading TLS: {0}")]
     Long(io::Error),
     /// What rustls says.
-    #[error("TLS: {0}")]
+    #[error("TLS")]
     Protocol(#[from] rustls::Error),
 }
 

@@ -60,7 +60,14 @@ fn it_says_where_it_listens_and_stops_when_told() {
             .expect("the line");
         std::net::TcpStream::connect(address.trim()).expect("it listens there");
         let doing = until_ready(&supervisor);
-        assert_eq!(doing, ["opening the database", "replaying the ledger", "opening devices"]);
+        assert_eq!(
+            doing,
+            [
+                "opening the database",
+                "replaying the ledger",
+                "opening devices"
+            ]
+        );
 
         let pid = i32::try_from(child.0.id()).expect("a process");
         kill(Pid::from_raw(pid), signal).expect("sent");
@@ -349,7 +356,10 @@ fn secret(path: &Path) {
 #[test]
 fn a_check_of_the_configuration_makes_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
-    let (config, data) = (folder.path().join("calderad.toml"), folder.path().join("data"));
+    let (config, data) = (
+        folder.path().join("calderad.toml"),
+        folder.path().join("data"),
+    );
     let check = |text: &str| {
         fs::write(&config, text).expect("written");
         let output = calderad(&["--check"])
@@ -363,18 +373,34 @@ fn a_check_of_the_configuration_makes_nothing() {
     };
     secret(&folder.path().join("operator.hex"));
     let tenant = "[[tenant]]\nname = 'bank'\nscenario = 'financial'\n";
-    let well = format!("operator_secret_file = 'operator.hex'\ndevices = ['icicle:CUDA:0']\n{tenant}");
+    let well =
+        format!("operator_secret_file = 'operator.hex'\ndevices = ['icicle:CUDA:0']\n{tenant}");
     let (code, said) = check(&well);
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("the configuration can be used"), "{said}");
     for (text, reason) in [
-        (format!("devices = ['gpu']\n{tenant}"), "devices: expected cpu, cuda:N"),
-        (format!("operator_secret_file = 'other.hex'\n{tenant}"), "other.hex"),
+        (
+            format!("devices = ['gpu']\n{tenant}"),
+            "devices: expected cpu, cuda:N",
+        ),
+        (
+            format!("operator_secret_file = 'other.hex'\n{tenant}"),
+            "other.hex",
+        ),
         (format!("{tenant}secret_file = 'other.hex'\n"), "other.hex"),
-        (format!("policy_file = 'other.toml'\n{tenant}"), "other.toml"),
+        (
+            format!("policy_file = 'other.toml'\n{tenant}"),
+            "other.toml",
+        ),
         (format!("workers = 4096\n{tenant}"), "4096 workers"),
-        (format!("{tenant}[tls]\ncertificate_file = 'a.pem'\nkey_file = 'b.pem'\n"), "a.pem"),
-        (format!("{tenant}[state]\nkey = 'state.zkey'\n"), "state.zkey"),
+        (
+            format!("{tenant}[tls]\ncertificate_file = 'a.pem'\nkey_file = 'b.pem'\n"),
+            "a.pem",
+        ),
+        (
+            format!("{tenant}[state]\nkey = 'state.zkey'\n"),
+            "state.zkey",
+        ),
     ] {
         let (code, said) = check(&text);
         assert_eq!(code, Some(78), "{text}: {said}");

@@ -163,7 +163,10 @@ impl Division {
                 None => Ok(None),
             };
         }
-        let compute = machine.gpus.iter().filter(|gpu| MAKERS.contains(&&*gpu.vendor));
+        let compute = machine
+            .gpus
+            .iter()
+            .filter(|gpu| MAKERS.contains(&&*gpu.vendor));
         let devices = compute.count().min(cores.len() / CORES_A_DEVICE);
         let background = (cores.len() / CORES_A_BACKGROUND).max(1) + devices;
         let most = cores.len() - background - 1;

@@ -69,7 +69,7 @@ pub enum TreeError {
     #[error("changed since they were written, and not to be overwritten: {}", .0.join(", "))]
     Changed(Vec<String>),
     /// The record of what was written cannot be read.
-    #[error("{}: {source}", path.display())]
+    #[error("{}", path.display())]
     Manifest {
         /// Where it lies.
         path: PathBuf,

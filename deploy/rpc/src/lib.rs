@@ -20,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 pub mod auth;
+pub mod chain;
 pub mod era;
 pub mod error;
 pub mod http;

@@ -866,7 +866,7 @@ fn errors() -> Vec<RpcError> {
         RpcError::Parse { detail: detail() },
         RpcError::InvalidRequest { detail: detail() },
         RpcError::MethodNotFound,
-        RpcError::InvalidParams { detail: detail() },
+        RpcError::misfit("deadlineMs", detail()),
         RpcError::Internal,
         queue_full(Full::Tenant),
         queue_full(Full::Box),
@@ -1004,6 +1004,19 @@ fn errors() -> Vec<RpcError> {
     all
 }
 
+/// Of the workspace, the document and the client there is one version; a program that is given the document alone knows where to call.
+#[test]
+fn one_version_and_where_to_call() {
+    let document = document();
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(document["info"]["version"], version);
+    let package = include_str!("../../client-ts/package.json");
+    let package: Value = serde_json::from_str(package).expect("JSON");
+    assert_eq!(package["version"], version);
+    let servers = document["servers"].as_array().expect("servers");
+    assert_eq!(servers[0]["url"], "http://127.0.0.1:7420");
+}
+
 #[test]
 fn every_error() {
     let document = document();
@@ -1030,6 +1043,7 @@ fn every_error() {
             entry["data"]["earliestMs"].is_number(),
             data.earliest_ms.is_some()
         );
+        assert_eq!(entry["data"]["field"].is_string(), data.field.is_some());
         codes.insert(wire.code);
     }
     // What is full shares a code, whatever it is, and so do the faults of a key, those of a witness and of inputs, the

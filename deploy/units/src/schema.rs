@@ -40,7 +40,7 @@ pub struct Claim {
 #[derive(Debug, Error)]
 pub enum SchemaError {
     /// Not JSON, or not of this form.
-    #[error("not a schema: {0}")]
+    #[error("not a schema")]
     Syntax(#[from] serde_json::Error),
     /// No name, or none that can be read.
     #[error("schema: expected a name of 1 to 64 visible characters, got {got:?}")]

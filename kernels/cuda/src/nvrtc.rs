@@ -19,7 +19,7 @@ pub struct Nvrtc {
 #[derive(Debug, thiserror::Error)]
 pub enum NvrtcError {
     /// The library, or a function of it, cannot be loaded.
-    #[error("NVRTC: {0}")]
+    #[error("NVRTC")]
     Load(#[from] libloading::Error),
     /// The source does not compile.
     #[error("NVRTC: {unit}: error {code}\n{log}")]

@@ -101,7 +101,7 @@ pub struct Options {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// This program's own path, by which a child is started, is not known.
-    #[error("finding this program, to start {device} in a process of its own: {source}")]
+    #[error("finding this program, to start {device} in a process of its own")]
     Program {
         /// For which device.
         device: Wanted,
@@ -109,7 +109,7 @@ pub enum OpenError {
         source: std::io::Error,
     },
     /// ICICLE's devices.
-    #[error("device {device}: {source}")]
+    #[error("device {device}")]
     Icicle {
         /// Which one.
         device: Wanted,
@@ -126,7 +126,7 @@ pub enum OpenError {
     },
     /// NVIDIA's GPUs.
     #[cfg(feature = "cuda")]
-    #[error("device {device}: {source}")]
+    #[error("device {device}")]
     Nvidia {
         /// Which one.
         device: Wanted,
@@ -134,7 +134,7 @@ pub enum OpenError {
         source: caldera_cuda::NvidiaError,
     },
     /// A device that is there and has no room for what it always needs.
-    #[error("device {device}: {source}")]
+    #[error("device {device}")]
     Device {
         /// Which one.
         device: Wanted,
@@ -153,7 +153,7 @@ pub enum OpenError {
     },
     /// GPUs by Vulkan.
     #[cfg(feature = "wgpu")]
-    #[error("device {device}: {source}")]
+    #[error("device {device}")]
     Wgpu {
         /// Which one.
         device: Wanted,
@@ -282,9 +282,7 @@ fn gather(
     for device in wanted {
         let opened = match device {
             Wanted::Cpu => continue,
-            Wanted::Icicle { .. } => {
-                icicle(Arc::clone(&host), device, options, IcicleDevice::unit)
-            }
+            Wanted::Icicle { .. } => icicle(Arc::clone(&host), device, options, IcicleDevice::unit),
             Wanted::Cuda { .. } | Wanted::Wgpu { .. } => alone(device, options),
         };
         match opened {
@@ -629,12 +627,14 @@ mod tests {
             ..Options::new(Duration::from_millis(2), 1)
         };
         let wanted = ["icicle:CUDA:3".parse().unwrap()];
-        let error = open(&wanted, &options).err().unwrap().to_string();
+        let error = open(&wanted, &options).err().unwrap();
+        assert_eq!(error.to_string(), "device icicle:CUDA:3");
+        let why = std::error::Error::source(&error).unwrap().to_string();
         let expected = format!(
-            "device icicle:CUDA:3: ICICLE: no libicicle_device.so in {} or its lib",
+            "ICICLE: no libicicle_device.so in {} or its lib",
             folder.display()
         );
-        assert_eq!(error, expected);
+        assert_eq!(why, expected);
         for names in [&[][..], &[Wanted::Cpu]] {
             assert_eq!(open(names, &options).unwrap().info().kind, "cpu");
         }

@@ -317,7 +317,7 @@ pub enum RecalibrationError {
     #[error(transparent)]
     Device(#[from] DeviceError),
     /// Where it should have been kept.
-    #[error("keeping {}: {source}", path.display())]
+    #[error("keeping {}", path.display())]
     File {
         /// The file.
         path: PathBuf,

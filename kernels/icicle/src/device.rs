@@ -85,7 +85,7 @@ pub enum StartError {
     #[error("ICICLE: {0}")]
     Installation(String),
     /// The child could not be started.
-    #[error("starting the process that loads ICICLE: {0}")]
+    #[error("starting the process that loads ICICLE")]
     Child(#[from] io::Error),
     /// ICICLE refused, or its process died of it.
     #[error("ICICLE's {device}: {why}")]

@@ -658,7 +658,7 @@ pub enum ZkeyWriteError {
         left: u64,
     },
     /// The output failed.
-    #[error("cannot write the key: {0}")]
+    #[error("cannot write the key")]
     Output(#[from] io::Error),
 }
 

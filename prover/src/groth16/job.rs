@@ -146,10 +146,10 @@ pub enum JobError {
     #[error(transparent)]
     Witness(#[from] FormatError),
     /// The public part of the witness cannot be used by the verifier.
-    #[error("witness: {0}")]
+    #[error("witness")]
     Verifier(#[from] VerifyError),
     /// The device had no room or refused the shape of the work.
-    #[error("device: {0}")]
+    #[error("device")]
     Device(#[from] DeviceError),
 }
 

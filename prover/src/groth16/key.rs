@@ -50,10 +50,10 @@ pub(super) struct QueryBases {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// A point of the verification key is not a point, so no proof could ever be checked.
-    #[error("verification key: {0}")]
+    #[error("verification key")]
     VerificationKey(#[from] VerifyError),
     /// The device had no room or refused the key's shape.
-    #[error("device: {0}")]
+    #[error("device")]
     Device(#[from] DeviceError),
 }
 

@@ -91,7 +91,7 @@ pub enum Fault {
     Place { got: u64 },
     #[error("it does not follow the record before it")]
     Chain,
-    #[error("{0}")]
+    #[error(transparent)]
     Malformed(#[from] Malformed),
     #[error("it is older than the record before it: {got}, expected {expected} or later")]
     Time { expected: u64, got: u64 },

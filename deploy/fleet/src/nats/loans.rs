@@ -19,6 +19,7 @@ use async_nats::jetstream::response::Response;
 use async_nats::jetstream::stream::{
     Config as StreamConfig, DirectGetErrorKind, DiscardPolicy, StorageType,
 };
+use caldera_rpc::chain::chain;
 use caldera_scheduler::Nanos;
 use serde::Deserialize;
 use serde_json::json;
@@ -196,7 +197,7 @@ impl Broker {
                     let is_deleted = message.headers.get("KV-Operation").is_some();
                     let loan = (!is_deleted).then(|| decode_loan(&message.payload));
                     let loan = loan.transpose().unwrap_or_else(|error| {
-                        tracing::warn!(%borrower, %error, "a loan is not understood");
+                        tracing::warn!(%borrower, error = %chain(&error), "a loan is not understood");
                         None
                     });
                     return Ok(Entry {

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::jetstream::AckKind;
+use caldera_rpc::chain::chain;
 use caldera_scheduler::Nanos;
 use futures_util::StreamExt;
 use serde_json::json;
@@ -164,7 +165,7 @@ async fn ask_keys<C: Calderad>(shared: Arc<Shared<C>>, know: watch::Sender<Optio
             Ok(keys) => Some(keys.iter().map(hint).collect()),
             Err(error) => {
                 if know.borrow().is_some() {
-                    tracing::warn!(%error, "nothing is lent");
+                    tracing::warn!(error = %chain(&error), "nothing is lent");
                 }
                 None
             }
@@ -341,7 +342,7 @@ impl<C: Calderad> Lending<C> {
                 let of = Foreign { submitter, job };
                 self.handle(Event::Withdrawn { of, token });
             }
-            Err(error) => tracing::warn!(%error, "a hint is not understood"),
+            Err(error) => tracing::warn!(error = %chain(&error), "a hint is not understood"),
         }
     }
 
@@ -438,10 +439,10 @@ impl From<TransferError> for Failure {
     fn from(error: TransferError) -> Failure {
         match error {
             TransferError::Away { .. } | TransferError::File { .. } => {
-                Failure::Passing(error.to_string())
+                Failure::Passing(chain(&error).to_string())
             }
             // What is not given is not placed here any more; what is something else stays that.
-            error => Failure::Lasting(error.to_string()),
+            error => Failure::Lasting(chain(&error).to_string()),
         }
     }
 }
@@ -472,7 +473,7 @@ async fn forget(file: PathBuf) {
         erase(&file.with_extension(PARTIAL))
     });
     if let Ok(Err(error)) = erased.await {
-        tracing::error!(%error, "a witness of another box is not erased");
+        tracing::error!(error = %chain(&error), "a witness of another box is not erased");
     }
 }
 

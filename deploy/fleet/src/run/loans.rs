@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use caldera_rpc::chain::chain;
 use caldera_scheduler::Nanos;
 use hyper::StatusCode;
 use serde::Deserialize;
@@ -336,7 +337,7 @@ async fn read_and_write(
         match broker.loans().await {
             Ok(loans) => break loans,
             Err(error @ KeepError::Stream { .. }) if says => {
-                tracing::error!(%error, "no loans");
+                tracing::error!(error = %chain(&error), "no loans");
                 says = false;
             }
             Err(_) => {}
@@ -415,7 +416,7 @@ async fn read_and_write(
             }
             None => {
                 if let Err(error) = done {
-                    tracing::warn!(%borrower, %error, "what is left of a loan is not written");
+                    tracing::warn!(%borrower, error = %chain(&error), "what is left of a loan is not written");
                 }
             }
         }

@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use async_nats::jetstream::AckKind;
+use caldera_rpc::chain::chain;
 use caldera_scheduler::{JobId, Nanos};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
@@ -215,7 +216,7 @@ async fn ask<C: Calderad>(
                 match taken {
                     Ok(taken) => Told::More(taken),
                     Err(error) => {
-                        tracing::warn!(%error, "taking jobs");
+                        tracing::warn!(error = %chain(&error), "taking jobs");
                         sleep(super::ASK_AGAIN_MIN).await;
                         Told::All(until_answered("what is lent", held).await)
                     }
@@ -419,7 +420,7 @@ impl<C: Calderad> Submitting<C> {
             let bill = match bill {
                 Ok(Ok(bill)) => bill,
                 Ok(Err(error)) => {
-                    tracing::warn!(%job, %error, "what a job earns is not known");
+                    tracing::warn!(%job, error = %chain(&error), "what a job earns is not known");
                     None
                 }
                 Err(_) => {
@@ -514,7 +515,7 @@ impl<C: Calderad> Submitting<C> {
         };
         match event {
             Ok(event) => self.handle(event),
-            Err(error) => tracing::warn!(%error, "a hint is not understood"),
+            Err(error) => tracing::warn!(error = %chain(&error), "a hint is not understood"),
         }
     }
 

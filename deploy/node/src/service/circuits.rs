@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use caldera_kernels::Device;
 use caldera_prover::groth16::{Job, ProvingKey};
+use caldera_rpc::chain::chain;
 use caldera_rpc::error::RpcError;
 use caldera_rpc::methods::{
     CircuitInfo, CircuitState, CurveName, Digest, Estimate, EstimateProof, JobError, ListCircuits,
@@ -188,7 +189,7 @@ impl Service {
                 }
             }
             Err(error) if it.away.is_some() => {
-                tracing::warn!(tenant = %it.row.tenant, %circuit, %error, "key not read again");
+                tracing::warn!(tenant = %it.row.tenant, %circuit, error = %chain(&error), "key not read again");
                 // The next job tries again.
                 it.away = Some(Away::Gone);
                 it.failure = Some(job_error(&error));
@@ -198,7 +199,7 @@ impl Service {
                 return;
             }
             Err(error) => {
-                tracing::warn!(tenant = %it.row.tenant, %circuit, %error, "key refused");
+                tracing::warn!(tenant = %it.row.tenant, %circuit, error = %chain(&error), "key refused");
                 it.row.state = State::Failed;
                 let failure = job_error(&error);
                 let text = serde_json::to_string(&failure).unwrap_or_default();

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use caldera_rpc::chain::chain;
 use caldera_rpc::error::RpcError;
 use caldera_rpc::methods::{JobName, JobStatus, PoolStatus, TenantStorage};
 use caldera_scheduler::{JobId, Nanos};
@@ -205,7 +206,7 @@ impl Service {
         let data = match serde_json::to_string(&snapshot) {
             Ok(data) => data,
             Err(error) => {
-                tracing::error!(%error, "a snapshot that JSON cannot hold");
+                tracing::error!(error = %chain(&error), "a snapshot that JSON cannot hold");
                 return;
             }
         };

@@ -26,6 +26,7 @@ use std::sync::Arc;
 
 use caldera_kernels::Device;
 use caldera_prover::groth16::{ProveError, solidity};
+use caldera_rpc::chain::chain;
 use caldera_rpc::error::{Full, InputsFault, KeyFault, RpcError, WitnessFault};
 use caldera_rpc::jsonrpc::Json;
 use caldera_rpc::methods::{
@@ -206,9 +207,8 @@ impl Service {
                 let got = Digest(Sha256::digest(bytes.bytes()).into());
                 if got != request.witness {
                     let expected = request.witness;
-                    return Err(RpcError::InvalidParams {
-                        detail: format!("witnessData: expected digest {expected}, got {got}"),
-                    });
+                    let detail = format!("expected digest {expected}, got {got}");
+                    return Err(RpcError::misfit("witnessData", detail));
                 }
                 Some(Arc::new(bytes.into_bytes()))
             }
@@ -294,7 +294,7 @@ impl Service {
             Ok(Some(_)) if !self.leaves(tenant, digest) => Ok(()),
             Ok(_) => Err(RpcError::BlobUnknown { digest }),
             Err(error) => {
-                tracing::error!(tenant = %name, %error, "looking for a witness");
+                tracing::error!(tenant = %name, error = %chain(&error), "looking for a witness");
                 Err(RpcError::Internal)
             }
         }
@@ -841,11 +841,11 @@ impl Service {
         if entry.suspicion.is_some() {
             return false;
         }
-        tracing::warn!(job = %JobName(id.0), %error, "failed; tried again on the host alone");
+        tracing::warn!(job = %JobName(id.0), error = %chain(&error), "failed; tried again on the host alone");
         let (of_cores, of_devices) = job.tallies().split_at(cores);
         let spent = [of_cores, of_devices].map(Tally::charged);
         entry.suspicion = Some(Suspicion {
-            why: error.to_string(),
+            why: chain(error).to_string(),
             is_wrong: error.is_wrong_result(),
             spent,
         });
@@ -1177,7 +1177,7 @@ impl Entry {
             entry.ended_ms = end.at_ms;
             // What this version cannot read was written by no version.
             let ended = serde_json::from_str(&end.outcome).unwrap_or_else(|error| {
-                tracing::error!(job = %JobName(row.job), %error, "the outcome of a job");
+                tracing::error!(job = %JobName(row.job), error = %chain(&error), "the outcome of a job");
                 Ended {
                     started_ns: None,
                     finished_ns: 0,
@@ -1457,7 +1457,7 @@ fn why(job: &RunningJob) -> RpcError {
     match job.job().error() {
         Some(ProveError::SelfCheck(_)) => RpcError::SelfCheckFailed,
         Some(error) => {
-            tracing::error!(job = %id, %error, "proving failed");
+            tracing::error!(job = %id, error = %chain(&error), "proving failed");
             RpcError::Internal
         }
         None => {

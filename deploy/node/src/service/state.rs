@@ -23,6 +23,7 @@ use std::sync::mpsc::Sender;
 use caldera_kernels::CurveId;
 use caldera_prover::format::json::{Proof, PublicInputs};
 use caldera_prover::units::{Opening, domain_native};
+use caldera_rpc::chain::chain;
 use caldera_rpc::error::{Full, RpcError, StateLack, StateRule};
 use caldera_rpc::jsonrpc::{Json, Params};
 use caldera_rpc::methods::{
@@ -108,7 +109,7 @@ impl States {
             Err(JournalError::Database(error)) if !matches!(error, DatabaseError::Damaged(_)) => {
                 return Err(error);
             }
-            Err(error) => damage = Some(error.to_string()),
+            Err(error) => damage = Some(chain(&error).to_string()),
         }
         if let Some(damage) = &damage {
             tracing::error!(
@@ -135,7 +136,7 @@ impl States {
     fn make(&mut self, command: &Command, now: Seconds) -> Result<RegistryRow, RpcError> {
         let change = self.registry.decide(command, now).map_err(refused)?;
         self.registry.apply(&change).map_err(|error| {
-            tracing::error!(%error, "a change that the registry decided and does not take");
+            tracing::error!(error = %chain(&error), "a change that the registry decided and does not take");
             RpcError::Internal
         })?;
         self.registry.sweep(forgotten_at(now), SWEPT_MAX);
@@ -238,9 +239,10 @@ impl Service {
                     self.change(&Command::Close { verifier, request })?;
                     told(self.look_up(caller, StateQuery::default())?)
                 }
-                _ => Err(RpcError::InvalidParams {
-                    detail: "expected revocationRoot or request, one of the two".into(),
-                }),
+                _ => Err(RpcError::misfit(
+                    "",
+                    "expected revocationRoot or request, one of the two",
+                )),
             },
             (Method::StateGrant, _) => Ok(Outcome::Asked(self.open(caller, params.decode()?)?)),
             (Method::StatePresent, _) => {
@@ -272,8 +274,10 @@ impl Service {
             Tree::Issuers => "issuersRoot",
             Tree::Revocation => "revocationRoot",
         };
-        caldera_units::element(what, &root).map_err(|error| RpcError::InvalidParams {
-            detail: error.to_string(),
+        caldera_units::element(what, &root).map_err(|_| {
+            let detail =
+                format!("expected a number below the modulus of BN254's scalars, got {root}");
+            RpcError::misfit(what, detail)
         })?;
         let root = RegistryWord(root.0);
         self.change(&Command::Publish { tree, root })?;
@@ -396,9 +400,10 @@ impl Service {
             }
             (None, Some(witness)) => (witness, None),
             _ => {
-                return Err(RpcError::InvalidParams {
-                    detail: "expected opening or witness, one of the two".into(),
-                });
+                return Err(RpcError::misfit(
+                    "",
+                    "expected opening or witness, one of the two",
+                ));
             }
         };
         self.stir(tenant, received);

@@ -20,6 +20,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use caldera_rpc::chain::chain;
 use caldera_rpc::error::RpcError;
 use caldera_rpc::methods::{Digest, StorageRelease, StorageStatus, TenantStorage};
 use caldera_scheduler::scenario::{GiveBack, Share};
@@ -174,7 +175,7 @@ impl Service {
             return;
         };
         if let Err(error) = &result {
-            tracing::warn!(%circuit, %error, "a key is not given back");
+            tracing::warn!(%circuit, error = %chain(&error), "a key is not given back");
         }
         release.looked_at.insert(circuit, result.err());
         if let Stage::Confirming(left) = &mut release.stage {

@@ -688,11 +688,8 @@ fn another_policy_is_in_force_at_once_and_loses_no_job() {
     });
     // A file that is none, and one that leaves tenants without a class, change nothing.
     std::fs::write(&policy, "[classes.social]\nvalue = true\n").expect("written");
-    let error = world
-        .node
-        .reload_policy()
-        .expect_err("no policy")
-        .to_string();
+    let error = world.node.reload_policy().expect_err("no policy");
+    let error = caldera_rpc::chain::chain(&error).to_string();
     assert!(error.contains("line 2: classes.social.value: "), "{error}");
     write(100, "antisocial");
     assert!(world.node.reload_policy().expect("a policy"));

@@ -33,12 +33,17 @@ fn main() -> ExitCode {
     }
 }
 
+/// What failed, and of what.
+fn causes(error: &dyn std::error::Error) -> String {
+    let why = error.source().map(causes);
+    why.map_or_else(|| error.to_string(), |why| format!("{error}: {why}"))
+}
+
 /// Figures by what they are of: unit, kernel, architecture, what is counted.
 type Figures = BTreeMap<[String; 4], u64>;
 
 fn run(tools: &Path, output: &Path, record: &Path) -> Result<(), String> {
-    let nvrtc =
-        Nvrtc::load(&tools.join("lib/libnvrtc.so.13")).map_err(|error| error.to_string())?;
+    let nvrtc = Nvrtc::load(&tools.join("lib/libnvrtc.so.13")).map_err(|error| causes(&error))?;
     let mut units = sources::units();
     let shipped = units.len();
     units.extend(sources::counted());

@@ -28,6 +28,7 @@ use std::time::Duration;
 use caldera_prover::format::json::{Proof, PublicInputs};
 use caldera_prover::groth16::solidity;
 use caldera_prover::units::{PUBLIC, WIRES};
+use caldera_rpc::chain::chain;
 use caldera_rpc::error::{Full, RpcError};
 use caldera_rpc::jsonrpc::{Json, Params};
 use caldera_rpc::methods::{
@@ -225,9 +226,8 @@ impl Service {
 
     fn take_lent(&mut self, asked: FleetTake) -> Result<Flow, RpcError> {
         if asked.max > TAKE_MAX {
-            return Err(RpcError::InvalidParams {
-                detail: format!("max: expected 0 to {TAKE_MAX}, got {}", asked.max),
-            });
+            let detail = format!("expected 0 to {TAKE_MAX}, got {}", asked.max);
+            return Err(RpcError::misfit("max", detail));
         }
         let (oldest, newest, got) = (self.lent.oldest(), self.lent.cursor, asked.cursor);
         if !(oldest..=newest).contains(&got) {
@@ -853,7 +853,7 @@ impl Service {
                 Answer::text(404, format!("{error}\n"))
             }
             Err(NoPiece::Blob(error)) => {
-                tracing::error!(%error, "reading for the fleet");
+                tracing::error!(error = %chain(&error), "reading for the fleet");
                 Answer::error(500, &RpcError::Internal)
             }
         };
