@@ -12,7 +12,7 @@
 //! - **Measured**: the other asks for as many small proofs as make a peak of its class. Until the
 //!   last of them it gets next to nothing; with it, all cores. When they are done the cores go back.
 //!
-//! With a device, that is one more unit that changes hands; its samples stand apart. How long it takes from a demand until
+//! With a device, that is one more unit that changes hands, by jobs; its samples stand apart. How long it takes from a demand until
 //! the new owner's work runs there is in `takeover.rs`.
 //!
 //! With synthetic quanta each quantum lasts a given time, whatever it computes. Under stress the
@@ -59,8 +59,7 @@ pub(crate) struct Plan {
     /// Workers of the box, in place of its default.
     #[arg(long)]
     pub(crate) workers: Option<usize>,
-    /// A device beside the cores, which changes hands as well and does what its owner has to do: cuda:N, wgpu:NAME,
-    /// icicle:KIND:N or cpu.
+    /// A device beside the cores, which changes hands as well, by jobs: cuda:N, wgpu:NAME, icicle:KIND:N or cpu.
     #[arg(long)]
     pub(crate) device: Option<String>,
 }
@@ -198,6 +197,10 @@ impl Samples {
 /// Flips demand on a box of its own.
 pub(crate) fn reallocate(bench: &mut Bench, plan: Plan) -> Result<Moved> {
     ensure!(plan.flips > 0, "no flips to measure");
+    ensure!(
+        plan.device.is_none() || plan.trigger == Trigger::Measured,
+        "what is declared are cores: a device changes hands by jobs (--trigger measured)"
+    );
     let padded = plan.synthetic.map(Duration::from_micros);
     let policy = match plan.trigger {
         Trigger::Declared => DECLARED,
@@ -262,12 +265,14 @@ impl<'a> Flipper<'a> {
             Trigger::Measured => Some(Feed::new(other, &zkey, &witness)?),
         };
         feed.fill(WAITING)?;
+        let pool = other.pool()?;
         Ok(Flipper {
             plan: plan.clone(),
             other,
             feed,
             burst,
-            units: other.pool()?.units.len() as u32,
+            // Cores are what is declared.
+            units: (pool.units.len() - devices(&pool).len()) as u32,
             process,
             random: SEED,
         })

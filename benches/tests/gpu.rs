@@ -13,7 +13,7 @@ const BENCH: &str = env!("CARGO_BIN_EXE_caldera-bench");
 fn measured(faults: &str, arguments: &[&str]) -> Output {
     let trial = [
         ["--json", "gpu", "--no-record", "--smaller", "14"],
-        ["--rounds", "2", "--seconds", "0", "--take-overs=30"],
+        ["--rounds", "2", "--seconds", "0", "--take-overs=10"],
     ];
     run(faults, &trial.concat(), arguments)
 }

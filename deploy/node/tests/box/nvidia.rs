@@ -162,8 +162,9 @@ fn gpus_that_are_named_are_units_of_the_pool_and_prove() {
     }
     let seconds = "caldera_tenant_device_seconds_total{tenant=\"bank\"}";
     assert!(operator.metric(seconds) > 0.0);
-    assert_eq!(operator.metric("caldera_units_fenced"), 0.0);
     assert_eq!(operator.metric("caldera_proofs_disagreed_total"), 0.0);
+    // One may be for a moment, on a machine with other work.
+    until(|| (operator.metric("caldera_units_fenced") == 0.0).then_some(()));
     program.stop();
 }
 
@@ -203,23 +204,23 @@ fn a_gpu_that_cannot_be_used_ends_the_program_with_the_reason() {
 #[test]
 fn a_gpu_that_fails_or_hangs_costs_no_job_and_no_other_gpu() {
     for (fault, patience_ms, why) in [
-        ("devices:2,fail:40", 20_000, "CUDA_ERROR_LAUNCH_FAILED"),
-        ("devices:2,hang:60", 5_000, "no answer in"),
+        ("devices:2,fail:10", 20_000, "CUDA_ERROR_LAUNCH_FAILED"),
+        ("devices:2,hang:25", 5_000, "no answer in"),
     ] {
         let program = Program::patient(patience_ms, fault, &["cuda:0", "cuda:1"]);
         let (bank, operator) = (program.client("bank"), program.client("operator"));
-        proves_until(&bank, |_| {
-            (operator.metric("caldera_units_fenced") == 1.0).then_some(())
-        });
+        let lost = |member: u32| {
+            let name = format!("caldera_device_lost{{kind=\"cuda\",member=\"{member}\"}}");
+            operator.metric(&name)
+        };
+        proves_until(&bank, |_| (lost(1) == 1.0).then_some(()));
+        until(|| (operator.metric("caldera_units_fenced") == 1.0).then_some(()));
         let pool = program.pool();
         assert!(pool["units"][2]["owner"].is_null(), "{pool}");
-        let lost = rows(&pool)[1]["lost"].as_str().unwrap_or_default();
-        assert!(lost.contains(why), "{fault}: {pool}");
+        let told = rows(&pool)[1]["lost"].as_str().unwrap_or_default();
+        assert!(told.contains(why), "{fault}: {pool}");
         assert!(rows(&pool)[2].get("lost").is_none(), "{fault}: {pool}");
-        for (member, lost) in [(1, 1.0), (2, 0.0)] {
-            let name = format!("caldera_device_lost{{kind=\"cuda\",member=\"{member}\"}}");
-            assert_eq!(operator.metric(&name), lost, "{fault}");
-        }
+        assert_eq!([lost(1), lost(2)], [1.0, 0.0], "{fault}");
         // The other one is used as before.
         proves_until(&bank, |jobs| {
             let ran = jobs.iter().flat_map(|job| units(&bank, job));
@@ -227,7 +228,7 @@ fn a_gpu_that_fails_or_hangs_costs_no_job_and_no_other_gpu() {
             assert!(!ran.contains(&2), "{fault}: {ran:?}");
             ran.contains(&3).then_some(())
         });
-        assert_eq!(operator.metric("caldera_units_fenced"), 1.0, "{fault}");
+        until(|| (operator.metric("caldera_units_fenced") == 1.0).then_some(()));
         program.stop();
     }
 }
