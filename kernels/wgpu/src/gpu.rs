@@ -771,7 +771,8 @@ impl Gpu {
                 job: 0,
                 groups: 1,
             });
-            self.submit(&[command], Some((&jobs, &[[0; JOB_WORDS]])))?;
+            let jobs = Some((&*jobs, &[[0; JOB_WORDS]][..]));
+            self.within(&[command], jobs, WARM_PATIENCE)?;
         }
         Ok(())
     }
@@ -852,6 +853,16 @@ impl Gpu {
         commands: &[Command<'_>],
         jobs: Option<(&wgpu::Buffer, &[[u32; JOB_WORDS]])>,
     ) -> Result<(Duration, Option<Computed>), DeviceError> {
+        self.within(commands, jobs, COLD_PATIENCE)
+    }
+
+    /// The same, waiting so long at least for kernels that have never run.
+    fn within(
+        &self,
+        commands: &[Command<'_>],
+        jobs: Option<(&wgpu::Buffer, &[[u32; JOB_WORDS]])>,
+        cold: Duration,
+    ) -> Result<(Duration, Option<Computed>), DeviceError> {
         let _turn = self.turn()?;
         let start = Instant::now();
         if let Some((buffer, jobs)) = jobs {
@@ -912,7 +923,7 @@ impl Gpu {
         };
         let patience = match pipelines().all(Pipeline::is_warm) {
             true => self.patience,
-            false => self.patience.max(COLD_PATIENCE),
+            false => self.patience.max(cold),
         };
         let begin = Instant::now();
         let index = self.queue.submit([encoder.finish()]);
@@ -1134,6 +1145,8 @@ impl Gpu {
 /// How long a fence is waited for behind which a kernel runs for the first time, at least: some
 /// drivers compile shaders then, which takes seconds.
 const COLD_PATIENCE: Duration = Duration::from_secs(60);
+/// The same where nobody waits for it but who brings a key.
+const WARM_PATIENCE: Duration = Duration::from_secs(600);
 
 impl Drop for Gpu {
     /// wgpu waits without bound for a queue that is dropped, and panics if that ends otherwise than
