@@ -240,7 +240,7 @@ fn open(plan: &Plan) -> Result<Vec<Opened>> {
             threads,
         });
     }
-    // Vulkan has no word for a card's UUID; where it lies says which one it is.
+    // Of a card whose driver says no UUID, where it lies says which one it is.
     let known: Vec<(Option<String>, Option<String>)> = devices
         .iter()
         .map(|it| (it.silicon.pci.clone(), it.silicon.uuid.clone()))

@@ -100,7 +100,7 @@ impl clap::FromArgMatches for Unless {
         if home && is_named(matches) {
             return Err(clap::Error::raw(
                 clap::error::ErrorKind::ArgumentConflict,
-                "--home needs no box, and one is named\n",
+                "--home needs no box, and one is named",
             ));
         }
         if home || matches.subcommand_name().is_some() {

@@ -240,16 +240,17 @@ struct PresentArguments {
     public: PathBuf,
     #[command(flatten)]
     opening: OpeningArguments,
-    /// Prove here, as caldera prove does
-    #[arg(long)]
-    home: bool,
-    #[command(flatten, next_help_heading = "At home")]
-    how: prove::How,
+    // Before what it looks at: clap takes out of the words what it has read.
     #[command(flatten, next_help_heading = "By a box")]
     connection: Unless,
     /// When the proof is needed of the box, in milliseconds from now
     #[arg(long, value_name = "MS", conflicts_with = "home")]
     deadline_ms: Option<u64>,
+    /// Prove here, as caldera prove does
+    #[arg(long, help_heading = "At home")]
+    home: bool,
+    #[command(flatten, next_help_heading = "At home")]
+    how: prove::How,
 }
 
 /// Have a box verify a presentation and record it
@@ -301,14 +302,15 @@ struct ReuseArguments {
 #[derive(clap::Args)]
 #[command(group = clap::ArgGroup::new("what").required(true).args(["revoked", "request"]))]
 struct RevokeArguments {
+    // Before what it looks at: clap takes out of the words what it has read.
+    #[command(flatten)]
+    connection: Perhaps,
     /// The list: [{"issuer": PLACE, "nonce": N}, ..]
     #[arg(value_name = "REVOKED")]
     revoked: Option<PathBuf>,
     /// The request
     #[arg(long, value_name = "WORD")]
     request: Option<Word>,
-    #[command(flatten)]
-    connection: Perhaps,
 }
 
 /// Show where a box's registry stands

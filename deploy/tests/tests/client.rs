@@ -37,11 +37,11 @@ fn the_environment_says_where_and_as_whom() {
     caldera(&["pool", "--tenant", "market"]).expect_code(77);
 
     // What is shown at home is not published, which this tenant would be refused.
-    let list = service.folder().join("issuers.json");
+    let list = service.folder().join("revoked.json");
     std::fs::write(&list, "[]").expect("written");
     let list = list.display().to_string();
-    caldera(&["state", "issuers", &list]).expect_success();
-    caldera(&["state", "issuers", &list, "--tenant", "plaza"]).expect_code(79);
+    caldera(&["state", "revoke", &list]).expect_success();
+    caldera(&["state", "revoke", &list, "--tenant", "plaza"]).expect_code(79);
     // A request is in a box's registry alone.
     let request = format!("0x{}", "0".repeat(64));
     caldera(&["state", "revoke", "--request", &request]).expect_code(79);

@@ -151,9 +151,13 @@ impl<'de> Deserializer<'de> for At {
                 let name: StringDeserializer<Misfit> = name.into_deserializer();
                 visitor.visit_enum(name)
             }
-            Value::Object(members) => {
+            Value::Object(members) if members.len() == 1 => {
                 visitor.visit_enum(MapAccessDeserializer::new(Members::of(members)))
             }
+            Value::Object(members) => Err(Misfit::custom(format_args!(
+                "expected an object with one member, got {}",
+                members.len()
+            ))),
             other => At(other).deserialize_any(visitor),
         }
     }
