@@ -178,6 +178,7 @@ pub(crate) fn document(error: &anyhow::Error) -> Value {
         .find_map(|cause| cause.downcast_ref::<ClientError>());
     if let Some(client) = client {
         document["error"]["reason"] = client.reason().into();
+        document["error"]["field"] = client.field().into();
         document["error"]["retryAfterMs"] = client.retry_after_ms().into();
         document["error"]["earliestMs"] = client.earliest_ms().into();
     }

@@ -44,6 +44,7 @@ export interface ErrorDetails {
   status?: number | undefined;
   retryAfterMs?: number | undefined;
   earliestMs?: number | undefined;
+  field?: string | undefined;
   cause?: unknown;
 }
 
@@ -60,6 +61,8 @@ export class CalderaError extends Error {
   readonly retryAfterMs: number | undefined;
   /** With `deadlineUnmeetable`: the earliest deadline that it would take, from receipt. */
   readonly earliestMs: number | undefined;
+  /** With `invalidParams`: the path of the field that does not fit, as `legs[0].amount`, if it is one. */
+  readonly field: string | undefined;
 
   constructor(message: string, details: ErrorDetails) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });
@@ -68,6 +71,7 @@ export class CalderaError extends Error {
     this.status = details.status;
     this.retryAfterMs = details.retryAfterMs;
     this.earliestMs = details.earliestMs;
+    this.field = details.field;
   }
 
   /** Whether the service took nothing and says, or its status says, that the same may go well later. */

@@ -192,7 +192,7 @@ export class Wire {
 /** The error object of JSON-RPC, as far as it has what it should. */
 export function refusal(what: string, error: unknown, status?: number): CalderaError | undefined {
   const { code, message, data } = (error ?? {}) as Record<string, unknown>;
-  const { reason, retryAfterMs, earliestMs } = (data ?? {}) as Record<string, unknown>;
+  const { reason, retryAfterMs, earliestMs, field } = (data ?? {}) as Record<string, unknown>;
   if (typeof reason !== "string") {
     return undefined;
   }
@@ -203,6 +203,7 @@ export function refusal(what: string, error: unknown, status?: number): CalderaE
     status,
     retryAfterMs: number(retryAfterMs),
     earliestMs: number(earliestMs),
+    field: typeof field === "string" ? field : undefined,
   });
 }
 

@@ -215,6 +215,14 @@ test("a cancelled job, a wait that is given up, and a proof that is", async () =
   await plaza.batch(others.map((it) => ({ method: "prover_cancelV1", params: { job: it } }) as const));
 });
 
+test("a refusal of parameters names the field", async () => {
+  const submission = { circuit, witness: circuit, deadlineMs: "5000" as unknown as number };
+  const error = await failure(client().call("prover_submitV1", submission));
+  assert.deepEqual([error.reason, error.field], ["invalidParams", "deadlineMs"]);
+  const unknown = await failure(client().call("prover_statusV1", { job: "0x0000000000000001" }));
+  assert.deepEqual([unknown.reason, unknown.field], ["jobUnknown", undefined]);
+});
+
 test("a full queue is waited for, or told", async () => {
   const account = await tenant("queues", { quotas: { queue: 1 } });
   const patient = new Client({ ...account, retry: { attempts: 1000 } });

@@ -86,6 +86,14 @@ impl ClientError {
         }
     }
 
+    /// The path of the parameter that does not fit, where the service names one.
+    pub fn field(&self) -> Option<&str> {
+        match self {
+            ClientError::Refused { error, .. } => error.data.as_ref()?.field.as_deref(),
+            _ => None,
+        }
+    }
+
     /// When the service says that trying again makes sense, in milliseconds.
     pub fn retry_after_ms(&self) -> Option<u64> {
         match self {

@@ -690,9 +690,10 @@ impl Clerk {
             self.sources.open(source, bytes)?;
         }
         if request.r1cs.is_some() && request.witness_program.is_none() {
-            return Err(RpcError::InvalidParams {
-                detail: "r1cs: expected witnessProgram beside it".into(),
-            });
+            return Err(RpcError::misfit(
+                "r1cs",
+                "expected witnessProgram beside it",
+            ));
         }
         for digest in request.witness_program.into_iter().chain(request.r1cs) {
             match self.blobs.length(&tenant, digest.0) {

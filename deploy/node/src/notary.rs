@@ -113,11 +113,8 @@ pub fn open_key(path: &Path, development: bool) -> Result<PreparedKey, KeyFileEr
             wires: header.wires,
         });
     }
-    let key = verification_key(&zkey).map_err(|error| {
-        refused(RpcError::InvalidParams {
-            detail: error.to_string(),
-        })
-    })?;
+    let key = verification_key(&zkey)
+        .map_err(|error| refused(RpcError::misfit("", error.to_string())))?;
     Ok(PreparedKey::new(&key)?)
 }
 

@@ -47,7 +47,7 @@ pub struct Signature(pub [u8; 64]);
 
 /// A string that is not what its field holds.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("expected {expected}, got {got} characters that are not")]
+#[error("expected {expected}, got other text of length {got}")]
 pub struct FormError {
     /// What it should be.
     pub expected: &'static str,

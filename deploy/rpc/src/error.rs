@@ -11,6 +11,8 @@
 //! given a second meaning, and the message is for people and may change. A code may have several
 //! reasons: -32012 says that a key is to blame, and the reason says for what.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -178,9 +180,11 @@ pub enum RpcError {
     #[error("no such method")]
     MethodNotFound,
     /// The parameters do not fit the method.
-    #[error("parameters do not fit: {detail}")]
+    #[error("parameters do not fit: {}{detail}", Before(.field))]
     InvalidParams {
-        /// The field and what was expected of it.
+        /// The path of the field, as `legs[0].amount`; empty where no one field is to blame.
+        field: String,
+        /// What was expected of it, and what was there.
         detail: String,
     },
     /// A fault of ours; the log has the rest.
@@ -446,7 +450,27 @@ impl Full {
     }
 }
 
+/// A path before what is said of it.
+struct Before<'a>(&'a str);
+
+impl fmt::Display for Before<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            "" => Ok(()),
+            field => write!(out, "{field}: "),
+        }
+    }
+}
+
 impl RpcError {
+    /// Parameters of which one field does not fit. `field` is its path; empty where no one field is to blame.
+    pub fn misfit(field: impl Into<String>, detail: impl Into<String>) -> RpcError {
+        RpcError::InvalidParams {
+            field: field.into(),
+            detail: detail.into(),
+        }
+    }
+
     /// The JSON-RPC error code.
     pub const fn code(&self) -> i32 {
         match self {
@@ -554,11 +578,16 @@ impl RpcError {
             RpcError::DeadlineUnmeetable { earliest_ms } => Some(earliest_ms),
             _ => None,
         };
+        let field = match self {
+            RpcError::InvalidParams { field, .. } if !field.is_empty() => Some(field.clone()),
+            _ => None,
+        };
         WireError {
             code: self.code(),
             message: self.to_string(),
             data: Some(ErrorData {
                 reason: self.reason().to_owned(),
+                field,
                 retry_after_ms,
                 earliest_ms,
             }),
@@ -584,6 +613,9 @@ pub struct WireError {
 pub struct ErrorData {
     /// See [`RpcError::reason`].
     pub reason: String,
+    /// Of [`RpcError::InvalidParams`]: the path of the field that does not fit, if it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
     /// When to try again, in milliseconds from the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,

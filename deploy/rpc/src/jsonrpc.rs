@@ -14,6 +14,7 @@
 //! too. A batch holds at most [`BATCH_MAX`] requests; its answers come in one array, in order,
 //! with nothing in it for notifications.
 
+mod at;
 mod guard;
 
 use std::collections::BTreeSet;
@@ -25,6 +26,8 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 use crate::error::{RpcError, WireError};
+
+use self::at::At;
 
 pub use self::guard::{DEPTH_MAX, NUMBER_BYTES_MAX};
 
@@ -211,9 +214,8 @@ impl Params {
 
     /// Reads them as what a method takes.
     pub fn decode<T: DeserializeOwned>(self) -> Result<T, RpcError> {
-        T::deserialize(Value::Object(self.0)).map_err(|error| RpcError::InvalidParams {
-            detail: bounded(&error),
-        })
+        T::deserialize(At(Value::Object(self.0)))
+            .map_err(|error| RpcError::misfit(bounded(&error.path()), bounded(&error)))
     }
 }
 
@@ -377,10 +379,10 @@ impl Members {
                 _ => {
                     return Err(Refusal {
                         id: id.unwrap_or(Id::Null),
-                        error: RpcError::InvalidParams {
-                            detail: "expected an object, or an array that holds one object"
-                                .to_owned(),
-                        },
+                        error: RpcError::misfit(
+                            "",
+                            "expected an object, or an array that holds one object",
+                        ),
                     });
                 }
             },

@@ -350,13 +350,13 @@ pub struct WitnessData(Zeroizing<Vec<u8>>);
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum NameError {
     /// Not a digest.
-    #[error("expected 64 lower-case hexadecimal digits, got {got} characters that are not")]
+    #[error("expected 64 lower-case hexadecimal digits without 0x, got other text of length {got}")]
     Digest {
         /// Characters that were there.
         got: usize,
     },
     /// Not a job.
-    #[error("expected 0x and 16 lower-case hexadecimal digits, got {got} characters that are not")]
+    #[error("expected 0x and 16 lower-case hexadecimal digits, got other text of length {got}")]
     Job {
         /// Characters that were there.
         got: usize,
@@ -375,7 +375,7 @@ pub enum NameError {
     },
     /// Not a number of so many digits.
     #[error(
-        "expected 0x and {expected} lower-case hexadecimal digits, got {got} characters that are not"
+        "expected 0x and {expected} lower-case hexadecimal digits, got other text of length {got}"
     )]
     Hexadecimal {
         /// Digits that it has.
@@ -384,7 +384,7 @@ pub enum NameError {
         got: usize,
     },
     /// Not the bytes of a witness.
-    #[error("expected base64 of at most {max} bytes, got {got} characters that are not")]
+    #[error("expected base64 of at most {max} bytes, got other text of length {got}")]
     Witness {
         /// The longest.
         max: usize,

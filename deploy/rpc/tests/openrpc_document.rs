@@ -864,7 +864,7 @@ fn errors() -> Vec<RpcError> {
         RpcError::Parse { detail: detail() },
         RpcError::InvalidRequest { detail: detail() },
         RpcError::MethodNotFound,
-        RpcError::InvalidParams { detail: detail() },
+        RpcError::misfit("deadlineMs", detail()),
         RpcError::Internal,
         queue_full(Full::Tenant),
         queue_full(Full::Box),
@@ -1028,6 +1028,7 @@ fn every_error() {
             entry["data"]["earliestMs"].is_number(),
             data.earliest_ms.is_some()
         );
+        assert_eq!(entry["data"]["field"].is_string(), data.field.is_some());
         codes.insert(wire.code);
     }
     // What is full shares a code, whatever it is, and so do the faults of a key, those of a witness and of inputs, the

@@ -369,7 +369,12 @@ fn the_service_describes_itself() {
             true => &operator,
             false => &plaza,
         };
-        let told = reason(caller, name, unknown.clone());
+        let told = caller.try_call(name, unknown.clone());
+        let data = told.expect_err("refused")["data"].clone();
+        let told = data["reason"].clone();
+        if told == "invalidParams" {
+            assert_eq!(data["field"], "unknown", "{name}");
+        }
         // Those of the fleet's process are told to nobody else; `lending.rs` calls them.
         let expected = match name.starts_with("fleet_") {
             true => "invalidRequest",
@@ -379,6 +384,68 @@ fn the_service_describes_itself() {
     }
     let unheard = reason(&plaza, "prover_submitV2", unknown);
     assert_eq!(unheard, "methodNotFound");
+}
+
+/// Who sends eight fields and is told "expected u64" has seven to look at in vain.
+#[test]
+fn a_refusal_names_the_field() {
+    let service = Service::start(&TENANTS, "");
+    let (plaza, operator) = (service.client("plaza"), service.client("operator"));
+    let digest = "5a".repeat(32);
+    let submission = |field: &str, value: Value| {
+        let mut parameters = json!({"circuit": digest, "witness": digest});
+        parameters[field] = value;
+        parameters
+    };
+    let tenant = json!({"tenant": "guest", "scenario": "none"});
+    for (client, method, parameters, field, why) in [
+        (
+            &plaza,
+            "prover_registerCircuitV1",
+            json!({"zkey": digest, "witnessProgram": digest, "r1cs": "x"}),
+            "r1cs",
+            "expected 64 lower-case hexadecimal digits without 0x",
+        ),
+        (
+            &plaza,
+            "prover_registerCircuitV1",
+            json!({"zkey": format!("0x{digest}")}),
+            "zkey",
+            "expected 64 lower-case hexadecimal digits without 0x",
+        ),
+        (
+            &plaza,
+            "prover_submitV1",
+            submission("deadlineMs", json!("5000")),
+            "deadlineMs",
+            "invalid type: string \"5000\", expected u64",
+        ),
+        // What is found out behind the reader of parameters.
+        (
+            &plaza,
+            "pool_histogramsV1",
+            json!({"cause": "weather"}),
+            "cause",
+            "expected one of",
+        ),
+        (
+            &operator,
+            "tenant_addV1",
+            tenant,
+            "scenario",
+            "expected one of",
+        ),
+    ] {
+        let error = client.try_call(method, parameters).expect_err("refused");
+        assert_eq!(error["data"]["field"], field, "{error}");
+        let message = error["message"].as_str().unwrap();
+        let begin = format!("parameters do not fit: {field}: {why}");
+        assert!(message.starts_with(&begin), "{message}");
+    }
+    // Of several that are taken one by one no one is to blame.
+    let neither = plaza.try_call("prover_submitV1", json!({"circuit": digest}));
+    let neither = neither.expect_err("refused");
+    assert_eq!(neither["data"], json!({"reason": "invalidParams"}));
 }
 
 /// The other curve, from circom's compiler to snarkjs's verdict: a key of a ceremony by snarkjs is

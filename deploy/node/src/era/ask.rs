@@ -229,9 +229,10 @@ impl Keeper {
                 }
             }
             _ => {
-                return Err(RpcError::InvalidParams {
-                    detail: "expected one of upTo, stake and unbonding".into(),
-                });
+                return Err(RpcError::misfit(
+                    "",
+                    "expected one of upTo, stake and unbonding",
+                ));
             }
         };
         self.given(caller, it.id.0, command, now)
@@ -252,9 +253,7 @@ impl Keeper {
             },
             (None, Some(on)) => Command::Order { party, on },
             _ => {
-                return Err(RpcError::InvalidParams {
-                    detail: "expected one of amount and standing".into(),
-                });
+                return Err(RpcError::misfit("", "expected one of amount and standing"));
             }
         };
         self.given(caller, it.id.0, command, now)
@@ -328,7 +327,6 @@ impl Keeper {
     }
 
     fn register(&mut self, it: &RegisterParty, now: u64) -> Result<EraReceipt, RpcError> {
-        let invalid = |detail: String| RpcError::InvalidParams { detail };
         let role = match it.role {
             EraRole::User => Role::User,
             EraRole::Developer => Role::Developer,
@@ -338,13 +336,21 @@ impl Keeper {
         let who = match (role, &it.tenant, it.key) {
             (Role::Node, None, Some(key)) => Err(key),
             (Role::Node, ..) => {
-                return Err(invalid("of a node: expected key and no tenant".into()));
+                return Err(RpcError::misfit(
+                    "",
+                    "of a node: expected key and no tenant",
+                ));
             }
             (_, Some(tenant), None) => {
                 let tenant = tenant.parse::<TenantName>();
-                Ok(tenant.map_err(|error| invalid(format!("tenant: {error}")))?)
+                Ok(tenant.map_err(|error| RpcError::misfit("tenant", error.to_string()))?)
             }
-            _ => return Err(invalid("of a tenant: expected tenant and no key".into())),
+            _ => {
+                return Err(RpcError::misfit(
+                    "",
+                    "of a tenant: expected tenant and no key",
+                ));
+            }
         };
         // That an owner is known is not taken back by the way.
         let taken_back = it.verified == Some(false) && self.ledger.is_verified(it.owner);
@@ -423,11 +429,11 @@ impl Keeper {
     fn transfer(&mut self, it: &Transfer, now: u64) -> Result<EraReceipt, RpcError> {
         let legs = it.legs.iter().enumerate();
         let legs = legs.map(|(at, leg)| {
-            read_leg(leg).ok_or_else(|| RpcError::InvalidParams {
-                detail: format!(
-                    "legs[{at}]: expected outside, treasury, gasFloat, stakingPool, storageFund, budget or \
-                     the number of a party"
-                ),
+            read_leg(leg).ok_or_else(|| {
+                RpcError::misfit(
+                    format!("legs[{at}]"),
+                    "expected outside, treasury, gasFloat, stakingPool, storageFund, budget or the number of a party",
+                )
             })
         });
         let legs = legs.collect::<Result<_, _>>()?;
@@ -452,12 +458,9 @@ impl Keeper {
         now: u64,
     ) -> Result<EraReceipt, RpcError> {
         if !(1..=REASON_MAX).contains(&it.reason.len()) {
-            return Err(RpcError::InvalidParams {
-                detail: format!(
-                    "reason: expected 1 to {REASON_MAX} bytes, got {}",
-                    it.reason.len()
-                ),
-            });
+            let got = it.reason.len();
+            let detail = format!("expected 1 to {REASON_MAX} bytes, got {got}");
+            return Err(RpcError::misfit("reason", detail));
         }
         let reason: [u8; 32] = Sha256::new()
             .chain_update(b"caldera claw back")

@@ -207,9 +207,8 @@ impl Service {
                 let got = Digest(Sha256::digest(bytes.bytes()).into());
                 if got != request.witness {
                     let expected = request.witness;
-                    return Err(RpcError::InvalidParams {
-                        detail: format!("witnessData: expected digest {expected}, got {got}"),
-                    });
+                    let detail = format!("expected digest {expected}, got {got}");
+                    return Err(RpcError::misfit("witnessData", detail));
                 }
                 Some(Arc::new(bytes.into_bytes()))
             }

@@ -34,11 +34,9 @@ impl Service {
         let find = |name: String| {
             let named = |cause: &&Cause| cause_name(**cause) == name;
             let found = CAUSES.iter().find(named).copied();
-            found.ok_or_else(|| RpcError::InvalidParams {
-                detail: format!(
-                    "cause: expected one of {}, got {name:?}",
-                    CAUSES.map(cause_name).join(", ")
-                ),
+            found.ok_or_else(|| {
+                let known = CAUSES.map(cause_name).join(", ");
+                RpcError::misfit("cause", format!("expected one of {known}, got {name:?}"))
             })
         };
         let cause = query.cause.map(find).transpose()?;

@@ -239,9 +239,10 @@ impl Service {
                     self.change(&Command::Close { verifier, request })?;
                     told(self.look_up(caller, StateQuery::default())?)
                 }
-                _ => Err(RpcError::InvalidParams {
-                    detail: "expected revocationRoot or request, one of the two".into(),
-                }),
+                _ => Err(RpcError::misfit(
+                    "",
+                    "expected revocationRoot or request, one of the two",
+                )),
             },
             (Method::StateGrant, _) => Ok(Outcome::Asked(self.open(caller, params.decode()?)?)),
             (Method::StatePresent, _) => {
@@ -273,8 +274,10 @@ impl Service {
             Tree::Issuers => "issuersRoot",
             Tree::Revocation => "revocationRoot",
         };
-        caldera_units::element(what, &root).map_err(|error| RpcError::InvalidParams {
-            detail: error.to_string(),
+        caldera_units::element(what, &root).map_err(|_| {
+            let detail =
+                format!("expected a number below the modulus of BN254's scalars, got {root}");
+            RpcError::misfit(what, detail)
         })?;
         let root = RegistryWord(root.0);
         self.change(&Command::Publish { tree, root })?;
@@ -397,9 +400,10 @@ impl Service {
             }
             (None, Some(witness)) => (witness, None),
             _ => {
-                return Err(RpcError::InvalidParams {
-                    detail: "expected opening or witness, one of the two".into(),
-                });
+                return Err(RpcError::misfit(
+                    "",
+                    "expected opening or witness, one of the two",
+                ));
             }
         };
         self.stir(tenant, received);

@@ -114,20 +114,20 @@ impl Service {
     }
 
     fn add_tenant(&mut self, request: AddTenant) -> Result<Flow, RpcError> {
-        let invalid = |detail: String| RpcError::InvalidParams { detail };
-        let tenant: TenantName = request
-            .tenant
-            .parse()
-            .map_err(|error| invalid(format!("tenant: {error}")))?;
+        let tenant: TenantName =
+            request
+                .tenant
+                .parse()
+                .map_err(|error: caldera_store::TenantNameError| {
+                    RpcError::misfit("tenant", error.to_string())
+                })?;
         if tenant.as_str() == OPERATOR {
-            return Err(invalid(format!(
-                "tenant: {OPERATOR} is the operator's name"
-            )));
+            let detail = format!("{OPERATOR} is the operator's name");
+            return Err(RpcError::misfit("tenant", detail));
         }
         if tenant.as_str() == FLEET && self.parts.config.fleet.is_some() {
-            return Err(invalid(format!(
-                "tenant: {FLEET} is the name of the box's fleet"
-            )));
+            let detail = format!("{FLEET} is the name of the box's fleet");
+            return Err(RpcError::misfit("tenant", detail));
         }
         let against = |detail| RpcError::TenantState {
             tenant: tenant.to_string(),
@@ -160,13 +160,13 @@ impl Service {
                 .iter()
                 .map(|class| class.name.as_str());
             let known: Vec<_> = known.collect();
-            invalid(format!("scenario: expected one of {}", known.join(", ")))
+            RpcError::misfit("scenario", format!("expected one of {}", known.join(", ")))
         })?;
         let scopes = request
             .scopes
             .unwrap_or_else(|| vec![Scope::Read, Scope::Submit]);
         if scopes.is_empty() {
-            return Err(invalid("scopes: expected one or two, got none".into()));
+            return Err(RpcError::misfit("scopes", "expected one or two, got none"));
         }
         let quotas = request.quotas.unwrap_or_default();
         let Quotas {
@@ -177,7 +177,7 @@ impl Service {
             ..
         } = quotas;
         if [queue, running, calls, requests].contains(&Some(0)) {
-            return Err(invalid("quotas: expected at least 1 of each".into()));
+            return Err(RpcError::misfit("quotas", "expected at least 1 of each"));
         }
         let row = TenantRow {
             tenant,
@@ -201,9 +201,8 @@ impl Service {
         let (id, mut row) = self.member(&request.tenant)?;
         let overlap_ms = request.overlap_ms.unwrap_or(OVERLAP_MS);
         if overlap_ms > OVERLAP_MS_MAX {
-            return Err(RpcError::InvalidParams {
-                detail: format!("overlapMs: expected 0 to {OVERLAP_MS_MAX}, got {overlap_ms}"),
-            });
+            let detail = format!("expected 0 to {OVERLAP_MS_MAX}, got {overlap_ms}");
+            return Err(RpcError::misfit("overlapMs", detail));
         }
         let until = unix_time().as_secs() + overlap_ms.div_ceil(1000);
         row.before = (overlap_ms > 0).then_some((row.salt, until));

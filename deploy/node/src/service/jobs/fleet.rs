@@ -226,9 +226,8 @@ impl Service {
 
     fn take_lent(&mut self, asked: FleetTake) -> Result<Flow, RpcError> {
         if asked.max > TAKE_MAX {
-            return Err(RpcError::InvalidParams {
-                detail: format!("max: expected 0 to {TAKE_MAX}, got {}", asked.max),
-            });
+            let detail = format!("expected 0 to {TAKE_MAX}, got {}", asked.max);
+            return Err(RpcError::misfit("max", detail));
         }
         let (oldest, newest, got) = (self.lent.oldest(), self.lent.cursor, asked.cursor);
         if !(oldest..=newest).contains(&got) {
