@@ -18,6 +18,7 @@ use caldera_rpc::methods::{
     HistogramsQuery, IdempotencyKey, JobName, JobResult, JobStatus, JobWait, Method, PoolQuery,
     PoolStatus, RegisterCircuit, SpanHistogram, StorageQuery, StorageStatus,
 };
+use clap::parser::ValueSource;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
@@ -31,13 +32,18 @@ use crate::{Report, progress};
 #[derive(clap::Args)]
 pub(crate) struct Connection {
     /// Address of calderad: http://HOST:PORT, https://HOST:PORT, or unix:/PATH for the operator
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:7420")]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "CALDERA_URL",
+        default_value = "http://127.0.0.1:7420"
+    )]
     url: String,
     /// Name of the tenant, or "operator"
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", env = "CALDERA_TENANT")]
     tenant: String,
     /// File with the tenant's secret, 64 hexadecimal digits
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "CALDERA_SECRET_FILE")]
     secret_file: PathBuf,
     // Not a group of their own: clap does not see an optional group that holds another.
     /// Certificates of the authorities that the box's certificate is held against, in PEM; for https. Left
@@ -52,17 +58,22 @@ pub(crate) struct Connection {
     key: Option<PathBuf>,
 }
 
-/// A box, if one is named.
+/// A box, if one is named on the command line: what happens at home otherwise is not sent somewhere because the environment has a
+/// tenant. What was left out there is taken from it all the same.
 ///
 /// Of an optional group clap asks what the group asks for, whether anything of it is there or not; so this says by itself what goes
 /// with what.
 pub(crate) struct Perhaps(pub(crate) Option<Connection>);
 
+/// A box, unless something is said that needs none: `--home`, or a subcommand, which has its own.
+pub(crate) struct Unless(pub(crate) Option<Connection>);
+
 impl clap::FromArgMatches for Perhaps {
     fn from_arg_matches(matches: &clap::ArgMatches) -> Result<Perhaps, clap::Error> {
-        let named = matches.contains_id("tenant");
-        let connection =
-            named.then(|| <Connection as clap::FromArgMatches>::from_arg_matches(matches));
+        // A request is known to the registry of a box, and nowhere else.
+        let of_box = matches.try_contains_id("request").unwrap_or(false);
+        let connection = (of_box || is_named(matches))
+            .then(|| <Connection as clap::FromArgMatches>::from_arg_matches(matches));
         connection.transpose().map(Perhaps)
     }
 
@@ -74,18 +85,63 @@ impl clap::FromArgMatches for Perhaps {
 
 impl clap::Args for Perhaps {
     fn augment_args(command: clap::Command) -> clap::Command {
-        let with_tenant = ["url", "secret_file", "cacert", "cert", "key"];
-        let command = <Connection as clap::Args>::augment_args(command);
-        let command = command.mut_arg("tenant", |it| it.required(false).requires("secret_file"));
-        with_tenant.into_iter().fold(command, |command, name| {
-            command.mut_arg(name, |it| it.required(false).requires("tenant"))
-        })
+        optional(command)
     }
 
     fn augment_args_for_update(command: clap::Command) -> clap::Command {
-        <Perhaps as clap::Args>::augment_args(command)
+        optional(command)
     }
 }
+
+impl clap::FromArgMatches for Unless {
+    fn from_arg_matches(matches: &clap::ArgMatches) -> Result<Unless, clap::Error> {
+        let home = matches.try_get_one::<bool>("home");
+        let home = home.is_ok_and(|home| home == Some(&true));
+        if home && is_named(matches) {
+            return Err(clap::Error::raw(
+                clap::error::ErrorKind::ArgumentConflict,
+                "--home needs no box, and one is named",
+            ));
+        }
+        if home || matches.subcommand_name().is_some() {
+            return Ok(Unless(None));
+        }
+        let connection = <Connection as clap::FromArgMatches>::from_arg_matches(matches);
+        connection.map(|it| Unless(Some(it)))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &clap::ArgMatches) -> Result<(), clap::Error> {
+        *self = <Unless as clap::FromArgMatches>::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl clap::Args for Unless {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        optional(command)
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        optional(command)
+    }
+}
+
+/// What names a box, none of it asked for.
+fn optional(command: clap::Command) -> clap::Command {
+    let command = <Connection as clap::Args>::augment_args(command);
+    NAMES.into_iter().fold(command, |command, name| {
+        command.mut_arg(name, |it| it.required(false))
+    })
+}
+
+/// Whether any of it stands on the command line.
+fn is_named(matches: &clap::ArgMatches) -> bool {
+    let given = |name| matches.value_source(name) == Some(ValueSource::CommandLine);
+    NAMES.into_iter().any(given)
+}
+
+/// The options of a [`Connection`].
+const NAMES: [&str; 6] = ["url", "tenant", "secret_file", "cacert", "cert", "key"];
 
 /// Have a calderad make a proof
 ///
@@ -153,7 +209,7 @@ pub(crate) struct StatusArguments {
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct PoolArguments {
     #[command(flatten)]
-    connection: Option<Connection>,
+    connection: Unless,
     #[command(subcommand)]
     command: Option<PoolCommand>,
 }
@@ -269,7 +325,7 @@ pub(crate) fn pool(arguments: &PoolArguments) -> anyhow::Result<Report> {
         Some(PoolCommand::Storage(arguments)) => return storage(arguments),
         None => {}
     }
-    let Some(connection) = &arguments.connection else {
+    let Some(connection) = &arguments.connection.0 else {
         return Err(Misconfigured("--tenant: expected a name, got none".to_owned()).into());
     };
     let client = connection.client()?;

@@ -29,7 +29,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use crate::files::{self, Outputs};
-use crate::service::{self, Connection, Perhaps, Registration};
+use crate::service::{self, Connection, Perhaps, Registration, Unless};
 use crate::{Report, prove};
 
 /// Issue, grant, present and reuse trusted state units
@@ -240,16 +240,17 @@ struct PresentArguments {
     public: PathBuf,
     #[command(flatten)]
     opening: OpeningArguments,
-    /// Prove here, as caldera prove does
-    #[arg(long, conflicts_with_all = ["url", "tenant", "secret_file", "cacert", "cert", "key"])]
-    home: bool,
-    #[command(flatten, next_help_heading = "At home")]
-    how: prove::How,
+    // Before what it looks at: clap takes out of the words what it has read.
     #[command(flatten, next_help_heading = "By a box")]
-    connection: Option<Connection>,
+    connection: Unless,
     /// When the proof is needed of the box, in milliseconds from now
     #[arg(long, value_name = "MS", conflicts_with = "home")]
     deadline_ms: Option<u64>,
+    /// Prove here, as caldera prove does
+    #[arg(long, help_heading = "At home")]
+    home: bool,
+    #[command(flatten, next_help_heading = "At home")]
+    how: prove::How,
 }
 
 /// Have a box verify a presentation and record it
@@ -301,14 +302,15 @@ struct ReuseArguments {
 #[derive(clap::Args)]
 #[command(group = clap::ArgGroup::new("what").required(true).args(["revoked", "request"]))]
 struct RevokeArguments {
+    // Before what it looks at: clap takes out of the words what it has read.
+    #[command(flatten)]
+    connection: Perhaps,
     /// The list: [{"issuer": PLACE, "nonce": N}, ..]
     #[arg(value_name = "REVOKED")]
     revoked: Option<PathBuf>,
     /// The request
-    #[arg(long, value_name = "WORD", requires = "tenant")]
+    #[arg(long, value_name = "WORD")]
     request: Option<Word>,
-    #[command(flatten)]
-    connection: Perhaps,
 }
 
 /// Show where a box's registry stands
@@ -520,7 +522,7 @@ fn open(arguments: &OpeningArguments) -> anyhow::Result<(Opening, GrantFile)> {
 }
 
 fn present(arguments: &PresentArguments) -> anyhow::Result<Report> {
-    let Some(connection) = &arguments.connection else {
+    let Some(connection) = &arguments.connection.0 else {
         let paths = prove::Paths {
             zkey: &arguments.zkey,
             proof: &arguments.proof,
@@ -780,9 +782,9 @@ mod tests {
         };
         let at_box = ["--tenant", "t", "--secret-file", "s"];
         let home = parse(&["--home"]).expect("at home");
-        assert!(home.home && home.connection.is_none());
+        assert!(home.home && home.connection.0.is_none());
         let by_box = parse(&at_box).expect("by a box");
-        assert!(!by_box.home && by_box.connection.is_some());
+        assert!(!by_box.home && by_box.connection.0.is_some());
         let mut both = at_box.to_vec();
         both.push("--home");
         for wrong in [

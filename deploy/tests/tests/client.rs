@@ -1,10 +1,12 @@
 //! The Rust client against a running `calderad`: what its first page says, and how it fails.
 
+use std::process::Command;
 use std::time::Duration;
 
 use caldera_client::{Circuit as Files, Client, ClientError, Identity, Secret, Terms, digest};
 use caldera_tests::circuit::Circuit;
 use caldera_tests::interop::{json, semaphore_witnesses, semaphore_zkey, snarkjs_verdicts};
+use caldera_tests::programs::{caldera, run};
 use caldera_tests::service::Service;
 use serde_json::json;
 
@@ -12,6 +14,42 @@ fn client(service: &Service, secret: [u8; 32]) -> Client {
     let url = format!("http://{}", service.address());
     let secret = Secret::from_bytes(secret);
     Client::new(&url, &Identity::default(), "plaza", secret).expect("a good address")
+}
+
+/// The command line finds in the environment what is left out, and sends nothing to a box because there is one.
+#[test]
+fn the_environment_says_where_and_as_whom() {
+    let service = Service::start(&[("plaza", "social")], "");
+    let secret = service.folder().join("plaza.secret");
+    let caldera = |words: &[&str]| {
+        let mut command = Command::new(caldera());
+        command
+            .args(words)
+            .env("CALDERA_URL", format!("http://{}", service.address()))
+            .env("CALDERA_TENANT", "plaza")
+            .env("CALDERA_SECRET_FILE", &secret);
+        run(command)
+    };
+    let pool = caldera(&["pool"]).expect_success();
+    assert!(pool.contains("plaza"), "{pool}");
+    caldera(&["pool", "demand", "0"]).expect_success();
+    // The command line goes over it.
+    caldera(&["pool", "--tenant", "market"]).expect_code(77);
+
+    // What is shown at home is not published, which this tenant would be refused.
+    let list = service.folder().join("revoked.json");
+    std::fs::write(&list, "[]").expect("written");
+    let list = list.display().to_string();
+    caldera(&["state", "revoke", &list]).expect_success();
+    caldera(&["state", "revoke", &list, "--tenant", "plaza"]).expect_code(79);
+    // A request is in a box's registry alone.
+    let request = format!("0x{}", "0".repeat(64));
+    caldera(&["state", "revoke", "--request", &request]).expect_code(79);
+    // Home is home, whatever the environment says, and no box on the same line.
+    let home = "state present a b c --holder h --unit u --blinding b --issuers i --request r --grant g --home";
+    let home: Vec<&str> = home.split(' ').collect();
+    caldera(&home).expect_code(74);
+    caldera(&[&home[..], &["--tenant", "plaza"]].concat()).expect_code(2);
 }
 
 #[test]

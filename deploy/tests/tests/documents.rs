@@ -6,7 +6,14 @@
 //! all in capitals (`DATE-CPU.jsonl`), is not a path. Works in a checkout and in an unpacked
 //! archive: it asks no git.
 
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use caldera_tests::programs::{caldera, calderad, run};
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 
 /// What the top level holds; a backticked word that begins with one of these and a slash is a
 /// path.
@@ -65,6 +72,56 @@ fn every_place_that_a_document_names_exists() {
         "documents name what does not exist:\n{}",
         missing.join("\n")
     );
+}
+
+/// What README tells a reader to type first is typed here. Two things are other than at his: the box takes a free port, and whoever
+/// asks it is told which, by scripts with the programs' names; the port comes through a pipe, so that nobody asks before there is one.
+#[test]
+fn the_first_proof_of_the_readme() {
+    let readme = include_str!("../../../README.md");
+    let (_, section) = readme
+        .split_once("\n## A first proof by a box\n")
+        .expect("README has the section");
+    let (_, block) = section.split_once("```sh\n").expect("it has commands");
+    let (block, _) = block.split_once("```").expect("they end");
+    assert!(block.contains("\ncaldera submit "), "{block}");
+
+    let folder = tempfile::tempdir().expect("a folder of our own");
+    let at = |name: &str| folder.path().join(name);
+    mkfifo(&at("listens"), Mode::S_IRWXU).expect("a pipe");
+    std::fs::create_dir(at("bin")).expect("a folder");
+    let script = |name: &str, text: String| {
+        let file = std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o700)
+            .open(at("bin").join(name));
+        let text = format!("#!/bin/sh\nset -eu\n{text}\n");
+        file.and_then(|mut file| file.write_all(text.as_bytes()))
+            .expect("a script");
+    };
+    let box_ = calderad();
+    script(
+        "calderad",
+        format!("exec {box_:?} --listen 127.0.0.1:0 \"$@\" >listens"),
+    );
+    let line = caldera();
+    script(
+        "caldera",
+        format!(
+            "if [ \"$1\" = submit ]; then\n    read -r calderad listening on address <listens\n    \
+             export CALDERA_URL=\"http://$address\"\nfi\nexec {line:?} \"$@\""
+        ),
+    );
+    let path = std::env::var("PATH").unwrap_or_default();
+    let mut bash = Command::new("bash");
+    bash.arg("-ec")
+        .arg(format!("trap 'kill $!; wait' EXIT\n{block}"))
+        .env("PATH", format!("{}:{path}", at("bin").display()))
+        .env_remove("CALDERA_URL")
+        .current_dir(folder.path());
+    let said = run(bash).expect_success();
+    assert!(said.ends_with("OK!\n"), "{said}");
 }
 
 /// Targets of `[text](target)` that lie in this repository, without their fragment.
