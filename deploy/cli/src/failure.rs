@@ -149,13 +149,11 @@ fn of_backup(error: &BackupError) -> Class {
     }
 }
 
-/// What went wrong, and why, each cause once: some errors say their cause in their own words.
-pub(crate) fn told(error: &anyhow::Error) -> String {
-    let mut text = error.to_string();
-    for cause in error.chain().skip(1).map(ToString::to_string) {
-        if !text.ends_with(&cause) {
-            text.push_str(": ");
-            text.push_str(&cause);
+/// What would help, where the message says only what is wrong.
+pub(crate) fn remedy(error: &anyhow::Error) -> Option<&'static str> {
+    error.chain().find_map(|cause| {
+        if let Some(CheckError::Development | CheckError::NoContribution) = cause.downcast_ref() {
+            return Some("for tests, --development takes such keys");
         }
         let client: &ClientError = cause.downcast_ref()?;
         let taken = matches!(client.reason()?, "developmentKey" | "keyNoContribution");
@@ -173,6 +171,9 @@ pub(crate) fn document(error: &anyhow::Error) -> Value {
             "message": chain(error.as_ref()).to_string(),
         }
     });
+    if let Some(remedy) = remedy(error) {
+        document["error"]["remedy"] = remedy.into();
+    }
     let client = error
         .chain()
         .find_map(|cause| cause.downcast_ref::<ClientError>());

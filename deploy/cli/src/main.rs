@@ -122,6 +122,9 @@ fn main() -> ExitCode {
                 class.name(),
                 chain(error.as_ref())
             );
+            if let Some(remedy) = failure::remedy(&error) {
+                eprintln!("caldera: {remedy}");
+            }
             let document = json.then(|| pretty(&failure::document(&error)));
             (class.code(), document)
         }

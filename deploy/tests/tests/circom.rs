@@ -43,6 +43,7 @@ fn a_development_key_works_everywhere() {
 
         let run = prove(&circuit, "dev.zkey", &[]).expect_code(92);
         assert!(run.stderr.contains("[development-key]"), "{run}");
+        assert!(run.stderr.contains("--development takes"), "{run}");
         prove(&circuit, "dev.zkey", &["--development"]).expect_success();
         circuit.judged_by_snarkjs("dev.vk.json");
 
