@@ -1,7 +1,7 @@
 // Generated from docs/openrpc.json by generate.mjs; do not edit.
 
 /** The version of the protocol that these types are of. */
-export const PROTOCOL_VERSION = "1.0.0";
+export const PROTOCOL_VERSION = "0.1.0";
 
 /** SHA-256 of a blob's content, in lower-case hexadecimal. The digest of a proving key names its circuit. */
 export type Digest = string;

@@ -1002,6 +1002,19 @@ fn errors() -> Vec<RpcError> {
     all
 }
 
+/// Of the workspace, the document and the client there is one version; a program that is given the document alone knows where to call.
+#[test]
+fn one_version_and_where_to_call() {
+    let document = document();
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(document["info"]["version"], version);
+    let package = include_str!("../../client-ts/package.json");
+    let package: Value = serde_json::from_str(package).expect("JSON");
+    assert_eq!(package["version"], version);
+    let servers = document["servers"].as_array().expect("servers");
+    assert_eq!(servers[0]["url"], "http://127.0.0.1:7420");
+}
+
 #[test]
 fn every_error() {
     let document = document();
