@@ -22,7 +22,7 @@ pub(crate) enum Change {
     Same,
     /// The quartiles lie above the old ones.
     Slower,
-    /// Times of different machines.
+    /// Times of different machines, or on different clocks.
     Incomparable,
 }
 
@@ -42,6 +42,9 @@ pub(crate) struct Comparison {
     /// A unit of time, or "ratio".
     pub(crate) unit: String,
     pub(crate) change: Change,
+    /// Of what cannot be compared: why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) why: Option<String>,
 }
 
 /// All cases that are in both files, each by its last line there: files are appended to, and what
@@ -63,18 +66,30 @@ pub(crate) fn compare(old: &[Record], new: &[Record]) -> Vec<Comparison> {
                     Some(key.who.to_owned()),
                     side,
                     "ratio",
-                    true,
+                    None,
                 ))
             }
             // Ours, where no peer tells more.
             (None, None) if new.ours && !has_ratio.contains(&key.case()) => {
                 let side = [(old.value, old.spread), (new.value, new.spread)];
-                let same_machine = old.origin.cpu == new.origin.cpu && old.unit == new.unit;
-                Some(comparison(new, None, side, &new.unit, same_machine))
+                Some(comparison(new, None, side, &new.unit, against(old, new)))
             }
             _ => None,
         })
         .collect()
+}
+
+/// Why times are not held against each other, if they are not.
+fn against(old: &Record, new: &Record) -> Option<String> {
+    let differ = |what: &str, old: &str, new: &str| {
+        (old != new).then(|| format!("{what}: {old:?} and {new:?}"))
+    };
+    let differences = [
+        differ("the processors differ", &old.origin.cpu, &new.origin.cpu),
+        differ("the units differ", &old.unit, &new.unit),
+    ];
+    let differences: Vec<String> = differences.into_iter().flatten().collect();
+    (!differences.is_empty()).then(|| differences.join("; "))
 }
 
 /// The comparisons as a table.
@@ -113,7 +128,16 @@ pub(crate) fn of_comparisons(comparisons: &[Comparison]) -> String {
         "median",
         "change",
     ];
-    table(&head, &rows)
+    let mut text = table(&head, &rows);
+    // Mostly the same for all of a file.
+    let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+    for reason in comparisons.iter().filter_map(|it| it.why.as_deref()) {
+        *reasons.entry(reason).or_default() += 1;
+    }
+    for (reason, count) in reasons {
+        text.push_str(&format!("incomparable ({count} of them): {reason}\n"));
+    }
+    text
 }
 
 /// What lines of the same figure have in common.
@@ -155,9 +179,9 @@ fn comparison(
     peer: Option<String>,
     [(old, old_spread), (new, new_spread)]: [(f64, [f64; 2]); 2],
     unit: &str,
-    comparable: bool,
+    why: Option<String>,
 ) -> Comparison {
-    let change = if !comparable {
+    let change = if why.is_some() {
         Change::Incomparable
     } else if new_spread[1] < old_spread[0] {
         Change::Faster
@@ -178,6 +202,7 @@ fn comparison(
         new_spread,
         unit: unit.to_owned(),
         change,
+        why,
     }
 }
 
@@ -253,7 +278,21 @@ pub(crate) mod tests {
             record
         };
         let (old, new) = (ours(10.0, [9.0, 11.0]), elsewhere(ours(1.0, [1.0, 1.0])));
-        assert_eq!(change(old, new), Change::Incomparable);
+        assert_eq!(change(old.clone(), new.clone()), Change::Incomparable);
+        let mut walled = new.clone();
+        walled.unit = "ms wall".to_owned();
+        let said = of_comparisons(&compare(&[old.clone()], &[new]));
+        let cpus = format!(
+            "the processors differ: {:?} and \"another\"",
+            old.origin.cpu
+        );
+        assert!(
+            said.contains(&format!("incomparable (1 of them): {cpus}\n")),
+            "{said}"
+        );
+        let both = of_comparisons(&compare(&[old], &[walled]));
+        let units = format!("{cpus}; the units differ: \"ms\" and \"ms wall\"\n");
+        assert!(both.contains(&units), "{both}");
         let (old, new) = (peer(0.5, [0.49, 0.51]), elsewhere(peer(0.6, [0.59, 0.61])));
         assert_eq!(change(old, new), Change::Slower);
     }

@@ -30,10 +30,14 @@ use caldera_devices::{KINDS, Options, Quantum, Wanted, quanta};
 use caldera_kernels::CurveId;
 use caldera_kernels::cpu::{Laned, Vectors, row};
 use caldera_kernels::field::{FqBls12_381, FqBn254, FrBls12_381, FrBn254, PrimeField};
+use nix::sched::{CpuSet, sched_getaffinity};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::unistd::Pid;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::bench::CurveName;
+use crate::duel::Spread;
 use crate::key;
 use crate::record::Origin;
 use crate::table::{figure, table};
@@ -112,6 +116,10 @@ pub(crate) struct Roofline {
     /// Of a round, on one thread.
     median_ms: f64,
     fastest_ms: f64,
+    /// The quartiles of a round.
+    spread_ms: [f64; 2],
+    /// Where the rounds were computed.
+    bed: Bed,
     /// Of a round, by the device's own clock.
     device_median_ms: Option<f64>,
     quanta: usize,
@@ -131,6 +139,52 @@ pub(crate) struct Roofline {
     /// What the time could be at best, over what it is.
     of_bound: Option<f64>,
     origin: Origin,
+}
+
+/// What else could have run where the rounds did.
+#[derive(Debug, Clone, Serialize)]
+struct Bed {
+    /// How many processors this thread may use.
+    processors: usize,
+    /// Whether the kernel keeps everybody else off all of them (`isolcpus`).
+    isolated: bool,
+    /// How often the kernel gave the processor to somebody else while the rounds were computed.
+    taken_away: u64,
+}
+
+impl Bed {
+    /// Computes on it.
+    fn under<T>(work: impl FnOnce() -> T) -> (T, Bed) {
+        // Of all threads: a device's calls may have some of their own.
+        let switches =
+            || getrusage(UsageWho::RUSAGE_SELF).map_or(0, |it| it.involuntary_context_switches());
+        let before = switches();
+        let done = work();
+        let taken_away = u64::try_from(switches() - before).unwrap_or(0);
+        let set = sched_getaffinity(Pid::from_raw(0)).ok();
+        let allowed: Vec<usize> = set.map_or_else(Vec::new, |set| {
+            (0..CpuSet::count())
+                .filter(|cpu| set.is_set(*cpu).unwrap_or(false))
+                .collect()
+        });
+        let alone = std::fs::read_to_string(ISOLATED).unwrap_or_default();
+        let alone = processors(&alone);
+        let bed = Bed {
+            processors: allowed.len(),
+            isolated: !allowed.is_empty() && allowed.iter().all(|cpu| alone.contains(cpu)),
+            taken_away,
+        };
+        (done, bed)
+    }
+}
+
+/// A list as the kernel writes it: `2-5,8`.
+fn processors(list: &str) -> Vec<usize> {
+    let ranges = list.trim().split(',').filter_map(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        Some(first.parse().ok()?..=last.parse().ok()?)
+    });
+    ranges.flatten().collect()
 }
 
 /// Measures it.
@@ -154,10 +208,12 @@ pub(crate) fn kernel(plan: &Plan) -> Result<Roofline> {
     let kind = plan.kernel.kind();
     let rounds = usize::from(plan.rounds);
     let mut all: Vec<Quantum> = Vec::new();
-    quanta(&*device, curve, kind, plan.size, rounds, &mut |it| {
-        all.push(it);
-    })
-    .with_context(|| format!("{kind} on {wanted}"))?;
+    let (measured, bed) = Bed::under(|| {
+        quanta(&*device, curve, kind, plan.size, rounds, &mut |it| {
+            all.push(it);
+        })
+    });
+    measured.with_context(|| format!("{kind} on {wanted}"))?;
     if let Some(why) = device.health().lost {
         anyhow::bail!("{wanted} was lost while it was measured: {why}");
     }
@@ -203,7 +259,14 @@ pub(crate) fn kernel(plan: &Plan) -> Result<Roofline> {
             .context("a trace as JSON")?;
         std::fs::write(path, trace).with_context(|| format!("writing {}", path.display()))?;
     }
-    let roofline = roofline(plan, &device.info().name, &all, cost, peak, bandwidth);
+    let roofline = roofline(
+        plan,
+        &device.info().name,
+        (&all, bed),
+        cost,
+        peak,
+        bandwidth,
+    );
     if let Some(path) = &plan.out {
         let line = serde_json::to_string(&roofline).context("a roofline as JSON")?;
         OpenOptions::new()
@@ -219,7 +282,7 @@ pub(crate) fn kernel(plan: &Plan) -> Result<Roofline> {
 fn roofline(
     plan: &Plan,
     name: &str,
-    all: &[Quantum],
+    (all, bed): (&[Quantum], Bed),
     cost: Cost,
     peak: Option<f64>,
     bandwidth: f64,
@@ -232,6 +295,7 @@ fn roofline(
     }
     let whole: Duration = ends.iter().sum();
     ends.sort();
+    let spread = Spread::of(ends.iter().map(|end| end.as_secs_f64() * 1e3));
     let mut device = vec![None; rounds];
     for it in all {
         if let Some(computed) = it.device {
@@ -259,6 +323,8 @@ fn roofline(
         rounds,
         median_ms: seconds * 1e3,
         fastest_ms: ends[0].as_secs_f64() * 1e3,
+        spread_ms: [spread.low, spread.high],
+        bed,
         device_median_ms: device
             .get(device.len() / 2)
             .map(|computed| computed.as_secs_f64() * 1e3),
@@ -441,15 +507,18 @@ pub(crate) fn of_roofline(it: &Roofline) -> String {
     ];
     let head = ["what", "needed", "a second", "at best", "ratio"];
     let mut text = format!(
-        "{} {} 2^{} on {} ({}), one thread: {} ms, {} at the fastest of {}\n{} quanta, us: p50 {}, longest {}; {:.1} % between them\n",
+        "{} {} 2^{} on {} ({}), one thread: {} ms, quartiles {}..{}, {} at the fastest of {}\n{}{} quanta, us: p50 {}, longest {}; {:.1} % between them\n",
         it.kernel,
         it.curve,
         it.log2,
         it.device,
         it.name,
         figure(it.median_ms),
+        figure(it.spread_ms[0]),
+        figure(it.spread_ms[1]),
         figure(it.fastest_ms),
         it.rounds,
+        doubts(it),
         it.quanta,
         figure(it.quantum_us_p50),
         figure(it.quantum_us_max),
@@ -465,6 +534,39 @@ pub(crate) fn of_roofline(it: &Roofline) -> String {
     });
     text
 }
+
+/// Where it was measured, and a warning where that shows in the figures.
+fn doubts(it: &Roofline) -> String {
+    let Bed {
+        processors,
+        isolated,
+        taken_away,
+    } = it.bed;
+    let mut text = format!(
+        "on {processors} {}, taken away {taken_away} times\n",
+        match (isolated, processors) {
+            (true, 1) => "isolated processor",
+            (true, _) => "isolated processors",
+            (false, 1) => "processor that others may use",
+            (false, _) => "processors that others may use",
+        }
+    );
+    let [low, high] = it.spread_ms;
+    let (apart, over) = ((high - low) / it.median_ms, it.median_ms / it.fastest_ms);
+    if apart > WIDE || over > 1.0 + WIDE {
+        text.push_str(&format!(
+            "WARNING: the quartiles are {:.0} % of the median apart, and the median is {over:.2} times the fastest: something \
+             else ran, or the clocks changed. Measure on an isolated processor (taskset -c N), or believe the fastest alone\n",
+            apart * 100.0
+        ));
+    }
+    text
+}
+
+/// Of the median: whoever compares two kernels by it wants them closer.
+const WIDE: f64 = 0.15;
+
+const ISOLATED: &str = "/sys/devices/system/cpu/isolated";
 
 /// As calderad has it where no policy says otherwise.
 const QUANTUM: Duration = Duration::from_millis(2);
@@ -536,6 +638,65 @@ mod tests {
         }
     }
 
+    fn bed(taken_away: u64) -> Bed {
+        Bed {
+            processors: 1,
+            isolated: true,
+            taken_away,
+        }
+    }
+
+    /// A median of 6 ms beside a fastest of 2 was once printed without a word.
+    #[test]
+    fn what_was_disturbed_says_so() {
+        let of = |spans: &[u64], taken_away| {
+            let quanta = spans.iter().zip(1..).map(|(span, round)| Quantum {
+                round,
+                stage: 0,
+                lane: 0,
+                begin: Duration::ZERO,
+                span: Duration::from_micros(*span),
+                device: None,
+            });
+            let all: Vec<Quantum> = quanta.collect();
+            let plan = Plan {
+                rounds: spans.len() as u16,
+                ..plan(Kernel::Ntt, 8)
+            };
+            let cost = Cost::of(Kernel::Ntt, CurveId::Bn254, 8);
+            of_roofline(&roofline(
+                &plan,
+                "x",
+                (&all, bed(taken_away)),
+                cost,
+                None,
+                1e9,
+            ))
+        };
+        let good = of(&[2000, 2010, 2020, 2030, 2040], 0);
+        assert!(good.contains("quartiles 2.01..2.03"), "{good}");
+        assert!(
+            good.contains("on 1 isolated processor, taken away 0 times"),
+            "{good}"
+        );
+        assert!(!good.contains("WARNING"), "{good}");
+        for disturbed in [
+            // Apart, and all but one slow.
+            [2000, 2010, 2020, 6000, 9000],
+            [1990, 6060, 6060, 6060, 6060],
+        ] {
+            let said = of(&disturbed, 7);
+            assert!(said.contains("WARNING: the quartiles are"), "{said}");
+            assert!(said.contains("taken away 7 times"), "{said}");
+        }
+    }
+
+    #[test]
+    fn lists_of_processors() {
+        assert_eq!(processors("2-4,8\n"), [2, 3, 4, 8]);
+        assert_eq!(processors("\n"), [0_usize; 0]);
+    }
+
     #[test]
     fn costs_follow_their_formulas() {
         let of = |kernel, log2| Cost::of(kernel, CurveId::Bn254, log2);
@@ -564,10 +725,17 @@ mod tests {
             bytes: 1e6,
         };
         // 10 ms by the peak, 1 ms by the bandwidth, of 20 ms.
-        let it = roofline(&plan(Kernel::Ntt, 8), "x", &all, cost, Some(1e8), 1e9);
+        let it = roofline(
+            &plan(Kernel::Ntt, 8),
+            "x",
+            (&all, bed(0)),
+            cost,
+            Some(1e8),
+            1e9,
+        );
         assert_eq!(it.of_bound, Some(0.5));
         assert!((it.gaps_share - 0.25).abs() < 1e-9);
-        let it = roofline(&plan(Kernel::Ntt, 8), "x", &all, cost, None, 1e9);
+        let it = roofline(&plan(Kernel::Ntt, 8), "x", (&all, bed(0)), cost, None, 1e9);
         assert_eq!(it.of_bound, None);
         assert!(of_roofline(&it).contains("--peak"));
     }
@@ -587,7 +755,7 @@ mod tests {
             multiplications: 1e6,
             bytes: 1e6,
         };
-        let it = roofline(&plan(Kernel::Ntt, 8), "x", &all, cost, None, 1e9);
+        let it = roofline(&plan(Kernel::Ntt, 8), "x", (&all, bed(0)), cost, None, 1e9);
         assert_eq!(it.device_median_ms, Some(4.0));
         assert!(of_roofline(&it).contains("by the device's own clock: 4"));
         let trace = trace(&all[..2], "ntt", "x");
