@@ -38,7 +38,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use caldera_devices::Options;
 use caldera_kernels::conformance::Effort;
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use serde::Deserialize;
 
 use crate::device::Opened;
@@ -51,7 +51,7 @@ use crate::thread::Policy;
 
 /// Accepts or refuses a box for proving. Exit codes: 0 OK, 1 WARN, 2 CRITICAL.
 #[derive(Debug, Parser)]
-#[command(name = "caldera-hwtest", version)]
+#[command(name = "caldera-hwtest", version, after_long_help = notes())]
 struct Arguments {
     /// 1: seconds; 2: two minutes; 3: a quarter of an hour; 4: hours.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=4))]
@@ -100,6 +100,39 @@ struct Arguments {
     /// Divide all times, to try the program itself; such a run accepts nothing.
     #[arg(long, value_name = "TIMES", value_parser = clap::value_parser!(u32).range(2..))]
     shorten: Option<u32>,
+    /// Print the manual page, for installers.
+    #[arg(long, hide = true)]
+    manual: bool,
+}
+
+/// What `--help` and the manual page say beside the options.
+fn notes() -> String {
+    let mut text = "Levels, each with the checks of those before it, longer:\n".to_owned();
+    for (level, takes) in LEVELS {
+        let own = CHECKS.iter().filter(|(_, its)| *its == level);
+        let own: Vec<&str> = own.map(|(name, _)| *name).collect();
+        text.push_str(&format!("  {level}  {takes}: {}\n", own.join(", ")));
+    }
+    text.push_str(
+        "\nEach check ends as PASS, WARN, FAIL, or SKIP with the reason why it could not be made.\n\n\
+         Environment:\n  CALDERA_DEVICES  as --devices\n\n\
+         Exit codes:\n  \
+         0  OK\n  \
+         1  WARN\n  \
+         2  CRITICAL, a check that could not run, or a command line that cannot be understood",
+    );
+    text
+}
+
+fn print_manual() -> ExitCode {
+    let page = clap_mangen::Man::new(Arguments::command());
+    match page.render(&mut std::io::stdout()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("caldera-hwtest: writing the manual page: {error}");
+            ExitCode::from(2)
+        }
+    }
 }
 
 /// What matters here of a configuration of calderad's; it is checked by calderad.
@@ -131,7 +164,11 @@ fn main() -> ExitCode {
     if let Some(code) = caldera_devices::child() {
         return code;
     }
-    match run(&Arguments::parse()) {
+    let arguments = Arguments::parse();
+    if arguments.manual {
+        return print_manual();
+    }
+    match run(&arguments) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("caldera-hwtest: {error:#}");
@@ -275,6 +312,14 @@ const CHECKS: [(&str, u8); 38] = [
     ("power.heat", 3),
     ("service.reallocate", 3),
     ("service.kills", 4),
+];
+
+/// What a level takes.
+const LEVELS: [(u8, &str); 4] = [
+    (1, "seconds to a minute"),
+    (2, "minutes"),
+    (3, "a quarter of an hour"),
+    (4, "--hours"),
 ];
 
 /// How long each check goes on.

@@ -37,6 +37,25 @@ fn exit_code(report: &Value) -> i32 {
     }
 }
 
+/// The page is the program's own: its levels with their checks, its options and its exit codes.
+#[test]
+fn the_manual_page_has_levels_and_options() {
+    let output = hwtest().arg("--manual").output().expect("our own program");
+    assert_eq!(output.status.code(), Some(0));
+    let page = String::from_utf8(output.stdout).expect("text");
+    // Which has hyphens as roff wants them.
+    let page = page.replace('\\', "");
+    for said in [
+        ".TH caldera-hwtest 1",
+        "--level",
+        "--write-expected",
+        "4  --hours: service.kills",
+        "2  CRITICAL",
+    ] {
+        assert!(page.contains(said), "{said}: {page}");
+    }
+}
+
 /// What a machine does not have may be skipped; what a virtual machine may not have is written down.
 #[test]
 fn levels_1_and_2_report_every_check_and_skip_no_more_than_a_virtual_machine_may() {

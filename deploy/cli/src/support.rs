@@ -7,7 +7,10 @@
 //! data folder lead to are read, and where a text holds one of them, as hexadecimal or as it stands in its file, it is blotted out.
 //! And whatever has the form of a token, of a tenant's secret or of a private key is, whoever's it may be; digests have that form too, and
 //! nobody needs those to help. A secret that cannot be read ends the command: then
-//! nobody can say that it is not in there.
+//! nobody can say that it is not in there. A configuration that is not there names none.
+//!
+//! **What is missing is said**, and no reason to give up: who asks for help has a box on which something is not as it should be. Where
+//! a text cannot be had, it holds why not, and the command lists it.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -16,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::Context;
+use caldera_rpc::chain::chain;
 use serde_json::json;
 use zeroize::Zeroizing;
 
@@ -51,6 +55,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Report> {
     let blot = Blot::read(arguments)?;
+    let client = arguments.connection.client()?;
     let folder = &arguments.folder;
     DirBuilder::new()
         .mode(0o700)
@@ -60,11 +65,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Report> {
         folder,
         blot,
         parts: Vec::new(),
+        missing: Vec::new(),
     };
     bundle.put("version.txt", &version())?;
-    let config = fs::read_to_string(&arguments.config);
-    let config = config.with_context(|| format!("cannot read {}", arguments.config.display()))?;
-    bundle.put("calderad.toml", &config)?;
+    bundle.put_file("calderad.toml", &arguments.config)?;
     bundle.put_file("policy.toml", &beside(&arguments.config, "policy.toml"))?;
     bundle.put("data.txt", &inventory(&arguments.data))?;
     for name in MACHINE {
@@ -74,25 +78,20 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Report> {
         )?;
     }
     for (name, program, parameters) in PROGRAMS {
-        bundle.put(name, &said(program, parameters))?;
+        bundle.put_or_why(name, said(program, parameters))?;
     }
     for (number, log) in arguments.log.iter().enumerate() {
-        let text = fs::read_to_string(log);
-        let text = text.with_context(|| format!("cannot read {}", log.display()))?;
-        bundle.put(&format!("log-{number}.txt"), &text)?;
+        bundle.put_file(&format!("log-{number}.txt"), log)?;
     }
-    let client = arguments.connection.client()?;
     for (name, path) in BOX {
         // A box that does not answer is a reason to ask for help, and none to give up.
         let text = client.get(path);
-        bundle.put(name, &text.unwrap_or_else(|error| format!("{error}\n")))?;
+        bundle.put_or_why(name, text.map_err(|error| chain(&error).to_string()))?;
     }
     for (name, method) in ANSWERS {
-        let text = match client.call::<serde_json::Value>(method, &json!({})) {
-            Ok(answer) => format!("{answer:#}\n"),
-            Err(error) => format!("{error}\n"),
-        };
-        bundle.put(name, &text)?;
+        let answer = client.call::<serde_json::Value>(method, &json!({}));
+        let text = answer.map(|answer| format!("{answer:#}\n"));
+        bundle.put_or_why(name, text.map_err(|error| chain(&error).to_string()))?;
     }
     let blotted: usize = bundle.parts.iter().map(|(_, blotted)| blotted).sum();
     let mut text = format!("wrote {} texts to {}", bundle.parts.len(), folder.display());
@@ -100,11 +99,17 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Report> {
         0 => "; nothing in them had to be blotted out\n".to_owned(),
         count => format!("; {count} secrets in them were blotted out\n"),
     });
+    for (name, why) in &bundle.missing {
+        text.push_str(&format!("missing: {name}: {why}\n"));
+    }
+    let missing = bundle.missing.iter();
+    let missing = missing.map(|(name, why)| json!({ "file": name, "why": why }));
+    let missing: Vec<_> = missing.collect();
     let parts = bundle
         .parts
         .iter()
         .map(|(name, blotted)| json!({ "file": name, "blotted": blotted }));
-    let json = json!({ "folder": folder, "files": parts.collect::<Vec<_>>() });
+    let json = json!({ "folder": folder, "files": parts.collect::<Vec<_>>(), "missing": missing });
     Ok(Report::new(text, json))
 }
 
@@ -114,6 +119,8 @@ struct Bundle<'a> {
     blot: Blot,
     /// The files, with how many secrets were blotted out in each.
     parts: Vec<(String, usize)>,
+    /// Those that hold why there is nothing else in them.
+    missing: Vec<(String, String)>,
 }
 
 impl Bundle<'_> {
@@ -136,7 +143,20 @@ impl Bundle<'_> {
     /// A file as it is, or why it cannot be had.
     fn put_file(&mut self, name: &str, path: &Path) -> anyhow::Result<()> {
         let text = fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-        let text = text.unwrap_or_else(|error| format!("{}: {error}\n", path.display()));
+        self.put_or_why(
+            name,
+            text.map_err(|error| format!("{}: {error}", path.display())),
+        )
+    }
+
+    /// A text, or why it cannot be had, without what must not be in either.
+    fn put_or_why(&mut self, name: &str, text: Result<String, String>) -> anyhow::Result<()> {
+        let text = text.unwrap_or_else(|why| {
+            let (why, _) = self.blot.clean(&why);
+            let whole = format!("{why}\n");
+            self.missing.push((name.to_owned(), why));
+            whole
+        });
         self.put(name, &text)
     }
 }
@@ -164,10 +184,13 @@ impl Blot {
                 return Err(error).with_context(|| format!("cannot read {}", folder.display()));
             }
         }
-        let text = fs::read_to_string(&arguments.config)
-            .with_context(|| format!("cannot read {}", arguments.config.display()))?;
+        let config = &arguments.config;
+        let text = match fs::read_to_string(config) {
+            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+            read => read.with_context(|| format!("cannot read {}", config.display()))?,
+        };
         let config: toml::Table = toml::from_str(&text)
-            .map_err(|error| Misconfigured(format!("{}: {error}", arguments.config.display())))?;
+            .map_err(|error| Misconfigured(format!("{}: {error}", config.display())))?;
         let mut named = Vec::new();
         of_secrets(&toml::Value::Table(config), &mut named);
         files.extend(named.iter().map(|name| beside(&arguments.config, name)));
@@ -309,16 +332,16 @@ fn version() -> String {
 }
 
 /// What a program says; or that it is not here.
-fn said(program: &str, parameters: &[&str]) -> String {
+fn said(program: &str, parameters: &[&str]) -> Result<String, String> {
     let mut command = Command::new(program);
     command.args(parameters).stdin(Stdio::null());
     match command.output() {
         Ok(output) => {
             let out = String::from_utf8_lossy(&output.stdout).into_owned();
             let faults = String::from_utf8_lossy(&output.stderr).into_owned();
-            format!("{}{faults}", tail(&out))
+            Ok(format!("{}{faults}", tail(&out)))
         }
-        Err(error) => format!("{program}: {error}\n"),
+        Err(error) => Err(format!("{program}: {error}")),
     }
 }
 

@@ -62,7 +62,7 @@ Files:
 
 Signals:
   SIGTERM, SIGINT  stop; jobs that have not ended go on at the next start
-  SIGHUP           read the policy file again
+  SIGHUP           read the policy file and the certificates again
 
 Environment:
   CALDERA_DEVICES  as --devices

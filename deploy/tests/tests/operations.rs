@@ -178,7 +178,25 @@ fn a_support_bundle_has_no_secrets() {
     let second = folder.join("second");
     bundle(&second).expect_code(74);
     assert!(!second.exists());
+    std::fs::remove_dir(&hidden).expect("removed");
+
+    // What is not there is said, and no reason to withhold the rest.
+    std::fs::remove_file(&config).expect("removed");
+    std::fs::remove_file(&log).expect("removed");
     assert_eq!(service.stop(), Some(0));
+    let third = folder.join("third");
+    let said = bundle(&third).expect_success();
+    for missing in ["calderad.toml", "log-0.txt", "pool.json", "ready.txt"] {
+        assert!(said.contains(&format!("missing: {missing}: ")), "{said}");
+        assert!(third.join(missing).exists(), "{missing}");
+    }
+    let why = std::fs::read_to_string(third.join("calderad.toml")).expect("read");
+    assert!(
+        why.ends_with("No such file or directory (os error 2)\n"),
+        "{why}"
+    );
+    let there = std::fs::read_to_string(third.join("data.txt")).expect("read");
+    assert!(there.contains("blobs of bank: 2, "), "{there}");
 }
 
 /// What a box can serve is known from what it has proved: from the size before, from the proof after.
