@@ -2,8 +2,9 @@
 //! WebGPU (`snarkrs-wgpu`), with its own check of each proof, as ours are with theirs.
 //!
 //! A key lies on the GPU before the first proof; its witness goes up with each. On the host it computes with rayon's
-//! own pool, which has a thread for each processor. Its WebGPU backend is given all that the adapter has, which is
-//! more than the limits of a browser that it keeps to unless told otherwise.
+//! own pool, which has a thread for each processor. Its WebGPU backend is given buffers as large as the adapter has, where
+//! it keeps to a browser's limits unless told otherwise; its profile with all of the adapter's limits (`Raised`) fails
+//! on lavapipe, whose offsets may be finer than what it lays its parameters out for.
 //!
 //! Its CUDA backend compiles its kernels by NVRTC when it is opened, unless the PTX of them lies in `G16_CUDA_CACHE`
 //! from before; `make peers` makes that ([`units`]), for a box that has no NVRTC. The driver then compiles PTX for
@@ -99,7 +100,7 @@ fn by_cuda(device: u32) -> Result<Peer, String> {
 
 /// Which adapter it takes is its own choice.
 fn by_wgpu(pci: &str) -> Result<Peer, String> {
-    let prover = WgpuProver::with_profile(LimitsProfile::Raised).map_err(said)?;
+    let prover = WgpuProver::with_profile(LimitsProfile::Auto).map_err(said)?;
     let adapter = prover.device().adapter_info();
     let at = &adapter.device_pci_bus_id;
     if !pci.is_empty() && !pci.eq_ignore_ascii_case(at) {
