@@ -3,9 +3,10 @@
 //!
 //! It does everything as late as the API allows. What is asked of a stream runs when an event of
 //! that stream is queried, one operation a query, so pinned memory is read and written long after the
-//! call that named it, and a stream that nobody asks about stands still. And it is strict: a thread
-//! without a context, a handle that is none, memory that is not pinned, an event that was not recorded,
-//! something left over at the end ends the process with a sentence. Semantics are those of the
+//! call that named it, and a stream that nobody asks about or waits for stands still. And it is strict: a thread
+//! without a context, a handle that is none, memory that is not pinned, or not there yet where a stream stands, an event that
+//! was not recorded, launches that are timed together, something left over at the end ends the process with a sentence. It says
+//! as little as it may: an event that was reached before the device failed is reached, whoever asks. Semantics are those of the
 //! [CUDA driver API](https://docs.nvidia.com/cuda/cuda-driver-api/), stream by stream; errors of the
 //! device are sticky, as there.
 //!
@@ -35,17 +36,20 @@ use cudarc::driver::sys::{
 /// Names what goes wrong: `fault` or `fault:number`, several with commas between.
 pub const VARIABLE: &str = "CALDERA_CUDA_DOUBLE";
 
-/// Names a file: once it is there, the device is gone.
+/// Names a file: once it is there, the first device is gone. What is in it says how: if [`QUIET`], no call says so.
 pub const GONE: &str = "CALDERA_CUDA_DOUBLE_GONE";
 
-/// What can be made to go wrong.
+/// The device has fallen off the bus, and the driver has not noticed: it takes what it is asked, and nothing is done.
+pub const QUIET: &str = "quiet";
+
+/// What can be made to go wrong; with launches it is the first device that is meant.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Fault {
     /// `absent`: the driver finds no device.
     Absent,
     /// `version:N`: it says that it is this old.
     Version(u64),
-    /// `memory:BYTES`: more than that is refused.
+    /// `memory:BYTES`: a device says that it has so much, and more is refused.
     Memory(u64),
     /// `fail:N`: launch N ends with an error, and the device with it.
     Fail(u64),
@@ -59,6 +63,14 @@ enum Fault {
     Flights(u64),
     /// `devices:N`: so many of them, in place of one.
     Devices(u64),
+    /// `shuffled`: the driver's order of them is not that of the bus.
+    Shuffled,
+    /// `instance`: they are instances of cards.
+    Instance,
+    /// `not_ready`: the switches between the devices are not set up.
+    NotReady,
+    /// `wide:N`: launches of more threads, of kernels whose time depends on scalars, are a misuse.
+    Wide(u64),
 }
 
 fn faults() -> Vec<Fault> {
@@ -80,6 +92,10 @@ fn faults() -> Vec<Fault> {
             "stall" => Fault::Stall(number),
             "flights" => Fault::Flights(number),
             "devices" => Fault::Devices(number),
+            "shuffled" => Fault::Shuffled,
+            "instance" => Fault::Instance,
+            "not_ready" => Fault::NotReady,
+            "wide" => Fault::Wide(number),
             _ => misuse(&format!("{VARIABLE}: there is no fault {name:?}")),
         }
     };
@@ -122,6 +138,9 @@ enum Operation {
         at: u64,
         bytes: usize,
     },
+    Allocate {
+        at: u64,
+    },
     Free {
         at: u64,
     },
@@ -133,6 +152,13 @@ enum Operation {
     },
     Record {
         event: u64,
+        number: u64,
+    },
+    /// Until that record was reached, on the stream that it is on.
+    Wait {
+        event: u64,
+        number: u64,
+        on: u64,
     },
 }
 
@@ -142,6 +168,11 @@ struct Event {
     stream: Option<u64>,
     /// When that was reached, by the device's clock.
     reached: Option<Duration>,
+    /// How often it was recorded, and which of these was the last that was reached.
+    number: u64,
+    passed: u64,
+    /// Whether a stream has been told to wait for the last one: then it may be recorded again at once.
+    awaited: bool,
     /// Whether somebody was told that it is not ready yet.
     asked: bool,
 }
@@ -158,27 +189,48 @@ struct World {
     emulation: Arc<Emulation>,
     faults: Vec<Fault>,
     next: u64,
-    retained: u32,
-    streams: HashMap<u64, VecDeque<Operation>>,
+    cards: Vec<Card>,
+    /// That whose context the calling thread has.
+    current: usize,
+    streams: HashMap<u64, Stream>,
     events: HashMap<u64, Event>,
     /// Pinned memory by address.
     pinned: HashMap<usize, Box<[u8]>>,
-    /// The device's memory by address.
-    memory: HashMap<u64, usize>,
+    /// The devices' memory by address: whose it is, and how much.
+    memory: HashMap<u64, (usize, usize)>,
+    /// What of it is not there yet where its stream stands.
+    fresh: HashSet<u64>,
     modules: HashMap<u64, String>,
     functions: HashMap<u64, Function>,
+    clock: Duration,
+}
+
+/// One device.
+#[derive(Default, Clone)]
+struct Card {
+    retained: u32,
     launches: u64,
+    /// Bytes that are set aside for what threads spill: grows when a kernel is launched that needs more.
+    spilled: usize,
     /// How many launches have to have run before large copies go on.
     stalled: Option<u64>,
-    clock: Duration,
     /// The events that were asked for since it hangs.
     hangs: Option<HashSet<u64>>,
     /// What every call says once the device has failed.
     failed: Option<CUresult>,
 }
 
+struct Stream {
+    card: usize,
+    waiting: VecDeque<Operation>,
+    has_launched: bool,
+    /// Since the last launch.
+    records: u32,
+}
+
 thread_local! {
-    static HAS_CONTEXT: Cell<bool> = const { Cell::new(false) };
+    /// The device whose context this thread has.
+    static CURRENT: Cell<Option<usize>> = const { Cell::new(None) };
 }
 
 fn world() -> MutexGuard<'static, World> {
@@ -188,18 +240,16 @@ fn world() -> MutexGuard<'static, World> {
             emulation: Emulation::new(),
             faults: faults(),
             next: 1,
-            retained: 0,
+            cards: vec![Card::default(); devices(&faults())],
+            current: FIRST,
             streams: HashMap::new(),
             events: HashMap::new(),
             pinned: HashMap::new(),
             memory: HashMap::new(),
+            fresh: HashSet::new(),
             modules: HashMap::new(),
             functions: HashMap::new(),
-            launches: 0,
-            stalled: None,
             clock: Duration::ZERO,
-            hangs: None,
-            failed: None,
         })
     };
     WORLD
@@ -210,13 +260,20 @@ fn world() -> MutexGuard<'static, World> {
 
 /// For calls that need a context.
 fn within() -> MutexGuard<'static, World> {
-    if !HAS_CONTEXT.get() {
+    let Some(current) = CURRENT.get() else {
         misuse("a call on a thread that has no context");
-    }
+    };
     let mut world = world();
     if std::env::var_os(GONE).is_some_and(|path| Path::new(&path).exists()) {
-        world.failed = Some(CUresult::CUDA_ERROR_ECC_UNCORRECTABLE);
+        let path = std::env::var_os(GONE).unwrap_or_default();
+        let card = &mut world.cards[FIRST];
+        if std::fs::read_to_string(path).is_ok_and(|text| text == QUIET) {
+            card.hangs.get_or_insert_default();
+        } else {
+            card.failed = Some(CUresult::CUDA_ERROR_ECC_UNCORRECTABLE);
+        }
     }
+    world.current = current;
     world
 }
 
@@ -231,18 +288,62 @@ impl World {
         self.faults.iter().find_map(pick)
     }
 
+    /// What calls about the current device say.
     fn state(&self) -> CUresult {
-        self.failed.unwrap_or(CUresult::CUDA_SUCCESS)
+        let failed = self.cards[self.current].failed;
+        failed.unwrap_or(CUresult::CUDA_SUCCESS)
+    }
+
+    /// Whether a launch of a device's is one that goes wrong.
+    fn meets(&self, card: usize, fault: &Fault) -> bool {
+        card == FIRST && self.faults.contains(fault)
+    }
+
+    /// Bytes of the current device that are taken.
+    fn used(&self) -> usize {
+        let own = self.memory.values().filter(|it| it.0 == self.current);
+        own.map(|it| it.1).sum::<usize>() + self.cards[self.current].spilled
+    }
+
+    /// An address that something is about to be done with; other words are none.
+    fn is_there(&self, address: u64) {
+        let is_within = |at: &u64| address >= *at && address < at + self.memory[at].1 as u64;
+        if self.fresh.iter().any(is_within) {
+            misuse("memory is used on a stream that was not told to wait for it");
+        }
+    }
+
+    /// What a device has.
+    fn room(&self) -> usize {
+        let told = self.fault(|it| match it {
+            Fault::Memory(bytes) => Some(*bytes as usize),
+            _ => None,
+        });
+        told.unwrap_or(MEMORY)
     }
 
     /// Asks something of a stream.
     fn queue(&mut self, stream: CUstream, operation: Operation) -> CUresult {
         let id = stream.addr() as u64;
-        let Some(waiting) = self.streams.get_mut(&id) else {
+        let Some(stream) = self.streams.get_mut(&id) else {
             misuse("there is no such stream");
         };
-        if self.failed.is_none() {
-            waiting.push_back(operation);
+        if stream.card != self.current {
+            misuse("a stream of a device whose context the thread does not have");
+        }
+        match operation {
+            Operation::Record { .. } => stream.records += 1,
+            Operation::Launch { .. } => {
+                // The end of the one before and the start of this one.
+                if stream.records != 1 + u32::from(stream.has_launched) {
+                    misuse("launches are timed together");
+                }
+                (stream.has_launched, stream.records) = (true, 0);
+            }
+            _ => {}
+        }
+        if self.cards[self.current].failed.is_none() {
+            stream.waiting.push_back(operation);
         }
         self.state()
     }
@@ -254,58 +355,74 @@ impl World {
         }
     }
 
-    fn stalls(&mut self, bytes: usize) -> bool {
+    fn stalls(&mut self, card: usize, bytes: usize) -> bool {
         let stall = self.fault(|it| match it {
             Fault::Stall(launches) if bytes > 1 << 20 => Some(*launches),
             _ => None,
         });
         let Some(more) = stall else { return false };
-        let until = *self.stalled.get_or_insert(self.launches + more);
-        self.launches < until
+        let card = &mut self.cards[card];
+        let until = *card.stalled.get_or_insert(card.launches + more);
+        card.launches < until
     }
 
-    /// Launches that nobody has seen the end of.
+    /// Launches of the current device that nobody has seen the end of.
     fn flights(&self) -> usize {
-        let waiting = self.streams.values().flatten();
+        let own = self.streams.values().filter(|it| it.card == self.current);
+        let waiting = own.flat_map(|it| &it.waiting);
         let is_launch = |it: &&Operation| matches!(it, Operation::Launch { .. });
         waiting.filter(is_launch).count()
     }
 
     /// Runs the next operation of a stream; whether there was one that could.
     fn advance(&mut self, stream: u64) -> bool {
-        if self.hangs.is_some() {
-            return false;
-        }
-        let Some(waiting) = self.streams.get_mut(&stream) else {
+        let Some(Stream { card, waiting, .. }) = self.streams.get_mut(&stream) else {
             return false;
         };
+        let card = *card;
+        if self.cards[card].hangs.is_some() {
+            return false;
+        }
         let Some(operation) = waiting.pop_front() else {
             return false;
         };
+        if let Operation::Wait { event, number, on } = operation
+            && self.events.get(&event).is_some_and(|it| it.passed < number)
+        {
+            waiting.push_front(operation);
+            return self.advance(on);
+        }
         self.clock += TICK;
         match operation {
-            Operation::Up { to, from, bytes } if self.stalls(bytes) => {
+            Operation::Up { to, from, bytes } if self.stalls(card, bytes) => {
                 let again = Operation::Up { to, from, bytes };
-                self.streams.entry(stream).or_default().push_front(again);
+                let stream = self.streams.get_mut(&stream);
+                stream.expect("found above").waiting.push_front(again);
                 return false;
             }
             Operation::Up { to, from, bytes } => {
+                self.is_there(to);
                 self.pinned(from, bytes);
                 // SAFETY: pinned, as was just seen, and the caller must leave it alone until an event says otherwise.
                 let bytes = unsafe { std::slice::from_raw_parts(from as *const u8, bytes) };
                 let _ = self.emulation.upload(to, bytes);
             }
             Operation::Down { to, from, bytes } => {
+                self.is_there(from);
                 self.pinned(to, bytes);
                 // SAFETY: as above.
                 let bytes = unsafe { std::slice::from_raw_parts_mut(to as *mut u8, bytes) };
                 let _ = self.emulation.download(from, bytes);
             }
+            Operation::Allocate { at } => {
+                self.fresh.remove(&at);
+            }
             Operation::Clear { at, bytes } => {
+                self.is_there(at);
                 let _ = self.emulation.clear(at, bytes);
             }
             Operation::Free { at } => {
-                let Some(bytes) = self.memory.remove(&at) else {
+                let Some((_, bytes)) = self.memory.remove(&at) else {
                     misuse("memory is given back that is not there");
                 };
                 self.emulation.free(at, bytes);
@@ -316,13 +433,15 @@ impl World {
                 blocks,
                 words,
             } => {
-                self.launches += 1;
-                if self.faults.contains(&Fault::Hang(self.launches)) {
-                    self.hangs = Some(HashSet::new());
+                words.iter().for_each(|word| self.is_there(*word));
+                self.cards[card].launches += 1;
+                let launches = self.cards[card].launches;
+                if self.meets(card, &Fault::Hang(launches)) {
+                    self.cards[card].hangs = Some(HashSet::new());
                     return false;
                 }
-                if self.faults.contains(&Fault::Fail(self.launches)) {
-                    self.failed = Some(CUresult::CUDA_ERROR_LAUNCH_FAILED);
+                if self.meets(card, &Fault::Fail(launches)) {
+                    self.cards[card].failed = Some(CUresult::CUDA_ERROR_LAUNCH_FAILED);
                     return false;
                 }
                 if !skipped {
@@ -331,12 +450,16 @@ impl World {
                     self.clock += took.unwrap_or_default();
                 }
             }
-            Operation::Record { event } => {
+            Operation::Record { event, number } => {
                 let now = self.clock;
                 if let Some(event) = self.events.get_mut(&event) {
-                    event.reached = Some(now);
+                    event.passed = number;
+                    if event.number == number {
+                        event.reached = Some(now);
+                    }
                 }
             }
+            Operation::Wait { .. } => {}
         }
         true
     }
@@ -360,6 +483,7 @@ unsafe fn told(error: CUresult, at: *mut *const c_char) -> CUresult {
         CUresult::CUDA_ERROR_ECC_UNCORRECTABLE => c"CUDA_ERROR_ECC_UNCORRECTABLE",
         CUresult::CUDA_ERROR_NO_DEVICE => c"CUDA_ERROR_NO_DEVICE",
         CUresult::CUDA_ERROR_OUT_OF_MEMORY => c"CUDA_ERROR_OUT_OF_MEMORY",
+        CUresult::CUDA_ERROR_SYSTEM_NOT_READY => c"CUDA_ERROR_SYSTEM_NOT_READY",
         _ => c"an error of the double's",
     };
     // SAFETY: the caller's place.
@@ -393,29 +517,38 @@ pub unsafe extern "C" fn cuInit(flags: c_uint) -> CUresult {
     if flags != 0 {
         misuse("flags of the driver's start");
     }
-    if world().faults.contains(&Fault::Absent) {
+    let faults = &world().faults;
+    if faults.contains(&Fault::Absent) {
         return CUresult::CUDA_ERROR_NO_DEVICE;
+    }
+    if faults.contains(&Fault::NotReady) {
+        return CUresult::CUDA_ERROR_SYSTEM_NOT_READY;
     }
     CUresult::CUDA_SUCCESS
 }
 
-fn devices() -> c_int {
-    let many = world().fault(|it| match it {
-        Fault::Devices(many) => Some(*many as c_int),
+fn devices(faults: &[Fault]) -> usize {
+    let many = faults.iter().find_map(|it| match it {
+        Fault::Devices(many) => Some(*many as usize),
         _ => None,
     });
     many.unwrap_or(1)
 }
 
+/// How many the driver sees.
+fn count() -> c_int {
+    world().cards.len() as c_int
+}
+
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuDeviceGetCount(count: *mut c_int) -> CUresult {
     // SAFETY: the caller's place.
-    unsafe { give(count, devices()) }
+    unsafe { give(count, self::count()) }
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuDeviceGet(device: *mut CUdevice, ordinal: c_int) -> CUresult {
-    if !(0..devices()).contains(&ordinal) {
+    if !(0..count()).contains(&ordinal) {
         return CUresult::CUDA_ERROR_INVALID_DEVICE;
     }
     // SAFETY: the caller's place.
@@ -428,7 +561,11 @@ pub unsafe extern "C" fn cuDeviceGetName(
     len: c_int,
     _device: CUdevice,
 ) -> CUresult {
-    let bytes = NAME.to_bytes_with_nul();
+    let told = match world().faults.contains(&Fault::Instance) {
+        true => INSTANCE,
+        false => NAME,
+    };
+    let bytes = told.to_bytes_with_nul();
     assert!(bytes.len() <= len as usize);
     // SAFETY: the caller has room for `len` bytes.
     unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr().cast(), name, bytes.len()) };
@@ -456,7 +593,11 @@ pub unsafe extern "C" fn cuDeviceGetAttribute(
         A::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR => ARCHITECTURE as c_int % 10,
         A::CU_DEVICE_ATTRIBUTE_PCI_DOMAIN_ID => 0xffff,
         A::CU_DEVICE_ATTRIBUTE_PCI_BUS_ID => 0xca,
+        A::CU_DEVICE_ATTRIBUTE_PCI_DEVICE_ID if world().faults.contains(&Fault::Shuffled) => {
+            count() - 1 - device
+        }
         A::CU_DEVICE_ATTRIBUTE_PCI_DEVICE_ID => device,
+        A::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT => MULTIPROCESSORS,
         _ => return CUresult::CUDA_ERROR_INVALID_VALUE,
     };
     // SAFETY: the caller's place.
@@ -466,27 +607,29 @@ pub unsafe extern "C" fn cuDeviceGetAttribute(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuDeviceTotalMem_v2(bytes: *mut usize, _device: CUdevice) -> CUresult {
     // SAFETY: the caller's place.
-    unsafe { give(bytes, MEMORY) }
+    unsafe { give(bytes, world().room()) }
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuDevicePrimaryCtxRetain(
     context: *mut CUcontext,
-    _device: CUdevice,
+    device: CUdevice,
 ) -> CUresult {
-    world().retained += 1;
+    world().cards[device as usize].retained += 1;
     // SAFETY: the caller's place.
-    unsafe { give(context, CONTEXT as *mut _) }
+    unsafe { give(context, (CONTEXT + device as usize) as *mut _) }
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuDevicePrimaryCtxRelease_v2(_device: CUdevice) -> CUresult {
+pub unsafe extern "C" fn cuDevicePrimaryCtxRelease_v2(device: CUdevice) -> CUresult {
     let mut world = world();
-    world.retained = match world.retained.checked_sub(1) {
+    let card = &mut world.cards[device as usize];
+    card.retained = match card.retained.checked_sub(1) {
         Some(left) => left,
         None => misuse("a context is given back that nobody has"),
     };
-    if world.retained > 0 || world.failed.is_some() {
+    let is_left = |card: &Card| card.retained > 0 || card.failed.is_some();
+    if world.cards.iter().any(is_left) {
         return CUresult::CUDA_SUCCESS;
     }
     for (what, left) in [
@@ -505,18 +648,27 @@ pub unsafe extern "C" fn cuDevicePrimaryCtxRelease_v2(_device: CUdevice) -> CUre
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuCtxSetCurrent(context: CUcontext) -> CUresult {
-    if context.addr() != CONTEXT {
+    let mut world = world();
+    let card = context.addr().checked_sub(CONTEXT);
+    let Some(card) = card.filter(|card| *card < world.cards.len()) else {
         misuse("there is no such context");
-    }
-    HAS_CONTEXT.set(true);
-    world().state()
+    };
+    CURRENT.set(Some(card));
+    world.current = card;
+    CUresult::CUDA_SUCCESS
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamCreate(stream: *mut CUstream, _flags: c_uint) -> CUresult {
     let mut world = within();
     let (id, handle) = world.handle();
-    world.streams.insert(id, VecDeque::new());
+    let stream_of_it = Stream {
+        card: world.current,
+        waiting: VecDeque::new(),
+        has_launched: false,
+        records: 0,
+    };
+    world.streams.insert(id, stream_of_it);
     // SAFETY: the caller's place.
     unsafe { give(stream, handle) }
 }
@@ -555,19 +707,49 @@ pub unsafe extern "C" fn cuEventDestroy_v2(event: CUevent) -> CUresult {
 pub unsafe extern "C" fn cuEventRecord(event: CUevent, stream: CUstream) -> CUresult {
     let mut world = within();
     let id = event.addr() as u64;
-    match world.events.get_mut(&id) {
-        Some(event) if event.stream.is_some() && event.reached.is_none() => {
+    let number = match world.events.get_mut(&id) {
+        Some(event) if event.stream.is_some() && event.reached.is_none() && !event.awaited => {
             misuse("an event is recorded again before it was reached");
         }
         Some(event) => {
             *event = Event {
                 stream: Some(stream.addr() as u64),
+                number: event.number + 1,
+                passed: event.passed,
                 ..Event::default()
             };
+            event.number
         }
         None => misuse("there is no such event"),
+    };
+    world.queue(stream, Operation::Record { event: id, number })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamWaitEvent(
+    stream: CUstream,
+    event: CUevent,
+    flags: c_uint,
+) -> CUresult {
+    let mut world = within();
+    if flags != 0 {
+        misuse("flags of a stream that waits");
     }
-    world.queue(stream, Operation::Record { event: id })
+    let id = event.addr() as u64;
+    let Some(event) = world.events.get_mut(&id) else {
+        misuse("there is no such event");
+    };
+    let Some(on) = event.stream else {
+        misuse("a stream waits for an event that was never recorded");
+    };
+    event.awaited = true;
+    let number = event.number;
+    let wait = Operation::Wait {
+        event: id,
+        number,
+        on,
+    };
+    world.queue(stream, wait)
 }
 
 #[unsafe(no_mangle)]
@@ -585,15 +767,17 @@ pub unsafe extern "C" fn cuEventQuery(event: CUevent) -> CUresult {
     if asked && !reached {
         world.advance(stream);
     }
-    if let Some(patient) = world.hangs.as_mut().filter(|_| !reached) {
+    let current = world.current;
+    let hangs = world.cards[current].hangs.as_mut();
+    if let Some(patient) = hangs.filter(|_| !reached) {
         patient.insert(id);
         if patient.len() > PATIENT_MAX {
             misuse("a device that does not answer is asked for one thing after the other");
         }
     }
-    match (world.failed, world.events[&id].reached) {
-        (Some(error), _) => error,
-        (None, Some(_)) => CUresult::CUDA_SUCCESS,
+    match (world.events[&id].reached, world.cards[current].failed) {
+        (Some(_), _) => CUresult::CUDA_SUCCESS,
+        (None, Some(error)) => error,
         (None, None) => CUresult::CUDA_ERROR_NOT_READY,
     }
 }
@@ -637,7 +821,8 @@ pub unsafe extern "C" fn cuMemFreeHost(at: *mut c_void) -> CUresult {
     let Some(piece) = world.pinned.remove(&at.addr()) else {
         misuse("pinned memory is given back that is not there");
     };
-    if world.failed.is_none() && piece.iter().any(|&byte| byte != 0) {
+    let failed = world.cards[world.current].failed;
+    if failed.is_none() && piece.iter().any(|&byte| byte != 0) {
         misuse("pinned memory is given back with what was in it");
     }
     world.state()
@@ -665,26 +850,51 @@ pub unsafe extern "C" fn cuMemPoolSetAttribute(
 pub unsafe extern "C" fn cuMemAllocAsync(
     at: *mut CUdeviceptr,
     bytes: usize,
-    _stream: CUstream,
+    stream: CUstream,
 ) -> CUresult {
     let mut world = within();
-    if let Some(error) = world.failed {
+    let current = world.current;
+    if let Some(error) = world.cards[current].failed {
         return error;
     }
-    let most = world.fault(|it| match it {
-        Fault::Memory(bytes) => Some(*bytes as usize),
-        _ => None,
-    });
-    let used: usize = world.memory.values().sum();
-    if used + bytes > most.unwrap_or(MEMORY) {
+    if world.used() + bytes > world.room() {
         return CUresult::CUDA_ERROR_OUT_OF_MEMORY;
     }
     let Ok(address) = world.emulation.allocate(bytes, "memory") else {
         return CUresult::CUDA_ERROR_OUT_OF_MEMORY;
     };
-    world.memory.insert(address, bytes);
+    world.memory.insert(address, (current, bytes));
+    world.fresh.insert(address);
+    let queued = world.queue(stream, Operation::Allocate { at: address });
     // SAFETY: the caller's place.
-    unsafe { give(at, address) }
+    unsafe { give(at, address) };
+    queued
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemGetInfo_v2(free: *mut usize, total: *mut usize) -> CUresult {
+    let world = within();
+    // SAFETY: the caller's places.
+    unsafe {
+        give(free, world.room() - world.used());
+        give(total, world.room())
+    }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuOccupancyMaxActiveBlocksPerMultiprocessor(
+    blocks: *mut c_int,
+    function: CUfunction,
+    threads: c_int,
+    shared: usize,
+) -> CUresult {
+    let world = within();
+    let function = world.functions.get(&(function.addr() as u64));
+    if function.is_none_or(|it| it.kernel.threads as c_int != threads) || shared != 0 {
+        misuse("there is no such function, or it is asked for another shape");
+    }
+    // SAFETY: the caller's place.
+    unsafe { give(blocks, RESIDENT) }
 }
 
 #[unsafe(no_mangle)]
@@ -823,6 +1033,36 @@ pub unsafe extern "C" fn cuLaunchKernel(
     if most.is_some_and(|most| world.flights() >= most) {
         misuse("too many launches at once");
     }
+    let most = world.fault(|it| match it {
+        Fault::Wide(most) => Some(*most),
+        _ => None,
+    });
+    let depends = ["digits", "msm_merge", "msm_fold", "msm_gather"].contains(&&known.name[..]);
+    if depends && most.is_some_and(|most| u64::from(blocks) * u64::from(threads) > most) {
+        misuse(&format!("{} is launched with {blocks} blocks", known.name));
+    }
+    if ["msm_", "table_"]
+        .iter()
+        .any(|it| known.name.starts_with(it))
+    {
+        let unit = &world.modules[&known.module];
+        let spilled = if unit.ends_with("g2") {
+            SPILLED
+        } else {
+            SPILLED / 4
+        };
+        let (room, used) = (world.room(), world.used());
+        let current = world.current;
+        let before = world.cards[current].spilled;
+        if spilled > before {
+            if used - before + spilled > room {
+                let stream = world.streams.get_mut(&(stream.addr() as u64));
+                stream.expect("a stream of ours").records -= 1;
+                return CUresult::CUDA_ERROR_OUT_OF_MEMORY;
+            }
+            world.cards[current].spilled = spilled;
+        }
+    }
     let launch = Operation::Launch {
         skipped: world.faults.contains(&Fault::Skip(known.name)),
         kernel,
@@ -833,12 +1073,20 @@ pub unsafe extern "C" fn cuLaunchKernel(
 }
 
 const NAME: &CStr = c"double of a GPU";
+const INSTANCE: &CStr = c"double of a GPU MIG 1g.10gb";
+const MULTIPROCESSORS: c_int = 2;
+/// Blocks of a multiprocessor.
+const RESIDENT: c_int = 3;
+/// What threads of the most spilling kernels need room for, all together.
+const SPILLED: usize = 8 << 20;
 const ARCHITECTURE: u32 = 90;
 const MEMORY: usize = 8 << 30;
 /// What its code begins with.
 const CODE: &str = "caldera-cuda-double ";
-/// The one context.
+/// The context of the first device; the others' follow.
 const CONTEXT: usize = 0xca1d;
+/// The number of the first device.
+const FIRST: usize = 0;
 /// One a thread may be waiting, and one more by turns of luck.
 const PATIENT_MAX: usize = 3;
 /// What an operation takes at least.
