@@ -244,6 +244,16 @@ impl<F: Coordinate> Projective<F> {
         Self { x, y, z }
     }
 
+    /// The point (x / zz, y / zzz) with zz^3 = zzz^2, which is for the caller to know to be one; zz = 0 is
+    /// infinity. No inversion: with Z = zz, Z^3 is zzz^2.
+    pub fn from_xyzz(x: F, y: F, zz: F, zzz: F) -> Self {
+        Self {
+            x: x * zz,
+            y: y * zzz,
+            z: zz,
+        }
+    }
+
     /// The coordinates of a point whose Z is one.
     pub(crate) fn affine_with_z_one(&self) -> Affine<F> {
         debug_assert!(self.z == F::ONE);

@@ -159,8 +159,9 @@ struct Eviction {
     is_ordered: bool,
 }
 
-/// Of so many bytes of a device, those that keys may have. The rest is for work: a proof of 2^22 constraints
-/// has a key of 2 GB and some 0.8 GB of vectors, digits and buckets, and no key is larger than the room.
+/// Of so many bytes of a device, those that keys may have. The rest is for work: a proof of 2^22 constraints on BN254
+/// has a key of 2 GB, and from when it is laid out, with scalars of full size, 0.54 GB of vectors, 0.48 GB for each sum in G1 and
+/// 0.81 GB for that in G2, on CUDA: 3.3 GB, and no key is larger than the room.
 pub fn room(memory: u64) -> u64 {
     memory - memory / 4
 }

@@ -41,8 +41,12 @@ struct Magnitude {
 };
 
 DEVICE void enter(const Digits &a, u64 bucket, u32 entry) {
-    u32 at = atomic_add(&a.counters[bucket], 1);
-    if (a.entries) a.entries[at] = entry;
+    u32 *counter = &a.counters[bucket];
+    // Apart: what is counted and not used needs no answer from memory.
+    if (a.entries)
+        a.entries[atomic_add(counter, 1)] = entry;
+    else
+        atomic_count(counter);
 }
 
 // Enters the digits of a magnitude whose lowest level has points from `base` on.

@@ -1,7 +1,7 @@
 // Sums of multiples of points: the buckets filled, and folded.
 //
 // A thread adds up a part of a bucket, whose entries `sort.cu` has put side by side. The parts of
-// heavy buckets are added in rounds, eight to one. Then a thread takes a segment of a set's buckets
+// heavy buckets are added in rounds, eight to one, by a thread for each eighth part. Then a thread takes a segment of a set's buckets
 // from above, with a running sum and the sum of running sums, so that bucket i counts i times; what
 // is left, the segment's start times its sum, is a few doublings. The segments of a set are added
 // in rounds as well, and the host does the last few hundred doublings, which a GPU can only do one
@@ -46,22 +46,35 @@ struct Merge {
     u64 first, count;
     // How far apart the sums are that are left.
     u64 step;
+    // Of all buckets.
+    u64 all;
     const u32 *bucket, *parts;
     Point *sums;
 };
 
-// Adds the seven others to each eighth sum of a bucket.
+// Adds the seven others to each eighth sum of a bucket. A thread has eight multiples of `step`, and of each the group that begins
+// there or less than a step before: one of a heavy bucket, the same for all threads of a warp.
 KERNEL(msm_merge, Merge, THREADS, 1) {
     u64 thread = thread_of_grid();
     if (thread >= a.count) return;
-    u32 part = (u32)(a.first + thread);
-    u32 bucket = a.bucket[part];
-    u32 number = part - a.parts[bucket], end = a.parts[bucket + 1];
-    if (number % (8 * a.step) != 0 || part + a.step >= end) return;
-    Point sum = a.sums[part];
-    ROLLED for (u64 i = 1; i < 8 && part + i * a.step < end; i++)
-        sum.add(a.sums[part + i * a.step]);
-    a.sums[part] = sum;
+    // Both are powers of two.
+    u32 step = (u32)a.step, group = 8 * step;
+    u32 place = (u32)(a.first + thread) * group;
+    ROLLED do {
+        u32 bucket = a.bucket[place], end = a.parts[bucket + 1];
+        u32 behind = (place - a.parts[bucket]) & (group - 1);
+        if (behind < step) {
+            u32 part = place - behind;
+            if (end - part > group) end = part + group;
+            if (part + step < end) {
+                Point sum = a.sums[part];
+                ROLLED for (u32 other = part + step; other < end; other += step)
+                    sum.add(a.sums[other]);
+                a.sums[part] = sum;
+            }
+        }
+        place += step;
+    } while ((place & (group - 1)) != 0 && place < (u32)a.all);
 }
 
 struct Fold {
@@ -109,9 +122,10 @@ struct Gather {
 KERNEL(msm_gather, Gather, THREADS, 1) {
     u64 thread = thread_of_grid();
     if (thread >= a.count) return;
-    u64 segment = a.first + thread;
-    u64 number = segment / a.sets;
-    if (number % (8 * a.step) != 0) return;
+    // A thread for each sum that is left in the end, sets side by side.
+    u64 place = a.first + thread;
+    u64 number = place / a.sets * 8 * a.step;
+    u64 segment = number * a.sets + place % a.sets;
     Point sum = a.sums[segment];
     ROLLED for (u64 i = 1; i < 8 && number + i * a.step < a.segments; i++)
         sum.add(a.sums[segment + i * a.step * a.sets]);

@@ -97,11 +97,18 @@ struct Parts {
     const u32 *entries, *parts;
     // Of each part its bucket, and where its entries begin.
     u32 *bucket, *start;
-    // How many parts there are of each length; then where the first of them goes; and in place
-    // PART_MAX + 1 the most parts that a bucket has.
+    // How many parts there are of each length, the most that a bucket has, all entries, all parts, and the first
+    // part of the last bucket.
     u32 *lengths;
+    // Where the next part of each length goes.
+    u32 *places;
     u32 *order;
 };
+
+// Launches are for as many parts as there may be: the host does not know how many there are.
+DEVICE bool is_part(const Parts &a, u64 thread) {
+    return thread < a.count && a.first + thread < a.parts[a.buckets];
+}
 
 DEVICE u32 length_of(const Parts &a, u32 bucket, u32 start) {
     u32 left = a.entries[bucket + 1] - start;
@@ -113,7 +120,7 @@ KERNEL_SHARED(part_lengths, Parts, THREADS, 1) {
     for (u32 i = thread_of_block(); i <= PART_MAX; i += THREADS) lengths[i] = 0;
     SYNC();
     u64 thread = thread_of_grid();
-    if (thread < a.count) {
+    if (is_part(a, thread)) {
         u32 part = (u32)(a.first + thread);
         // The last bucket whose parts begin at or before this one; of empty ones there is none.
         u64 below = 0, above = a.buckets;
@@ -137,6 +144,21 @@ KERNEL_SHARED(part_lengths, Parts, THREADS, 1) {
         if (lengths[i] != 0) atomic_add(&a.lengths[i], lengths[i]);
 }
 
+// One block: the longest come first. There are none of no length.
+KERNEL_SHARED(part_places, Parts, THREADS, 1) {
+    SHARED u32 lengths[PART_MAX + 1];
+    for (u32 i = thread_of_block(); i <= PART_MAX; i += THREADS) lengths[i] = a.lengths[i];
+    SYNC();
+    u32 length = thread_of_block() + 1, place = 0;
+    for (u32 i = length + 1; i <= PART_MAX; i++) place += lengths[i];
+    a.places[length] = place;
+    if (thread_of_block() == 0) {
+        a.lengths[PART_MAX + 2] = a.entries[a.buckets];
+        a.lengths[PART_MAX + 3] = a.parts[a.buckets];
+        a.lengths[PART_MAX + 4] = a.parts[a.buckets - 1];
+    }
+}
+
 KERNEL_SHARED(part_order, Parts, THREADS, 1) {
     SHARED u32 lengths[PART_MAX + 1];
     SHARED u32 places[PART_MAX + 1];
@@ -144,13 +166,14 @@ KERNEL_SHARED(part_order, Parts, THREADS, 1) {
     SYNC();
     u64 thread = thread_of_grid();
     u32 part = (u32)(a.first + thread), length = 0, rank = 0;
-    if (thread < a.count) {
+    bool is_there = is_part(a, thread);
+    if (is_there) {
         length = length_of(a, a.bucket[part], a.start[part]);
         rank = atomic_add(&lengths[length], 1);
     }
     SYNC();
     for (u32 i = thread_of_block(); i <= PART_MAX; i += THREADS)
-        if (lengths[i] != 0) places[i] = atomic_add(&a.lengths[i], lengths[i]);
+        if (lengths[i] != 0) places[i] = atomic_add(&a.places[i], lengths[i]);
     SYNC();
-    if (thread < a.count) a.order[places[length] + rank] = part;
+    if (is_there) a.order[places[length] + rank] = part;
 }

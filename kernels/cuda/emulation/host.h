@@ -105,6 +105,7 @@ static DEVICE u32 atomic_add(u32 *at, u32 value) {
     *at += value;
     return before;
 }
+static DEVICE void atomic_count(u32 *at) { ++*at; }
 static DEVICE void atomic_max(u32 *at, u32 value) {
     if (*at < value) *at = value;
 }

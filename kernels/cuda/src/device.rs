@@ -95,6 +95,14 @@ impl CudaDevice {
     /// # Errors
     /// If the driver lacks a kernel, or memory for the constants of both curves.
     pub fn new(driver: Arc<dyn Driver>, quantum: Duration) -> Result<Arc<Self>, DeviceError> {
+        let bn254 = OfCurve::new::<Bn254>(&driver, "bn254")?;
+        let bls12_381 = OfCurve::new::<Bls12_381>(&driver, "bls12_381")?;
+        for of_curve in [&bn254, &bls12_381] {
+            for (msm, tables) in [of_curve.g1, of_curve.g2] {
+                driver.settle(&msm.spilling())?;
+                driver.settle(&tables.spilling())?;
+            }
+        }
         Ok(Arc::new(Self {
             info: DeviceInfo {
                 kind: "cuda",
@@ -105,8 +113,8 @@ impl CudaDevice {
             },
             pace: Arc::new(Pace::new(quantum)),
             held: Holdings::default(),
-            bn254: OfCurve::new::<Bn254>(&driver, "bn254")?,
-            bls12_381: OfCurve::new::<Bls12_381>(&driver, "bls12_381")?,
+            bn254,
+            bls12_381,
             driver,
         }))
     }

@@ -3,7 +3,7 @@
 //! Memory has addresses, a kernel is launched over a range of blocks, and launches run one after
 //! the other in the order in which they were made, some time before their fence is waited for. What
 //! is copied to or from the host is not ordered with launches: whoever copies has waited for the
-//! fences that matter.
+//! fences that matter. Getting and clearing memory is ordered with all that is asked for later.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -21,6 +21,11 @@ pub trait Driver: Send + Sync {
     /// Whether the silicon is still there; waits for nothing.
     fn probe(&self) -> Result<(), DeviceError> {
         Ok(())
+    }
+
+    /// How many blocks at least run side by side however large they are.
+    fn multiprocessors(&self) -> u32 {
+        1
     }
 
     /// Where the silicon lies, as far as this is known.
@@ -70,7 +75,15 @@ pub trait Driver: Send + Sync {
     /// A kernel by the name of its unit (a source, a curve, a group: "msm_bn254_g1") and its own.
     fn kernel(&self, unit: &str, name: &str) -> Result<Kernel, DeviceError>;
 
-    /// Queues a launch. `words` are all that the kernel's one argument holds.
+    /// Sets aside now what launches of these kernels need beside their arguments, so that none of them meets the end
+    /// of the memory. Each does nothing where all its words are zero.
+    fn settle(&self, kernels: &[Kernel]) -> Result<(), DeviceError> {
+        let _ = kernels;
+        Ok(())
+    }
+
+    /// Queues a launch. `words` are all that the kernel's one argument holds. One thread at a time: what a launch took is
+    /// measured between what is queued before and behind it.
     fn launch(&self, kernel: Kernel, blocks: u32, words: &[u64]) -> Result<Fence, DeviceError>;
 
     /// Waits until a launch has ended, and says how long it ran on the device. Called at most once
@@ -85,6 +98,8 @@ pub struct Kernel {
     pub id: usize,
     /// Threads of a block.
     pub threads: u32,
+    /// How many blocks the device runs at once; at least 1.
+    pub wave: u32,
 }
 
 /// The end of a launch, numbered by its driver.
@@ -103,7 +118,7 @@ pub(crate) struct Buffer {
 }
 
 impl Buffer {
-    /// Zeros that may come to hold secrets.
+    /// Any contents; may come to hold secrets.
     pub(crate) fn secret(
         driver: &Arc<dyn Driver>,
         bytes: usize,
@@ -111,6 +126,16 @@ impl Buffer {
     ) -> Result<Self, DeviceError> {
         let mut buffer = Self::uninitialised(driver, bytes, what)?;
         buffer.secret = true;
+        Ok(buffer)
+    }
+
+    /// Zeros that may come to hold secrets.
+    pub(crate) fn zeros(
+        driver: &Arc<dyn Driver>,
+        bytes: usize,
+        what: &'static str,
+    ) -> Result<Self, DeviceError> {
+        let buffer = Self::secret(driver, bytes, what)?;
         buffer.driver.clear(buffer.address, buffer.bytes)?;
         Ok(buffer)
     }

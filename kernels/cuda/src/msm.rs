@@ -5,7 +5,8 @@
 //! Stage 1, `msm.sort`, puts each digit's point number where its bucket's are. Stage 2,
 //! `msm.accumulate`, adds the points of each bucket up, a part of a bucket to a thread. Stage 3,
 //! `msm.fold`, adds the parts of heavy buckets, and the buckets of each set by their weights. The
-//! host reads one point a set and does the last doublings.
+//! host reads one point a set and does the last doublings. Besides, it reads once how many parts there are of each length,
+//! while the device puts them in order: where it would need to know more, a launch is for as many as there may be.
 //!
 //! Zeros take no part, ones have a bucket of their own, and small scalars have few digits: a
 //! witness, which is mostly such, costs what its few full-size scalars do.
@@ -14,7 +15,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use caldera_kernels::curve::{Affine, Coordinate, Curve, Projective};
+use caldera_kernels::curve::{Affine, Bls12_381, Bn254, Coordinate, Curve, Projective};
 use caldera_kernels::field::PrimeField;
 use caldera_kernels::{CurveId, DeviceError, Form, Group};
 
@@ -116,7 +117,6 @@ impl Bases {
 
 /// The magnitudes of scalars are below 2^bits: they are at most (r - 1) / 2.
 pub(crate) fn scalar_bits(curve: CurveId) -> u32 {
-    use caldera_kernels::curve::{Bls12_381, Bn254};
     match curve {
         CurveId::Bn254 => <Bn254 as Curve>::Fr::MODULUS_BITS - 1,
         CurveId::Bls12_381 => <Bls12_381 as Curve>::Fr::MODULUS_BITS - 1,
@@ -195,6 +195,7 @@ pub(crate) struct Kernels {
     scan_sums: Kernel,
     scan_places: Kernel,
     part_lengths: Kernel,
+    part_places: Kernel,
     part_order: Kernel,
     accumulate: Kernel,
     merge: Kernel,
@@ -213,12 +214,18 @@ impl Kernels {
             scan_sums: sort("scan_sums")?,
             scan_places: sort("scan_places")?,
             part_lengths: sort("part_lengths")?,
+            part_places: sort("part_places")?,
             part_order: sort("part_order")?,
             accumulate: msm("msm_accumulate")?,
             merge: msm("msm_merge")?,
             fold: msm("msm_fold")?,
             gather: msm("msm_gather")?,
         })
+    }
+
+    /// Those whose threads spill.
+    pub(crate) fn spilling(&self) -> [Kernel; 4] {
+        [self.accumulate, self.merge, self.fold, self.gather]
     }
 }
 
@@ -236,6 +243,7 @@ pub(crate) struct Msm<F> {
     cut: Cut,
     /// The most entries of a part.
     part: usize,
+    multiprocessors: u64,
     /// How many entries each bucket has; the last is that of ones.
     counts: Buffer,
     block_sums: Buffer,
@@ -248,10 +256,22 @@ pub(crate) struct Msm<F> {
     part_bucket: Buffer,
     part_entry: Buffer,
     order: Buffer,
+    /// How many there are of each length, and other figures of the sort; where those of each length begin.
     lengths: Buffer,
+    places: Buffer,
     part_sums: Buffer,
     segment_sums: Buffer,
+    sorted: OnceLock<Sorted>,
     sum: OnceLock<Affine<F>>,
+}
+
+/// What the host reads of the sort.
+struct Sorted {
+    parts: u32,
+    /// The most that a bucket has.
+    most: u32,
+    /// The part of ones, if there is one.
+    ones: Option<u32>,
 }
 
 impl<F: Coordinate> Msm<F> {
@@ -295,9 +315,10 @@ impl<F: Coordinate> Msm<F> {
         let part = usual.next_power_of_two().clamp(PART_MIN, part_max);
         let parts = buckets.min(entries) + entries / part;
         let words = |count: usize, what| Buffer::secret(driver, 4 * count, what);
+        let zeros = |count: usize, what| Buffer::zeros(driver, 4 * count, what);
         let points = |count: usize, what| Buffer::secret(driver, POINT * F::BYTES * count, what);
         let this = Self {
-            counts: words(buckets, "buckets")?,
+            counts: zeros(buckets, "buckets")?,
             block_sums: words(2 * buckets.div_ceil(SCAN_BLOCK), "buckets")?,
             entry_starts: words(buckets + 1, "buckets")?,
             part_starts: words(buckets + 1, "buckets")?,
@@ -306,7 +327,8 @@ impl<F: Coordinate> Msm<F> {
             part_bucket: words(parts, "parts of buckets")?,
             part_entry: words(parts, "parts of buckets")?,
             order: words(parts, "parts of buckets")?,
-            lengths: words(LENGTHS + 1, "parts of buckets")?,
+            lengths: zeros(LENGTHS + FIGURES, "parts of buckets")?,
+            places: words(LENGTHS, "parts of buckets")?,
             part_sums: points(parts, "parts of buckets")?,
             segment_sums: points(
                 cut.sets as usize * Self::segments(&cut).1,
@@ -322,6 +344,8 @@ impl<F: Coordinate> Msm<F> {
             kernels,
             cut,
             part,
+            multiprocessors: u64::from(driver.multiprocessors()),
+            sorted: OnceLock::new(),
             sum: OnceLock::new(),
         };
         Ok(this)
@@ -362,8 +386,15 @@ impl<F: Coordinate> Msm<F> {
         let points = self.points();
         Sweep {
             first: points.start as u64,
+            most: (self.multiprocessors * DIGITS / self.cut.digits() as u64).max(1),
             ..Sweep::threads(self.kernels.digits, points.len(), words)
         }
+    }
+
+    /// Threads of a launch that all have so many additions to make.
+    fn threads_at_most(&self, additions: u64) -> u64 {
+        let slots = self.multiprocessors * SLOTS;
+        (slots / (additions * addition_slots(F::CURVE, F::GROUP))).max(1)
     }
 
     fn count(&self) -> Vec<Sweep> {
@@ -387,8 +418,8 @@ impl<F: Coordinate> Msm<F> {
         ]
     }
 
-    fn parts(&self, kernel: Kernel, parts: usize) -> Sweep {
-        let words = vec![
+    fn parts(&self) -> Vec<u64> {
+        vec![
             self.buckets() as u64,
             self.part as u64,
             self.entry_starts.at(0),
@@ -396,40 +427,46 @@ impl<F: Coordinate> Msm<F> {
             self.part_bucket.at(0),
             self.part_entry.at(0),
             self.lengths.at(0),
+            self.places.at(0),
             self.order.at(0),
-        ];
-        Sweep::threads(kernel, parts, words)
+        ]
     }
 
-    fn sort(&self) -> Result<Vec<Sweep>, DeviceError> {
-        let end = 4 * self.buckets();
-        let [entries] = self.entry_starts.words(end)?;
-        let [parts] = self.part_starts.words(end)?;
+    fn sort(&self) -> Vec<Sweep> {
+        // As many parts as there may be.
+        let entries = self.points().len() * self.cut.digits();
+        let parts = self.buckets().min(entries) + entries / self.part;
+        let Kernels {
+            part_lengths,
+            part_places,
+            part_order,
+            ..
+        } = self.kernels;
+        vec![
+            self.digits(&self.cursors, self.entries.at(0)),
+            Sweep::threads(part_lengths, parts, self.parts()),
+            Sweep::blocks(part_places, 1, self.parts()),
+            Sweep::threads(part_order, parts, self.parts()),
+        ]
+    }
+
+    fn accumulate(&self) -> Result<Vec<Sweep>, DeviceError> {
+        let read: [u32; LENGTHS + FIGURES] = self.lengths.words(0)?;
+        let (lengths, figures) = read.split_at(LENGTHS);
+        let [most, entries, parts, ones] = [0, 1, 2, 3].map(|i| figures[i]);
         let bits = u64::from(entries) * u64::from(self.cut.window);
         // Those of the others are taken to be like them.
         let (part, all) = (self.points().len().max(1), self.bases.count);
         let bits = (u128::from(bits) * all as u128 / part as u128) as u64;
         self.bases.seen.store(bits, Ordering::Relaxed);
-        Ok(vec![
-            self.digits(&self.cursors, self.entries.at(0)),
-            self.parts(self.kernels.part_lengths, parts as usize),
-        ])
-    }
-
-    fn accumulate(&self) -> Result<Vec<Sweep>, DeviceError> {
+        let ones = (ones != parts).then_some(ones);
+        self.sorted.get_or_init(|| Sorted { parts, most, ones });
         // How many parts there are of each length; the longest come first.
-        let lengths: [u32; LENGTHS] = self.lengths.words(0)?;
-        let mut places = [0; 4 * LENGTHS];
-        let mut runs = Vec::new();
-        let mut first = 0u32;
-        for (length, &count) in lengths.iter().enumerate().rev() {
-            places[4 * length..][..4].copy_from_slice(&first.to_le_bytes());
-            first += count;
-            if count != 0 {
-                runs.push((u64::from(count), length as u64));
-            }
-        }
-        self.lengths.upload(0, &places)?;
+        let lengths = lengths.iter().enumerate().rev();
+        let runs = lengths
+            .filter(|(_, count)| **count != 0)
+            .map(|(length, &count)| (u64::from(count), length as u64))
+            .collect();
         let tables = self.tables.as_ref().map_or(0, |tables| tables.points.at(0));
         let words = vec![
             self.order.at(0),
@@ -443,31 +480,36 @@ impl<F: Coordinate> Msm<F> {
             self.bases.count as u64,
             self.part_sums.at(0),
         ];
-        Ok(vec![
-            self.parts(self.kernels.part_order, first as usize),
-            Sweep {
-                kernel: self.kernels.accumulate,
-                unit: Unit::Thread,
-                first: 0,
-                words,
-                runs,
-            },
-        ])
+        Ok(vec![Sweep {
+            kernel: self.kernels.accumulate,
+            unit: Unit::Thread,
+            first: 0,
+            words,
+            runs,
+            most: u64::MAX,
+        }])
     }
 
-    fn fold(&self) -> Result<Vec<Sweep>, DeviceError> {
-        let [parts] = self.part_starts.words(4 * self.buckets())?;
-        let [most] = self.lengths.words(4 * LENGTHS)?;
+    fn sorted(&self) -> &Sorted {
+        self.sorted.get().expect("the stage before was opened")
+    }
+
+    fn fold(&self) -> Vec<Sweep> {
+        let &Sorted { parts, most, .. } = self.sorted();
         let mut sweeps = Vec::new();
         let mut step = 1;
         while step < u64::from(most) {
             let words = vec![
                 step,
+                u64::from(parts),
                 self.part_bucket.at(0),
                 self.part_starts.at(0),
                 self.part_sums.at(0),
             ];
-            sweeps.push(Sweep::threads(self.kernels.merge, parts as usize, words));
+            let threads = u64::from(parts).div_ceil(ROUND * step);
+            let sweep = Sweep::threads(self.kernels.merge, threads as usize, words);
+            // Groups of two buckets begin among a thread's parts at the worst.
+            sweeps.push(sweep.at_most(self.threads_at_most(2 * ROUND - 1)));
             step *= ROUND;
         }
         let (length, segments) = Self::segments(&self.cut);
@@ -480,14 +522,19 @@ impl<F: Coordinate> Msm<F> {
             self.part_sums.at(0),
             self.segment_sums.at(0),
         ];
-        sweeps.push(Sweep::threads(self.kernels.fold, sets * segments, words));
+        let sweep = Sweep::threads(self.kernels.fold, sets * segments, words);
+        // Two for each bucket, a double and a sum for each bit of the segment's start.
+        let additions = 2 * (length as u64 + u64::from(self.cut.window - 1));
+        sweeps.push(sweep.at_most(self.threads_at_most(additions)));
         let mut step = 1;
         while step < segments as u64 {
             let words = vec![step, segments as u64, sets as u64, self.segment_sums.at(0)];
-            sweeps.push(Sweep::threads(self.kernels.gather, sets * segments, words));
+            let threads = sets * segments.div_ceil((ROUND * step) as usize);
+            let sweep = Sweep::threads(self.kernels.gather, threads, words);
+            sweeps.push(sweep.at_most(self.threads_at_most(ROUND - 1)));
             step *= ROUND;
         }
-        Ok(sweeps)
+        sweeps
     }
 
     /// The sum of what all sets came to, each by its weight, and of the ones.
@@ -500,28 +547,31 @@ impl<F: Coordinate> Msm<F> {
             for _ in 0..self.cut.window {
                 sum = sum.double();
             }
-            sum = sum.add_affine(&affine(set));
+            sum += point(set);
         }
-        let [ones, end] = self.part_starts.words(4 * (self.buckets() - 1))?;
-        if ones != end {
+        if let Some(ones) = self.sorted().ones {
             let mut bytes = vec![0; size];
             self.part_sums.download(ones as usize * size, &mut bytes)?;
-            sum = sum.add_affine(&affine(&bytes));
+            sum += point(&bytes);
         }
         Ok(sum.to_affine())
     }
 }
 
 /// A point in XYZZ.
-fn affine<F: Coordinate>(bytes: &[u8]) -> Affine<F> {
+fn point<F: Coordinate>(bytes: &[u8]) -> Projective<F> {
     let [x, y, zz, zzz] =
         [0, 1, 2, 3].map(|i| F::from_montgomery_le_unchecked(&bytes[i * F::BYTES..]));
-    match (zz.inverse(), zzz.inverse()) {
-        (Some(zz), Some(zzz)) => Affine {
-            x: x * zz,
-            y: y * zzz,
-        },
-        _ => Affine::INFINITY,
+    Projective::from_xyzz(x, y, zz, zzz)
+}
+
+/// Slots of the multipliers that a sum of two points takes.
+fn addition_slots(curve: CurveId, group: Group) -> u64 {
+    match (curve, group) {
+        (CurveId::Bn254, Group::G1) => 3_448,
+        (CurveId::Bn254, Group::G2) => 8_750,
+        (CurveId::Bls12_381, Group::G1) => 7_668,
+        (CurveId::Bls12_381, Group::G2) => 19_414,
     }
 }
 
@@ -537,9 +587,18 @@ impl<F: Coordinate> Steps for Msm<F> {
     fn open(&self, stage: usize) -> Result<Vec<Sweep>, DeviceError> {
         match stage {
             0 => Ok(self.count()),
-            1 => self.sort(),
+            1 => Ok(self.sort()),
             2 => self.accumulate(),
-            _ => self.fold(),
+            _ => Ok(self.fold()),
+        }
+    }
+
+    /// Only how long the parts are is read in between, and that is known before they are put in order.
+    fn ahead(&self, stage: usize) -> usize {
+        match stage {
+            0 | 2 => usize::MAX,
+            1 => 1,
+            _ => 0,
         }
     }
 
@@ -579,10 +638,16 @@ const BASES_MAX: usize = 1 << 26;
 /// Coordinates of a point in XYZZ.
 const POINT: usize = 4;
 
-/// `cuda/sort.cu`: buckets of a block, and the lengths that parts may have, zero included.
+/// `cuda/sort.cu`: buckets of a block, and the lengths that parts may have, zero included, with the figures behind them.
 const SCAN_BLOCK: usize = 1024;
 const PART_MAX: usize = 256;
 const LENGTHS: usize = PART_MAX + 1;
+const FIGURES: usize = 4;
+
+/// What a multiprocessor does in a slice of 1.5 ms: 64 slots a clock at 1.7 GHz; and digits that it counts, of 2^24 that an H100's 132
+/// do, a third of a millisecond where they are spread and at worst, where all are in a few buckets, one.
+const SLOTS: u64 = 64 * 1_500 * 1_700;
+const DIGITS: u64 = (1 << 24) / 132;
 
 /// Sums that are added to one at a time: `cuda/msm.cu`.
 const ROUND: u64 = 8;

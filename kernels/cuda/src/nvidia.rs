@@ -1,7 +1,8 @@
 //! NVIDIA's driver as a [`Driver`]: libcuda, loaded when it is wanted.
 //!
 //! One context, the device's primary one; a stream for launches, and others for memory and copies,
-//! so that a witness goes up while another proof computes. Copies go through pieces of pinned
+//! so that a witness goes up while another proof computes. Nobody waits for memory to be had or cleared: the other streams
+//! do, by an event. Copies go through pieces of pinned
 //! memory, a *ferry*: threads work on some while the device does on others, and whoever wants one holds
 //! one, for as long as it takes to fill or empty it. There are four: for keys, for witnesses on their way up, for what comes down, and
 //! for what is small. So a witness waits for no key's upload, and the few words that a quantum reads wait for neither; on the bus each
@@ -10,9 +11,11 @@
 //! Waiting asks, with short sleeps between, and gives up as lost what has not ended within a
 //! patience: nothing here waits for a device without end.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -28,10 +31,11 @@ use crate::nvrtc::{Nvrtc, NvrtcError, shapes};
 use crate::sources;
 
 /// Which GPU, and how much of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NvidiaConfig {
-    /// Its number, as the driver counts.
-    pub ordinal: usize,
+    /// Its number as nvidia-smi counts (by address on the PCI bus) among those that the driver sees; or its UUID, or as much of that
+    /// as no other has; or its address.
+    pub name: String,
     /// Bytes of its memory that may be used at most.
     pub memory: usize,
     /// After what time without an answer it is given up as lost.
@@ -63,13 +67,45 @@ pub enum NvidiaError {
         /// What the driver runs.
         got: i32,
     },
-    /// The driver sees no device of that number.
-    #[error("no NVIDIA device {wanted}: the driver sees {count}")]
+    /// What the driver needs of the system is missing.
+    #[error(
+        "the NVIDIA driver cannot start ({error}): there is no {}; where its kernel module is loaded, \
+         `nvidia-modprobe -c0 -u` as root makes it",
+        path.display()
+    )]
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// What the driver said.
+        error: DriverError,
+    },
+    /// The NVSwitches of a machine with many GPUs are not set up.
+    #[error(
+        "the NVIDIA driver is not ready (error 802): its Fabric Manager has not set up the NVSwitches; \
+         `systemctl status nvidia-fabricmanager` says why, and its version must be the driver's"
+    )]
+    NotReady,
+    /// The library is not the kernel module's.
+    #[error(
+        "the NVIDIA driver's library and its kernel module have different versions (error 803): \
+         one was updated and the module not loaded anew"
+    )]
+    Mismatch,
+    /// The driver sees no such device.
+    #[error("no NVIDIA device {wanted}: the driver sees {}", list(seen))]
     NoDevice {
-        /// The number that was asked for.
-        wanted: usize,
-        /// How many there are.
-        count: usize,
+        /// What was asked for.
+        wanted: String,
+        /// What there is.
+        seen: Vec<String>,
+    },
+    /// More than one device has a UUID that begins so.
+    #[error("NVIDIA device {wanted} may be any of {}", list(seen))]
+    Several {
+        /// What was asked for.
+        wanted: String,
+        /// Which ones.
+        seen: Vec<String>,
     },
     /// No compiled kernels that it can run.
     #[error(transparent)]
@@ -85,6 +121,13 @@ pub enum NvidiaError {
         /// What it said.
         error: DriverError,
     },
+}
+
+fn list(seen: &[String]) -> String {
+    match seen {
+        [] => "none".to_owned(),
+        _ => seen.join(", "),
+    }
 }
 
 /// How many GPUs the driver sees; none where there is no driver that could be used.
@@ -104,6 +147,8 @@ pub struct Nvidia {
     software: Vec<Software>,
     uuid: String,
     architecture: u32,
+    multiprocessors: u32,
+    /// What may be allocated.
     memory: usize,
     device: sys::CUdevice,
     context: sys::CUcontext,
@@ -126,6 +171,7 @@ pub struct Nvidia {
     up: Ferry,
     down: Ferry,
     small: Ferry,
+    question: Mutex<Question>,
 }
 
 // SAFETY: the handles are the driver's, which takes them on any thread whose current context is
@@ -145,7 +191,7 @@ enum Code {
 struct Functions {
     modules: HashMap<String, (sys::CUmodule, Vec<Shape>)>,
     functions: Vec<(sys::CUfunction, Shape)>,
-    numbers: HashMap<(String, String), usize>,
+    known: HashMap<(String, String), Kernel>,
 }
 
 /// Before and after a launch.
@@ -154,10 +200,31 @@ struct Events {
     end: sys::CUevent,
 }
 
-/// A stream of its own, and an event to wait for what was asked of it.
+/// A stream of its own, and the event behind what was asked of it.
 struct Calls {
     stream: sys::CUstream,
     done: sys::CUevent,
+    /// Whether something was asked since that event was last recorded.
+    is_new: bool,
+    /// Streams that have been told to wait for it since.
+    told: Vec<sys::CUstream>,
+}
+
+/// Whether the card answers: an event on a stream of its own. One that was reached long ago says nothing of
+/// today, and the driver may tell it without the card; this one has the time on it, which is the card's.
+struct Question {
+    stream: sys::CUstream,
+    event: sys::CUevent,
+    asked: Option<Instant>,
+}
+
+/// A GPU as the driver tells of it.
+struct Card {
+    device: sys::CUdevice,
+    name: String,
+    uuid: String,
+    /// Domain, bus and device on the PCI bus.
+    place: [i32; 3],
 }
 
 /// What copies go through.
@@ -185,13 +252,98 @@ impl Calls {
     const NONE: Self = Self {
         stream: std::ptr::null_mut(),
         done: std::ptr::null_mut(),
+        is_new: false,
+        told: Vec::new(),
     };
 
     /// In place, so that `drop` finds what was made before a failure. The context is current.
     fn open(&mut self) -> Result<(), DriverError> {
         self.stream = stream()?;
         self.done = event()?;
+        self.is_new = true;
         Ok(())
+    }
+}
+
+impl Question {
+    const NONE: Self = Self {
+        stream: std::ptr::null_mut(),
+        event: std::ptr::null_mut(),
+        asked: None,
+    };
+
+    /// As [`Calls::open`].
+    fn open(&mut self) -> Result<(), DriverError> {
+        self.stream = stream()?;
+        self.event = event()?;
+        Ok(())
+    }
+}
+
+impl Card {
+    /// All that the driver sees, as nvidia-smi counts: the driver itself begins with the fastest.
+    fn all() -> Result<Vec<Self>, NvidiaError> {
+        let count = result::device::get_count().map_err(refused("number of devices"))?;
+        let mut cards = Vec::new();
+        for ordinal in 0..count {
+            let device = result::device::get(ordinal).map_err(refused("a device by its number"))?;
+            let name = result::device::get_name(device).map_err(refused("a device's name"))?;
+            let uuid = result::device::get_uuid(device).map_err(refused("a device's UUID"))?;
+            use sys::CUdevice_attribute_enum as Attribute;
+            cards.push(Self {
+                device,
+                uuid: uuid_text(&uuid, name.contains(" MIG ")),
+                name,
+                place: [
+                    attribute(device, Attribute::CU_DEVICE_ATTRIBUTE_PCI_DOMAIN_ID)?,
+                    attribute(device, Attribute::CU_DEVICE_ATTRIBUTE_PCI_BUS_ID)?,
+                    attribute(device, Attribute::CU_DEVICE_ATTRIBUTE_PCI_DEVICE_ID)?,
+                ],
+            });
+        }
+        // Instances of one card stay in the driver's order.
+        cards.sort_by_key(|card| card.place);
+        Ok(cards)
+    }
+
+    /// The one that is meant, of all.
+    fn find(wanted: &str) -> Result<Self, NvidiaError> {
+        let all: Vec<_> = Self::all()?.into_iter().enumerate().collect();
+        let described = |cards: &[(usize, Card)]| {
+            let text = |(i, card): &(usize, Card)| format!("{i} ({} at {})", card.uuid, card.pci());
+            cards.iter().map(text).collect()
+        };
+        let seen = described(&all);
+        let is_meant = |(i, card): &(usize, Card)| card.is_called(wanted, *i);
+        let mut meant: Vec<_> = all.into_iter().filter(is_meant).collect();
+        let wanted = wanted.to_owned();
+        if meant.len() > 1 {
+            let seen = described(&meant);
+            return Err(NvidiaError::Several { wanted, seen });
+        }
+        let one = meant.pop().map(|(_, card)| card);
+        one.ok_or_else(|| match obstacle(&open_file) {
+            // One that may not be opened is not seen.
+            Some(Obstacle::Denied(path, error)) => NvidiaError::Permission { path, error },
+            _ => NvidiaError::NoDevice { wanted, seen },
+        })
+    }
+
+    fn is_called(&self, wanted: &str, index: usize) -> bool {
+        let begins = |text: &str| {
+            let start = text.get(..wanted.len());
+            start.is_some_and(|start| start.eq_ignore_ascii_case(wanted))
+        };
+        let has_kind = wanted.len() > 4;
+        wanted.parse() == Ok(index)
+            || self.pci().eq_ignore_ascii_case(wanted)
+            || has_kind && begins(&self.uuid)
+    }
+
+    /// A GPU is function 0 of its slot.
+    fn pci(&self) -> String {
+        let [domain, bus, device] = self.place;
+        format!("{domain:04x}:{bus:02x}:{device:02x}.0")
     }
 }
 
@@ -295,48 +447,22 @@ impl Nvidia {
             });
         }
         if let Err(error) = result::init() {
-            return Err(why_not(error, config.ordinal));
+            return Err(why_not(error, &config.name, &open_file));
         }
-        let count = result::device::get_count().map_err(refused("number of devices"))?;
-        let count = usize::try_from(count).unwrap_or(0);
-        let none = NvidiaError::NoDevice {
-            wanted: config.ordinal,
-            count,
-        };
-        if config.ordinal >= count {
-            return Err(none);
-        }
-        let device = i32::try_from(config.ordinal)
-            .map_err(|_| none)
-            .and_then(|ordinal| {
-                result::device::get(ordinal).map_err(refused("a device by its number"))
-            })?;
-        let name = result::device::get_name(device).map_err(refused("a device's name"))?;
-        let uuid = result::device::get_uuid(device).map_err(refused("a device's UUID"))?;
-        let attribute = |attribute| {
-            // SAFETY: the device was found above.
-            unsafe { result::device::get_attribute(device, attribute) }
-                .map_err(refused("a device's attribute"))
-        };
+        let card = Card::find(&config.name)?;
+        let device = card.device;
         use sys::CUdevice_attribute_enum as Attribute;
-        let major = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
-        let minor = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
+        let major = attribute(
+            device,
+            Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
+        )?;
+        let minor = attribute(
+            device,
+            Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
+        )?;
         let architecture = (10 * major + minor) as u32;
-        // SAFETY: the device was found above.
-        let total = unsafe { result::device::total_mem(device) }
-            .map_err(refused("how much memory a device has"))?;
-        let uuid = uuid_text(&uuid);
-        let site = Site {
-            uuid: Some(uuid.clone()),
-            memory: u64::try_from(total.min(config.memory)).ok(),
-            // A GPU is function 0 of its slot.
-            pci: Some(format!(
-                "{:04x}:{:02x}:{:02x}.0",
-                attribute(Attribute::CU_DEVICE_ATTRIBUTE_PCI_DOMAIN_ID)?,
-                attribute(Attribute::CU_DEVICE_ATTRIBUTE_PCI_BUS_ID)?,
-                attribute(Attribute::CU_DEVICE_ATTRIBUTE_PCI_DEVICE_ID)?,
-            )),
-        };
+        let multiprocessors =
+            attribute(device, Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
         let mut software = vec![Software {
             name: "CUDA".to_owned(),
             version: format!("{}.{}", version / 1000, version % 1000 / 10),
@@ -362,11 +488,16 @@ impl Nvidia {
             .map_err(refused("a device's context"))?;
         // From here on `drop` gives back what there is.
         let mut this = Self {
-            name,
-            site,
+            site: Site {
+                uuid: Some(card.uuid.clone()),
+                memory: None,
+                pci: Some(card.pci()),
+            },
+            name: card.name,
             software,
-            uuid,
+            uuid: card.uuid,
             architecture,
+            multiprocessors: multiprocessors.max(1) as u32,
             memory: config.memory,
             device,
             context,
@@ -379,6 +510,7 @@ impl Nvidia {
             flights: Mutex::default(),
             events: Mutex::default(),
             functions: Mutex::default(),
+            question: Mutex::new(Question::NONE),
             memory_calls: Mutex::new(Calls::NONE),
             keys: Ferry::none(2, 2 * PIECE),
             up: Ferry::none(UP, PIECE),
@@ -397,6 +529,11 @@ impl Nvidia {
         for ferry in self.ferries() {
             ferry.open()?;
         }
+        own(&mut self.question).open()?;
+        // What the driver takes for itself later is not to be met as the end of its memory.
+        let (free, _) = result::mem_get_info()?;
+        self.memory = self.memory.min(free - free / RESERVE);
+        self.site.memory = u64::try_from(self.memory).ok();
         // Memory that is given back stays with this process's pool, so that getting some again
         // costs nothing.
         // SAFETY: the device was found by `open`, and the attribute is a number of 64 bits.
@@ -452,50 +589,73 @@ impl Nvidia {
             .map_err(|error| self.lost(format!("{what}: {error}")))
     }
 
+    /// Whether an event that was recorded has been reached.
+    fn has_reached(&self, event: sys::CUevent) -> Result<bool, DeviceError> {
+        self.is_not_lost()?;
+        // SAFETY: an event of ours that has been recorded.
+        let state = self
+            .make_current()
+            .and_then(|()| unsafe { result::event::query(event) });
+        match state {
+            Ok(()) => Ok(true),
+            Err(DriverError(sys::CUresult::CUDA_ERROR_NOT_READY)) => Ok(false),
+            Err(error) => Err(self.lost(error)),
+        }
+    }
+
     /// Waits for an event, but not for ever.
     fn wait_for(&self, event: sys::CUevent) -> Result<(), DeviceError> {
         let start = Instant::now();
-        loop {
-            self.is_not_lost()?;
-            // SAFETY: an event of ours that has been recorded.
-            let state = self
-                .make_current()
-                .and_then(|()| unsafe { result::event::query(event) });
-            match state {
-                Ok(()) => return Ok(()),
-                Err(DriverError(sys::CUresult::CUDA_ERROR_NOT_READY)) => {}
-                Err(error) => return Err(self.lost(error)),
-            }
+        be_punctual();
+        while !self.has_reached(event)? {
             let waited = start.elapsed();
             if waited > self.patience {
                 return Err(self.lost(format!("no answer in {waited:?}")));
             }
             if waited > SPIN {
-                std::thread::sleep(NAP);
+                // An eighth late at most, and seldom enough that others have the core meanwhile.
+                std::thread::sleep((waited / 8).clamp(NAP_MIN, NAP_MAX));
             } else {
                 std::hint::spin_loop();
             }
         }
+        Ok(())
     }
 
-    /// Asks something of the stream for memory, and waits for it: others may use what it is about
-    /// once it is done.
+    /// Asks something of the stream for memory, and waits for nothing: see [`Nvidia::after_memory`].
     fn memory_call<T>(
         &self,
         what: &str,
         call: impl FnOnce(sys::CUstream) -> Result<T, DriverError>,
     ) -> Result<Result<T, DriverError>, DeviceError> {
-        let calls = lock(&self.memory_calls);
+        let mut calls = lock(&self.memory_calls);
         self.call(what, || Ok(()))?;
         let got = call(calls.stream);
-        if got.is_ok() {
+        calls.is_new = true;
+        Ok(got)
+    }
+
+    /// What comes on another stream from now on comes after all that was asked of memory.
+    fn after_memory(&self, stream: sys::CUstream) -> Result<(), DeviceError> {
+        let mut calls = lock(&self.memory_calls);
+        if calls.is_new {
             // SAFETY: an event and a stream of ours.
-            self.call(what, || unsafe {
+            self.call("order of streams", || unsafe {
                 result::event::record(calls.done, calls.stream)
             })?;
-            self.wait_for(calls.done)?;
+            calls.is_new = false;
+            calls.told.clear();
         }
-        Ok(got)
+        if calls.told.contains(&stream) {
+            return Ok(());
+        }
+        let flags = sys::CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT;
+        // SAFETY: a stream of ours, and an event that has been recorded.
+        self.call("order of streams", || unsafe {
+            result::stream::wait_event(stream, calls.done, flags)
+        })?;
+        calls.told.push(stream);
+        Ok(())
     }
 
     fn ferries(&mut self) -> [&mut Ferry; 4] {
@@ -542,7 +702,7 @@ impl Nvidia {
         // SAFETY: the device has done with it, and both are within it.
         let (written, rest) = unsafe { piece.bytes(whole) }.split_at_mut(bytes);
         rest.zeroize();
-        let filled = fill(written);
+        let filled = fill(written).and_then(|()| self.after_memory(ferry.stream));
         let from = piece.at;
         if let Err(error) = filled {
             // SAFETY: the device was not told of it.
@@ -603,24 +763,143 @@ impl Nvidia {
         })?;
         Ok((module, shapes))
     }
+
+    /// A launch that the driver may refuse.
+    fn try_launch(
+        &self,
+        kernel: Kernel,
+        blocks: u32,
+        words: &[u64],
+    ) -> Result<Result<Fence, DriverError>, DeviceError> {
+        let (function, expected) = {
+            let functions = lock(&self.functions);
+            let (function, shape) = &functions.functions[kernel.id];
+            (*function, shape.words as usize)
+        };
+        assert_eq!(words.len(), expected, "words of a kernel's argument");
+        let free = lock(&self.events).pop();
+        let events = match free {
+            Some(events) => events,
+            None => self.call("events", || {
+                Ok(Events {
+                    start: event()?,
+                    end: event()?,
+                })
+            })?,
+        };
+        let mut parameters = [words.as_ptr().cast_mut().cast::<c_void>()];
+        self.after_memory(self.launches)?;
+        // SAFETY: events and a stream of ours.
+        self.call("launch", || unsafe {
+            result::event::record(events.start, self.launches)
+        })?;
+        // SAFETY: a function of a loaded module, whose one parameter is as many words as there are
+        // and is copied before the call returns; the addresses among them are of memory that stays
+        // until the fence was waited for.
+        let launched = unsafe {
+            result::launch_kernel(
+                function,
+                (blocks, 1, 1),
+                (kernel.threads, 1, 1),
+                0,
+                self.launches,
+                &mut parameters,
+            )
+        };
+        if let Err(error) = launched {
+            lock(&self.events).push(events);
+            return Ok(Err(error));
+        }
+        self.call("launch", || unsafe {
+            result::event::record(events.end, self.launches)
+        })?;
+        // Only uniqueness matters.
+        let fence = self.next_fence.fetch_add(1, Ordering::Relaxed);
+        lock(&self.flights).insert(fence, events);
+        Ok(Ok(Fence(fence)))
+    }
 }
 
 /// The reason behind a driver that does not start.
-fn why_not(error: DriverError, wanted: usize) -> NvidiaError {
-    let path = PathBuf::from("/dev/nvidiactl");
-    let opened = std::fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(&path);
-    match (opened, error.0) {
-        (Err(error), _) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            NvidiaError::Permission { path, error }
-        }
-        (_, sys::CUresult::CUDA_ERROR_NO_DEVICE) => NvidiaError::NoDevice { wanted, count: 0 },
-        _ => NvidiaError::Driver {
+fn why_not(
+    error: DriverError,
+    wanted: &str,
+    open: &dyn Fn(&Path) -> std::io::Result<()>,
+) -> NvidiaError {
+    match error.0 {
+        sys::CUresult::CUDA_ERROR_SYSTEM_NOT_READY => return NvidiaError::NotReady,
+        sys::CUresult::CUDA_ERROR_SYSTEM_DRIVER_MISMATCH => return NvidiaError::Mismatch,
+        _ => {}
+    }
+    match (obstacle(open), error.0) {
+        (Some(Obstacle::Denied(path, error)), _) => NvidiaError::Permission { path, error },
+        (Some(Obstacle::Missing(path)), _) => NvidiaError::Missing { path, error },
+        (None, sys::CUresult::CUDA_ERROR_NO_DEVICE) => NvidiaError::NoDevice {
+            wanted: wanted.to_owned(),
+            seen: Vec::new(),
+        },
+        (None, _) => NvidiaError::Driver {
             call: "its start",
             error,
         },
+    }
+}
+
+/// What keeps this process from the driver's files.
+#[derive(Debug)]
+enum Obstacle {
+    Denied(PathBuf, std::io::Error),
+    Missing(PathBuf),
+}
+
+/// Looks at the files that the driver opens: the first one that may not be opened, else the first one that is not there.
+fn obstacle(open: &dyn Fn(&Path) -> std::io::Result<()>) -> Option<Obstacle> {
+    let mut missing = Vec::new();
+    let mut is_card_there = false;
+    let common = ["/dev/nvidiactl", "/dev/nvidia-uvm"].map(PathBuf::from);
+    let cards = (0..CARDS_MAX).map(|i| PathBuf::from(format!("/dev/nvidia{i}")));
+    for (i, path) in common.into_iter().chain(cards).enumerate() {
+        match open(&path) {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                return Some(Obstacle::Denied(path, error));
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                if i < 3 {
+                    missing.push(path);
+                }
+            }
+            _ => is_card_there |= i >= 2,
+        }
+    }
+    // Cards are numbered with gaps where some are not handed in.
+    missing
+        .into_iter()
+        .find(|path| !is_card_there || path.as_os_str() != "/dev/nvidia0")
+        .map(Obstacle::Missing)
+}
+
+fn open_file(path: &Path) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.read(true).write(true).open(path).map(|_| ())
+}
+
+fn attribute(
+    device: sys::CUdevice,
+    attribute: sys::CUdevice_attribute,
+) -> Result<i32, NvidiaError> {
+    // SAFETY: a device that the driver has named.
+    unsafe { result::device::get_attribute(device, attribute) }
+        .map_err(refused("a device's attribute"))
+}
+
+/// Lets this thread's sleeps end when they should: Linux lets them last 50 us longer where nobody says otherwise.
+fn be_punctual() {
+    thread_local! {
+        static IS_PUNCTUAL: Cell<bool> = const { Cell::new(false) };
+    }
+    if !IS_PUNCTUAL.replace(true) {
+        // Where it is refused, sleeps are as they were.
+        let _ = nix::sys::prctl::set_timerslack(TIMER_SLACK_NS);
     }
 }
 
@@ -632,7 +911,8 @@ fn event() -> Result<sys::CUevent, DriverError> {
     result::event::create(sys::CUevent_flags::CU_EVENT_DEFAULT)
 }
 
-fn uuid_text(uuid: &sys::CUuuid) -> String {
+/// As NVIDIA's tools print it; of an instance of a card it is the instance's own.
+fn uuid_text(uuid: &sys::CUuuid, is_instance: bool) -> String {
     let hex: Vec<String> = uuid
         .bytes
         .iter()
@@ -640,7 +920,8 @@ fn uuid_text(uuid: &sys::CUuuid) -> String {
         .collect();
     let part = |range: std::ops::Range<usize>| hex[range].concat();
     format!(
-        "GPU-{}-{}-{}-{}-{}",
+        "{}-{}-{}-{}-{}-{}",
+        if is_instance { "MIG" } else { "GPU" },
         part(0..4),
         part(4..6),
         part(6..8),
@@ -656,18 +937,31 @@ impl Driver for Nvidia {
 
     fn probe(&self) -> Result<(), DeviceError> {
         self.is_not_lost()?;
-        // Who has it is at the driver this very moment, and would see it.
-        let Ok(calls) = self.memory_calls.try_lock() else {
+        // Who has it asks at this very moment.
+        let Ok(mut question) = self.question.try_lock() else {
             return Ok(());
         };
-        // SAFETY: an event of ours; one that was not recorded yet counts as reached.
-        let state = self
-            .make_current()
-            .and_then(|()| unsafe { result::event::query(calls.done) });
-        match state {
-            Ok(()) | Err(DriverError(sys::CUresult::CUDA_ERROR_NOT_READY)) => Ok(()),
-            Err(error) => Err(self.lost(error)),
+        let Question { stream, event, .. } = *question;
+        if let Some(asked) = question.asked
+            && !self.has_reached(event)?
+        {
+            let waited = asked.elapsed();
+            // Once more: it may be this thread that was away for so long.
+            if waited > self.patience && !self.has_reached(event)? {
+                return Err(self.lost(format!("no answer in {waited:?}")));
+            }
+            return Ok(());
         }
+        // SAFETY: a stream and an event of ours.
+        self.call("whether it is there", || unsafe {
+            result::event::record(event, stream)
+        })?;
+        question.asked = Some(Instant::now());
+        Ok(())
+    }
+
+    fn multiprocessors(&self) -> u32 {
+        self.multiprocessors
     }
 
     fn site(&self) -> Site {
@@ -786,6 +1080,7 @@ impl Driver for Nvidia {
                 }
             };
             let from = address + (i * ferry.bytes) as u64;
+            self.after_memory(ferry.stream)?;
             piece.used = piece.used.max(chunk.len());
             piece.is_out = true;
             let (to, done) = (piece.at, piece.done);
@@ -805,9 +1100,8 @@ impl Driver for Nvidia {
     fn kernel(&self, unit: &str, name: &str) -> Result<Kernel, DeviceError> {
         let mut functions = lock(&self.functions);
         let key = (unit.to_owned(), name.to_owned());
-        if let Some(&id) = functions.numbers.get(&key) {
-            let threads = functions.functions[id].1.threads;
-            return Ok(Kernel { id, threads });
+        if let Some(&kernel) = functions.known.get(&key) {
+            return Ok(kernel);
         }
         if !functions.modules.contains_key(unit) {
             let module = self.load(unit)?;
@@ -826,50 +1120,40 @@ impl Driver for Nvidia {
         let function = self.call(name, || unsafe {
             result::module::get_function(module, symbol)
         })?;
-        let id = functions.functions.len();
         let threads = shape.threads;
+        // SAFETY: as above.
+        let blocks = self.call(name, || unsafe {
+            result::occupancy::max_active_block_per_multiprocessor(function, threads as i32, 0)
+        })?;
+        let kernel = Kernel {
+            id: functions.functions.len(),
+            threads,
+            wave: blocks.max(1) as u32 * self.multiprocessors,
+        };
         functions.functions.push((function, shape));
-        functions.numbers.insert(key, id);
-        Ok(Kernel { id, threads })
+        functions.known.insert(key, kernel);
+        Ok(kernel)
+    }
+
+    fn settle(&self, kernels: &[Kernel]) -> Result<(), DeviceError> {
+        for &kernel in kernels {
+            let words = vec![0; lock(&self.functions).functions[kernel.id].1.words as usize];
+            let fence = match self.try_launch(kernel, 1, &words)? {
+                Ok(fence) => fence,
+                Err(DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => {
+                    let what = "what threads spill";
+                    return Err(DeviceError::Memory { what, bytes: 0 });
+                }
+                Err(error) => return Err(self.lost(format!("launch: {error}"))),
+            };
+            self.wait(&fence)?;
+        }
+        Ok(())
     }
 
     fn launch(&self, kernel: Kernel, blocks: u32, words: &[u64]) -> Result<Fence, DeviceError> {
-        let (function, expected) = {
-            let functions = lock(&self.functions);
-            let (function, shape) = &functions.functions[kernel.id];
-            (*function, shape.words as usize)
-        };
-        assert_eq!(words.len(), expected, "words of a kernel's argument");
-        let free = lock(&self.events).pop();
-        let events = match free {
-            Some(events) => events,
-            None => self.call("events", || {
-                Ok(Events {
-                    start: event()?,
-                    end: event()?,
-                })
-            })?,
-        };
-        let mut parameters = [words.as_ptr().cast_mut().cast::<c_void>()];
-        // SAFETY: a function of a loaded module, whose one parameter is as many words as there are
-        // and is copied before the call returns; the addresses among them are of memory that stays
-        // until the fence was waited for.
-        self.call("launch", || unsafe {
-            result::event::record(events.start, self.launches)?;
-            result::launch_kernel(
-                function,
-                (blocks, 1, 1),
-                (kernel.threads, 1, 1),
-                0,
-                self.launches,
-                &mut parameters,
-            )?;
-            result::event::record(events.end, self.launches)
-        })?;
-        // Only uniqueness matters.
-        let fence = self.next_fence.fetch_add(1, Ordering::Relaxed);
-        lock(&self.flights).insert(fence, events);
-        Ok(Fence(fence))
+        self.try_launch(kernel, blocks, words)?
+            .map_err(|error| self.lost(format!("launch: {error}")))
     }
 
     fn wait(&self, fence: &Fence) -> Result<Duration, DeviceError> {
@@ -899,8 +1183,20 @@ impl Drop for Nvidia {
         let free = std::mem::take(&mut *lock(&self.events));
         let flights = std::mem::take(&mut *lock(&self.flights));
         let calls = own(&mut self.memory_calls);
-        let mut events = vec![calls.done];
-        let mut streams = vec![self.launches, calls.stream];
+        let (done, stream) = (calls.done, calls.stream);
+        // What held secrets is cleared before the memory goes.
+        if !done.is_null() {
+            // SAFETY: an event and a stream of ours.
+            let recorded = self.call("clearing", || unsafe {
+                result::event::record(done, stream)
+            });
+            if recorded.and_then(|()| self.wait_for(done)).is_err() {
+                return;
+            }
+        }
+        let question = own(&mut self.question);
+        let mut events = vec![done, question.event];
+        let mut streams = vec![self.launches, stream, question.stream];
         let mut pieces = Vec::new();
         for ferry in self.ferries() {
             streams.push(ferry.stream);
@@ -950,7 +1246,17 @@ const SMALL: usize = 64 << 10;
 
 /// Asking again at once, before sleeping between.
 const SPIN: Duration = Duration::from_micros(20);
-const NAP: Duration = Duration::from_micros(50);
+const NAP_MIN: Duration = Duration::from_micros(5);
+const NAP_MAX: Duration = Duration::from_micros(25);
+
+/// How much longer than it was told a thread that waits for the device may sleep.
+const TIMER_SLACK_NS: u64 = 1_000;
+
+/// A part of this of the memory that is free at the start is left to the driver.
+const RESERVE: usize = 32;
+
+/// More GPUs than any machine has.
+const CARDS_MAX: usize = 32;
 
 #[cfg(test)]
 mod tests {
@@ -961,7 +1267,7 @@ mod tests {
     #[test]
     fn a_machine_without_a_driver_says_so() {
         let config = NvidiaConfig {
-            ordinal: usize::MAX,
+            name: "4711".to_owned(),
             memory: 1 << 30,
             patience: Duration::from_secs(1),
         };
@@ -976,11 +1282,8 @@ mod tests {
                 let text = error.to_string();
                 assert_eq!(text, "no NVIDIA driver: libcuda.so.1 cannot be loaded");
             }
-            NvidiaError::NoDevice { .. }
-            | NvidiaError::TooOld { .. }
-            | NvidiaError::Permission { .. }
-            | NvidiaError::Driver { .. } => assert!(there),
-            other => panic!("{other}"),
+            NvidiaError::Kernels(_) | NvidiaError::Compiler(_) => panic!("{error}"),
+            _ => assert!(there),
         }
     }
 
@@ -990,6 +1293,77 @@ mod tests {
         for (i, byte) in uuid.bytes.iter_mut().enumerate() {
             *byte = (0xa0u8 + i as u8) as _;
         }
-        assert_eq!(uuid_text(&uuid), "GPU-a0a1a2a3-a4a5-a6a7-a8a9-aaabacadaeaf");
+        let text = "-a0a1a2a3-a4a5-a6a7-a8a9-aaabacadaeaf";
+        assert_eq!(uuid_text(&uuid, false), format!("GPU{text}"));
+        assert_eq!(uuid_text(&uuid, true), format!("MIG{text}"));
+    }
+
+    /// As files of the driver's are there, may be opened, or not.
+    #[test]
+    fn what_keeps_the_driver_from_starting_is_named() {
+        let unknown = DriverError(sys::CUresult::CUDA_ERROR_UNKNOWN);
+        let none = DriverError(sys::CUresult::CUDA_ERROR_NO_DEVICE);
+        let all = &["nvidiactl", "nvidia-uvm", "nvidia0"][..];
+        let said = |error, there: &[&str], denied: &[&str]| {
+            let open = |path: &Path| {
+                let name = path.strip_prefix("/dev").expect("a device's file");
+                let is_in = |names: &[&str]| names.iter().any(|it| Path::new(it) == name);
+                match (is_in(denied), is_in(there)) {
+                    (true, _) => Err(ErrorKind::PermissionDenied.into()),
+                    (_, true) => Ok(()),
+                    _ => Err(ErrorKind::NotFound.into()),
+                }
+            };
+            why_not(error, "0", &open).to_string()
+        };
+        for (text, error, there, denied) in [
+            (
+                "no NVIDIA device 0: the driver sees none",
+                none,
+                all,
+                &[][..],
+            ),
+            (
+                "there is no /dev/nvidia-uvm;",
+                unknown,
+                &["nvidiactl", "nvidia3"],
+                &[],
+            ),
+            (
+                "`nvidia-modprobe -c0 -u` as root",
+                unknown,
+                &["nvidiactl"],
+                &[],
+            ),
+            (
+                "there is no /dev/nvidia0;",
+                none,
+                &["nvidiactl", "nvidia-uvm"],
+                &[],
+            ),
+            (
+                "no permission for the NVIDIA driver: /dev/nvidia2:",
+                none,
+                all,
+                &["nvidia2"],
+            ),
+            (
+                "/dev/nvidia-uvm: permission denied",
+                unknown,
+                &[],
+                &["nvidia-uvm"],
+            ),
+            (
+                "NVIDIA driver: its start:",
+                unknown,
+                &["nvidiactl", "nvidia-uvm", "nvidia7"],
+                &[],
+            ),
+        ] {
+            let got = said(error, there, denied);
+            assert!(got.contains(text), "{text}: {got}");
+        }
+        let not_ready = DriverError(sys::CUresult::CUDA_ERROR_SYSTEM_NOT_READY);
+        assert!(said(not_ready, all, &[]).contains("nvidia-fabricmanager"));
     }
 }

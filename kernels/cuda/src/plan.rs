@@ -3,9 +3,14 @@
 //! A stage is a list of *sweeps*, and a sweep is one kernel over a range of units, threads or
 //! blocks, that may be launched in slices of any size. A quantum launches the next slice, and waits
 //! for the oldest launch if the device has three to do, so that it is never idle while the host looks
-//! round, and what a take-over has to wait for is three slices at most, of however many plans
+//! round, and what a take-over has to wait for is three slices at most, of however many plans and threads
 //! ([`Pace`]). All state between them is on the device. How large a slice is follows from what
-//! launches of its kernel have taken so far, by the device's own clock.
+//! launches of its kernel have taken so far, by the device's own clock, and where that depends on the data
+//! from what the worst data would take as well. It is whole waves, of as many blocks as run at once: the blocks of a kernel end
+//! at about the same time, and a wave that is not full takes as long as one that is.
+//!
+//! A stage may end before its last launches have ([`Steps::ahead`]), where what the next one launches does not depend on what the
+//! host reads: the device then goes on without waiting for the host.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
@@ -28,6 +33,9 @@ pub(crate) struct Sweep {
     pub(crate) words: Vec<u64>,
     /// Runs of units that cost the same: how many, and what each costs.
     pub(crate) runs: Vec<(u64, u64)>,
+    /// What a launch may cost, whatever others of its kernel took: what was quick with one tenant's scalars may take many
+    /// times as long with another's.
+    pub(crate) most: u64,
 }
 
 /// What a sweep counts.
@@ -55,12 +63,31 @@ impl Sweep {
             first: 0,
             words,
             runs: vec![(units as u64, 1)],
+            most: u64::MAX,
         }
     }
 
+    pub(crate) fn at_most(self, most: u64) -> Self {
+        Self { most, ..self }
+    }
+
     /// Units from `from` on that cost no more than `budget`, or as few as make sense, and their
-    /// cost.
+    /// cost: all that are left, or whole waves, or less than one.
     fn slice(&self, from: u64, budget: u64) -> (u64, u64) {
+        let (units, cost) = self.within(from, budget.min(self.most), UNITS_MAX);
+        let wave = u64::from(self.kernel.wave)
+            * match self.unit {
+                Unit::Thread => u64::from(self.kernel.threads),
+                Unit::Block => 1,
+            };
+        if from + units == self.units() || units < wave {
+            return (units, cost);
+        }
+        self.within(from, u64::MAX, units - units % wave)
+    }
+
+    /// As many as cost no more, or as few as make sense, and no more than `most`; and their cost.
+    fn within(&self, from: u64, budget: u64, most: u64) -> (u64, u64) {
         let least = match self.unit {
             Unit::Thread => u64::from(self.kernel.threads),
             Unit::Block => 1,
@@ -71,14 +98,15 @@ impl Sweep {
             skipped += count;
             let left = count - before;
             let affordable = budget.saturating_sub(cost) / each.max(1);
-            let taken = left.min(affordable.max(least.saturating_sub(units)));
+            let affordable = affordable.max(least.saturating_sub(units));
+            let taken = left.min(affordable).min(most - units);
             units += taken;
             cost += taken * each;
             if taken < left {
                 break;
             }
         }
-        (units.min(UNITS_MAX), cost)
+        (units, cost)
     }
 
     fn units(&self) -> u64 {
@@ -143,25 +171,24 @@ impl Pace {
         }
     }
 
-    /// Takes a launch in and waits for the oldest ones until the device has few enough to do.
-    fn follow(&self, driver: &dyn Driver, flight: &Arc<Flight>) -> Result<(), DeviceError> {
-        let mut newest = Some(flight.clone());
+    /// Waits for the oldest launches until the device has few enough to do for one more, which nobody else makes while the
+    /// result is held.
+    fn room(&self, driver: &dyn Driver) -> Result<Flights<'_>, DeviceError> {
         loop {
-            let oldest = {
-                let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
-                flights.extend(newest.take());
-                while flights.pop_front_if(|flight| flight.has_ended()).is_some() {}
-                if flights.len() < FLIGHTS_MAX {
-                    return Ok(());
-                }
-                flights.pop_front()
-            };
-            let Some(oldest) = oldest else { return Ok(()) };
+            let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+            while flights.pop_front_if(|flight| flight.has_ended()).is_some() {}
+            if flights.len() < FLIGHTS_MAX {
+                return Ok(flights);
+            }
+            let oldest = flights[0].clone();
+            drop(flights);
             // Whosever it is: a device whose launch does not end is lost.
             oldest.wait(driver)?;
         }
     }
 }
+
+type Flights<'a> = MutexGuard<'a, VecDeque<Arc<Flight>>>;
 
 /// A launch. Whoever has to wait for it first does so, for all.
 struct Flight {
@@ -189,10 +216,17 @@ pub(crate) trait Steps: Send + Sync + 'static {
 
     fn name(&self, stage: usize) -> &'static str;
 
-    /// The sweeps of a stage. All launches of the stage before have ended.
+    /// The sweeps of a stage. All launches of the stage before have ended but those that it runs ahead with.
     fn open(&self, stage: usize) -> Result<Vec<Sweep>, DeviceError>;
 
-    /// After the last launch of a stage has ended.
+    /// How many of a stage's last sweeps may be under way when it counts as done. Launches run one after the other,
+    /// so the device does not mind; the host reads nothing of what they write before a later stage has ended. None of the last
+    /// stage.
+    fn ahead(&self, _stage: usize) -> usize {
+        0
+    }
+
+    /// After a stage is done.
     fn close(&self, _stage: usize) -> Result<(), DeviceError> {
         Ok(())
     }
@@ -229,7 +263,11 @@ struct State {
     sweeps: VecDeque<Sweep>,
     /// Units of the first sweep that have been launched.
     done: u64,
-    flights: VecDeque<Arc<Flight>>,
+    /// Launches that nobody has waited for, with how many sweeps of the open stage, its own included, there were then; all are behind
+    /// those of stages before.
+    flights: VecDeque<(usize, Arc<Flight>)>,
+    /// How many of the open stage's last sweeps it need not wait for.
+    ahead: usize,
     /// What launches that have been waited for took.
     computed: Duration,
     /// The open stage, as profilers are told.
@@ -265,32 +303,48 @@ impl State {
             // Sweeps of a stage are counted from its end: how many are left tells them apart.
             let left = self.sweeps.len();
             let range = nvtx::push(|| format!("{name}-{left} {units}"));
-            let fence = sweep.launch(driver, self.done, units)?;
-            drop(range);
-            self.done += units;
+            let mut flights = pace.room(driver)?;
             let flight = Arc::new(Flight {
-                fence,
+                fence: sweep.launch(driver, self.done, units)?,
                 took: OnceLock::new(),
                 kernel: sweep.kernel,
                 cost,
             });
-            self.flights.push_back(flight.clone());
+            flights.push_back(flight.clone());
+            drop(flights);
+            drop(range);
+            self.done += units;
+            self.flights.push_back((left, flight));
             if self.done == sweep.units() {
                 self.sweeps.pop_front();
                 self.done = 0;
             }
-            pace.follow(driver, &flight)?;
-            while self.flights.front().is_some_and(|it| it.has_ended()) {
+            drop(pace.room(driver)?);
+            while self.flights.front().is_some_and(|it| it.1.has_ended()) {
                 self.wait(driver, pace)?;
             }
             return Ok(true);
         }
+        if self.flights.iter().all(|it| it.0 <= self.ahead) {
+            return Ok(false);
+        }
         self.wait(driver, pace)
+    }
+
+    /// For the sweeps of the next stage.
+    fn begin(&mut self, sweeps: Vec<Sweep>, ahead: usize) {
+        self.sweeps = sweeps.into();
+        self.done = 0;
+        self.opened += 1;
+        self.ahead = ahead;
+        for flight in &mut self.flights {
+            flight.0 = usize::MAX;
+        }
     }
 
     /// Waits for the oldest launch, if there is one.
     fn wait(&mut self, driver: &dyn Driver, pace: &Pace) -> Result<bool, DeviceError> {
-        let Some(flight) = self.flights.pop_front() else {
+        let Some((_, flight)) = self.flights.pop_front() else {
             return Ok(false);
         };
         let took = flight.wait(driver)?;
@@ -345,15 +399,13 @@ impl<S: Steps> Plan for Staged<S> {
         if state.opened != stage {
             return Err(refuse("stages are opened once each, in order"));
         }
-        state.sweeps = self.steps.open(stage)?.into();
-        let sweeps = &state.sweeps;
+        let sweeps = self.steps.open(stage)?;
         let range = nvtx::start(|| {
             let units: u64 = sweeps.iter().map(Sweep::units).sum();
             format!("{} {units}", self.steps.name(stage))
         });
         state.stage = range;
-        state.done = 0;
-        state.opened += 1;
+        state.begin(sweeps, self.steps.ahead(stage));
         Ok(1)
     }
 
@@ -419,7 +471,7 @@ impl<S: Steps> Plan for Staged<S> {
 impl<S> Drop for Staged<S> {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        for flight in state.flights.drain(..) {
+        for (_, flight) in state.flights.drain(..) {
             // A device that does not answer is lost, and its memory with it.
             let _ = flight.wait(&*self.driver);
         }

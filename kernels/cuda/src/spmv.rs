@@ -177,6 +177,7 @@ impl Steps for Product {
                 self.sums.at(0),
             ],
             runs: matrix.runs.clone(),
+            most: u64::MAX,
         }];
         for (i, result) in self.results.iter().enumerate() {
             let words = vec![

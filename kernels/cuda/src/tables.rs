@@ -33,6 +33,11 @@ impl Kernels {
             endomorphism: kernel("table_endomorphism")?,
         })
     }
+
+    /// Those whose threads spill.
+    pub(crate) fn spilling(&self) -> [Kernel; 4] {
+        [self.begin, self.double, self.end, self.endomorphism]
+    }
 }
 
 /// One set of bases, its kernels, and where its group's cube root of one lies.

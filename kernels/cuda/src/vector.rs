@@ -28,7 +28,7 @@ impl Vector {
         Ok(Self {
             curve,
             len,
-            buffer: Buffer::secret(driver, bytes, "vector")?,
+            buffer: Buffer::zeros(driver, bytes, "vector")?,
         })
     }
 

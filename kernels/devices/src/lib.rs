@@ -3,7 +3,7 @@
 //! | name | what computes |
 //! |---|---|
 //! | `cpu` | the processor, on the caller's threads; always there |
-//! | `cuda:N` | NVIDIA's GPU number N, by our own kernels |
+//! | `cuda:N` | NVIDIA's GPU number N as nvidia-smi counts, by our own kernels; or `cuda:GPU-8a2c` by its UUID or as much of that as no other has, `cuda:MIG-…` an instance of one, `cuda:0000:3b:00.0` by its address on the PCI bus |
 //! | `wgpu`, `wgpu:NAME` | a GPU with a Vulkan driver: the best one, or the one whose name has NAME in it or that lies at NAME on the PCI bus (`wgpu:0000:3b:00.0`); an emulation only by its name (`wgpu:llvmpipe`) |
 //! | `icicle:KIND:N` | ICICLE's device N of a kind, such as `icicle:CUDA:0`: sums and transforms |
 //!
@@ -47,8 +47,8 @@ pub enum Wanted {
     Cpu,
     /// A GPU of NVIDIA's.
     Cuda {
-        /// Its number, as the driver counts.
-        index: u32,
+        /// Its number on the PCI bus, its UUID or the beginning of that, or its address.
+        name: String,
     },
     /// A GPU with a Vulkan driver.
     Wgpu {
@@ -303,8 +303,13 @@ fn join(
     let mut places: HashMap<String, &Wanted> = HashMap::new();
     for (device, opened) in &others {
         let site = opened.site(0);
+        // Instances of one card lie in one place, and share no silicon that computes.
+        let is_instance = |uuid: &String| uuid.starts_with("MIG-");
+        let pci = site
+            .pci
+            .filter(|_| !site.uuid.as_ref().is_some_and(is_instance));
         // An emulation lies nowhere, but its driver has a name for it.
-        let pci = site.pci.map(|at| format!("at {at} on the PCI bus"));
+        let pci = pci.map(|at| format!("at {at} on the PCI bus"));
         let uuid = site.uuid.map(|uuid| format!("called {uuid}"));
         for place in [pci, uuid].into_iter().flatten() {
             if let Some(other) = places.insert(place.to_ascii_lowercase(), device) {
@@ -344,7 +349,7 @@ pub fn survey(options: &Options) -> Vec<Candidate> {
     let seen = 0;
     // The first one in any case: why it cannot be used is worth a line.
     let cuda = (0..seen.max(1)).map(|index| Wanted::Cuda {
-        index: index as u32,
+        name: index.to_string(),
     });
     let others = [
         Wanted::Wgpu { name: None },
@@ -373,7 +378,7 @@ pub fn survey(options: &Options) -> Vec<Candidate> {
 /// If it is not there or fails its self-test.
 pub fn alone(wanted: &Wanted, options: &Options) -> Result<Arc<dyn Device>, OpenError> {
     match wanted {
-        Wanted::Cuda { index } => cuda(wanted, *index, options),
+        Wanted::Cuda { name } => cuda(wanted, name, options),
         Wanted::Wgpu { name } => wgpu(wanted, name.clone(), options),
         Wanted::Cpu => Ok(CpuDevice::new(options.cpu)),
         Wanted::Icicle { .. } => {
@@ -419,7 +424,7 @@ fn icicle(
 }
 
 #[cfg(not(feature = "cuda"))]
-fn cuda(wanted: &Wanted, _index: u32, _options: &Options) -> Result<Arc<dyn Device>, OpenError> {
+fn cuda(wanted: &Wanted, _name: &str, _options: &Options) -> Result<Arc<dyn Device>, OpenError> {
     Err(OpenError::NotBuilt {
         device: wanted.clone(),
         feature: "cuda",
@@ -427,9 +432,9 @@ fn cuda(wanted: &Wanted, _index: u32, _options: &Options) -> Result<Arc<dyn Devi
 }
 
 #[cfg(feature = "cuda")]
-fn cuda(wanted: &Wanted, index: u32, options: &Options) -> Result<Arc<dyn Device>, OpenError> {
+fn cuda(wanted: &Wanted, name: &str, options: &Options) -> Result<Arc<dyn Device>, OpenError> {
     let config = NvidiaConfig {
-        ordinal: index as usize,
+        name: name.to_owned(),
         memory: options.device_bytes,
         patience: options.patience,
     };
@@ -514,16 +519,21 @@ impl FromStr for Wanted {
 
     fn from_str(name: &str) -> Result<Wanted, NameError> {
         let wrong = || NameError {
-            expected: "cpu, cuda:N, wgpu, wgpu:NAME or icicle:KIND:N (such as icicle:CUDA:0)",
+            expected: "cpu, cuda:N (or a UUID or PCI address after cuda:), wgpu, wgpu:NAME \
+                       or icicle:KIND:N (such as icicle:CUDA:0)",
             got: name.to_owned(),
         };
         if name == "cpu" {
             return Ok(Wanted::Cpu);
         }
         let number = |text: &str| text.parse().ok().filter(|&index: &u32| index < INDEX_MAX);
-        if let Some(index) = name.strip_prefix("cuda:") {
-            let index = number(index).ok_or_else(wrong)?;
-            return Ok(Wanted::Cuda { index });
+        if let Some(which) = name.strip_prefix("cuda:") {
+            if !is_uuid(which) && !is_address(which) && number(which).is_none() {
+                return Err(wrong());
+            }
+            return Ok(Wanted::Cuda {
+                name: which.to_owned(),
+            });
         }
         if name == "wgpu" {
             return Ok(Wanted::Wgpu { name: None });
@@ -556,12 +566,38 @@ impl fmt::Display for Wanted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Wanted::Cpu => f.write_str("cpu"),
-            Wanted::Cuda { index } => write!(f, "cuda:{index}"),
+            Wanted::Cuda { name } => write!(f, "cuda:{name}"),
             Wanted::Wgpu { name: None } => f.write_str("wgpu"),
             Wanted::Wgpu { name: Some(name) } => write!(f, "wgpu:{name}"),
             Wanted::Icicle { kind, index } => write!(f, "icicle:{kind}:{index}"),
         }
     }
+}
+
+/// A UUID of NVIDIA's, or as much of one as tells anything.
+fn is_uuid(text: &str) -> bool {
+    let rest = ["GPU-", "MIG-"]
+        .iter()
+        .find_map(|kind| text.strip_prefix(kind));
+    let is_part = |byte: u8| byte.is_ascii_hexdigit() || byte == b'-';
+    rest.is_some_and(|rest| (1..=36).contains(&rest.len()) && rest.bytes().all(is_part))
+}
+
+/// A place on the PCI bus as Linux writes it: `0000:3b:00.0`.
+fn is_address(text: &str) -> bool {
+    let is_hex = |part: &str, len: std::ops::RangeInclusive<usize>| {
+        len.contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
+    let parts: Vec<&str> = text.split([':', '.']).collect();
+    let [domain, bus, device, function] = parts[..] else {
+        return false;
+    };
+    is_hex(domain, 4..=8)
+        && is_hex(bus, 2..=2)
+        && is_hex(device, 2..=2)
+        && is_hex(function, 1..=1)
+        && text.matches('.').count() == 1
+        && text.rfind('.') > text.rfind(':')
 }
 
 /// More devices than any box has.
@@ -577,6 +613,10 @@ mod tests {
         for name in [
             "cpu",
             "cuda:1",
+            "cuda:GPU-8a2c41f0-5b1e-4c0d-9f6e-1d2c3b4a5f60",
+            "cuda:GPU-8a",
+            "cuda:MIG-8a2c41f0-5b1e-4c0d-9f6e-1d2c3b4a5f60",
+            "cuda:0000:3B:00.0",
             "wgpu",
             "wgpu:RTX 4090",
             "wgpu:0000:3b:00.0",
@@ -592,6 +632,13 @@ mod tests {
             "gpu",
             "cuda",
             "cuda:x",
+            "cuda:-1",
+            "cuda:GPU-",
+            "cuda:TPU-8a2c",
+            "cuda:GPU-8a2x",
+            "cuda:3b:00.0",
+            "cuda:0000.3b:00:0",
+            "cuda:0000:3b:00.0.1",
             "wgpu:",
             "icicle",
             "icicle:CUDA",
@@ -674,6 +721,10 @@ mod tests {
         let joined = |others| join(CpuDevice::new(options.cpu), others, &options).map(|_| ());
         let (here, there) = (Some("0000:3b:00.0"), Some("0000:af:00.0"));
         joined(vec![at("cuda:0", here), at("wgpu:A Card", there)]).unwrap();
+        // Two instances of a card are two.
+        let instance = |uuid| named(&format!("cuda:{uuid}"), here, Some(uuid));
+        joined(vec![instance("MIG-1a"), instance("MIG-2b")]).unwrap();
+        assert!(joined(vec![instance("GPU-1a"), instance("GPU-2b")]).is_err());
         // What no driver says anything of may be anything.
         joined(vec![at("wgpu:llvmpipe", None), at("wgpu:lavapipe", None)]).unwrap();
         let twice = vec![

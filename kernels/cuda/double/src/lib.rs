@@ -3,9 +3,11 @@
 //!
 //! It does everything as late as the API allows. What is asked of a stream runs when an event of
 //! that stream is queried, one operation a query, so pinned memory is read and written long after the
-//! call that named it, and a stream that nobody asks about stands still. And it is strict: a thread
-//! without a context, a handle that is none, memory that is not pinned, an event that was not recorded, a launch over memory (or a copy
-//! from it, or its end) that something is still on its way to, something left over at the end ends the process with a sentence. Semantics are those of the
+//! call that named it, and a stream that nobody asks about or waits for stands still. And it is strict: a thread
+//! without a context, a handle that is none, memory that is not pinned, or not there yet where a stream stands, an event that
+//! was not recorded, launches that are timed together, a launch over memory (or a copy
+//! from it, or its end) that something is still on its way to, something left over at the end ends the process with a sentence. It says
+//! as little as it may: an event that was reached before the device failed is reached, whoever asks. Semantics are those of the
 //! [CUDA driver API](https://docs.nvidia.com/cuda/cuda-driver-api/), stream by stream; errors of the
 //! device are sticky, as there.
 //!
@@ -35,8 +37,11 @@ use cudarc::driver::sys::{
 /// Names what goes wrong: `fault` or `fault:number`, several with commas between.
 pub const VARIABLE: &str = "CALDERA_CUDA_DOUBLE";
 
-/// Names a file: once it is there, the first device is gone.
+/// Names a file: once it is there, the first device is gone. What is in it says how: if [`QUIET`], no call says so.
 pub const GONE: &str = "CALDERA_CUDA_DOUBLE_GONE";
+
+/// The device has fallen off the bus, and the driver has not noticed: it takes what it is asked, and nothing is done.
+pub const QUIET: &str = "quiet";
 
 /// What can be made to go wrong; with launches it is the first device that is meant.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -63,6 +68,14 @@ enum Fault {
     Flights(u64),
     /// `devices:N`: so many of them, in place of one.
     Devices(u64),
+    /// `shuffled`: the driver's order of them is not that of the bus.
+    Shuffled,
+    /// `instance`: they are instances of cards.
+    Instance,
+    /// `not_ready`: the switches between the devices are not set up.
+    NotReady,
+    /// `wide:N`: launches of more threads, of kernels whose time depends on scalars, are a misuse.
+    Wide(u64),
 }
 
 fn faults() -> Vec<Fault> {
@@ -86,6 +99,10 @@ fn faults() -> Vec<Fault> {
             "together" => Fault::Together(number),
             "flights" => Fault::Flights(number),
             "devices" => Fault::Devices(number),
+            "shuffled" => Fault::Shuffled,
+            "instance" => Fault::Instance,
+            "not_ready" => Fault::NotReady,
+            "wide" => Fault::Wide(number),
             _ => misuse(&format!("{VARIABLE}: there is no fault {name:?}")),
         }
     };
@@ -128,6 +145,9 @@ enum Operation {
         at: u64,
         bytes: usize,
     },
+    Allocate {
+        at: u64,
+    },
     Free {
         at: u64,
     },
@@ -139,6 +159,13 @@ enum Operation {
     },
     Record {
         event: u64,
+        number: u64,
+    },
+    /// Until that record was reached, on the stream that it is on.
+    Wait {
+        event: u64,
+        number: u64,
+        on: u64,
     },
 }
 
@@ -148,6 +175,11 @@ struct Event {
     stream: Option<u64>,
     /// When that was reached, by the device's clock.
     reached: Option<Duration>,
+    /// How often it was recorded, and which of these was the last that was reached.
+    number: u64,
+    passed: u64,
+    /// Whether a stream has been told to wait for the last one: then it may be recorded again at once.
+    awaited: bool,
     /// Whether somebody was told that it is not ready yet.
     asked: bool,
 }
@@ -173,6 +205,8 @@ struct World {
     pinned: HashMap<usize, Box<[u8]>>,
     /// The devices' memory by address: whose it is, and how much.
     memory: HashMap<u64, (usize, usize)>,
+    /// What of it is not there yet where its stream stands.
+    fresh: HashSet<u64>,
     modules: HashMap<u64, String>,
     functions: HashMap<u64, Function>,
     clock: Duration,
@@ -185,6 +219,8 @@ struct Card {
     launches: u64,
     /// The most copies to the device that were under way at once.
     together: usize,
+    /// Bytes that are set aside for what threads spill: grows when a kernel is launched that needs more.
+    spilled: usize,
     /// How many launches have to have run before large copies go on.
     stalled: Option<u64>,
     /// The events that were asked for since it hangs.
@@ -196,6 +232,9 @@ struct Card {
 struct Stream {
     card: usize,
     waiting: VecDeque<Operation>,
+    has_launched: bool,
+    /// Since the last launch.
+    records: u32,
 }
 
 thread_local! {
@@ -216,6 +255,7 @@ fn world() -> MutexGuard<'static, World> {
             events: HashMap::new(),
             pinned: HashMap::new(),
             memory: HashMap::new(),
+            fresh: HashSet::new(),
             modules: HashMap::new(),
             functions: HashMap::new(),
             clock: Duration::ZERO,
@@ -234,7 +274,13 @@ fn within() -> MutexGuard<'static, World> {
     };
     let mut world = world();
     if std::env::var_os(GONE).is_some_and(|path| Path::new(&path).exists()) {
-        world.cards[FIRST].failed = Some(CUresult::CUDA_ERROR_ECC_UNCORRECTABLE);
+        let path = std::env::var_os(GONE).unwrap_or_default();
+        let card = &mut world.cards[FIRST];
+        if std::fs::read_to_string(path).is_ok_and(|text| text == QUIET) {
+            card.hangs.get_or_insert_default();
+        } else {
+            card.failed = Some(CUresult::CUDA_ERROR_ECC_UNCORRECTABLE);
+        }
     }
     world.current = current;
     world
@@ -262,6 +308,20 @@ impl World {
         card == FIRST && self.faults.contains(fault)
     }
 
+    /// Bytes of the current device that are taken.
+    fn used(&self) -> usize {
+        let own = self.memory.values().filter(|it| it.0 == self.current);
+        own.map(|it| it.1).sum::<usize>() + self.cards[self.current].spilled
+    }
+
+    /// An address that something is about to be done with; other words are none.
+    fn is_there(&self, address: u64) {
+        let is_within = |at: &u64| address >= *at && address < at + self.memory[at].1 as u64;
+        if self.fresh.iter().any(is_within) {
+            misuse("memory is used on a stream that was not told to wait for it");
+        }
+    }
+
     /// What a device has.
     fn room(&self) -> usize {
         let told = self.fault(|it| match it {
@@ -279,6 +339,17 @@ impl World {
         };
         if stream.card != self.current {
             misuse("a stream of a device whose context the thread does not have");
+        }
+        match operation {
+            Operation::Record { .. } => stream.records += 1,
+            Operation::Launch { .. } => {
+                // The end of the one before and the start of this one.
+                if stream.records != 1 + u32::from(stream.has_launched) {
+                    misuse("launches are timed together");
+                }
+                (stream.has_launched, stream.records) = (true, 0);
+            }
+            _ => {}
         }
         if self.cards[self.current].failed.is_none() {
             stream.waiting.push_back(operation);
@@ -351,7 +422,7 @@ impl World {
 
     /// Runs the next operation of a stream; whether there was one that could.
     fn advance(&mut self, stream: u64) -> bool {
-        let Some(Stream { card, waiting }) = self.streams.get_mut(&stream) else {
+        let Some(Stream { card, waiting, .. }) = self.streams.get_mut(&stream) else {
             return false;
         };
         let card = *card;
@@ -361,6 +432,12 @@ impl World {
         let Some(operation) = waiting.pop_front() else {
             return false;
         };
+        if let Operation::Wait { event, number, on } = operation
+            && self.events.get(&event).is_some_and(|it| it.passed < number)
+        {
+            waiting.push_front(operation);
+            return self.advance(on);
+        }
         self.clock += TICK;
         match operation {
             Operation::Up { to, from, bytes } if self.stalls(card, bytes) => {
@@ -370,18 +447,24 @@ impl World {
                 return false;
             }
             Operation::Up { to, from, bytes } => {
+                self.is_there(to);
                 self.pinned(from, bytes);
                 // SAFETY: pinned, as was just seen, and the caller must leave it alone until an event says otherwise.
                 let bytes = unsafe { std::slice::from_raw_parts(from as *const u8, bytes) };
                 let _ = self.emulation.upload(to, bytes);
             }
             Operation::Down { to, from, bytes } => {
+                self.is_there(from);
                 self.pinned(to, bytes);
                 // SAFETY: as above.
                 let bytes = unsafe { std::slice::from_raw_parts_mut(to as *mut u8, bytes) };
                 let _ = self.emulation.download(from, bytes);
             }
+            Operation::Allocate { at } => {
+                self.fresh.remove(&at);
+            }
             Operation::Clear { at, bytes } => {
+                self.is_there(at);
                 let _ = self.emulation.clear(at, bytes);
             }
             Operation::Free { at } => {
@@ -396,6 +479,7 @@ impl World {
                 blocks,
                 words,
             } => {
+                words.iter().for_each(|word| self.is_there(*word));
                 self.cards[card].launches += 1;
                 let launches = self.cards[card].launches;
                 if self.meets(card, &Fault::Hang(launches)) {
@@ -412,12 +496,16 @@ impl World {
                     self.clock += took.unwrap_or_default();
                 }
             }
-            Operation::Record { event } => {
+            Operation::Record { event, number } => {
                 let now = self.clock;
                 if let Some(event) = self.events.get_mut(&event) {
-                    event.reached = Some(now);
+                    event.passed = number;
+                    if event.number == number {
+                        event.reached = Some(now);
+                    }
                 }
             }
+            Operation::Wait { .. } => {}
         }
         true
     }
@@ -441,6 +529,7 @@ unsafe fn told(error: CUresult, at: *mut *const c_char) -> CUresult {
         CUresult::CUDA_ERROR_ECC_UNCORRECTABLE => c"CUDA_ERROR_ECC_UNCORRECTABLE",
         CUresult::CUDA_ERROR_NO_DEVICE => c"CUDA_ERROR_NO_DEVICE",
         CUresult::CUDA_ERROR_OUT_OF_MEMORY => c"CUDA_ERROR_OUT_OF_MEMORY",
+        CUresult::CUDA_ERROR_SYSTEM_NOT_READY => c"CUDA_ERROR_SYSTEM_NOT_READY",
         _ => c"an error of the double's",
     };
     // SAFETY: the caller's place.
@@ -474,8 +563,12 @@ pub unsafe extern "C" fn cuInit(flags: c_uint) -> CUresult {
     if flags != 0 {
         misuse("flags of the driver's start");
     }
-    if world().faults.contains(&Fault::Absent) {
+    let faults = &world().faults;
+    if faults.contains(&Fault::Absent) {
         return CUresult::CUDA_ERROR_NO_DEVICE;
+    }
+    if faults.contains(&Fault::NotReady) {
+        return CUresult::CUDA_ERROR_SYSTEM_NOT_READY;
     }
     CUresult::CUDA_SUCCESS
 }
@@ -514,7 +607,11 @@ pub unsafe extern "C" fn cuDeviceGetName(
     len: c_int,
     _device: CUdevice,
 ) -> CUresult {
-    let bytes = NAME.to_bytes_with_nul();
+    let told = match world().faults.contains(&Fault::Instance) {
+        true => INSTANCE,
+        false => NAME,
+    };
+    let bytes = told.to_bytes_with_nul();
     assert!(bytes.len() <= len as usize);
     // SAFETY: the caller has room for `len` bytes.
     unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr().cast(), name, bytes.len()) };
@@ -542,7 +639,11 @@ pub unsafe extern "C" fn cuDeviceGetAttribute(
         A::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR => ARCHITECTURE as c_int % 10,
         A::CU_DEVICE_ATTRIBUTE_PCI_DOMAIN_ID => 0xffff,
         A::CU_DEVICE_ATTRIBUTE_PCI_BUS_ID => 0xca,
+        A::CU_DEVICE_ATTRIBUTE_PCI_DEVICE_ID if world().faults.contains(&Fault::Shuffled) => {
+            count() - 1 - device
+        }
         A::CU_DEVICE_ATTRIBUTE_PCI_DEVICE_ID => device,
+        A::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT => MULTIPROCESSORS,
         _ => return CUresult::CUDA_ERROR_INVALID_VALUE,
     };
     // SAFETY: the caller's place.
@@ -608,7 +709,7 @@ pub unsafe extern "C" fn cuCtxSetCurrent(context: CUcontext) -> CUresult {
     };
     CURRENT.set(Some(card));
     world.current = card;
-    world.state()
+    CUresult::CUDA_SUCCESS
 }
 
 #[unsafe(no_mangle)]
@@ -618,6 +719,8 @@ pub unsafe extern "C" fn cuStreamCreate(stream: *mut CUstream, _flags: c_uint) -
     let stream_of_it = Stream {
         card: world.current,
         waiting: VecDeque::new(),
+        has_launched: false,
+        records: 0,
     };
     world.streams.insert(id, stream_of_it);
     // SAFETY: the caller's place.
@@ -658,19 +761,49 @@ pub unsafe extern "C" fn cuEventDestroy_v2(event: CUevent) -> CUresult {
 pub unsafe extern "C" fn cuEventRecord(event: CUevent, stream: CUstream) -> CUresult {
     let mut world = within();
     let id = event.addr() as u64;
-    match world.events.get_mut(&id) {
-        Some(event) if event.stream.is_some() && event.reached.is_none() => {
+    let number = match world.events.get_mut(&id) {
+        Some(event) if event.stream.is_some() && event.reached.is_none() && !event.awaited => {
             misuse("an event is recorded again before it was reached");
         }
         Some(event) => {
             *event = Event {
                 stream: Some(stream.addr() as u64),
+                number: event.number + 1,
+                passed: event.passed,
                 ..Event::default()
             };
+            event.number
         }
         None => misuse("there is no such event"),
+    };
+    world.queue(stream, Operation::Record { event: id, number })
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamWaitEvent(
+    stream: CUstream,
+    event: CUevent,
+    flags: c_uint,
+) -> CUresult {
+    let mut world = within();
+    if flags != 0 {
+        misuse("flags of a stream that waits");
     }
-    world.queue(stream, Operation::Record { event: id })
+    let id = event.addr() as u64;
+    let Some(event) = world.events.get_mut(&id) else {
+        misuse("there is no such event");
+    };
+    let Some(on) = event.stream else {
+        misuse("a stream waits for an event that was never recorded");
+    };
+    event.awaited = true;
+    let number = event.number;
+    let wait = Operation::Wait {
+        event: id,
+        number,
+        on,
+    };
+    world.queue(stream, wait)
 }
 
 #[unsafe(no_mangle)]
@@ -696,9 +829,9 @@ pub unsafe extern "C" fn cuEventQuery(event: CUevent) -> CUresult {
             misuse("a device that does not answer is asked for one thing after the other");
         }
     }
-    match (world.cards[current].failed, world.events[&id].reached) {
-        (Some(error), _) => error,
-        (None, Some(_)) => CUresult::CUDA_SUCCESS,
+    match (world.events[&id].reached, world.cards[current].failed) {
+        (Some(_), _) => CUresult::CUDA_SUCCESS,
+        (None, Some(error)) => error,
         (None, None) => CUresult::CUDA_ERROR_NOT_READY,
     }
 }
@@ -771,24 +904,51 @@ pub unsafe extern "C" fn cuMemPoolSetAttribute(
 pub unsafe extern "C" fn cuMemAllocAsync(
     at: *mut CUdeviceptr,
     bytes: usize,
-    _stream: CUstream,
+    stream: CUstream,
 ) -> CUresult {
     let mut world = within();
     let current = world.current;
     if let Some(error) = world.cards[current].failed {
         return error;
     }
-    let own = world.memory.values().filter(|(card, _)| *card == current);
-    let used: usize = own.map(|(_, bytes)| bytes).sum();
-    if used + bytes > world.room() {
+    if world.used() + bytes > world.room() {
         return CUresult::CUDA_ERROR_OUT_OF_MEMORY;
     }
     let Ok(address) = world.emulation.allocate(bytes, "memory") else {
         return CUresult::CUDA_ERROR_OUT_OF_MEMORY;
     };
     world.memory.insert(address, (current, bytes));
+    world.fresh.insert(address);
+    let queued = world.queue(stream, Operation::Allocate { at: address });
     // SAFETY: the caller's place.
-    unsafe { give(at, address) }
+    unsafe { give(at, address) };
+    queued
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuMemGetInfo_v2(free: *mut usize, total: *mut usize) -> CUresult {
+    let world = within();
+    // SAFETY: the caller's places.
+    unsafe {
+        give(free, world.room() - world.used());
+        give(total, world.room())
+    }
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuOccupancyMaxActiveBlocksPerMultiprocessor(
+    blocks: *mut c_int,
+    function: CUfunction,
+    threads: c_int,
+    shared: usize,
+) -> CUresult {
+    let world = within();
+    let function = world.functions.get(&(function.addr() as u64));
+    if function.is_none_or(|it| it.kernel.threads as c_int != threads) || shared != 0 {
+        misuse("there is no such function, or it is asked for another shape");
+    }
+    // SAFETY: the caller's place.
+    unsafe { give(blocks, RESIDENT) }
 }
 
 #[unsafe(no_mangle)]
@@ -936,6 +1096,36 @@ pub unsafe extern "C" fn cuLaunchKernel(
     if most.is_some_and(|most| world.flights() >= most) {
         misuse("too many launches at once");
     }
+    let most = world.fault(|it| match it {
+        Fault::Wide(most) => Some(*most),
+        _ => None,
+    });
+    let depends = ["digits", "msm_merge", "msm_fold", "msm_gather"].contains(&&known.name[..]);
+    if depends && most.is_some_and(|most| u64::from(blocks) * u64::from(threads) > most) {
+        misuse(&format!("{} is launched with {blocks} blocks", known.name));
+    }
+    if ["msm_", "table_"]
+        .iter()
+        .any(|it| known.name.starts_with(it))
+    {
+        let unit = &world.modules[&known.module];
+        let spilled = if unit.ends_with("g2") {
+            SPILLED
+        } else {
+            SPILLED / 4
+        };
+        let (room, used) = (world.room(), world.used());
+        let current = world.current;
+        let before = world.cards[current].spilled;
+        if spilled > before {
+            if used - before + spilled > room {
+                let stream = world.streams.get_mut(&(stream.addr() as u64));
+                stream.expect("a stream of ours").records -= 1;
+                return CUresult::CUDA_ERROR_OUT_OF_MEMORY;
+            }
+            world.cards[current].spilled = spilled;
+        }
+    }
     let launch = Operation::Launch {
         skipped: world.faults.contains(&Fault::Skip(known.name)),
         kernel,
@@ -946,6 +1136,12 @@ pub unsafe extern "C" fn cuLaunchKernel(
 }
 
 const NAME: &CStr = c"double of a GPU";
+const INSTANCE: &CStr = c"double of a GPU MIG 1g.10gb";
+const MULTIPROCESSORS: c_int = 2;
+/// Blocks of a multiprocessor.
+const RESIDENT: c_int = 3;
+/// What threads of the most spilling kernels need room for, all together.
+const SPILLED: usize = 8 << 20;
 const ARCHITECTURE: u32 = 90;
 const MEMORY: usize = 8 << 30;
 /// What its code begins with.

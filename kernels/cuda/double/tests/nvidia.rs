@@ -5,14 +5,14 @@
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use caldera_cuda::{CudaDevice, Nvidia, NvidiaConfig, NvidiaError, bundle};
-use caldera_cuda_double::{GONE, VARIABLE};
+use caldera_cuda_double::{GONE, QUIET, VARIABLE};
 use caldera_kernels::conformance::{Effort, run};
 use caldera_kernels::cpu::{CpuConfig, CpuDevice};
-use caldera_kernels::curve::Coordinate as _;
+use caldera_kernels::curve::{Bn254, Coordinate as _, Curve};
 use caldera_kernels::field::FqBn254;
 use caldera_kernels::relay::{Member, Relay};
 use caldera_kernels::{CurveId, Device, DeviceError, Form, Group, Plan, Progress, Work};
@@ -57,16 +57,16 @@ fn with_double(test: &str, cases: &[(&str, &str)], body: impl Fn(&str)) {
     }
 }
 
-fn open(ordinal: usize, memory: usize) -> Result<Arc<Nvidia>, NvidiaError> {
+fn open(name: &str, memory: usize) -> Result<Arc<Nvidia>, NvidiaError> {
     Nvidia::open(NvidiaConfig {
-        ordinal,
+        name: name.to_owned(),
         memory,
         patience: PATIENCE,
     })
 }
 
 fn device() -> Arc<CudaDevice> {
-    let driver = open(0, usize::MAX).unwrap();
+    let driver = open("0", usize::MAX).unwrap();
     CudaDevice::new(driver, QUANTUM).unwrap()
 }
 
@@ -80,7 +80,8 @@ fn it_computes_what_arkworks_does() {
         assert_eq!(device.info().kind, "cuda");
         assert_eq!(device.info().name, "double of a GPU");
         let site = device.site(0);
-        assert_eq!(site.memory, Some(8 << 30));
+        // What the driver may need itself is left to it.
+        assert_eq!(site.memory, Some((8 << 30) / 32 * 31));
         assert_eq!(site.pci.as_deref(), Some("ffff:ca:00.0"));
         assert_eq!(device.health().software[0].version, "13.0");
         // The double looks for what is left over.
@@ -253,9 +254,26 @@ fn few_launches_are_in_flight_at_once() {
 #[test]
 fn what_is_not_there_is_named() {
     let cases = [
-        ("absent", "0|no NVIDIA device 0: the driver sees 0"),
-        ("", "1|no NVIDIA device 1: the driver sees 1"),
-        ("devices:3", "3|no NVIDIA device 3: the driver sees 3"),
+        (
+            "not_ready",
+            "0|the NVIDIA driver is not ready (error 802): its Fabric Manager has not set up the NVSwitches; \
+             `systemctl status nvidia-fabricmanager` says why, and its version must be the driver's",
+        ),
+        (
+            "",
+            "1|no NVIDIA device 1: the driver sees 0 (GPU-cacacaca-caca-caca-caca-cacacacaca00 at ffff:ca:00.0)",
+        ),
+        (
+            "instance",
+            "MIG-dada|no NVIDIA device MIG-dada: \
+             the driver sees 0 (MIG-cacacaca-caca-caca-caca-cacacacaca00 at ffff:ca:00.0)",
+        ),
+        (
+            "devices:2",
+            "GPU-CA|NVIDIA device GPU-CA may be any of \
+             0 (GPU-cacacaca-caca-caca-caca-cacacacaca00 at ffff:ca:00.0), \
+             1 (GPU-cacacaca-caca-caca-caca-cacacacaca01 at ffff:ca:01.0)",
+        ),
         (
             "version:12090",
             "0|the NVIDIA driver is too old: it runs CUDA 12.9, and 13.0 is needed (driver 580 or later)",
@@ -263,17 +281,47 @@ fn what_is_not_there_is_named() {
     ];
     with_double("what_is_not_there_is_named", &cases, |case| {
         let (ordinal, expected) = case.split_once('|').unwrap();
-        let opened = open(ordinal.parse().unwrap(), usize::MAX);
+        let opened = open(ordinal, usize::MAX);
         assert_eq!(opened.map(|_| ()).unwrap_err().to_string(), expected);
     });
 }
 
+/// What the driver says of a machine without a device depends on what files it has.
+#[test]
+fn a_machine_without_a_device_says_so() {
+    let test = "a_machine_without_a_device_says_so";
+    with_double(test, &[("absent", "")], |_| {
+        let error = open("0", usize::MAX).map(|_| ()).unwrap_err();
+        let is_there = std::fs::exists("/dev/nvidiactl").unwrap();
+        assert_eq!(
+            is_there,
+            !matches!(error, NvidiaError::Missing { .. }),
+            "{error}"
+        );
+    });
+}
+
+/// By its number on the bus, which is not the driver's; by its UUID, or the end of it that tells it apart; by its
+/// address; and the instance of a card.
 #[test]
 fn the_third_of_four_is_opened() {
-    with_double("the_third_of_four_is_opened", &[("devices:4", "")], |_| {
-        assert_eq!(caldera_cuda::count(), 4);
-        let driver = open(2, usize::MAX).unwrap();
-        assert_eq!(driver.uuid(), "GPU-cacacaca-caca-caca-caca-cacacacaca02");
+    let uuid = "GPU-cacacaca-caca-caca-caca-cacacacaca01";
+    let instance = "MIG-cacacaca-caca-caca-caca-cacacacaca00";
+    let cases = [
+        ("devices:4,shuffled", format!("2|{uuid}|4")),
+        ("devices:4", format!("{}|{uuid}|4", uuid.to_uppercase())),
+        ("devices:4,shuffled", format!("FFFF:CA:02.0|{uuid}|4")),
+        ("instance", format!("0|{instance}|1")),
+        ("instance", format!("MIG-cacacaca-c|{instance}|1")),
+    ];
+    let cases = cases.each_ref().map(|(faults, case)| (*faults, &case[..]));
+    with_double("the_third_of_four_is_opened", &cases, |case| {
+        let [name, uuid, count] = case.split('|').collect::<Vec<_>>()[..] else {
+            panic!("{case}");
+        };
+        assert_eq!(caldera_cuda::count().to_string(), count);
+        let driver = open(name, usize::MAX).unwrap();
+        assert_eq!(driver.uuid(), uuid);
         assert_eq!(driver.architecture(), 90);
     });
 }
@@ -288,7 +336,7 @@ fn a_device_without_room_says_so_and_stays() {
         ("", "50331648"),
     ];
     with_double(test, &cases, |allowed| {
-        let driver = open(0, allowed.parse().unwrap()).unwrap();
+        let driver = open("0", allowed.parse().unwrap()).unwrap();
         let device = CudaDevice::new(driver, QUANTUM).unwrap();
         let refused = device.vector(CurveId::Bn254, BYTES / 32).unwrap_err();
         assert!(
@@ -296,6 +344,106 @@ fn a_device_without_room_says_so_and_stays() {
             "{refused:?}"
         );
         sum(&*device).unwrap();
+    });
+}
+
+/// What threads spill needs memory of the device's, which the driver takes when a kernel is launched that needs more of it than
+/// those before: at the start, not when work has taken the rest.
+#[test]
+fn work_begins_on_a_device_that_is_full() {
+    let test = "work_begins_on_a_device_that_is_full";
+    with_double(test, &[("memory:50331648", "")], |_| {
+        let device = device();
+        let plan = plan(&*device).unwrap();
+        let mut len = 1 << 20;
+        while len > 0 {
+            match device.vector(CurveId::Bn254, len) {
+                Ok(_) => {}
+                Err(DeviceError::Memory { .. }) => len /= 2,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        run_plan(&*plan).unwrap();
+        assert!(plan.point().is_some());
+    });
+}
+
+/// Threads that sum at once: three launches at most are in flight, and each is timed by itself.
+#[test]
+fn several_threads_launch_one_at_a_time() {
+    let test = "several_threads_launch_one_at_a_time";
+    with_double(test, &[("flights:3", "")], |_| {
+        let device = device();
+        let expected = sum(&*device).unwrap();
+        let sums = || (0..6).all(|_| sum(&*device).unwrap() == expected);
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(sums)).collect();
+            assert!(threads.into_iter().all(|thread| thread.join().unwrap()));
+        });
+    });
+}
+
+/// Sums of zeros cost next to nothing, and what they cost says nothing of the next ones: no launch that may be all of a
+/// large sum.
+#[test]
+fn what_was_quick_makes_no_long_launches() {
+    const POINTS: usize = 1 << 14;
+    // Of 254,200 digits, what a launch of two multiprocessors may cut, the 24 of a scalar at first are 10,591 threads and six waves.
+    let test = "what_was_quick_makes_no_long_launches";
+    with_double(test, &[("wide:9216", "")], |_| {
+        let device = device();
+        let curve = CurveId::Bn254;
+        let mut point = vec![0; curve.point_bytes(Group::G2)];
+        Bn254::g2().to_bytes(&mut point);
+        let bases = device
+            .bases(curve, Group::G2, point.repeat(POINTS).into())
+            .unwrap();
+        let scalars = device.vector(curve, POINTS).unwrap();
+        let work = Work::Msm {
+            bases,
+            scalars,
+            offset: 0,
+            form: Form::Canonical,
+        };
+        for _ in 0..4 {
+            let plan = device.plan(&work).unwrap();
+            run_plan(&*plan).unwrap();
+            assert_eq!(plan.point(), Some(vec![0; point.len()]));
+        }
+        // All of full size and equal: each bucket that is used has all of its parts.
+        let mut scalar = [0x2b; 32];
+        scalar[31] = 0;
+        device
+            .vector_write(scalars, 0, &scalar.repeat(POINTS))
+            .unwrap();
+        let plan = device.plan(&work).unwrap();
+        run_plan(&*plan).unwrap();
+        let words: Vec<u64> = scalar
+            .as_chunks::<8>()
+            .0
+            .iter()
+            .map(|bytes| u64::from_le_bytes(*bytes))
+            .collect();
+        let mut expected = vec![0; point.len()];
+        let times = Bn254::g2()
+            .mul_canonical(&words)
+            .mul_canonical(&[POINTS as u64]);
+        times.to_affine().to_bytes(&mut expected);
+        assert_eq!(plan.point(), Some(expected));
+    });
+}
+
+/// How late a thread wakes that waits for a device is part of what the device takes.
+#[test]
+fn a_thread_that_waits_wakes_in_time() {
+    let test = "a_thread_that_waits_wakes_in_time";
+    with_double(test, &[("", "")], |_| {
+        let device = device();
+        let worker = std::thread::spawn(move || {
+            sum(&*device).unwrap();
+            nix::sys::prctl::get_timerslack().unwrap()
+        });
+        assert_eq!(worker.join().unwrap(), 1_000);
     });
 }
 
@@ -331,6 +479,30 @@ fn a_device_that_goes_by_itself_is_seen() {
         std::fs::write(std::env::var(GONE).unwrap(), "").unwrap();
         let error = device.probe().unwrap_err().to_string();
         assert!(error.contains("CUDA_ERROR_ECC_UNCORRECTABLE"), "{error}");
+        assert!(matches!(sum(&*device), Err(DeviceError::Lost { .. })));
+    });
+}
+
+/// Nor does the driver notice: what was done is done, and what is asked is not.
+#[test]
+fn a_device_that_goes_unnoticed_is_missed() {
+    let test = "a_device_that_goes_unnoticed_is_missed";
+    with_double(test, &[("", "")], |_| {
+        let device = device();
+        sum(&*device).unwrap();
+        for _ in 0..10 {
+            device.probe().unwrap();
+        }
+        std::fs::write(std::env::var(GONE).unwrap(), QUIET).unwrap();
+        let begun = Instant::now();
+        let error = loop {
+            if let Err(error) = device.probe() {
+                break error.to_string();
+            }
+            assert!(begun.elapsed() < 60 * PATIENCE, "it is not missed");
+            std::thread::yield_now();
+        };
+        assert!(error.contains("no answer in"), "{error}");
         assert!(matches!(sum(&*device), Err(DeviceError::Lost { .. })));
     });
 }
@@ -378,11 +550,16 @@ fn plan(device: &dyn Device) -> Result<Arc<dyn Plan>, DeviceError> {
 
 fn sum(device: &dyn Device) -> Result<Vec<u8>, DeviceError> {
     let plan = plan(device)?;
+    run_plan(&*plan)?;
+    Ok(plan.point().unwrap())
+}
+
+fn run_plan(plan: &dyn Plan) -> Result<(), DeviceError> {
     for stage in 0..plan.stages() {
         plan.open(stage)?;
         while plan.run(stage, 0)? == Progress::More {}
     }
-    Ok(plan.point().unwrap())
+    Ok(())
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

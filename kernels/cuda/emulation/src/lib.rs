@@ -120,7 +120,11 @@ impl Driver for Emulation {
             device: self.name().to_owned(),
             why: format!("there is no kernel {name} in {unit}"),
         })?;
-        Ok(Kernel { id, threads })
+        Ok(Kernel {
+            id,
+            threads,
+            wave: 1,
+        })
     }
 
     fn launch(&self, kernel: Kernel, blocks: u32, words: &[u64]) -> Result<Fence, DeviceError> {

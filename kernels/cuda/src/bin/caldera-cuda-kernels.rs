@@ -325,4 +325,4 @@ const JUDGED: [&str; 3] = [SPILLS, ALL_IMAD, SLOTS];
 /// The architecture whose registers are recorded: H100's.
 const REGISTERS_OF: u32 = 90;
 
-const ARCHITECTURES: [u32; 5] = [80, 86, 89, 90, 120];
+const ARCHITECTURES: [u32; 6] = [80, 86, 89, 90, 100, 120];
