@@ -37,7 +37,6 @@ use crate::best;
 use crate::drive;
 use crate::duel::{Answer, Contender, Spread, duel_with_guests};
 use crate::key::{self, Key};
-use crate::peer::ark::seeded;
 use crate::peer::card::{self, Peer};
 use crate::record::{Case, GPU, Record, Silicon, Unit, WALL, records};
 use crate::table::{figure, table};
@@ -176,13 +175,12 @@ pub(crate) fn gpu(bench: &mut Bench, plan: &Plan) -> Result<String> {
 
 /// Those that are of use to a row that is measured.
 fn open_peers(plan: &Plan, devices: &[Opened]) -> Vec<Peer> {
-    let of_cuda = devices.iter().find_map(|it| match it.wanted {
-        Wanted::Cuda { index } => Some((Some(index), it)),
-        _ => None,
-    });
-    let Some((cuda, opened)) = of_cuda.or_else(|| Some((None, devices.first()?))) else {
+    let is_cuda = |it: &&Opened| matches!(it.wanted, Wanted::Cuda { .. });
+    let Some(opened) = devices.iter().find(is_cuda).or(devices.first()) else {
         return Vec::new();
     };
+    let pci = opened.silicon.pci.as_deref().filter(|_| is_cuda(&opened));
+    let cuda = pci.and_then(caldera_devices::cuda_number);
     let works = [Row::Msm, Row::MsmG2, Row::Ntt];
     let mut peers = Vec::new();
     for wanted in &plan.peers {
@@ -670,7 +668,7 @@ mod tests {
 
     #[test]
     fn every_row_is_measured_and_stands_in_the_table() {
-        let mut bench = crate::trial();
+        let mut bench = crate::all::trial();
         let plan = Plan {
             devices: vec!["cpu".to_owned(), "cpu".to_owned()],
             ..Plan::trial()

@@ -660,6 +660,7 @@ mod tests {
                 begin: Duration::ZERO,
                 span: Duration::from_micros(*span),
                 device: None,
+                device_begin: None,
             });
             let all: Vec<Quantum> = quanta.collect();
             let plan = Plan {

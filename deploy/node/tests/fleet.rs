@@ -6,9 +6,11 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use caldera_kernels::{DeviceInfo, Health};
+use caldera_kernels::{DeviceInfo, Health, Site};
 use caldera_node::era::EraGauges;
-use caldera_node::telemetry::{Doors, FleetGauges, Gauges, Telemetry, TenantGauges, TlsDoors};
+use caldera_node::telemetry::{
+    Doors, FleetGauges, Gauges, Silicon, Telemetry, TenantGauges, TlsDoors,
+};
 use caldera_scheduler::Nanos;
 use serde_json::Value;
 
@@ -35,7 +37,11 @@ fn exported() -> BTreeMap<String, BTreeSet<String>> {
             ..TenantGauges::default()
         }],
         units: vec![(0, 0, Some("a".into()))],
-        devices: vec![(device, Health::default())],
+        devices: vec![Silicon {
+            info: device,
+            health: Health::default(),
+            site: Site::default(),
+        }],
         ledger: Some(EraGauges {
             house: vec![("treasury", 0)],
             ..EraGauges::default()

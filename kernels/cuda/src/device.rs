@@ -99,8 +99,8 @@ impl CudaDevice {
         let bls12_381 = OfCurve::new::<Bls12_381>(&driver, "bls12_381")?;
         for of_curve in [&bn254, &bls12_381] {
             for (msm, tables) in [of_curve.g1, of_curve.g2] {
-                driver.settle(&msm.spilling())?;
-                driver.settle(&tables.spilling())?;
+                driver.set_aside(&msm.spilling())?;
+                driver.set_aside(&tables.spilling())?;
             }
         }
         Ok(Arc::new(Self {

@@ -77,7 +77,7 @@ pub trait Driver: Send + Sync {
 
     /// Sets aside now what launches of these kernels need beside their arguments, so that none of them meets the end
     /// of the memory. Each does nothing where all its words are zero.
-    fn settle(&self, kernels: &[Kernel]) -> Result<(), DeviceError> {
+    fn set_aside(&self, kernels: &[Kernel]) -> Result<(), DeviceError> {
         let _ = kernels;
         Ok(())
     }

@@ -30,4 +30,4 @@ mod vector;
 
 pub use device::CudaDevice;
 pub use driver::{Driver, Fence, Kernel, PIECE};
-pub use nvidia::{COMPILER, Nvidia, NvidiaConfig, NvidiaError, count};
+pub use nvidia::{COMPILER, Nvidia, NvidiaConfig, NvidiaError, count, ordinal};

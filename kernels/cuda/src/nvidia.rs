@@ -140,6 +140,17 @@ pub fn count() -> usize {
     usize::try_from(count).unwrap_or(0)
 }
 
+/// The driver's own number of the GPU at an address on the PCI bus, for programs beside this one that go by it: it begins with the
+/// fastest, and we with the lowest address.
+pub fn ordinal(pci: &str) -> Option<u32> {
+    let cards = (0..count() as i32).filter_map(|ordinal| {
+        let device = result::device::get(ordinal).ok()?;
+        Some((ordinal as u32, Card::of(device).ok()?))
+    });
+    let mut cards = cards.filter(|(_, card)| card.pci().eq_ignore_ascii_case(pci));
+    cards.next().map(|(ordinal, _)| ordinal)
+}
+
 /// One GPU.
 pub struct Nvidia {
     name: String,
@@ -287,23 +298,27 @@ impl Card {
         let mut cards = Vec::new();
         for ordinal in 0..count {
             let device = result::device::get(ordinal).map_err(refused("a device by its number"))?;
-            let name = result::device::get_name(device).map_err(refused("a device's name"))?;
-            let uuid = result::device::get_uuid(device).map_err(refused("a device's UUID"))?;
-            use sys::CUdevice_attribute_enum as Attribute;
-            cards.push(Self {
-                device,
-                uuid: uuid_text(&uuid, name.contains(" MIG ")),
-                name,
-                place: [
-                    attribute(device, Attribute::CU_DEVICE_ATTRIBUTE_PCI_DOMAIN_ID)?,
-                    attribute(device, Attribute::CU_DEVICE_ATTRIBUTE_PCI_BUS_ID)?,
-                    attribute(device, Attribute::CU_DEVICE_ATTRIBUTE_PCI_DEVICE_ID)?,
-                ],
-            });
+            cards.push(Self::of(device)?);
         }
         // Instances of one card stay in the driver's order.
         cards.sort_by_key(|card| card.place);
         Ok(cards)
+    }
+
+    fn of(device: sys::CUdevice) -> Result<Self, NvidiaError> {
+        use sys::CUdevice_attribute_enum as Attribute;
+        let name = result::device::get_name(device).map_err(refused("a device's name"))?;
+        let uuid = result::device::get_uuid(device).map_err(refused("a device's UUID"))?;
+        Ok(Self {
+            device,
+            uuid: uuid_text(&uuid, name.contains(" MIG ")),
+            name,
+            place: [
+                attribute(device, Attribute::CU_DEVICE_ATTRIBUTE_PCI_DOMAIN_ID)?,
+                attribute(device, Attribute::CU_DEVICE_ATTRIBUTE_PCI_BUS_ID)?,
+                attribute(device, Attribute::CU_DEVICE_ATTRIBUTE_PCI_DEVICE_ID)?,
+            ],
+        })
     }
 
     /// The one that is meant, of all.
@@ -1135,7 +1150,7 @@ impl Driver for Nvidia {
         Ok(kernel)
     }
 
-    fn settle(&self, kernels: &[Kernel]) -> Result<(), DeviceError> {
+    fn set_aside(&self, kernels: &[Kernel]) -> Result<(), DeviceError> {
         for &kernel in kernels {
             let words = vec![0; lock(&self.functions).functions[kernel.id].1.words as usize];
             let fence = match self.try_launch(kernel, 1, &words)? {

@@ -341,6 +341,17 @@ fn join(
     Ok(relay)
 }
 
+/// CUDA's own number of the GPU at an address on the PCI bus, where there is one.
+pub fn cuda_number(pci: &str) -> Option<u32> {
+    #[cfg(feature = "cuda")]
+    return caldera_cuda::ordinal(pci);
+    #[cfg(not(feature = "cuda"))]
+    {
+        let _ = pci;
+        None
+    }
+}
+
 /// The devices that this machine has or could have, each as it is one of several: what it does not do is left to others.
 pub fn survey(options: &Options) -> Vec<Candidate> {
     #[cfg(feature = "cuda")]
