@@ -69,6 +69,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+// The tests of `gpu` find it here.
+#[cfg(test)]
+use crate::all::trial;
 use crate::command::Arguments;
 
 fn main() -> ExitCode {
