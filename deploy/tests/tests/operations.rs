@@ -116,6 +116,7 @@ fn a_support_bundle_has_no_secrets() {
     );
     std::fs::write(&log, lines + &service.log()).expect("written");
 
+    let address = format!("http://{}", service.address());
     let bundle = |into: &Path| {
         run_caldera([
             "support-bundle",
@@ -127,7 +128,7 @@ fn a_support_bundle_has_no_secrets() {
             "--log",
             &text(&log),
             "--url",
-            &format!("http://{}", service.address()),
+            &address,
             "--tenant",
             "operator",
             "--secret-file",
