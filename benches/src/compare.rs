@@ -281,7 +281,7 @@ pub(crate) mod tests {
         assert_eq!(change(old.clone(), new.clone()), Change::Incomparable);
         let mut walled = new.clone();
         walled.unit = "ms wall".to_owned();
-        let said = of_comparisons(&compare(&[old.clone()], &[new]));
+        let said = of_comparisons(&compare(std::slice::from_ref(&old), &[new]));
         let cpus = format!(
             "the processors differ: {:?} and \"another\"",
             old.origin.cpu

@@ -678,7 +678,7 @@ mod tests {
             ))
         };
         let good = of(&[2000, 2010, 2020, 2030, 2040], 0);
-        assert!(good.contains("quartiles 2.01..2.03"), "{good}");
+        assert!(good.contains("quartiles 2.010..2.030"), "{good}");
         assert!(
             good.contains("on 1 isolated processor, taken away 0 times"),
             "{good}"

@@ -52,7 +52,7 @@ pub enum ClientError {
         /// The method.
         method: &'static str,
         /// What it answered.
-        error: WireError,
+        error: Box<WireError>,
     },
     /// What was asked for was taken, and came to nothing.
     #[error("{what}: {}", .error.as_ref().map_or("no reason given", |error| &error.message))]

@@ -607,6 +607,8 @@ const SUBJECT_SHOWN: usize = 200;
 mod tests {
     use super::*;
 
+    use caldera_rpc::chain::chain;
+
     const ONE: BoxId = BoxId(0x0123_4567_89ab_cdef_0011_2233_4455_6677);
     const TWO: BoxId = BoxId(2);
 
@@ -740,7 +742,8 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_named() {
-        let refused = |body: &[u8]| decode_withdrawn(body).expect_err("it is none").to_string();
+        let refused =
+            |body: &[u8]| chain(&decode_withdrawn(body).expect_err("it is none")).to_string();
         let newer = br#"{"v":2,"job":1,"token":2,"why":"x"}"#;
         let version = "withdrawal: expected version 1, got 2: let the boxes of a fleet run one version of calderad-fleet";
         assert_eq!(refused(newer), version);

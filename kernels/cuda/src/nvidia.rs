@@ -69,9 +69,9 @@ pub enum NvidiaError {
     },
     /// What the driver needs of the system is missing.
     #[error(
-        "the NVIDIA driver cannot start ({error}): there is no {}; where its kernel module is loaded, \
+        "the NVIDIA driver cannot start ({:?}): there is no {}; where its kernel module is loaded, \
          `nvidia-modprobe -c0 -u` as root makes it",
-        path.display()
+        error.0, path.display()
     )]
     Missing {
         /// The file.
@@ -114,7 +114,7 @@ pub enum NvidiaError {
     #[error(transparent)]
     Compiler(#[from] NvrtcError),
     /// The driver refused.
-    #[error("NVIDIA driver: {call}: {error}")]
+    #[error("NVIDIA driver: {call}: {:?}", error.0)]
     Driver {
         /// What was asked of it.
         call: &'static str,
@@ -825,6 +825,7 @@ impl Nvidia {
             lock(&self.events).push(events);
             return Ok(Err(error));
         }
+        // SAFETY: as above.
         self.call("launch", || unsafe {
             result::event::record(events.end, self.launches)
         })?;

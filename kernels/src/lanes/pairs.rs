@@ -40,12 +40,15 @@ pub trait Pairs<M: Modulus<N>, const N: usize>: Lanes<Fp<M, N>> {
     fn sum_of_two(
         self,
         start: [Self::Vector; 2],
-        terms: [([Self::Vector; 2], [Self::Vector; 2]); 2],
+        terms: [Factors<Self::Vector>; 2],
     ) -> [Self::Vector; 2];
 
     /// See [`Lanes::sum_of_three`].
-    fn sum_of_three(self, terms: [([Self::Vector; 2], [Self::Vector; 2]); 3]) -> [Self::Vector; 2];
+    fn sum_of_three(self, terms: [Factors<Self::Vector>; 3]) -> [Self::Vector; 2];
 }
+
+/// Two elements of Fq2 that are to be multiplied, part by part.
+pub(super) type Factors<V> = ([V; 2], [V; 2]);
 
 impl<L: Pairs<M, N>, M: Modulus<N>, const N: usize> Lanes<Fq2<M, N>> for L {
     const WIDTH: usize = <L as Lanes<Fp<M, N>>>::WIDTH;

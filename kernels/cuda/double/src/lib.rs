@@ -480,7 +480,8 @@ impl World {
                 words,
             } => {
                 words.iter().for_each(|word| self.is_there(*word));
-                self.cards[card].launches += 1;
+                // One without an argument does nothing but set memory aside.
+                self.cards[card].launches += u64::from(words.iter().any(|word| *word != 0));
                 let launches = self.cards[card].launches;
                 if self.meets(card, &Fault::Hang(launches)) {
                     self.cards[card].hangs = Some(HashSet::new());
