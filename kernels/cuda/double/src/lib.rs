@@ -434,7 +434,9 @@ impl World {
                 words,
             } => {
                 words.iter().for_each(|word| self.is_there(*word));
-                self.cards[card].launches += 1;
+                // What is launched at the start with nothing to do is not counted.
+                let has_work = words.iter().any(|word| *word != 0);
+                self.cards[card].launches += u64::from(has_work);
                 let launches = self.cards[card].launches;
                 if self.meets(card, &Fault::Hang(launches)) {
                     self.cards[card].hangs = Some(HashSet::new());
