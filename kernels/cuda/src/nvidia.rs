@@ -67,15 +67,15 @@ pub enum NvidiaError {
     },
     /// What the driver needs of the system is missing.
     #[error(
-        "the NVIDIA driver cannot start ({error}): there is no {}; where its kernel module is loaded, \
+        "the NVIDIA driver cannot start (error {code}): there is no {}; where its kernel module is loaded, \
          `nvidia-modprobe -c0 -u` as root makes it",
         path.display()
     )]
     Missing {
         /// The file.
         path: PathBuf,
-        /// What the driver said.
-        error: DriverError,
+        /// What the driver said, as CUDA numbers errors.
+        code: u32,
     },
     /// The NVSwitches of a machine with many GPUs are not set up.
     #[error(
@@ -719,7 +719,10 @@ fn why_not(
     }
     match (obstacle(open), error.0) {
         (Some(Obstacle::Denied(path, error)), _) => NvidiaError::Permission { path, error },
-        (Some(Obstacle::Missing(path)), _) => NvidiaError::Missing { path, error },
+        (Some(Obstacle::Missing(path)), code) => NvidiaError::Missing {
+            path,
+            code: code as u32,
+        },
         (None, sys::CUresult::CUDA_ERROR_NO_DEVICE) => NvidiaError::NoDevice {
             wanted: wanted.to_owned(),
             seen: Vec::new(),
@@ -1162,7 +1165,7 @@ mod tests {
         let unknown = DriverError(sys::CUresult::CUDA_ERROR_UNKNOWN);
         let none = DriverError(sys::CUresult::CUDA_ERROR_NO_DEVICE);
         let all = &["nvidiactl", "nvidia-uvm", "nvidia0"][..];
-        let said = |error, there: &[&str], denied: &[&str]| {
+        let why = |error, there: &[&str], denied: &[&str]| {
             let open = |path: &Path| {
                 let name = path.strip_prefix("/dev").expect("a device's file");
                 let is_in = |names: &[&str]| names.iter().any(|it| Path::new(it) == name);
@@ -1172,7 +1175,7 @@ mod tests {
                     _ => Err(ErrorKind::NotFound.into()),
                 }
             };
-            why_not(error, "0", &open).to_string()
+            why_not(error, "0", &open)
         };
         for (text, error, there, denied) in [
             (
@@ -1211,17 +1214,15 @@ mod tests {
                 &[],
                 &["nvidia-uvm"],
             ),
-            (
-                "NVIDIA driver: its start:",
-                unknown,
-                &["nvidiactl", "nvidia-uvm", "nvidia7"],
-                &[],
-            ),
         ] {
-            let got = said(error, there, denied);
+            let got = why(error, there, denied).to_string();
             assert!(got.contains(text), "{text}: {got}");
         }
         let not_ready = DriverError(sys::CUresult::CUDA_ERROR_SYSTEM_NOT_READY);
-        assert!(said(not_ready, all, &[]).contains("nvidia-fabricmanager"));
+        let got = why(not_ready, all, &[]).to_string();
+        assert!(got.contains("nvidia-fabricmanager"), "{got}");
+        // What the driver itself says is for where there is one.
+        let got = why(unknown, &["nvidiactl", "nvidia-uvm", "nvidia7"], &[]);
+        assert!(matches!(got, NvidiaError::Driver { .. }));
     }
 }
