@@ -167,7 +167,11 @@ fn a_gpu_is_measured_first_and_one_that_hangs_holds_up_its_own_step_alone() {
         said.contains("sppark is left out: no CUDA driver"),
         "{said}"
     );
-    assert_eq!((rows(&found), list(&found, "best").len()), (9, 0), "{said}");
+    assert_eq!(
+        (rows(&found), list(&found, "best").len()),
+        (11, 0),
+        "{said}"
+    );
 
     // Each step is a process of its own, whose first launches make the factors of transforms.
     let (code, said, found) = run("hang:40", &["--only", "gpu"]);
