@@ -175,12 +175,8 @@ fn rows(pool: &Value) -> &[Value] {
 #[test]
 fn a_gpu_that_cannot_be_used_ends_the_program_with_the_reason() {
     for (faults, devices, said) in [
-        (
-            "absent",
-            "['cuda:0']",
-            "no NVIDIA device 0: the driver sees 0",
-        ),
-        ("", "['cuda:1']", "no NVIDIA device 1: the driver sees 1"),
+        ("absent", "['cuda:0']", "device cuda:0: "),
+        ("", "['cuda:1']", "no NVIDIA device 1: the driver sees 0 ("),
         (
             "version:12090",
             "['cuda:0']",
@@ -258,8 +254,9 @@ fn a_gpu_that_goes_while_nobody_uses_it_leaves_the_pool() {
 #[test]
 fn keys_make_way_on_a_gpu_that_is_small() {
     let [large, small] = [SIZE + 1, SIZE].map(|log2| copy_len(sized(log2)));
-    let memory = (large + small / 2) / 3 * 4;
-    let there = room(memory);
+    // A 32nd is left to the driver.
+    let memory = (large + small / 2) / 3 * 4 / 31 * 32;
+    let there = room(memory - memory / 32);
     assert!(
         large <= there && large + small > there,
         "{large}, {small} of {there}"
