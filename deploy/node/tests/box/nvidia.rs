@@ -200,8 +200,8 @@ fn a_gpu_that_cannot_be_used_ends_the_program_with_the_reason() {
 #[test]
 fn a_gpu_that_fails_or_hangs_costs_no_job_and_no_other_gpu() {
     for (fault, patience_ms, why) in [
-        ("devices:2,fail:10", 20_000, "CUDA_ERROR_LAUNCH_FAILED"),
-        ("devices:2,hang:25", 5_000, "no answer in"),
+        ("devices:2,fail:3", 20_000, "CUDA_ERROR_LAUNCH_FAILED"),
+        ("devices:2,hang:6", 5_000, "no answer in"),
     ] {
         let program = Program::patient(patience_ms, fault, &["cuda:0", "cuda:1"]);
         let (bank, operator) = (program.client("bank"), program.client("operator"));
