@@ -45,7 +45,8 @@ use crate::takeover::{self, Taken};
 /// What to measure.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Plan {
-    /// Which devices, the first one being ours: cuda:N, wgpu, wgpu:NAME, icicle:KIND:N or cpu.
+    /// Which devices, the first one being ours: cuda:N (or cuda:GPU-8a2c, cuda:0000:3b:00.0), wgpu, wgpu:NAME,
+    /// icicle:KIND:N or cpu.
     #[arg(long = "device", value_delimiter = ',', default_value = "cuda:0")]
     devices: Vec<String>,
     /// A peer on the same card: sppark, icicle, snarkrs-cuda or snarkrs-wgpu, and its library, as `make peers`

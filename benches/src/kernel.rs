@@ -45,7 +45,7 @@ use crate::table::{figure, table};
 /// What to measure.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Plan {
-    /// Which device: cpu, cuda:N, wgpu, wgpu:NAME or icicle:KIND:N.
+    /// Which device: cpu, cuda:N (or cuda:GPU-8a2c, cuda:0000:3b:00.0), wgpu, wgpu:NAME or icicle:KIND:N.
     #[arg(long, default_value = "cpu")]
     device: String,
     /// Which work; field is products of two vectors, spmv the matrices of a key, msm is in G1.

@@ -59,7 +59,8 @@ pub(crate) struct Plan {
     /// Workers of the box, in place of its default.
     #[arg(long)]
     pub(crate) workers: Option<usize>,
-    /// A device beside the cores, which changes hands as well, by jobs: cuda:N, wgpu:NAME, icicle:KIND:N or cpu.
+    /// A device beside the cores, which changes hands as well, by jobs: cuda:N (or cuda:GPU-8a2c,
+    /// cuda:0000:3b:00.0), wgpu:NAME, icicle:KIND:N or cpu.
     #[arg(long)]
     pub(crate) device: Option<String>,
 }

@@ -10,6 +10,7 @@ use caldera_kernels::cpu::{CpuConfig, CpuDevice};
 use caldera_kernels::{CurveId, Device};
 
 use crate::figures::identity;
+use crate::pci::Card;
 use crate::proof::QUANTUM;
 use crate::report::{Finding, Part, Verdict};
 use crate::thread::{Policy, on_each};
@@ -41,6 +42,38 @@ pub(crate) fn processor(threads: usize) -> Opened {
         wanted: Wanted::Cpu,
         device: Ok(device),
     }
+}
+
+/// Whether each GPU on the bus is one of the devices: what was not named was not tried, and proves nothing here.
+pub(crate) fn named(gpus: &[Card], devices: &[Opened]) -> Finding {
+    if gpus.is_empty() {
+        return Finding::skip("no GPU on the PCI bus");
+    }
+    let site = |it: &Opened| it.device.as_ref().ok()?.site(0).pci;
+    let is_beside = |it: &&Opened| it.wanted != Wanted::Cpu;
+    let sites: Vec<_> = devices.iter().filter(is_beside).map(site).collect();
+    if sites.is_empty() && !devices.is_empty() {
+        return Finding::skip("the processor alone was asked for");
+    }
+    let left: Vec<String> = gpus
+        .iter()
+        .filter(|card| !sites.contains(&Some(card.address.clone())))
+        .map(Card::name)
+        .collect();
+    // One that does not say where it lies may be any of them.
+    let silent = sites.iter().filter(|site| site.is_none()).count();
+    let count = left.len().saturating_sub(silent);
+    if count == 0 {
+        return Finding::pass(format!("each of {} GPUs on the bus is named", gpus.len()));
+    }
+    let cards = left.join(", ");
+    Finding::warn(match silent {
+        0 => format!("not named, so not tried (--devices, CALDERA_DEVICES or --config): {cards}"),
+        _ => format!(
+            "{count} not named, so not tried (--devices, CALDERA_DEVICES or --config), of: {cards}"
+        ),
+    })
+    .figure("not_named", count)
 }
 
 /// Runs the suite on each device beside the processor, for both curves.
@@ -119,3 +152,36 @@ pub(crate) fn conformance(cpus: &[usize], effort: Effort, passes: u64) -> Result
 }
 
 const CURVES: [CurveId; 2] = [CurveId::Bn254, CurveId::Bls12_381];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pci::Kind;
+
+    #[test]
+    fn a_gpu_that_nobody_named_is_told_of() {
+        let gpu = |address: &str| Card {
+            address: address.to_owned(),
+            kind: Kind::Gpu,
+            vendor: 0x10de,
+            device: 0x2330,
+            driver: Some("nvidia".to_owned()),
+        };
+        let gpus = [gpu("0000:3b:00.0"), gpu("0000:5e:00.0")];
+        assert_eq!(named(&[], &[]).verdict, Verdict::Skip);
+        let nobody = named(&gpus, &[]);
+        assert_eq!(nobody.verdict, Verdict::Warn);
+        assert!(nobody.reason.contains("0000:5e:00.0"), "{}", nobody.reason);
+        assert_eq!(named(&gpus, &[processor(1)]).verdict, Verdict::Skip);
+        // Devices that do not say where they lie.
+        let silent = |name: &str| Opened {
+            wanted: name.parse().expect("a name"),
+            ..processor(1)
+        };
+        let one = named(&gpus, &[silent("icicle:CUDA:0")]);
+        assert_eq!(one.verdict, Verdict::Warn);
+        assert_eq!(one.figures["not_named"], 1);
+        let both = named(&gpus, &[silent("icicle:CUDA:0"), silent("wgpu")]);
+        assert_eq!(both.verdict, Verdict::Pass);
+    }
+}

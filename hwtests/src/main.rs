@@ -84,7 +84,8 @@ struct Arguments {
     /// The configuration of calderad: its devices and its data folder.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// What computes beside the processor: cuda:N, wgpu, wgpu:NAME or icicle:KIND:N.
+    /// What computes beside the processor: cuda:N (or cuda:GPU-8a2c, cuda:0000:3b:00.0), wgpu, wgpu:NAME or icicle:KIND:N;
+    /// cpu: nothing.
     #[arg(
         long,
         value_name = "NAME,...",
@@ -291,7 +292,7 @@ const FIGURES: &str = "device.figures";
 const TAKE_OVER: &str = "device.take-over";
 
 /// Every check, in order, with the lowest level that has it.
-const CHECKS: [(&str, u8); 42] = [
+const CHECKS: [(&str, u8); 43] = [
     (WHOLE, 1),
     ("system.kernel", 1),
     ("system.inventory", 1),
@@ -323,6 +324,7 @@ const CHECKS: [(&str, u8); 42] = [
     ("memory.copy", 2),
     ("disk.sync", 2),
     ("device.conformance", 1),
+    ("device.named", 1),
     ("device.others", 1),
     (FIGURES, 1),
     (TAKE_OVER, 2),
@@ -579,6 +581,9 @@ impl Run {
         });
         self.here("device.conformance", |run| {
             device::conformance(&run.cpus, level.effort, level.passes)
+        });
+        self.here("device.named", |run| {
+            Ok(device::named(&pci::gpus(&run.host), &run.devices))
         });
         self.here("device.others", |run| {
             Ok(device::others(&run.devices, level.effort, level.passes))

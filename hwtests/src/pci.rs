@@ -41,7 +41,7 @@ impl Card {
         format!("{:04x}:{:04x}", self.vendor, self.device)
     }
 
-    fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         format!("{} {} ({})", self.kind.word(), self.address, self.id())
     }
 }
@@ -71,14 +71,19 @@ pub(crate) fn cards(host: &Host) -> Vec<Card> {
     host.names(FOLDER).into_iter().filter_map(card).collect()
 }
 
+/// Those that compute.
+pub(crate) fn gpus(host: &Host) -> Vec<Card> {
+    let is_gpu = |card: &Card| card.kind == Kind::Gpu;
+    cards(host).into_iter().filter(is_gpu).collect()
+}
+
 /// Whether each GPU has a driver with which it can compute.
 pub(crate) fn drivers(host: &Host) -> Finding {
-    let cards = cards(host);
-    let gpus: Vec<&Card> = cards.iter().filter(|card| card.kind == Kind::Gpu).collect();
+    let gpus = gpus(host);
     if gpus.is_empty() {
         return Finding::skip("no GPU on the PCI bus");
     }
-    let idle = |card: &&&Card| match card.driver.as_deref() {
+    let idle = |card: &&Card| match card.driver.as_deref() {
         None | Some("vfio-pci" | "pci-stub") => true,
         Some("nouveau") => card.vendor == NVIDIA,
         Some(_) => false,
@@ -210,8 +215,7 @@ pub(crate) fn errors(host: &Host) -> Finding {
 
 /// Whether this process may open the GPUs' files.
 pub(crate) fn permissions(host: &Host) -> Finding {
-    let cards = cards(host);
-    let gpus: Vec<&Card> = cards.iter().filter(|card| card.kind == Kind::Gpu).collect();
+    let gpus = gpus(host);
     if gpus.is_empty() {
         return Finding::skip("no GPU on the PCI bus");
     }

@@ -19,7 +19,8 @@ use crate::{Report, progress};
 /// What a command is told about devices.
 #[derive(clap::Args)]
 pub(crate) struct Choice {
-    /// What computes: cpu, cuda:N, wgpu, wgpu:NAME (or wgpu:0000:3b:00.0), or icicle:KIND:N such as icicle:CUDA:0
+    /// What computes: cpu, cuda:N (or cuda:GPU-8a2c, cuda:0000:3b:00.0), wgpu, wgpu:NAME (or wgpu:0000:3b:00.0),
+    /// or icicle:KIND:N such as icicle:CUDA:0
     #[arg(
         long,
         value_name = "NAME,...",

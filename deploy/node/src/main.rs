@@ -40,7 +40,8 @@ struct Options {
     /// Number of workers, one a core
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
-    /// What proves beside the processor: cuda:N, wgpu, wgpu:NAME (or wgpu:0000:3b:00.0) or icicle:KIND:N
+    /// What proves beside the processor: cuda:N (or cuda:GPU-8a2c, cuda:0000:3b:00.0), wgpu, wgpu:NAME (or
+    /// wgpu:0000:3b:00.0) or icicle:KIND:N
     #[arg(
         long,
         value_name = "NAME,...",

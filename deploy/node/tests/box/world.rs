@@ -49,27 +49,29 @@ pub(crate) fn larger() -> &'static Material {
 /// A key of that size, at most 2^13.
 pub(crate) fn sized(domain_log2: u32) -> &'static Material {
     static KEYS: [OnceLock<Material>; 14] = [const { OnceLock::new() }; 14];
-    KEYS[domain_log2 as usize].get_or_init(|| {
-        let synthetic = Synthetic {
-            curve: CurveId::Bn254,
-            domain_log2,
-            dense: 0.5,
-            seed: [7; 32],
-        };
-        let mut zkey = Vec::new();
-        let wtns = setup_synthetic(&synthetic, 2, &mut zkey, &mut |_| ()).expect("a key");
-        let mut witness = Vec::new();
-        wtns.write(&mut witness).expect("a witness");
-        let mut wrong = witness.clone();
-        // The last element is an inner wire; its lowest byte stays below the modulus.
-        let at = wrong.len() - 32;
-        wrong[at] ^= 1;
-        Material {
-            zkey,
-            witness,
-            wrong,
-        }
-    })
+    KEYS[domain_log2 as usize].get_or_init(|| made(CurveId::Bn254, domain_log2))
+}
+
+pub(crate) fn made(curve: CurveId, domain_log2: u32) -> Material {
+    let synthetic = Synthetic {
+        curve,
+        domain_log2,
+        dense: 0.5,
+        seed: [7; 32],
+    };
+    let mut zkey = Vec::new();
+    let wtns = setup_synthetic(&synthetic, 2, &mut zkey, &mut |_| ()).expect("a key");
+    let mut witness = Vec::new();
+    wtns.write(&mut witness).expect("a witness");
+    let mut wrong = witness.clone();
+    // The last element is an inner wire; its lowest byte stays below the modulus.
+    let at = wrong.len() - 32;
+    wrong[at] ^= 1;
+    Material {
+        zkey,
+        witness,
+        wrong,
+    }
 }
 
 pub(crate) fn digest(bytes: &[u8]) -> String {
