@@ -254,6 +254,10 @@ impl Device for Around {
         own.unwrap_or_else(|| self.inner.site(member))
     }
 
+    fn peak(&self, curve: CurveId) -> Result<Option<f64>, DeviceError> {
+        self.inner.peak(curve)
+    }
+
     fn copy_bytes(&self, member: usize, of: Original) -> usize {
         self.inner.copy_bytes(member, of)
     }

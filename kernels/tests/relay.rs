@@ -1429,12 +1429,9 @@ fn one_copy_is_made_for_all_who_wait_for_it() {
     assert!(together > 0, "nobody ever waited for others");
 }
 
-/// The same on threads, again and again.
-#[test]
-fn threads_bring_each_piece_once() {
-    let scalars = scalars(SEVERAL, 5);
-    let brought = Brought::default();
-    let told = Arc::clone(&brought);
+/// A host with a member to its side, which may do all and tells what is brought to it, and a hundred points.
+fn tells_what_comes(brought: &Brought) -> (Arc<Relay>, BasesId) {
+    let told = Arc::clone(brought);
     let filling = move |id, at, bytes| {
         told.lock().unwrap().push((id, at, bytes));
         Ok(())
@@ -1443,6 +1440,15 @@ fn threads_bring_each_piece_once() {
     let relay = Relay::new([cpu(1) as Arc<dyn Device>, second].map(alone).into());
     relay.allow(0b10);
     let bases = relay.bases(CurveId::Bn254, Group::G1, points(100)).unwrap();
+    (relay, bases)
+}
+
+/// The same on threads, again and again.
+#[test]
+fn threads_bring_each_piece_once() {
+    let scalars = scalars(SEVERAL, 5);
+    let brought = Brought::default();
+    let (relay, bases) = tells_what_comes(&brought);
     let mut sums = BTreeSet::new();
     for _ in 0..20 {
         let vector = relay.vector(CurveId::Bn254, SEVERAL).unwrap();
@@ -1469,15 +1475,7 @@ fn threads_bring_each_piece_once() {
 #[test]
 fn a_copy_that_was_given_up_is_no_part_of_the_next_one() {
     let brought = Brought::default();
-    let told = Arc::clone(&brought);
-    let filling = move |id, at, bytes| {
-        told.lock().unwrap().push((id, at, bytes));
-        Ok(())
-    };
-    let second = Around::filled(cpu(1), Arc::new(filling));
-    let relay = Relay::new([cpu(1) as Arc<dyn Device>, second].map(alone).into());
-    relay.allow(0b10);
-    let bases = relay.bases(CurveId::Bn254, Group::G1, points(100)).unwrap();
+    let (relay, bases) = tells_what_comes(&brought);
     let written = |seed| {
         let id = relay.vector(CurveId::Bn254, SEVERAL).unwrap();
         relay.vector_write(id, 0, &scalars(SEVERAL, seed)).unwrap();
