@@ -26,6 +26,8 @@ use crate::device::{CurveId, Group};
 use crate::field::PrimeField;
 use crate::lanes::Laned;
 
+use batch::Batched;
+
 pub use bls12_381::Bls12_381;
 pub use bn254::Bn254;
 
@@ -52,7 +54,7 @@ pub trait Curve: Copy + fmt::Debug + Send + Sync + 'static {
 }
 
 /// The field in which the points of one group of one curve have their coordinates.
-pub trait Coordinate: Laned {
+pub trait Coordinate: Batched {
     /// The curve.
     const CURVE: CurveId;
     /// The group.

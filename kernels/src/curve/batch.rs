@@ -12,8 +12,10 @@
 //! from slots. The forward pass changes nothing but its own memory; if it meets a denominator that
 //! is zero or a point at infinity it says so, and the caller settles those additions one by one.
 
-use crate::field::batch_inverse_in;
-use crate::lanes::{Engine, Lanes, Line, Task, WIDTH_MAX, forward, forward_mut};
+use crate::field::{
+    Fq2, FqBls12_381, FqBn254, ModulusFqBls12_381, ModulusFqBn254, batch_inverse_in,
+};
+use crate::lanes::{Engine, Laned, Lanes, Line, Task, WIDTH_MAX, forward, forward_mut};
 
 use super::accumulate::{NEGATIVE, Operation, Slot, Sources};
 use super::{Affine, Coordinate};
@@ -35,7 +37,7 @@ pub(crate) fn add_all<F: Coordinate>(
     assert!(scratch.len() >= scratch_lines::<F>(engine, operations.len()));
     let points = Points::new(operations, targets, sources);
     let scratch = scratch.as_mut_ptr();
-    engine.run(Addition { points, scratch })
+    F::add_points(engine, Addition { points, scratch })
 }
 
 /// Doubles all points and says whether it did: where a y is zero, as infinity's is, no point has
@@ -50,7 +52,7 @@ pub(crate) fn double_all<F: Coordinate>(
 ) -> bool {
     assert!(scratch.len() >= scratch_lines::<F>(engine, points.len()));
     let scratch = scratch.as_mut_ptr();
-    engine.run(Doubling { points, scratch })
+    F::double_points(engine, Doubling { points, scratch })
 }
 
 /// Copies sources to targets, of which none occurs twice, in engine form.
@@ -63,13 +65,49 @@ pub(crate) fn copy_all<F: Coordinate>(
     targets: &mut [Slot<F>],
     sources: Sources<'_, F>,
 ) {
-    engine.run(Copies(Points::new(operations, targets, sources)));
+    F::copy_points(engine, Copies(Points::new(operations, targets, sources)));
 }
 
 /// How many lines of scratch a batch of so many additions needs.
 pub(crate) fn scratch_lines<F: Coordinate>(engine: Engine, capacity: usize) -> usize {
     engine.run::<F, _>(ScratchLines(capacity))
 }
+
+/// The same for each group by itself. Generic functions would be compiled by every crate that computes with points, a
+/// minute each; these are compiled here, once.
+pub trait Batched: Laned {
+    /// Adds, and says whether it did.
+    fn add_points(engine: Engine, addition: Addition<'_, Self>) -> bool;
+    /// Doubles, and says whether it did.
+    fn double_points(engine: Engine, doubling: Doubling<'_, Self>) -> bool;
+    /// Copies.
+    fn copy_points(engine: Engine, copies: Copies<'_, Self>);
+}
+
+macro_rules! batched {
+    ($($field:ty),*) => {$(
+        impl Batched for $field {
+            fn add_points(engine: Engine, addition: Addition<'_, Self>) -> bool {
+                engine.run(addition)
+            }
+
+            fn double_points(engine: Engine, doubling: Doubling<'_, Self>) -> bool {
+                engine.run(doubling)
+            }
+
+            fn copy_points(engine: Engine, copies: Copies<'_, Self>) {
+                engine.run(copies);
+            }
+        }
+    )*};
+}
+
+batched!(
+    FqBn254,
+    Fq2<ModulusFqBn254, 4>,
+    FqBls12_381,
+    Fq2<ModulusFqBls12_381, 6>
+);
 
 struct ScratchLines(usize);
 
@@ -221,7 +259,8 @@ fn constant(targets: &[*mut u64; WIDTH_MAX]) -> [*const u64; WIDTH_MAX] {
     rows
 }
 
-struct Copies<'a, F>(Points<'a, F>);
+/// See [`copy_all`].
+pub struct Copies<'a, F>(Points<'a, F>);
 
 impl<F: Coordinate> Task<F> for Copies<'_, F> {
     type Output = ();
@@ -267,7 +306,8 @@ impl<F: Coordinate> Copies<'_, F> {
     }
 }
 
-struct Addition<'a, F> {
+/// See [`add_all`].
+pub struct Addition<'a, F> {
     points: Points<'a, F>,
     scratch: *mut Line,
 }
@@ -370,7 +410,8 @@ impl<F: Coordinate> Addition<'_, F> {
     }
 }
 
-struct Doubling<'a, F> {
+/// See [`double_all`].
+pub struct Doubling<'a, F> {
     points: &'a mut [Slot<F>],
     scratch: *mut Line,
 }
