@@ -918,6 +918,7 @@ unsafe fn scatter_words<W: Words, const N: usize>(
 
 #[cfg(test)]
 mod tests {
+    use super::pairs::Factors;
     use super::words::Portable;
     use super::*;
     use crate::field::{FqBls12_381, FqBn254, FrBls12_381, FrBn254};
@@ -945,19 +946,23 @@ mod tests {
     struct Called<L>(L);
 
     macro_rules! called {
-        ($($name:ident($($argument:ident: $type:ty),*);)*) => {
+        ($of:ty, $vector:ty: $($name:ident($($argument:ident: $type:ty),*);)*) => {
             $(#[inline(never)]
-            fn $name(self, $($argument: $type),*) -> L::Vector {
-                self.0.$name($($argument),*)
+            fn $name(self, $($argument: $type),*) -> $vector {
+                <L as $of>::$name(self.0, $($argument),*)
             })*
         };
     }
 
-    impl<F: Field, L: Lanes<F>> Lanes<F> for Called<L> {
+    impl<L: Lanes<Fp<M, N>>, M: Modulus<N>, const N: usize> Lanes<Fp<M, N>> for Called<L>
+    where
+        Fp<M, N>: Field,
+    {
         const WIDTH: usize = L::WIDTH;
         type Vector = L::Vector;
 
         called! {
+            Lanes<Fp<M, N>>, L::Vector:
             one();
             plus(a: L::Vector, b: L::Vector);
             minus(a: L::Vector, b: L::Vector);
@@ -974,7 +979,7 @@ mod tests {
             residue(a: L::Vector);
             sum_of_two(start: L::Vector, products: [(L::Vector, L::Vector); 2]);
             sum_of_three(products: [(L::Vector, L::Vector); 3]);
-            pack(elements: &[F; WIDTH_MAX]);
+            pack(elements: &[Fp<M, N>; WIDTH_MAX]);
         }
 
         #[inline(never)]
@@ -1005,16 +1010,35 @@ mod tests {
         }
 
         #[inline(never)]
-        fn unpack(self, x: L::Vector, elements: &mut [F; WIDTH_MAX]) {
+        fn unpack(self, x: L::Vector, elements: &mut [Fp<M, N>; WIDTH_MAX]) {
             self.0.unpack(x, elements);
         }
 
-        fn store(x: &F) -> F {
+        fn store(x: &Fp<M, N>) -> Fp<M, N> {
             L::store(x)
         }
 
-        fn load(stored: &F) -> F {
+        fn load(stored: &Fp<M, N>) -> Fp<M, N> {
             L::load(stored)
+        }
+    }
+
+    impl<L: Pairs<M, N>, M: Modulus<N>, const N: usize> Pairs<M, N> for Called<L>
+    where
+        Fp<M, N>: Field,
+    {
+        called! {
+            Pairs<M, N>, [L::Vector; 2]:
+            mul(a: [L::Vector; 2], b: [L::Vector; 2]);
+            square_less(s: [L::Vector; 2], x: [L::Vector; 2], d: [L::Vector; 2]);
+            chord(s: [L::Vector; 2], x: [L::Vector; 2], x3: [L::Vector; 2], y: [L::Vector; 2]);
+            residue(a: [L::Vector; 2]);
+            sum_of_two(start: [L::Vector; 2], terms: [Factors<L::Vector>; 2]);
+            sum_of_three(terms: [Factors<L::Vector>; 3]);
+        }
+
+        fn nought(self) -> L::Vector {
+            <L as Pairs<M, N>>::nought(self.0)
         }
     }
 
