@@ -328,4 +328,4 @@ pub(crate) fn until<T>(mut ask: impl FnMut() -> Option<T>) -> T {
 }
 
 /// Far above anything that should happen, so that a test that hangs ends.
-const PATIENCE: Duration = Duration::from_secs(400);
+const PATIENCE: Duration = Duration::from_secs(120);
