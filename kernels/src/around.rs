@@ -2,7 +2,7 @@
 //!
 //! What a box does when silicon is slow, hangs or breaks cannot be tried on silicon that works. So
 //! the function is given each quantum and may run it, hold it up, make it longer, fail it or panic;
-//! all else is the inner device's. Another one may be told of each piece of a vector that comes to the device.
+//! all else is the inner device's. Another one may be told of each piece of a vector, or of all points, that come to the device.
 
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -27,11 +27,15 @@ pub type Quantum = dyn Fn(
 /// element on, how many bytes. If it fails, so does the device.
 pub type Filling = dyn Fn(VectorId, usize, usize) -> Result<(), DeviceError> + Send + Sync;
 
+/// What is told of points before they are brought: how many bytes. If it fails, so does the device.
+pub type Loading = dyn Fn(usize) -> Result<(), DeviceError> + Send + Sync;
+
 /// See the top of this file.
 pub struct Around {
     inner: Arc<dyn Device>,
     quantum: Arc<Quantum>,
     filling: Option<Arc<Filling>>,
+    loading: Option<Arc<Loading>>,
     site: Option<Site>,
     lost: OnceLock<String>,
 }
@@ -45,34 +49,45 @@ impl Around {
     /// A device like `inner`, whose quanta go through `quantum`.
     pub fn new(inner: Arc<dyn Device>, quantum: Arc<Quantum>) -> Arc<Around> {
         Arc::new(Around {
-            inner,
             quantum,
-            filling: None,
-            site: None,
-            lost: OnceLock::new(),
+            ..Around::plain(inner)
         })
     }
 
     /// A device like `inner`, of which `filling` is told what is brought to it.
     pub fn filled(inner: Arc<dyn Device>, filling: Arc<Filling>) -> Arc<Around> {
         Arc::new(Around {
-            inner,
-            quantum: Arc::new(|_, quantum| quantum()),
             filling: Some(filling),
-            site: None,
-            lost: OnceLock::new(),
+            ..Around::plain(inner)
         })
     }
 
-    /// The same, which says that it lies elsewhere, or has another memory.
+    /// A device like `inner`, of which `loading` is told which points are brought to it.
+    pub fn loaded(inner: Arc<dyn Device>, loading: Arc<Loading>) -> Arc<Around> {
+        Arc::new(Around {
+            loading: Some(loading),
+            ..Around::plain(inner)
+        })
+    }
+
+    /// A device like `inner`, whose quanta go through `quantum`, which says that it lies elsewhere, or has another memory.
     pub fn at(site: Site, inner: Arc<dyn Device>, quantum: Arc<Quantum>) -> Arc<Around> {
         Arc::new(Around {
-            inner,
             quantum,
-            filling: None,
             site: Some(site),
-            lost: OnceLock::new(),
+            ..Around::plain(inner)
         })
+    }
+
+    fn plain(inner: Arc<dyn Device>) -> Around {
+        Around {
+            inner,
+            quantum: Arc::new(|_, quantum| quantum()),
+            filling: None,
+            loading: None,
+            site: None,
+            lost: OnceLock::new(),
+        }
     }
 
     /// From now on it says of itself that it is lost, though nobody uses it.
@@ -186,6 +201,9 @@ impl Device for Around {
     }
 
     fn bases(&self, curve: CurveId, group: Group, points: Bytes) -> Result<BasesId, DeviceError> {
+        if let Some(loading) = &self.loading {
+            loading(points.len())?;
+        }
         self.inner.bases(curve, group, points)
     }
 

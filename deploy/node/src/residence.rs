@@ -34,7 +34,8 @@
 //!
 //! Bytes are those of the points and matrices in the key's file, which is what devices make of them too; what a device does not
 //! keep, as ICICLE's keep no matrices, is not waited for there ([`Device::keeps`]). The work itself
-//! needs memory as well, so keys may have three quarters of a device ([`room`]).
+//! needs memory as well, so keys may have three quarters of a device ([`room`]). Where work has taken more than the rest, a key that comes finds less room
+//! than the book says: it is tried again after a while, with a job's request.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -46,11 +47,12 @@ use caldera_prover::groth16::ProvingKey;
 use caldera_rpc::chain::chain;
 use caldera_scheduler::eviction::{Piece, Victim, choose};
 use caldera_scheduler::pool::{Kind, Pool};
-use caldera_scheduler::{TenantId, UnitId};
+use caldera_scheduler::{Nanos, TenantId, UnitId};
 use crossbeam::queue::ArrayQueue;
 
 use crate::arbiter_thread::{Command, Inbox};
 use crate::board::Board;
+use crate::clock::Clock;
 use crate::primitive::{Thread, current, park_timeout};
 
 /// What other threads know of it; see the top of this file.
@@ -119,6 +121,8 @@ pub struct Books {
     evictions: Vec<Eviction>,
     /// Devices that are known to be lost, a bit each.
     lost: u64,
+    /// When the turn began.
+    now: Nanos,
 }
 
 /// What there is to do after a turn.
@@ -144,8 +148,17 @@ struct Book {
     on: Box<[u64]>,
     /// Devices that were told to give it up, a bit each.
     given_up: u64,
-    /// Devices that had no room for all of it, a bit each, until something has gone from there.
-    refused: u64,
+    /// By device: that had no room for all of it, until something has gone from there or it may be tried again.
+    refused: Box<[Option<Refusal>]>,
+}
+
+/// A key did not come to a device as a whole, though by the book there was room: for a while, work had taken it.
+#[derive(Debug, Clone, Copy)]
+struct Refusal {
+    /// When it is tried again.
+    until: Nanos,
+    /// For how long it is not tried.
+    pause: Nanos,
 }
 
 /// Room that is being made.
@@ -263,6 +276,7 @@ impl Residence {
         let first = self.thread.set(current());
         assert!(first.is_ok(), "one thread keeps the book");
         let mut books = Books::default();
+        let clock = Clock::start();
         let (mut kept, mut probed) = (Instant::now(), Instant::now());
         while !self.board.stopping() {
             if probed.elapsed() >= LOSS_EVERY {
@@ -270,7 +284,7 @@ impl Residence {
                 let _ = device.probe();
                 probed = Instant::now();
             }
-            match self.turn(&mut books, device) {
+            match self.turn(&mut books, device, clock.now()) {
                 Turn::More => {}
                 // Work on a device does not say when it lets go.
                 Turn::Waits => park_timeout(LOOK_EVERY),
@@ -287,7 +301,8 @@ impl Residence {
 
     /// Looks for losses on the box's device, goes as far with all orders as can be gone now, and does one thing that is
     /// asked. Copies and frees; called with one book all the time, by [`Residence::run`] if that runs.
-    pub fn turn(&self, books: &mut Books, device: &dyn Device) -> Turn {
+    pub fn turn(&self, books: &mut Books, device: &dyn Device, now: Nanos) -> Turn {
+        books.now = now;
         if let Some(doubt) = self.doubts.pop() {
             match lost_members(device) & !doubt.lost {
                 0 => device.distrust(&doubt.why),
@@ -377,7 +392,7 @@ impl Residence {
                 used_before: 0,
                 on: vec![0; self.rooms.len()].into(),
                 given_up: 0,
-                refused: 0,
+                refused: vec![None; self.rooms.len()].into(),
             }),
         }
         for (device, room) in self.rooms.iter().enumerate() {
@@ -467,6 +482,7 @@ impl Residence {
     /// Brings what a device lacks of a key, if there is room, or older keys of its tenant may make way.
     fn bring_to(&self, books: &mut Books, device: usize, key: &Arc<ProvingKey>) {
         let member = device + 1;
+        let now = books.now;
         let Some(book) = books.find(key).filter(|_| !key.device().is_lost(member)) else {
             return;
         };
@@ -474,7 +490,7 @@ impl Residence {
         let tenant = book.tenant;
         let missing = book.missing(device, key);
         let is_whole = missing == 0 && !book.is_given_up(device);
-        if is_whole || book.is_refused(device) {
+        if is_whole || book.is_refused(device, now) {
             return;
         }
         // Room that is being made is for whom it is made.
@@ -496,12 +512,16 @@ impl Residence {
             return;
         };
         book.given_up &= !(1 << device);
-        if let Err(error) = key.copy(member) {
-            // What came of it is of use; the rest is not tried with every job.
-            let unit = self.rooms[device].unit;
-            tracing::warn!(%tenant, %unit, error = %chain(&error), "a key does not come to a device as a whole");
-            book.refused |= 1 << device;
-        }
+        book.refused[device] = match key.copy(member) {
+            Ok(()) => None,
+            Err(error) => {
+                // What came of it is of use; the rest is not tried with every job.
+                let refusal = Refusal::after(book.refused[device], now);
+                let (unit, pause_ms) = (self.rooms[device].unit, refusal.pause.0 / 1_000_000);
+                tracing::warn!(%tenant, %unit, pause_ms, error = %chain(&error), "a key does not come to a device as a whole");
+                Some(refusal)
+            }
+        };
         book.read(device, key);
         self.tell(books, tenant);
     }
@@ -533,7 +553,7 @@ impl Residence {
             let all: u64 = books.keys.iter().map(|book| book.on[device]).sum();
             if all < room.held.swap(all, Ordering::Relaxed) {
                 for book in &mut books.keys {
-                    book.refused &= !(1 << device);
+                    book.refused[device] = None;
                 }
             }
             let own = books.keys.iter().filter(|book| book.tenant == tenant);
@@ -585,7 +605,7 @@ impl Books {
                 .key
                 .upgrade()
                 .map_or(0, |key| book.missing(device, &key));
-            book.tenant == tenant && missing > 0 && !book.is_refused(device)
+            book.tenant == tenant && missing > 0 && !book.is_refused(device, self.now)
         };
         let lacking = (0..self.keys.len()).filter(|&at| is_lacking(&self.keys[at]));
         lacking.max_by_key(|&at| self.keys[at].used)
@@ -664,8 +684,8 @@ impl Book {
         key.is_some_and(|key| key.copy_is_used(device + 1))
     }
 
-    fn is_refused(&self, device: usize) -> bool {
-        self.refused >> device & 1 == 1
+    fn is_refused(&self, device: usize, now: Nanos) -> bool {
+        self.refused[device].is_some_and(|refusal| now < refusal.until)
     }
 
     /// Bytes on all devices but those that it is leaving.
@@ -688,6 +708,18 @@ impl Book {
     }
 }
 
+impl Refusal {
+    /// Twice as long as the one before: work ends within seconds, and what no room will ever be for costs next to nothing.
+    fn after(before: Option<Refusal>, now: Nanos) -> Refusal {
+        let pause = match before {
+            Some(before) => Nanos(before.pause.0 * 2).min(REFUSED_MAX),
+            None => REFUSED_MIN,
+        };
+        let until = now.plus(pause);
+        Refusal { until, pause }
+    }
+}
+
 /// The members of the box's device that are lost, a bit each.
 pub fn lost_members(device: &dyn Device) -> u64 {
     let members = 0..=device.beside().len();
@@ -705,3 +737,6 @@ const KEEP_EVERY: Duration = Duration::from_secs(600);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// How often it is looked whether a device is lost.
 const LOSS_EVERY: Duration = Duration::from_millis(200);
+/// For how long a key that did not come to a device is not tried there, at first and at most.
+const REFUSED_MIN: Nanos = Nanos(100_000_000);
+const REFUSED_MAX: Nanos = Nanos(60_000_000_000);

@@ -5,7 +5,7 @@
 //! had is reckoned with; a tenant's old key keeps its new one away; an order waits behind gigabytes that nobody waits for; and a
 //! guess about NUMA nodes that draws a tenant to the far end of the machine.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -21,7 +21,7 @@ use caldera_prover::format::{Wtns, Zkey};
 use caldera_prover::groth16::{Blinding, Job, ProvingKey, Step, Synthetic, setup_synthetic};
 use caldera_scheduler::eviction::Victim;
 use caldera_scheduler::pool::{self, Core, Pool};
-use caldera_scheduler::{TenantId, UnitId};
+use caldera_scheduler::{Nanos, TenantId, UnitId};
 
 const DEVICE: UnitId = UnitId(1);
 const OWNER: TenantId = TenantId(0);
@@ -32,6 +32,8 @@ struct World {
     relay: Arc<Relay>,
     /// Whether the last device is lost with its next quantum.
     is_dying: Arc<AtomicBool>,
+    /// Whether the last device has no room for points, whatever the book says.
+    is_full: Arc<AtomicBool>,
     zkey: Zkey,
     witness: Wtns,
     len: u64,
@@ -39,6 +41,7 @@ struct World {
     inbox: Arc<Inbox>,
     residence: Residence,
     books: RefCell<Books>,
+    now: Cell<Nanos>,
 }
 
 /// What the arbiter is told.
@@ -89,6 +92,18 @@ fn world_of(devices: usize, keys: u64) -> World {
             }),
         }),
     );
+    let is_full = Arc::new(AtomicBool::new(false));
+    let full = Arc::clone(&is_full);
+    let last = Around::loaded(
+        last,
+        Arc::new(move |bytes| match full.load(Ordering::Relaxed) {
+            false => Ok(()),
+            true => Err(DeviceError::Memory {
+                bytes,
+                what: "bases",
+            }),
+        }),
+    );
     let all = (0..devices).map(|_| cpu() as Arc<dyn Device>);
     let all = all.chain([last as Arc<dyn Device>]);
     let relay = Relay::new(all.map(|device| Member { device, width: 1 }).collect());
@@ -113,6 +128,7 @@ fn world_of(devices: usize, keys: u64) -> World {
     World {
         relay,
         is_dying,
+        is_full,
         zkey,
         witness,
         len,
@@ -120,6 +136,7 @@ fn world_of(devices: usize, keys: u64) -> World {
         inbox,
         residence,
         books: RefCell::default(),
+        now: Cell::default(),
     }
 }
 
@@ -138,7 +155,7 @@ impl World {
 
     fn turn(&self) -> Turn {
         self.residence
-            .turn(&mut self.books.borrow_mut(), &*self.relay)
+            .turn(&mut self.books.borrow_mut(), &*self.relay, self.now.get())
     }
 
     /// All that can be done now; whether that is all.
@@ -419,6 +436,35 @@ fn an_older_key_of_a_tenant_makes_way_for_its_new_one() {
     world.bring(OWNER, &old);
     assert_eq!(world.told(), [Keys(OWNER, 0), Keys(OWNER, 1)]);
     assert_eq!(there(), [true, false]);
+}
+
+/// The memory of work that ends counts nowhere here: a key that came beside a large proof stayed away until another key went.
+#[test]
+fn a_key_for_which_there_was_no_room_for_a_while_is_tried_again() {
+    let world = world(2);
+    world.is_full.store(true, Ordering::Relaxed);
+    let key = world.key(OWNER);
+    // Not with every job, and each time it is given more time.
+    for pause in [100, 200, 400] {
+        let Nanos(now) = world.now.get();
+        world.now.set(Nanos(now + pause * 1_000_000 - 1));
+        world.is_full.store(false, Ordering::Relaxed);
+        world.bring(OWNER, &key);
+        assert_eq!((world.told(), world.is_there(&key)), (vec![], false));
+        world.is_full.store(pause < 400, Ordering::Relaxed);
+        world.now.set(Nanos(now + pause * 1_000_000));
+        world.bring(OWNER, &key);
+    }
+    assert_eq!(world.told(), [Keys(OWNER, 1)]);
+    assert!(world.is_there(&key));
+    // Once something has gone, it is tried at once.
+    world.is_full.store(true, Ordering::Relaxed);
+    let other = world.key(OTHER);
+    world.is_full.store(false, Ordering::Relaxed);
+    drop(key);
+    world.look(OWNER);
+    world.bring(OTHER, &other);
+    assert_eq!(world.told(), [Keys(OWNER, 0), Keys(OTHER, 1)]);
 }
 
 /// It takes what is its own before what is somebody else's, and only if all of it together is enough.
