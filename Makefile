@@ -177,11 +177,12 @@ test-wgpu: interop
 	{ [ $$code -ne 124 ] || echo "test-wgpu: not done within $(WGPU_SECONDS) s" >&2; } && exit $$code
 
 # Every interleaving of the mailbox and of plans that are taken away, and some hundred of the arbiter's thread with workers that prove:
-# seconds each, after minutes of building with another flag.
+# seconds each, after minutes of building with another flag, which are fewer without optimisations.
+MODEL := cargo --config profile.dev.opt-level
 test-models:
-	RUSTFLAGS="--cfg loom" cargo test --locked -p caldera-scheduler --test loom --target-dir target/loom
-	RUSTFLAGS="--cfg loom" cargo test --locked -p caldera-kernels --test loom --target-dir target/loom
-	RUSTFLAGS="--cfg shuttle" cargo test --locked -p caldera-node --no-default-features --test shuttle --target-dir target/shuttle
+	RUSTFLAGS="--cfg loom" $(MODEL)=0 test --locked -p caldera-scheduler --test loom --target-dir target/loom
+	RUSTFLAGS="--cfg loom" $(MODEL)=0 test --locked -p caldera-kernels --test loom --target-dir target/loom
+	RUSTFLAGS="--cfg shuttle" $(MODEL)=1 test --locked -p caldera-node --no-default-features --test shuttle --target-dir target/shuttle
 
 # Of the same build as all tests, into a folder of its own.
 test-threats:

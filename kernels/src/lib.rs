@@ -22,7 +22,7 @@ pub mod pairing;
 mod primitive;
 pub mod relay;
 
-pub use around::{Around, Filling, Quantum};
+pub use around::{Around, Filling, Loading, Quantum};
 pub use device::{
     BasesId, CurveId, Device, DeviceError, DeviceInfo, Fill, Form, Group, Health, MatrixId,
     Original, Plan, Progress, Site, Software, Thing, Transform, VectorId, Work,
