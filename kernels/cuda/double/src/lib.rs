@@ -3,7 +3,8 @@
 //!
 //! It does everything as late as the API allows. What is asked of a stream runs when an event of
 //! that stream is queried, one operation a query, so pinned memory is read and written long after the
-//! call that named it, and a stream that nobody asks about or waits for stands still. And it is strict: a thread
+//! call that named it, and a stream that nobody asks about or waits for stands still; but memory that is given back on a stream can be had
+//! again on the same one at once. And it is strict: a thread
 //! without a context, a handle that is none, memory that is not pinned, or not there yet where a stream stands, an event that
 //! was not recorded, launches that are timed together, a launch over memory (or a copy
 //! from it, or its end) that something is still on its way to, something left over at the end ends the process with a sentence. It says
@@ -312,6 +313,17 @@ impl World {
     fn used(&self) -> usize {
         let own = self.memory.values().filter(|it| it.0 == self.current);
         own.map(|it| it.1).sum::<usize>() + self.cards[self.current].spilled
+    }
+
+    /// Bytes that are given back on a stream, and not yet gone: what is asked of that stream next comes after, and may have them at once.
+    fn returned(&self, stream: CUstream) -> usize {
+        let stream = self.streams.get(&(stream.addr() as u64));
+        let waiting = stream.into_iter().flat_map(|it| &it.waiting);
+        let bytes = waiting.filter_map(|operation| match operation {
+            Operation::Free { at } => Some(self.memory.get(at)?.1),
+            _ => None,
+        });
+        bytes.sum()
     }
 
     /// An address that something is about to be done with; other words are none.
@@ -912,7 +924,7 @@ pub unsafe extern "C" fn cuMemAllocAsync(
     if let Some(error) = world.cards[current].failed {
         return error;
     }
-    if world.used() + bytes > world.room() {
+    if world.used() - world.returned(stream) + bytes > world.room() {
         return CUresult::CUDA_ERROR_OUT_OF_MEMORY;
     }
     let Ok(address) = world.emulation.allocate(bytes, "memory") else {
@@ -931,7 +943,7 @@ pub unsafe extern "C" fn cuMemGetInfo_v2(free: *mut usize, total: *mut usize) ->
     let world = within();
     // SAFETY: the caller's places.
     unsafe {
-        give(free, world.room() - world.used());
+        give(free, world.room().saturating_sub(world.used()));
         give(total, world.room())
     }
 }

@@ -347,6 +347,22 @@ fn a_device_without_room_says_so_and_stays() {
     });
 }
 
+/// What is given back can be had again, though nothing has been asked of the device meanwhile.
+#[test]
+fn memory_that_is_given_back_can_be_had_at_once() {
+    const BYTES: usize = 32 << 20;
+    let test = "memory_that_is_given_back_can_be_had_at_once";
+    with_double(test, &[("memory:50331648", "")], |_| {
+        let device = device();
+        let vector = || device.vector(CurveId::Bn254, BYTES / 32);
+        for _ in 0..3 {
+            let id = vector().unwrap();
+            assert!(matches!(vector(), Err(DeviceError::Memory { .. })));
+            device.vector_free(id);
+        }
+    });
+}
+
 /// What threads spill needs memory of the device's, which the driver takes when a kernel is launched that needs more of it than
 /// those before: at the start, not when work has taken the rest.
 #[test]
