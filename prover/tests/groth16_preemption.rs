@@ -417,7 +417,9 @@ fn ten_thousand_preemptions_restart_nothing() {
         }
         drawn
     };
+    let begun = AtomicU64::new(0);
     let anew = |random: &mut ChaCha20Rng| {
+        begun.fetch_add(1, Ordering::Relaxed);
         let mut it = begin(u64::from(random.next_u32()) % SEEDS);
         it.left_after = draw(random, it.seed);
         it
@@ -467,7 +469,8 @@ fn ten_thousand_preemptions_restart_nothing() {
     let [left, inside, proofs] = [left, inside, proofs].map(AtomicU64::into_inner);
     assert!(left >= 10_000, "{left}");
     assert!(inside * 10 >= left * 9, "{inside} of {left}");
-    assert!(proofs > 12, "{proofs}");
+    // How many there are depends on how finely this machine cuts them.
+    assert_eq!(proofs, begun.into_inner());
     assert_eq!(relay.health().fallen_back, 0);
 }
 

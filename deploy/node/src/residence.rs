@@ -414,10 +414,15 @@ impl Residence {
                 books.refresh(device);
             }
             // Somebody else may own it by now: should the owner of the order again, the arbiter asks again.
-            let lacking = match self.board.holder(usize::from(room.unit.0)) == Some(owner) {
+            let is_its = self.board.holder(usize::from(room.unit.0)) == Some(owner);
+            let lacking = match is_its {
                 true => books.lacking(device, owner),
                 false => None,
             };
+            if is_its && lacking.is_none() && books.is_put_off(device, owner, room) {
+                // An answer would be the last word: the arbiter does not ask the same twice.
+                return false;
+            }
             let chosen = match lacking {
                 Some(at) => books.make_room(device, at, room, &order.victims),
                 None => Some(Vec::new()),
@@ -552,8 +557,9 @@ impl Residence {
             books.refresh(device);
             let all: u64 = books.keys.iter().map(|book| book.on[device]).sum();
             if all < room.held.swap(all, Ordering::Relaxed) {
-                for book in &mut books.keys {
-                    book.refused[device] = None;
+                let refused = books.keys.iter_mut().map(|book| &mut book.refused[device]);
+                for refusal in refused.flatten() {
+                    refusal.until = books.now;
                 }
             }
             let own = books.keys.iter().filter(|book| book.tenant == tenant);
@@ -596,6 +602,16 @@ impl Books {
     fn free(&self, device: usize, room: &Room) -> u64 {
         let held: u64 = self.keys.iter().map(|book| book.on[device]).sum();
         room.bytes.saturating_sub(held)
+    }
+
+    /// Whether a key of a tenant's that has no room on a device would be lacking there, were it not put off.
+    fn is_put_off(&self, device: usize, tenant: TenantId, room: &Room) -> bool {
+        let free = self.free(device, room);
+        self.keys.iter().any(|book| {
+            let key = book.key.upgrade();
+            let missing = key.map_or(0, |key| book.missing(device, &key));
+            book.tenant == tenant && missing > free && book.is_refused(device, self.now)
+        })
     }
 
     /// A tenant's newest key that is not on a device as a whole.

@@ -467,6 +467,43 @@ fn a_key_for_which_there_was_no_room_for_a_while_is_tried_again() {
     assert_eq!(world.told(), [Keys(OWNER, 0), Keys(OTHER, 1)]);
 }
 
+/// The arbiter does not ask the same twice: were an order answered as long as the owner's key is put off, that would stay away.
+#[test]
+fn an_order_for_a_key_that_is_put_off_waits_for_it() {
+    let world = world(1);
+    world.is_full.store(true, Ordering::Relaxed);
+    let own = world.key(OWNER);
+    world.is_full.store(false, Ordering::Relaxed);
+    let theirs = world.key(OTHER);
+    assert_eq!(world.told(), [Keys(OTHER, 1)]);
+    world.board.reseat(1, Some(OWNER));
+    assert!(!world.evict(world.len, 0));
+    assert_eq!((world.told(), world.is_there(&theirs)), (vec![], true));
+    world.now.set(Nanos(100_000_000));
+    world.is_full.store(true, Ordering::Relaxed);
+    assert!(world.round());
+    // In vain: and it is put off for longer now, or it would have what others bring go again and again.
+    assert_eq!(world.told(), [Keys(OTHER, 0), Made(true)]);
+    world.is_full.store(false, Ordering::Relaxed);
+    world.board.reseat(1, None);
+    world.bring(OTHER, &theirs);
+    assert_eq!(world.told(), [Keys(OTHER, 1)]);
+    world.board.reseat(1, Some(OWNER));
+    assert!(!world.evict(world.len, 0));
+    world.now.set(Nanos(299_999_999));
+    assert!(!world.round());
+    // Nobody waits for whoever has the device no more.
+    world.board.reseat(1, Some(OTHER));
+    assert!(world.round());
+    assert_eq!(world.told(), [Made(true)]);
+    world.board.reseat(1, Some(OWNER));
+    assert!(!world.evict(world.len, 0));
+    world.now.set(Nanos(300_000_000));
+    assert!(world.round());
+    assert_eq!(world.told(), [Keys(OTHER, 0), Keys(OWNER, 1), Made(true)]);
+    assert!(world.is_there(&own));
+}
+
 /// It takes what is its own before what is somebody else's, and only if all of it together is enough.
 #[test]
 fn an_owner_gives_its_own_before_others_do() {
