@@ -177,12 +177,13 @@ test-wgpu: interop
 	{ [ $$code -ne 124 ] || echo "test-wgpu: not done within $(WGPU_SECONDS) s" >&2; } && exit $$code
 
 # Every interleaving of the mailbox and of plans that are taken away, and some hundred of the arbiter's thread with workers that prove:
-# seconds each, after minutes of building with another flag, which are fewer without optimisations.
-MODEL := cargo --config profile.dev.opt-level
+# seconds each, after minutes of building. Loom's flag is another build of all crates, which takes half the time without
+# optimisations; shuttle is a feature of two, in the build that all tests had.
+LOOM := RUSTFLAGS="--cfg loom" cargo --config profile.dev.opt-level=0 test --locked --target-dir target/loom --test loom
 test-models:
-	RUSTFLAGS="--cfg loom" $(MODEL)=0 test --locked -p caldera-scheduler --test loom --target-dir target/loom
-	RUSTFLAGS="--cfg loom" $(MODEL)=0 test --locked -p caldera-kernels --test loom --target-dir target/loom
-	RUSTFLAGS="--cfg shuttle" $(MODEL)=1 test --locked -p caldera-node --no-default-features --test shuttle --target-dir target/shuttle
+	$(LOOM) -p caldera-scheduler
+	$(LOOM) -p caldera-kernels
+	cargo test --locked --workspace --features caldera-node/shuttle --test shuttle
 
 # Of the same build as all tests, into a folder of its own.
 test-threats:

@@ -19,7 +19,7 @@
 //! programming language memory models?", MSPC 2012, for the fences.)
 //!
 //! Under `cfg(loom)` the atomics are loom's, and `tests/loom.rs` tries every interleaving; under
-//! `cfg(shuttle)` they are shuttle's, and whole threads of a box are interleaved at random
+//! the feature `shuttle` they are shuttle's, and whole threads of a box are interleaved at random
 //! (`deploy/node/tests/shuttle.rs`).
 
 use std::fmt;
@@ -401,12 +401,12 @@ mod primitive {
         Arc,
         atomic::{AtomicU64, Ordering, fence},
     };
-    #[cfg(shuttle)]
+    #[cfg(feature = "shuttle")]
     pub(super) use shuttle::sync::{
         Arc,
         atomic::{AtomicU64, Ordering, fence},
     };
-    #[cfg(not(any(loom, shuttle)))]
+    #[cfg(not(any(loom, feature = "shuttle")))]
     pub(super) use std::sync::{
         Arc,
         atomic::{AtomicU64, Ordering, fence},
@@ -414,7 +414,7 @@ mod primitive {
 }
 
 // Under the model checker the words only exist inside a model; tests/loom.rs has those.
-#[cfg(all(test, not(any(loom, shuttle))))]
+#[cfg(all(test, not(any(loom, feature = "shuttle"))))]
 mod tests {
     use super::*;
 

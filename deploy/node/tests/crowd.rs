@@ -5,7 +5,7 @@
 //! written, and what was to be done about it grew until then. Now what follows from a command is carried out before the next.
 //!
 //! The thread is run round by round, by the test. The allocator of this program counts what the test's own thread asks for.
-#![cfg(not(shuttle))]
+#![cfg(not(feature = "shuttle"))]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

@@ -1,5 +1,5 @@
 //! The arbiter's thread and one or two workers, the real ones with real proofs, interleaved as shuttle
-//! likes. `make test-models` runs it; without the flag `--cfg shuttle` this file is empty.
+//! likes. `make test-models` runs it; without the feature `shuttle` this file is empty.
 //!
 //! The dangers: a worker that sleeps while it could run what has just come, or an arbiter that
 //! sleeps over an answer (a wake-up that is lost: then all threads are asleep, which shuttle reports); a
@@ -9,7 +9,7 @@
 //!
 //! A run that fails prints its schedule, and `shuttle::replay` runs that again.
 
-#![cfg(shuttle)]
+#![cfg(feature = "shuttle")]
 
 use std::collections::HashMap;
 use std::sync::Arc;
