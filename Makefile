@@ -178,12 +178,14 @@ test-wgpu: interop
 
 # Every interleaving of the mailbox and of plans that are taken away, and some hundred of the arbiter's thread with workers that prove:
 # seconds each, after minutes of building. Loom's flag is another build of all crates, which takes half the time without
-# optimisations; shuttle is a feature of two, in the build that all tests had.
+# optimisations; shuttle is a feature of two, in the build that all tests had, whose
+# calderad is put back at the end.
 LOOM := RUSTFLAGS="--cfg loom" cargo --config profile.dev.opt-level=0 test --locked --target-dir target/loom --test loom
 test-models:
 	$(LOOM) -p caldera-scheduler
 	$(LOOM) -p caldera-kernels
 	cargo test --locked --workspace --features caldera-node/shuttle --test shuttle
+	cargo build --locked --workspace --all-targets
 
 # Of the same build as all tests, into a folder of its own.
 test-threats:
