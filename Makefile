@@ -21,7 +21,7 @@
 #   make test-peers     those of them that can compute without a GPU, against ours (needs make peers)
 #   make test-threats   takes each line that stops a threat to state units out of a copy of the sources and expects
 #                a test to fail; ONLY=revocation tries those with this word (part of soak)
-#   make test-fuzz   a minute of each fuzz target, with a nightly toolchain (part of test)
+#   make test-fuzz   a minute of each fuzz target but the configuration's, with a nightly toolchain (part of test)
 #   make test-asan   unsafe code under AddressSanitizer, with a nightly toolchain (part of soak)
 #   make soak    the checks that take long
 
@@ -270,7 +270,7 @@ soak: interop
 	$(VULKAN) && CALDERA_WGPU_SOAK=1 cargo test --release --locked -p caldera-wgpu --test conformance
 	$(BENCH) -- reallocate --flips 660000 --synthetic 1000
 	$(BENCH) -- reallocate --flips 100000 --stress $$(nproc)
-	.ci/fuzz 1800
+	.ci/fuzz 1800 all
 	.ci/asan
 	CALDERA_KILLS=1000 cargo test --locked -p caldera-tests --test kills -- --nocapture
 	cargo build --release --locked -p caldera-node -p caldera-icicle-double --bins --lib

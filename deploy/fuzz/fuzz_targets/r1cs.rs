@@ -1,5 +1,5 @@
 #![no_main]
-#[path = "../bodies/witness.rs"]
+#[path = "../../../prover/fuzz/bodies/r1cs.rs"]
 mod body;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| body::run(data));

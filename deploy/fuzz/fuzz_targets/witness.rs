@@ -1,5 +1,5 @@
 #![no_main]
-#[path = "../bodies/r1cs.rs"]
+#[path = "../../witness/fuzz/bodies/witness.rs"]
 mod body;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| body::run(data));

@@ -1,5 +1,5 @@
 #![no_main]
-#[path = "../bodies/policy.rs"]
+#[path = "../../../prover/fuzz/bodies/vk_json.rs"]
 mod body;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| body::run(data));

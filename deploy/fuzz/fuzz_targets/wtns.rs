@@ -1,5 +1,5 @@
 #![no_main]
-#[path = "../bodies/http.rs"]
+#[path = "../../../prover/fuzz/bodies/wtns.rs"]
 mod body;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| body::run(data));

@@ -1,5 +1,5 @@
 #![no_main]
-#[path = "../bodies/proof_json.rs"]
+#[path = "../../rpc/fuzz/bodies/jwt.rs"]
 mod body;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| body::run(data));

@@ -1,5 +1,5 @@
 #![no_main]
-#[path = "../bodies/jwt.rs"]
+#[path = "../../rpc/fuzz/bodies/jsonrpc.rs"]
 mod body;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| body::run(data));

@@ -1,5 +1,5 @@
 #![no_main]
-#[path = "../bodies/zkey.rs"]
+#[path = "../../node/fuzz/bodies/config.rs"]
 mod body;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| body::run(data));

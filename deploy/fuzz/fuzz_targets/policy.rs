@@ -1,5 +1,5 @@
 #![no_main]
-#[path = "../bodies/wtns.rs"]
+#[path = "../../../scheduler/fuzz/bodies/policy.rs"]
 mod body;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| body::run(data));

@@ -1,5 +1,5 @@
 #![no_main]
-#[path = "../bodies/config.rs"]
+#[path = "../../rpc/fuzz/bodies/http.rs"]
 mod body;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| body::run(data));
