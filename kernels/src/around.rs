@@ -296,6 +296,26 @@ impl Device for Around {
         self.inner.copy_is_used(member, of)
     }
 
+    fn copy_tables(
+        &self,
+        member: usize,
+        bases: &[BasesId],
+        bytes: usize,
+    ) -> Result<Arc<dyn Plan>, DeviceError> {
+        Ok(Arc::new(AroundPlan {
+            inner: self.inner.copy_tables(member, bases, bytes)?,
+            quantum: Arc::clone(&self.quantum),
+        }))
+    }
+
+    fn copy_tables_bytes(&self, member: usize, id: BasesId) -> usize {
+        self.inner.copy_tables_bytes(member, id)
+    }
+
+    fn copy_tables_free(&self, member: usize, id: BasesId) {
+        self.inner.copy_tables_free(member, id);
+    }
+
     fn copies_by_order(&self) {
         self.inner.copies_by_order();
     }

@@ -492,6 +492,36 @@ pub trait Device: Send + Sync {
         false
     }
 
+    /// As [`Device::plan`] of [`Work::Tables`], for copies of points that a member beside the host has. Its quanta are that member's,
+    /// and whoever runs them waits for its fences. Like all work it keeps the copies there until it is dropped.
+    ///
+    /// # Errors
+    /// [`DeviceError::Unfit`] where the member has no copy of one of them or makes no tables, and those of the device.
+    fn copy_tables(
+        &self,
+        member: usize,
+        bases: &[BasesId],
+        bytes: usize,
+    ) -> Result<Arc<dyn Plan>, DeviceError> {
+        let _ = (member, bases, bytes);
+        Err(DeviceError::Unfit {
+            device: self.info().name.clone(),
+            what: "tables of copies",
+        })
+    }
+
+    /// As [`Device::tables_bytes`], of the copy that a member beside the host has; none if it has no copy that was not given
+    /// up, with which its tables go.
+    fn copy_tables_bytes(&self, member: usize, id: BasesId) -> usize {
+        let _ = (member, id);
+        0
+    }
+
+    /// As [`Device::tables_free`], of the copy that a member beside the host has.
+    fn copy_tables_free(&self, member: usize, id: BasesId) {
+        let _ = (member, id);
+    }
+
     /// From now on points and matrices come to members beside the host by [`Device::copy`] alone. Before that they
     /// come to all that have room when they are made known.
     fn copies_by_order(&self) {}

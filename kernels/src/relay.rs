@@ -35,6 +35,7 @@ mod past;
 mod prices;
 mod share;
 mod standing;
+mod tables;
 mod trial;
 
 use std::ops::Range;
@@ -58,6 +59,7 @@ use past::Past;
 use prices::Prices;
 use share::{GRAIN, Offer, Shares};
 use standing::Standing;
+use tables::TablesPlan;
 
 /// A device and how many threads may run its lanes at once.
 #[derive(Clone)]
@@ -494,7 +496,7 @@ impl Device for Relay {
         };
         let host = on(HOST).expect("the host has all")?;
         if matches!(work, Work::Tables { .. }) {
-            // They are the host's: others have theirs, or none, by themselves.
+            // They are the host's: those of copies are planned one by one ([`Device::copy_tables`]).
             return Ok(Arc::clone(&host.plan));
         }
         let mut plans = vec![Some(host)];
@@ -617,6 +619,56 @@ impl Device for Relay {
             Some(Copied::Bases(bases)) => bases.is_used(member),
             Some(Copied::Matrix(matrix)) => matrix.is_used(member),
             None => false,
+        }
+    }
+
+    fn copy_tables(
+        &self,
+        member: usize,
+        bases: &[BasesId],
+        bytes: usize,
+    ) -> Result<Arc<dyn Plan>, DeviceError> {
+        let work = Work::Tables {
+            bases: bases.to_vec(),
+            bytes,
+        };
+        let part = self.part(&work)?;
+        let runner = self.shared.members.get(member);
+        let runner = runner.ok_or_else(|| self.shared.loss("there is no such member"))?;
+        if self.shared.is_lost(member) {
+            return Err(self.shared.loss("tables were to be made there"));
+        }
+        let Some((work, stays)) = self.translate(&work, &part, member) else {
+            return Err(DeviceError::Unfit {
+                device: runner.device.info().name.clone(),
+                what: "tables of points that it has no copy of",
+            });
+        };
+        let plan = runner.device.plan(&work).inspect_err(|error| {
+            self.shared.note(member, error);
+        })?;
+        Ok(Arc::new(TablesPlan {
+            shared: Arc::clone(&self.shared),
+            member,
+            laid: Laid { plan, work, stays },
+        }))
+    }
+
+    fn copy_tables_bytes(&self, member: usize, id: BasesId) -> usize {
+        let copy = self.held.bases(id).ok().and_then(|bases| bases.on(member));
+        let bytes = copy.and_then(|copy| {
+            let runner = &self.shared.members[member];
+            runner.device.tables_bytes(copy.id).ok()
+        });
+        bytes.unwrap_or(0)
+    }
+
+    fn copy_tables_free(&self, member: usize, id: BasesId) {
+        let copy = self.held.bases(id).ok().and_then(|bases| bases.on(member));
+        if let Some(copy) = copy {
+            let runner = &self.shared.members[member];
+            runner.device.tables_free(copy.id);
+            runner.freed();
         }
     }
 

@@ -728,6 +728,110 @@ fn a_copy_may_be_given_up_before_any_quantum_of_a_sum() {
     assert_eq!((relay.copy_bytes(1, of), known(&second)), (0, 0));
 }
 
+/// The danger: a device keeps memory that somebody else was told is free, or sums with what is gone.
+#[test]
+fn tables_of_a_copy_are_its_members_alone_and_go_with_it() {
+    let (expected, _) = sum(&*cpu(1)).unwrap();
+    let second = cpu(2);
+    let relay = Relay::new(vec![alone(cpu(1)), alone(second.clone())]);
+    relay.allow(0b10);
+    let points = points(COUNT);
+    let bytes = points.len();
+    let bases = relay.bases(CurveId::Bn254, Group::G1, points).unwrap();
+    let of = Original::Bases(bases);
+    let vector = relay.vector(CurveId::Bn254, COUNT).unwrap();
+    relay.vector_write(vector, 0, &scalars(COUNT, 5)).unwrap();
+    let plan = || {
+        let work = Work::Msm {
+            bases,
+            scalars: vector,
+            offset: 0,
+            form: Form::Canonical,
+        };
+        relay.plan(&work).unwrap()
+    };
+    let is_right = |plan: Arc<dyn Plan>| {
+        finish(&*plan).unwrap();
+        assert_eq!(plan.point().as_ref(), Some(&expected));
+    };
+    let make = || {
+        let tables = relay.copy_tables(1, &[bases], 4 * bytes).unwrap();
+        assert!((0..tables.stages()).all(|stage| tables.member(stage) == 1));
+        finish(&*tables).unwrap();
+        relay.copy_tables_bytes(1, bases)
+    };
+    let unplanned = plan();
+    let took = make();
+    assert!(0 < took && took <= 4 * bytes, "{took} of {bytes}");
+    assert_eq!(
+        relay.tables_bytes(bases),
+        Ok(0),
+        "the host's are made by Work::Tables"
+    );
+    assert_eq!(
+        relay.copy_bytes(1, of),
+        bytes,
+        "they are no part of the copy"
+    );
+    let planned = plan();
+    is_right(unplanned);
+    is_right(plan());
+    relay.copy_tables_free(1, bases);
+    assert_eq!(relay.copy_tables_bytes(1, bases), 0);
+    is_right(planned);
+    is_right(plan());
+
+    assert_eq!(make(), took);
+    relay.copy_free(1, of);
+    assert_eq!((relay.copy_bytes(1, of), known(&second)), (0, 0));
+    assert_eq!(relay.copy_tables_bytes(1, bases), 0);
+    relay.copy(1, of).unwrap();
+    assert_eq!(relay.copy_tables_bytes(1, bases), 0, "the copy is another");
+
+    // Work like any other: what it is done with stays until it is dropped.
+    let tables = relay.copy_tables(1, &[bases], bytes).unwrap();
+    relay.copy_free(1, of);
+    assert_eq!((relay.copy_bytes(1, of), known(&second)), (bytes, 1));
+    finish(&*tables).unwrap();
+    drop(tables);
+    relay.copy_free(1, of);
+    assert_eq!((relay.copy_bytes(1, of), known(&second)), (0, 0));
+
+    // Where there is no copy, no member or no such points.
+    let refused = |member, id| relay.copy_tables(member, &[id], bytes).err().unwrap();
+    assert!(matches!(refused(1, bases), DeviceError::Unfit { .. }));
+    assert!(matches!(refused(2, bases), DeviceError::Lost { .. }));
+    let nothing = BasesId(u64::MAX);
+    assert!(matches!(
+        refused(1, nothing),
+        DeviceError::Unknown { what: "bases", .. }
+    ));
+    for (member, id) in [(1, bases), (2, bases), (1, nothing)] {
+        assert_eq!(relay.copy_tables_bytes(member, id), 0);
+        relay.copy_tables_free(member, id);
+    }
+}
+
+/// Nobody makes them in its place.
+#[test]
+fn a_device_that_is_lost_while_tables_are_made_is_lost_to_all() {
+    let mortal = Mortal::new();
+    let relay = Relay::new(vec![alone(cpu(1)), alone(mortal.device.clone())]);
+    let bases = relay
+        .bases(CurveId::Bn254, Group::G1, points(COUNT))
+        .unwrap();
+    let make = || {
+        relay
+            .copy_tables(1, &[bases], 1 << 20)
+            .and_then(|plan| finish(&*plan))
+    };
+    mortal.start(0);
+    assert!(matches!(make(), Err(DeviceError::Lost { .. })));
+    assert!(relay.is_lost(1));
+    assert!(matches!(make(), Err(DeviceError::Lost { .. })));
+    assert!(sum(&*relay).is_ok());
+}
+
 /// One thread takes the copy away and brings it back all the time, others sum.
 #[test]
 fn sums_are_right_while_a_copy_comes_and_goes() {

@@ -204,6 +204,8 @@ export interface UnitStatus {
   memoryBytes?: number;
   /** Of a device, for the operator: bytes of keys that are on it. */
   keyBytes?: number;
+  /** The same of the tables of those keys, in what the keys leave. */
+  tableBytes?: number;
 }
 
 /** A driver or a library that a device runs on. */

@@ -155,6 +155,8 @@ pub struct Limits {
     pub table_bytes: u64,
     /// What the tables of one key may take, as a multiple of its file.
     pub table_times: u32,
+    /// What the tables of one key may take on a device, as a multiple of what its copy takes there; 0 for none.
+    pub device_table_times: u32,
     /// What the newest quanta may take, which are kept one by one for profiles; 0 for none.
     pub profile_bytes: u64,
     /// The longest witness program.
@@ -423,6 +425,7 @@ impl Default for Limits {
             job_bytes: None,
             table_bytes: 2 << 30,
             table_times: 4,
+            device_table_times: 4,
             profile_bytes: 16 << 20,
             witness_program_bytes: 64 << 20,
             witness_inputs: 1 << 20,

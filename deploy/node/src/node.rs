@@ -300,12 +300,13 @@ impl Node {
         let job_bytes = config.limits.job_bytes.or_else(memory::for_jobs);
         let job_bytes = job_bytes.unwrap_or(u64::MAX);
         let pool = pool(&placement, &*device, &Nodes::here(), job_bytes)?;
-        let residence = Arc::new(Residence::new(
+        let residence = Residence::new(
             &pool,
             config.policy.limits().tenants_max as usize,
             Arc::clone(&board),
             Arc::clone(&inbox),
-        ));
+        );
+        let residence = Arc::new(residence.with_tables(config.limits.device_table_times));
         let mut arbiter_sides = Vec::with_capacity(pool.units().len());
         let mut crew = Crew::new();
 

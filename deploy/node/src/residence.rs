@@ -25,6 +25,13 @@
 //! ([`Command::Evicted`]). Until then nobody else's key comes to the device. Orders come before requests, of which one
 //! at a time is taken: copying a key takes a while.
 //!
+//! **Tables** of multiples of a key's points, with which its sums take less time, are made on a device that has the key once somebody
+//! has proved with it ([`Residence::proved`]), while nothing else is asked and the device is the tenant's own or nobody's. They take what
+//! keys leave of the room, the arbiter knows nothing of them, and they go as soon as any key wants their place: those of
+//! the keys first that no job was laid out with for longest, one that is being made before all others. What a job uses of them stays
+//! for it until it ends; a key that finds the place still taken then is tried again, as it is where work has taken it. Once gone they are made again
+//! when something else has gone from the device.
+//!
 //! **A loss** is looked for five times a second, and devices are asked whether they are there ([`Device::probe`]): one that nobody
 //! uses does not say that it has gone. What a device had that is lost counts no more, and the arbiter is told so of everybody. Nothing is freed there: it
 //! might not answer.
@@ -42,7 +49,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
-use caldera_kernels::Device;
+use caldera_kernels::{Device, DeviceError, Plan, Progress};
 use caldera_prover::groth16::ProvingKey;
 use caldera_rpc::chain::chain;
 use caldera_scheduler::eviction::{Piece, Victim, choose};
@@ -62,6 +69,10 @@ pub struct Residence {
     orders: ArrayQueue<Order>,
     requests: ArrayQueue<Request>,
     doubts: ArrayQueue<Doubt>,
+    /// Keys that have been proved with.
+    proofs: ArrayQueue<Weak<ProvingKey>>,
+    /// What the tables of one key may take on a device, in times its copy there.
+    table_times: u64,
     thread: OnceLock<Thread>,
     board: Arc<Board>,
     arbiter: Arc<Inbox>,
@@ -73,6 +84,8 @@ struct Room {
     bytes: u64,
     /// Taken of it.
     held: AtomicU64,
+    /// Taken by tables of what is left.
+    tables: AtomicU64,
 }
 
 /// An order of the arbiter's, piece by piece: it may not allocate.
@@ -119,6 +132,8 @@ pub struct Books {
     /// Of an order that has not come as a whole.
     victims: Vec<Victim>,
     evictions: Vec<Eviction>,
+    /// One on a device at most.
+    making: Vec<Making>,
     /// Devices that are known to be lost, a bit each.
     lost: u64,
     /// When the turn began.
@@ -146,6 +161,10 @@ struct Book {
     used_before: u64,
     /// By device: bytes that are there.
     on: Box<[u64]>,
+    /// By device: the tables that are there.
+    tables: Box<[Tables]>,
+    /// Somebody has proved with it.
+    has_proved: bool,
     /// Devices that were told to give it up, a bit each.
     given_up: u64,
     /// By device: that had no room for all of it, until something has gone from there or it may be tried again.
@@ -159,6 +178,28 @@ struct Refusal {
     until: Nanos,
     /// For how long it is not tried.
     pause: Nanos,
+}
+
+/// A key's tables on one device.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tables {
+    bytes: u64,
+    /// They were made, or are not to be made until something has gone from the device.
+    is_settled: bool,
+}
+
+/// Tables that are being made.
+struct Making {
+    tenant: TenantId,
+    key: Weak<ProvingKey>,
+    device: usize,
+    /// What they may take.
+    bytes: u64,
+    plan: Arc<dyn Plan>,
+    stage: usize,
+    lane: usize,
+    /// Of the open stage.
+    lanes: usize,
 }
 
 /// Room that is being made.
@@ -188,6 +229,7 @@ impl Residence {
                 unit: unit.id(),
                 bytes: unit.memory(),
                 held: AtomicU64::new(0),
+                tables: AtomicU64::new(0),
             })
             .collect();
         Residence {
@@ -195,11 +237,19 @@ impl Residence {
             orders: ArrayQueue::new((rooms.len() * (tenants + 1)).max(1)),
             requests: ArrayQueue::new(REQUESTS_MAX),
             doubts: ArrayQueue::new(DOUBTS_MAX),
+            proofs: ArrayQueue::new(PROOFS_MAX),
+            table_times: 0,
             rooms,
             thread: OnceLock::new(),
             board,
             arbiter,
         }
+    }
+
+    /// With tables on devices, for one key at most so many times what its copy takes there; 0 for none.
+    pub fn with_tables(mut self, times: u32) -> Residence {
+        self.table_times = u64::from(times);
+        self
     }
 
     /// A key has been loaded: it comes to each device that has room.
@@ -218,6 +268,16 @@ impl Residence {
             key: Arc::downgrade(key),
             everywhere: false,
         });
+    }
+
+    /// A proof has been made with a key: it may have tables where it is.
+    pub fn proved(&self, key: &Arc<ProvingKey>) {
+        if self.rooms.is_empty() || self.table_times == 0 {
+            return;
+        }
+        // A full queue drops its oldest: that key's next proof says it again.
+        self.proofs.force_push(Arc::downgrade(key));
+        self.wake();
     }
 
     /// Keys of a tenant may have gone.
@@ -240,6 +300,12 @@ impl Residence {
     pub fn held(&self, device: usize) -> Option<u64> {
         let room = self.rooms.get(device)?;
         Some(room.held.load(Ordering::Relaxed))
+    }
+
+    /// Bytes of tables on a device, by its number among the devices.
+    pub fn tables(&self, device: usize) -> Option<u64> {
+        let room = self.rooms.get(device)?;
+        Some(room.tables.load(Ordering::Relaxed))
     }
 
     /// Has the devices tried. A device without members that are units looks after itself, and at once.
@@ -313,6 +379,7 @@ impl Residence {
         }
         self.look_for_losses(books, device);
         self.take_orders(books);
+        self.take_proofs(books);
         for mut order in std::mem::take(&mut books.evictions) {
             if !self.carry_out(books, &mut order) {
                 books.evictions.push(order);
@@ -330,8 +397,9 @@ impl Residence {
                 }
             }
             None if !self.doubts.is_empty() => {}
-            None if books.evictions.is_empty() => return Turn::Done,
-            None => return Turn::Waits,
+            None if !books.evictions.is_empty() => return Turn::Waits,
+            None if self.make_tables(books) => {}
+            None => return Turn::Done,
         }
         Turn::More
     }
@@ -356,6 +424,14 @@ impl Residence {
                         is_ordered: true,
                     });
                 }
+            }
+        }
+    }
+
+    fn take_proofs(&self, books: &mut Books) {
+        while let Some(key) = self.proofs.pop() {
+            if let Some(book) = key.upgrade().and_then(|key| books.find(&key)) {
+                book.has_proved = true;
             }
         }
     }
@@ -391,13 +467,14 @@ impl Residence {
                 used,
                 used_before: 0,
                 on: vec![0; self.rooms.len()].into(),
+                tables: vec![Tables::default(); self.rooms.len()].into(),
+                has_proved: false,
                 given_up: 0,
                 refused: vec![None; self.rooms.len()].into(),
             }),
         }
-        for (device, room) in self.rooms.iter().enumerate() {
-            let holder = self.board.holder(usize::from(room.unit.0));
-            if everywhere || holder.is_none_or(|holder| holder == tenant) {
+        for device in 0..self.rooms.len() {
+            if everywhere || self.is_open_to(device, tenant) {
                 self.bring_to(books, device, key);
             }
         }
@@ -406,6 +483,8 @@ impl Residence {
     /// Goes as far as can be gone with an order now; whether it is carried out, or cannot be.
     fn carry_out(&self, books: &mut Books, order: &mut Eviction) -> bool {
         let Eviction { device, owner, .. } = *order;
+        // They hold the copy that they are made of.
+        books.leave_tables(device);
         books.refresh(device);
         let room = &self.rooms[device];
         if !order.is_chosen {
@@ -504,15 +583,16 @@ impl Residence {
         if kept_for.is_some_and(|owner| owner != tenant) {
             return;
         }
+        books.leave_tables(device);
         books.refresh(device);
         let room = &self.rooms[device];
         if missing > books.free(device, room) {
-            let holder = self.board.holder(usize::from(room.unit.0));
-            if kept_for.is_none() && holder.is_none_or(|holder| holder == tenant) {
+            if kept_for.is_none() && self.is_open_to(device, tenant) {
                 self.make_way(books, device, key);
             }
             return;
         }
+        self.clear_tables(books, device, missing);
         let Some(book) = books.find(key) else {
             return;
         };
@@ -551,6 +631,122 @@ impl Residence {
         });
     }
 
+    /// Whether a tenant holds a device, or nobody does.
+    fn is_open_to(&self, device: usize, tenant: TenantId) -> bool {
+        let holder = self.board.holder(usize::from(self.rooms[device].unit.0));
+        holder.is_none_or(|holder| holder == tenant)
+    }
+
+    /// Frees tables on a device until keys may have so many bytes more.
+    fn clear_tables(&self, books: &mut Books, device: usize, bytes: u64) {
+        let room = &self.rooms[device];
+        while bytes > books.spare(device, room) {
+            let with = books.keys.iter_mut();
+            let with = with.filter(|book| book.tables[device].bytes > 0);
+            let Some(book) = with.min_by_key(|book| book.used) else {
+                break;
+            };
+            if let Some(key) = book.key.upgrade() {
+                key.copy_tables_free(device + 1);
+            }
+            book.tables[device].bytes = 0;
+        }
+        self.note_tables(books, device);
+    }
+
+    fn note_tables(&self, books: &Books, device: usize) {
+        let room = &self.rooms[device];
+        // A figure to look at.
+        room.tables
+            .store(books.tables_on(device), Ordering::Relaxed);
+    }
+
+    /// Goes on with tables, or begins with some; whether there was anything to do. Those on a device that somebody else holds by now
+    /// stay as they are.
+    fn make_tables(&self, books: &mut Books) -> bool {
+        let mut all = books.making.iter();
+        let going = all.position(|it| self.is_open_to(it.device, it.tenant));
+        let making = match going {
+            Some(at) => Some(books.making.swap_remove(at)),
+            None => self.begin_tables(books),
+        };
+        let Some(mut making) = making else {
+            return false;
+        };
+        let device = making.device;
+        let Some(key) = making.key.upgrade() else {
+            return true;
+        };
+        match making.quantum() {
+            Ok(Progress::More) => {
+                books.making.push(making);
+                return true;
+            }
+            Ok(Progress::Done) => drop(making),
+            Err(error) => {
+                let (tenant, unit) = (making.tenant, self.rooms[device].unit);
+                tracing::warn!(%tenant, %unit, error = %chain(&error), "no tables on a device");
+                drop(making);
+                key.copy_tables_free(device + 1);
+            }
+        }
+        if let Some(book) = books.find(&key) {
+            book.read(device, &key);
+            book.tables[device].is_settled = true;
+        }
+        self.note_tables(books, device);
+        true
+    }
+
+    /// Begins with tables of the newest key that may have some.
+    fn begin_tables(&self, books: &mut Books) -> Option<Making> {
+        for (device, room) in self.rooms.iter().enumerate() {
+            let may = |book: &Book| {
+                let is_wanted = book.has_proved && !book.tables[device].is_settled;
+                is_wanted && self.is_open_to(device, book.tenant)
+            };
+            let is_busy = books.making.iter().any(|it| it.device == device);
+            if is_busy || !books.keys.iter().any(may) {
+                continue;
+            }
+            books.refresh(device);
+            let spare = books.spare(device, room);
+            let ready = books.keys.iter_mut().filter(|book| {
+                let is_there = book.on[device] > 0 && !book.is_given_up(device);
+                is_there && may(book) && book.is_whole(device)
+            });
+            let Some(book) = ready.max_by_key(|book| book.used) else {
+                continue;
+            };
+            book.tables[device].is_settled = true;
+            let bytes = spare.min(book.on[device].saturating_mul(self.table_times));
+            let key = book.key.upgrade()?;
+            let plan = key.copy_tables(device + 1, usize::try_from(bytes).unwrap_or(usize::MAX));
+            match plan.and_then(|plan| plan.open(0).map(|lanes| (plan, lanes))) {
+                Ok((plan, lanes)) => {
+                    book.tables[device].is_settled = false;
+                    return Some(Making {
+                        tenant: book.tenant,
+                        key: Arc::downgrade(&key),
+                        device,
+                        bytes,
+                        plan,
+                        stage: 0,
+                        lane: 0,
+                        lanes,
+                    });
+                }
+                // Some devices make none.
+                Err(DeviceError::Unfit { .. }) => {}
+                Err(error) => {
+                    let unit = room.unit;
+                    tracing::warn!(tenant = %book.tenant, %unit, error = %chain(&error), "no tables on a device");
+                }
+            }
+        }
+        None
+    }
+
     /// Tells the arbiter what a tenant has on each device, where that is news.
     fn tell(&self, books: &mut Books, tenant: TenantId) {
         for (device, room) in self.rooms.iter().enumerate() {
@@ -560,6 +756,10 @@ impl Residence {
                 let refused = books.keys.iter_mut().map(|book| &mut book.refused[device]);
                 for refusal in refused.flatten() {
                     refusal.until = books.now;
+                }
+                for book in &mut books.keys {
+                    let tables = &mut book.tables[device];
+                    tables.is_settled &= tables.bytes > 0;
                 }
             }
             let own = books.keys.iter().filter(|book| book.tenant == tenant);
@@ -586,6 +786,30 @@ impl Books {
             book.read(device, &key);
             true
         });
+    }
+
+    /// Bytes of tables on a device, those that are being made at their most.
+    fn tables_on(&self, device: usize) -> u64 {
+        let there: u64 = self.keys.iter().map(|book| book.tables[device].bytes).sum();
+        let making = self.making.iter().filter(|it| it.device == device);
+        there + making.map(|it| it.bytes).sum::<u64>()
+    }
+
+    /// Of what keys leave on a device what tables leave too.
+    fn spare(&self, device: usize, room: &Room) -> u64 {
+        let free = self.free(device, room);
+        free.saturating_sub(self.tables_on(device))
+    }
+
+    /// Leaves off with tables that are being made on a device.
+    fn leave_tables(&mut self, device: usize) {
+        for making in self.making.extract_if(.., |it| it.device == device) {
+            let key = making.key.upgrade();
+            drop(making);
+            if let Some(key) = key {
+                key.copy_tables_free(device + 1);
+            }
+        }
     }
 
     fn position(&self, key: &Arc<ProvingKey>) -> Option<usize> {
@@ -711,6 +935,11 @@ impl Book {
         stays.map(|(_, bytes)| bytes).sum()
     }
 
+    fn is_whole(&self, device: usize) -> bool {
+        let key = self.key.upgrade();
+        key.is_some_and(|key| self.missing(device, &key) == 0)
+    }
+
     fn missing(&self, device: usize, key: &ProvingKey) -> u64 {
         (key.copy_len_on(device + 1) as u64).saturating_sub(self.on[device])
     }
@@ -721,6 +950,31 @@ impl Book {
             true => 0,
             false => key.copy_bytes(device + 1) as u64,
         };
+        // They go with the copy, and are made again where that comes again.
+        let tables = &mut self.tables[device];
+        tables.bytes = match self.on[device] {
+            0 => 0,
+            _ => key.copy_tables_bytes(device + 1) as u64,
+        };
+        tables.is_settled &= self.on[device] > 0;
+    }
+}
+
+impl Making {
+    /// One quantum; [`Progress::Done`] when they are there.
+    fn quantum(&mut self) -> Result<Progress, DeviceError> {
+        while self.lane == self.lanes {
+            self.stage += 1;
+            if self.stage == self.plan.stages() {
+                return Ok(Progress::Done);
+            }
+            self.lanes = self.plan.open(self.stage)?;
+            self.lane = 0;
+        }
+        if self.plan.run(self.stage, self.lane)? == Progress::Done {
+            self.lane += 1;
+        }
+        Ok(Progress::More)
     }
 }
 
@@ -745,6 +999,8 @@ pub fn lost_members(device: &dyn Device) -> u64 {
 
 /// Doubts that are waiting.
 const DOUBTS_MAX: usize = 16;
+/// Keys that were proved with and are still to be noted.
+const PROOFS_MAX: usize = 64;
 /// Requests that are waiting; what does not fit drops an older one.
 const REQUESTS_MAX: usize = 256;
 /// What is lost of it with the power costs the time of measuring again.

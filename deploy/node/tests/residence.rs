@@ -7,7 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use caldera_kernels::cpu::{CpuConfig, CpuDevice};
@@ -18,7 +18,7 @@ use caldera_node::board::Board;
 use caldera_node::numa::Nodes;
 use caldera_node::residence::{Books, Residence, Turn};
 use caldera_prover::format::{Wtns, Zkey};
-use caldera_prover::groth16::{Blinding, Job, ProvingKey, Step, Synthetic, setup_synthetic};
+use caldera_prover::groth16::{Blinding, Job, ProvingKey, Step, Synthetic, Task, setup_synthetic};
 use caldera_scheduler::eviction::Victim;
 use caldera_scheduler::pool::{self, Core, Pool};
 use caldera_scheduler::{Nanos, TenantId, UnitId};
@@ -34,6 +34,8 @@ struct World {
     is_dying: Arc<AtomicBool>,
     /// Whether the last device has no room for points, whatever the book says.
     is_full: Arc<AtomicBool>,
+    /// Quanta in which the last device made tables.
+    making: Arc<AtomicUsize>,
     zkey: Zkey,
     witness: Wtns,
     len: u64,
@@ -76,20 +78,25 @@ fn world_of(devices: usize, keys: u64) -> World {
     let (zkey, witness) = material(6);
     let cpu = || {
         CpuDevice::new(CpuConfig {
-            quantum: Duration::from_millis(2),
+            quantum: Duration::from_micros(50),
             lanes: 1,
         })
     };
     let is_dying = Arc::new(AtomicBool::new(false));
     let dies = Arc::clone(&is_dying);
+    let making = Arc::new(AtomicUsize::new(0));
+    let made = Arc::clone(&making);
     let last = Around::new(
         cpu(),
-        Arc::new(move |_, quantum| match dies.load(Ordering::Relaxed) {
-            false => quantum(),
-            true => Err(DeviceError::Lost {
-                device: "the last".into(),
-                why: "its time had come".into(),
-            }),
+        Arc::new(move |kernel, quantum| {
+            made.fetch_add(usize::from(kernel == "msm.tables"), Ordering::Relaxed);
+            match dies.load(Ordering::Relaxed) {
+                false => quantum(),
+                true => Err(DeviceError::Lost {
+                    device: "the last".into(),
+                    why: "its time had come".into(),
+                }),
+            }
         }),
     );
     let is_full = Arc::new(AtomicBool::new(false));
@@ -124,11 +131,12 @@ fn world_of(devices: usize, keys: u64) -> World {
     let pool = Pool::of(&cores, &units, u64::MAX).expect("a pool");
     let board = Arc::new(Board::new(1, devices, 2, 1));
     let inbox = Arc::new(Inbox::new(1));
-    let residence = Residence::new(&pool, 2, Arc::clone(&board), Arc::clone(&inbox));
+    let residence = Residence::new(&pool, 2, Arc::clone(&board), Arc::clone(&inbox)).with_tables(4);
     World {
         relay,
         is_dying,
         is_full,
+        making,
         zkey,
         witness,
         len,
@@ -190,6 +198,18 @@ impl World {
         Job::new(key, self.witness.clone(), blinding).expect("it is laid out")
     }
 
+    /// A proof, of which the residence is told.
+    fn prove(&self, key: &Arc<ProvingKey>) {
+        end(&self.lay_out(key), Vec::new());
+        self.residence.proved(key);
+    }
+
+    /// Bytes of a key's tables on the first device.
+    fn tables(&self, key: &ProvingKey) -> u64 {
+        assert_eq!(key.tables_bytes(), 0, "the host's are somebody else's");
+        key.copy_tables_bytes(1) as u64
+    }
+
     fn bring(&self, tenant: TenantId, key: &Arc<ProvingKey>) {
         self.residence.bring(tenant, key);
         assert!(self.round());
@@ -231,6 +251,22 @@ impl World {
     fn is_there(&self, key: &ProvingKey) -> bool {
         key.copy_bytes(1) == key.copy_len()
     }
+}
+
+/// Runs a job to its end from these tasks on, or from its start if there are none.
+fn end(job: &Job, mut tasks: Vec<Task>) {
+    if tasks.is_empty() {
+        job.start(&mut |task| tasks.push(task)).expect("it starts");
+    }
+    while let Some(task) = tasks.pop() {
+        match job.run(task, &mut |task| tasks.push(task)) {
+            Ok(Step::Again) => tasks.push(task),
+            Ok(_) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    // Whoever finishes has passed the self-check.
+    assert!(job.proof().is_some());
 }
 
 #[test]
@@ -382,19 +418,8 @@ fn a_key_that_is_computed_with_stays_until_that_has_ended() {
     assert!(key.copy_bytes(1) > 0);
     assert_eq!(world.told(), [], "it is not gone");
     assert!(!world.is_there(&own));
-    for (job, mut tasks) in [(begun, tasks), (waiting, Vec::new())] {
-        if tasks.is_empty() {
-            job.start(&mut |task| tasks.push(task)).expect("it starts");
-        }
-        while let Some(task) = tasks.pop() {
-            match job.run(task, &mut |task| tasks.push(task)) {
-                Ok(Step::Again) => tasks.push(task),
-                Ok(_) => {}
-                Err(error) => panic!("{error}"),
-            }
-        }
-        // Whoever finishes has passed the self-check.
-        assert!(job.proof().is_some());
+    for (job, tasks) in [(begun, tasks), (waiting, Vec::new())] {
+        end(&job, tasks);
         assert!(world.round());
         assert_eq!(key.copy_bytes(1), 0);
     }
@@ -584,6 +609,116 @@ fn what_an_order_finds_out_is_told_though_it_cannot_be_carried_out() {
 }
 
 /// What was there is gone, and a tenant that has one live copy left keeps that by its guarantee.
+#[test]
+fn tables_have_what_keys_leave_and_go_before_any_key_does() {
+    let world = world(2);
+    world.relay.allow(0b10);
+    let key = world.key(OWNER);
+    assert_eq!(world.tables(&key), 0, "nobody has proved with it");
+    world.prove(&key);
+    assert!(world.round());
+    let took = world.tables(&key);
+    assert!(0 < took && took <= world.len, "{took} of {}", world.len);
+    assert_eq!(world.residence.tables(0), Some(took));
+    assert_eq!(world.residence.held(0), Some(world.len));
+    world.prove(&key);
+    let with = world.lay_out(&key);
+    assert!(world.round());
+    assert_eq!(world.tables(&key), took, "they are made once");
+
+    let other = world.key(OTHER);
+    assert!(world.is_there(&other) && world.is_there(&key));
+    assert_eq!(
+        (world.tables(&key), world.residence.tables(0)),
+        (0, Some(0))
+    );
+    assert_eq!(
+        world.told(),
+        [Keys(OWNER, 1), Keys(OTHER, 1)],
+        "of keys alone"
+    );
+    end(&with, Vec::new());
+    world.prove(&key);
+    assert!(world.round());
+    assert_eq!(world.tables(&key), 0, "there is no room");
+    drop(other);
+    world.look(OTHER);
+    assert_eq!(world.tables(&key), took);
+    world.prove(&key);
+}
+
+/// Of several those of the key that no job was laid out with for longest, and no more than are needed.
+#[test]
+fn tables_of_the_key_that_is_idle_go_first() {
+    // Of each key as many as four times as much.
+    let world = world(11);
+    let keys = [0; 2].map(|_| world.key(OWNER));
+    for key in &keys {
+        world.prove(key);
+        assert!(world.round());
+    }
+    let took = keys.each_ref().map(|key| world.tables(key));
+    assert!(took.iter().all(|bytes| *bytes > world.len), "{took:?}");
+    world.bring(OWNER, &keys[0]);
+    // Until there is no place beside both.
+    let mut others = Vec::new();
+    while world.tables(&keys[1]) > 0 {
+        assert_eq!(world.tables(&keys[0]), took[0]);
+        others.push(world.key(OTHER));
+    }
+    assert!(others.iter().all(|other| world.is_there(other)));
+    assert_eq!(world.tables(&keys[0]), took[0]);
+}
+
+/// The danger: quanta of tables between those of whoever has the device, and a half-made table that keeps a key where others
+/// are to have room.
+#[test]
+fn tables_are_made_where_nobody_else_computes_and_are_left_when_room_is_asked_for() {
+    let world = world(3);
+    let key = world.key(OTHER);
+    let (larger, _) = material(7);
+    let large = world.key_of(&larger, OWNER);
+    assert!(!world.is_there(&large));
+    world.prove(&key);
+    world.board.reseat(1, Some(OWNER));
+    assert!(world.round());
+    let quanta = || world.making.load(Ordering::Relaxed);
+    assert_eq!(quanta(), 0);
+    world.board.reseat(1, None);
+    assert_eq!((world.turn(), quanta()), (Turn::More, 1));
+    world.board.reseat(1, Some(OWNER));
+    assert_eq!((world.round(), quanta()), (true, 1));
+    // They go on where they were.
+    world.board.reseat(1, Some(OTHER));
+    assert_eq!((world.turn(), quanta()), (Turn::More, 2));
+    world.board.reseat(1, Some(OWNER));
+    assert!(world.evict(world.len, 0));
+    assert!(world.is_there(&large) && !world.is_there(&key));
+    assert_eq!((quanta(), world.residence.tables(0)), (2, Some(0)));
+    // With the key that comes again they begin anew.
+    drop(large);
+    world.board.reseat(1, None);
+    world.look(OWNER);
+    world.bring(OTHER, &key);
+    assert!(world.is_there(&key) && world.tables(&key) > 0);
+    assert!(quanta() > 3, "{} are no making", quanta());
+}
+
+#[test]
+fn a_device_that_is_lost_while_tables_are_made_holds_nothing() {
+    let world = world(3);
+    let key = world.key(OWNER);
+    world.prove(&key);
+    assert_eq!(world.turn(), Turn::More);
+    world.is_dying.store(true, Ordering::Relaxed);
+    assert!(world.round());
+    assert!(world.relay.is_lost(1));
+    assert_eq!(world.told(), [Keys(OWNER, 1), Keys(OWNER, 0)]);
+    let there = [world.residence.held(0), world.residence.tables(0)];
+    assert_eq!(there, [Some(0); 2]);
+    world.prove(&key);
+}
+
 #[test]
 fn what_a_lost_device_had_counts_no_more() {
     let world = world_of(2, 1);

@@ -1093,6 +1093,9 @@ pub struct UnitStatus {
     /// Of a device, for the operator: bytes of keys that are on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_bytes: Option<u64>,
+    /// The same of the tables of those keys, in what the keys leave.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table_bytes: Option<u64>,
 }
 
 /// What computes: the processor, or a device beside it.

@@ -632,6 +632,7 @@ fn every_field_has_an_example() {
         numa_node: Some(0),
         memory_bytes: Some(0),
         key_bytes: Some(0),
+        table_bytes: Some(0),
     };
     let detail = TenantDetail {
         preparing: 0,

@@ -211,6 +211,30 @@ impl ProvingKey {
             .try_for_each(|of| self.device().copy(member, of))
     }
 
+    /// As [`ProvingKey::tables`], on a member of the device beside the host that has a copy of all the key's points; see
+    /// [`Device::copy_tables`].
+    ///
+    /// # Errors
+    /// If it has not, makes none, has no room, or is lost.
+    pub fn copy_tables(&self, member: usize, bytes: usize) -> Result<Arc<dyn Plan>, DeviceError> {
+        let bases: Vec<BasesId> = self.queries().collect();
+        self.device().copy_tables(member, &bases, bytes)
+    }
+
+    /// Bytes of the tables that a member beside the host has for new jobs.
+    pub fn copy_tables_bytes(&self, member: usize) -> usize {
+        let each = self.queries();
+        each.map(|id| self.device().copy_tables_bytes(member, id))
+            .sum()
+    }
+
+    /// Gives those up, as [`ProvingKey::tables_free`] does the host's.
+    pub fn copy_tables_free(&self, member: usize) {
+        for id in self.queries() {
+            self.device().copy_tables_free(member, id);
+        }
+    }
+
     fn originals(&self) -> impl Iterator<Item = Original> {
         let matrix = std::iter::once(Original::Matrix(self.matrix));
         self.queries().map(Original::Bases).chain(matrix)

@@ -402,6 +402,7 @@ impl Service {
             it.measured = Some(it.measured.map_or(core, learnt));
             it.core = learnt(it.core);
             if let Some(key) = &it.key {
+                self.parts.residence.proved(key);
                 // Without a maker the box is stopping.
                 let _ = self.parts.tables.send(tables::Request::Proved {
                     circuit: (tenant, circuit),

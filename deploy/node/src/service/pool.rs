@@ -181,6 +181,9 @@ impl Service {
                     key_bytes: number
                         .filter(|_| caller == Caller::Operator)
                         .and_then(|number| self.parts.residence.held(number)),
+                    table_bytes: number
+                        .filter(|_| caller == Caller::Operator)
+                        .and_then(|number| self.parts.residence.tables(number)),
                 }
             })
             .collect();
