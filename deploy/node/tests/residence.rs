@@ -608,7 +608,6 @@ fn what_an_order_finds_out_is_told_though_it_cannot_be_carried_out() {
     assert!(!world.is_there(&large));
 }
 
-/// What was there is gone, and a tenant that has one live copy left keeps that by its guarantee.
 #[test]
 fn tables_have_what_keys_leave_and_go_before_any_key_does() {
     let world = world(2);
@@ -719,6 +718,7 @@ fn a_device_that_is_lost_while_tables_are_made_holds_nothing() {
     world.prove(&key);
 }
 
+/// What was there is gone, and a tenant that has one live copy left keeps that by its guarantee.
 #[test]
 fn what_a_lost_device_had_counts_no_more() {
     let world = world_of(2, 1);
