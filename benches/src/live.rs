@@ -436,4 +436,5 @@ keep_witnesses = true
 policy_file = 'policy.toml'
 [limits]
 table_bytes = 0
+device_table_times = 0
 ";

@@ -60,11 +60,17 @@ impl Program {
         Program::patient(20_000, faults, devices)
     }
 
+    /// Without tables: faults come with a launch of some number, which is to be one of a proof's.
     fn patient(patience_ms: u32, faults: &str, devices: &[&str]) -> Program {
+        Program::limited("device_table_times = 0", patience_ms, faults, devices)
+    }
+
+    fn limited(limits: &str, patience_ms: u32, faults: &str, devices: &[&str]) -> Program {
         let devices = format!("devices = {devices:?}");
         let patience = format!("device_patience_ms = {patience_ms}");
-        let lines =
-            format!("workers = 2\n{devices}\n{patience}\n[limits]\nprofile_bytes = 1048576");
+        let lines = format!(
+            "workers = 2\n{devices}\n{patience}\n[limits]\nprofile_bytes = 1048576\n{limits}"
+        );
         let (mut command, folder) = calderad(faults, &lines);
         let said = std::fs::File::create(folder.path().join("said")).expect("our folder");
         let mut child = command.stderr(said).spawn().expect("our own program");
@@ -297,6 +303,22 @@ fn keys_make_way_on_a_gpu_that_is_small() {
     assert!(rows(&program.pool())[1].get("lost").is_none());
     // Without a copy there, and with one.
     chat.proved(&chat.submit(&of_chat.0, &of_chat.1));
+    program.stop();
+}
+
+/// A key that is proved with has tables on its GPU, made as the driver wants it. That proofs with them are right, `kernels/cuda/emulation` tries: a
+/// pool leaves an emulated GPU nothing for long.
+#[test]
+fn a_gpu_has_tables_of_a_key_that_proves() {
+    let program = Program::limited("device_table_times = 1", 20_000, "", &["cuda:0"]);
+    let key = sized(SIZE - 3);
+    let bank = program.client("bank");
+    let tables = || program.pool()["units"][2]["tableBytes"].as_u64();
+    assert_eq!(tables(), Some(0));
+    let most = copy_len(key);
+    let took = proves_with_until(&bank, key, |_| tables().filter(|bytes| *bytes > 0));
+    assert!(took <= most, "{took} of {most}");
+    proves_with_until(&bank, key, |_| Some(()));
     program.stop();
 }
 

@@ -23,12 +23,14 @@ use crate::world::{Client, Material, World, larger, material, until};
 /// How many quanta each thread has run on the device, by the thread's name.
 type Ran = Arc<Mutex<BTreeMap<String, usize>>>;
 
-/// A box of two cores and a device, which is lost after so many quanta.
+/// A box of two cores and a device, which is lost after so many quanta. No tables are made there, which is done by another thread
+/// than those that are watched here.
 fn a_box(quanta_max: usize) -> (World, Ran) {
     let ran = Ran::default();
     let counts = Arc::clone(&ran);
     let folder = tempfile::tempdir().expect("a folder");
-    let world = World::start_on(folder, "development = true\nworkers = 2", |host| {
+    let lines = "development = true\nworkers = 2\n[limits]\ndevice_table_times = 0\n";
+    let world = World::start_on(folder, lines, |host| {
         let quantum = move |_: &'static str, quantum: &mut dyn FnMut() -> _| {
             let name = std::thread::current().name().unwrap_or_default().to_owned();
             let mut counts = counts.lock().expect("whole");
@@ -145,8 +147,15 @@ fn an_owner_of_a_device_gets_room_for_its_key_from_others() {
         "outcome=\"ordered\"",
     );
     assert!(evictions >= 1.0, "{evictions}");
-    // Without a copy there, and with one.
+    // Without a copy there, and with one, whose tables have what it leaves.
     chat.proved(&chat.submit(&of_chat.0, &of_chat.1));
+    let tables = until(|| {
+        bank.proved(&bank.submit(&of_bank.0, &of_bank.1));
+        let pool = pool();
+        let tables = pool["units"][2]["tableBytes"].as_u64();
+        tables.filter(|bytes| *bytes > 0)
+    });
+    assert!(tables <= there - small, "{tables} of {there}");
     bank.proved(&bank.submit(&of_bank.0, &of_bank.1));
 
     // What goes by itself is told too.
