@@ -950,13 +950,11 @@ impl Book {
             true => 0,
             false => key.copy_bytes(device + 1) as u64,
         };
-        // They go with the copy, and are made again where that comes again.
-        let tables = &mut self.tables[device];
-        tables.bytes = match self.on[device] {
+        // They go with the copy.
+        self.tables[device].bytes = match self.on[device] {
             0 => 0,
             _ => key.copy_tables_bytes(device + 1) as u64,
         };
-        tables.is_settled &= self.on[device] > 0;
     }
 }
 
