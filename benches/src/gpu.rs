@@ -7,7 +7,8 @@
 //! | `g1 msm, tables` | the same with tables of multiples, made before |
 //! | `ntt` | a transform one way, in place, natural order to natural order |
 //! | `proof` | a whole proof: the key on the device; the witness goes up, is checked, and the proof checks itself |
-//! | `proof, in the pool` | the same as a box has it: the device beside the processor, opened and joined as by `calderad`, all cores and the device the tenant's, and what the device can do begun there alone ([`Plan::allow`](caldera_kernels::Plan::allow) before each quantum, as by a box's workers) |
+//! | `proof, tables` | the same with tables of the key's points on the device, of four times the key, made before |
+//! | `proof, in the pool` | that as a box has it: the device beside the processor, opened and joined as by `calderad`, all cores and the device the tenant's, and what the device can do begun there alone ([`Plan::allow`](caldera_kernels::Plan::allow) before each quantum, as by a box's workers) |
 //! | `take-over` | on a whole box: from the moment that another tenant wants the device, which sums, until that one's work begins there, and until the first stage of it has ended; see `takeover.rs` |
 //!
 //! The first device that is named is ours; the others, which may be the same card by another way (`wgpu`,
@@ -26,7 +27,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, ensure};
 use bytes::Bytes;
 use caldera_devices::{FORWARD, ICICLE_FOLDER, KINDS, Options, Wanted, alone};
-use caldera_kernels::{CurveId, Device, Plan as Planned};
+use caldera_kernels::{CurveId, Device, DeviceError, Plan as Planned};
 use caldera_prover::format::{Wtns, Zkey};
 use caldera_prover::groth16::{
     Blinding, Job, ProvingKey, Synthetic, prove, setup_synthetic_part, verify,
@@ -461,17 +462,27 @@ fn proofs(bench: &mut Bench, devices: &[Opened], peers: &[Peer], plan: &Plan) ->
         file,
         witness,
     };
-    for pooled in [false, true] {
-        let (name, inside) = match pooled {
-            false => (
-                "proof",
-                "key on the device; from the witness on the host to the checked proof",
-            ),
-            true => (
-                "proof, in the pool",
-                "key on the device, which is one of a box's; from the witness on the host to the checked proof",
-            ),
-        };
+    let kinds = [
+        (
+            "proof",
+            "key on the device; from the witness on the host to the checked proof",
+            false,
+            false,
+        ),
+        (
+            "proof, tables",
+            "key and tables of it on the device; from the witness on the host to the checked proof",
+            false,
+            true,
+        ),
+        (
+            "proof, in the pool",
+            "key and tables of it on the device, which is one of a box's; from the witness on the host to the checked proof",
+            true,
+            true,
+        ),
+    ];
+    for (name, inside, pooled, tables) in kinds {
         let case = Case {
             bench: GPU,
             case: format!("{} {name}", key::name(curve)),
@@ -494,13 +505,17 @@ fn proofs(bench: &mut Bench, devices: &[Opened], peers: &[Peer], plan: &Plan) ->
             };
             let loaded = ProvingKey::load(&key.zkey, device)
                 .with_context(|| format!("a key on {}", opened.wanted))?;
-            let state = Proving {
+            let mut state = Proving {
                 key: loaded,
                 witness: key.witness.clone(),
                 threads: if pooled { threads } else { opened.threads },
                 pooled,
                 verified: false,
             };
+            if tables && !state.tables()? && !pooled {
+                bench.say(&format!("{} makes none", opened.wanted));
+                continue;
+            }
             let name = opened.silicon.device.clone();
             let answer = |state: &Proving| {
                 ensure!(state.verified, "a proof that does not verify");
@@ -511,8 +526,8 @@ fn proofs(bench: &mut Bench, devices: &[Opened], peers: &[Peer], plan: &Plan) ->
             contenders.push(Contender::ours(name, state, Proving::run, answer));
             taking_part.push((&opened.silicon, &no_clock));
         }
-        // A peer's proof has no pool to be made in.
-        if !pooled {
+        // A peer's proof has no tables, and no pool to be made in.
+        if !tables {
             contenders.extend(guests(peers, |peer| peer.proof(&key)));
         }
         keep(bench, &case, contenders, &taking_part, peers)?;
@@ -529,6 +544,26 @@ struct Proving {
 }
 
 impl Proving {
+    /// Makes tables of the key as a box does, after a proof: whether the device makes any.
+    fn tables(&mut self) -> Result<bool> {
+        self.run()?;
+        let (key, bytes) = (&self.key, TABLE_TIMES * self.key.copy_len());
+        let plan = match self.pooled {
+            true => key.copy_tables(1, bytes),
+            false => key.tables(bytes),
+        };
+        match plan {
+            Ok(plan) => caldera_devices::run(&*plan, &mut |_| ())?,
+            Err(DeviceError::Unfit { .. }) => return Ok(false),
+            Err(error) => return Err(error).context("room for tables"),
+        }
+        let made = match self.pooled {
+            true => key.copy_tables_bytes(1),
+            false => key.tables_bytes(),
+        };
+        Ok(made > 0)
+    }
+
     fn run(&mut self) -> Result<()> {
         let (key, witness) = (&self.key, self.witness.clone());
         let (proof, public) = match self.pooled {
@@ -651,7 +686,7 @@ fn aim(record: &Record) -> Option<&'static str> {
         ("g1 msm, tables", _) => "<= 4",
         ("g2 msm", _) => "<= 16",
         ("ntt", _) => "<= 1.2",
-        ("proof" | "proof, in the pool", 3_200_000) => "<= 150",
+        ("proof" | "proof, tables" | "proof, in the pool", 3_200_000) => "<= 150",
         ("take-over of a g1 msm", _) => "<= 5, longest <= 20",
         _ => return None,
     })
@@ -659,6 +694,9 @@ fn aim(record: &Record) -> Option<&'static str> {
 
 /// As calderad has it where no policy says otherwise.
 const QUANTUM: Duration = Duration::from_millis(2);
+
+/// As calderad has it too, see `device_table_times`.
+const TABLE_TIMES: usize = 4;
 
 /// The sum that is taken over from has so many points.
 const TAKEN_LOG2: u32 = 24;
@@ -687,6 +725,7 @@ mod tests {
             ("bn254 g2 msm", 1 << 6),
             ("bn254 ntt", 1 << 8),
             ("bn254 proof", 3_200_000 >> 14),
+            ("bn254 proof, tables", 3_200_000 >> 14),
             ("bn254 proof, in the pool", 3_200_000 >> 14),
         ] {
             let found = rows.iter().filter(|it| (it.0, it.1) == (case, size));
