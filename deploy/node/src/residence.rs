@@ -680,6 +680,7 @@ impl Residence {
         match making.quantum() {
             Ok(Progress::More) => {
                 books.making.push(making);
+                self.note_tables(books, device);
                 return true;
             }
             Ok(Progress::Done) => drop(making),
@@ -751,6 +752,7 @@ impl Residence {
     fn tell(&self, books: &mut Books, tenant: TenantId) {
         for (device, room) in self.rooms.iter().enumerate() {
             books.refresh(device);
+            self.note_tables(books, device);
             let all: u64 = books.keys.iter().map(|book| book.on[device]).sum();
             if all < room.held.swap(all, Ordering::Relaxed) {
                 let refused = books.keys.iter_mut().map(|book| &mut book.refused[device]);
@@ -786,6 +788,7 @@ impl Books {
             book.read(device, &key);
             true
         });
+        self.making.retain(|making| making.key.strong_count() > 0);
     }
 
     /// Bytes of tables on a device, those that are being made at their most.

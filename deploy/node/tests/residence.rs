@@ -703,6 +703,21 @@ fn tables_are_made_where_nobody_else_computes_and_are_left_when_room_is_asked_fo
     assert!(quanta() > 3, "{} are no making", quanta());
 }
 
+/// Nobody goes on with them there, and nobody would find their memory again.
+#[test]
+fn half_made_tables_go_with_their_key() {
+    let world = world(3);
+    let key = world.key(OTHER);
+    world.prove(&key);
+    assert_eq!(world.turn(), Turn::More);
+    assert!(world.residence.tables(0) > Some(0));
+    world.board.reseat(1, Some(OWNER));
+    drop(key);
+    world.look(OTHER);
+    assert_eq!(world.residence.tables(0), Some(0));
+    assert_eq!(world.told(), [Keys(OTHER, 1), Keys(OTHER, 0)]);
+}
+
 #[test]
 fn a_device_that_is_lost_while_tables_are_made_holds_nothing() {
     let world = world(3);
