@@ -456,6 +456,9 @@
   }
 
   function showDevices() {
+    // The processor comes first, then each unit that is a device.
+    const units = [undefined, ...now.pool.units.filter((unit) => unit.device)];
+    const memory = (value) => ({ n: true, text: value === undefined ? "-" : bytes(value) });
     table(byId("device-rows"), now.pool.devices.map((it, at) => ({
       // Two may have one name.
       key: `${at} ${it.name}`,
@@ -463,6 +466,7 @@
         { head: true, text: [it.name, ...(it.pci ? [it.pci] : []), ...(it.software ?? []).map((part) => `${part.name} ${part.version}`)].join(", "), wrap: true },
         it.lost ? { text: `lost: ${it.lost}`, bad: true, wrap: true } : { text: "works" },
         { n: true, text: count(it.fallenBack) },
+        memory(units[at]?.keyBytes), memory(units[at]?.tableBytes), memory(units[at]?.memoryBytes),
       ],
     })), "None.");
     const { fenced, pool } = now;

@@ -1,4 +1,5 @@
-// A box of one's own that proves: calderad at a socket of the operator's, three tenants, a development key, a ledger; and
+// A box of one's own that proves: calderad at a socket of the operator's, a device beside the processor (the double of ICICLE's
+// libraries), three tenants, a development key, a ledger; and
 // `caldera dashboard` before it. All of it is real, and of the build in the folder that is given.
 import assert from "node:assert/strict";
 import { execFile, spawn } from "node:child_process";
@@ -39,12 +40,17 @@ export class Box {
     await this.#caldera("setup", "--synthetic", "2^12", "--output", file("made.zkey"));
     await this.#caldera("era", "keygen", file("node.key"));
     copyFileSync(new URL("../../era.toml", import.meta.url), file("era.toml"));
+    for (const part of ["device", "field_bn254", "curve_bn254"]) {
+      copyFileSync(join(this.#programs, "libcaldera_icicle_double.so"), file(`libicicle_${part}.so`));
+    }
     const tenants = Object.entries(TENANTS).map(([name, scenario]) => `[[tenant]]\nname = "${name}"\nscenario = "${scenario}"\n`);
     writeFileSync(file("calderad.toml"), `listen = "127.0.0.1:0"
 data = "data"
 development = true
 keep_witnesses = true
 operator_socket = "operator.sock"
+devices = ["icicle:CPU:0"]
+icicle_folder = "${this.#folder}"
 
 [era]
 policy_file = "era.toml"
