@@ -144,9 +144,9 @@ fn a_gpu_is_measured_first_and_one_that_hangs_holds_up_its_own_step_alone() {
     let (code, said, found) = run("", &["--only", "gpu"]);
     assert_eq!(code, 0, "{said}");
     assert_eq!(found["devices"], "cuda:0", "{said}");
-    // Products, a transform, sums in G1 of two sizes with tables and without, one in G2, two of take-overs, a proof alone and in
-    // the pool; of the peer a transform and the sums without tables.
-    assert_eq!(rows(&found), 11 + 4, "{said}");
+    // Products, a transform, sums in G1 of two sizes with tables and without, one in G2, two of take-overs, a proof alone, with
+    // tables and in the pool; of the peer a transform and the sums without tables.
+    assert_eq!(rows(&found), 12 + 4, "{said}");
     let best = list(&found, "best");
     let against = |it: &Value| it["peer"]["name"] == "sppark" && it["ratio"].is_number();
     assert_eq!(best.len(), 4, "{said}");
@@ -169,7 +169,7 @@ fn a_gpu_is_measured_first_and_one_that_hangs_holds_up_its_own_step_alone() {
     );
     assert_eq!(
         (rows(&found), list(&found, "best").len()),
-        (11, 0),
+        (12, 0),
         "{said}"
     );
 
@@ -177,7 +177,7 @@ fn a_gpu_is_measured_first_and_one_that_hangs_holds_up_its_own_step_alone() {
     let (code, said, found) = run("hang:40", &["--only", "gpu"]);
     assert_eq!(code, 2, "{said}");
     assert!(said.contains("no answer in"), "{said}");
-    assert!((1..15).contains(&rows(&found)), "{said}");
+    assert!((1..16).contains(&rows(&found)), "{said}");
 
     let (code, said, found) = run("", &["--only", "gpu", "--minutes", "0"]);
     assert_eq!(code, 2, "{said}");
