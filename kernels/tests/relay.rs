@@ -741,15 +741,7 @@ fn tables_of_a_copy_are_its_members_alone_and_go_with_it() {
     let of = Original::Bases(bases);
     let vector = relay.vector(CurveId::Bn254, COUNT).unwrap();
     relay.vector_write(vector, 0, &scalars(COUNT, 5)).unwrap();
-    let plan = || {
-        let work = Work::Msm {
-            bases,
-            scalars: vector,
-            offset: 0,
-            form: Form::Canonical,
-        };
-        relay.plan(&work).unwrap()
-    };
+    let plan = || sum_from(0, &*relay, vector, bases);
     let is_right = |plan: Arc<dyn Plan>| {
         finish(&*plan).unwrap();
         assert_eq!(plan.point().as_ref(), Some(&expected));
