@@ -820,7 +820,9 @@ fn a_device_that_is_lost_while_tables_are_made_is_lost_to_all() {
     mortal.start(0);
     assert!(matches!(make(), Err(DeviceError::Lost { .. })));
     assert!(relay.is_lost(1));
+    let spent = mortal.spent();
     assert!(matches!(make(), Err(DeviceError::Lost { .. })));
+    assert_eq!(mortal.spent(), spent, "it is not asked again");
     assert!(sum(&*relay).is_ok());
 }
 
