@@ -237,7 +237,8 @@ test-peers:
 	    cargo test --locked -p caldera-benches --features built-peers --test peers
 
 # The ICICLE loader is in the programs. Peers that are crates come along, and those of a GPU that have been made; those
-# that are programs of their own are given to the script.
+# that are programs of their own are given to the script. The programs have most of their code in common: xz finds it
+# again over that distance, gzip does not and makes them more than twice as large.
 CARRIED := target/carried
 CARRIED_KIB_MAX := 51200
 carried: cuda
@@ -255,7 +256,7 @@ carried: cuda
 	        echo "carried: without $$it, which make peers makes"; \
 	    fi; \
 	done
-	tar -czf $(CARRIED)/programs.tar.gz -C $(CARRIED)-programs .
+	XZ_OPT=-9 tar -cJf $(CARRIED)/programs.tar.xz -C $(CARRIED)-programs .
 	cp hwtests/carried/run $(CARRIED)/
 	@kib=$$(du -sk $(CARRIED) | cut -f 1); echo "carried: $(CARRIED), $$kib KiB"; \
 	[ $$kib -le $(CARRIED_KIB_MAX) ] || { echo "carried: more than $(CARRIED_KIB_MAX) KiB" >&2; exit 1; }
